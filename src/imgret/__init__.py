@@ -1,0 +1,82 @@
+"""Image retrieval: index a pile of pictures, search it by picture.
+
+>>> from imgret import Retriever
+>>> retriever = Retriever()                        # doctest: +SKIP
+>>> retriever.add_folder("photos/")                # doctest: +SKIP
+>>> hits = retriever.search("query.jpg", k=6)      # doctest: +SKIP
+
+Importing this package imports nothing else; each name is loaded on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imgret import errors, images, registry, testing, types
+    from imgret.abc import Cropper, Embedder, VectorIndex
+    from imgret.croppers import CenterCrop, NoCrop, SaliencyCropper
+    from imgret.embedders import OnnxEmbedder
+    from imgret.errors import ImgretError
+    from imgret.hits import Hits
+    from imgret.indexes import ExactIndex, FlatIndex, HNSWIndex, IVFIndex
+    from imgret.ingest import IngestReport
+    from imgret.retriever import Retriever
+    from imgret.types import Hit
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "CenterCrop",
+    "Cropper",
+    "Embedder",
+    "ExactIndex",
+    "FlatIndex",
+    "HNSWIndex",
+    "Hit",
+    "Hits",
+    "IVFIndex",
+    "ImgretError",
+    "IngestReport",
+    "NoCrop",
+    "OnnxEmbedder",
+    "Retriever",
+    "SaliencyCropper",
+    "VectorIndex",
+    "errors",
+    "images",
+    "registry",
+    "testing",
+    "types",
+]
+
+_HOMES = {
+    "CenterCrop": "imgret.croppers",
+    "Cropper": "imgret.abc",
+    "Embedder": "imgret.abc",
+    "ExactIndex": "imgret.indexes",
+    "FlatIndex": "imgret.indexes",
+    "HNSWIndex": "imgret.indexes",
+    "Hit": "imgret.types",
+    "Hits": "imgret.hits",
+    "IVFIndex": "imgret.indexes",
+    "ImgretError": "imgret.errors",
+    "IngestReport": "imgret.ingest",
+    "NoCrop": "imgret.croppers",
+    "OnnxEmbedder": "imgret.embedders",
+    "Retriever": "imgret.retriever",
+    "SaliencyCropper": "imgret.croppers",
+    "VectorIndex": "imgret.abc",
+}
+_MODULES = {"errors", "images", "registry", "testing", "types"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"imgret.{name}")
+    raise AttributeError(f"module 'imgret' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,12 @@
+"""The three contracts: what a part must do to be composed by a Retriever.
+
+A part fills in the hooks (the methods whose names begin with an underscore) and the few
+abstract properties; the public methods are final, check what comes in and what goes out,
+and call the hooks. ``imgret.testing`` holds a suite for each contract.
+"""
+
+from imgret.abc.cropper import Cropper
+from imgret.abc.embedder import Embedder
+from imgret.abc.index import VectorIndex
+
+__all__ = ["Cropper", "Embedder", "VectorIndex"]

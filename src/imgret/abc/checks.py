@@ -1,0 +1,126 @@
+"""Checks on arrays that enter or leave a part. They raise; they never repair values."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
+from imgret.types import Embeddings, Ids, Image
+
+__all__ = ["check_count", "check_ids", "check_images", "check_vectors", "normalize"]
+
+
+def check_count(value: object, name: str) -> int:
+    """Return ``value`` as an int of at least 1."""
+    if isinstance(value, bool):
+        raise InvalidInputError(f"{name}: expected a whole number of at least 1, found {value!r}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError if it is none
+    except TypeError:
+        raise InvalidInputError(
+            f"{name}: expected a whole number of at least 1, found {value!r}"
+        ) from None
+    if number < 1:
+        raise InvalidInputError(f"{name}: expected a whole number of at least 1, found {number}")
+    return number
+
+
+def check_vectors(values: Any, dim: int, name: str) -> Embeddings:
+    """Return ``values`` as C-contiguous float32 of shape ``(n, dim)``, all finite."""
+    try:
+        vectors = np.asarray(values)
+        if vectors.dtype.kind not in "fiu":
+            raise TypeError
+        with np.errstate(over="ignore"):  # what overflows float32 is reported below, as infinite
+            vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InvalidInputError(
+            f"{name}: expected an array of real numbers of shape (n, {dim}), found "
+            f"{type(values).__name__} that is none"
+        ) from None
+    if vectors.ndim != 2:
+        raise DimensionError(
+            f"{name}: expected an array of shape (n, {dim}), found shape {np.shape(values)}; "
+            f"a single vector goes in as vector[None, :]"
+        )
+    if vectors.shape[1] != dim:
+        raise DimensionError(
+            f"{name}: expected vectors of dimension {dim}, found {vectors.shape[1]}"
+        )
+    flat = vectors.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One BLAS pass; a NaN or infinity shows in the sum, and so may large values.
+        suspicious = not np.isfinite(np.dot(flat, flat))
+    if suspicious and not (finite := np.isfinite(vectors).all(axis=1)).all():
+        row = int(np.argmin(finite))
+        raise InvalidInputError(
+            f"{name}: expected finite float32 values, found NaN or infinity in row {row} "
+            f"({int((~finite).sum())} of {len(vectors)} rows)"
+        )
+    return vectors
+
+
+def normalize(vectors: Embeddings, name: str) -> Embeddings:
+    """Return a copy with rows of unit length; a row of zeros has no direction and is refused."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32))
+    if not (np.isfinite(norms).all() and norms.all()):  # squares left the range of float32
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        if not norms.all():
+            raise InvalidInputError(
+                f"{name}: expected vectors with a direction (metric 'cosine'), found only zeros "
+                f"in row {int(np.argmin(norms))}"
+            )
+    return (vectors / norms[:, None]).astype(np.float32, copy=False)
+
+
+def check_ids(values: Any, name: str) -> Ids:
+    """Return ``values`` as int64 of shape ``(n,)``, each at least 0 and none twice."""
+    ids = np.asarray(values)
+    if ids.size == 0:
+        ids = ids.astype(np.int64)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise InvalidInputError(
+            f"{name}: expected whole numbers of shape (n,), found {ids.dtype} of shape {ids.shape}"
+        )
+    if ids.dtype.kind == "u" and ids.size and ids.max() > np.iinfo(np.int64).max:
+        raise InvalidInputError(f"{name}: expected ids below 2**63, found {ids.max()}")
+    ids = np.ascontiguousarray(ids, dtype=np.int64)
+    if ids.size and ids.min() < 0:
+        raise InvalidInputError(f"{name}: expected ids of at least 0, found {ids.min()}")
+    if not (ids[1:] > ids[:-1]).all():
+        ordered = np.sort(ids)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if twice.size:
+            raise DuplicateKeyError(f"{name}: expected each id once, found {twice[0]} twice")
+    return ids
+
+
+def check_images(images: Sequence[Image], name: str = "images") -> Sequence[Image]:
+    """Check that every picture is uint8 ``(H, W, 3)`` with at least one pixel."""
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise InvalidInputError(
+            f"{name}: expected a list of pictures, found one array of shape {images.shape}; "
+            f"a single picture goes in as [image]"
+        )
+    for position, image in enumerate(images):
+        if (
+            not isinstance(image, np.ndarray)
+            or image.dtype != np.uint8
+            or image.ndim != 3
+            or image.shape[2] != 3
+            or 0 in image.shape
+        ):
+            found = (
+                f"{image.dtype} of shape {image.shape}"
+                if isinstance(image, np.ndarray)
+                else type(image).__name__
+            )
+            raise InvalidInputError(
+                f"{name}[{position}]: expected uint8 of shape (H, W, 3), RGB, found {found}; "
+                f"imgret.images.load() reads files"
+            )
+    return images

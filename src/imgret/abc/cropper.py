@@ -1,0 +1,99 @@
+"""The contract of a cropper: where in the picture is the subject?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, final
+
+from imgret.abc.checks import check_images
+from imgret.errors import ImgretError
+from imgret.types import Box, Image, Json
+
+__all__ = ["Cropper"]
+
+
+class Cropper(ABC):
+    """Finds the box of the subject of a picture.
+
+    A subclass sets ``name`` and fills in `config` and `_detect`. Everything else is final.
+
+    Attributes
+    ----------
+    name : str
+        Name under which the cropper is registered (entry-point group ``imgret.croppers``).
+    crops : bool
+        False only for a cropper that always answers with the whole picture; imgret then
+        need not ask it.
+    thread_safe : bool
+        Whether `boxes` may run in several threads at once (the default).
+    """
+
+    name: str = ""
+    crops: ClassVar[bool] = True
+    thread_safe: ClassVar[bool] = True
+
+    @abstractmethod
+    def config(self) -> Json:
+        """Keyword arguments, as JSON values, that make this cropper again."""
+
+    @abstractmethod
+    def _detect(self, images: Sequence[Image]) -> Sequence[Box | None]:
+        """Return a box a picture, or None where there is no subject to be found.
+
+        A box that reaches out of its picture is clipped. The pictures are checked and
+        there is at least one.
+        """
+
+    @final
+    def detect(self, images: Sequence[Image]) -> list[Box | None]:
+        """Find the subjects; None where there is none.
+
+        Parameters
+        ----------
+        images : sequence of uint8 arrays of shape (H, W, 3)
+            RGB; sizes may differ.
+
+        Returns
+        -------
+        list of Box or None
+            One a picture, inside it and never empty.
+        """
+        images = check_images(images)
+        if not len(images):
+            return []
+        boxes = self._detect(images)
+        if len(boxes) != len(images):
+            raise ImgretError(
+                f"{type(self).__name__}._detect: expected {len(images)} boxes, found "
+                f"{len(boxes)}; this is a fault of the cropper"
+            )
+        return [
+            None if box is None else Box(*map(int, box)).clip(image.shape[1], image.shape[0])
+            for box, image in zip(boxes, images, strict=True)
+        ]
+
+    @final
+    def boxes(self, images: Sequence[Image]) -> list[Box]:
+        """Find the subjects; the whole picture where there is none.
+
+        Takes and returns what `detect` does, without the None.
+        """
+        return [
+            Box.full(image) if box is None else box
+            for box, image in zip(self.detect(images), images, strict=True)
+        ]
+
+    @final
+    def crop(self, images: Sequence[Image]) -> list[Image]:
+        """Return the pictures cut down to their subjects.
+
+        Returns
+        -------
+        list of uint8 arrays of shape (h, w, 3)
+            Views into the pictures, not copies.
+        """
+        return [
+            image[box.y0 : box.y1, box.x0 : box.x1]
+            for box, image in zip(self.boxes(images), images, strict=True)
+        ]

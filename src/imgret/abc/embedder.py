@@ -1,0 +1,112 @@
+"""The contract of an embedder: pictures in, vectors out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, final
+
+import numpy as np
+
+from imgret.abc.checks import check_count, check_images, check_vectors
+from imgret.errors import ImgretError
+from imgret.types import Embeddings, Image, Json
+
+__all__ = ["Embedder"]
+
+
+class Embedder(ABC):
+    """Turns pictures into vectors whose distance tells how alike the pictures are.
+
+    A subclass sets ``name`` and fills in `dim`, `fingerprint`, `config` and `_embed`.
+    Everything else is final. The embedding of a picture must not depend on the pictures
+    beside it in a batch, nor on the batch size (1e-5 in cosine).
+
+    Attributes
+    ----------
+    name : str
+        Name under which the embedder is registered (entry-point group
+        ``imgret.embedders``), so that a saved gallery can make it again with
+        ``registry.create("embedders", name, **config())``.
+    thread_safe : bool
+        Whether `embed` may run in several threads at once (the default). Where it is
+        False, imgret calls it from one thread at a time.
+    batch_size : int
+        How many pictures `_embed` gets at most, unless the caller says otherwise.
+    min_side : int or None
+        Shorter side, in pixels, from which more resolution no longer changes the
+        embedding noticeably; large JPEGs are then decoded at reduced scale. None: always
+        decode in full.
+    """
+
+    name: str = ""
+    thread_safe: ClassVar[bool] = True
+    batch_size: int = 16
+    min_side: int | None = None
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Dimension of the embedding."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Text that changes whenever the embedding of some picture could change.
+
+        For a model file, the sha256 of its bytes together with the options that matter.
+        Vectors of two embedders are compared only where their fingerprints agree.
+        """
+
+    @abstractmethod
+    def config(self) -> Json:
+        """Keyword arguments, as JSON values, that make this embedder again."""
+
+    @abstractmethod
+    def _embed(self, images: Sequence[Image]) -> Embeddings:
+        """Embed ``1 <= n <= batch_size`` checked pictures of any sizes.
+
+        Returns
+        -------
+        float32 array of shape (n, dim)
+            All finite. Row ``i`` belongs to ``images[i]``.
+        """
+
+    @final
+    def embed(self, images: Sequence[Image], *, batch_size: int | None = None) -> Embeddings:
+        """Embed pictures.
+
+        Parameters
+        ----------
+        images : sequence of uint8 arrays of shape (H, W, 3)
+            RGB; sizes may differ. An empty sequence gives an array of shape (0, dim).
+        batch_size : int, optional
+            Pictures per call of the model; by default what suits the embedder.
+
+        Returns
+        -------
+        float32 array of shape (n, dim)
+            C-contiguous and finite.
+
+        Raises
+        ------
+        InvalidInputError
+            A picture is not uint8 ``(H, W, 3)``, or ``batch_size`` is below 1.
+        ImgretError
+            The subclass returned another shape, or NaN.
+        """
+        images = check_images(images)
+        step = self.batch_size if batch_size is None else check_count(batch_size, "batch_size")
+        result = np.empty((len(images), self.dim), dtype=np.float32)
+        for start in range(0, len(images), step):
+            batch = images[start : start + step]
+            vectors = self._embed(batch)
+            if np.shape(vectors) != (len(batch), self.dim):
+                raise ImgretError(
+                    f"{type(self).__name__}._embed: expected shape {(len(batch), self.dim)}, "
+                    f"found {np.shape(vectors)}; this is a fault of the embedder"
+                )
+            result[start : start + step] = check_vectors(
+                vectors, self.dim, f"{type(self).__name__}._embed"
+            )
+        return result

@@ -1,0 +1,76 @@
+"""A growing set of ids that remembers the order they came in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.types import Ids
+
+__all__ = ["IdMap"]
+
+
+class IdMap:
+    """Ids in the order of insertion; the position of an id is found in O(log n).
+
+    Ids that arrive in increasing order, as a gallery's do, cost 8 bytes each; others need
+    a sorted copy beside them, made on the first look-up.
+    """
+
+    def __init__(self, ids: Ids | None = None) -> None:
+        self._buffer: Ids = np.empty(0, dtype=np.int64)
+        self._size = 0
+        self._increasing = True
+        self._order: NDArray[np.intp] | None = None
+        if ids is not None:
+            self.append(ids)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def ids(self) -> Ids:
+        """The ids by position: int64, shape (n,). Read-only view."""
+        view = self._buffer[: self._size]
+        view.flags.writeable = False
+        return view
+
+    def append(self, ids: Ids) -> None:
+        """Add ids that are not there yet (the caller has checked)."""
+        if not len(ids):
+            return
+        size = self._size + len(ids)
+        if size > len(self._buffer):
+            buffer = np.empty(max(size, 2 * len(self._buffer)), dtype=np.int64)
+            buffer[: self._size] = self._buffer[: self._size]
+            self._buffer = buffer
+        self._increasing = (
+            self._increasing
+            and (self._size == 0 or bool(ids[0] > self._buffer[self._size - 1]))
+            and bool((ids[1:] > ids[:-1]).all())
+        )
+        self._buffer[self._size : size] = ids
+        self._size = size
+        self._order = None
+
+    def positions(self, ids: Ids) -> NDArray[np.intp]:
+        """Position of each id; -1 where it is not there."""
+        known = self._buffer[: self._size]
+        if self._size == 0:
+            return np.full(len(ids), -1, dtype=np.intp)
+        if self._increasing:
+            found = np.minimum(np.searchsorted(known, ids), self._size - 1)
+        else:
+            if self._order is None:
+                self._order = np.argsort(known, kind="stable")
+            place = np.searchsorted(known, ids, sorter=self._order)
+            found = self._order[np.minimum(place, self._size - 1)]
+        return np.where(known[found] == ids, found, -1)
+
+    def remove(self, positions: NDArray[np.intp]) -> None:
+        """Drop the ids at these positions; those behind them move up."""
+        keep = np.ones(self._size, dtype=bool)
+        keep[positions] = False
+        self._buffer = self._buffer[: self._size][keep]
+        self._size = len(self._buffer)
+        self._order = None

@@ -1,0 +1,442 @@
+"""The contract of a vector index: vectors and ids in, nearest neighbours out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+
+from imgret.abc.brute import exact_search
+from imgret.abc.checks import check_count, check_ids, check_vectors, normalize
+from imgret.abc.idmap import IdMap
+from imgret.abc.locks import ReadWriteLock
+from imgret.errors import (
+    DuplicateKeyError,
+    ImgretError,
+    InvalidInputError,
+    KeyNotFoundError,
+    NotTrainedError,
+    StoreCorruptError,
+    UnsupportedError,
+)
+from imgret.types import Embeddings, Ids, Json, Metric, Neighbors, check_metric
+
+__all__ = ["VectorIndex"]
+
+# Rows fetched at a time when the base class searches by itself.
+_BLOCK_ROWS = 16_384
+
+
+class VectorIndex(ABC):
+    """Finds the nearest of many vectors.
+
+    A subclass sets ``name`` and fills in the hooks: `_options`, `_add`, `_search`,
+    `_reconstruct`, `_save`, `_load`, and where the flags below promise it `_train` and
+    `_remove`. Everything public is final: it checks the arguments, keeps the set of ids,
+    lets searches run side by side and changes run alone, and calls the hooks.
+
+    What the hooks may rely on:
+
+    * vectors and queries are C-contiguous float32 of shape (n, dim), finite; for metric
+      ``"cosine"`` of unit length, so that the inner product is the score;
+    * ids are int64, >= 0, unique, and new (`_add`) or present (`_remove`,
+      `_reconstruct`);
+    * ``1 <= k <= `` the number of vectors that may be found;
+    * `ids` holds the ids before the change in `_add`, `_remove` and `_search`.
+
+    What they must keep: a hook that raises leaves the index as it was; `_search` may run
+    in several threads at once.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the vectors, at least 1.
+    metric : {"cosine", "ip", "l2"}
+        Scores are the cosine, the inner product, or minus the squared distance.
+
+    Attributes
+    ----------
+    name : str
+        Name under which the index is registered (entry-point group ``imgret.indexes``).
+    needs_training : bool
+        Whether `train` must be called before `add`.
+    supports_remove : bool
+        Whether `remove` works; where not, it raises `UnsupportedError`.
+    supports_allowed : bool
+        Whether `_search` can restrict itself to some ids. Where not, `_search` never gets
+        any, and the base class answers exactly over the reconstructed vectors.
+    is_exact : bool
+        Whether `search` always finds the true nearest neighbours.
+    cheap_to_build : bool
+        Whether building from vectors is about as fast as reading a file. Galleries then
+        store no copy of the index.
+    """
+
+    name: str = ""
+    needs_training: bool = False
+    supports_remove: bool = False
+    supports_allowed: bool = False
+    is_exact: ClassVar[bool] = False
+    cheap_to_build: ClassVar[bool] = False
+
+    def __init__(self, dim: int, metric: Metric = "cosine") -> None:
+        self._dim = check_count(dim, "dim")
+        self._metric = check_metric(metric)
+        self._ids = IdMap()
+        self._trained = not self.needs_training
+        self._lock = ReadWriteLock()
+
+    # -- hooks ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def _options(self) -> Json:
+        """Keyword arguments beside ``dim`` and ``metric``, as JSON values."""
+
+    def _train(self, vectors: Embeddings) -> None:
+        """Learn what the index needs to know of the distribution of the vectors."""
+        raise UnsupportedError(f"{type(self).__name__} needs no training")
+
+    @abstractmethod
+    def _add(self, vectors: Embeddings, ids: Ids) -> None:
+        """Add ``n >= 1`` vectors under their new ids: all of them or none."""
+
+    def _remove(self, ids: Ids) -> None:
+        """Take out ``n >= 1`` ids that are present."""
+        raise UnsupportedError(
+            f"{type(self).__name__} cannot remove (supports_remove is False); "
+            f"build a new index without those ids"
+        )
+
+    @abstractmethod
+    def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
+        """Find the ``k`` nearest of the vectors, or of those in ``allowed``.
+
+        Returns
+        -------
+        ids : int64 array of shape (n, k)
+            Best first; -1 where the index found fewer than ``k``.
+        scores : float32 array of shape (n, k)
+            Higher is better, also for metric ``"l2"``.
+        """
+
+    @abstractmethod
+    def _reconstruct(self, ids: Ids) -> Embeddings:
+        """Return the vectors of these ids as the index holds them (maybe compressed)."""
+
+    @abstractmethod
+    def _save(self, directory: Path) -> None:
+        """Write the state into files of the existing, empty ``directory``."""
+
+    @abstractmethod
+    def _load(self, directory: Path) -> None:
+        """Read what `_save` wrote, into an index made with the same `config`."""
+
+    # -- what it is ----------------------------------------------------------------------
+
+    @property
+    @final
+    def dim(self) -> int:
+        """Dimension of the vectors."""
+        return self._dim
+
+    @property
+    @final
+    def metric(self) -> Metric:
+        """``"cosine"``, ``"ip"`` or ``"l2"``."""
+        return self._metric
+
+    @property
+    @final
+    def is_trained(self) -> bool:
+        """Whether vectors can be added."""
+        return self._trained
+
+    @property
+    @final
+    def ids(self) -> Ids:
+        """Ids in the order they were added: int64, shape (n,). Read-only view."""
+        return self._ids.ids
+
+    @final
+    def config(self) -> Json:
+        """Return the JSON values from which `from_config` makes an empty twin."""
+        return {"dim": self._dim, "metric": self._metric, **self._options()}
+
+    @classmethod
+    @final
+    def from_config(cls, config: Json) -> Self:
+        """Make an empty index from what `config` returned."""
+        return cls(**config)
+
+    @final
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @final
+    def __contains__(self, id_: object) -> bool:
+        if not isinstance(id_, (int, np.integer)):
+            return False
+        return bool(self._ids.positions(np.array([id_], dtype=np.int64))[0] >= 0)
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self._options().items())
+        return (
+            f"{type(self).__name__}(dim={self._dim}, metric={self._metric!r}{options}) "
+            f"<{len(self)} vectors>"
+        )
+
+    # -- changing it ---------------------------------------------------------------------
+
+    @final
+    def train(self, vectors: Any) -> None:
+        """Learn from a sample of vectors; does nothing where no training is needed.
+
+        Parameters
+        ----------
+        vectors : array of shape (n, dim)
+            A sample of what will be added. Nothing is stored.
+
+        Raises
+        ------
+        InvalidInputError
+            Wrong shape, NaN, or fewer vectors than the index needs.
+        """
+        vectors = self._checked(vectors, "vectors")
+        if not self.needs_training:
+            return
+        if not len(vectors):
+            raise InvalidInputError("vectors: expected at least 1 vector to train on, found none")
+        with self._lock.write():
+            if len(self._ids):
+                raise InvalidInputError(
+                    f"train: expected an empty index, found one of {len(self._ids)} vectors; "
+                    f"train before adding"
+                )
+            self._train(vectors)
+            self._trained = True
+
+    @final
+    def add(self, vectors: Any, ids: Any) -> None:
+        """Add vectors under new ids: all of them, or on any error none.
+
+        Parameters
+        ----------
+        vectors : array of shape (n, dim)
+            Converted to float32.
+        ids : array of whole numbers of shape (n,)
+            At least 0, each once, none of them in the index.
+
+        Raises
+        ------
+        DimensionError, InvalidInputError
+            Vectors of another width, NaN or infinity; for ``"cosine"`` a row of zeros;
+            another number of ids than of vectors.
+        DuplicateKeyError
+            An id is given twice or is in the index already.
+        NotTrainedError
+            The index needs training first.
+        """
+        vectors = self._checked(vectors, "vectors")
+        ids = check_ids(ids, "ids")
+        if len(ids) != len(vectors):
+            raise InvalidInputError(
+                f"ids: expected one for each of {len(vectors)} vectors, found {len(ids)}"
+            )
+        with self._lock.write():
+            self._require_training()
+            taken = self._ids.positions(ids) >= 0
+            if taken.any():
+                raise DuplicateKeyError(
+                    f"ids: expected new ones, found {ids[np.argmax(taken)]} in the index already "
+                    f"({int(taken.sum())} of {len(ids)})"
+                )
+            if len(ids):
+                self._add(vectors, ids)
+                self._ids.append(ids)
+
+    @final
+    def remove(self, ids: Any) -> int:
+        """Take ids out; those that are not there are passed over.
+
+        Parameters
+        ----------
+        ids : array of whole numbers of shape (n,)
+            Each once.
+
+        Returns
+        -------
+        int
+            How many were there and are gone.
+
+        Raises
+        ------
+        UnsupportedError
+            The index cannot remove (``supports_remove`` is False).
+        """
+        ids = check_ids(ids, "ids")
+        with self._lock.write():
+            if not self.supports_remove:
+                raise UnsupportedError(
+                    f"{type(self).__name__} cannot remove (supports_remove is False); "
+                    f"build a new index without those ids"
+                )
+            positions = self._ids.positions(ids)
+            present = positions >= 0
+            if present.any():
+                self._remove(ids[present])
+                self._ids.remove(positions[present])
+            return int(present.sum())
+
+    # -- asking it -----------------------------------------------------------------------
+
+    @final
+    def search(self, queries: Any, k: int, *, allowed: Any = None) -> Neighbors:
+        """Find the ``k`` nearest vectors of each query.
+
+        Parameters
+        ----------
+        queries : array of shape (n, dim)
+            Converted to float32.
+        k : int
+            Neighbours a query, at least 1. More than there are gives all there are.
+        allowed : array of whole numbers of shape (m,), optional
+            Only these ids may be found; ids the index does not hold are passed over.
+
+        Returns
+        -------
+        Neighbors
+            ``ids`` and ``scores`` of shape (n, k), best first, padded with -1 and -inf.
+            Each row holds ``min(k, number that may be found)`` ids: never fewer.
+
+        Raises
+        ------
+        DimensionError, InvalidInputError
+            As in `add`; ``k`` below 1.
+        """
+        k = check_count(k, "k")
+        queries = self._checked(queries, "queries")
+        if allowed is not None:
+            allowed = check_ids(allowed, "allowed")
+        with self._lock.read():
+            if allowed is not None:
+                allowed = allowed[self._ids.positions(allowed) >= 0]
+            found = min(k, len(self._ids) if allowed is None else len(allowed))
+            if found == 0 or not len(queries):
+                shape = (len(queries), k)
+                return Neighbors(
+                    np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
+                )
+            if allowed is not None and not self.supports_allowed:
+                ids, scores = self._search_exactly(queries, found, allowed)
+            else:
+                ids, scores = self._search(queries, found, allowed)
+                if ids.shape != (len(queries), found) or scores.shape != ids.shape:
+                    raise ImgretError(
+                        f"{type(self).__name__}._search: expected shape {(len(queries), found)}, "
+                        f"found {ids.shape} and {scores.shape}; this is a fault of the index"
+                    )
+                short = ids[:, -1] < 0
+                if short.any():  # an approximate index came back short: answer exactly
+                    ids[short], scores[short] = self._search_exactly(
+                        queries[short], found, self._ids.ids if allowed is None else allowed
+                    )
+        if found < k:
+            pad = ((0, 0), (0, k - found))
+            ids = np.pad(ids, pad, constant_values=-1)
+            scores = np.pad(scores, pad, constant_values=-np.inf)
+        return Neighbors(ids, scores)
+
+    @final
+    def reconstruct(self, ids: Any) -> Embeddings:
+        """Return vectors as the index holds them.
+
+        Parameters
+        ----------
+        ids : array of whole numbers of shape (n,)
+            Each of them in the index, each once.
+
+        Returns
+        -------
+        float32 array of shape (n, dim)
+            Of unit length for metric ``"cosine"``; close to what was added where the
+            index compresses.
+
+        Raises
+        ------
+        KeyNotFoundError
+            An id is not in the index.
+        """
+        ids = check_ids(ids, "ids")
+        with self._lock.read():
+            missing = self._ids.positions(ids) < 0
+            if missing.any():
+                raise KeyNotFoundError(
+                    f"ids: expected ids of the index, found {ids[np.argmax(missing)]} that is not"
+                )
+            if not len(ids):
+                return np.empty((0, self._dim), dtype=np.float32)
+            return self._reconstruct(ids)
+
+    # -- keeping it ----------------------------------------------------------------------
+
+    @final
+    def save_state(self, directory: str | Path) -> None:
+        """Write the index into an existing directory; `load_state` reads it back."""
+        directory = Path(directory)
+        with self._lock.read():
+            np.save(directory / "ids.npy", self._ids.ids, allow_pickle=False)
+            if self._trained:
+                self._save(directory)
+
+    @final
+    def load_state(self, directory: str | Path) -> None:
+        """Read what `save_state` wrote, into an empty index of the same `config`.
+
+        Raises
+        ------
+        StoreCorruptError
+            A file is missing or cannot be read.
+        """
+        directory = Path(directory)
+        with self._lock.write():
+            if len(self._ids):
+                raise InvalidInputError(
+                    f"load_state: expected an empty index, found one of {len(self._ids)} vectors"
+                )
+            try:
+                ids = check_ids(np.load(directory / "ids.npy", allow_pickle=False), "ids.npy")
+                if len(ids) or not self.needs_training or len(list(directory.iterdir())) > 1:
+                    self._load(directory)
+                    self._trained = True
+            except ImgretError as error:
+                raise StoreCorruptError(f"{directory}: {error}; build the index anew") from error
+            except (OSError, ValueError, RuntimeError) as error:
+                raise StoreCorruptError(
+                    f"{directory}: expected the files of a {type(self).__name__}, found "
+                    f"{type(error).__name__}: {error}; build the index anew"
+                ) from error
+            self._ids = IdMap(ids)
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _checked(self, vectors: Any, name: str) -> Embeddings:
+        vectors = check_vectors(vectors, self._dim, name)
+        return normalize(vectors, name) if self._metric == "cosine" else vectors
+
+    def _require_training(self) -> None:
+        if not self._trained:
+            raise NotTrainedError(
+                f"{type(self).__name__}: expected a trained index; call train(vectors) with a "
+                f"sample of what will be added"
+            )
+
+    def _search_exactly(self, queries: Embeddings, k: int, ids: Ids) -> Neighbors:
+        def blocks() -> Iterator[tuple[Ids, Embeddings]]:
+            for start in range(0, len(ids), _BLOCK_ROWS):
+                block = ids[start : start + _BLOCK_ROWS]
+                yield block, self._reconstruct(block)
+
+        return exact_search(queries, blocks(), k, self._metric)

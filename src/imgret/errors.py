@@ -1,0 +1,198 @@
+"""Every error imgret raises on purpose.
+
+Each class derives from :class:`ImgretError` and from the builtin a caller would catch
+anyway, so ``except ValueError`` and ``except ImgretError`` both work::
+
+    ImgretError
+    ├── InvalidInputError (ValueError)          an argument or array is not what was asked for
+    │   ├── DimensionError                      vectors of another width
+    │   └── DuplicateKeyError                   a key or id that is taken, or given twice
+    ├── KeyNotFoundError (KeyError)             no item has this key
+    ├── UnknownNameError (LookupError)          no such model, cropper, index or format
+    ├── PluginError (ImportError)               a plugin is there but cannot be used
+    ├── MissingExtraError (ImportError)         an optional dependency is not installed
+    ├── ImageError (ValueError)                 a picture cannot be read
+    │   ├── ImageNotFoundError (FileNotFoundError)
+    │   ├── ImageFormatError                    not a picture, or of an unknown format
+    │   ├── ImageCorruptError                   empty, truncated or damaged
+    │   └── ImageTooLargeError                  over the pixel limit
+    ├── ModelError (ValueError)                 a model file cannot be used as asked
+    ├── EmptyGalleryError (ValueError)          a search or a fit needs items and there are none
+    ├── NotTrainedError (RuntimeError)          the index must be trained first
+    ├── UnsupportedError (NotImplementedError)  this part cannot do that, and says so by a flag
+    └── StoreError (OSError)                    a gallery on disk
+        ├── StoreNotFoundError (FileNotFoundError)
+        ├── StoreExistsError (FileExistsError)
+        ├── StoreLockedError (BlockingIOError)  another process is writing
+        ├── StoreReadOnlyError (PermissionError)
+        ├── StoreClosedError                    used after ``close()``
+        ├── StoreVersionError                   written by a newer imgret
+        ├── StoreMismatchError                  made with another embedder, cropper or metric
+        └── StoreCorruptError                   files missing or damaged
+
+Messages name the file or key, what was expected, what was found, and what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "DimensionError",
+    "DuplicateKeyError",
+    "EmptyGalleryError",
+    "ImageCorruptError",
+    "ImageError",
+    "ImageFormatError",
+    "ImageNotFoundError",
+    "ImageTooLargeError",
+    "ImgretError",
+    "InvalidInputError",
+    "KeyNotFoundError",
+    "MissingExtraError",
+    "ModelError",
+    "NotTrainedError",
+    "PluginError",
+    "StoreClosedError",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreExistsError",
+    "StoreLockedError",
+    "StoreMismatchError",
+    "StoreNotFoundError",
+    "StoreReadOnlyError",
+    "StoreVersionError",
+    "UnknownNameError",
+    "UnsupportedError",
+]
+
+
+class ImgretError(Exception):
+    """Root of every error imgret raises on purpose."""
+
+
+class InvalidInputError(ImgretError, ValueError):
+    """An argument or an array is not what was asked for."""
+
+
+class DimensionError(InvalidInputError):
+    """Vectors have another width than the index, embedder or store expects."""
+
+
+class DuplicateKeyError(InvalidInputError):
+    """A key or an id is taken already, or was given twice in one call."""
+
+
+class KeyNotFoundError(ImgretError, KeyError):
+    """No item of the gallery has this key."""
+
+    def __str__(self) -> str:  # KeyError would show repr(message)
+        return str(self.args[0]) if self.args else ""
+
+
+class UnknownNameError(ImgretError, LookupError):
+    """No model, cropper, index or format is registered under this name."""
+
+
+class PluginError(ImgretError, ImportError):
+    """A plugin is registered but cannot be used; the message names its package."""
+
+
+class MissingExtraError(ImgretError, ImportError):
+    """An optional dependency is not installed; the message is the install command."""
+
+    @classmethod
+    def of(cls, what: str, *, extra: str) -> MissingExtraError:
+        """Make the error for a feature that needs an extra of imgret."""
+        return cls(f"{what} needs an optional part of imgret: pip install 'imgret[{extra}]'")
+
+
+class ImageError(ImgretError, ValueError):
+    """A picture cannot be read.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file, where the picture came from one.
+    reason : str
+        What is wrong with it, without the path.
+    """
+
+    def __init__(self, reason: str, path: Path | None = None) -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"{path}: {reason}" if path is not None else reason)
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, Path | None]]:
+        return type(self), (self.reason, self.path)
+
+
+class ImageNotFoundError(ImageError, FileNotFoundError):
+    """There is no file at the path, or it is a directory or may not be read."""
+
+    def __str__(self) -> str:  # OSError would show "[Errno ...]" or nothing
+        return f"{self.path}: {self.reason}" if self.path is not None else self.reason
+
+
+class ImageFormatError(ImageError):
+    """The bytes are not a picture, or of a format that cannot be read here."""
+
+
+class ImageCorruptError(ImageError):
+    """The picture is empty, truncated or damaged."""
+
+
+class ImageTooLargeError(ImageError):
+    """The header announces more pixels than the limit allows; nothing was decoded."""
+
+
+class ModelError(ImgretError, ValueError):
+    """A model file cannot be read or does not do what is asked of it."""
+
+
+class EmptyGalleryError(ImgretError, ValueError):
+    """The gallery holds no item, and the operation needs some."""
+
+
+class NotTrainedError(ImgretError, RuntimeError):
+    """The index must be trained before vectors can be added or searched."""
+
+
+class UnsupportedError(ImgretError, NotImplementedError):
+    """This part cannot do that; a flag on its class says so beforehand."""
+
+
+class StoreError(ImgretError, OSError):
+    """A gallery on disk cannot be used as asked."""
+
+
+class StoreNotFoundError(StoreError, FileNotFoundError):
+    """There is no gallery at the path."""
+
+
+class StoreExistsError(StoreError, FileExistsError):
+    """Something stands at the path already, and was not to be replaced."""
+
+
+class StoreLockedError(StoreError, BlockingIOError):
+    """Another process has the gallery open for writing."""
+
+
+class StoreReadOnlyError(StoreError, PermissionError):
+    """The gallery was opened for reading, or its directory cannot be written."""
+
+
+class StoreClosedError(StoreError):
+    """The gallery was used after it was closed."""
+
+
+class StoreVersionError(StoreError):
+    """The gallery was written in a newer format than this imgret reads."""
+
+
+class StoreMismatchError(StoreError):
+    """The gallery was made with another embedder, cropper, dimension or metric."""
+
+
+class StoreCorruptError(StoreError):
+    """A file of the gallery is missing or damaged."""

@@ -1,0 +1,148 @@
+"""Names of embedders, croppers and indexes, found through entry points.
+
+A package offers a part by an entry point in one of three groups, and imgret declares its
+own parts in the same way::
+
+    [project.entry-points."imgret.indexes"]
+    annoy = "imgret_annoy:AnnoyIndex"
+
+Nothing is imported before it is asked for, and a plugin that fails to import fails only
+then. An entry point names anything callable that returns the part. A name that ends in a
+colon takes the rest of the asked name as its first argument: ``faiss:`` makes
+``"faiss:IVF64,Flat"``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, TypeAlias
+
+from imgret.errors import (
+    ImgretError,
+    InvalidInputError,
+    PluginError,
+    UnknownNameError,
+)
+
+__all__ = ["Kind", "create", "factory", "names", "refresh"]
+
+Kind: TypeAlias = Literal["embedders", "croppers", "indexes"]
+
+_KINDS: tuple[Kind, ...] = ("embedders", "croppers", "indexes")
+
+
+@cache
+def _found(kind: Kind) -> dict[str, list[EntryPoint]]:
+    if kind not in _KINDS:
+        expected = ", ".join(map(repr, _KINDS))
+        raise InvalidInputError(f"kind: expected one of {expected}, found {kind!r}")
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=f"imgret.{kind}"):
+        rivals = found.setdefault(entry.name, [])
+        if all(entry.value != rival.value for rival in rivals):  # the same package seen twice
+            rivals.append(entry)
+    return dict(sorted(found.items()))
+
+
+def refresh() -> None:
+    """Look for plugins again, for those installed while the process runs."""
+    _found.cache_clear()
+
+
+def names(kind: Kind) -> dict[str, str]:
+    """Return the registered names and where each comes from, importing nothing.
+
+    Parameters
+    ----------
+    kind : {"embedders", "croppers", "indexes"}
+
+    Returns
+    -------
+    dict
+        Name -> "package: module:attribute"; two packages with one name are both told.
+    """
+    return {
+        name: "; ".join(f"{_package(entry)}: {entry.value}" for entry in entries)
+        for name, entries in _found(kind).items()
+    }
+
+
+def factory(kind: Kind, name: str) -> Callable[..., Any]:
+    """Return what makes the part of this name.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing is registered under the name; the message lists what is.
+    PluginError
+        Two packages claim the name, or the plugin fails to import.
+    """
+    found = _found(kind)
+    prefix, colon, rest = name.partition(":")
+    if name in found:
+        entries, first = found[name], ()
+    elif colon and f"{prefix}:" in found:
+        entries, first = found[f"{prefix}:"], (rest,)
+    else:
+        raise UnknownNameError(_unknown(kind, name))
+    if len(entries) > 1:
+        packages = " and ".join(f"{_package(entry)} ({entry.value})" for entry in entries)
+        raise PluginError(
+            f"{kind}: the name {name!r} is claimed by {packages}; uninstall all but one of them"
+        )
+    entry = entries[0]
+    try:
+        made = entry.load()
+    except Exception as error:
+        raise PluginError(
+            f"{kind}: {name!r} of package {_package(entry)} cannot be imported from "
+            f"{entry.value}: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(made):
+        raise PluginError(
+            f"{kind}: {name!r} of package {_package(entry)}: expected a class or function at "
+            f"{entry.value}, found {type(made).__name__}"
+        )
+    return (lambda **options: made(*first, **options)) if first else made
+
+
+def create(kind: Kind, name: str, /, **options: Any) -> Any:
+    """Make the part of this name.
+
+    Parameters
+    ----------
+    kind : {"embedders", "croppers", "indexes"}
+    name : str
+        A registered name; see `names`.
+    **options
+        Given to the part.
+
+    Raises
+    ------
+    UnknownNameError, PluginError
+        As in `factory`.
+    InvalidInputError
+        The part does not take an option.
+    """
+    make = factory(kind, name)
+    try:
+        return make(**options)
+    except ImgretError:
+        raise
+    except TypeError as error:
+        raise InvalidInputError(f"{kind}: {name!r} cannot be made: {error}") from error
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "an unknown package"
+
+
+def _unknown(kind: Kind, name: str) -> str:
+    known = list(_found(kind))
+    message = f"{kind}: no {name!r}; known: {', '.join(known) or 'none'}"
+    if near := difflib.get_close_matches(name, known, n=1):
+        message += f". Did you mean {near[0]!r}?"
+    return message

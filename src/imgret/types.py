@@ -1,0 +1,156 @@
+"""The data that flows through imgret, and the few words for it.
+
+========== ==================================================================
+``Image``       uint8 ``(H, W, 3)``, RGB, EXIF orientation applied
+``ImageLike``   path, bytes, binary file object, ``Image``, PIL image
+``Embeddings``  C-contiguous float32 ``(n, d)``, finite
+``Ids``         int64 ``(n,)``, unique, >= 0; internal, users see string keys
+``Box``         half-open pixel box ``(x0, y0, x1, y1)``, never empty
+``Metric``      ``"cosine"``, ``"ip"`` or ``"l2"``
+========== ==================================================================
+
+Scores are higher-is-better for every metric: cosine similarity, inner product, or minus
+the squared Euclidean distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+
+from imgret.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Image: TypeAlias = NDArray[np.uint8]
+    Embeddings: TypeAlias = NDArray[np.float32]
+    Ids: TypeAlias = NDArray[np.int64]
+else:  # the names exist at run time without importing NumPy
+    Image = Embeddings = Ids = Any
+
+__all__ = [
+    "Box",
+    "Embeddings",
+    "Hit",
+    "Ids",
+    "Image",
+    "ImageLike",
+    "Json",
+    "Metric",
+    "Neighbors",
+    "check_metric",
+]
+
+ImageLike: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Any
+Json: TypeAlias = dict[str, Any]
+Metric: TypeAlias = Literal["cosine", "ip", "l2"]
+
+
+class Box(NamedTuple):
+    """A half-open pixel box: columns ``x0 <= x < x1``, rows ``y0 <= y < y1``.
+
+    Coordinates count pixels of the picture as shown, EXIF orientation applied, from the
+    top left corner.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def width(self) -> int:
+        """Width in pixels, at least 1."""
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> int:
+        """Height in pixels, at least 1."""
+        return self.y1 - self.y0
+
+    @property
+    def area(self) -> int:
+        """Pixels inside the box."""
+        return self.width * self.height
+
+    @classmethod
+    def full(cls, image: Image) -> Box:
+        """Box of the whole picture."""
+        height, width = image.shape[:2]
+        return cls(0, 0, width, height)
+
+    def clip(self, width: int, height: int) -> Box:
+        """Return the nearest non-empty box inside a ``width`` x ``height`` picture."""
+        x0 = min(max(self.x0, 0), width - 1)
+        y0 = min(max(self.y0, 0), height - 1)
+        return Box(x0, y0, max(min(self.x1, width), x0 + 1), max(min(self.y1, height), y0 + 1))
+
+    def scale(self, x: float, y: float) -> Box:
+        """Return the smallest whole-pixel box that covers this one after scaling."""
+        return Box(
+            int(self.x0 * x),
+            int(self.y0 * y),
+            -int(-self.x1 * x // 1),
+            -int(-self.y1 * y // 1),
+        )
+
+
+class Neighbors(NamedTuple):
+    """What an index returns for ``n`` queries.
+
+    Attributes
+    ----------
+    ids : int64 array of shape (n, k)
+        Ids of the neighbours, best first; -1 where fewer than ``k`` exist.
+    scores : float32 array of shape (n, k)
+        Their scores, higher is better; -inf where the id is -1.
+    """
+
+    ids: Ids
+    scores: Embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One item found for a query.
+
+    Attributes
+    ----------
+    key : str
+        Name of the item in the gallery.
+    score : float
+        Similarity to the query, higher is better.
+    rank : int
+        1 for the best hit.
+    label : str or None
+        Class name, where the item has one.
+    metadata : mapping
+        What was stored with the item.
+    path : str or None
+        File the item was read from, where it came from one.
+    box : Box or None
+        Part of the picture that was embedded; None for vectors added without a picture.
+    distance : float or None
+        Squared Euclidean distance, for metric ``"l2"`` only.
+    """
+
+    key: str
+    score: float
+    rank: int
+    label: str | None
+    metadata: Mapping[str, Any]
+    path: str | None
+    box: Box | None
+    distance: float | None = None
+
+
+def check_metric(metric: str) -> Metric:
+    """Return the metric, or raise an error that lists the known ones."""
+    if metric not in get_args(Metric):
+        expected = ", ".join(map(repr, get_args(Metric)))
+        raise InvalidInputError(f"metric: expected one of {expected}, found {metric!r}")
+    return metric  # type: ignore[return-value]  # narrowed by the line above
