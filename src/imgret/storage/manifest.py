@@ -1,0 +1,140 @@
+"""The small file that says what a gallery is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from imgret.errors import InvalidInputError, StoreCorruptError, StoreNotFoundError, StoreVersionError
+from imgret.storage.vectors import SUFFIXES, Dtype
+from imgret.types import Json, Metric, check_metric
+
+__all__ = ["FILE", "FORMAT_VERSION", "Manifest", "Part"]
+
+FILE = "manifest.json"
+FORMAT = "imgret-gallery"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part by its registered name and the JSON options that make it again."""
+
+    name: str
+    config: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a gallery is made of.
+
+    Attributes
+    ----------
+    dim : int
+        Dimension of the stored embeddings.
+    metric : {"cosine", "ip", "l2"}
+    dtype : {"float16", "float32"}
+        How embeddings are stored.
+    embedder, cropper, index : Part
+    fingerprint : str
+        Of the embedder; vectors of another are not comparable.
+    projection : str or None
+        Fingerprint of ``projection.npz``, where there is one.
+    created : str
+        ISO 8601, UTC.
+    created_with : str
+        Version of imgret.
+    """
+
+    dim: int
+    metric: Metric
+    dtype: Dtype
+    embedder: Part
+    fingerprint: str
+    cropper: Part
+    index: Part
+    projection: str | None = None
+    created: str = ""
+    created_with: str = ""
+
+    def with_(self, **changes: Any) -> Manifest:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+    def write(self, directory: Path) -> None:
+        """Put it into a directory, replacing the one that is there in one step."""
+        from imgret import __version__  # noqa: PLC0415  # the package imports this module
+
+        filled = replace(
+            self,
+            created=self.created or datetime.now(UTC).isoformat(timespec="seconds"),
+            created_with=self.created_with or __version__,
+        )
+        content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(filled)}
+        temporary = directory / f"{FILE}.tmp"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(directory / FILE)
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Read the manifest of a gallery.
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no gallery in the directory.
+        StoreVersionError
+            A newer imgret wrote it.
+        StoreCorruptError
+            It cannot be understood.
+        """
+        path = directory / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreNotFoundError(
+                f"{directory}: expected a gallery (a directory with a {FILE}), found "
+                f"{'none there' if directory.exists() else 'nothing'}; "
+                f"`imgret index FOLDER -o {directory}` makes one"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise StoreCorruptError(f"{path}: expected JSON, found {error}") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise StoreCorruptError(f"{path}: expected the manifest of a gallery ({FORMAT!r})")
+        version = content.get("version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise StoreVersionError(
+                f"{directory}: expected format version {FORMAT_VERSION} or older, found {version} "
+                f"(written by imgret {content.get('created_with', 'unknown')}); upgrade imgret"
+            )
+        try:
+            manifest = cls(
+                dim=content["dim"],
+                metric=check_metric(content["metric"]),
+                dtype=content["dtype"],
+                embedder=Part(**content["embedder"]),
+                fingerprint=content["fingerprint"],
+                cropper=Part(**content["cropper"]),
+                index=Part(**content["index"]),
+                projection=content["projection"],
+                created=content["created"],
+                created_with=content["created_with"],
+            )
+        except (KeyError, TypeError, InvalidInputError) as error:
+            raise StoreCorruptError(
+                f"{path}: expected the fields of format {version}, found {error!r}"
+            ) from error
+        if manifest.dtype not in SUFFIXES or not isinstance(manifest.dim, int) or manifest.dim < 1:
+            raise StoreCorruptError(
+                f"{path}: expected a dtype of {', '.join(SUFFIXES)} and a dim of at least 1, found "
+                f"{manifest.dtype!r} and {manifest.dim!r}"
+            )
+        return manifest
