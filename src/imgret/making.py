@@ -47,9 +47,9 @@ def same_embedder(manifest: Manifest, path: Path, given: str | Embedder | None) 
     if made.fingerprint != manifest.fingerprint or made.dim != manifest.dim:
         raise StoreMismatchError(
             f"{path}: expected the embedder it was made with, {manifest.embedder.name!r} "
-            f"({manifest.dim}-d, fingerprint {manifest.fingerprint[:12]}), found "
+            f"({manifest.dim}-d, fingerprint {manifest.fingerprint[:19]}), found "
             f"{made.name or type(made).__name__!r} ({made.dim}-d, fingerprint "
-            f"{made.fingerprint[:12]}); open it with the former, or make it anew with "
+            f"{made.fingerprint[:19]}); open it with the former, or make it anew with "
             f"Retriever.reembed({str(path)!r}, embedder=...)"
         )
     return made

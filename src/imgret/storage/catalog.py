@@ -210,6 +210,11 @@ class Catalog:
         )
         return (rows[0][0], _item(rows[0][1:])) if rows else None
 
+    def label_count(self) -> int:
+        """Return how many different labels there are."""
+        rows = self._query("SELECT count(DISTINCT label) FROM items WHERE removed_at IS NULL")
+        return int(rows[0][0])
+
     def live_ids(self, start: int = 0) -> Ids:
         """Ids from ``start`` on that are not removed: int64, increasing."""
         with self._lock:

@@ -1,0 +1,303 @@
+"""The commands. Each imports what it needs when it runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imgret import __version__
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Image retrieval: index a pile of pictures, search it by picture.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(help="The models that come with imgret.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+Gallery = Annotated[Path, typer.Argument(help="Directory of the gallery, such as photos.imgret.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls
+    if asked:
+        typer.echo(f"imgret {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[  # noqa: ARG001  # acted on above
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[  # noqa: ARG001  # looked for by imgret.cli.main
+        bool, typer.Option("--debug", help="Show where an error came from.")
+    ] = False,
+) -> None:
+    """Take the options that stand before any command."""
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures, searched through.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Gallery to make, or to add to.")
+    ],
+    labels: Annotated[
+        str | None, typer.Option(help="'parent': each picture is named after its folder.")
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="Name or path of a model. [general]")
+    ] = None,
+    cropper: Annotated[
+        str | None, typer.Option(help="none, center, spectral or the path of a model. [none]")
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="flat, hnsw, ivf, auto, faiss:FACTORY or the name of a plugin. [flat]"),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="cosine, ip or l2. [cosine]")] = None,
+    prefix: Annotated[
+        str, typer.Option(help="Put before each key, to keep two folders apart.")
+    ] = "",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads. [one for each core]")
+    ] = None,
+) -> None:
+    """Index the pictures of a folder; run again, it takes in what has changed."""
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    if labels not in {None, "parent"}:
+        raise typer.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
+    if not folder.is_dir():  # before a gallery is made for it
+        found = "a file" if folder.exists() else "nothing"
+        raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
+    with Retriever.open(
+        output,
+        "a",
+        embedder=embedder,
+        cropper=cropper,
+        index=index,
+        metric=metric,  # type: ignore[arg-type]  # checked there, with a message
+    ) as retriever:
+        report = retriever.add_folder(
+            folder,
+            labels=labels,  # type: ignore[arg-type]  # checked above
+            prefix=prefix,
+            threads=threads,
+            progress=True,
+        )
+        typer.echo(str(report), err=True)
+        typer.echo(f"{output}: {len(retriever)} pictures")
+
+
+@app.command()
+def search(
+    gallery: Gallery,
+    queries: Annotated[list[Path], typer.Argument(help="Pictures to search with.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
+    threshold: Annotated[
+        float | None, typer.Option(help="Leave out hits of a lower score.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that shows the hits, pictures inlined.")
+    ] = None,
+) -> None:
+    """Find the pictures most like each query."""
+    from imgret import display  # noqa: PLC0415
+    from imgret.errors import ImageError  # noqa: PLC0415
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    failed = 0
+    rows: list[display.Row] = []
+    with Retriever.open(gallery) as retriever:
+        for query in queries:
+            try:
+                hits = retriever.search(query, k, threshold=threshold)
+            except ImageError as error:
+                typer.echo(f"imgret: error: {error}", err=True)
+                failed += 1
+                continue
+            rows.append((query.name, query, hits))
+            typer.echo(_as_json(query, hits) if json_ else _as_text(query, hits))
+        if html is not None and rows:
+            title = f"{gallery.name}: {len(rows)} queries"
+            note = repr(retriever)[1:-1]
+            html.write_text(display.page(rows, title=title, note=note), encoding="utf-8")
+            typer.echo(f"wrote {html}", err=True)
+    if failed:
+        raise typer.Exit(3 if rows else 1)
+
+
+def _as_json(query: Path, hits: Any) -> str:
+    kept = ("key", "rank", "score", "label", "path", "box")
+    return json.dumps(
+        {"query": str(query), "hits": [{n: d[n] for n in kept} for d in hits.to_dicts()]},
+        ensure_ascii=False,
+    )
+
+
+def _as_text(query: Path, hits: Any) -> str:
+    lines = [f"{query}" + (f": {hits.label}" if hits.label is not None else "")]
+    width = max((len(hit.label or "") for hit in hits), default=0)
+    lines += [
+        f"  {hit.rank:>3}  {hit.score:.4f}  " + f"{hit.label or '':<{width}}  {hit.key}".strip()
+        for hit in hits
+    ]
+    return "\n".join(lines)
+
+
+@app.command()
+def info(gallery: Gallery, json_: Json = False) -> None:
+    """Say what a gallery is made of; no model is loaded."""
+    from imgret.storage import Store  # noqa: PLC0415
+
+    store = Store.open(gallery, writable=False)
+    try:
+        manifest = store.manifest
+        facts = {
+            "path": str(gallery),
+            "items": len(store.catalog),
+            "labels": store.catalog.label_count(),
+            "removed": store.catalog.rows - len(store.catalog),
+            "dim": manifest.dim,
+            "metric": manifest.metric,
+            "dtype": manifest.dtype,
+            "embedder": {"name": manifest.embedder.name, **manifest.embedder.config},
+            "fingerprint": manifest.fingerprint,
+            "cropper": {"name": manifest.cropper.name, **manifest.cropper.config},
+            "index": {"name": manifest.index.name, **manifest.index.config},
+            "projection": manifest.projection,
+            "bytes": sum(file.stat().st_size for file in gallery.rglob("*") if file.is_file()),
+            "created": manifest.created,
+            "created_with": manifest.created_with,
+        }
+    finally:
+        store.close()
+    if json_:
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            options = ", ".join(f"{k}={v!r}" for k, v in value.items() if k != "name")
+            value = f"{value['name']} {options}".strip()  # noqa: PLW2901
+        typer.echo(f"{name:<13} {'-' if value is None else value}")
+
+
+@app.command()
+def remove(
+    gallery: Gallery,
+    keys: Annotated[list[str], typer.Argument(help="Keys of the pictures to take out.")],
+) -> None:
+    """Take pictures out of a gallery; the files stay where they are."""
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    with Retriever.open(gallery, "r+") as retriever:
+        removed = retriever.remove(keys)
+        typer.echo(f"removed {removed}; {len(retriever)} pictures left")
+
+
+@app.command()
+def reindex(
+    gallery: Gallery,
+    index: Annotated[
+        str | None,
+        typer.Option(help="flat, hnsw, ivf, auto, faiss:FACTORY or a plugin. [the one in use]"),
+    ] = None,
+) -> None:
+    """Build the index anew, or another one; no picture is read."""
+    import time  # noqa: PLC0415
+
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    with Retriever.open(gallery, "r+") as retriever:
+        started = time.perf_counter()
+        retriever.reindex(index)
+        seconds = time.perf_counter() - started
+        typer.echo(f"{retriever.index!r} in {seconds:.2f} s")
+
+
+@app.command()
+def plugins(json_: Json = False) -> None:
+    """List the embedders, croppers and indexes there are, and where each comes from."""
+    from imgret import registry  # noqa: PLC0415
+
+    kinds: list[registry.Kind] = ["embedders", "croppers", "indexes"]
+    if json_:
+        typer.echo(json.dumps({kind: registry.names(kind) for kind in kinds}))
+        return
+    for kind in kinds:
+        typer.echo(kind)
+        for name, home in registry.names(kind).items():
+            typer.echo(f"  {name:<12} {home}")
+
+
+@models.command("list")
+def list_models(json_: Json = False) -> None:
+    """List the built-in models."""
+    from imgret.models import available  # noqa: PLC0415
+
+    for name, bundle in available().items():
+        facts = {
+            "name": name,
+            "kind": bundle.kind,
+            "version": bundle.version,
+            "dim": bundle.dim,
+            "size": bundle.input.size,
+            "precision": bundle.precision,
+            "licence": bundle.licence,
+        }
+        typer.echo(
+            json.dumps(facts)
+            if json_
+            else f"{name:<12} {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
+            f"{bundle.input.size} px, {bundle.precision}, {bundle.licence}"
+        )
+
+
+@models.command("check")
+def check_models(
+    which: Annotated[
+        list[str] | None, typer.Argument(help="Names or paths. [all built-in ones]")
+    ] = None,
+) -> None:
+    """Run models on a picture drawn for it, and compare with what they should say."""
+    from imgret.models import available, check  # noqa: PLC0415
+
+    bad = 0
+    for model in which or list(available()):
+        result = check(model)
+        verdict = "ok" if result.ok else "DIFFERENT"
+        typer.echo(
+            f"{model}: {verdict}, cosine {result.cosine:.4f} (at least {result.cosine_at_least})"
+        )
+        bad += not result.ok
+    if bad:
+        raise typer.Exit(3)
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path | None, typer.Option(help="Use these pictures instead of drawn ones.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to put pictures, gallery and page.")
+    ] = Path("imgret-demo"),
+    index: Annotated[str, typer.Option(help="As for the index command.")] = "flat",
+    cropper: Annotated[str, typer.Option(help="As for the index command.")] = "none",
+) -> None:
+    """Draw flowers (or take a folder), index them, search them, and show the result."""
+    from imgret.cli.demo import run  # noqa: PLC0415
+
+    run(folder, output, index=index, cropper=cropper, out=sys.stdout)

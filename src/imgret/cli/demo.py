@@ -1,0 +1,107 @@
+"""The demonstration: a gallery from nothing, searched with pictures it does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from imgret import display, images
+from imgret.errors import ImageError, InvalidInputError
+from imgret.images import samples
+from imgret.ingest.folder import find_pictures
+from imgret.retriever import Retriever
+
+__all__ = ["run"]
+
+_HITS = 6
+_QUERIES = 8
+
+
+def run(
+    folder: Path | None, output: Path, *, index: str, cropper: str, out: TextIO
+) -> Path:
+    """Index pictures, search with some that were held back, write a page.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Pictures to use; None draws a gallery of flowers.
+    output : Path
+        Directory for the drawn pictures, the gallery and the page.
+    index, cropper : str
+        As for `Retriever`.
+    out : text file
+        Where to tell what is found.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+
+    def say(text: str = "") -> None:
+        print(text, file=out, flush=True)
+
+    root, queries = _drawn(output, say) if folder is None else _taken(folder, say)
+    held_back = set(queries)
+    gallery = [path for path in find_pictures(root)[0] if path not in held_back]
+    retriever = Retriever(index=index, cropper=cropper)
+    report = retriever.add(
+        gallery,
+        keys=[path.relative_to(root).as_posix() for path in gallery],
+        labels=[None if path.parent == root else path.parent.name for path in gallery],
+        progress=True,
+    )
+    say(str(report))
+    store = output / "demo.imgret"
+    retriever.save(store)
+    say(f"gallery: {store}\n")
+
+    rows: list[display.Row] = []
+    for query, hits in zip(queries, retriever.search_many(queries, k=_HITS), strict=True):
+        rows.append((query.name, query, hits))
+        say(f"{query.name}" + (f" looks like: {hits.label}" if hits.label else ""))
+        for hit in hits:
+            name = f"{hit.label}  " if hit.label else ""
+            say(f"  {hit.rank}. {hit.score:.3f}  {name}{hit.key}")
+    result = output / "result.html"
+    title = f"imgret demo: {len(rows)} pictures searched in {len(retriever)}"
+    result.write_text(
+        display.page(rows, title=title, note=repr(retriever)[1:-1]), encoding="utf-8"
+    )
+    say(f"\nresult page: {result.absolute()}")
+    say(f"go on with:  imgret search {store} {queries[0]}")
+    return result
+
+
+def _drawn(output: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
+    root = output / "gallery"
+    gallery = samples.write_gallery(root)
+    queries = samples.write_queries(output / "queries", per_species=1)
+    say(f"drew {len(gallery)} pictures of {len(samples.species())} species into {root}")
+    return root, queries
+
+
+def _taken(folder: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
+    """Hold back a few pictures as queries, spread over the folder and readable."""
+    found, _ = find_pictures(folder)
+    if len(found) < 2:
+        raise InvalidInputError(
+            f"{folder}: expected at least 2 pictures, one to find and one to search with, found "
+            f"{len(found)}"
+        )
+    step = max(2, len(found) // _QUERIES)
+    queries = [path for path in found[step // 2 :: step] if _is_readable(path)][:_QUERIES]
+    if not queries:
+        raise InvalidInputError(f"{folder}: expected pictures that can be read, found none")
+    say(f"found {len(found)} pictures in {folder}; {len(queries)} are held back as queries")
+    return folder, queries
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        images.load(path)
+    except ImageError:
+        return False
+    return True
