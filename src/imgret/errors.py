@@ -159,7 +159,7 @@ class NotTrainedError(ImgretError, RuntimeError):
 
 
 class UnsupportedError(ImgretError, NotImplementedError):
-    """This part cannot do that; a flag on its class says so beforehand."""
+    """The part cannot do that; a flag on its class says so beforehand."""
 
 
 class StoreError(ImgretError, OSError):

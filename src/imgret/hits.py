@@ -153,9 +153,7 @@ class Hits(Sequence[Hit]):
         try:
             import pandas as pd  # noqa: PLC0415  # optional
         except ImportError:
-            raise MissingExtraError(
-                "Hits.to_pandas needs pandas: pip install pandas"
-            ) from None
+            raise MissingExtraError("Hits.to_pandas needs pandas: pip install pandas") from None
         names = ["key", "rank", "score", "label", "path", "box", "metadata"]
         return pd.DataFrame(self.to_dicts(), columns=names)
 

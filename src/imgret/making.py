@@ -72,6 +72,7 @@ def same_cropper(manifest: Manifest, path: Path, given: str | Cropper | None) ->
 def check_given(manifest: Manifest, path: Path, given: Mapping[str, Any]) -> None:
     """Raise if what is asked of an existing gallery is not what it is."""
     for name, value in given.items():
+        found: Any
         if isinstance(value, VectorIndex):
             value, found = part_of(value), manifest.index  # noqa: PLW2901  # compare like with like
         else:

@@ -18,25 +18,25 @@ _T = TypeVar("_T")
 def find_embedder(given: str | Embedder) -> Embedder:
     """Return the embedder of a registered name, of a model file, or the object itself."""
     if isinstance(given, str):
-        return _make("embedders", Part(given), Embedder)
-    return _checked(given, Embedder, "embedder")
+        return _make("embedders", Part(given), Embedder)  # type: ignore[type-abstract]  # it is only compared with
+    return _checked(given, Embedder, "embedder")  # type: ignore[type-abstract]  # it is only compared with
 
 
 def find_cropper(given: str | Cropper) -> Cropper:
     """Return the cropper of a registered name, of a model file, or the object itself."""
     if isinstance(given, str):
-        return _make("croppers", Part(given), Cropper)
-    return _checked(given, Cropper, "cropper")
+        return _make("croppers", Part(given), Cropper)  # type: ignore[type-abstract]  # it is only compared with
+    return _checked(given, Cropper, "cropper")  # type: ignore[type-abstract]  # it is only compared with
 
 
 def make_embedder(part: Part) -> Embedder:
     """Make an embedder again."""
-    return _make("embedders", part, Embedder)
+    return _make("embedders", part, Embedder)  # type: ignore[type-abstract]  # it is only compared with
 
 
 def make_cropper(part: Part) -> Cropper:
     """Make a cropper again."""
-    return _make("croppers", part, Cropper)
+    return _make("croppers", part, Cropper)  # type: ignore[type-abstract]  # it is only compared with
 
 
 def part_of(made: Embedder | Cropper | VectorIndex) -> Part:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeAlias
 
@@ -82,8 +82,9 @@ def factory(kind: Kind, name: str) -> Callable[..., Any]:
     """
     found = _found(kind)
     prefix, colon, rest = name.partition(":")
+    first: tuple[str, ...] = ()
     if name in found:
-        entries, first = found[name], ()
+        entries = found[name]
     elif colon and f"{prefix}:" in found:
         entries, first = found[f"{prefix}:"], (rest,)
     else:
@@ -106,7 +107,7 @@ def factory(kind: Kind, name: str) -> Callable[..., Any]:
             f"{kind}: {name!r} of package {_package(entry)}: expected a class or function at "
             f"{entry.value}, found {type(made).__name__}"
         )
-    return (lambda **options: made(*first, **options)) if first else made
+    return partial(made, *first)
 
 
 def create(kind: Kind, name: str, /, **options: Any) -> Any:

@@ -155,10 +155,9 @@ class Retriever:
                 metric or "cosine",
                 dtype or "float16",
             )
-            retriever = cls.__new__(cls)
-            store = Store.create(path, manifest)
-            retriever._start(store, made_embedder, made_cropper, prepared)
-            return retriever
+            self = cls.__new__(cls)
+            self._start(Store.create(path, manifest), made_embedder, made_cropper, prepared)
+            return self
         store = Store.open(path, writable=mode != "r")
         return cls._attach(store, path, embedder, cropper, index=index, metric=metric, dtype=dtype)
 
@@ -186,16 +185,16 @@ class Retriever:
         **given: Any,
     ) -> Self:
         try:
-            retriever = cls.__new__(cls)
+            self = cls.__new__(cls)
             made = same_embedder(store.manifest, path, embedder)
             crop = same_cropper(store.manifest, path, cropper)
             check_given(store.manifest, path, given)
-            retriever._start(store, made, crop)
-            retriever._searcher.restore(path)
+            self._start(store, made, crop)
+            self._searcher.restore(path)
         except BaseException:
             store.close()
             raise
-        return retriever
+        return self
 
     @classmethod
     def reembed(
@@ -362,6 +361,11 @@ class Retriever:
             return self._searcher.sync()
 
     @property
+    def index_reason(self) -> str | None:
+        """Why ``index="auto"`` chose what it did; None for an index that was named."""
+        return self._searcher.reason()
+
+    @property
     def projection(self) -> LinearProjection | None:
         """The map from embedding to indexed vector; None where they are the same."""
         return self._searcher.projection
@@ -451,7 +455,7 @@ class Retriever:
             The only picture cannot be read.
         """
         single = not isinstance(images, (list, tuple))
-        many: list[ImageLike] = [images] if single else list(images)
+        many: list[ImageLike] = [images] if single else list(images)  # type: ignore[arg-type]  # a list by now
         n = len(many)
         with self._changing:
             self._store.check_writable()

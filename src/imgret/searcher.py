@@ -51,7 +51,7 @@ class Searcher:
         self._index: VectorIndex | None = None
         self._rows = 0  # ids below this have been taken in
         self._seen = 0  # changes up to this have been followed
-        self._trained_on = 0
+        self._trained_on = 0  # items there were when the index was built
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self.projection: LinearProjection | None = None
 
@@ -66,6 +66,13 @@ class Searcher:
         if name == "auto" and self._index is not None:
             return f"'auto' ({self._index.name})"
         return repr(name)
+
+    def reason(self) -> str | None:
+        """Say why ``"auto"`` chose what it did; None for an index that was named."""
+        part = self._store.manifest.index
+        if part.name != "auto" or self._index is None:
+            return None
+        return choose(max(self._trained_on, 1), self.dim, **part.config).reason
 
     def search(self, vectors: Any, k: int) -> Neighbors:
         """Find the ids nearest to embeddings: see `VectorIndex.search`."""
@@ -194,7 +201,9 @@ class Searcher:
         if index.needs_training and n >= _RETRAIN_GROWTH * max(self._trained_on, 1):
             return True
         part = self._store.manifest.index
-        return part.name == "auto" and choose(n, self.dim, **part.config).name != index.name
+        if part.name != "auto" or self._trained_on <= n < 2 * self._trained_on:
+            return False
+        return choose(max(n, 1), self.dim, **part.config).name != index.name
 
     def _build(self, make: Maker) -> VectorIndex:
         catalog = self._store.catalog
@@ -268,7 +277,7 @@ def _maker(part: Part, metric: Metric, prepared: VectorIndex | None) -> Maker:
 
 def _make_index(part: Part, dim: int, metric: Metric, n: int = 0) -> VectorIndex:
     if part.name == "auto":
-        choice = choose(n, dim, **part.config)
+        choice = choose(max(n, 1), dim, **part.config)
         part = Part(choice.name, choice.options)
     index = registry.create("indexes", part.name, dim=dim, metric=metric, **part.config)
     if not isinstance(index, VectorIndex):
@@ -287,6 +296,6 @@ def _read_projection(path: Path, fingerprint: str) -> LinearProjection:
                 return projection
     raise StoreCorruptError(
         f"{candidates[0]}: expected the projection {fingerprint[:12]} that the manifest names, "
-        f"found another or none; restore it from a copy, or set \"projection\" to null in the "
+        f'found another or none; restore it from a copy, or set "projection" to null in the '
         f"manifest to search the full embeddings"
     )

@@ -32,16 +32,17 @@ def check_count(value: object, name: str) -> int:
 def check_vectors(values: Any, dim: int, name: str) -> Embeddings:
     """Return ``values`` as C-contiguous float32 of shape ``(n, dim)``, all finite."""
     try:
-        vectors = np.asarray(values)
-        if vectors.dtype.kind not in "fiu":
-            raise TypeError
+        vectors: Embeddings = np.asarray(values)
+        kind = vectors.dtype.kind
         with np.errstate(over="ignore"):  # what overflows float32 is reported below, as infinite
             vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     except (TypeError, ValueError):
+        kind = "O"
+    if kind not in "fiu":
         raise InvalidInputError(
             f"{name}: expected an array of real numbers of shape (n, {dim}), found "
             f"{type(values).__name__} that is none"
-        ) from None
+        )
     if vectors.ndim != 2:
         raise DimensionError(
             f"{name}: expected an array of shape (n, {dim}), found shape {np.shape(values)}; "
@@ -74,7 +75,8 @@ def normalize(vectors: Embeddings, name: str) -> Embeddings:
                 f"{name}: expected vectors with a direction (metric 'cosine'), found only zeros "
                 f"in row {int(np.argmin(norms))}"
             )
-    return (vectors / norms[:, None]).astype(np.float32, copy=False)
+    unit: Embeddings = (vectors / norms[:, None]).astype(np.float32, copy=False)
+    return unit
 
 
 def check_ids(values: Any, name: str) -> Ids:

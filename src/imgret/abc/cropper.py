@@ -1,4 +1,4 @@
-"""The contract of a cropper: where in the picture is the subject?"""
+"""The contract of a cropper: pictures in, boxes of their subjects out."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from imgret.abc.brute import exact_search
 from imgret.abc.checks import check_count, check_ids, check_vectors, normalize
 from imgret.abc.idmap import IdMap
 from imgret.abc.locks import ReadWriteLock
+from imgret.abc.state import read_state, write_state
 from imgret.errors import (
     DuplicateKeyError,
     ImgretError,
@@ -20,6 +22,7 @@ from imgret.errors import (
     KeyNotFoundError,
     NotTrainedError,
     StoreCorruptError,
+    StoreMismatchError,
     UnsupportedError,
 )
 from imgret.types import Embeddings, Ids, Json, Metric, Neighbors, check_metric
@@ -95,7 +98,7 @@ class VectorIndex(ABC):
     def _options(self) -> Json:
         """Keyword arguments beside ``dim`` and ``metric``, as JSON values."""
 
-    def _train(self, vectors: Embeddings) -> None:
+    def _train(self, vectors: Embeddings) -> None:  # noqa: ARG002  # a hook
         """Learn what the index needs to know of the distribution of the vectors."""
         raise UnsupportedError(f"{type(self).__name__} needs no training")
 
@@ -103,7 +106,7 @@ class VectorIndex(ABC):
     def _add(self, vectors: Embeddings, ids: Ids) -> None:
         """Add ``n >= 1`` vectors under their new ids: all of them or none."""
 
-    def _remove(self, ids: Ids) -> None:
+    def _remove(self, ids: Ids) -> None:  # noqa: ARG002  # a hook
         """Take out ``n >= 1`` ids that are present."""
         raise UnsupportedError(
             f"{type(self).__name__} cannot remove (supports_remove is False); "
@@ -128,7 +131,10 @@ class VectorIndex(ABC):
 
     @abstractmethod
     def _save(self, directory: Path) -> None:
-        """Write the state into files of the existing, empty ``directory``."""
+        """Write the state into files of the existing ``directory``, which holds ``ids.npy``.
+
+        The base class keeps checksums of all of them.
+        """
 
     @abstractmethod
     def _load(self, directory: Path) -> None:
@@ -384,12 +390,14 @@ class VectorIndex(ABC):
 
     @final
     def save_state(self, directory: str | Path) -> None:
-        """Write the index into an existing directory; `load_state` reads it back."""
+        """Write the index into an existing, empty directory; `load_state` reads it back."""
         directory = Path(directory)
         with self._lock.read():
             np.save(directory / "ids.npy", self._ids.ids, allow_pickle=False)
             if self._trained:
                 self._save(directory)
+            facts = {"name": self.name, "config": self.config(), "trained": self._trained}
+            write_state(directory, facts)
 
     @final
     def load_state(self, directory: str | Path) -> None:
@@ -398,7 +406,10 @@ class VectorIndex(ABC):
         Raises
         ------
         StoreCorruptError
-            A file is missing or cannot be read.
+            A file is missing or is not what was written: checksums are compared before
+            anything is read.
+        StoreMismatchError
+            The files are of another kind of index, or of another `config`.
         """
         directory = Path(directory)
         with self._lock.write():
@@ -406,18 +417,25 @@ class VectorIndex(ABC):
                 raise InvalidInputError(
                     f"load_state: expected an empty index, found one of {len(self._ids)} vectors"
                 )
+            state = read_state(directory)
+            expected = (self.name, json.loads(json.dumps(self.config())))
+            if (found := (state.get("name"), state.get("config"))) != expected:
+                raise StoreMismatchError(
+                    f"{directory}: expected an index {expected[0]!r} with {expected[1]}, found "
+                    f"{found[0]!r} with {found[1]}; build the index anew"
+                )
             try:
                 ids = check_ids(np.load(directory / "ids.npy", allow_pickle=False), "ids.npy")
-                if len(ids) or not self.needs_training or len(list(directory.iterdir())) > 1:
+                if state.get("trained"):
                     self._load(directory)
-                    self._trained = True
             except ImgretError as error:
                 raise StoreCorruptError(f"{directory}: {error}; build the index anew") from error
-            except (OSError, ValueError, RuntimeError) as error:
+            except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
                 raise StoreCorruptError(
                     f"{directory}: expected the files of a {type(self).__name__}, found "
                     f"{type(error).__name__}: {error}; build the index anew"
                 ) from error
+            self._trained = bool(state.get("trained"))
             self._ids = IdMap(ids)
 
     # -- inside --------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments  # wherever it stands
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
     try:
         app([word for word in arguments if word != "--debug"], prog_name="imgret")
     except BrokenPipeError:  # the reader, `head` say, has seen enough

@@ -36,10 +36,10 @@ def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls
 
 @app.callback()
 def _common(
-    version: Annotated[  # noqa: ARG001  # acted on above
+    version: Annotated[  # acted on above
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[  # noqa: ARG001  # looked for by imgret.cli.main
+    debug: Annotated[  # looked for by imgret.cli.main
         bool, typer.Option("--debug", help="Show where an error came from.")
     ] = False,
 ) -> None:
@@ -49,15 +49,11 @@ def _common(
 @app.command()
 def index(
     folder: Annotated[Path, typer.Argument(help="Folder of pictures, searched through.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Gallery to make, or to add to.")
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to make, or to add to.")],
     labels: Annotated[
         str | None, typer.Option(help="'parent': each picture is named after its folder.")
     ] = None,
-    embedder: Annotated[
-        str | None, typer.Option(help="Name or path of a model. [general]")
-    ] = None,
+    embedder: Annotated[str | None, typer.Option(help="Name or path of a model. [general]")] = None,
     cropper: Annotated[
         str | None, typer.Option(help="none, center, spectral or the path of a model. [none]")
     ] = None,
@@ -69,9 +65,7 @@ def index(
     prefix: Annotated[
         str, typer.Option(help="Put before each key, to keep two folders apart.")
     ] = "",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads. [one for each core]")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads. [one for each core]")] = None,
 ) -> None:
     """Index the pictures of a folder; run again, it takes in what has changed."""
     from imgret.retriever import Retriever  # noqa: PLC0415
@@ -225,6 +219,8 @@ def reindex(
         retriever.reindex(index)
         seconds = time.perf_counter() - started
         typer.echo(f"{retriever.index!r} in {seconds:.2f} s")
+        if retriever.index_reason is not None:
+            typer.echo(retriever.index_reason)
 
 
 @app.command()

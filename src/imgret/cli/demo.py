@@ -18,9 +18,7 @@ _HITS = 6
 _QUERIES = 8
 
 
-def run(
-    folder: Path | None, output: Path, *, index: str, cropper: str, out: TextIO
-) -> Path:
+def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: TextIO) -> Path:
     """Index pictures, search with some that were held back, write a page.
 
     Parameters
@@ -67,9 +65,7 @@ def run(
             say(f"  {hit.rank}. {hit.score:.3f}  {name}{hit.key}")
     result = output / "result.html"
     title = f"imgret demo: {len(rows)} pictures searched in {len(retriever)}"
-    result.write_text(
-        display.page(rows, title=title, note=repr(retriever)[1:-1]), encoding="utf-8"
-    )
+    result.write_text(display.page(rows, title=title, note=repr(retriever)[1:-1]), encoding="utf-8")
     say(f"\nresult page: {result.absolute()}")
     say(f"go on with:  imgret search {store} {queries[0]}")
     return result

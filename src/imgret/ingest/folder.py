@@ -11,7 +11,11 @@ __all__ = ["SUFFIXES", "find_pictures"]
 
 # What pictures of the formats that imgret.images reads are called.
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .tif .tiff .bmp .dib .heic .heif .avif".split()
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "tif", "tiff", "bmp", "dib"),
+        *("heic", "heif", "avif"),
+    )
 )
 
 

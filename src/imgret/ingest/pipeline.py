@@ -269,7 +269,12 @@ class _Worker:
         height, width = image.shape[:2]
         outcome.box = box.scale(size[0] / width, size[1] / height).clip(*size)
         side = self._embedder.min_side
-        if data is not None and size != (width, height) and side and min(box.width, box.height) < side:
+        if (
+            data is not None
+            and size != (width, height)
+            and side
+            and min(box.width, box.height) < side
+        ):
             image = images.decode(data, path=outcome.source.path).image
             box = outcome.box
         return image[box.y0 : box.y1, box.x0 : box.x1]

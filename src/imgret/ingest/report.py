@@ -110,7 +110,9 @@ class IngestReport:
             stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.stages.items())
             lines.append(f"seconds over all threads: {stages}")
         for name, entries in (("failed", self.failed), ("duplicate", self.duplicate)):
-            lines += [f"{name}: {line.path or line.key}: {line.reason}" for line in entries[:_SHOWN]]
+            lines += [
+                f"{name}: {line.path or line.key}: {line.reason}" for line in entries[:_SHOWN]
+            ]
             if len(entries) > _SHOWN:
                 lines.append(f"{name}: and {len(entries) - _SHOWN} more")
         return "\n".join(lines)

@@ -70,7 +70,7 @@ def list_sources(
         zip(images, keys, labels, metadata, strict=True), catalog.rows + 1
     ):
         path = path_of(image)
-        default = f"image-{number:06d}" if path is None else os.fspath(image)
+        default = f"image-{number:06d}" if path is None else str(image)
         sources.append(Source(default if key is None else key, image, path, label, facts or {}))
     check_sources(sources)
     seen: set[str] = set()

@@ -226,9 +226,7 @@ class Catalog:
 
     def removed_since(self, change: int) -> Ids:
         """Ids removed by changes after this one: int64."""
-        rows = self._query(
-            "SELECT id FROM items WHERE removed_at > ? ORDER BY id", (change,)
-        )
+        rows = self._query("SELECT id FROM items WHERE removed_at > ? ORDER BY id", (change,))
         return np.array([row[0] for row in rows], dtype=np.int64)
 
     def checksums(self, ids: Ids) -> list[int]:
@@ -303,8 +301,8 @@ class Catalog:
         source = cls(path, writable=False)
         try:
             copy = cls()
-            source._db.backup(copy._db)  # noqa: SLF001  # of the same class
-            copy._load_counts()  # noqa: SLF001  # the same
+            source._db.backup(copy._db)  # of the same class
+            copy._load_counts()  # the same
         finally:
             source.close()
         return copy
@@ -332,6 +330,9 @@ class Catalog:
 
     def _load_counts(self) -> None:
         counts = self._db.execute("SELECT rows, live, changes FROM counts").fetchone()
+        self._rows: int
+        self._live: int
+        self._changes: int
         self._rows, self._live, self._changes = counts
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -9,7 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imgret.errors import InvalidInputError, StoreCorruptError, StoreNotFoundError, StoreVersionError
+from imgret.errors import (
+    InvalidInputError,
+    StoreCorruptError,
+    StoreNotFoundError,
+    StoreVersionError,
+)
 from imgret.storage.vectors import SUFFIXES, Dtype
 from imgret.types import Json, Metric, check_metric
 

@@ -395,7 +395,7 @@ class Store:
             )
         with _vectors_path(directory, self.manifest).open("wb") as file:
             for _, block in source.blocks(np.arange(rows)):
-                file.write(memoryview(np.ascontiguousarray(block)).cast("B"))
+                np.ascontiguousarray(block).tofile(file)
 
     def close(self) -> None:
         """Let go of the files and of the writer's lock; doing so twice is fine."""
@@ -437,9 +437,7 @@ def _sync(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _write_index(
-    directory: Path, checkpoint: Checkpoint, write: Callable[[Path], None]
-) -> None:
+def _write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path], None]) -> None:
     temporary = directory / f"{_INDEX}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -489,7 +487,7 @@ def _writing(path: Path) -> Iterator[None]:
             raise StoreReadOnlyError(
                 f"{path}: expected a directory that can be written, found: {error.strerror}"
             ) from error
-        if error.errno == errno.ENOENT or error.errno == errno.ENOTDIR:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
             raise StoreNotFoundError(f"{path}: cannot be written: {error}") from error
         raise StoreError(
             f"{path}: cannot be written: {error.strerror or error}; what was saved before is "

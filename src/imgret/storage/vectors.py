@@ -91,7 +91,7 @@ class VectorLog:
             self._reserve(self._rows + len(rows))
             self._table[self._rows : self._rows + len(rows)] = rows
         else:
-            self._write(memoryview(rows).cast("B"))
+            self._write(rows.data.cast("B"))
         self._rows += len(rows)
         return checksums(rows)
 

@@ -1,0 +1,158 @@
+"""How fast is an embedder, and how well does it find?
+
+    python benchmarks/embedder.py speed general other.onnx
+    python benchmarks/embedder.py retrieval general --gallery TRAIN --queries VALID
+
+``speed`` runs the networks on prepared input and prints images a second for ways to use the
+cores: threads inside a run, callers at once, sessions. All ways take turns, so that other
+work on the machine disturbs each alike; the best turn of each is shown. ``retrieval`` takes
+folders of JPEGs with a subfolder a class, and counts the queries whose nearest (or one of
+whose five nearest) is of their class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from imgret import images
+from imgret.embedders import OnnxEmbedder
+from imgret.models import resolve
+from imgret.models.bundle import read
+from imgret.types import Embeddings
+
+
+class Way(NamedTuple):
+    """A way to use the cores."""
+
+    threads: int  # inside a run
+    callers: int
+    sessions: int
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """Load a graph as imgret does, save for the number of threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Print images a second."""
+    n = options.cores
+    ways = [Way(1, 1, 1)]
+    if n > 1:
+        ways += [Way(n, 1, 1), Way(1, n, 1), Way(1, n, n)]
+    plans = list(product(options.models, ways, options.batches))
+    sessions = {
+        (model, way): [open_session(resolve(model), way.threads) for _ in range(way.sessions)]
+        for model, way in product(options.models, ways)
+    }
+    best = dict.fromkeys(plans, 0.0)
+    for _ in range(options.turns):
+        for plan in plans:
+            model, way, batch = plan
+            bundle = read(resolve(model))
+            size = bundle.input.size if bundle is not None else 224
+            pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+            rate = images_a_second(sessions[model, way], way.callers, pixels, options.seconds)
+            best[plan] = max(best[plan], rate)
+    print(f"images/s   {'batch':>37}" + "".join(f"{batch:>8}" for batch in options.batches))
+    for model, way in product(options.models, ways):
+        rates = "".join(f"{best[model, way, batch]:8.0f}" for batch in options.batches)
+        print(
+            f"{Path(model).stem:12} threads {way.threads}  callers {way.callers}  "
+            f"sessions {way.sessions} {rates}"
+        )
+
+
+def images_a_second(
+    sessions: list[Any], callers: int, pixels: NDArray[np.uint8], seconds: float
+) -> float:
+    """Run one batch over and over in several threads."""
+    name = sessions[0].get_inputs()[0].name
+
+    def work(caller: int) -> int:
+        session, runs = sessions[caller % len(sessions)], 0
+        while time.perf_counter() < end:
+            session.run(None, {name: pixels})
+            runs += 1
+        return runs
+
+    sessions[0].run(None, {name: pixels})  # the first run of a shape plans its memory
+    with ThreadPoolExecutor(callers) as pool:
+        start = time.perf_counter()
+        end = start + seconds
+        runs = sum(pool.map(work, range(callers)))
+        return runs * len(pixels) / (time.perf_counter() - start)
+
+
+def retrieval(options: argparse.Namespace) -> None:
+    """Print top-1 and top-5 accuracy."""
+    print(f"{'model':20} {'size':>5} {'top-1':>8} {'top-5':>8}")
+    for model, size in product(options.models, options.sizes):
+        embedder = OnnxEmbedder(model, size=size)
+        gallery, gallery_labels = embed_folder(embedder, options.gallery, options.cores)
+        queries, labels = embed_folder(embedder, options.queries, options.cores)
+        nearest = np.argsort(-(queries @ gallery.T), axis=1)[:, :5]
+        right = gallery_labels[nearest] == labels[:, None]
+        shown = embedder.min_side if size is None else size
+        print(
+            f"{Path(model).stem:20} {shown:5} {right[:, 0].mean():8.4f} "
+            f"{right.any(axis=1).mean():8.4f}",
+            flush=True,
+        )
+
+
+def embed_folder(
+    embedder: OnnxEmbedder, folder: Path, threads: int
+) -> tuple[Embeddings, NDArray[np.str_]]:
+    """Embed ``folder/<class>/*.jpg`` on several threads."""
+    paths = sorted(folder.glob("*/*.jpg"))
+    step = embedder.batch_size
+
+    def batches() -> Iterator[list[Path]]:
+        for start in range(0, len(paths), step):
+            yield paths[start : start + step]
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = pool.map(lambda batch: embedder.embed([images.load(p) for p in batch]), batches())
+        return np.concatenate(list(parts)), np.array([path.parent.name for path in paths])
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("speed")
+    command.add_argument("models", nargs="*", default=["general"])
+    command.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    command.add_argument("--seconds", type=float, default=0.5, help="a turn")
+    command.add_argument("--turns", type=int, default=3)
+    command.set_defaults(run=speed)
+    command = commands.add_parser("retrieval")
+    command.add_argument("models", nargs="*", default=["general"])
+    command.add_argument("--gallery", type=Path, required=True)
+    command.add_argument("--queries", type=Path, required=True)
+    command.add_argument("--sizes", type=int, nargs="+", default=[None])
+    command.set_defaults(run=retrieval)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

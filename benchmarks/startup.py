@@ -1,0 +1,42 @@
+"""What importing imgret costs, over an empty interpreter.
+
+    python benchmarks/startup.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+HEAVY = ["cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "torch"]
+
+
+def seconds(code: str, rounds: int) -> float:
+    """Return the median time of a whole interpreter that runs the code."""
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603  # our own words
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    """Print a line for each import."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    empty = seconds("pass", rounds)
+    print(f"empty interpreter                {1000 * empty:7.1f} ms")
+    for code in ("import imgret", "import numpy", "from imgret import Retriever"):
+        print(f"{code:<30} + {1000 * (seconds(code, rounds) - empty):7.1f} ms")
+    probe = f"import sys, imgret; print(*[m for m in {HEAVY} if m in sys.modules] or ['none'])"
+    print("loaded by `import imgret`: ", end="", flush=True)
+    subprocess.run([sys.executable, "-c", probe], check=True)  # noqa: S603  # the same
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""All checks and tests: plain ``nox`` runs what a change must pass; ``nox -l`` lists the rest."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check that the layers go one way, and that each library has its one door."""
+    session.install("-e", ".[testing]", *group("lint"))
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    session.install("-e", ".", *group("types"))
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests, with branch coverage."""
+    session.install("-e", ".", *group("test"))
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel, install it into an empty environment, do the main job with it."""
+    session.install("build")
+    work = Path(session.create_tmp()).absolute()
+    shutil.rmtree(work / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(work / "dist"))
+    (wheel,) = (work / "dist").glob("*.whl")
+    session.run("python", "-m", "venv", "--clear", str(work / "venv"))
+    programs = work / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+    session.run(str(programs / "python"), "-m", "pip", "install", "-q", str(wheel), external=True)
+    with session.chdir(work):
+        session.run(str(programs / "imgret"), "demo", external=True)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks; a folder of pictures may be named: ``nox -s bench -- FOLDER``."""
+    session.install("-e", ".")
+    folder = session.posargs[:1]
+    session.run("python", "benchmarks/startup.py")
+    session.run("python", "benchmarks/overhead.py")
+    session.run("python", "benchmarks/embedder.py")
+    session.run("python", "benchmarks/ingest.py", *folder)
