@@ -1,0 +1,33 @@
+"""Pictures: read them from files, bytes and objects; resize, crop and encode them."""
+
+from imgret.images.decode import MAX_PIXELS, Decoded, decode
+from imgret.images.header import Header, header
+from imgret.images.load import load, read
+from imgret.images.transform import (
+    blur,
+    draw_box,
+    encode,
+    letterbox,
+    resize,
+    resize_center_crop,
+    thumbnail,
+    to_gray,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "Decoded",
+    "Header",
+    "blur",
+    "decode",
+    "draw_box",
+    "encode",
+    "header",
+    "letterbox",
+    "load",
+    "read",
+    "resize",
+    "resize_center_crop",
+    "thumbnail",
+    "to_gray",
+]
