@@ -1,13 +1,13 @@
-"""How fast is an embedder, and how well does it find?
+"""Measure how fast an embedder is and how well it finds.
 
-    python benchmarks/embedder.py speed general other.onnx
+    python benchmarks/embedder.py speed general general-fp32.onnx
     python benchmarks/embedder.py retrieval general --gallery TRAIN --queries VALID
 
-``speed`` runs the networks on prepared input and prints images a second for ways to use the
-cores: threads inside a run, callers at once, sessions. All ways take turns, so that other
-work on the machine disturbs each alike; the best turn of each is shown. ``retrieval`` takes
-folders of JPEGs with a subfolder a class, and counts the queries whose nearest (or one of
-whose five nearest) is of their class.
+``speed`` runs networks that take pixels, such as ``general``, on random ones of 224 x 224 and
+prints images a second for ways to use the cores: threads inside a run, callers at once,
+sessions. All ways take turns, so that other work on the machine disturbs each alike; the best
+turn of each is shown. ``retrieval`` takes folders of JPEGs with a subfolder a class, and
+counts the queries whose nearest (or one of whose five nearest) is of their class.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from imgret import images
 from imgret.embedders import OnnxEmbedder
 from imgret.models import resolve
-from imgret.models.bundle import read
 from imgret.types import Embeddings
 
 
@@ -63,9 +62,7 @@ def speed(options: argparse.Namespace) -> None:
     for _ in range(options.turns):
         for plan in plans:
             model, way, batch = plan
-            bundle = read(resolve(model))
-            size = bundle.input.size if bundle is not None else 224
-            pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+            pixels = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), np.uint8)
             rate = images_a_second(sessions[model, way], way.callers, pixels, options.seconds)
             best[plan] = max(best[plan], rate)
     print(f"images/s   {'batch':>37}" + "".join(f"{batch:>8}" for batch in options.batches))
@@ -107,9 +104,8 @@ def retrieval(options: argparse.Namespace) -> None:
         queries, labels = embed_folder(embedder, options.queries, options.cores)
         nearest = np.argsort(-(queries @ gallery.T), axis=1)[:, :5]
         right = gallery_labels[nearest] == labels[:, None]
-        shown = embedder.min_side if size is None else size
         print(
-            f"{Path(model).stem:20} {shown:5} {right[:, 0].mean():8.4f} "
+            f"{Path(model).stem:20} {size or 'own':>5} {right[:, 0].mean():8.4f} "
             f"{right.any(axis=1).mean():8.4f}",
             flush=True,
         )

@@ -75,7 +75,8 @@ def main() -> None:
     queries = vectors[:1000] + 0.05 * rng.standard_normal((1000, options.dim), dtype=np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     names = [str(n) for n in range(options.items)]
-    print(f"{options.items} x {options.dim}, cosine, k = {k}, {faiss.omp_get_max_threads()} threads")
+    cores = faiss.omp_get_max_threads()
+    print(f"{options.items} x {options.dim}, cosine, k = {k}, {cores} threads")
 
     for index in ("flat", "hnsw"):
         retriever = Retriever(embedder=Given(options.dim), index=index, dtype="float32")

@@ -1,6 +1,6 @@
 """What importing imgret costs, over an empty interpreter.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,8 @@
+"""Model files: what they say of themselves, and how they run."""
+
+from imgret.models.builtin import available, resolve
+from imgret.models.bundle import Bundle
+from imgret.models.check import Check, check
+from imgret.models.preprocess import Preprocess, Scaling
+
+__all__ = ["Bundle", "Check", "Preprocess", "Scaling", "available", "check", "resolve"]

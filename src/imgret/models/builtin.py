@@ -1,0 +1,52 @@
+"""The models that come with imgret, and the check that they still answer as they did."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from imgret.errors import ModelError, UnknownNameError
+from imgret.models import bundle as bundles
+from imgret.models.bundle import Bundle
+
+__all__ = ["available", "builtin_name", "resolve"]
+
+_FOLDER = Path(__file__).parent
+
+
+def available() -> dict[str, Bundle]:
+    """Return the built-in models by name, in alphabetical order."""
+    read = {path.stem: bundles.read(path) for path in sorted(_FOLDER.glob("*.onnx"))}
+    return {name: bundle for name, bundle in read.items() if bundle is not None}
+
+
+def resolve(model: str | os.PathLike[str]) -> Path:
+    """Return the file of a built-in model's name, or of a path.
+
+    Text that ends in ``.onnx`` or holds a path separator is a path, other text a name.
+
+    Raises
+    ------
+    UnknownNameError
+        No built-in model has the name; the message lists those there are.
+    ModelError
+        There is no file at the path.
+    """
+    text = os.fspath(model)
+    is_name = isinstance(model, str) and not text.endswith(".onnx") and Path(text).name == text
+    path = _FOLDER / f"{text}.onnx" if is_name else Path(text)
+    if path.is_file():
+        return path
+    if not is_name:
+        raise ModelError(f"{path}: expected an ONNX file, found none there")
+    known = [path.stem for path in sorted(_FOLDER.glob("*.onnx"))]
+    message = f"models: no {text!r}; known: {', '.join(known)}, or the path of an .onnx file"
+    if near := difflib.get_close_matches(text, known, n=1):
+        message += f". Did you mean {near[0]!r}?"
+    raise UnknownNameError(message)
+
+
+def builtin_name(path: Path) -> str | None:
+    """Return the name of a built-in model's file, None of another file."""
+    return path.stem if path.parent == _FOLDER else None

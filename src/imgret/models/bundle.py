@@ -1,0 +1,233 @@
+"""What a model file says of itself.
+
+A model is one ``.onnx`` file. Under the key ``imgret`` of its metadata (``metadata_props``)
+stands a JSON object, format 1:
+
+================== =========================================================================
+``format``         1. A higher number is refused
+``kind``           ``"embedder"`` or ``"saliency"``
+``name``           Short name of the model, such as ``"general"``
+``version``        Text; another one for other weights or another conversion
+``input``          The attributes of `imgret.models.Preprocess`: ``size``, ``short_side``,
+                   ``resize``, ``fill``, ``layout``, ``dtype``, ``scaling`` (null where it is
+                   done inside the graph)
+``output``         Name of the output that is used
+``dim``            Embedder: length of the vector. Otherwise null
+``normalized``     Embedder: whether the vector has length 1. Otherwise null
+``precision``      Such as ``"fp32"`` or ``"int8"``. Weights of 8-bit convolutions and matrix
+                   products keep to 7 bits (``reduce_range`` of onnxruntime's quantiser): with 8,
+                   x86 processors without VNNI saturate and give other embeddings
+``training_data``  What the weights were learned from
+``calibrated_on``  Quantised models: what the ranges were taken from. Otherwise null
+``source``         Where the weights come from
+``licence``        SPDX expression
+``notice``         The copyright notice that goes with the weights, and what was changed
+``golden``         ``{"picture", "cosine_at_least", "output"}``: the test picture (see
+                   `imgret.models.golden`), and what the model answered when it was made, as
+                   base64 of little-endian float16
+================== =========================================================================
+
+Unknown keys are passed over: a later version may add some without a new format.
+
+The JSON is read and written here without any ONNX library. An ONNX file is a Protocol
+Buffers message, ``ModelProto``, and ``metadata_props`` is its field 14; the other fields are
+stepped over by their length, whatever they hold.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.errors import InvalidInputError, ModelError
+from imgret.models import protobuf
+from imgret.models.preprocess import Preprocess
+from imgret.types import Json
+
+__all__ = ["Bundle", "Golden", "Kind", "fingerprint", "read", "write"]
+
+Kind: TypeAlias = Literal["embedder", "saliency"]
+
+FORMAT = 1
+KEY = "imgret"
+
+# Fields of onnx.ModelProto.
+_GRAPH, _METADATA_PROPS = 7, 14
+
+_TEXTS = ("name", "version", "output", "precision", "training_data", "source", "licence", "notice")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """The answer that a model must still give to a test picture.
+
+    Attributes
+    ----------
+    picture : str
+        Name of a picture of `imgret.models.golden`.
+    cosine_at_least : float
+        How close the answer must be; kernels of other processors round differently.
+    output : float32 array
+        The answer of one picture, flattened.
+    """
+
+    picture: str
+    cosine_at_least: float
+    output: NDArray[np.float32] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Golden:
+        """Read what `to_json` writes."""
+        data = base64.b64decode(facts["output"], validate=True)
+        return cls(
+            picture=str(facts["picture"]),
+            cosine_at_least=float(facts["cosine_at_least"]),
+            output=np.frombuffer(data, dtype="<f2").astype(np.float32),
+        )
+
+    def to_json(self) -> Json:
+        """Return the attributes as JSON values."""
+        data = self.output.astype("<f2").tobytes()
+        return {
+            "picture": self.picture,
+            "cosine_at_least": self.cosine_at_least,
+            "output": base64.b64encode(data).decode("ascii"),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The facts of a model file; the module's docstring tells what each one is."""
+
+    kind: Kind
+    name: str
+    version: str
+    input: Preprocess
+    output: str
+    dim: int | None = None
+    normalized: bool | None = None
+    precision: str
+    training_data: str
+    calibrated_on: str | None = None
+    source: str
+    licence: str
+    notice: str = field(repr=False)
+    golden: Golden
+
+    def __post_init__(self) -> None:
+        for name in _TEXTS:
+            if not isinstance(value := getattr(self, name), str):
+                raise InvalidInputError(f"{name}: expected text, found {value!r}")
+        if self.kind not in get_args(Kind):
+            expected = ", ".join(map(repr, get_args(Kind)))
+            raise InvalidInputError(f"kind: expected one of {expected}, found {self.kind!r}")
+        if (self.kind == "embedder") != (isinstance(self.dim, int) and self.dim > 0):
+            raise InvalidInputError(
+                f"dim: expected a whole number of at least 1 for an embedder and null for "
+                f"others, found {self.dim!r} for {self.kind!r}"
+            )
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Bundle:
+        """Read what `to_json` writes.
+
+        Raises
+        ------
+        ModelError
+            The format is newer than this imgret, or a fact is missing or not allowed.
+        """
+        found = facts.get("format")
+        if not isinstance(found, int) or found < 1:
+            raise ModelError(f"format: expected {FORMAT}, found {found!r}")
+        if found > FORMAT:
+            raise ModelError(
+                f"format: expected at most {FORMAT}, found {found}; the model needs a newer "
+                f"imgret: pip install --upgrade imgret"
+            )
+        names = cls.__dataclass_fields__
+        try:
+            return cls(
+                **{name: facts[name] for name in names if name not in {"input", "golden"}},
+                input=Preprocess.from_json(facts["input"]),
+                golden=Golden.from_json(facts["golden"]),
+            )
+        except KeyError as error:
+            raise ModelError(f"expected the fact {error}, which is missing") from error
+        except (InvalidInputError, TypeError, ValueError) as error:
+            raise ModelError(str(error)) from error
+
+    def to_json(self) -> Json:
+        """Return the facts as JSON values."""
+        facts: Json = {"format": FORMAT}
+        facts |= {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return facts | {"input": self.input.to_json(), "golden": self.golden.to_json()}
+
+
+def fingerprint(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: Path) -> Bundle | None:
+    """Read the facts of a model file; None where it is an ONNX file that has none.
+
+    Raises
+    ------
+    ModelError
+        There is no such file, it is not ONNX, or its facts cannot be used.
+    """
+    text = next((_entry(part).get(KEY) for part in _parts(path) if KEY in _entry(part)), None)
+    if text is None:
+        return None
+    try:
+        facts = json.loads(text)
+        if not isinstance(facts, dict):
+            raise ModelError(f"expected a JSON object, found {type(facts).__name__}")
+        return Bundle.from_json(facts)
+    except ValueError as error:  # ModelError and JSONDecodeError among them
+        raise ModelError(f"{path}: metadata {KEY!r}: {error}") from error
+
+
+def write(path: Path, bundle: Bundle) -> None:
+    """Write the facts into a model file, in place of those it has."""
+    kept = [bytes(part.raw) for part in _parts(path) if KEY not in _entry(part)]
+    text = json.dumps(bundle.to_json(), ensure_ascii=False, allow_nan=False)
+    entry = protobuf.encode(1, KEY.encode()) + protobuf.encode(2, text.encode())
+    path.write_bytes(b"".join(kept) + protobuf.encode(_METADATA_PROPS, entry))
+
+
+def _parts(path: Path) -> list[protobuf.Field]:
+    """Return the fields of a model file, having made sure that it is one."""
+    try:
+        parts = list(protobuf.fields(memoryview(path.read_bytes())))
+    except OSError as error:
+        raise ModelError(f"{path}: expected an ONNX file, found {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: expected an ONNX file, found damage or other data") from error
+    if not any(part.number == _GRAPH and part.value is not None for part in parts):
+        raise ModelError(f"{path}: expected an ONNX file, found one without a graph")
+    return parts
+
+
+def _entry(part: protobuf.Field) -> dict[str, str]:
+    """Return the key and value of an entry of ``metadata_props``; nothing of other fields."""
+    if part.number != _METADATA_PROPS or part.value is None:
+        return {}
+    try:
+        pair = {
+            number: bytes(value).decode()
+            for number, value, _ in protobuf.fields(part.value)
+            if value is not None
+        }
+    except ValueError:  # of another tool, and no business of ours
+        return {}
+    return {pair.get(1, ""): pair.get(2, "")}

@@ -1,0 +1,89 @@
+"""Just enough of Protocol Buffers to step over the fields of a message and to add one.
+
+https://protobuf.dev/programming-guides/encoding/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["Field", "encode", "fields"]
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+
+
+class Field(NamedTuple):
+    """One field of a message.
+
+    Attributes
+    ----------
+    number : int
+        Which field it is.
+    value : memoryview or None
+        What it holds where that is text, bytes or a message; None for numbers.
+    raw : memoryview
+        All its bytes, its number included.
+    """
+
+    number: int
+    value: memoryview | None
+    raw: memoryview
+
+
+def fields(message: memoryview) -> Iterator[Field]:
+    """Go through the fields of a message in the order of the file.
+
+    Raises
+    ------
+    ValueError
+        The bytes are no message.
+    """
+    start, size = 0, len(message)
+    while start < size:
+        tag, position = _varint(message, start)
+        number, wire = tag >> 3, tag & 7
+        value = None
+        if wire == _VARINT:
+            _, end = _varint(message, position)
+        elif wire == _FIXED64:
+            end = position + 8
+        elif wire == _FIXED32:
+            end = position + 4
+        elif wire == _LENGTH:
+            length, position = _varint(message, position)
+            end = position + length
+            value = message[position:end]
+        else:
+            raise ValueError(f"wire type {wire} at byte {start}")
+        if number == 0 or end > size:
+            raise ValueError(f"field {number} at byte {start} ends at {end} of {size}")
+        yield Field(number, value, message[start:end])
+        start = end
+
+
+def encode(number: int, value: bytes) -> bytes:
+    """Return the bytes of a field that holds text, bytes or a message."""
+    return _encode_varint(number << 3 | _LENGTH) + _encode_varint(len(value)) + value
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    number = 0
+    for shift in range(0, 70, 7):  # 64 bits take at most ten bytes
+        if position >= len(message):
+            break
+        byte = message[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+    raise ValueError(f"a number that does not end at byte {position}")
+
+
+def _encode_varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
