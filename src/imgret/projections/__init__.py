@@ -1,0 +1,10 @@
+"""Linear maps from the embedding that is kept to the vector that is indexed.
+
+A gallery keeps the full embedding, so a projection can be fitted again at any time
+without reading a picture.
+"""
+
+from imgret.projections.linear import LinearProjection
+from imgret.projections.pca import fit_pca
+
+__all__ = ["LinearProjection", "fit_pca"]

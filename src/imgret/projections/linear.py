@@ -1,0 +1,219 @@
+"""The linear map itself, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zipfile
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from imgret.abc.checks import check_vectors
+from imgret.errors import InvalidInputError, StoreCorruptError, StoreVersionError
+from imgret.types import Embeddings, Json
+
+__all__ = ["LinearProjection"]
+
+_FORMAT = 1
+
+# What NumPy and zipfile are seen to raise on a damaged archive. BadZipFile also stands for
+# a wrong CRC-32 of one of the arrays.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@final
+class LinearProjection:
+    """Maps an embedding ``x`` to ``(x - mean) @ matrix``.
+
+    Parameters
+    ----------
+    matrix : array of shape (dim_in, dim_out)
+        Converted to float32, finite.
+    mean : array of shape (dim_in,)
+        Subtracted first. Converted to float32, finite.
+    kind : str
+        How the map was found, such as ``"pca"``.
+    info : dict, optional
+        Facts about the fit to keep with it, as JSON values.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes that do not fit together, NaN or infinity, or ``info`` that is no JSON.
+    """
+
+    def __init__(self, matrix: Any, mean: Any, *, kind: str, info: Json | None = None) -> None:
+        shape = np.shape(matrix)
+        if len(shape) != 2 or 0 in shape:
+            raise InvalidInputError(
+                f"matrix: expected an array of shape (dim_in, dim_out), found shape {shape}"
+            )
+        if np.shape(mean) != shape[:1]:
+            raise InvalidInputError(
+                f"mean: expected an array of shape {shape[:1]}, one value for each row of the "
+                f"matrix, found shape {np.shape(mean)}"
+            )
+        if not isinstance(kind, str) or not kind:
+            raise InvalidInputError(f"kind: expected a name such as 'pca', found {kind!r}")
+        self._matrix = _frozen(check_vectors(matrix, shape[1], "matrix"))
+        self._mean = _frozen(check_vectors(np.asarray(mean)[None], shape[0], "mean")[0])
+        self._kind = kind
+        try:
+            self._info: Json = json.loads(json.dumps(info or {}, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"info: expected JSON values, found {error}") from None
+
+    @property
+    def matrix(self) -> Embeddings:
+        """The matrix: float32, shape (dim_in, dim_out), read-only."""
+        return self._matrix
+
+    @property
+    def mean(self) -> Embeddings:
+        """What is subtracted first: float32, shape (dim_in,), read-only."""
+        return self._mean
+
+    @property
+    def kind(self) -> str:
+        """How the map was found, such as ``"pca"``."""
+        return self._kind
+
+    @property
+    def info(self) -> Json:
+        """Facts about the fit."""
+        return dict(self._info)
+
+    @property
+    def dim_in(self) -> int:
+        """Dimension of the embeddings."""
+        return int(self._matrix.shape[0])
+
+    @property
+    def dim_out(self) -> int:
+        """Dimension of the projected vectors."""
+        return int(self._matrix.shape[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal sha256 of the arrays and their shapes, the same on every machine."""
+        digest = hashlib.sha256(b"%d %d " % self._matrix.shape)
+        digest.update(self._matrix.astype("<f4").tobytes())
+        digest.update(self._mean.astype("<f4").tobytes())
+        return digest.hexdigest()
+
+    def apply(self, embeddings: Any) -> Embeddings:
+        """Project embeddings.
+
+        Parameters
+        ----------
+        embeddings : array of shape (n, dim_in)
+            Converted to float32. They are not changed.
+
+        Returns
+        -------
+        float32 array of shape (n, dim_out)
+            C-contiguous; not normalised.
+
+        Raises
+        ------
+        DimensionError, InvalidInputError
+            Embeddings of another width, NaN or infinity.
+        """
+        embeddings = check_vectors(embeddings, self.dim_in, "embeddings")
+        # The mean goes first: taken from the product, it would cost digits in float32.
+        projected: Embeddings = (embeddings - self._mean) @ self._matrix
+        return projected
+
+    def save(self, path: str | Path) -> None:
+        """Write the map to an ``.npz`` file at exactly ``path``, replacing what was there.
+
+        The file appears whole or not at all.
+        """
+        path = Path(path)
+        header = {
+            "format": _FORMAT,
+            "kind": self._kind,
+            "info": self._info,
+            "fingerprint": self.fingerprint,
+        }
+        unfinished = path.with_name(path.name + ".tmp")
+        with unfinished.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                header=np.array(json.dumps(header)),
+                matrix=self._matrix,
+                mean=self._mean,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LinearProjection:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        StoreCorruptError
+            The file is missing, damaged or something else.
+        StoreVersionError
+            It was written by a newer imgret.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                header = json.loads(arrays["header"].item())
+                _check_version(path, int(header["format"]))
+                projection = cls(
+                    arrays["matrix"], arrays["mean"], kind=header["kind"], info=header["info"]
+                )
+            expected = header["fingerprint"]
+        except StoreVersionError:
+            raise
+        except _UNREADABLE as error:
+            raise StoreCorruptError(
+                f"{path}: expected a projection written by imgret, found "
+                f"{type(error).__name__}: {error}; fit the projection again"
+            ) from error
+        if projection.fingerprint != expected:
+            raise StoreCorruptError(
+                f"{path}: expected arrays of sha256 {expected}, found {projection.fingerprint}; "
+                f"fit the projection again"
+            )
+        return projection
+
+    def __repr__(self) -> str:
+        return f"LinearProjection({self._kind!r}, {self.dim_in} -> {self.dim_out})"
+
+
+def _frozen(array: Embeddings) -> Embeddings:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version > _FORMAT:
+        raise StoreVersionError(
+            f"{path}: expected a projection of format {_FORMAT} or older, found format {version}; "
+            f"upgrade imgret"
+        )

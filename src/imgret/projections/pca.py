@@ -1,0 +1,123 @@
+"""Principal component analysis over embeddings that arrive in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc.checks import check_count, check_vectors
+from imgret.errors import DimensionError, EmptyGalleryError, InvalidInputError
+from imgret.projections.linear import LinearProjection
+from imgret.types import Embeddings
+
+__all__ = ["fit_pca"]
+
+
+def fit_pca(blocks: Iterable[Embeddings], dim: int, *, whiten: float = 0.0) -> LinearProjection:
+    """Fit the projection onto the ``dim`` directions of largest variance.
+
+    The blocks are read once and one at a time; the covariance is summed in float64, so
+    the result hardly depends on how the rows are cut into blocks.
+
+    Parameters
+    ----------
+    blocks : iterable of arrays of shape (n_i, d)
+        Together at least ``dim`` rows, and at least 2. One array goes in as ``[array]``.
+    dim : int
+        Components to keep, between 1 and ``min(d, sum of n_i)``.
+    whiten : float
+        Each component is scaled by its variance to the power of ``-whiten / 2``: 0 leaves
+        it, 1 gives all of them unit variance, and what lies between weakens the leading
+        ones (Jegou & Chum, "Negative evidences and co-occurences in image retrieval: the
+        benefit of PCA and whitening", ECCV 2012).
+
+    Returns
+    -------
+    LinearProjection
+        Of kind ``"pca"``. Each component's largest weight (by magnitude) is positive. Its
+        ``info`` holds ``items``, ``whiten`` and ``explained_variance_ratio``, the part
+        of the whole variance that is kept.
+
+    Raises
+    ------
+    EmptyGalleryError
+        There is no row at all.
+    DimensionError, InvalidInputError
+        Blocks of different widths, NaN or infinity, fewer rows than ``dim``, ``dim``
+        over ``d``, rows that are all alike, or whitening of a direction in which they are.
+    """
+    dim = check_count(dim, "dim")
+    if isinstance(whiten, bool) or not isinstance(whiten, Real) or not 0 <= whiten <= 1:
+        raise InvalidInputError(f"whiten: expected a number between 0 and 1, found {whiten!r}")
+    count, mean, scatter = _scatter(blocks)
+    if dim > min(count, len(mean)):
+        raise InvalidInputError(
+            f"dim: expected at most min(items, embedding dimension) = "
+            f"min({count}, {len(mean)}), found {dim}; ask for fewer components or add items"
+        )
+    if count < 2:
+        raise InvalidInputError(f"blocks: expected at least 2 rows, found {count}")
+
+    variances, directions = np.linalg.eigh(scatter / (count - 1))
+    variances = np.maximum(variances[::-1], 0.0)
+    # What rounding leaves of a direction in which the rows do not differ.
+    noise = variances[0] * len(mean) * np.finfo(np.float64).eps
+    rank = int((variances > noise).sum())
+    if rank == 0:
+        raise InvalidInputError(f"blocks: expected rows that differ, found {count} equal ones")
+    if whiten and dim > rank:
+        raise InvalidInputError(
+            f"dim: expected at most {rank} with whitening, since the rows vary in {rank} "
+            f"directions only, found {dim}; ask for fewer components or whiten=0"
+        )
+
+    matrix = directions[:, ::-1][:, :dim]
+    # eigh leaves the sign of a component open.
+    largest = matrix[np.abs(matrix).argmax(axis=0), np.arange(dim)]
+    matrix = matrix * np.where(largest < 0, -1.0, 1.0)
+    if whiten:
+        matrix = matrix * variances[:dim] ** (-whiten / 2)
+    return LinearProjection(
+        matrix,
+        mean,
+        kind="pca",
+        info={
+            "items": count,
+            "whiten": float(whiten),
+            "explained_variance_ratio": float(variances[:dim].sum() / variances.sum()),
+        },
+    )
+
+
+def _scatter(blocks: Iterable[Any]) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """Return the number of rows, their mean and the scatter matrix about it."""
+    count = 0
+    mean = scatter = np.zeros(0)
+    for block in blocks:
+        if np.ndim(block) != 2:
+            raise DimensionError(
+                f"blocks: expected arrays of shape (n, d), found one of shape {np.shape(block)}; "
+                f"a single array goes in as [array]"
+            )
+        width = len(mean) if count else np.shape(block)[1]
+        rows = check_vectors(block, width, "blocks").astype(np.float64)
+        if not len(rows):
+            continue
+        if not count:
+            mean, scatter = np.zeros(width), np.zeros((width, width))
+        # Chan, Golub & LeVeque (1979): merging centred sums loses no digits to a large mean.
+        block_mean = rows.mean(axis=0)
+        rows -= block_mean
+        shift = block_mean - mean
+        total = count + len(rows)
+        scatter += rows.T @ rows
+        scatter += np.outer(shift, shift) * (count * len(rows) / total)
+        mean = mean + shift * (len(rows) / total)
+        count = total
+    if not count:
+        raise EmptyGalleryError("blocks: expected embeddings to fit on, found none")
+    return count, mean, scatter
