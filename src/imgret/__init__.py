@@ -11,6 +11,8 @@ Importing this package imports nothing else; each name is loaded on first use.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from imgret.version import __version__
+
 if TYPE_CHECKING:
     from imgret import errors, images, registry, testing, types
     from imgret.abc import Cropper, Embedder, VectorIndex
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from imgret.ingest import IngestReport
     from imgret.retriever import Retriever
     from imgret.types import Hit
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "CenterCrop",
@@ -42,6 +42,7 @@ __all__ = [
     "Retriever",
     "SaliencyCropper",
     "VectorIndex",
+    "__version__",
     "errors",
     "images",
     "registry",

@@ -101,7 +101,10 @@ def test_default_keys(retriever, make_picture, photos):
 def test_labels_and_metadata(retriever, make_picture):
     retriever.add(make_picture(1), keys="a", labels="cat", metadata={"year": 2020})
     retriever.add(
-        [make_picture(2), make_picture(3)], keys=["b", "c"], labels=["dog", None], metadata=[{}, {"x": [1]}]
+        [make_picture(2), make_picture(3)],
+        keys=["b", "c"],
+        labels=["dog", None],
+        metadata=[{}, {"x": [1]}],
     )
     assert (retriever["a"].label, retriever["a"].metadata) == ("cat", {"year": 2020})
     assert (retriever["c"].label, retriever["c"].metadata) == (None, {"x": [1]})

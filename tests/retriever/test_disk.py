@@ -32,7 +32,10 @@ def saved(mean_color, photos, tmp_path):
 
 def answers(retriever, n=5):
     vectors = retriever.embeddings()
-    return [[(hit.key, hit.score, hit.label) for hit in hits] for hits in retriever.search_vectors(vectors, n)]
+    return [
+        [(hit.key, hit.score, hit.label) for hit in hits]
+        for hits in retriever.search_vectors(vectors, n)
+    ]
 
 
 @pytest.mark.parametrize("index", ["flat", "hnsw", "ivf", "auto", "faiss:SQ8"])
@@ -235,7 +238,7 @@ def test_a_closed_gallery_says_so(saved, mean_color, photos):
         lambda: retriever.search(photos / "lake" / "0.jpg"),
         lambda: retriever.add(photos / "lake" / "0.jpg"),
         lambda: retriever.remove("x"),
-        lambda: retriever.save(),
+        retriever.save,
         lambda: retriever.reindex("flat"),
         lambda: retriever.index,
     ):

@@ -68,7 +68,9 @@ class RetrieverMachine(RuleBasedStateMachine):
             self.retriever.close()
             shutil.rmtree(self.root)
 
-    @rule(target=keys, label=LABELS, odd=st.sampled_from(["", "'", "é/", '"; DROP TABLE items; --']))
+    @rule(
+        target=keys, label=LABELS, odd=st.sampled_from(["", "'", "é/", '"; DROP TABLE items; --'])
+    )
     def add(self, label, odd):
         self.made += 1
         key = f"{odd}{self.made}"
