@@ -60,6 +60,7 @@ def make():
         version="1",
         input=Preprocess(size=SIZE, scaling=None, resize="squash", layout="NHWC", dtype="uint8"),
         output="map",
+        threshold=0.6,
         precision="fp32",
         training_data="none",
         source="tests/data/make_brightness.py",

@@ -169,3 +169,19 @@ def test_numbers_are_stepped_over():
 def test_dim_and_kind_belong_together():
     with pytest.raises(InvalidInputError, match="null for"):
         replace(BUNDLE, kind="saliency")
+
+
+def test_a_threshold_belongs_to_a_saliency_model():
+    saliency = replace(BUNDLE, kind="saliency", dim=None, threshold=0.3)
+    assert Bundle.from_json(saliency.to_json()) == saliency
+    for changes in ({"threshold": 0}, {"threshold": 1.5}, {"threshold": "0.3"}):
+        with pytest.raises(ModelError, match="threshold: expected a number over 0"):
+            Bundle.from_json(saliency.to_json() | changes)
+    with pytest.raises(InvalidInputError, match="threshold"):
+        replace(BUNDLE, threshold=0.3)
+
+
+def test_what_may_be_null_may_be_left_out():
+    facts = BUNDLE.to_json()
+    del facts["threshold"], facts["calibrated_on"]
+    assert Bundle.from_json(facts) == BUNDLE

@@ -51,7 +51,8 @@ class SaliencyCropper(Cropper):
         of a built-in model, or the path of an ONNX file, that turns pictures into maps of
         shape (n, h, w) or (n, 1, h, w).
     threshold : float, optional
-        Over 0 and at most 1; by default 0.25 for ``"spectral"`` and 0.1 for a network.
+        Over 0 and at most 1; by default 0.25 for ``"spectral"``, and for a network what its
+        file says, or 0.1.
     margin : float
         What the box is widened by on each side, as a part of its width or height. Between 0
         and 1.
@@ -109,7 +110,8 @@ class SaliencyCropper(Cropper):
                 self._config["output"] = output
             if providers is not None:
                 self._config["providers"] = list(providers)
-            default_threshold = _NETWORK_THRESHOLD
+            told = self._network.bundle.threshold if self._network.bundle else None
+            default_threshold = told or _NETWORK_THRESHOLD
         self._threshold = check_number(
             default_threshold if threshold is None else threshold, "threshold", above=0, at_most=1
         )

@@ -14,6 +14,7 @@ stands a JSON object, format 1:
 ``output``         Name of the output that is used
 ``dim``            Embedder: length of the vector. Otherwise null
 ``normalized``     Embedder: whether the vector has length 1. Otherwise null
+``threshold``      Saliency: least value, from 0 to 1, that belongs to the subject. Otherwise null
 ``precision``      Such as ``"fp32"`` or ``"int8"``. Weights of 8-bit convolutions and matrix
                    products keep to 7 bits (``reduce_range`` of onnxruntime's quantiser): with 8,
                    x86 processors without VNNI saturate and give other embeddings
@@ -27,7 +28,8 @@ stands a JSON object, format 1:
                    base64 of little-endian float16
 ================== =========================================================================
 
-Unknown keys are passed over: a later version may add some without a new format.
+A key that may be null may be left out. Unknown keys are passed over: a later version may add
+some without a new format.
 
 The JSON is read and written here without any ONNX library. An ONNX file is a Protocol
 Buffers message, ``ModelProto``, and ``metadata_props`` is its field 14; the other fields are
@@ -40,7 +42,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -114,6 +116,7 @@ class Bundle:
     output: str
     dim: int | None = None
     normalized: bool | None = None
+    threshold: float | None = None
     precision: str
     training_data: str
     calibrated_on: str | None = None
@@ -134,6 +137,15 @@ class Bundle:
                 f"dim: expected a whole number of at least 1 for an embedder and null for "
                 f"others, found {self.dim!r} for {self.kind!r}"
             )
+        if self.threshold is not None and not (
+            self.kind == "saliency"
+            and isinstance(self.threshold, int | float)
+            and 0 < self.threshold <= 1
+        ):
+            raise InvalidInputError(
+                f"threshold: expected a number over 0 and at most 1 for a saliency model and null "
+                f"for others, found {self.threshold!r} for {self.kind!r}"
+            )
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Bundle:
@@ -152,10 +164,14 @@ class Bundle:
                 f"format: expected at most {FORMAT}, found {found}; the model needs a newer "
                 f"imgret: pip install --upgrade imgret"
             )
-        names = cls.__dataclass_fields__
         try:
+            given = {
+                name: facts[name]
+                for name, fact in cls.__dataclass_fields__.items()
+                if name not in {"input", "golden"} and (name in facts or fact.default is MISSING)
+            }
             return cls(
-                **{name: facts[name] for name in names if name not in {"input", "golden"}},
+                **given,
                 input=Preprocess.from_json(facts["input"]),
                 golden=Golden.from_json(facts["golden"]),
             )
