@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 
 from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
-from imgret.types import Embeddings, Ids, Image
+from imgret.types import Embeddings, Ids, Image, Metric
 
-__all__ = ["check_count", "check_ids", "check_images", "check_vectors", "normalize"]
+__all__ = ["check_count", "check_ids", "check_images", "check_scorable", "check_vectors"]
+
+# Four times the square of this fits float32.
+_LONGEST = 9e18
+
+# A sum of squares below this may have lost digits to underflow.
+_TINY = 1e-30
 
 
 def check_count(value: object, name: str) -> int:
@@ -31,11 +37,57 @@ def check_count(value: object, name: str) -> int:
 
 def check_vectors(values: Any, dim: int, name: str) -> Embeddings:
     """Return ``values`` as C-contiguous float32 of shape ``(n, dim)``, all finite."""
+    vectors = _as_vectors(values, dim, name)
+    flat = vectors.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One BLAS pass; a NaN or infinity shows in the sum, and so may large values.
+        suspicious = not np.isfinite(np.dot(flat, flat))
+    if suspicious:
+        _check_finite(vectors, name)
+    return vectors
+
+
+def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddings:
+    """Return what `check_vectors` does, in the form that scores are computed from.
+
+    For metric ``"cosine"`` the rows are scaled to unit length, and one of zeros, which has
+    no direction, is refused. For the others a row is refused that is so long that scores
+    would leave the range of float32.
+    """
+    vectors = _as_vectors(values, dim, name)
+    # A NaN or infinity shows in the square of its row: nothing else is computed as a rule.
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    if metric != "cosine":
+        if not (squares <= _LONGEST**2).all():
+            _check_finite(vectors, name)
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+            row = int(np.argmax(lengths))
+            raise InvalidInputError(
+                f"{name}: expected vectors of length {_LONGEST:.0e} at most, so that scores fit "
+                f"float32, found {lengths[row]:.1e} in row {row}"
+            )
+        return vectors
+    if not ((squares >= _TINY) & (squares < np.inf)).all():  # or their precision is lost
+        _check_finite(vectors, name)
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        if not lengths.all():
+            raise InvalidInputError(
+                f"{name}: expected vectors with a direction (metric 'cosine'), found only zeros "
+                f"in row {int(np.argmin(lengths))}"
+            )
+        unit: Embeddings = (vectors / lengths[:, None]).astype(np.float32)
+    else:
+        unit = vectors / np.sqrt(squares)[:, None]
+    return unit
+
+
+def _as_vectors(values: Any, dim: int, name: str) -> Embeddings:
     try:
         vectors: Embeddings = np.asarray(values)
         kind = vectors.dtype.kind
-        with np.errstate(over="ignore"):  # what overflows float32 is reported below, as infinite
-            vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        if kind in "fiu" and vectors.dtype != np.float32:
+            with np.errstate(over="ignore"):  # what overflows is reported later, as infinite
+                vectors = vectors.astype(np.float32)
     except (TypeError, ValueError):
         kind = "O"
     if kind not in "fiu":
@@ -52,31 +104,16 @@ def check_vectors(values: Any, dim: int, name: str) -> Embeddings:
         raise DimensionError(
             f"{name}: expected vectors of dimension {dim}, found {vectors.shape[1]}"
         )
-    flat = vectors.reshape(-1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        # One BLAS pass; a NaN or infinity shows in the sum, and so may large values.
-        suspicious = not np.isfinite(np.dot(flat, flat))
-    if suspicious and not (finite := np.isfinite(vectors).all(axis=1)).all():
-        row = int(np.argmin(finite))
+    return np.ascontiguousarray(vectors)
+
+
+def _check_finite(vectors: Embeddings, name: str) -> None:
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
         raise InvalidInputError(
-            f"{name}: expected finite float32 values, found NaN or infinity in row {row} "
-            f"({int((~finite).sum())} of {len(vectors)} rows)"
+            f"{name}: expected finite float32 values, found NaN or infinity in row "
+            f"{int(np.argmin(finite))} ({int((~finite).sum())} of {len(vectors)} rows)"
         )
-    return vectors
-
-
-def normalize(vectors: Embeddings, name: str) -> Embeddings:
-    """Return a copy with rows of unit length; a row of zeros has no direction and is refused."""
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32))
-    if not (np.isfinite(norms).all() and norms.all()):  # squares left the range of float32
-        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        if not norms.all():
-            raise InvalidInputError(
-                f"{name}: expected vectors with a direction (metric 'cosine'), found only zeros "
-                f"in row {int(np.argmin(norms))}"
-            )
-    unit: Embeddings = (vectors / norms[:, None]).astype(np.float32, copy=False)
-    return unit
 
 
 def check_ids(values: Any, name: str) -> Ids:

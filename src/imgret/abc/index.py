@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 
 from imgret.abc.brute import exact_search
-from imgret.abc.checks import check_count, check_ids, check_vectors, normalize
+from imgret.abc.checks import check_count, check_ids, check_scorable
 from imgret.abc.idmap import IdMap
 from imgret.abc.locks import ReadWriteLock
 from imgret.abc.state import read_state, write_state
@@ -441,8 +441,7 @@ class VectorIndex(ABC):
     # -- inside --------------------------------------------------------------------------
 
     def _checked(self, vectors: Any, name: str) -> Embeddings:
-        vectors = check_vectors(vectors, self._dim, name)
-        return normalize(vectors, name) if self._metric == "cosine" else vectors
+        return check_scorable(vectors, self._dim, self._metric, name)
 
     def _require_training(self) -> None:
         if not self._trained:

@@ -32,7 +32,7 @@ class ReadWriteLock:
         """Give back a share."""
         with self._condition:
             self._readers -= 1
-            if self._readers == 0:
+            if self._readers == 0 and self._writers_waiting:  # none else waits for readers
                 self._condition.notify_all()
 
     @contextmanager
@@ -52,6 +52,9 @@ class ReadWriteLock:
             try:
                 while self._writing or self._readers:
                     self._condition.wait()
+            except BaseException:  # an interrupt: readers may have waited for this writer
+                self._condition.notify_all()
+                raise
             finally:
                 self._writers_waiting -= 1
             self._writing = True

@@ -31,7 +31,7 @@ def read_state(directory: Path) -> Json:
     path = directory / _NAME
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        expected: Json = state["sha256"]
+        expected = dict(state["sha256"])
         found = _checksums(directory)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreCorruptError(

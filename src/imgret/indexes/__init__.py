@@ -1,0 +1,54 @@
+"""Vector indexes: exact, flat, HNSW, inverted file, or anything Faiss can describe.
+
+================ ================== ========= ======== =======================================
+class            registered as      training  removal  suits
+================ ================== ========= ======== =======================================
+`ExactIndex`     ``exact``          no        yes      tests; the answer others are measured by
+`FlatIndex`      ``flat``           no        yes      up to about 100,000 vectors, always exact
+`HNSWIndex`      ``hnsw``           no        yes      fast search where all vectors fit in memory
+`IVFIndex`       ``ivf``            yes       yes      millions of vectors; quick to build
+`FactoryIndex`   ``faiss:<string>`` depends   depends  any other index, compressed ones above all
+================ ================== ========= ======== =======================================
+
+`choose` picks one for a number of vectors. Nothing here imports Faiss before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imgret.indexes.auto import Choice, choose
+    from imgret.indexes.exact import ExactIndex
+    from imgret.indexes.faiss import FactoryIndex, FlatIndex, HNSWIndex, IVFIndex
+
+__all__ = [
+    "Choice",
+    "ExactIndex",
+    "FactoryIndex",
+    "FlatIndex",
+    "HNSWIndex",
+    "IVFIndex",
+    "choose",
+]
+
+_HOMES = {
+    "Choice": "imgret.indexes.auto",
+    "ExactIndex": "imgret.indexes.exact",
+    "FactoryIndex": "imgret.indexes.faiss",
+    "FlatIndex": "imgret.indexes.faiss",
+    "HNSWIndex": "imgret.indexes.faiss",
+    "IVFIndex": "imgret.indexes.faiss",
+    "choose": "imgret.indexes.auto",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

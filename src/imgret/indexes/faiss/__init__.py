@@ -1,0 +1,38 @@
+"""Indexes built on Faiss, and the only module that imports it.
+
+Faiss accepts NaN and duplicate ids in silence, and labels its answers by row (flat, HNSW)
+or by given id (inverted files). The adapters know what each of its index types can do and
+leave the checks to `VectorIndex`.
+
+Reference: M. Douze et al., "The Faiss library", 2024, https://arxiv.org/abs/2401.08281.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import faiss as _faiss
+
+if TYPE_CHECKING:
+    from imgret.indexes.faiss.factory import FactoryIndex
+    from imgret.indexes.faiss.flat import FlatIndex
+    from imgret.indexes.faiss.hnsw import HNSWIndex
+    from imgret.indexes.faiss.ivf import IVFIndex
+
+__all__ = ["FactoryIndex", "FlatIndex", "HNSWIndex", "IVFIndex"]
+
+# What the modules beside this one use; the types Faiss declares miss half of it.
+faiss: Any = _faiss
+
+_HOMES = {"FactoryIndex": "factory", "FlatIndex": "flat", "HNSWIndex": "hnsw", "IVFIndex": "ivf"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,129 @@
+"""What the adapters of Faiss share: threads, selectors, the sign of scores, files."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc import VectorIndex
+from imgret.errors import InvalidInputError, StoreError
+from imgret.indexes.faiss import faiss
+from imgret.types import Embeddings, Ids
+
+__all__ = ["FaissIndex", "flat_rows", "id_selector", "row_selector", "search_params", "threads"]
+
+# Vectors compared with the queries, times the dimension, from which more threads pay: about
+# 15 ms on one core. Waking a thread costs as much where other programs keep the cores busy.
+_WORTH_THREADS = 100_000_000
+
+# Allowed vectors, for each query of a batch, up to which copying them together and
+# multiplying the matrices beats a scan that skips the others.
+_GATHERED = 1000
+
+
+@contextmanager
+def threads(work: float) -> Iterator[None]:
+    """Run on one OpenMP thread unless ``work`` multiply-adds are worth more."""
+    most = faiss.omp_get_max_threads()
+    if most == 1 or work >= _WORTH_THREADS:
+        yield
+        return
+    faiss.omp_set_num_threads(1)  # counts for the calling thread alone
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(most)
+
+
+def row_selector(rows: NDArray[np.integer[Any]], total: int) -> Any:
+    """Select some of the rows 0..total-1: one bit each."""
+    chosen = np.zeros(total, dtype=bool)
+    chosen[rows] = True
+    return faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+
+
+def id_selector(ids: Ids) -> Any:
+    """Select ids of any size: by bitmap where they lie close, else by hash set."""
+    top = int(ids.max())
+    if top < 64 * len(ids):
+        return row_selector(ids, top + 1)
+    return faiss.IDSelectorBatch(ids)
+
+
+def search_params(index: Any, params: Any) -> Any:
+    """Return the parameters in the form the index takes, behind a transform or not."""
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=params)
+    return params
+
+
+def flat_rows(index: Any) -> Embeddings:
+    """View the vectors of an IndexFlat, without a copy; valid until it changes."""
+    total, dim = index.ntotal, index.d
+    rows: Embeddings = faiss.rev_swig_ptr(index.get_xb(), total * dim).reshape(total, dim)
+    return rows
+
+
+class FaissIndex(VectorIndex):
+    """What the adapters share: threads, the sign of scores, and files.
+
+    ``_faiss`` is the Faiss index; None as long as it cannot be made (untrained).
+    """
+
+    _faiss: Any = None
+
+    @abstractmethod
+    def _compared(self) -> float:
+        """Return about how many vectors a query is compared with."""
+
+    @property
+    @final
+    def _faiss_metric(self) -> int:
+        metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        return int(metric)
+
+    @final
+    def _ask(
+        self, queries: Embeddings, k: int, params: Any = None, *, index: Any = None
+    ) -> tuple[Ids, Embeddings]:
+        """Search ``_faiss``, or a part of it; return labels (-1 where short) and scores."""
+        # One query is never split over threads.
+        work = len(queries) * self._compared() * self.dim if len(queries) > 1 else 0.0
+        with threads(work):
+            scores, labels = (index or self._faiss).search(queries, k, params=params)
+        if self.metric == "l2":
+            np.negative(scores, out=scores)
+        return labels, scores
+
+    @final
+    def _gathers(self, queries: Embeddings, allowed: Ids) -> bool:
+        return len(allowed) <= _GATHERED * len(queries)
+
+    @final
+    def _named(self, positions: Ids) -> Ids:
+        """Return the ids at positions in the order of insertion; -1 stays -1."""
+        return np.where(positions >= 0, self.ids[positions], -1)
+
+    @final
+    def _write(self, directory: Path) -> None:
+        path = directory / "index.faiss"
+        try:
+            faiss.write_index(self._faiss, str(path))
+        except RuntimeError as error:
+            raise StoreError(f"{path}: cannot be written: {error}") from error
+
+    @final
+    def _read(self, directory: Path) -> Any:
+        index = faiss.read_index(str(directory / "index.faiss"))
+        if index.d != self.dim or index.metric_type != self._faiss_metric:
+            raise InvalidInputError(
+                f"index.faiss: expected dimension {self.dim} and Faiss metric "
+                f"{self._faiss_metric}, found {index.d} and {index.metric_type}"
+            )
+        return index

@@ -1,0 +1,71 @@
+"""Exact search with Faiss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import final
+
+from imgret.indexes.faiss import faiss
+from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector
+from imgret.types import Embeddings, Ids, Json, Metric
+
+__all__ = ["FlatIndex"]
+
+
+@final
+class FlatIndex(FaissIndex):
+    """Compares every query with every vector, fast (Faiss ``IndexFlat``).
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the vectors, at least 1.
+    metric : {"cosine", "ip", "l2"}
+        See `VectorIndex`.
+    """
+
+    name = "flat"
+    supports_remove = True
+    supports_allowed = True
+    is_exact = True
+    cheap_to_build = True
+
+    def __init__(self, dim: int, metric: Metric = "cosine") -> None:
+        super().__init__(dim, metric)
+        self._faiss = faiss.IndexFlat(self.dim, self._faiss_metric)
+
+    def _options(self) -> Json:
+        return {}
+
+    def _compared(self) -> float:
+        return len(self)
+
+    def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # rows keep the order of ids
+        before = self._faiss.ntotal
+        try:
+            self._faiss.add(vectors)
+        except BaseException:
+            self._faiss.remove_ids(faiss.IDSelectorRange(before, self._faiss.ntotal))
+            raise
+
+    def _remove(self, ids: Ids) -> None:
+        self._faiss.remove_ids(row_selector(self._ids.positions(ids), len(self)))
+
+    def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
+        params = None
+        if allowed is not None:
+            if self._gathers(queries, allowed):
+                return self._search_exactly(queries, k, allowed)
+            rows = self._ids.positions(allowed)
+            params = faiss.SearchParameters(sel=row_selector(rows, len(self)))
+        labels, scores = self._ask(queries, k, params)
+        return self._named(labels), scores
+
+    def _reconstruct(self, ids: Ids) -> Embeddings:
+        return flat_rows(self._faiss)[self._ids.positions(ids)]
+
+    def _save(self, directory: Path) -> None:
+        self._write(directory)
+
+    def _load(self, directory: Path) -> None:
+        self._faiss = self._read(directory)

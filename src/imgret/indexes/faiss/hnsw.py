@@ -1,0 +1,163 @@
+"""Search along a graph of near neighbours."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc.checks import check_count
+from imgret.errors import InvalidInputError
+from imgret.indexes.faiss import faiss
+from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, threads
+from imgret.types import Embeddings, Ids, Json, Metric
+
+__all__ = ["HNSWIndex"]
+
+# An HNSW graph is rebuilt when fewer of its rows than this are still in the index.
+_LIVE_SHARE = 0.75
+
+
+@final
+class HNSWIndex(FaissIndex):
+    """Walks a graph of near neighbours (Faiss ``IndexHNSWFlat``): fast, and nearly exact.
+
+    Memory: ``4 * dim + 8 * M`` bytes a vector. Removed vectors are passed over until they
+    are more than a quarter of the graph, which is then built anew. Where a walk would compare
+    about as many vectors as there are, or are allowed, all of these are compared instead.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the vectors, at least 1.
+    metric : {"cosine", "ip", "l2"}
+        See `VectorIndex`.
+    M : int
+        Neighbours a vector keeps in the graph, at least 2; twice as many on the lowest level.
+    ef_construction : int
+        Candidates kept while a vector is inserted; more: a better graph, built slower.
+    ef_search : int
+        Candidates kept while searching (efSearch), at least ``2 * k``; more: better recall,
+        slower search.
+
+    References
+    ----------
+    Y. Malkov and D. Yashunin, "Efficient and robust approximate nearest neighbor search
+    using Hierarchical Navigable Small World graphs", 2016, https://arxiv.org/abs/1603.09320.
+    """
+
+    name = "hnsw"
+    supports_remove = True
+    supports_allowed = True
+
+    def __init__(
+        self,
+        dim: int,
+        metric: Metric = "cosine",
+        *,
+        M: int = 32,  # noqa: N803  # the paper's name, and Faiss's
+        ef_construction: int = 100,
+        ef_search: int = 64,
+    ) -> None:
+        super().__init__(dim, metric)
+        self.M = check_count(M, "M")
+        if self.M < 2:
+            raise InvalidInputError("M: expected at least 2 neighbours a vector, found 1")
+        self.ef_construction = check_count(ef_construction, "ef_construction")
+        self.ef_search = check_count(ef_search, "ef_search")
+        self._set_graph(self._new(), None)
+
+    def _new(self) -> Any:
+        graph = faiss.IndexHNSWFlat(self.dim, self.M, self._faiss_metric)
+        graph.hnsw.efConstruction = self.ef_construction
+        return graph
+
+    def _set_graph(self, graph: Any, live: NDArray[np.int64] | None) -> None:
+        """Take a graph and its rows that are in the index, in their order; None means all."""
+        graph.hnsw.efSearch = self.ef_search
+        self._faiss = graph
+        self._live = live
+        self._live_selector = None if live is None else row_selector(live, graph.ntotal)
+
+    def _options(self) -> Json:
+        return {"M": self.M, "ef_construction": self.ef_construction, "ef_search": self.ef_search}
+
+    def _compared(self) -> float:
+        return min(self.ef_search * self.M, len(self))
+
+    def _storage(self) -> Any:
+        """Return the vectors of the graph: an IndexFlat."""
+        return faiss.downcast_index(self._faiss.storage)
+
+    def _graph_rows(self, ids: Ids) -> NDArray[np.integer[Any]]:
+        positions = self._ids.positions(ids)
+        return positions if self._live is None else self._live[positions]
+
+    def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # rows keep their order
+        before = self._faiss.ntotal
+        live = self._live
+        try:
+            with threads(len(vectors) * self.ef_construction * self.M * self.dim):
+                self._faiss.add(vectors)
+            if live is not None:
+                live = np.concatenate([live, np.arange(before, self._faiss.ntotal)])
+        except BaseException:
+            if self._faiss.ntotal > before:  # rows that came in before the failure never count
+                self._set_graph(self._faiss, np.arange(before) if live is None else live)
+            raise
+        self._set_graph(self._faiss, live)
+
+    def _remove(self, ids: Ids) -> None:
+        total = self._faiss.ntotal
+        keep = np.ones(len(self), dtype=bool)
+        keep[self._ids.positions(ids)] = False
+        live = np.flatnonzero(keep) if self._live is None else self._live[keep]
+        if len(live) >= _LIVE_SHARE * total:
+            self._set_graph(self._faiss, live)
+            return
+        graph = self._new()
+        if len(live):
+            with threads(len(live) * self.ef_construction * self.M * self.dim):
+                graph.add(flat_rows(self._storage())[live])
+        self._set_graph(graph, None)
+
+    def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
+        total = self._faiss.ntotal
+        count = len(self) if allowed is None else len(allowed)
+        # With a filter the walk goes on until it has kept as many as without one.
+        ef_search = math.ceil(max(self.ef_search, 2 * k) * total / count)
+        walk = ef_search * self.M < count  # or it would compare as many as a scan
+        if allowed is None:
+            selector = self._live_selector
+        elif not walk and self._gathers(queries, allowed):
+            return self._search_exactly(queries, k, allowed)
+        else:
+            selector = row_selector(self._graph_rows(allowed), total)
+        if walk:
+            params = None  # those of the graph
+            if selector is not None or ef_search != self.ef_search:
+                params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
+            rows, scores = self._ask(queries, k, params)
+        else:
+            params = faiss.SearchParameters(sel=selector)
+            rows, scores = self._ask(queries, k, params, index=self._storage())
+        if self._live is not None:
+            rows = np.where(rows >= 0, np.searchsorted(self._live, rows), -1)
+        return self._named(rows), scores
+
+    def _reconstruct(self, ids: Ids) -> Embeddings:
+        vectors: Embeddings = flat_rows(self._storage())[self._graph_rows(ids)]
+        return vectors
+
+    def _save(self, directory: Path) -> None:
+        self._write(directory)
+        if self._live is not None:
+            np.save(directory / "live.npy", self._live, allow_pickle=False)
+
+    def _load(self, directory: Path) -> None:
+        live = directory / "live.npy"
+        rows = np.load(live, allow_pickle=False) if live.exists() else None
+        self._set_graph(self._read(directory), rows)

@@ -1,0 +1,42 @@
+"""Contract suites for authors of embedders, croppers and indexes.
+
+Subclass a suite in a test module and say how the part is made; pytest does the rest::
+
+    from imgret.testing import IndexMachine, VectorIndexTests
+
+    class TestAnnoyIndex(VectorIndexTests):
+        recall_floor = 0.8
+
+        def make(self, dim, metric):
+            return AnnoyIndex(dim, metric)
+
+    class AnnoyMachine(IndexMachine):
+        def make(self):
+            return AnnoyIndex(4, "l2")
+
+    TestAnnoyMachine = AnnoyMachine.TestCase
+
+imgret's own parts pass the same suites. Needs the extra ``imgret[testing]``.
+"""
+
+from __future__ import annotations
+
+from imgret.errors import MissingExtraError
+
+try:
+    import hypothesis  # noqa: F401  # asked for here so that the error says what to install
+    import pytest
+except ImportError as error:
+    raise MissingExtraError.of("imgret.testing", extra="testing") from error
+
+# Failing assertions of the suites show their values, as those of test modules do.
+for _module in ("croppers", "embedders", "indexes", "machine"):
+    pytest.register_assert_rewrite(f"{__name__}.{_module}")
+
+from imgret.testing import strategies  # noqa: E402  # after the lines above
+from imgret.testing.croppers import CropperTests  # noqa: E402  # the same
+from imgret.testing.embedders import EmbedderTests  # noqa: E402  # the same
+from imgret.testing.indexes import VectorIndexTests  # noqa: E402  # the same
+from imgret.testing.machine import IndexMachine  # noqa: E402  # the same
+
+__all__ = ["CropperTests", "EmbedderTests", "IndexMachine", "VectorIndexTests", "strategies"]

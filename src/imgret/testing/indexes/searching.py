@@ -1,0 +1,142 @@
+"""Tests of searching, among all ids and among some."""
+# ruff: noqa: D102  # the name of a test is its sentence
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from imgret.errors import InvalidInputError
+from imgret.testing.indexes.case import IndexCase
+from imgret.types import Metric
+
+__all__ = ["SearchingTests"]
+
+
+class SearchingTests(IndexCase):
+    """What every search must do."""
+
+    @pytest.mark.parametrize("k", [1, 2, 10, 100])
+    def test_answers_are_whole_ordered_and_truly_scored(self, metric: Metric, k: int) -> None:
+        index = self.filled(metric)
+        found = index.search(self.queries, k)
+        self.check(found, self.queries, k, k)
+        self.check_scores(index, found, self.queries)
+
+    def test_recall(self, metric: Metric) -> None:
+        index = self.filled(metric)
+        assert self.recall(index) >= (1.0 if index.is_exact else self.recall_floor)
+
+    def test_one_query_is_answered_as_in_a_batch(self, metric: Metric) -> None:
+        index = self.filled(metric)
+        batch = index.search(self.queries, 5)
+        for row, query in enumerate(self.queries[:5]):
+            alone = index.search(query[None, :], 5)
+            atol = self.allowance(metric)
+            np.testing.assert_allclose(alone.scores[0], batch.scores[row], rtol=0, atol=atol)
+
+    def test_more_neighbours_than_vectors_are_padded(self, metric: Metric) -> None:
+        index = self.filled(metric)
+        found = index.search(self.queries[:3], self.count + 7)
+        self.check(found, self.queries[:3], self.count + 7, self.count)
+
+    def test_equal_vectors_are_all_found(self, metric: Metric) -> None:
+        index = self.trained(metric)
+        index.add(np.repeat(self.vectors[:2], 60, axis=0), np.arange(120))
+        found = index.search(self.vectors[:1], 100)
+        self.check(found, self.vectors[:1], 100, 100)
+
+    def test_one_vector(self, metric: Metric) -> None:
+        index = self.trained(metric)
+        index.add(self.vectors[:1], [2**40])
+        found = index.search(self.queries, 3)
+        self.check(found, self.queries, 3, 1)
+        assert (found.ids[:, 0] == 2**40).all()
+
+    def test_an_empty_index_answers_with_padding(self, metric: Metric) -> None:
+        for index in (self.make(self.dim, metric), self.trained(metric)):
+            assert len(index) == 0
+            self.check(index.search(self.queries, 4), self.queries, 4, 0)
+            self.check(index.search(self.queries, 4, allowed=[1, 2]), self.queries, 4, 0)
+
+    def test_no_queries(self, metric: Metric) -> None:
+        nothing = np.empty((0, self.dim), dtype=np.float32)
+        self.check(self.filled(metric).search(nothing, 4), nothing, 4, 4)
+
+    @pytest.mark.parametrize("k", [0, -1, 1.5, True, None, "3"])
+    def test_k_must_be_a_whole_number_of_at_least_one(self, k: object) -> None:
+        index = self.filled(self.metrics[0])
+        with pytest.raises(InvalidInputError, match="k: expected"):
+            index.search(self.queries, k)  # type: ignore[arg-type]  # that is the test
+
+    def test_arguments_are_left_alone(self, metric: Metric) -> None:
+        index = self.trained(metric)
+        vectors, ids, queries = self.vectors.copy(), self.ids.copy(), self.queries.copy()
+        index.add(vectors, ids)
+        before = index.search(queries, 5)
+        np.testing.assert_array_equal(vectors, self.vectors)
+        np.testing.assert_array_equal(queries, self.queries)
+        vectors[:] = 0
+        ids[:] = 0
+        np.testing.assert_array_equal(index.search(queries, 5).ids, before.ids)
+
+    def test_lists_and_other_number_types_are_taken(self, metric: Metric) -> None:
+        index, same = self.trained(metric), self.trained(metric)
+        index.add(self.vectors, self.ids)
+        same.add(np.asfortranarray(self.vectors.astype(np.float64)), self.ids.tolist())
+        expected = index.search(self.queries, 3)
+        found = same.search(self.queries.tolist(), 3, allowed=self.ids.astype(np.uint32))
+        atol = self.allowance(metric)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=atol)
+
+    def test_several_threads_get_the_answer_of_one(self, metric: Metric) -> None:
+        index = self.filled(metric)
+        expected = index.search(self.queries, 10)
+        few = np.sort(self.ids[:50])
+        expected_of_few = index.search(self.queries, 10, allowed=few)
+
+        def ask(_: int) -> None:
+            found = index.search(self.queries, 10)
+            np.testing.assert_array_equal(found.ids, expected.ids)
+            found = index.search(self.queries, 10, allowed=few)
+            np.testing.assert_array_equal(found.ids, expected_of_few.ids)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ask, range(12)))
+
+    # -- searching among some ids --------------------------------------------------------
+
+    @pytest.mark.parametrize("share", [0.005, 0.05, 0.3, 0.9, 1.0])
+    def test_only_allowed_ids_are_found_and_never_too_few(
+        self, metric: Metric, share: float
+    ) -> None:
+        index = self.filled(metric)
+        allowed = np.random.default_rng(3).permutation(self.ids)[: int(share * self.count)]
+        for k in (1, 10, len(allowed), self.count):
+            found = index.search(self.queries, k, allowed=allowed)
+            expected = min(k, len(allowed))
+            self.check(found, self.queries, k, expected)
+            assert np.isin(found.ids[:, :expected], allowed).all()
+        self.check_scores(index, index.search(self.queries, 1, allowed=allowed), self.queries)
+
+    def test_recall_among_allowed_ids(self, metric: Metric) -> None:
+        index = self.filled(metric)
+        floor = 1.0 if index.is_exact else self.recall_floor
+        for allowed in (self.ids[:30], self.ids[: self.count // 2]):
+            assert self.recall(index, allowed) >= floor
+
+    def test_ids_that_are_not_there_are_passed_over(self, metric: Metric) -> None:
+        index = self.filled(metric)
+        stranger = int(self.ids.max()) + 5
+        found = index.search(self.queries, 3, allowed=[int(self.ids[0]), stranger])
+        self.check(found, self.queries, 3, 1)
+        self.check(index.search(self.queries, 3, allowed=[stranger]), self.queries, 3, 0)
+        self.check(index.search(self.queries, 3, allowed=[]), self.queries, 3, 0)
+
+    @pytest.mark.parametrize("allowed", [[1, 1], [-1], [0.5], [[1]]])
+    def test_allowed_must_be_ids(self, allowed: object) -> None:
+        index = self.filled(self.metrics[0])
+        with pytest.raises(InvalidInputError, match="allowed: expected"):
+            index.search(self.queries, 3, allowed=allowed)
