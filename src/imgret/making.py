@@ -10,7 +10,7 @@ from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.errors import InvalidInputError, StoreMismatchError
 from imgret.parts import find_cropper, find_embedder, make_cropper, make_embedder, part_of
 from imgret.searcher import index_part
-from imgret.storage import Manifest
+from imgret.storage import Manifest, Part
 from imgret.storage.vectors import Dtype
 from imgret.types import Metric, check_metric
 
@@ -62,8 +62,8 @@ def same_cropper(manifest: Manifest, path: Path, given: str | Cropper | None) ->
     made = find_cropper(given)
     if part_of(made) != manifest.cropper:
         raise StoreMismatchError(
-            f"{path}: expected the cropper it was made with, {manifest.cropper}, found "
-            f"{part_of(made)}; leave it out, or make the gallery anew with "
+            f"{path}: expected the cropper it was made with, {_told(manifest.cropper)}, found "
+            f"{_told(part_of(made))}; leave it out, or make the gallery anew with "
             f"Retriever.reembed({str(path)!r}, cropper=...)"
         )
     return made
@@ -78,7 +78,12 @@ def check_given(manifest: Manifest, path: Path, given: Mapping[str, Any]) -> Non
         else:
             found = manifest.index.name if name == "index" else getattr(manifest, name)
         if value is not None and value != found:
-            remedy = "reindex() changes it" if name == "index" else "make a new gallery for that"
+            remedy = "reindex() or `imgret reindex` changes it" if name == "index" else "make a new gallery for that"
             raise StoreMismatchError(
                 f"{path}: expected {name} {found!r}, as it was made, found {value!r}; {remedy}"
             )
+
+
+def _told(part: Part) -> str:
+    options = ", ".join(f"{name}={value!r}" for name, value in part.config.items())
+    return f"{part.name!r} ({options})" if options else repr(part.name)

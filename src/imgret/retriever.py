@@ -143,7 +143,7 @@ class Retriever:
         path = Path(path)
         if mode not in {"r", "r+", "a"}:
             raise InvalidInputError(f"mode: expected 'r', 'r+' or 'a', found {mode!r}")
-        if mode == "a" and not (path.exists() and any(path.iterdir())):
+        if mode == "a" and (not path.exists() or (path.is_dir() and not any(path.iterdir()))):
             made_embedder, made_cropper = (
                 find_embedder(embedder or "general"),
                 find_cropper(cropper or "none"),
@@ -842,7 +842,7 @@ class Retriever:
                     sources,
                     self._embedder,
                     self._cropper,
-                    find_twin=self._find_twin,
+                    find_twin=self._find_twin if len(self._store.catalog) else None,
                     threads=threads,
                     on_stage=report.add_stage,
                 ):

@@ -118,7 +118,7 @@ def test_labels_and_metadata(retriever, make_picture):
         ({"keys": ["a"]}, InvalidInputError, "keys: expected one for each of 2 pictures, found 1"),
         ({"keys": "ab"}, InvalidInputError, "keys: expected a list"),
         ({"keys": ["a", ""]}, InvalidInputError, "non-empty text"),
-        ({"keys": ["a", 3]}, InvalidInputError, "non-empty text, found 3"),
+        ({"keys": ["a", 3]}, InvalidInputError, "non-empty text.*found 3"),
         ({"labels": ["a"]}, InvalidInputError, "labels: expected one for each"),
         ({"labels": ["a", 7]}, InvalidInputError, "label of .*found 7"),
         ({"metadata": [{}, 3]}, InvalidInputError, "metadata of .*found 3"),

@@ -9,15 +9,17 @@ Data goes to stdout; progress, reports and errors go to stderr. Exit codes:
 3   done in part: a query could not be read, a model failed its check
 130 interrupted; what was committed stays
 === ====================================================================================
+
+A reader that has seen enough, such as ``head``, is no error.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = ["main"]
 
@@ -30,26 +32,44 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments : sequence of str, optional
         By default those of the process.
     """
-    from imgret.cli.app import app  # noqa: PLC0415  # so that the package stays cheap to import
+    import typer  # noqa: PLC0415  # so that the package stays cheap to import
+
+    from imgret.cli.app import app  # noqa: PLC0415  # the same
     from imgret.errors import ImgretError  # noqa: PLC0415
 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments  # wherever it stands
+    arguments = [word for word in arguments if word != "--debug"]
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file may have a name that is no text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    usage_error: Any = typer.BadParameter.__base__  # typer does not export it
     try:
-        app([word for word in arguments if word != "--debug"], prog_name="imgret")
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = app(arguments or ["--help"], prog_name="imgret", standalone_mode=False)
+    except SystemExit:  # what is left for typer to end is a closed pipe
         sys.exit(0)
-    except KeyboardInterrupt:
-        _say("interrupted")
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except usage_error as error:
+        if debug:
+            raise
+        command = error.ctx.command_path if error.ctx else "imgret"
+        _say(f"error: {error.format_message().rstrip('.')}; see `{command} -h`")
+        sys.exit(2)
     except (ImgretError, OSError) as error:
         if debug:
             raise
-        _say(f"error: {error}")
+        _say(f"error: {_text(error)}")
         sys.exit(1)
-    sys.exit(0)
+    if code == 130:
+        _say("interrupted; what was committed stays")
+    sys.exit(code or 0)
+
+
+def _text(error: Exception) -> str:
+    if type(error).__module__ == "builtins" and isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"  # without the number
+    return str(error)
 
 
 def _say(message: str) -> None:

@@ -9,20 +9,26 @@ from typing import Annotated, Any
 
 import typer
 
-from imgret import __version__
+from imgret.version import __version__
 
 __all__ = ["app"]
 
 app = typer.Typer(
     help="Image retrieval: index a pile of pictures, search it by picture.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models = typer.Typer(help="The models that come with imgret.", no_args_is_help=True)
+models = typer.Typer(help="The models that come with imgret.")
 app.add_typer(models, name="models")
+
+
+def _at_least_one(number: int | None) -> int | None:
+    if number is not None and number < 1:
+        raise typer.BadParameter(f"expected a whole number of at least 1, found {number}")
+    return number
+
 
 Gallery = Annotated[Path, typer.Argument(help="Directory of the gallery, such as photos.imgret.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -65,7 +71,9 @@ def index(
     prefix: Annotated[
         str, typer.Option(help="Put before each key, to keep two folders apart.")
     ] = "",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads. [one for each core]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(callback=_at_least_one, help="Threads. [one for each core]")
+    ] = None,
 ) -> None:
     """Index the pictures of a folder; run again, it takes in what has changed."""
     from imgret.retriever import Retriever  # noqa: PLC0415
@@ -75,6 +83,7 @@ def index(
     if not folder.is_dir():  # before a gallery is made for it
         found = "a file" if folder.exists() else "nothing"
         raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
+    _check_output(output)
     with Retriever.open(
         output,
         "a",
@@ -88,17 +97,33 @@ def index(
             labels=labels,  # type: ignore[arg-type]  # checked above
             prefix=prefix,
             threads=threads,
-            progress=True,
         )
         typer.echo(str(report), err=True)
         typer.echo(f"{output}: {len(retriever)} pictures")
+
+
+def _check_output(output: Path) -> None:
+    """Raise where a gallery can neither be made nor be added to."""
+    from imgret.storage.manifest import is_gallery  # noqa: PLC0415
+
+    found = ""
+    if output.exists() and not output.is_dir():
+        found = "a file"
+    elif output.is_dir() and not is_gallery(output) and any(output.iterdir()):
+        found = "a folder of other files"
+    if found:
+        raise typer.BadParameter(
+            f"{output}: expected a gallery or a path where nothing is, found {found}; choose "
+            f"another path, such as photos.imgret",
+            param_hint="--output",
+        )
 
 
 @app.command()
 def search(
     gallery: Gallery,
     queries: Annotated[list[Path], typer.Argument(help="Pictures to search with.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
+    k: Annotated[int, typer.Option("-k", callback=_at_least_one, help="Hits a query.")] = 10,
     threshold: Annotated[
         float | None, typer.Option(help="Leave out hits of a lower score.")
     ] = None,
@@ -112,6 +137,11 @@ def search(
     from imgret.errors import ImageError  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):  # before any work is done
+        found = "a folder" if html.is_dir() else f"no folder {html.parent}"
+        raise typer.BadParameter(
+            f"{html}: expected the path of a page to write, found {found}", param_hint="--html"
+        )
     failed = 0
     rows: list[display.Row] = []
     with Retriever.open(gallery) as retriever:
@@ -125,9 +155,10 @@ def search(
             rows.append((query.name, query, hits))
             typer.echo(_as_json(query, hits) if json_ else _as_text(query, hits))
         if html is not None and rows:
-            title = f"{gallery.name}: {len(rows)} queries"
+            title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
-            html.write_text(display.page(rows, title=title, note=note), encoding="utf-8")
+            page = display.page(rows, title=title, note=note)
+            html.write_text(page, encoding="utf-8", errors="replace")
             typer.echo(f"wrote {html}", err=True)
     if failed:
         raise typer.Exit(3 if rows else 1)
@@ -136,8 +167,7 @@ def search(
 def _as_json(query: Path, hits: Any) -> str:
     kept = ("key", "rank", "score", "label", "path", "box")
     return json.dumps(
-        {"query": str(query), "hits": [{n: d[n] for n in kept} for d in hits.to_dicts()]},
-        ensure_ascii=False,
+        {"query": str(query), "hits": [{n: d[n] for n in kept} for d in hits.to_dicts()]}
     )
 
 
@@ -179,7 +209,7 @@ def info(gallery: Gallery, json_: Json = False) -> None:
     finally:
         store.close()
     if json_:
-        typer.echo(json.dumps(facts, ensure_ascii=False))
+        typer.echo(json.dumps(facts))
         return
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -296,4 +326,9 @@ def demo(
     """Draw flowers (or take a folder), index them, search them, and show the result."""
     from imgret.cli.demo import run  # noqa: PLC0415
 
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(
+            f"{output}: expected a folder or a path where nothing is, found a file",
+            param_hint="--output",
+        )
     run(folder, output, index=index, cropper=cropper, out=sys.stdout)

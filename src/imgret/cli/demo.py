@@ -41,15 +41,15 @@ def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: Tex
     def say(text: str = "") -> None:
         print(text, file=out, flush=True)
 
+    retriever = Retriever(index=index, cropper=cropper)  # first, as it may refuse the names
     root, queries = _drawn(output, say) if folder is None else _taken(folder, say)
     held_back = set(queries)
     gallery = [path for path in find_pictures(root)[0] if path not in held_back]
-    retriever = Retriever(index=index, cropper=cropper)
     report = retriever.add(
         gallery,
         keys=[path.relative_to(root).as_posix() for path in gallery],
         labels=[None if path.parent == root else path.parent.name for path in gallery],
-        progress=True,
+        progress=None,
     )
     say(str(report))
     store = output / "demo.imgret"

@@ -1,0 +1,33 @@
+"""Index a folder of pictures, save the gallery, and search it with one of them.
+
+python examples/quickstart.py photos
+"""
+
+import sys
+from pathlib import Path
+
+from imgret import Retriever
+
+
+def main(folder: Path) -> None:
+    """Make FOLDER.imgret beside the folder."""
+    retriever = Retriever()
+    report = retriever.add_folder(folder, labels="parent")
+    print(report)
+
+    path = folder.with_name(f"{folder.name}.imgret")
+    retriever.save(path)
+    print(f"saved {path}: {len(retriever)} pictures")
+
+    # A picture of the gallery finds itself first; the others are what is most like it.
+    query = retriever[next(iter(retriever))].path
+    hits = retriever.search(query, k=5)
+    print(f"query: {query}")
+    for hit in hits:
+        print(f"{hit.rank}. {hit.score:.3f}  {hit.label or ''}  {hit.key}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python quickstart.py FOLDER")
+    main(Path(sys.argv[1]))

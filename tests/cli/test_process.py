@@ -1,0 +1,96 @@
+"""The command as a process: what goes where, exit codes, pipes."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+
+def test_version_and_nothing_else(command):
+    import imgret
+
+    ended = command(["--version"])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        0,
+        f"imgret {imgret.__version__}\n",
+        "",
+    )
+
+
+def test_data_go_to_stdout_and_reports_to_stderr(work, command):
+    (work / "photos" / "broken.jpg").write_bytes(b"no picture")
+    ended = command(["index", "photos", "-o", "new.imgret"])
+    assert ended.returncode == 0
+    assert ended.stdout == "new.imgret: 12 pictures\n"
+    assert "12 ok, 1 failed" in ended.stderr
+    assert "broken.jpg: expected a picture" in ended.stderr
+    assert "\r" not in ended.stderr  # no progress bar where nobody watches
+
+
+def test_an_error_is_one_line_on_stderr(work, command):
+    ended = command(["search", "none.imgret", "query.jpg"])
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("imgret: error: ")
+    assert "none.imgret: expected a gallery" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_debug_shows_where_an_error_came_from(work, command, position):
+    arguments = ["search", "none.imgret", "query.jpg"]
+    arguments.insert(position, "--debug")
+    ended = command(arguments)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Traceback")
+    assert "StoreNotFoundError: " in ended.stderr.splitlines()[-1]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(work):
+    # More than a pipe holds, so that the writer must notice.
+    queries = ["query.jpg"] * 60
+    with subprocess.Popen(
+        [sys.executable, "-m", "imgret", "search", "photos.imgret", *queries, "-k12", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        first = process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+    assert len(json.loads(first)["hits"]) == 12
+    assert err == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_an_interrupt_is_told_and_ends_with_130(work):
+    slow = (
+        "import time; from imgret.cli import main; from imgret.embedders import OnnxEmbedder\n"
+        "OnnxEmbedder._embed = lambda *a: (print('embedding', flush=True), time.sleep(60))\n"
+        "main(['index', 'photos', '-o', 'new.imgret', '--threads', '1'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", slow],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "embedding\n"
+        process.send_signal(signal.SIGINT)
+        err = process.stderr.read()
+    assert process.returncode == 130
+    assert err == "imgret: interrupted; what was committed stays\n"
+
+
+def test_help_is_quick_because_it_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom imgret.cli import main\n"
+        "try: main(['search', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(*{'cv2', 'faiss', 'numpy', 'onnxruntime', 'sqlite3'} & set(sys.modules))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout.splitlines()[-1] == ""

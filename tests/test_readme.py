@@ -1,0 +1,105 @@
+"""What README and docs say runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from imgret import images
+from imgret.cli import main
+from imgret.images import samples
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = """\
+    pip install . && imgret demo          # the main job
+    pip install nox && nox                # all checks and tests
+"""
+
+
+def blocks(path: Path, language: str) -> list[tuple[int, str]]:
+    """Return the first line's number and the text of each fenced block of a language."""
+    text = path.read_text(encoding="utf-8")
+    return [
+        (text.count("\n", 0, found.start(1)) + 1, found[1])
+        for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """What the examples take for granted: photos/<label>/<number>.jpg and query.jpg."""
+    for species in ("daisy", "rose", "tulip"):
+        (tmp_path / "photos" / species).mkdir(parents=True)
+        for number in range(1, 4):
+            picture = images.encode(samples.draw(species, number, size=(120, 90)), "jpeg")
+            (tmp_path / "photos" / species / f"{number:03d}.jpg").write_bytes(picture)
+    (tmp_path / "query.jpg").write_bytes(
+        images.encode(samples.draw("rose", 1001, size=(120, 90)), "jpeg")
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
+def test_python_blocks_run(page, pictures):
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for line, code in blocks(page, "python"):
+        # Empty lines before it, so that an error points into the page.
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)  # noqa: S102  # it is the point
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=named)
+def test_commands_run(page, pictures):
+    lines = [line for _, code in blocks(page, "sh") for line in code.splitlines()]
+    commands = [line for line in lines if line.startswith("imgret ")]
+    assert commands
+    for line in commands:
+        words = shlex.split(line.split(" | ")[0], comments=True)
+        with pytest.raises(SystemExit) as ended:
+            main(words[1:])
+        assert ended.value.code == 0, line
+
+
+def test_the_readme_opens_with_the_two_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert COMMANDS in text
+    assert text.index(COMMANDS) < text.index("\n## ")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=named)
+def test_links_to_files_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_command_and_part_of_the_readme_exists():
+    from imgret import registry
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (rows,) = re.findall(r"\| part \| by name .*?\n\n", text, re.DOTALL)
+    for kind in ("embedders", "croppers", "indexes"):
+        for name in registry.names(kind):
+            if name != "onnx":  # said in words there: the path of a file
+                assert f"`{name}" in rows, f"{kind}: {name}"
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=named)
+def test_examples_run(example, pictures, monkeypatch, capsys):
+    import runpy
+
+    monkeypatch.setattr("sys.argv", [str(example), "photos"])
+    runpy.run_path(str(example), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "query" in out
+    assert "1.000" in out
+    assert (pictures / "photos.imgret" / "manifest.json").exists()
