@@ -1,6 +1,6 @@
 """How often is the right class found: top-1 and top-5 on two folders of class subfolders.
 
-    python benchmarks/accuracy.py TRAIN VALID [--embedder general] [--croppers none spectral]
+python benchmarks/accuracy.py TRAIN VALID [--embedder general] [--croppers none spectral]
 """
 
 from __future__ import annotations

@@ -78,7 +78,11 @@ def check_given(manifest: Manifest, path: Path, given: Mapping[str, Any]) -> Non
         else:
             found = manifest.index.name if name == "index" else getattr(manifest, name)
         if value is not None and value != found:
-            remedy = "reindex() or `imgret reindex` changes it" if name == "index" else "make a new gallery for that"
+            remedy = (
+                "reindex() or `imgret reindex` changes it"
+                if name == "index"
+                else "make a new gallery for that"
+            )
             raise StoreMismatchError(
                 f"{path}: expected {name} {found!r}, as it was made, found {value!r}; {remedy}"
             )

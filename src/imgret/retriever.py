@@ -542,12 +542,6 @@ class Retriever:
             One a vector, as for `add`.
         """
         vectors = check_vectors(vectors, self._store.dim, "vectors")
-        if self.metric == "cosine" and not np.any(vectors, axis=1).all():
-            row = int(np.argmin(np.any(vectors, axis=1)))
-            raise InvalidInputError(
-                f"vectors: expected vectors with a direction (metric 'cosine'), found only zeros "
-                f"in row {row}"
-            )
         n = len(vectors)
         with self._changing:
             self._store.check_writable()
@@ -843,6 +837,7 @@ class Retriever:
                     self._embedder,
                     self._cropper,
                     find_twin=self._find_twin if len(self._store.catalog) else None,
+                    refuse=self._store.refusals,
                     threads=threads,
                     on_stage=report.add_stage,
                 ):

@@ -83,5 +83,7 @@ def test_importing_croppers_loads_no_heavy_library():
         "imgret.croppers.SaliencyCropper('spectral');"
         "print([m for m in ('cv2', 'faiss', 'onnxruntime') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  # our own code
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )  # our own code
     assert done.stdout.strip() == "[]"

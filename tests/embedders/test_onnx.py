@@ -186,7 +186,7 @@ def test_heavy_libraries_load_on_first_use():
         "import sys, imgret.embedders, imgret.models\n"
         "print([name for name in ('cv2', 'onnxruntime', 'faiss') if name in sys.modules])"
     )
-    done = subprocess.run(  # noqa: S603  # our own interpreter and code
+    done = subprocess.run(  # our own interpreter and code
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"

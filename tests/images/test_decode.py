@@ -245,4 +245,4 @@ def test_log_level_is_given_back():
         "images.decode(images.encode(numpy.zeros((8, 8, 3), 'uint8')))\n"
         "assert _set_log_level(4) == 4\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603  # the code above
+    subprocess.run([sys.executable, "-c", code], check=True)  # the code above

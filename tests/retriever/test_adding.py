@@ -308,3 +308,32 @@ def test_an_index_object_must_fit(mean_color):
         Retriever(embedder=mean_color, index=FlatIndex(7))
     index = FlatIndex(48)
     assert Retriever(embedder=mean_color, index=index)._searcher._make(48, 0) is index
+
+
+def test_an_embedding_that_cannot_be_searched_costs_only_itself(mean_color, photos, make_picture):
+    class Odd(type(mean_color)):
+        """Knows nothing of dark pictures, and too much of bright ones."""
+
+        def _embed(self, given):
+            vectors = super()._embed(given)
+            for row, image in enumerate(given):
+                if image.max() < 10:
+                    vectors[row] = 1e-12  # rounds to zeros in float16
+                if image.min() > 245:
+                    vectors[row] = 1e6
+            return vectors
+
+    for name, level in (("dark", 0), ("white", 255)):
+        flat = np.full((8, 8, 3), level, np.uint8)
+        (photos / "lake" / f"1-{name}.png").write_bytes(images.encode(flat, "png"))
+    retriever = Retriever(embedder=Odd())
+    report = retriever.add_folder(photos)
+    assert [line.key for line in report.failed] == ["lake/1-dark.png", "lake/1-white.png"]
+    assert "only zeros" in report.failed[0].reason
+    assert "dtype='float32'" in report.failed[1].reason
+    assert len(retriever) == len(retriever.index) == 12
+    with pytest.raises(InvalidInputError, match="dark: embedding: .*only zeros"):
+        retriever.add(photos / "lake" / "1-dark.png", keys="dark")
+    with pytest.raises(InvalidInputError, match="only zeros"):
+        retriever.add_vectors(np.full((1, 48), 1e-12), keys=["tiny"])
+    assert len(retriever) == 12

@@ -34,12 +34,12 @@ def find_pictures(folder: Path) -> tuple[list[Path], int]:
     pictures : list of Path
         Sorted by their path relative to the folder.
     ignored : int
-        How many other files there were.
+        How many other files there were, pipes and devices among them.
 
     Raises
     ------
     ImageNotFoundError
-        There is no such folder.
+        There is no such folder, or one below it cannot be listed.
     """
     if not folder.is_dir():
         raise ImageNotFoundError(
@@ -57,8 +57,10 @@ def find_pictures(folder: Path) -> tuple[list[Path], int]:
         for name in files:
             if name.startswith("."):
                 continue
-            if os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122  # a Path a file is slow
-                pictures.append(Path(root, name))
+            path = Path(root, name)
+            # To read a pipe would block; a link to nothing is reported when it is read.
+            if path.suffix.lower() in SUFFIXES and (path.is_file() or not path.exists()):
+                pictures.append(path)
             else:
                 ignored += 1
     return sorted(pictures), ignored

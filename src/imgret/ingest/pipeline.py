@@ -14,14 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from imgret import images
 from imgret.abc import Cropper, Embedder
-from imgret.errors import ImageError
+from imgret.errors import ImageError, InvalidInputError
 from imgret.ingest.report import Status
 from imgret.storage import Item
 from imgret.types import Box, Embeddings, Image, ImageLike
@@ -31,6 +31,9 @@ __all__ = ["Known", "Outcome", "Source", "embed_sources", "worker_count"]
 # Sources a worker takes at a time, and decoded bytes it holds before it embeds them.
 _RUN = 32
 _HELD_BYTES = 48 * 2**20
+# Held around parts that are not thread-safe. Of the process, not of a call: the same part may
+# serve several galleries and searches at once.
+_EMBED_ALONE, _CROP_ALONE = threading.Lock(), threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ def embed_sources(
     cropper: Cropper,
     *,
     find_twin: Callable[[bytes], int | None] | None = None,
+    refuse: Callable[[Embeddings], list[str | None]] | None = None,
     threads: int | None = None,
     on_stage: Callable[[str, float], None] | None = None,
 ) -> Iterator[list[Outcome]]:
@@ -132,6 +136,8 @@ def embed_sources(
         Called from several threads at once where they allow it.
     find_twin : callable, optional
         Sha256 of a file -> id of an item made from the same bytes, or None.
+    refuse : callable, optional
+        Embeddings -> why each cannot be kept, or None.
     threads : int, optional
         By default one for each core.
     on_stage : callable, optional
@@ -142,7 +148,7 @@ def embed_sources(
     list of Outcome
         For each run of sources, in their order.
     """
-    worker = _Worker(embedder, cropper, find_twin)
+    worker = _Worker(embedder, cropper, find_twin, refuse)
     runs = deque(sources[start : start + _RUN] for start in range(0, len(sources), _RUN))
     workers = min(worker_count(threads), len(runs))
     if workers <= 1:
@@ -178,12 +184,18 @@ class _Worker:
         embedder: Embedder,
         cropper: Cropper,
         find_twin: Callable[[bytes], int | None] | None,
+        refuse: Callable[[Embeddings], list[str | None]] | None,
     ) -> None:
         self._embedder = embedder
         self._cropper = cropper
         self._find_twin = find_twin
-        self._embed_lock = _lock_unless(embedder.thread_safe)
-        self._crop_lock = _lock_unless(cropper.thread_safe)
+        self._refuse = refuse
+        self._embed_lock: AbstractContextManager[Any] = (
+            nullcontext() if embedder.thread_safe else _EMBED_ALONE
+        )
+        self._crop_lock: AbstractContextManager[Any] = (
+            nullcontext() if cropper.thread_safe else _CROP_ALONE
+        )
         side = embedder.min_side
         # A subject is seldom smaller than half of the picture; where it is, `_crop` reads again.
         self._min_side = side if side is None or not cropper.crops else 2 * side
@@ -233,16 +245,19 @@ class _Worker:
         source = outcome.source
         known = None if source.known is None else source.known.item
         if source.path is not None:
-            if known is not None and known.size is not None:
+            with suppress(OSError, ValueError):  # images.read says better what is wrong
                 status = source.path.stat()
+                # Taken before reading: what is written meanwhile will show as a change next time.
                 outcome.size, outcome.mtime_ns = status.st_size, status.st_mtime_ns
-                if (outcome.size, outcome.mtime_ns) == (known.size, known.mtime_ns):
-                    outcome.status, outcome.reason = "skipped", "unchanged"
-                    outcome.sha256 = known.sha256
-                    return None
+            if (
+                known is not None
+                and known.size is not None
+                and ((outcome.size, outcome.mtime_ns) == (known.size, known.mtime_ns))
+            ):
+                outcome.status, outcome.reason = "skipped", "unchanged"
+                outcome.sha256 = known.sha256
+                return None
             data = images.read(source.path)
-            status = source.path.stat()
-            outcome.size, outcome.mtime_ns = status.st_size, status.st_mtime_ns
         elif isinstance(source.image, bytes):
             data = source.image
         else:
@@ -282,12 +297,12 @@ class _Worker:
     def _embed(self, held: list[tuple[Outcome, Image]], stages: dict[str, float]) -> None:
         with _timed(stages, "embed"), self._embed_lock:
             embeddings = self._embedder.embed([image for _, image in held])
-        for (outcome, _), embedding in zip(held, embeddings, strict=True):
+        reasons = [None] * len(held) if self._refuse is None else self._refuse(embeddings)
+        for (outcome, _), embedding, reason in zip(held, embeddings, reasons, strict=True):
             outcome.embedding = embedding
-
-
-def _lock_unless(safe: bool) -> AbstractContextManager[Any]:  # noqa: FBT001  # it is the sentence
-    return nullcontext() if safe else threading.Lock()
+            if reason is not None:
+                outcome.status, outcome.reason = "failed", reason
+                outcome.error = InvalidInputError(f"{outcome.source.key}: {reason}")
 
 
 def _text(error: Exception) -> str:

@@ -11,7 +11,7 @@ from imgret.errors import DuplicateKeyError, InvalidInputError
 from imgret.ingest.folder import find_pictures
 from imgret.ingest.pipeline import Known, Source
 from imgret.ingest.report import Line
-from imgret.storage import Catalog, Item
+from imgret.storage import Catalog, Item, check_item
 from imgret.types import ImageLike
 
 __all__ = ["Labels", "folder_sources", "list_sources", "one_each", "path_of"]
@@ -41,7 +41,12 @@ def one_each(given: Any, n: int, what: str, *, single: bool = False) -> list[Any
             f"{what}: expected a list of one for each of {n} pictures, found a single "
             f"{type(given).__name__}"
         )
-    values = list(given)
+    try:
+        values = list(given)
+    except TypeError:
+        raise InvalidInputError(
+            f"{what}: expected a list of one for each of {n} pictures, found {given!r}"
+        ) from None
     if len(values) != n:
         raise InvalidInputError(
             f"{what}: expected one for each of {n} pictures, found {len(values)}"
@@ -63,7 +68,7 @@ def list_sources(
     DuplicateKeyError
         A key is given twice or is in the catalog.
     InvalidInputError
-        A key or label is no text, or metadata no mapping.
+        A key or label is no Unicode text, or metadata no mapping of JSON values.
     """
     sources = []
     for number, (image, key, label, facts) in enumerate(
@@ -71,7 +76,8 @@ def list_sources(
     ):
         path = path_of(image)
         default = f"image-{number:06d}" if path is None else str(image)
-        sources.append(Source(default if key is None else key, image, path, label, facts or {}))
+        named = default if key is None else key
+        sources.append(Source(named, image, path, label, {} if facts is None else facts))
     check_sources(sources)
     seen: set[str] = set()
     for source in sources:
@@ -127,18 +133,10 @@ def folder_sources(
 
 
 def check_sources(sources: Sequence[Source]) -> None:
-    """Check what the catalog will have to take in."""
+    """Check what the catalog will have to take in, before any picture is read."""
     for source in sources:
-        if not isinstance(source.key, str) or not source.key:
-            raise InvalidInputError(f"keys: expected non-empty text, found {source.key!r}")
-        if source.label is not None and not isinstance(source.label, str):
-            raise InvalidInputError(
-                f"label of {source.key!r}: expected text or None, found {source.label!r}"
-            )
-        if not isinstance(source.metadata, Mapping):
-            raise InvalidInputError(
-                f"metadata of {source.key!r}: expected a mapping, found {source.metadata!r}"
-            )
+        path = None if source.path is None else str(source.path)
+        check_item(Item(source.key, path, label=source.label, metadata=source.metadata))
 
 
 def _readable(name: str) -> str:
@@ -166,5 +164,9 @@ def _rival(item: Item, path: Path) -> str | None:
         return "an item that came from no file"
     if item.path == str(path.absolute()):
         return None
-    other = Path(item.path)
-    return item.path if other.exists() and not other.samefile(path) else None
+    try:
+        return None if path.samefile(item.path) else item.path
+    except (
+        OSError
+    ):  # one of them is not there: the other one is gone, or reading this one will fail
+        return None

@@ -27,7 +27,8 @@ class Writer:
     report : IngestReport
         Told what became of each picture once it is committed.
     skip_duplicates : bool
-        Whether files whose bytes are in the store already are left out.
+        Whether files whose bytes are in the store already are left out. An item that is there
+        is brought up to date in any case.
     """
 
     def __init__(self, store: Store, report: IngestReport, *, skip_duplicates: bool) -> None:
@@ -36,6 +37,8 @@ class Writer:
         self._skip_duplicates = skip_duplicates
         self._waiting: list[Outcome] = []
         self._first: dict[bytes, str] = {}  # sha256 -> key, of what this run has embedded
+        self._replaced: set[int] = set()  # ids of items that this run has embedded anew
+        self._moved: dict[int, Item] = {}  # unchanged items whose file has another time or place
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
         """Take some outcomes, committing when enough have come together."""
@@ -49,34 +52,47 @@ class Writer:
             twin = self._twin(outcome)
             if twin is not None:
                 outcome.status, outcome.reason = "duplicate", f"the same bytes as {twin}"
-                if self._skip_duplicates:
+                if self._skip_duplicates and source.known is None:
                     self._report.record([_line(outcome)])
                     continue
             elif outcome.sha256 is not None:
                 self._first[outcome.sha256] = source.key
+            if source.known is not None:
+                self._replaced.add(source.known.id)
             self._waiting.append(outcome)
-        if len(self._waiting) >= _COMMIT_ITEMS:
+        if len(self._waiting) + len(self._moved) >= _COMMIT_ITEMS:
             self.commit()
 
     def commit(self) -> None:
         """Commit what is waiting."""
+        moved, self._moved = self._moved, {}
+        if moved:
+            self._store.catalog.replace_all(moved)
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
         started = time.perf_counter()
-        twins = self._store.catalog.items({o.twin for o in waiting if o.twin is not None})
-        rows, items = [], []
+        twins = {outcome.twin for outcome in waiting if outcome.twin is not None}
+        twin_items = self._store.catalog.items(twins)
+        # blocks(), as it checks them: a damaged vector must not get a good checksum here.
+        twin_rows = {
+            int(id_): row
+            for ids, rows in self._store.blocks(np.array(sorted(twins), dtype=np.int64))
+            for id_, row in zip(ids, rows, strict=True)
+        }
+        embeddings, items = [], []
         for outcome in waiting:
             if outcome.twin is not None:
-                twin = twins[outcome.twin]
+                twin = twin_items[outcome.twin]
                 outcome.box, outcome.subject = twin.box, twin.subject
-                rows.append(self._store.read(np.array([outcome.twin]))[0])
-            else:
-                rows.append(outcome.embedding)
+                outcome.embedding = twin_rows[outcome.twin]
+            embeddings.append(outcome.embedding)
             items.append(_item(outcome))
         known = [outcome.source.known for outcome in waiting]
         self._store.add(
-            np.stack(rows), items, replaced=[item.id for item in known if item is not None]
+            np.stack(embeddings),  # type: ignore[arg-type]  # none is missing by now
+            items,
+            replaced=[item.id for item in known if item is not None],
         )
         self._report.record(map(_line, waiting))
         self._report.uncropped += sum(outcome.missed for outcome in waiting)
@@ -86,7 +102,7 @@ class Writer:
         """Return the key of another item of the same bytes."""
         if outcome.sha256 is None:
             return None
-        if outcome.twin is not None:
+        if outcome.twin is not None and outcome.twin not in self._replaced:
             return repr(self._store.catalog.items([outcome.twin])[outcome.twin].key)
         first = self._first.get(outcome.sha256)
         return None if first is None else repr(first)
@@ -100,11 +116,15 @@ class Writer:
             known.item, path=str(source.path), size=outcome.size, mtime_ns=outcome.mtime_ns
         )
         if now != known.item:
-            self._store.catalog.replace(known.id, now)
+            self._moved[known.id] = now
 
 
 def _item(outcome: Outcome) -> Item:
     source, known = outcome.source, outcome.source.known
+    label, metadata = source.label, source.metadata
+    if known is not None:  # what is not given anew stays
+        label = known.item.label if label is None else label
+        metadata = {**known.item.metadata, **metadata}
     return Item(
         key=source.key,
         path=None if source.path is None else str(source.path),
@@ -113,8 +133,8 @@ def _item(outcome: Outcome) -> Item:
         mtime_ns=outcome.mtime_ns,
         box=outcome.box,
         subject=outcome.subject,
-        label=source.label,
-        metadata=source.metadata if known is None else {**known.item.metadata, **source.metadata},
+        label=label,
+        metadata=metadata,
     )
 
 

@@ -13,8 +13,10 @@
 The same classes keep a gallery in memory: SQLite's ``:memory:`` and an array.
 """
 
-from imgret.storage.catalog import Catalog, Item
+from imgret.storage.catalog import Catalog
+from imgret.storage.checkpoint import Checkpoint
+from imgret.storage.item import Item, check_item
 from imgret.storage.manifest import Manifest, Part
-from imgret.storage.store import Checkpoint, Store
+from imgret.storage.store import Store
 
-__all__ = ["Catalog", "Checkpoint", "Item", "Manifest", "Part", "Store"]
+__all__ = ["Catalog", "Checkpoint", "Item", "Manifest", "Part", "Store", "check_item"]

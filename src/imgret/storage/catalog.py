@@ -2,98 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imgret.errors import (
-    DuplicateKeyError,
-    InvalidInputError,
-    KeyNotFoundError,
-    StoreCorruptError,
-    StoreReadOnlyError,
-    StoreVersionError,
-)
-from imgret.types import Box, Ids
+from imgret.errors import DuplicateKeyError, KeyNotFoundError, StoreCorruptError
+from imgret.storage.database import connect, explained
+from imgret.storage.item import COLUMNS, Item, from_row, is_text, to_row
+from imgret.types import Ids
 
-__all__ = ["Catalog", "Item"]
+__all__ = ["Catalog"]
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE items (
-    id         INTEGER PRIMARY KEY,     -- row of the vectors file; never used twice
-    key        TEXT NOT NULL,
-    path       TEXT,                    -- file it was read from
-    sha256     BLOB,                    -- of that file
-    size       INTEGER,                 -- bytes
-    mtime_ns   INTEGER,
-    x0 INTEGER, y0 INTEGER, x1 INTEGER, y1 INTEGER,
-    subject    INTEGER NOT NULL,        -- 1: the cropper found the box, 0: whole picture
-    label      TEXT,
-    metadata   TEXT NOT NULL,           -- a JSON object
-    crc        INTEGER NOT NULL,        -- CRC-32 of the stored vector
-    removed_at INTEGER                  -- number of the change that removed it; NULL: live
-) STRICT;
-CREATE UNIQUE INDEX items_key ON items (key) WHERE removed_at IS NULL;
-CREATE INDEX items_sha256 ON items (sha256) WHERE removed_at IS NULL;
-CREATE INDEX items_label ON items (label) WHERE removed_at IS NULL;
-CREATE INDEX items_removed ON items (removed_at) WHERE removed_at IS NOT NULL;
--- rows: ids given out so far; live: items not removed; changes: commits so far
-CREATE TABLE counts (rows INTEGER NOT NULL, live INTEGER NOT NULL, changes INTEGER NOT NULL) STRICT;
-INSERT INTO counts VALUES (0, 0, 0);
-"""
-_COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata"
 # Keys looked up by one statement; SQLite allows 32,766 parameters.
 _CHUNK = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One picture of a gallery, without its vector.
-
-    Attributes
-    ----------
-    key : str
-        Its name, unique in the gallery.
-    path : str or None
-        File it was read from.
-    sha256 : bytes or None
-        Digest of that file.
-    size, mtime_ns : int or None
-        Bytes and modification time of that file.
-    box : Box or None
-        Part of the picture that was embedded; None for a vector added without a picture.
-    subject : bool
-        Whether the cropper found the box; False where it is the whole picture.
-    label : str or None
-        Class name.
-    metadata : mapping
-        JSON values.
-    """
-
-    key: str
-    path: str | None = None
-    sha256: bytes | None = None
-    size: int | None = None
-    mtime_ns: int | None = None
-    box: Box | None = None
-    subject: bool = False
-    label: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Catalog:
     """Items by id and by key; every change is one transaction.
 
-    A reader goes on seeing as many rows as there were when it opened, whatever another
-    process adds.
+    A reader goes on seeing the items that were there when it opened, whatever another
+    process adds or removes; only a new label or metadata of one of them shows at once.
 
     Parameters
     ----------
@@ -101,26 +34,19 @@ class Catalog:
         The database; without one it is kept in memory.
     writable : bool
         False opens an existing file for reading only.
+
+    Raises
+    ------
+    StoreCorruptError, StoreVersionError
+        The file is no catalog, damaged, or of a newer imgret.
     """
 
     def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
         self._path = path
         self._lock = threading.RLock()
-        mode = "rwc" if writable else "ro"
-        target = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={mode}"
-        self._db = sqlite3.connect(
-            target,
-            uri=path is not None,
-            isolation_level=None,  # transactions are begun and ended here, by hand
-            check_same_thread=False,  # the lock above sees to it
-            timeout=30.0,
-        )
+        self._db = connect(path, writable=writable)
         try:
-            self._prepare(writable=writable)
-            self._load_counts()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise StoreCorruptError(f"{path}: expected a catalog, found: {error}") from error
+            self.reload_counts()
         except BaseException:
             self._db.close()
             raise
@@ -148,9 +74,9 @@ class Catalog:
         last = -1
         while True:
             rows = self._query(
-                "SELECT id, key FROM items WHERE id > ? AND id < ? AND removed_at IS NULL "
-                "ORDER BY id LIMIT ?",
-                (last, self._rows, _CHUNK),
+                "SELECT id, key FROM items WHERE id > ? AND id < ? "
+                "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
+                (last, self._rows, self._changes, _CHUNK),
             )
             if not rows:
                 return
@@ -161,12 +87,15 @@ class Catalog:
         """Ids of the keys that exist."""
         found: dict[str, int] = {}
         for start in range(0, len(keys), _CHUNK):
-            chunk = keys[start : start + _CHUNK]
+            chunk = [key for key in keys[start : start + _CHUNK] if is_text(key)]
             marks = ",".join("?" * len(chunk))
+            of_keys = f"SELECT key, id FROM items WHERE id < ? AND key IN ({marks}) AND"  # noqa: S608  # marks are question marks
             found.update(
+                # Two statements, as each has its index; the latter for what was removed since
+                # a reader opened.
                 self._query(
-                    f"SELECT key, id FROM items WHERE removed_at IS NULL AND key IN ({marks})",  # noqa: S608  # marks are question marks
-                    tuple(chunk),
+                    f"{of_keys} removed_at IS NULL UNION ALL {of_keys} removed_at > ?",
+                    (self._rows, *chunk, self._rows, *chunk, self._changes),
                 )
             )
         return found
@@ -195,20 +124,20 @@ class Catalog:
             chunk = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
             for row in self._query(
-                f"SELECT id, {_COLUMNS} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
+                f"SELECT id, {COLUMNS} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
                 tuple(chunk),
             ):
-                found[row[0]] = _item(row[1:])
+                found[row[0]] = from_row(row[1:])
         return found
 
     def by_sha256(self, digest: bytes) -> tuple[int, Item] | None:
         """Return the oldest live item made from a file of this content."""
         rows = self._query(
-            f"SELECT id, {_COLUMNS} FROM items "  # noqa: S608  # a constant
+            f"SELECT id, {COLUMNS} FROM items "  # noqa: S608  # a constant
             "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
             (digest,),
         )
-        return (rows[0][0], _item(rows[0][1:])) if rows else None
+        return (rows[0][0], from_row(rows[0][1:])) if rows else None
 
     def label_count(self) -> int:
         """Return how many different labels there are."""
@@ -217,16 +146,20 @@ class Catalog:
 
     def live_ids(self, start: int = 0) -> Ids:
         """Ids from ``start`` on that are not removed: int64, increasing."""
-        with self._lock:
+        with self._lock, explained(self._path):
             rows = self._db.execute(
-                "SELECT id FROM items WHERE id >= ? AND id < ? AND removed_at IS NULL ORDER BY id",
-                (start, self._rows),
+                "SELECT id FROM items WHERE id >= ? AND id < ? "
+                "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
+                (start, self._rows, self._changes),
             )
             return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def removed_since(self, change: int) -> Ids:
-        """Ids removed by changes after this one: int64."""
-        rows = self._query("SELECT id FROM items WHERE removed_at > ? ORDER BY id", (change,))
+        """Ids removed by changes after this one: int64, increasing."""
+        rows = self._query(
+            "SELECT id FROM items WHERE removed_at > ? AND removed_at <= ? ORDER BY id",
+            (change, self._changes),
+        )
         return np.array([row[0] for row in rows], dtype=np.int64)
 
     def checksums(self, ids: Ids) -> list[int]:
@@ -249,63 +182,83 @@ class Catalog:
         -------
         range
             The ids given out: the next rows, in order.
+
+        Raises
+        ------
+        DuplicateKeyError, InvalidInputError
+            A key is live or given twice, or `check_item` would refuse an item.
+        StoreError
+            The disk is full, say.
         """
-        with self._change():
-            change, first = self._changes + 1, self._rows
-            self._mark_removed(replaced, change)
-            try:
+        try:
+            with self._change():
+                change, first = self._changes + 1, self._rows
+                removed = self._mark_removed(replaced, change)
                 self._db.executemany(
-                    f"INSERT INTO items (id, crc, {_COLUMNS}) "  # noqa: S608  # a constant
+                    f"INSERT INTO items (id, crc, {COLUMNS}) "  # noqa: S608  # a constant
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        (first + offset, crc, *_row(item))
+                        (first + offset, crc, *to_row(item))
                         for offset, (item, crc) in enumerate(zip(items, checksums, strict=True))
                     ),
                 )
-            except sqlite3.IntegrityError as error:
-                raise DuplicateKeyError(f"key: expected new ones, found {error}") from error
-            self._db.execute(
-                "UPDATE counts SET rows = rows + ?, live = live + ?, changes = ?",
-                (len(items), len(items) - len(replaced), change),
-            )
+                self._db.execute(
+                    "UPDATE counts SET rows = rows + ?, live = live + ?, changes = ?",
+                    (len(items), len(items) - removed, change),
+                )
+        except sqlite3.IntegrityError as error:
+            raise self._taken(items, replaced, error) from None
         return range(first, first + len(items))
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Commit the removal of live items."""
+        """Commit the removal of items; those removed before stay as they are."""
         with self._change():
             change = self._changes + 1
-            self._mark_removed(ids, change)
-            self._db.execute("UPDATE counts SET live = live - ?, changes = ?", (len(ids), change))
+            removed = self._mark_removed(ids, change)
+            self._db.execute("UPDATE counts SET live = live - ?, changes = ?", (removed, change))
 
     def replace(self, id_: int, item: Item) -> None:
         """Commit new facts about an item whose vector stays."""
-        assignments = ", ".join(f"{name} = ?" for name in _COLUMNS.split(", "))
-        with self._change():
-            self._db.execute(
-                f"UPDATE items SET {assignments} WHERE id = ?",  # noqa: S608  # a constant
-                (*_row(item), id_),
-            )
+        self.replace_all({id_: item})
+
+    def replace_all(self, items: Mapping[int, Item]) -> None:
+        """Commit new facts about some items, in one transaction."""
+        assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
+        try:
+            with self._change():
+                self._db.executemany(
+                    f"UPDATE items SET {assignments} WHERE id = ?",  # noqa: S608  # a constant
+                    ((*to_row(item), int(id_)) for id_, item in items.items()),
+                )
+        except sqlite3.IntegrityError as error:
+            raise self._taken(list(items.values()), list(items), error) from None
 
     def copy_to(self, path: Path) -> None:
-        """Write a consistent copy into a new file."""
-        with self._lock:
-            target = sqlite3.connect(path)
-            try:
-                self._db.backup(target)
-            finally:
-                target.close()
+        """Write a consistent copy into a new file, with all that is committed by now."""
+        with self._lock, closing(sqlite3.connect(path)) as target, explained(path):
+            self._db.backup(target)
 
-    @classmethod
-    def in_memory(cls, path: Path) -> Catalog:
-        """Read a catalog into memory."""
-        source = cls(path, writable=False)
+    def to_memory(self) -> Catalog:
+        """Return a consistent copy in memory, with all that is committed by now."""
+        copy = Catalog()
         try:
-            copy = cls()
-            source._db.backup(copy._db)  # of the same class
-            copy._load_counts()  # the same
-        finally:
-            source.close()
+            with self._lock, explained(self._path):
+                self._db.backup(copy._db)
+            copy.reload_counts()
+        except BaseException:
+            copy.close()
+            raise
         return copy
+
+    def reload_counts(self) -> None:
+        """Take `rows`, `changes` and the length from the database."""
+        counts = self._query("SELECT rows, live, changes FROM counts")
+        if len(counts) != 1:
+            raise StoreCorruptError(f"{self._path}: expected a catalog with one row of counts")
+        self._rows: int
+        self._live: int
+        self._changes: int
+        self._rows, self._live, self._changes = counts[0]
 
     def close(self) -> None:
         """Give the file back."""
@@ -314,92 +267,41 @@ class Catalog:
 
     # -- inside --------------------------------------------------------------------------
 
-    def _prepare(self, *, writable: bool) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _SCHEMA_VERSION:
-            raise StoreVersionError(
-                f"{self._path}: expected catalog version {_SCHEMA_VERSION} or older, found "
-                f"{version}; upgrade imgret"
-            )
-        if version == 0:
-            if not writable or self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                raise StoreCorruptError(f"{self._path}: expected a catalog, found another database")
-            self._db.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-            )
-
-    def _load_counts(self) -> None:
-        counts = self._db.execute("SELECT rows, live, changes FROM counts").fetchone()
-        self._rows: int
-        self._live: int
-        self._changes: int
-        self._rows, self._live, self._changes = counts
-
     def _query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, explained(self._path):
             return self._db.execute(statement, values).fetchall()
 
     @contextmanager
     def _change(self) -> Iterator[None]:
         """Commit what the block does, or on an error nothing of it."""
-        with self._lock:
+        with self._lock, explained(self._path):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                raise StoreReadOnlyError(f"{self._path}: cannot be written: {error}") from error
-            try:
                 yield
                 self._db.execute("COMMIT")
-            except sqlite3.OperationalError as error:
-                self._roll_back()
-                raise OSError(f"{self._path}: cannot be written: {error}") from error
             except BaseException:
-                self._roll_back()
+                if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._load_counts()
+            finally:
+                self.reload_counts()  # an interrupt may come after the commit, too
 
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
-            self._db.execute("ROLLBACK")
-
-    def _mark_removed(self, ids: Sequence[int], change: int) -> None:
-        self._db.executemany(
+    def _mark_removed(self, ids: Sequence[int], change: int) -> int:
+        """Return how many of them were live."""
+        return self._db.executemany(
             "UPDATE items SET removed_at = ? WHERE id = ? AND removed_at IS NULL",
             ((change, int(id_)) for id_ in ids),
-        )
+        ).rowcount
 
-
-def _row(item: Item) -> tuple[Any, ...]:
-    box = item.box or (None, None, None, None)
-    try:
-        metadata = json.dumps(dict(item.metadata), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"metadata of {item.key!r}: expected JSON values, found {error}"
-        ) from error
-    return (
-        item.key,
-        item.path,
-        item.sha256,
-        item.size,
-        item.mtime_ns,
-        *box,
-        int(item.subject),
-        item.label,
-        metadata,
-    )
-
-
-def _item(row: tuple[Any, ...]) -> Item:
-    key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata = row
-    return Item(
-        key=key,
-        path=path,
-        sha256=sha256,
-        size=size,
-        mtime_ns=mtime_ns,
-        box=None if x0 is None else Box(x0, y0, x1, y1),
-        subject=bool(subject),
-        label=label,
-        metadata={} if metadata == "{}" else json.loads(metadata),
-    )
+    def _taken(
+        self, items: Sequence[Item], replaced: Sequence[int], error: sqlite3.IntegrityError
+    ) -> Exception:
+        """Return the error that names a key which is live or given twice."""
+        going = set(replaced)
+        live = self.ids_of([item.key for item in items])
+        seen = {key for key, id_ in live.items() if id_ not in going}
+        for item in items:
+            if item.key in seen:
+                return DuplicateKeyError(f"key: expected new ones, each once, found {item.key!r}")
+            seen.add(item.key)
+        return error

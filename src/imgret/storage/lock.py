@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from io import BufferedRandom
 from pathlib import Path
 
 from imgret.errors import StoreLockedError
 
-__all__ = ["WriterLock"]
+__all__ = ["LOCK", "WriterLock"]
+
+LOCK = "lock"
 
 
 class WriterLock:
@@ -26,24 +29,40 @@ class WriterLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a+b")
+        self._file = _open_locked(path)
         try:
-            _lock(self._file.fileno())
-        except OSError:
-            self._file.seek(0)
-            holder = self._file.read(64).decode("ascii", "replace").strip()
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()).encode())
+            self._file.flush()
+        except BaseException:
             self._file.close()
-            raise StoreLockedError(
-                f"{path.parent}: open for writing by process {holder or 'unknown'}; expected no "
-                f"other writer. Close it there, or open this one with mode='r'"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()).encode())
-        self._file.flush()
+            raise
 
     def release(self) -> None:
         """Let another writer in; doing so twice is fine."""
         self._file.close()
+
+
+def _open_locked(path: Path) -> BufferedRandom:
+    while True:
+        file = path.open("a+b")
+        try:
+            _lock(file.fileno())
+            # A save may have put another directory in place of this one in between.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except (BlockingIOError, PermissionError):  # the latter on Windows
+            file.seek(0)
+            holder = file.read(64).decode("ascii", "replace").strip()
+            file.close()
+            raise StoreLockedError(
+                f"{path.parent}: open for writing by process {holder or 'unknown'}; expected no "
+                f"other writer. Close it there, or open this one with mode='r'"
+            ) from None
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 if sys.platform == "win32":

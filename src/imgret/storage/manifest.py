@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +11,16 @@ from typing import Any
 from imgret.errors import (
     InvalidInputError,
     StoreCorruptError,
+    StoreError,
     StoreNotFoundError,
     StoreVersionError,
 )
+from imgret.storage.files import write_text
 from imgret.storage.vectors import SUFFIXES, Dtype
 from imgret.types import Json, Metric, check_metric
+from imgret.version import __version__
 
-__all__ = ["FILE", "FORMAT_VERSION", "Manifest", "Part"]
+__all__ = ["FILE", "FORMAT_VERSION", "Manifest", "Part", "is_gallery"]
 
 FILE = "manifest.json"
 FORMAT = "imgret-gallery"
@@ -72,21 +74,13 @@ class Manifest:
 
     def write(self, directory: Path) -> None:
         """Put it into a directory, replacing the one that is there in one step."""
-        from imgret import __version__  # noqa: PLC0415  # the package imports this module
-
         filled = replace(
             self,
             created=self.created or datetime.now(UTC).isoformat(timespec="seconds"),
             created_with=self.created_with or __version__,
         )
         content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(filled)}
-        temporary = directory / f"{FILE}.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(directory / FILE)
+        write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -107,15 +101,30 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             raise StoreNotFoundError(
                 f"{directory}: expected a gallery (a directory with a {FILE}), found "
-                f"{'none there' if directory.exists() else 'nothing'}; "
-                f"`imgret index FOLDER -o {directory}` makes one"
+                + (
+                    "something else; choose another path"
+                    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()))
+                    else f"nothing; `imgret index FOLDER -o {directory}` makes one"
+                )
             ) from None
-        except (OSError, ValueError) as error:
-            raise StoreCorruptError(f"{path}: expected JSON, found {error}") from error
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise StoreCorruptError(
+                f"{path}: expected JSON, found {error}; restore it from a copy"
+            ) from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise StoreCorruptError(f"{path}: expected the manifest of a gallery ({FORMAT!r})")
+            raise StoreCorruptError(
+                f"{path}: expected the manifest of a gallery ({FORMAT!r}), found another file; "
+                f"choose another directory, or restore it from a copy"
+            )
         version = content.get("version")
-        if not isinstance(version, int) or version > FORMAT_VERSION:
+        if not isinstance(version, int) or version < 1:
+            raise StoreCorruptError(
+                f"{path}: expected a version of at least 1, found {version!r}; restore it from a "
+                f"copy"
+            )
+        if version > FORMAT_VERSION:
             raise StoreVersionError(
                 f"{directory}: expected format version {FORMAT_VERSION} or older, found {version} "
                 f"(written by imgret {content.get('created_with', 'unknown')}); upgrade imgret"
@@ -137,9 +146,22 @@ class Manifest:
             raise StoreCorruptError(
                 f"{path}: expected the fields of format {version}, found {error!r}"
             ) from error
-        if manifest.dtype not in SUFFIXES or not isinstance(manifest.dim, int) or manifest.dim < 1:
+        if (
+            manifest.dtype not in tuple(SUFFIXES)
+            or not isinstance(manifest.dim, int)
+            or manifest.dim < 1
+        ):
             raise StoreCorruptError(
                 f"{path}: expected a dtype of {', '.join(SUFFIXES)} and a dim of at least 1, found "
                 f"{manifest.dtype!r} and {manifest.dim!r}"
             )
         return manifest
+
+
+def is_gallery(directory: Path) -> bool:
+    """Whether the directory holds the manifest of a gallery, of whatever version."""
+    try:
+        content = json.loads((directory / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT

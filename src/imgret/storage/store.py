@@ -2,65 +2,37 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imgret.abc.checks import check_scorable
 from imgret.errors import (
+    DimensionError,
     ImgretError,
+    InvalidInputError,
     StoreClosedError,
     StoreCorruptError,
     StoreError,
     StoreExistsError,
-    StoreNotFoundError,
     StoreReadOnlyError,
 )
-from imgret.storage.catalog import Catalog, Item
-from imgret.storage.lock import WriterLock
-from imgret.storage.manifest import FILE, Manifest, Part
+from imgret.storage.catalog import Catalog
+from imgret.storage.checkpoint import Checkpoint, drop_index, read_checkpoint, write_index
+from imgret.storage.files import replacement, settle, sync, writing
+from imgret.storage.item import Item
+from imgret.storage.lock import LOCK, WriterLock
+from imgret.storage.manifest import FILE, Manifest, is_gallery
 from imgret.storage.vectors import SUFFIXES, VectorLog, checksums
 from imgret.types import Embeddings, Ids
 
-__all__ = ["Checkpoint", "Store"]
+__all__ = ["Store"]
 
 _CATALOG = "catalog.sqlite"
 _PROJECTION = "projection.npz"
-_INDEX = "index"
-_CHECKPOINT = "checkpoint.json"
-_LOCK = "lock"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a stored index covers.
-
-    Attributes
-    ----------
-    rows : int
-        It holds the items with ids below this that were live at the time.
-    changes : int
-        Number of the last change it has seen; removals after it are still to be made.
-    part : Part
-        Name and configuration of the index.
-    projection : str or None
-        Fingerprint of the projection its vectors went through.
-    trained_on : int
-        How many items there were when it was trained.
-    """
-
-    rows: int
-    changes: int
-    part: Part
-    projection: str | None
-    trained_on: int
 
 
 class Store:
@@ -73,7 +45,7 @@ class Store:
     Attributes
     ----------
     path : Path or None
-        The directory; None in memory.
+        The directory, absolute; None in memory.
     manifest : Manifest
     catalog : Catalog
     writable : bool
@@ -113,14 +85,13 @@ class Store:
         StoreReadOnlyError
             The directory cannot be written.
         """
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if path.exists() and not _is_empty(path):
             raise StoreExistsError(
                 f"{path}: expected no such file or directory, found "
-                f"{'a gallery' if (path / FILE).exists() else 'something else'} there"
+                f"{'a gallery' if is_gallery(path) else 'something else'} there"
             )
-        with _writing(path):
-            path.mkdir(parents=True, exist_ok=True)
-            manifest.write(path)
+        with closing(cls.in_memory(manifest)) as empty:
+            empty.save(path, projection=None, index=None)
         return cls.open(path, writable=True)
 
     @classmethod
@@ -134,53 +105,58 @@ class Store:
         StoreLockedError, StoreReadOnlyError
             It cannot be written, and was to be.
         """
-        _recover_interrupted_save(path)
-        manifest = Manifest.read(path)
-        lock = None
-        if writable:
-            with _writing(path):
-                lock = WriterLock(path / _LOCK)
-        try:
-            if lock is not None:
-                manifest = Manifest.read(path)  # another writer may just have finished
-            catalog = _open_catalog(path, writable=writable)
+        path = path.absolute()
+        while True:
+            settle(path.resolve(), mark=FILE)
+            before = _identity(path)
             try:
-                vectors = VectorLog(
-                    manifest.dim,
-                    manifest.dtype,
-                    path=_vectors_path(path, manifest),
-                    rows=catalog.rows,
-                    writable=writable,
-                )
-            except BaseException:
-                catalog.close()
-                raise
-        except BaseException:
-            if lock is not None:
-                lock.release()
-            raise
+                store = cls._open(path, writable=writable)
+            except StoreError:
+                if _identity(path) == before:
+                    raise
+                continue
+            if _identity(path) == before:
+                return store
+            store.close()  # a save has put another gallery there: these may be files of both
+
+    @classmethod
+    def _open(cls, path: Path, *, writable: bool) -> Store:
+        manifest = Manifest.read(path)
+        with ExitStack() as undo:
+            lock = None
+            if writable:
+                with writing(path):
+                    lock = WriterLock(path / LOCK)
+                undo.callback(lock.release)
+                manifest = Manifest.read(path)  # another writer may just have finished
+            if not (path / _CATALOG).exists():
+                raise StoreCorruptError(f"{path / _CATALOG}: missing; restore it from a copy")
+            catalog = Catalog(path / _CATALOG, writable=writable)
+            undo.callback(catalog.close)
+            vectors = VectorLog(
+                manifest.dim,
+                manifest.dtype,
+                path=_vectors_path(path, manifest),
+                rows=catalog.rows,
+                writable=writable,
+            )
+            undo.pop_all()
         return cls(manifest, catalog, vectors, path=path, lock=lock, writable=writable)
 
     @classmethod
     def load(cls, path: Path) -> Store:
-        """Read a gallery into memory, every vector checked; the directory is let go."""
-        _recover_interrupted_save(path)
-        manifest = Manifest.read(path)
-        catalog = Catalog.in_memory(_existing_catalog(path))
-        vectors = VectorLog(manifest.dim, manifest.dtype)
-        source = VectorLog(
-            manifest.dim,
-            manifest.dtype,
-            path=_vectors_path(path, manifest),
-            rows=catalog.rows,
-            writable=False,
-        )
-        for _, rows in source.blocks(np.arange(catalog.rows)):
-            vectors.append(rows)
-        source.close()
-        store = cls(manifest, catalog, vectors)
-        for _ in store.blocks(catalog.live_ids()):
-            pass
+        """Read a gallery into memory, every vector checked; the directory is let go.
+
+        Raises what `open` does.
+        """
+        with closing(cls.open(path, writable=False)) as source, ExitStack() as undo:
+            catalog = source.catalog.to_memory()
+            undo.callback(catalog.close)
+            vectors = source._vectors.to_memory(catalog.rows)  # noqa: SLF001  # of the same class
+            store = cls(source.manifest, catalog, vectors)
+            for _ in store.blocks(catalog.live_ids()):
+                pass
+            undo.pop_all()
         return store
 
     @property
@@ -227,21 +203,70 @@ class Store:
         -------
         range
             Their ids.
+
+        Raises
+        ------
+        InvalidInputError
+            The shape is another, a value is too large for float16, a key is taken, or an
+            item is not what `check_item` expects.
+        StoreError
+            The disk is full, say.
         """
         self.check_writable()
-        before = len(self._vectors)
+        if len(embeddings) != len(items):
+            raise InvalidInputError(
+                f"embeddings: expected one for each of {len(items)} items, found {len(embeddings)}"
+            )
+        for item, reason in zip(items, self.refusals(embeddings), strict=True):
+            if reason is not None:
+                raise InvalidInputError(f"{item.key}: {reason}")
+        self._drop_uncommitted()
         try:
             crcs = self._vectors.append(embeddings)
             self._vectors.sync()
             return self.catalog.add(items, crcs, replaced=replaced)
         except BaseException as error:
-            self._vectors.truncate(before)
+            self._drop_uncommitted()
             if isinstance(error, OSError) and not isinstance(error, ImgretError):
                 raise StoreError(
                     f"{self.path}: cannot be written: {error}; nothing of these {len(items)} "
                     f"items was added"
                 ) from error
             raise
+
+    def refusals(self, embeddings: Embeddings) -> list[str | None]:
+        """Say of each embedding why it cannot be kept and searched; None where it can.
+
+        What counts is what remains of it when rounded to the gallery's dtype.
+        """
+        with np.errstate(over="ignore"):
+            kept = embeddings.astype(self.manifest.dtype).astype(np.float32)
+        metric = self.manifest.metric
+        try:
+            check_scorable(kept, self.dim, metric, "embedding")
+        except DimensionError:
+            raise
+        except InvalidInputError:
+            return [self._refusal(*rows) for rows in zip(embeddings, kept, strict=True)]
+        return [None] * len(kept)
+
+    def _refusal(self, embedding: Embeddings, kept: Embeddings) -> str | None:
+        if np.isfinite(embedding).all() and not np.isfinite(kept).all():
+            return (
+                f"embedding: expected values within +-65504 (float16), found "
+                f"{np.abs(embedding).max():.4g}; make the gallery with dtype='float32'"
+            )
+        try:
+            check_scorable(kept[None], self.dim, self.manifest.metric, "embedding")
+        except InvalidInputError as error:
+            return str(error)
+        return None
+
+    def _drop_uncommitted(self) -> None:
+        # Asks the database: an interrupt (Ctrl-C) may arrive just after the commit, when the
+        # vectors must stay, or here, when they are dropped by the next `add`.
+        self.catalog.reload_counts()
+        self._vectors.truncate(self.catalog.rows)
 
     def remove(self, ids: Sequence[int]) -> None:
         """Commit the removal of live items."""
@@ -278,7 +303,7 @@ class Store:
         self.check_writable()
         manifest = self.manifest.with_(**changes)
         if self.path is not None:
-            with _writing(self.path):
+            with writing(self.path):
                 manifest.write(self.path)
         self.manifest = manifest
 
@@ -286,22 +311,26 @@ class Store:
         """Put a projection into the gallery, or take it out.
 
         The new file is laid beside the old one, the manifest names it, then it takes the
-        old one's place: whatever interrupts this, `projection_file` finds the right one.
+        old one's place: whatever interrupts this, one of `projection_files` is the right one.
         """
         self.check_writable()
         if self.path is None:
             self.change_manifest(projection=fingerprint)
             return
-        waiting = self.path / f"{_PROJECTION}.tmp"
-        with _writing(self.path):
+        current, waiting = self.projection_files(self.path)
+        with writing(self.path):
             if write is not None:
-                write(waiting)
-                _sync(waiting)
+                try:
+                    write(waiting)
+                    sync(waiting)
+                except BaseException:
+                    waiting.unlink(missing_ok=True)
+                    raise
             self.change_manifest(projection=fingerprint)
             if write is None:
-                (self.path / _PROJECTION).unlink(missing_ok=True)
+                current.unlink(missing_ok=True)
             else:
-                waiting.replace(self.path / _PROJECTION)
+                waiting.replace(current)
 
     @staticmethod
     def projection_files(path: Path) -> list[Path]:
@@ -314,23 +343,20 @@ class Store:
         """Keep a copy of the index; ``write`` fills the directory it is given."""
         if self.path is None:
             return
-        with _writing(self.path):
-            _write_index(self.path, checkpoint, write)
+        self.check_writable()
+        with writing(self.path):
+            write_index(self.path, checkpoint, write)
 
     def drop_index(self) -> None:
         """Forget the copy of the index."""
         if self.path is not None:
-            shutil.rmtree(self.path / _INDEX, ignore_errors=True)
+            self.check_writable()
+            drop_index(self.path)
 
     @staticmethod
     def read_checkpoint(path: Path) -> tuple[Checkpoint, Path] | None:
         """Return what the stored index of a gallery covers and where it is; None without one."""
-        directory = path / _INDEX
-        try:
-            content = json.loads((directory / _CHECKPOINT).read_text(encoding="utf-8"))
-            return Checkpoint(**{**content, "part": Part(**content["part"])}), directory / "state"
-        except (OSError, ValueError, TypeError, KeyError):
-            return None  # none there, or not whole: it is made again from the vectors
+        return read_checkpoint(path)
 
     # -- the whole of it -------------------------------------------------------------------
 
@@ -343,6 +369,15 @@ class Store:
     ) -> None:
         """Write a copy of the gallery; one that is there is replaced at the very end.
 
+        Parameters
+        ----------
+        path : Path
+            Where a link leads is what is replaced.
+        projection : callable or None
+            Writes the projection to the path it is given.
+        index : (Checkpoint, callable) or None
+            What the index covers; writes it into the directory it is given.
+
         Raises
         ------
         StoreExistsError
@@ -353,49 +388,21 @@ class Store:
             The disk is full, say: what was there is as it was.
         """
         self.check_open()
-        path = path.absolute()
-        if path.exists() and not (path / FILE).exists():
-            if not path.is_dir() or any(path.iterdir()):
-                raise StoreExistsError(
-                    f"{path}: expected a gallery or nothing, found something else; choose another "
-                    f"path"
-                )
-            path.rmdir()
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.saving-{os.getpid()}")
-            shutil.rmtree(temporary, ignore_errors=True)
-            try:
-                temporary.mkdir()
-                self.catalog.copy_to(temporary / _CATALOG)
-                self._copy_vectors(temporary)
-                if projection is not None:
-                    projection(temporary / _PROJECTION)
-                if index is not None:
-                    _write_index(temporary, *index)
-                self.manifest.write(temporary)
-                for file_path in temporary.rglob("*"):
-                    _sync(file_path)
-                _swap_in(temporary, path)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-
-    def _copy_vectors(self, directory: Path) -> None:
-        copied = Catalog(directory / _CATALOG, writable=False)
-        rows = copied.rows  # another process may have added some since this one opened
-        copied.close()
-        source = self._vectors
-        if rows != len(source) and self.path is not None:
-            source = VectorLog(
-                self.dim,
-                self.manifest.dtype,
-                path=_vectors_path(self.path, self.manifest),
-                rows=rows,
-                writable=False,
+        path = path.resolve()
+        if path.exists() and not is_gallery(path) and not _is_empty(path):
+            raise StoreExistsError(
+                f"{path}: expected a gallery or nothing, found something else; choose another path"
             )
-        with _vectors_path(directory, self.manifest).open("wb") as file:
-            for _, block in source.blocks(np.arange(rows)):
-                np.ascontiguousarray(block).tofile(file)
+        with writing(path), replacement(path, mark=FILE) as new:
+            self.catalog.copy_to(new / _CATALOG)
+            with closing(Catalog(new / _CATALOG, writable=False)) as copied:
+                rows = copied.rows  # another process may have added some since this one opened
+            self._vectors.copy_to(_vectors_path(new, self.manifest), rows)
+            if projection is not None:
+                projection(new / _PROJECTION)
+            if index is not None:
+                write_index(new, *index)
+            self.manifest.write(new)
 
     def close(self) -> None:
         """Let go of the files and of the writer's lock; doing so twice is fine."""
@@ -407,89 +414,18 @@ class Store:
                 self._lock.release()
 
 
-# -- files -----------------------------------------------------------------------------------
-
-
 def _vectors_path(directory: Path, manifest: Manifest) -> Path:
     return directory / f"vectors.{SUFFIXES[manifest.dtype]}"
 
 
-def _existing_catalog(directory: Path) -> Path:
-    path = directory / _CATALOG
-    if not path.exists():
-        raise StoreCorruptError(f"{path}: missing; restore it from a copy")
-    return path
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
-def _open_catalog(directory: Path, *, writable: bool) -> Catalog:
-    """Open the catalog; where nothing was ever committed there need not be one yet."""
-    if not (directory / _CATALOG).exists():
-        if any(directory.glob("vectors.*")):
-            _existing_catalog(directory)
-        if not writable:
-            return Catalog()
-    return Catalog(directory / _CATALOG, writable=writable)
-
-
-def _sync(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def _write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path], None]) -> None:
-    temporary = directory / f"{_INDEX}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a directory from another that takes its place."""
     try:
-        (temporary / "state").mkdir(parents=True)
-        write(temporary / "state")
-        (temporary / _CHECKPOINT).write_text(json.dumps(asdict(checkpoint)), encoding="utf-8")
-        shutil.rmtree(directory / _INDEX, ignore_errors=True)
-        temporary.rename(directory / _INDEX)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _old(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
-
-
-def _swap_in(new: Path, path: Path) -> None:
-    if not path.exists():
-        new.rename(path)
-        return
-    lock = WriterLock(path / _LOCK)
-    try:
-        shutil.rmtree(_old(path), ignore_errors=True)
-        path.rename(_old(path))
-        new.rename(path)
-    finally:
-        lock.release()
-    shutil.rmtree(_old(path), ignore_errors=True)
-
-
-def _recover_interrupted_save(path: Path) -> None:
-    """Put the old gallery back where a save was killed between its two renames."""
-    if not path.exists() and (_old(path) / FILE).exists():
-        with suppress(OSError):
-            _old(path).rename(path)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the system says about writing into an error that says what to do."""
-    try:
-        yield
-    except ImgretError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreReadOnlyError(
-                f"{path}: expected a directory that can be written, found: {error.strerror}"
-            ) from error
-        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-            raise StoreNotFoundError(f"{path}: cannot be written: {error}") from error
-        raise StoreError(
-            f"{path}: cannot be written: {error.strerror or error}; what was saved before is "
-            f"untouched"
-        ) from error
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

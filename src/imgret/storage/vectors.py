@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.errors import InvalidInputError, StoreCorruptError
+from imgret.errors import (
+    DimensionError,
+    InvalidInputError,
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+)
 from imgret.types import Embeddings, Ids
 
-__all__ = ["Dtype", "VectorLog"]
+__all__ = ["SUFFIXES", "Dtype", "VectorLog", "checksums"]
 
 Dtype: TypeAlias = Literal["float16", "float32"]
 
@@ -24,6 +32,8 @@ _BLOCK_BYTES = 32 * 2**20
 
 class VectorLog:
     """Rows of one width that are added at the end and never changed.
+
+    The file is held open: it stays the same one when another takes its place at the path.
 
     Parameters
     ----------
@@ -37,7 +47,14 @@ class VectorLog:
         Rows that count. A file may hold more, left by a process that was killed before
         its commit.
     writable : bool
-        Whether rows can be appended.
+        Whether rows can be appended; a file that is not there is made.
+
+    Raises
+    ------
+    StoreCorruptError
+        The file is missing, or shorter than ``rows``.
+    StoreReadOnlyError, StoreError
+        It cannot be opened for writing, or for reading.
     """
 
     def __init__(
@@ -54,13 +71,25 @@ class VectorLog:
         self._stored = np.dtype(dtype).newbyteorder("<")
         self._path = path
         self._rows = rows
-        self._table: NDArray[Any] = np.empty((0, dim), dtype=self._stored)
-        self._file = None
+        self._table: NDArray[Any] = self._empty(0)
+        self._file: FileIO | None = None
         if path is not None:
-            self._check_length(path, rows)
-            if writable:
-                self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
-                self._file.truncate(self._bytes(rows))
+            try:
+                if writable and not rows:
+                    path.touch()
+                self._file = path.open("r+b" if writable else "rb", buffering=0)
+            except FileNotFoundError:
+                raise StoreCorruptError(f"{path}: missing; restore it from a copy") from None
+            except OSError as error:
+                kind, what = (StoreReadOnlyError, "written") if writable else (StoreError, "read")
+                raise kind(f"{path}: cannot be {what}: {error.strerror}") from error
+            try:
+                self._check_length(rows)
+                if writable:
+                    self._file.truncate(self._bytes(rows))
+            except BaseException:
+                self._file.close()
+                raise
 
     def __len__(self) -> int:
         return self._rows
@@ -75,11 +104,17 @@ class VectorLog:
 
         Raises
         ------
+        DimensionError
+            They are of another width.
         InvalidInputError
             A value is too large for float16.
         OSError
             The disk is full, say; no row was added.
         """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise DimensionError(
+                f"vectors: expected shape (n, {self.dim}), found {np.shape(vectors)}"
+            )
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(vectors, dtype=self._stored)
         if self.dtype == "float16" and not np.isfinite(rows).all():
@@ -90,16 +125,18 @@ class VectorLog:
         if self._file is None:
             self._reserve(self._rows + len(rows))
             self._table[self._rows : self._rows + len(rows)] = rows
-        else:
-            self._write(rows.data.cast("B"))
+        elif len(rows):
+            self._write(self._file, rows.data.cast("B"))
         self._rows += len(rows)
         return checksums(rows)
 
     def truncate(self, rows: int) -> None:
         """Drop the rows from ``rows`` on: the undoing of an append that was not committed."""
+        if rows == self._rows:
+            return
         self._rows = rows
         if self._file is not None:
-            self._table = self._table[:0]  # unmap before the file shrinks
+            self._table = self._empty(0)  # unmapped, or Windows does not let the file shrink
             self._file.truncate(self._bytes(rows))
 
     def sync(self) -> None:
@@ -109,62 +146,90 @@ class VectorLog:
 
     def close(self) -> None:
         """Give the file back; reading is over."""
-        self._table = self._table[:0]
+        self._table = self._empty(0)
+        self._rows = 0
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def stored(self, ids: Ids | slice) -> NDArray[Any]:
-        """Return rows as they are kept."""
+    def stored(self, ids: Ids) -> NDArray[Any]:
+        """Return a copy of the rows of these ids as they are kept."""
         return self._mapped()[ids]
 
     def read(self, ids: Ids) -> Embeddings:
         """Return the rows of these ids: float32, shape (n, dim)."""
-        return np.ascontiguousarray(self._mapped()[ids], dtype=np.float32)
+        return np.ascontiguousarray(self.stored(ids), dtype=np.float32)
 
     def blocks(self, ids: Ids) -> Iterator[tuple[Ids, NDArray[Any]]]:
-        """Yield ids and their stored rows in pieces of about 32 MB."""
-        step = max(1, _BLOCK_BYTES // (self.dim * 4))
+        """Yield ids and their stored rows, in pieces of about 32 MB as float32."""
+        step = self._step()
         for start in range(0, len(ids), step):
             block = ids[start : start + step]
             yield block, self.stored(block)
 
+    def copy_to(self, path: Path, rows: int) -> None:
+        """Write the first rows to a new file; also rows that another process added since."""
+        table = self._first(rows)
+        step = self._step()
+        with path.open("wb") as file:
+            for start in range(0, rows, step):
+                file.write(table[start : min(start + step, rows)].data)
+
+    def to_memory(self, rows: int) -> VectorLog:
+        """Return the first rows in memory; also rows that another process added since."""
+        copy = VectorLog(self.dim, self.dtype)
+        copy._table = np.array(self._first(rows))
+        copy._rows = rows
+        return copy
+
     # -- inside --------------------------------------------------------------------------
+
+    def _empty(self, rows: int) -> NDArray[Any]:
+        return np.empty((rows, self.dim), dtype=self._stored)
 
     def _bytes(self, rows: int) -> int:
         return rows * self.dim * self._stored.itemsize
 
-    def _check_length(self, path: Path, rows: int) -> None:
-        size = path.stat().st_size if path.exists() else 0
+    def _step(self) -> int:
+        return max(1, _BLOCK_BYTES // (self.dim * 4))
+
+    def _check_length(self, rows: int) -> None:
+        assert self._file is not None  # noqa: S101  # only called where it is
+        size = os.fstat(self._file.fileno()).st_size
         if size < self._bytes(rows):
             raise StoreCorruptError(
-                f"{path}: expected {rows} rows of {self.dim} {self.dtype} "
+                f"{self._path}: expected {rows} rows of {self.dim} {self.dtype} "
                 f"({self._bytes(rows)} bytes), found {size} bytes; restore it from a copy"
             )
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._table):
-            grown = np.empty((max(rows, len(self._table) * 3 // 2), self.dim), dtype=self._stored)
+            grown = self._empty(max(rows, len(self._table) * 3 // 2))
             grown[: self._rows] = self._table[: self._rows]
             self._table = grown
 
-    def _write(self, data: memoryview) -> None:
-        assert self._file is not None  # noqa: S101  # only called where it is
+    def _write(self, file: FileIO, data: memoryview) -> None:
         start = self._bytes(self._rows)
-        self._file.seek(start)
+        file.seek(start)
         try:
             while data:
-                data = data[self._file.write(data) :]
+                data = data[file.write(data) :]
         except OSError:
-            self._file.truncate(start)
+            file.truncate(start)
             raise
 
     def _mapped(self) -> NDArray[Any]:
-        if self._path is not None and len(self._table) != self._rows:
-            self._table = np.memmap(
-                self._path, dtype=self._stored, mode="r", shape=(self._rows, self.dim)
-            )
+        if self._file is not None and len(self._table) != self._rows:
+            self._table = self._first(self._rows)
         return self._table[: self._rows]
+
+    def _first(self, rows: int) -> NDArray[Any]:
+        if self._file is None or not rows:
+            return self._table[:rows]
+        self._check_length(rows)
+        # np.memmap would move the file's position, at which another thread may be writing.
+        pages = mmap.mmap(self._file.fileno(), self._bytes(rows), access=mmap.ACCESS_READ)
+        return np.frombuffer(pages, dtype=self._stored).reshape(rows, self.dim)
 
 
 def checksums(rows: NDArray[Any]) -> list[int]:

@@ -1,0 +1,121 @@
+"""One picture of a gallery, and the row of the catalog that holds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgret.errors import InvalidInputError
+from imgret.types import Box
+
+__all__ = ["COLUMNS", "Item", "check_item", "from_row", "is_text", "to_row"]
+
+COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of a gallery, without its vector.
+
+    Attributes
+    ----------
+    key : str
+        Its name, unique in the gallery.
+    path : str or None
+        File it was read from.
+    sha256 : bytes or None
+        Digest of that file.
+    size, mtime_ns : int or None
+        Bytes and modification time of that file.
+    box : Box or None
+        Part of the picture that was embedded; None for a vector added without a picture.
+    subject : bool
+        Whether the cropper found the box; False where it is the whole picture.
+    label : str or None
+        Class name.
+    metadata : mapping
+        JSON values.
+    """
+
+    key: str
+    path: str | None = None
+    sha256: bytes | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    box: Box | None = None
+    subject: bool = False
+    label: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_item(item: Item) -> None:
+    """Check what is to be stored, before work is spent on it.
+
+    Raises
+    ------
+    InvalidInputError
+        The key is empty; key, path or label is no Unicode text; or the metadata is no JSON.
+    """
+    to_row(item)
+
+
+def is_text(value: object) -> bool:
+    """Whether it is text that UTF-8 can hold; a file name of other bytes is not."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def to_row(item: Item) -> tuple[Any, ...]:
+    """Return the values of `COLUMNS`; raises what `check_item` does."""
+    if not is_text(item.key) or not item.key:
+        raise InvalidInputError(f"key: expected non-empty text (Unicode), found {item.key!r}")
+    for name, value in (("path", item.path), ("label", item.label)):
+        if value is not None and not is_text(value):
+            raise InvalidInputError(
+                f"{name} of {item.key!r}: expected Unicode text or None, found {value!r}"
+            )
+    if not isinstance(item.metadata, Mapping):
+        raise InvalidInputError(
+            f"metadata of {item.key!r}: expected a mapping, found {item.metadata!r}"
+        )
+    try:
+        metadata = json.dumps(dict(item.metadata), ensure_ascii=False, allow_nan=False)
+        metadata.encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"metadata of {item.key!r}: expected JSON values, found {error}"
+        ) from error
+    return (
+        item.key,
+        item.path,
+        item.sha256,
+        item.size,
+        item.mtime_ns,
+        *(item.box or (None, None, None, None)),
+        int(item.subject),
+        item.label,
+        metadata,
+    )
+
+
+def from_row(row: tuple[Any, ...]) -> Item:
+    """Return the item of the values of `COLUMNS`."""
+    key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata = row
+    return Item(
+        key=key,
+        path=path,
+        sha256=sha256,
+        size=size,
+        mtime_ns=mtime_ns,
+        box=None if x0 is None else Box(x0, y0, x1, y1),
+        subject=bool(subject),
+        label=label,
+        metadata={} if metadata == "{}" else json.loads(metadata),
+    )
