@@ -166,7 +166,5 @@ def _rival(item: Item, path: Path) -> str | None:
         return None
     try:
         return None if path.samefile(item.path) else item.path
-    except (
-        OSError
-    ):  # one of them is not there: the other one is gone, or reading this one will fail
+    except OSError:  # that file is gone; or this one is, which reading it will tell
         return None
