@@ -844,6 +844,7 @@ class Retriever:
                     if raise_failures and outcomes[0].error is not None:
                         raise outcomes[0].error
                     writer.take(outcomes)
+                    self._searcher.follow()
                     bar.update(len(outcomes))
             finally:
                 writer.commit()  # what is embedded is kept, also on an interrupt

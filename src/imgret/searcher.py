@@ -102,6 +102,15 @@ class Searcher:
             self._rows, self._seen = rows, changes
             return index
 
+    def follow(self) -> None:
+        """Take in new items as they come, where that costs no more than all at the end."""
+        with self._syncing:
+            rows = self._store.catalog.rows
+            if self._index is None and not len(self._store.catalog):
+                self._build(self._make)
+            if self._index is not None and not self._index.needs_training and rows > self._rows:
+                self.sync()
+
     def rebuild(self, part: Part, prepared: VectorIndex | None) -> None:
         """Change to another index; the one in use stays until the new one is ready."""
         with self._syncing:
