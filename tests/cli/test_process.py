@@ -66,7 +66,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(work):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupt_is_told_and_ends_with_130(work):
     slow = (
-        "import time; from imgret.cli import main; from imgret.embedders import OnnxEmbedder\n"
+        "import signal, time; from imgret.cli import main\n"
+        "from imgret.embedders import OnnxEmbedder\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
         "OnnxEmbedder._embed = lambda *a: (print('embedding', flush=True), time.sleep(60))\n"
         "main(['index', 'photos', '-o', 'new.imgret', '--threads', '1'])"
     )
