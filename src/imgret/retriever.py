@@ -21,9 +21,11 @@ from imgret.abc.checks import check_count, check_vectors
 from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
 from imgret.hits import Batch, Hits, make_hits
 from imgret.ingest import (
+    IngestInterrupted,
     IngestReport,
     Known,
     Labels,
+    Line,
     Source,
     Writer,
     embed_sources,
@@ -480,6 +482,7 @@ class Retriever:
         *,
         labels: Labels = None,
         prefix: str = "",
+        prune: bool = False,
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: bool | None = None,
@@ -488,7 +491,9 @@ class Retriever:
 
         A picture that cannot be read costs only itself and is reported. Its key is the path
         relative to the folder, with forward slashes. An unchanged file (same size and
-        modification time, or same bytes) is skipped, a changed one is embedded anew.
+        modification time, or same bytes) is skipped, a changed one is embedded anew, one of
+        the bytes of a file that is gone is taken for that one renamed. Labels that are given
+        are taken over in any case. After an interrupt the same call goes on.
 
         Parameters
         ----------
@@ -498,6 +503,9 @@ class Retriever:
             top); what a callable says of its path; looked up by its key; none.
         prefix : str
             Put before each key, to keep two folders apart.
+        prune : bool
+            Whether items whose files are gone from the folder are removed; they are reported
+            either way.
         duplicates, threads, progress
             As for `add`; the bar is drawn where stderr is a terminal.
 
@@ -509,17 +517,22 @@ class Retriever:
         ------
         ImageNotFoundError
             There is no such folder.
+        IngestInterrupted
+            Ctrl-C; it is a KeyboardInterrupt, and its ``report`` tells what was done.
         """
         with self._changing:
             self._store.check_writable()
-            sources, failed, ignored = folder_sources(
-                Path(folder), labels, prefix, self._store.catalog
-            )
+            found = folder_sources(Path(folder), labels, prefix, self._store.catalog)
             report = self._ingest(
-                sources, duplicates=duplicates, threads=threads, progress=progress
+                found.sources,
+                duplicates=duplicates,
+                threads=threads,
+                progress=progress,
+                vanished=found.vanished,
+                prune=prune,
             )
-        report.ignored = ignored
-        report.record(failed)
+        report.ignored = found.ignored
+        report.record(found.failed)
         return report
 
     def add_vectors(
@@ -814,6 +827,8 @@ class Retriever:
         threads: int | None = None,
         progress: bool | None = None,
         raise_failures: bool = False,
+        vanished: Mapping[int, Item] | None = None,
+        prune: bool = False,
     ) -> IngestReport:
         if duplicates not in {"add", "skip"}:
             raise InvalidInputError(f"duplicates: expected 'add' or 'skip', found {duplicates!r}")
@@ -821,7 +836,9 @@ class Retriever:
             check_count(threads, "threads")
         report = IngestReport()
         started = time.perf_counter()
-        writer = Writer(self._store, report, skip_duplicates=duplicates == "skip")
+        writer = Writer(
+            self._store, report, skip_duplicates=duplicates == "skip", vanished=vanished
+        )
         bar = tqdm(
             total=len(sources),
             unit="img",
@@ -846,8 +863,18 @@ class Retriever:
                     writer.take(outcomes)
                     self._searcher.follow()
                     bar.update(len(outcomes))
+            except KeyboardInterrupt:
+                writer.commit()
+                report.seconds = time.perf_counter() - started
+                raise IngestInterrupted(report) from None
             finally:
-                writer.commit()  # what is embedded is kept, also on an interrupt
+                writer.commit()  # what is embedded is kept, whatever happens
+        if prune and writer.vanished:
+            self._store.remove(list(writer.vanished))
+        what = "its file is gone" + ("; removed" if prune else "; prune=True removes it")
+        report.record(
+            Line("vanished", item.key, item.path, what) for item in writer.vanished.values()
+        )
         self._sync_after_adding()
         report.seconds = time.perf_counter() - started
         return report

@@ -142,7 +142,7 @@ def ingest(store, sources, embedder=None, cropper=None, *, duplicates="add", thr
 
 
 def ingest_folder(store, folder, *, labels=None, prefix="", **options):
-    sources, failed, ignored = folder_sources(folder, labels, prefix, store.catalog)
+    sources, failed, _, ignored = folder_sources(folder, labels, prefix, store.catalog)
     report = ingest(store, sources, **options)
     report.record(failed)
     report.ignored = ignored

@@ -80,13 +80,13 @@ def test_no_folder(tmp_path, folder):
 
 
 def test_keys_paths_and_labels(folder, store, monkeypatch):
-    sources, failed, ignored = folder_sources(folder, "parent", "", store.catalog)
+    sources, failed, _, ignored = folder_sources(folder, "parent", "", store.catalog)
     assert [source.key for source in sources] == NAMES
     assert [source.path for source in sources] == [folder / name for name in NAMES]
     assert [source.label for source in sources] == [None, None, "a", "a", "b", "c", "c"]
     assert (failed, ignored) == ([], 2)
     monkeypatch.chdir(folder.parent)
-    relative, _, _ = folder_sources(Path("photos"), "parent", "", store.catalog)
+    relative, *_ = folder_sources(Path("photos"), "parent", "", store.catalog)
     assert [(s.key, s.path, s.label) for s in relative] == [
         (s.key, s.path, s.label) for s in sources
     ]
@@ -109,7 +109,7 @@ def test_other_labels(folder, store):
 
 
 def test_prefix(folder, store):
-    sources, _, _ = folder_sources(folder, None, "summer/", store.catalog)
+    sources, *_ = folder_sources(folder, None, "summer/", store.catalog)
     assert [source.key for source in sources] == [f"summer/{name}" for name in NAMES]
 
 
@@ -117,7 +117,7 @@ def test_what_the_gallery_knows(folder, store):
     held = Item("a/1.jpg", path=str(folder / "a" / "1.jpg"), label="kept")
     gone = Item("c/4.jpg", path="/no/longer/there.jpg")
     store.catalog.add([held, gone], [0, 0])
-    sources, failed, _ = folder_sources(folder, None, "", store.catalog)
+    sources, failed, *_ = folder_sources(folder, None, "", store.catalog)
     known = {source.key: source.known.item for source in sources if source.known}
     assert known == {"a/1.jpg": held, "c/4.jpg": gone}  # the folder may have been moved
     assert failed == []
@@ -137,7 +137,7 @@ def test_rivals_for_a_key(folder, store, tmp_path):
         ],
         [0] * 4,
     )
-    sources, failed, _ = folder_sources(folder, None, "", store.catalog)
+    sources, failed, *_ = folder_sources(folder, None, "", store.catalog)
     assert [(line.key, line.status) for line in failed] == [
         ("a/1.jpg", "failed"),
         ("c/5.jpg", "failed"),
@@ -154,7 +154,7 @@ def test_rivals_for_a_key(folder, store, tmp_path):
 def test_names_that_are_no_unicode(folder, store, kit):
     name = os.fsdecode(b"caf\xe9.jpg")
     (folder / name).write_bytes(kit.picture(1))
-    sources, failed, _ = folder_sources(folder, None, "", store.catalog)
+    sources, failed, *_ = folder_sources(folder, None, "", store.catalog)
     assert [source.key for source in sources] == NAMES
     (line,) = failed
     assert (line.status, line.key) == ("failed", "caf?.jpg")

@@ -71,11 +71,15 @@ def index(
     prefix: Annotated[
         str, typer.Option(help="Put before each key, to keep two folders apart.")
     ] = "",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove pictures whose files are gone from the folder.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(callback=_at_least_one, help="Threads. [one for each core]")
     ] = None,
 ) -> None:
     """Index the pictures of a folder; run again, it takes in what has changed."""
+    from imgret.ingest import IngestInterrupted  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     if labels not in {None, "parent"}:
@@ -92,12 +96,17 @@ def index(
         index=index,
         metric=metric,  # type: ignore[arg-type]  # checked there, with a message
     ) as retriever:
-        report = retriever.add_folder(
-            folder,
-            labels=labels,  # type: ignore[arg-type]  # checked above
-            prefix=prefix,
-            threads=threads,
-        )
+        try:
+            report = retriever.add_folder(
+                folder,
+                labels=labels,  # type: ignore[arg-type]  # checked above
+                prefix=prefix,
+                prune=prune,
+                threads=threads,
+            )
+        except IngestInterrupted as interrupt:
+            typer.echo(f"{interrupt}; the same command goes on from here", err=True)
+            raise
         typer.echo(str(report), err=True)
         typer.echo(f"{output}: {len(retriever)} pictures")
 

@@ -1,11 +1,12 @@
 """From files to items: finding pictures, reading and embedding them, committing them."""
 
 from imgret.ingest.pipeline import Known, Source, embed_sources
-from imgret.ingest.report import IngestReport, Line
+from imgret.ingest.report import IngestInterrupted, IngestReport, Line
 from imgret.ingest.sources import Labels, folder_sources, list_sources, one_each, path_of
 from imgret.ingest.writer import Writer
 
 __all__ = [
+    "IngestInterrupted",
     "IngestReport",
     "Known",
     "Labels",

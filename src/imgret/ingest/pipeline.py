@@ -78,7 +78,7 @@ class Outcome:
     Attributes
     ----------
     source : Source
-    status : {"ok", "skipped", "duplicate", "failed"}
+    status : {"ok", "skipped", "renamed", "duplicate", "failed"}
     reason : str
         Why it was skipped or failed.
     error : Exception or None

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-__all__ = ["IngestReport", "Line", "Status"]
+__all__ = ["IngestInterrupted", "IngestReport", "Line", "Status"]
 
-Status: TypeAlias = Literal["ok", "skipped", "duplicate", "failed"]
+Status: TypeAlias = Literal["ok", "skipped", "renamed", "duplicate", "vanished", "failed"]
 
 _SHOWN = 20
 
@@ -19,13 +19,14 @@ class Line:
 
     Attributes
     ----------
-    status : {"ok", "skipped", "duplicate", "failed"}
+    status : {"ok", "skipped", "renamed", "duplicate", "vanished", "failed"}
     key : str
         Name it has, or would have had, in the gallery.
     path : str or None
         File it was read from.
     reason : str
-        Why it was skipped or failed, what it is a duplicate of; empty for ok.
+        Why it was skipped or failed, what it is a duplicate of, what it was called before;
+        empty for ok.
     """
 
     status: Status
@@ -42,9 +43,17 @@ class IngestReport:
     ----------
     ok : list of str
         Keys that are new in the gallery, or were embedded again.
-    skipped, duplicate, failed : list of Line
-        Unchanged since they were added; of the same bytes as another item (added beside
-        it, unless duplicates were to be skipped); not readable, and not in the gallery.
+    skipped : list of Line
+        Unchanged since they were added.
+    renamed : list of Line
+        Known under another name whose file is gone: renamed in the gallery, embedded no more.
+    duplicate : list of Line
+        Of the same bytes as another item: added beside it, unless duplicates were to be
+        skipped.
+    vanished : list of Line
+        Items whose file is gone from the folder: removed if that was asked for, else kept.
+    failed : list of Line
+        Not readable, and not in the gallery.
     ignored : int
         Files of a folder that are no pictures by their name.
     uncropped : int
@@ -57,7 +66,9 @@ class IngestReport:
 
     ok: list[str] = field(default_factory=list)
     skipped: list[Line] = field(default_factory=list)
+    renamed: list[Line] = field(default_factory=list)
     duplicate: list[Line] = field(default_factory=list)
+    vanished: list[Line] = field(default_factory=list)
     failed: list[Line] = field(default_factory=list)
     ignored: int = 0
     uncropped: int = 0
@@ -67,7 +78,8 @@ class IngestReport:
     @property
     def total(self) -> int:
         """Pictures looked at."""
-        return len(self.ok) + len(self.skipped) + len(self.duplicate) + len(self.failed)
+        seen = (self.ok, self.skipped, self.renamed, self.duplicate, self.failed)
+        return sum(map(len, seen))
 
     @property
     def images_per_second(self) -> float:
@@ -93,7 +105,9 @@ class IngestReport:
             f"{len(lines)} {name}"
             for name, lines in (
                 ("skipped", self.skipped),
+                ("renamed", self.renamed),
                 ("duplicate", self.duplicate),
+                ("vanished", self.vanished),
                 ("failed", self.failed),
             )
             if lines
@@ -109,7 +123,12 @@ class IngestReport:
         if self.stages:
             stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.stages.items())
             lines.append(f"seconds over all threads: {stages}")
-        for name, entries in (("failed", self.failed), ("duplicate", self.duplicate)):
+        for name, entries in (
+            ("failed", self.failed),
+            ("duplicate", self.duplicate),
+            ("renamed", self.renamed),
+            ("vanished", self.vanished),
+        ):
             lines += [
                 f"{name}: {line.path or line.key}: {line.reason}" for line in entries[:_SHOWN]
             ]
@@ -119,3 +138,16 @@ class IngestReport:
 
     def __repr__(self) -> str:
         return f"<IngestReport {self.summary()}>"
+
+
+class IngestInterrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of an ingest; what the report calls done is in the gallery.
+
+    Attributes
+    ----------
+    report : IngestReport
+    """
+
+    def __init__(self, report: IngestReport) -> None:
+        self.report = report
+        super().__init__(f"interrupted: {report.summary()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from imgret.errors import DuplicateKeyError, InvalidInputError
 from imgret.ingest.folder import find_pictures
@@ -92,20 +92,29 @@ def list_sources(
     return sources
 
 
-def folder_sources(
-    folder: Path, labels: Labels, prefix: str, catalog: Catalog
-) -> tuple[list[Source], list[Line], int]:
-    """Return the pictures below a folder, keyed by their path relative to it.
+class Found(NamedTuple):
+    """What there is in a folder, beside what a gallery holds of it.
 
-    Returns
-    -------
+    Attributes
+    ----------
     sources : list of Source
-        With what the catalog knows of those whose keys it holds.
+        Its pictures, with what the catalog knows of those whose keys it holds.
     failed : list of Line
         Pictures whose key belongs to a file elsewhere, or whose name is no Unicode text.
+    vanished : dict of int to Item
+        Items that came from a file below the folder which is gone.
     ignored : int
         Other files.
     """
+
+    sources: list[Source]
+    failed: list[Line]
+    vanished: dict[int, Item]
+    ignored: int
+
+
+def folder_sources(folder: Path, labels: Labels, prefix: str, catalog: Catalog) -> Found:
+    """Return the pictures below a folder, keyed by their path relative to it."""
     pictures, ignored = find_pictures(folder)
     label_of = _labeller(labels, folder)
     keyed = [(prefix + path.relative_to(folder).as_posix(), path) for path in pictures]
@@ -129,7 +138,13 @@ def folder_sources(
             known = Known(ids[key], item)
         sources.append(Source(key, path, path.absolute(), label_of(key, path), {}, known))
     check_sources(sources)
-    return sources, failed, ignored
+    here = {str(source.path) for source in sources}
+    vanished = {
+        id_: item
+        for id_, item in catalog.items_below(folder.absolute()).items()
+        if item.path not in here and not os.path.lexists(str(item.path))
+    }
+    return Found(sources, failed, vanished, ignored)
 
 
 def check_sources(sources: Sequence[Source]) -> None:

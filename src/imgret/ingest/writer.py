@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,16 +29,31 @@ class Writer:
     skip_duplicates : bool
         Whether files whose bytes are in the store already are left out. An item that is there
         is brought up to date in any case.
+    vanished : mapping of id to Item
+        Items whose files are gone: a new file of the same bytes is the same item renamed.
     """
 
-    def __init__(self, store: Store, report: IngestReport, *, skip_duplicates: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        report: IngestReport,
+        *,
+        skip_duplicates: bool,
+        vanished: Mapping[int, Item] | None = None,
+    ) -> None:
         self._store = store
         self._report = report
         self._skip_duplicates = skip_duplicates
         self._waiting: list[Outcome] = []
         self._first: dict[bytes, str] = {}  # sha256 -> key, of what this run has embedded
+        self._renamed: list[Line] = []
         self._replaced: set[int] = set()  # ids of items that this run has embedded anew
-        self._moved: dict[int, Item] = {}  # unchanged items whose file has another time or place
+        self._moved: dict[int, Item] = {}  # items whose file has another time, place or name
+        self.vanished = dict(vanished or {})  # those not found again so far
+        self._vanished_ids: dict[bytes, list[int]] = {}
+        for id_, item in self.vanished.items():
+            if item.sha256 is not None:
+                self._vanished_ids.setdefault(item.sha256, []).append(id_)
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
         """Take some outcomes, committing when enough have come together."""
@@ -48,6 +63,9 @@ class Writer:
                 self._report.record([_line(outcome)])
                 if outcome.status == "skipped":
                     self._touch(outcome)
+                continue
+            if source.known is None and (id_ := self._vanished_twin(outcome)) is not None:
+                self._rename(outcome, id_)
                 continue
             twin = self._twin(outcome)
             if twin is not None:
@@ -68,6 +86,8 @@ class Writer:
         moved, self._moved = self._moved, {}
         if moved:
             self._store.catalog.replace_all(moved)
+            self._report.record(self._renamed)
+            self._renamed = []
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -107,13 +127,37 @@ class Writer:
         first = self._first.get(outcome.sha256)
         return None if first is None else repr(first)
 
+    def _vanished_twin(self, outcome: Outcome) -> int | None:
+        """Return an item of the same bytes whose own file is gone."""
+        ids = self._vanished_ids.get(outcome.sha256 or b"", [])
+        return ids.pop(0) if ids else None
+
+    def _rename(self, outcome: Outcome, id_: int) -> None:
+        item, source = self.vanished.pop(id_), outcome.source
+        self._moved[id_] = replace(
+            item,
+            key=source.key,
+            path=str(source.path),
+            size=outcome.size,
+            mtime_ns=outcome.mtime_ns,
+            label=item.label if source.label is None else source.label,
+            metadata={**item.metadata, **source.metadata},
+        )
+        outcome.status, outcome.reason = "renamed", f"was {item.key!r}"
+        self._renamed.append(_line(outcome))
+
     def _touch(self, outcome: Outcome) -> None:
-        """Note where an unchanged file is now, so that next time a look at it is enough."""
+        """Note what is new about an unchanged file: its time, its place, its label."""
         known, source = outcome.source.known, outcome.source
         if known is None or known.item.path is None:
             return
         now = replace(
-            known.item, path=str(source.path), size=outcome.size, mtime_ns=outcome.mtime_ns
+            known.item,
+            path=str(source.path),
+            size=outcome.size,
+            mtime_ns=outcome.mtime_ns,
+            label=known.item.label if source.label is None else source.label,
+            metadata={**known.item.metadata, **source.metadata},
         )
         if now != known.item:
             self._moved[known.id] = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -138,6 +139,16 @@ class Catalog:
             (digest,),
         )
         return (rows[0][0], from_row(rows[0][1:])) if rows else None
+
+    def items_below(self, folder: Path) -> dict[int, Item]:
+        """Live items whose file lies, or lay, below an absolute folder."""
+        prefix = str(folder).rstrip(os.sep)
+        rows = self._query(
+            f"SELECT id, {COLUMNS} FROM items "  # noqa: S608  # a constant
+            "WHERE removed_at IS NULL AND path >= ? AND path < ? ORDER BY id",
+            (prefix + os.sep, prefix + chr(ord(os.sep) + 1)),
+        )
+        return {row[0]: from_row(row[1:]) for row in rows}
 
     def label_count(self) -> int:
         """Return how many different labels there are."""

@@ -1,0 +1,153 @@
+"""Adding a folder again: new, changed, unchanged, renamed, vanished, interrupted."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from imgret import Retriever, images
+from imgret.ingest import IngestInterrupted
+
+
+@pytest.fixture
+def counting(mean_color):
+    class Counting(type(mean_color)):
+        embedded = 0
+
+        def _embed(self, given):
+            Counting.embedded += len(given)
+            return super()._embed(given)
+
+    return Counting
+
+
+@pytest.fixture
+def retriever(counting, photos):
+    made = Retriever(embedder=counting())
+    made.add_folder(photos, labels="parent")
+    assert counting.embedded == 12
+    counting.embedded = 0
+    return made
+
+
+def test_a_renamed_file_is_not_embedded_again(retriever, counting, photos):
+    before = retriever.embeddings(["lake/0.jpg"])
+    retriever.update("lake/0.jpg", metadata={"kept": True})
+    (photos / "lake" / "0.jpg").rename(photos / "sand" / "moved.jpg")
+    report = retriever.add_folder(photos, labels="parent")
+    assert [(line.key, line.reason) for line in report.renamed] == [
+        ("sand/moved.jpg", "was 'lake/0.jpg'")
+    ]
+    assert (report.vanished, report.duplicate, report.ok) == ([], [], [])
+    assert counting.embedded == 0
+    item = retriever["sand/moved.jpg"]
+    assert (item.label, item.metadata) == ("sand", {"kept": True})
+    assert "lake/0.jpg" not in retriever
+    np.testing.assert_array_equal(retriever.embeddings(["sand/moved.jpg"]), before)
+    assert retriever.search(photos / "sand" / "moved.jpg", k=1)[0].key == "sand/moved.jpg"
+    again = retriever.add_folder(photos, labels="parent")
+    assert (len(again.skipped), again.total) == (12, 12)
+
+
+def test_a_renamed_folder(retriever, counting, photos):
+    (photos / "lake").rename(photos / "sea")
+    report = retriever.add_folder(photos, labels="parent")
+    assert len(report.renamed) == 4
+    assert counting.embedded == 0
+    assert retriever["sea/3.jpg"].label == "sea"
+    assert len(retriever) == 12
+
+
+def test_of_two_copies_one_is_the_renamed_and_one_a_duplicate(retriever, counting, photos):
+    shutil.copy(photos / "lake" / "0.jpg", photos / "a.jpg")
+    (photos / "lake" / "0.jpg").rename(photos / "b.jpg")
+    report = retriever.add_folder(photos)
+    assert [line.key for line in report.renamed] == ["a.jpg"]
+    assert [line.key for line in report.duplicate] == ["b.jpg"]
+    assert counting.embedded == 0
+    assert len(retriever) == 13
+
+
+def test_vanished_files_are_told_and_removed_on_request(retriever, photos):
+    (photos / "lake" / "1.jpg").unlink()
+    shutil.rmtree(photos / "wood")
+    report = retriever.add_folder(photos)
+    gone = ["lake/1.jpg", *(f"wood/{n}.jpg" for n in range(4))]
+    assert [line.key for line in report.vanished] == gone
+    assert "vanished" in str(report)
+    assert len(retriever) == 12
+    report = retriever.add_folder(photos, prune=True)
+    assert [line.key for line in report.vanished] == gone
+    assert "removed" in report.vanished[0].reason
+    assert len(retriever) == len(retriever.index) == 7
+    assert retriever.add_folder(photos, prune=True).vanished == []
+
+
+def test_pruning_leaves_alone_what_is_not_of_the_folder(retriever, photos, tmp_path, make_picture):
+    other = tmp_path / "photos-too"  # a name that begins alike
+    other.mkdir()
+    (other / "x.jpg").write_bytes(images.encode(make_picture(70), "jpeg"))
+    retriever.add_folder(other, prefix="too/")
+    retriever.add(make_picture(71), keys="from memory")
+    (other / "x.jpg").unlink()
+    report = retriever.add_folder(photos, prune=True)
+    assert report.vanished == []
+    assert len(retriever) == 14
+    retriever.add_folder(photos / "lake", prefix="lake/", prune=True)
+    assert len(retriever) == 14
+
+
+def test_labels_given_later_are_taken_over(counting, photos):
+    retriever = Retriever(embedder=counting())
+    retriever.add_folder(photos)
+    assert retriever["lake/0.jpg"].label is None
+    retriever.add_folder(photos, labels="parent")
+    assert retriever["lake/0.jpg"].label == "lake"
+    assert counting.embedded == 12
+    retriever.add_folder(photos)  # none given: they stay
+    assert retriever["lake/0.jpg"].label == "lake"
+
+
+def test_an_unreadable_new_version_leaves_the_old_one(retriever, photos):
+    (photos / "lake" / "0.jpg").write_text("no picture any more")
+    report = retriever.add_folder(photos)
+    assert [line.key for line in report.failed] == ["lake/0.jpg"]
+    assert "lake/0.jpg" in retriever
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupted_run_tells_what_it_did_and_goes_on(mean_color, photos, tmp_path, threads):
+    for n in range(100):
+        rng = np.random.default_rng(n)
+        data = images.encode(rng.integers(0, 256, (8, 8, 3), np.uint8), "png")
+        (photos / f"more-{n:03}.png").write_bytes(data)
+
+    last_straw = images.load(photos / "more-070.png")
+
+    class Interrupted(type(mean_color)):
+        def _embed(self, given):
+            if any(np.array_equal(image, last_straw) for image in given):
+                raise KeyboardInterrupt
+            return super()._embed(given)
+
+    path = tmp_path / "g.imgret"
+    with (
+        pytest.raises(IngestInterrupted) as caught,
+        Retriever.open(path, "a", embedder=Interrupted()) as retriever,
+    ):
+        retriever.add_folder(photos, threads=threads)
+    done = caught.value.report
+    assert len(done.ok) == 64  # two runs of 32; the third was cut off
+    assert "interrupted: " in str(caught.value)
+    with Retriever.open(path, "r+", embedder=mean_color) as retriever:
+        assert list(retriever) == done.ok
+        report = retriever.add_folder(photos)
+        assert (len(report.skipped), len(report.ok)) == (len(done.ok), 112 - len(done.ok))
+        assert len(retriever.index) == 112
+
+
+def test_a_hidden_or_unreadable_place_is_not_vanished(retriever, photos):
+    os.rename(photos / "lake" / "0.jpg", photos / "lake" / ".0.jpg")
+    report = retriever.add_folder(photos)
+    assert [line.key for line in report.vanished] == ["lake/0.jpg"]
