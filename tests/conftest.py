@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from imgret import images
 from imgret.abc import Embedder
 from imgret.types import Embeddings, Image, Json
+
+settings.register_profile("imgret", deadline=None, print_blob=True)  # machines are busy at times
+settings.load_profile("imgret")
 
 
 class MeanColor(Embedder):
