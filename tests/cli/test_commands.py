@@ -60,6 +60,18 @@ def test_index_again_takes_in_what_has_changed(work, run):
     assert {hit["key"] for hit in hits} == {"rose/new.jpg", "rose/0.jpg"}
 
 
+def test_index_removes_what_has_vanished_on_request(work, run):
+    run("index", "photos", "-o", "photos.imgret")
+    first, second, *others = sorted(gallery_keys(work / "photos.imgret"))
+    (work / "photos" / first).unlink()
+    (work / "photos" / second).rename(work / "photos" / "renamed.jpg")
+    told = run("index", "photos", "-o", "photos.imgret")
+    assert "1 renamed, 1 vanished" in told.err
+    assert set(gallery_keys(work / "photos.imgret")) == {first, "renamed.jpg", *others}
+    run("index", "photos", "-o", "photos.imgret", "--prune")
+    assert set(gallery_keys(work / "photos.imgret")) == {"renamed.jpg", *others}
+
+
 def test_index_keeps_two_folders_apart_by_a_prefix(work, run):
     shutil.copytree("photos/rose", "other")
     assert run("index", "other", "-o", "photos.imgret", "--prefix", "other/").code == 0
