@@ -49,6 +49,25 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def plugins(session: nox.Session) -> None:
+    """Install the example plugins as a stranger's packages, and run their tests."""
+    examples = ["examples/plugin-index", "examples/plugin-embedder"]
+    session.install(".[testing]", *(f"./{example}[test]" for example in examples))
+    for example in examples:
+        session.run("pytest", "-q", example)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site, running what its pages show; every warning is an error."""
+    session.install("-e", ".[testing]", *group("docs"))
+    site = Path(session.create_tmp()).absolute() / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    session.run("sphinx-build", "-q", "-n", "-W", "-j", "2", "docs", str(site))
+    session.log(f"built {site / 'index.html'}")
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the wheel, install it into an empty environment, do the main job with it."""
     session.install("build")

@@ -27,6 +27,7 @@ SURFACE = [
     "__version__",
     "errors",
     "images",
+    "metrics",
     "registry",
     "testing",
     "types",

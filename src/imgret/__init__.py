@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from imgret.version import __version__
 
 if TYPE_CHECKING:
-    from imgret import errors, images, registry, testing, types
+    from imgret import errors, images, metrics, registry, testing, types
     from imgret.abc import Cropper, Embedder, VectorIndex
     from imgret.croppers import CenterCrop, NoCrop, SaliencyCropper
     from imgret.embedders import OnnxEmbedder
@@ -45,6 +45,7 @@ __all__ = [
     "__version__",
     "errors",
     "images",
+    "metrics",
     "registry",
     "testing",
     "types",
@@ -68,7 +69,7 @@ _HOMES = {
     "SaliencyCropper": "imgret.croppers",
     "VectorIndex": "imgret.abc",
 }
-_MODULES = {"errors", "images", "registry", "testing", "types"}
+_MODULES = {"errors", "images", "metrics", "registry", "testing", "types"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,9 +16,12 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from tqdm import tqdm
 
+from imgret import adaptation
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
 from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
+from imgret.evaluation import Report, evaluate
+from imgret.evaluation.queries import Queries, QueryLabels
 from imgret.hits import Batch, Hits, make_hits
 from imgret.ingest import (
     IngestInterrupted,
@@ -26,16 +29,20 @@ from imgret.ingest import (
     Known,
     Labels,
     Line,
+    Metadata,
     Source,
     Writer,
+    describe,
     embed_sources,
     folder_sources,
     list_sources,
     one_each,
     path_of,
+    read_sidecar,
 )
 from imgret.ingest.sources import check_sources
 from imgret.making import check_given, new_manifest, same_cropper, same_embedder
+from imgret.naming import Name, Namer
 from imgret.parts import find_cropper, find_embedder
 from imgret.projections import LinearProjection, fit_pca
 from imgret.searcher import Searcher, index_part
@@ -105,6 +112,7 @@ class Retriever:
         self._changing = threading.RLock()
         self._unresolved: weakref.WeakSet[Batch] = weakref.WeakSet()
         self._searcher = Searcher(store, prepared)
+        self._namer: tuple[object, Namer] | None = None  # and what it was learned from
 
     # -- making, opening, keeping --------------------------------------------------------
 
@@ -420,6 +428,7 @@ class Retriever:
         keys: str | Sequence[str] | None = None,
         labels: str | Sequence[str | None] | None = None,
         metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        exif: bool = False,
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: bool | None = False,
@@ -434,6 +443,9 @@ class Retriever:
             New names; by default the path of a file, ``image-000001`` and so on for others.
         labels, metadata : optional
             One a picture: a class name; a mapping of JSON values.
+        exif : bool
+            Whether date, camera and place are read from the EXIF block of files and bytes into
+            the metadata, under the name ``exif``: see `imgret.images.exif_facts`.
         duplicates : {"add", "skip"}
             What to do with a file whose bytes are in the gallery already: both are reported.
         threads : int, optional
@@ -470,6 +482,7 @@ class Retriever:
             )
             return self._ingest(
                 sources,
+                exif=exif,
                 duplicates=duplicates,
                 threads=threads,
                 progress=progress,
@@ -481,6 +494,8 @@ class Retriever:
         folder: str | os.PathLike[str],
         *,
         labels: Labels = None,
+        metadata: Metadata = None,
+        exif: bool = False,
         prefix: str = "",
         prune: bool = False,
         duplicates: Literal["add", "skip"] = "add",
@@ -501,6 +516,12 @@ class Retriever:
         labels : "parent", callable, mapping or None
             Class names: the name of the folder a picture lies in (none for those at the
             top); what a callable says of its path; looked up by its key; none.
+        metadata : callable, mapping, path or None
+            Mappings of JSON values: what a callable says of its path; looked up by its key; its
+            row of a ``.csv`` or ``.jsonl`` file, which names it by ``key`` or by ``path`` (or
+            ``file``), and its label by ``label``; none. What is known already is added to.
+        exif : bool
+            As for `add`.
         prefix : str
             Put before each key, to keep two folders apart.
         prune : bool
@@ -522,9 +543,14 @@ class Retriever:
         """
         with self._changing:
             self._store.check_writable()
+            if isinstance(metadata, (str, os.PathLike)):
+                rows = read_sidecar(Path(metadata), Path(folder), prefix)
+                metadata, labels = rows.facts, rows.labels if labels is None else labels
             found = folder_sources(Path(folder), labels, prefix, self._store.catalog)
+            described = describe(found.sources, metadata)
             report = self._ingest(
-                found.sources,
+                described.sources,
+                exif=exif,
                 duplicates=duplicates,
                 threads=threads,
                 progress=progress,
@@ -532,6 +558,7 @@ class Retriever:
                 prune=prune,
             )
         report.ignored = found.ignored
+        report.unmatched, report.undescribed = described.unmatched, described.undescribed
         report.record(found.failed)
         return report
 
@@ -666,7 +693,9 @@ class Retriever:
         dim : int
             Dimension to keep.
         whiten : float
-            0 keeps variances, 1 evens them out; between them, a power between.
+            0 keeps variances, 1 evens them out; between them, a power between. 0.5 is best
+            where the pictures are of one kind and differ in detail; it costs a little where
+            they are of many kinds.
 
         Raises
         ------
@@ -690,9 +719,66 @@ class Retriever:
                 projection = fit_pca(blocks, dim, whiten=whiten)
             self._searcher.project(projection)
 
+    def adapt(
+        self, *, dim: int | None = None, shrinkage: float | None = None
+    ) -> adaptation.AdaptReport:
+        """Learn from the labels what tells the classes apart, and search by that.
+
+        A discriminant projection (LDA with shrinkage) is tried by cross-validation: what it
+        is measured with is never what it was fitted on. If top-1 surely rises, it is fitted
+        on all that is labelled and the index is built anew; else the gallery stays as it is.
+        No picture is read. Items added later are searched by the same projection; call it
+        again to learn from them. ``project(None)`` goes back.
+
+        Parameters
+        ----------
+        dim : int, optional
+            Dimension of the indexed vectors, less than the number of classes; by default as
+            many as there can be.
+        shrinkage : float, optional
+            Between 0 and 1; by default chosen by the cross-validation.
+
+        Returns
+        -------
+        AdaptReport
+            The gain over the embeddings themselves, with its interval; ``applied`` says
+            whether it is in use.
+
+        Raises
+        ------
+        InvalidInputError
+            Too few labels to learn from or to measure with.
+        """
+        with self._changing:
+            self._store.check_writable()
+            return adaptation.adapt(
+                self._store, self._searcher.project, dim=dim, shrinkage=shrinkage
+            )
+
+    def create_filter_index(self, field: str) -> None:
+        """Make filters on a field quick that let few of many items pass.
+
+        Kept with the gallery. Keys and labels have one from the start.
+
+        Parameters
+        ----------
+        field : str
+            ``path``, or a field of the metadata as `search` names it.
+        """
+        with self._changing:
+            self._store.check_writable()
+            self._store.catalog.create_filter_index(field)
+
     # -- asking it -----------------------------------------------------------------------
 
-    def search(self, image: ImageLike, k: int = 10, *, threshold: float | None = None) -> Hits:
+    def search(
+        self,
+        image: ImageLike,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
+    ) -> Hits:
         """Find the pictures most like one.
 
         Parameters
@@ -701,6 +787,11 @@ class Retriever:
             Path, bytes, file object, uint8 RGB array or PIL image.
         k : int
             Hits wanted, at least 1; more than there are gives all there are.
+        where : mapping, optional
+            Only items that pass this filter are found, such as ``{"label": "rose", "year":
+            {"$gte": 2020}}``: never fewer than ``k`` while that many pass. Fields are
+            ``key``, ``label``, ``path`` and those of the metadata, where dots descend;
+            operators ``$eq $ne $gt $gte $lt $lte $in $nin $exists $contains $and $or $not``.
         threshold : float, optional
             Hits of a lower score are left out.
 
@@ -714,14 +805,17 @@ class Retriever:
             The picture cannot be read.
         EmptyGalleryError
             There is nothing to find.
+        InvalidInputError
+            The filter has an unknown operator, or a field that no item has.
         """
-        return self.search_many([image], k, threshold=threshold)[0]
+        return self.search_many([image], k, where=where, threshold=threshold)[0]
 
     def search_many(
         self,
         images: Iterable[ImageLike],
         k: int = 10,
         *,
+        where: Mapping[str, Any] | None = None,
         threshold: float | None = None,
         threads: int | None = None,
     ) -> list[Hits]:
@@ -741,12 +835,64 @@ class Retriever:
         queries = list(images)
         k = check_count(k, "k")
         self._require_items()
-        hits = self._search(self.embed(queries, threads=threads), k, threshold, queries)
+        if where is not None:
+            self._store.catalog.check_where(where)  # before any picture is read
+        hits = self._search(self.embed(queries, threads=threads), k, threshold, queries, where)
         self._settle()
         return hits
 
+    def classify(self, image: ImageLike, k: int = 10, *, threshold: float | None = None) -> Name:
+        """Tell the name of what a picture shows, or that it is unknown.
+
+        The nearest items vote for their labels, the more alike the heavier. How far a vote is
+        to be trusted is learned from the gallery, each item asked without itself; that is
+        done by the first call, and again when the gallery has changed.
+
+        Parameters
+        ----------
+        image : ImageLike
+        k : int
+            Items that vote.
+        threshold : float, optional
+            Confidence below which the label is None; by default learned as well.
+
+        Returns
+        -------
+        Name
+
+        Raises
+        ------
+        InvalidInputError
+            The gallery has too few labels.
+        ImageError, EmptyGalleryError
+            As for `search`.
+        """
+        return self.classify_many([image], k, threshold=threshold)[0]
+
+    def classify_many(
+        self,
+        images: Iterable[ImageLike],
+        k: int = 10,
+        *,
+        threshold: float | None = None,
+        threads: int | None = None,
+    ) -> list[Name]:
+        """Name each of some pictures: see `classify`."""
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InvalidInputError(
+                f"threshold: expected a confidence between 0 and 1, found {threshold!r}"
+            )
+        namer = self._name_by(check_count(k, "k"))
+        found = self.search_many(images, k, threads=threads)
+        return [namer.name(hits, threshold) for hits in found]
+
     def search_vectors(
-        self, vectors: Any, k: int = 10, *, threshold: float | None = None
+        self,
+        vectors: Any,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
     ) -> list[Hits]:
         """Find the items nearest to embeddings.
 
@@ -754,7 +900,7 @@ class Retriever:
         ----------
         vectors : array of shape (n, dim)
             As the gallery's embedder makes them.
-        k, threshold
+        k, where, threshold
             As for `search`.
 
         Returns
@@ -765,7 +911,7 @@ class Retriever:
         """
         k = check_count(k, "k")
         self._require_items()
-        return self._search(vectors, k, threshold, None)
+        return self._search(vectors, k, threshold, None, where)
 
     def embed(self, images: Sequence[ImageLike], *, threads: int | None = None) -> Embeddings:
         """Crop and embed pictures as the gallery does, adding nothing.
@@ -790,6 +936,75 @@ class Retriever:
                 done += 1
         return embeddings
 
+    def evaluate(
+        self,
+        queries: Queries | None = None,
+        labels: QueryLabels | None = None,
+        *,
+        k: Sequence[int] = (1, 5, 10),
+        near_identical: float = 0.98,
+        n_resamples: int = 1000,
+        seed: int = 0,
+        threads: int | None = None,
+        progress: bool | None = False,
+    ) -> Report:
+        """Measure how well labelled queries find the items of their class.
+
+        Without queries every labelled item is asked for the others (leave-one-out), by its
+        stored embedding: no picture is read. An item that is the query itself, by its path
+        or by the sha256 of its file, is left out of that query's ranking. A query that
+        cannot be read, or that has nothing to find, counts as 0 and is told. The gallery
+        cannot be changed meanwhile.
+
+        Parameters
+        ----------
+        queries : path or iterable of ImageLike, optional
+            A folder, searched through, or pictures.
+        labels : sequence of str, "parent", callable or mapping
+            The class of each query: one a picture; the name of the folder it lies in (the
+            default for a folder); what a callable says of its path; looked up by its name.
+        k : sequence of int
+            Ranks to measure at.
+        near_identical : float
+            Cosine of two embeddings from which a query and its best hit are called
+            near-identical. The default was chosen with the embedder ``"general"``.
+        n_resamples, seed : int
+            Of the bootstrap behind the confidence intervals.
+        threads : int, optional
+            By default one for each core.
+        progress : bool, optional
+            As for `add`.
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        InvalidInputError
+            A label is missing, there is another number of labels than of queries, there is
+            no query, or no item has a label.
+        EmptyGalleryError
+            There is nothing to find.
+        """
+        with self._changing:
+            self._require_items()
+            return evaluate(
+                self._store,
+                self._searcher.search,
+                self._searcher.sync(),
+                self._embedder,
+                self._cropper,
+                queries=queries,
+                labels=labels,
+                k=k,
+                near_identical=near_identical,
+                n_resamples=n_resamples,
+                seed=seed,
+                threads=threads,
+                progress=progress,
+            )
+
     # -- inside --------------------------------------------------------------------------
 
     def _require_items(self) -> None:
@@ -799,10 +1014,29 @@ class Retriever:
                 "search: expected a gallery with items, found an empty one; add pictures first"
             )
 
+    def _name_by(self, k: int) -> Namer:
+        """Return what names, learned from the gallery as it is now."""
+        self._require_items()
+        with self._changing:
+            index = self._searcher.sync()
+            # An index that was built anew is another object: a projection, too, changes it.
+            basis = (self._store.catalog.version, index, k)
+            if self._namer is None or self._namer[0] != basis:
+                learned = Namer.learn(
+                    self._store, self._searcher.search, self._searcher.projection, k
+                )
+                self._namer = basis, learned
+            return self._namer[1]
+
     def _search(
-        self, vectors: Any, k: int, threshold: float | None, queries: Sequence[ImageLike] | None
+        self,
+        vectors: Any,
+        k: int,
+        threshold: float | None,
+        queries: Sequence[ImageLike] | None,
+        where: Mapping[str, Any] | None = None,
     ) -> list[Hits]:
-        neighbors = self._searcher.search(vectors, k)
+        neighbors = self._searcher.search(vectors, k, where)
         batch, hits = make_hits(
             neighbors,
             self._store.manifest.metric,
@@ -823,6 +1057,7 @@ class Retriever:
         self,
         sources: Sequence[Source],
         *,
+        exif: bool = False,
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: bool | None = None,
@@ -855,6 +1090,7 @@ class Retriever:
                     self._cropper,
                     find_twin=self._find_twin if len(self._store.catalog) else None,
                     refuse=self._store.refusals,
+                    exif=exif,
                     threads=threads,
                     on_stage=report.add_stage,
                 ):

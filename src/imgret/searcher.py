@@ -74,14 +74,22 @@ class Searcher:
             return None
         return choose(max(self._trained_on, 1), self.dim, **part.config).reason
 
-    def search(self, vectors: Any, k: int) -> Neighbors:
-        """Find the ids nearest to embeddings: see `VectorIndex.search`."""
-        index = self._index
-        if index is None or self._rows != self._store.catalog.rows:
+    def search(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
+        """Find the ids nearest to embeddings, of those a filter lets pass: see `VectorIndex`."""
+        catalog, index = self._store.catalog, self._index
+        if index is None or self._rows != catalog.rows:
             index = self.sync()
         if self.projection is not None:
             vectors = self.projection.apply(vectors)
-        return index.search(vectors, k)
+        if where is None:
+            return index.search(vectors, k)
+        rows = catalog.rows
+        allowed = catalog.matching(where)
+        if len(allowed) == len(catalog):  # to look at every id would only cost time
+            found = index.search(vectors, k)
+            if catalog.rows == rows:  # nothing has come in since, which might not pass
+                return found
+        return index.search(vectors, k, allowed=allowed)
 
     def sync(self) -> VectorIndex:
         """Bring the index up to date with the store, and return it."""

@@ -1,13 +1,13 @@
 """The data that flows through imgret, and the few words for it.
 
-========== ==================================================================
+============== ==================================================================
 ``Image``       uint8 ``(H, W, 3)``, RGB, EXIF orientation applied
 ``ImageLike``   path, bytes, binary file object, ``Image``, PIL image
 ``Embeddings``  C-contiguous float32 ``(n, d)``, finite
 ``Ids``         int64 ``(n,)``, unique, >= 0; internal, users see string keys
 ``Box``         half-open pixel box ``(x0, y0, x1, y1)``, never empty
 ``Metric``      ``"cosine"``, ``"ip"`` or ``"l2"``
-========== ==================================================================
+============== ==================================================================
 
 Scores are higher-is-better for every metric: cosine similarity, inner product, or minus
 the squared Euclidean distance.

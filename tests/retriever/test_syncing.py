@@ -1,6 +1,5 @@
 """Adding a folder again: new, changed, unchanged, renamed, vanished, interrupted."""
 
-import os
 import shutil
 
 import numpy as np
@@ -148,6 +147,6 @@ def test_an_interrupted_run_tells_what_it_did_and_goes_on(mean_color, photos, tm
 
 
 def test_a_hidden_or_unreadable_place_is_not_vanished(retriever, photos):
-    os.rename(photos / "lake" / "0.jpg", photos / "lake" / ".0.jpg")
+    (photos / "lake" / "0.jpg").rename(photos / "lake" / ".0.jpg")
     report = retriever.add_folder(photos)
     assert [line.key for line in report.vanished] == ["lake/0.jpg"]

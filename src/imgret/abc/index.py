@@ -47,7 +47,7 @@ class VectorIndex(ABC):
       ``"cosine"`` of unit length, so that the inner product is the score;
     * ids are int64, >= 0, unique, and new (`_add`) or present (`_remove`,
       `_reconstruct`);
-    * ``1 <= k <= `` the number of vectors that may be found;
+    * ``k`` is at least 1, and at most the number of vectors that may be found;
     * `ids` holds the ids before the change in `_add`, `_remove` and `_search`.
 
     What they must keep: a hook that raises leaves the index as it was; `_search` may run

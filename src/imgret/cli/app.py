@@ -9,6 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from imgret.cli.adapt import adapt
+from imgret.cli.classify import classify
+from imgret.cli.evaluate import evaluate
+from imgret.cli.models import models
 from imgret.version import __version__
 
 __all__ = ["app"]
@@ -20,8 +24,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models = typer.Typer(help="The models that come with imgret.")
 app.add_typer(models, name="models")
+app.command()(adapt)
+app.command()(classify)
+app.command()(evaluate)
 
 
 def _at_least_one(number: int | None) -> int | None:
@@ -68,6 +74,13 @@ def index(
         typer.Option(help="flat, hnsw, ivf, auto, faiss:FACTORY or the name of a plugin. [flat]"),
     ] = None,
     metric: Annotated[str | None, typer.Option(help="cosine, ip or l2. [cosine]")] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSONL file of a row a picture, named by key, path or file."),
+    ] = None,
+    exif: Annotated[
+        bool, typer.Option("--exif", help="Keep date, camera and place of EXIF as metadata.")
+    ] = False,
     prefix: Annotated[
         str, typer.Option(help="Put before each key, to keep two folders apart.")
     ] = "",
@@ -87,6 +100,8 @@ def index(
     if not folder.is_dir():  # before a gallery is made for it
         found = "a file" if folder.exists() else "nothing"
         raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
+    if metadata is not None and not metadata.is_file():
+        raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
     _check_output(output)
     with Retriever.open(
         output,
@@ -100,6 +115,8 @@ def index(
             report = retriever.add_folder(
                 folder,
                 labels=labels,  # type: ignore[arg-type]  # checked above
+                metadata=metadata,
+                exif=exif,
                 prefix=prefix,
                 prune=prune,
                 threads=threads,
@@ -133,6 +150,10 @@ def search(
     gallery: Gallery,
     queries: Annotated[list[Path], typer.Argument(help="Pictures to search with.")],
     k: Annotated[int, typer.Option("-k", callback=_at_least_one, help="Hits a query.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(help='Filter, as JSON: \'{"label": "rose", "year": {"$gte": 2020}}\'.'),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Leave out hits of a lower score.")
     ] = None,
@@ -151,12 +172,13 @@ def search(
         raise typer.BadParameter(
             f"{html}: expected the path of a page to write, found {found}", param_hint="--html"
         )
+    condition = _filter(where)
     failed = 0
     rows: list[display.Row] = []
     with Retriever.open(gallery) as retriever:
         for query in queries:
             try:
-                hits = retriever.search(query, k, threshold=threshold)
+                hits = retriever.search(query, k, where=condition, threshold=threshold)
             except ImageError as error:
                 typer.echo(f"imgret: error: {error}", err=True)
                 failed += 1
@@ -171,6 +193,16 @@ def search(
             typer.echo(f"wrote {html}", err=True)
     if failed:
         raise typer.Exit(3 if rows else 1)
+
+
+def _filter(where: str | None) -> Any:
+    try:
+        return None if where is None else json.loads(where)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(
+            f'expected JSON, such as {{"label": "rose"}}, found {where!r}: {error}',
+            param_hint="--where",
+        ) from error
 
 
 def _as_json(query: Path, hits: Any) -> str:
@@ -275,50 +307,6 @@ def plugins(json_: Json = False) -> None:
         typer.echo(kind)
         for name, home in registry.names(kind).items():
             typer.echo(f"  {name:<12} {home}")
-
-
-@models.command("list")
-def list_models(json_: Json = False) -> None:
-    """List the built-in models."""
-    from imgret.models import available  # noqa: PLC0415
-
-    for name, bundle in available().items():
-        facts = {
-            "name": name,
-            "kind": bundle.kind,
-            "version": bundle.version,
-            "dim": bundle.dim,
-            "size": bundle.input.size,
-            "precision": bundle.precision,
-            "licence": bundle.licence,
-        }
-        typer.echo(
-            json.dumps(facts)
-            if json_
-            else f"{name:<12} {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
-            f"{bundle.input.size} px, {bundle.precision}, {bundle.licence}"
-        )
-
-
-@models.command("check")
-def check_models(
-    which: Annotated[
-        list[str] | None, typer.Argument(help="Names or paths. [all built-in ones]")
-    ] = None,
-) -> None:
-    """Run models on a picture drawn for it, and compare with what they should say."""
-    from imgret.models import available, check  # noqa: PLC0415
-
-    bad = 0
-    for model in which or list(available()):
-        result = check(model)
-        verdict = "ok" if result.ok else "DIFFERENT"
-        typer.echo(
-            f"{model}: {verdict}, cosine {result.cosine:.4f} (at least {result.cosine_at_least})"
-        )
-        bad += not result.ok
-    if bad:
-        raise typer.Exit(3)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Pictures: read them from files, bytes and objects; resize, crop and encode them."""
 
 from imgret.images.decode import MAX_PIXELS, Decoded, decode
+from imgret.images.exif import exif_facts
 from imgret.images.header import Header, header
 from imgret.images.load import load, read
 from imgret.images.transform import (
@@ -22,6 +23,7 @@ __all__ = [
     "decode",
     "draw_box",
     "encode",
+    "exif_facts",
     "header",
     "letterbox",
     "load",

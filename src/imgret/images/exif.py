@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import struct
+from datetime import datetime
 from struct import unpack_from
+from typing import Any
 
-__all__ = ["ORIENTATION", "exif_orientation", "tiff_tags"]
+__all__ = ["ORIENTATION", "exif_facts", "exif_orientation", "tiff_tags"]
 
 ORIENTATION = 0x0112
 # width, height, bits, photometric, samples, extra samples, orientation
 _TIFF_TAGS = frozenset({0x0100, 0x0101, 0x0102, 0x0106, 0x0115, 0x0152, ORIENTATION})
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_ASCII, _INTEGERS, _RATIONAL = 2, {4, 13}, 5  # 13 is of offsets alone
+_MAKE, _MODEL, _DATE, _EXIF, _GPS = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825
+_DATE_TAKEN, _DATE_DIGITIZED, _OFFSET_TAKEN, _OFFSET_DIGITIZED = 0x9003, 0x9004, 0x9011, 0x9012
+_TEXT_BYTES = 256  # of a text that counts
 
 
 def exif_orientation(exif: bytes) -> int:
@@ -44,3 +50,101 @@ def tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
         else:
             tags[tag] = unpack_from(layout, value)
     return tags
+
+
+def exif_facts(exif: bytes) -> dict[str, Any]:
+    """Return when, with what and where a picture was taken, as far as its EXIF block tells.
+
+    Whatever is damaged or makes no sense is left out.
+
+    Parameters
+    ----------
+    exif : bytes
+        The block, with or without ``Exif`` and two zero bytes before it.
+
+    Returns
+    -------
+    dict
+        ``date`` (ISO 8601, local time, with the offset from UTC where it is known), ``make``
+        and ``model`` of the camera, ``latitude`` and ``longitude`` (degrees, north and east
+        positive).
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    main = _directory(exif, None)
+    taken = _directory(exif, main.get(_EXIF))
+    place = _directory(exif, main.get(_GPS))
+    facts: dict[str, Any] = {
+        "date": _date(taken.get(_DATE_TAKEN), taken.get(_OFFSET_TAKEN))
+        or _date(taken.get(_DATE_DIGITIZED), taken.get(_OFFSET_DIGITIZED))
+        or _date(main.get(_DATE), None),
+        "make": _text(main.get(_MAKE)),
+        "model": _text(main.get(_MODEL)),
+    }
+    latitude = _degrees(place.get(2), place.get(1), "NS", 90.0)
+    longitude = _degrees(place.get(4), place.get(3), "EW", 180.0)
+    if latitude is not None and longitude is not None:  # one alone is no place
+        facts |= {"latitude": latitude, "longitude": longitude}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _directory(data: bytes, start: object) -> dict[int, Any]:
+    """Return text, whole numbers and lists of fractions of a directory; by default the first."""
+    tags: dict[int, Any] = {}
+    try:
+        order = {b"II": "<", b"MM": ">"}[data[:2]]
+        if unpack_from(order + "H", data, 2)[0] != 42:
+            return tags
+        if start is None:
+            (start,) = unpack_from(order + "I", data, 4)
+        if not isinstance(start, int):
+            return tags
+        (entries,) = unpack_from(order + "H", data, start)
+    except (struct.error, LookupError):
+        return tags
+    for position in range(min(entries, 4096)):
+        try:
+            at = start + 2 + 12 * position
+            tag, kind, count = unpack_from(order + "HHI", data, at)
+            if kind == _ASCII and count <= _TEXT_BYTES:
+                where = at + 8 if count <= 4 else unpack_from(order + "I", data, at + 8)[0]
+                (tags[tag],) = unpack_from(f"{count}s", data, where)
+            elif kind in _INTEGERS and count == 1:
+                (tags[tag],) = unpack_from(order + "I", data, at + 8)
+            elif kind == _RATIONAL and count == 3:
+                (where,) = unpack_from(order + "I", data, at + 8)
+                numbers = unpack_from(order + "6I", data, where)
+                tags[tag] = [a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
+        except (struct.error, ArithmeticError):
+            continue
+    return tags
+
+
+def _text(raw: object) -> str | None:
+    if not isinstance(raw, bytes):
+        return None
+    text = raw.split(b"\0")[0].decode("utf-8", "replace")
+    return "".join(letter for letter in text if letter.isprintable()).strip() or None
+
+
+def _date(raw: object, offset: object) -> str | None:
+    """Return ``2024:05:01 12:30:00`` with ``+02:00`` in the form of ISO 8601."""
+    text, zone = _text(raw), _text(offset)
+    try:
+        date = datetime.strptime(text or "", "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007  # cameras know no more
+    except ValueError:
+        return None
+    try:
+        return datetime.fromisoformat(f"{date.isoformat()}{zone or ''}").isoformat()
+    except ValueError:
+        return date.isoformat()
+
+
+def _degrees(parts: object, reference: object, signs: str, most: float) -> float | None:
+    """Return degrees, minutes and seconds as a number, negative south and west."""
+    side = (_text(reference) or "?")[0]
+    if not isinstance(parts, list) or side not in signs:
+        return None
+    degrees: float = parts[0] + parts[1] / 60 + parts[2] / 3600
+    if degrees > most:
+        return None
+    return round(-degrees if side == signs[1] else degrees, 7)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from struct import unpack_from
 from typing import Literal, TypeAlias
@@ -49,6 +49,8 @@ class Header:
     end : int or None
         Offset behind the last byte of the first picture; None where the data stop before.
         Where a format does not tell, the length of the data.
+    exif : bytes
+        EXIF block of a JPEG, PNG, WebP or TIFF; empty where there is none.
     """
 
     format: Format
@@ -59,6 +61,7 @@ class Header:
     alpha: Alpha | None = None
     transparent: int | None = None
     end: int | None = None
+    exif: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,7 +128,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _jpeg(data: bytes) -> Header:
-    orientation, frame, start = 1, None, 2
+    exif, frame, start = b"", None, 2
     while True:
         start = data.index(b"\xff", start)  # bytes between segments are skipped, as libjpeg does
         while data[start] == 0xFF:
@@ -142,7 +145,7 @@ def _jpeg(data: bytes) -> Header:
         if marker in _JPEG_FRAMES:
             frame = unpack_from(">BHH", data, start + 2)
         elif marker == 0xE1 and data.startswith(b"Exif\0", start + 2):
-            orientation = exif_orientation(data[start + 8 : start + length])
+            exif = data[start + 8 : start + length]
         start += length
     if frame is None:
         raise ValueError
@@ -150,18 +153,18 @@ def _jpeg(data: bytes) -> Header:
     # 0xFF is stuffed in the scans, so that this marker stands at the end only.
     complete = data.rfind(b"\xff\xd9", start) >= 0
     end = len(data) if complete else None
-    return Header("JPEG", width, height, orientation, bits=bits, end=end)
+    return Header("JPEG", width, height, exif_orientation(exif), bits=bits, end=end, exif=exif)
 
 
 def _png(data: bytes) -> Header:
     width, height, bits, color = unpack_from(">II2B", data, 16)
     if data[12:16] != b"IHDR":
         raise ValueError
-    orientation, transparent, end = 1, None, None
+    exif, transparent, end = b"", None, None
     has_alpha = color in {4, 6}
     for kind, start, length in png_chunks(data):
         if kind == b"eXIf":
-            orientation = exif_orientation(data[start : start + length])
+            exif = data[start : start + length]
         elif kind == b"tRNS" and color == 0:  # which OpenCV leaves out
             transparent = int.from_bytes(data[start : start + 2], "big")
         elif kind == b"tRNS":
@@ -169,12 +172,13 @@ def _png(data: bytes) -> Header:
         elif kind == b"IEND":
             end = start + 4
     alpha: Alpha | None = "straight" if has_alpha else None
-    return Header("PNG", width, height, orientation, bits, alpha, transparent, end)
+    orientation = exif_orientation(exif)
+    return Header("PNG", width, height, orientation, bits, alpha, transparent, end, exif)
 
 
 def _webp(data: bytes) -> Header:
     width = height = 0
-    orientation, has_alpha, start = 1, False, 12
+    exif, has_alpha, start = b"", False, 12
     stop = 8 + int.from_bytes(data[4:8], "little")
     while start + 8 <= min(stop, len(data)):
         kind, length = unpack_from("<4sI", data, start)
@@ -190,11 +194,11 @@ def _webp(data: bytes) -> Header:
         elif kind == b"VP8 " and not width:
             width, height = (side & 0x3FFF for side in unpack_from("<HH", data, start + 6))
         elif kind == b"EXIF":
-            orientation = exif_orientation(data[start : start + length])
+            exif = data[start : start + length]
         start += length + (length & 1)
     end = stop if stop <= len(data) else None
     alpha: Alpha | None = "straight" if has_alpha else None
-    return Header("WebP", width, height, orientation, alpha=alpha, end=end)
+    return Header("WebP", width, height, exif_orientation(exif), alpha=alpha, end=end, exif=exif)
 
 
 def _gif(data: bytes) -> Header:
@@ -245,6 +249,7 @@ def _tiff(data: bytes) -> Header:
         bits=8 if bits == 16 and photometric not in {1, 2} else bits,
         alpha=alpha,
         end=len(data),
+        exif=data,
     )
 
 

@@ -1,5 +1,6 @@
 """From files to items: finding pictures, reading and embedding them, committing them."""
 
+from imgret.ingest.metadata import Metadata, Sidecar, describe, read_sidecar
 from imgret.ingest.pipeline import Known, Source, embed_sources
 from imgret.ingest.report import IngestInterrupted, IngestReport, Line
 from imgret.ingest.sources import Labels, folder_sources, list_sources, one_each, path_of
@@ -11,11 +12,15 @@ __all__ = [
     "Known",
     "Labels",
     "Line",
+    "Metadata",
+    "Sidecar",
     "Source",
     "Writer",
+    "describe",
     "embed_sources",
     "folder_sources",
     "list_sources",
     "one_each",
     "path_of",
+    "read_sidecar",
 ]

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,7 @@ def embed_sources(
     *,
     find_twin: Callable[[bytes], int | None] | None = None,
     refuse: Callable[[Embeddings], list[str | None]] | None = None,
+    exif: bool = False,
     threads: int | None = None,
     on_stage: Callable[[str, float], None] | None = None,
 ) -> Iterator[list[Outcome]]:
@@ -140,6 +141,8 @@ def embed_sources(
         Sha256 of a file -> id of an item made from the same bytes, or None.
     refuse : callable, optional
         Embeddings -> why each cannot be kept, or None.
+    exif : bool
+        Whether what `images.exif_facts` tells of a file becomes its metadata ``exif``.
     threads : int, optional
         By default one for each core.
     on_stage : callable, optional
@@ -150,7 +153,7 @@ def embed_sources(
     list of Outcome
         For each run of sources, in their order.
     """
-    worker = _Worker(embedder, cropper, find_twin, refuse)
+    worker = _Worker(embedder, cropper, find_twin, refuse, exif=exif)
     runs = deque(sources[start : start + _RUN] for start in range(0, len(sources), _RUN))
     workers = min(worker_count(threads), len(runs))
     if workers <= 1:
@@ -187,11 +190,14 @@ class _Worker:
         cropper: Cropper,
         find_twin: Callable[[bytes], int | None] | None,
         refuse: Callable[[Embeddings], list[str | None]] | None,
+        *,
+        exif: bool,
     ) -> None:
         self._embedder = embedder
         self._cropper = cropper
         self._find_twin = find_twin
         self._refuse = refuse
+        self._exif = exif
         self._embed_lock: AbstractContextManager[Any] = (
             nullcontext() if embedder.thread_safe else _EMBED_ALONE
         )
@@ -226,6 +232,8 @@ class _Worker:
         try:
             with _timed(stages, "read"):
                 data = self._data(outcome)
+                if self._exif:
+                    _take_exif(outcome, data)
             if outcome.status != "ok" or outcome.twin is not None:
                 return None
             with _timed(stages, "decode"):
@@ -305,6 +313,21 @@ class _Worker:
             if reason is not None:
                 outcome.status, outcome.reason = "failed", reason
                 outcome.error = InvalidInputError(f"{outcome.source.key}: {reason}")
+
+
+def _take_exif(outcome: Outcome, data: bytes | None) -> None:
+    """Add what the EXIF block of a file tells to its metadata, unless that was given."""
+    source = outcome.source
+    before = {} if source.known is None else source.known.item.metadata
+    facts: Mapping[str, Any] = {}
+    with suppress(ImageError):  # decoding tells what is wrong
+        if data is None:
+            if outcome.status != "skipped" or "exif" in before or source.path is None:
+                return
+            data = images.read(source.path)  # indexed before anybody asked for this
+        facts = images.exif_facts(images.header(data).exif)
+    if facts or "exif" in before:  # of a picture that was replaced
+        outcome.source = replace(source, metadata={"exif": facts, **source.metadata})
 
 
 def _text(error: Exception) -> str:

@@ -60,6 +60,10 @@ class IngestReport:
         Pictures in which the cropper found no subject; the whole picture was embedded.
     seconds : float
         From start to end.
+    unmatched : list of str
+        Rows of a metadata file, or keys of a mapping, that no picture answers to.
+    undescribed : list of str
+        Pictures that such a file or mapping says nothing of.
     stages : dict of str to float
         Seconds in "read", "decode", "crop", "embed" and "store", added up over threads.
     """
@@ -73,13 +77,15 @@ class IngestReport:
     ignored: int = 0
     uncropped: int = 0
     seconds: float = 0.0
+    unmatched: list[str] = field(default_factory=list)
+    undescribed: list[str] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """Pictures looked at."""
         seen = (self.ok, self.skipped, self.renamed, self.duplicate, self.failed)
-        return sum(map(len, seen))
+        return sum(len(entries) for entries in seen)
 
     @property
     def images_per_second(self) -> float:
@@ -116,6 +122,10 @@ class IngestReport:
             parts.append(f"{self.ignored} other files ignored")
         if self.uncropped:
             parts.append(f"{self.uncropped} without a subject, taken whole")
+        if self.unmatched:
+            parts.append(f"{len(self.unmatched)} rows of metadata without a picture")
+        if self.undescribed:
+            parts.append(f"{len(self.undescribed)} pictures without a row of metadata")
         return f"{', '.join(parts)}; {self.seconds:.1f} s, {self.images_per_second:.0f} images/s"
 
     def __str__(self) -> str:
@@ -134,6 +144,13 @@ class IngestReport:
             ]
             if len(entries) > _SHOWN:
                 lines.append(f"{name}: and {len(entries) - _SHOWN} more")
+        for what, keys in (
+            ("metadata without a picture", self.unmatched),
+            ("picture without metadata", self.undescribed),
+        ):
+            lines += [f"{what}: {key}" for key in keys[:_SHOWN]]
+            if len(keys) > _SHOWN:
+                lines.append(f"{what}: and {len(keys) - _SHOWN} more")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -3,6 +3,17 @@
 from imgret.models.builtin import available, resolve
 from imgret.models.bundle import Bundle
 from imgret.models.check import Check, check
+from imgret.models.describe import describe, write_bundle
 from imgret.models.preprocess import Preprocess, Scaling
 
-__all__ = ["Bundle", "Check", "Preprocess", "Scaling", "available", "check", "resolve"]
+__all__ = [
+    "Bundle",
+    "Check",
+    "Preprocess",
+    "Scaling",
+    "available",
+    "check",
+    "describe",
+    "resolve",
+    "write_bundle",
+]

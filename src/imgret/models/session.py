@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, ModelError
 
-__all__ = ["Session", "Tensor"]
+__all__ = ["Session", "Tensor", "available_providers"]
 
 _DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -33,6 +33,11 @@ class Tensor(NamedTuple):
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+
+
+def available_providers() -> list[str]:
+    """Return the execution providers of this build of onnxruntime, by name."""
+    return list(ort.get_available_providers())
 
 
 @final
@@ -66,7 +71,7 @@ class Session:
             raise InvalidInputError(f"providers: expected a list of names, found {providers!r}")
         self.path = path
         self.providers = list(_DEFAULT_PROVIDERS if providers is None else providers)
-        there = ort.get_available_providers()
+        there = available_providers()
         if not self.providers or (missing := [p for p in self.providers if p not in there]):
             raise ModelError(
                 f"providers: expected some of {', '.join(there)}, found "

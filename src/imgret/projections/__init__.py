@@ -4,7 +4,8 @@ A gallery keeps the full embedding, so a projection can be fitted again at any t
 without reading a picture.
 """
 
+from imgret.projections.lda import Discriminant
 from imgret.projections.linear import LinearProjection
 from imgret.projections.pca import fit_pca
 
-__all__ = ["LinearProjection", "fit_pca"]
+__all__ = ["Discriminant", "LinearProjection", "fit_pca"]

@@ -14,7 +14,10 @@ import numpy as np
 
 from imgret.errors import DuplicateKeyError, KeyNotFoundError, StoreCorruptError
 from imgret.storage.database import connect, explained
+from imgret.storage.fields import FIELDS, metadata_field
 from imgret.storage.item import COLUMNS, Item, from_row, is_text, to_row
+from imgret.storage.matching import Matcher
+from imgret.storage.where import compile_where
 from imgret.types import Ids
 
 __all__ = ["Catalog"]
@@ -46,6 +49,7 @@ class Catalog:
         self._path = path
         self._lock = threading.RLock()
         self._db = connect(path, writable=writable)
+        self._matcher = Matcher(self._query)
         try:
             self.reload_counts()
         except BaseException:
@@ -155,6 +159,39 @@ class Catalog:
         rows = self._query("SELECT count(DISTINCT label) FROM items WHERE removed_at IS NULL")
         return int(rows[0][0])
 
+    def labelled(self) -> tuple[Ids, Ids, list[str]]:
+        """Return the live items that have a label.
+
+        Returns
+        -------
+        ids : int64 array of shape (n,)
+            Increasing.
+        codes : int64 array of shape (n,)
+            The label of each, as its place in ``names``.
+        names : list of str
+            The labels, each once, in the order they are first met.
+        """
+        places: dict[str, int] = {}
+        with self._lock, explained(self._path):
+            rows = self._db.execute(
+                "SELECT id, label FROM items WHERE id < ? AND label IS NOT NULL "
+                "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
+                (self._rows, self._changes),
+            )
+            pairs = np.fromiter(
+                ((id_, places.setdefault(label, len(places))) for id_, label in rows),
+                dtype=np.dtype((np.int64, 2)),
+            )
+        ids, codes = np.ascontiguousarray(pairs.T)
+        return ids, codes, list(places)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """What changes with every commit, new labels and those of other processes included."""
+        with self._lock, explained(self._path):
+            (seen,) = self._db.execute("PRAGMA data_version").fetchone()
+            return self._db.total_changes, int(seen)
+
     def live_ids(self, start: int = 0) -> Ids:
         """Ids from ``start`` on that are not removed: int64, increasing."""
         with self._lock, explained(self._path):
@@ -164,6 +201,38 @@ class Catalog:
                 (start, self._rows, self._changes),
             )
             return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def check_where(self, where: Any) -> None:
+        """Raise what `matching` would, before work is spent on the rest of a search."""
+        with self._lock:
+            self._matcher.check(compile_where(where), self._rows, self._changes)
+
+    def matching(self, where: Any) -> Ids:
+        """Ids of the items that a filter lets pass: int64, increasing. Read-only.
+
+        They are kept until something changes, here or in another process.
+
+        Raises
+        ------
+        InvalidInputError
+            See `compile_where`; or no item has a field that it names.
+        """
+        condition = compile_where(where)
+        with self._lock:
+            (version,) = self._query("PRAGMA data_version")[0]  # moves as others commit
+            state = (version, self._db.total_changes)
+            return self._matcher.ids(condition, self._rows, self._changes, state)
+
+    def create_filter_index(self, name: str) -> None:
+        """Make filters on a field of the metadata quick; does nothing where they are."""
+        if name in {"key", "label"}:  # have one
+            return
+        indexed = name if name in FIELDS else metadata_field(name).value
+        with self._change():
+            self._db.execute(
+                f'CREATE INDEX IF NOT EXISTS "filter:{name}" ON items ({indexed}) '
+                "WHERE removed_at IS NULL"
+            )
 
     def removed_since(self, change: int) -> Ids:
         """Ids removed by changes after this one: int64, increasing."""

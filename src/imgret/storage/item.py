@@ -15,6 +15,10 @@ __all__ = ["COLUMNS", "Item", "check_item", "from_row", "is_text", "to_row"]
 COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata"
 
 
+# Levels of JSON, well below what SQLite reads (1000): one item must not make all unreadable.
+_DEEPEST = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One picture of a gallery, without its vector.
@@ -88,10 +92,15 @@ def to_row(item: Item) -> tuple[Any, ...]:
     try:
         metadata = json.dumps(dict(item.metadata), ensure_ascii=False, allow_nan=False)
         metadata.encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
             f"metadata of {item.key!r}: expected JSON values, found {error}"
         ) from error
+    if metadata.count("[") + metadata.count("{") > _DEEPEST and _depth(item.metadata) > _DEEPEST:
+        raise InvalidInputError(
+            f"metadata of {item.key!r}: expected at most {_DEEPEST} levels of lists and objects, "
+            f"found more"
+        )
     return (
         item.key,
         item.path,
@@ -103,6 +112,20 @@ def to_row(item: Item) -> tuple[Any, ...]:
         item.label,
         metadata,
     )
+
+
+def _depth(value: Any) -> int:
+    """Count levels of lists and objects."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            below
+            for each in level
+            for below in (each.values() if isinstance(each, Mapping) else each)
+            if isinstance(below, (Mapping, list, tuple))
+        ]
+    return depth
 
 
 def from_row(row: tuple[Any, ...]) -> Item:

@@ -1,0 +1,67 @@
+"""The documentation site: ``nox -s docs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imgret import __version__
+
+project = "imgret"
+author = "The imgret developers"
+copyright = "the imgret developers, Apache-2.0"  # noqa: A001  # Sphinx's name
+release = version = __version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "myst_nb"]
+html_theme = "furo"
+html_title = f"imgret {release}"
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b6e4f", "color-brand-content": "#0b6e4f"},
+    "dark_css_variables": {"color-brand-primary": "#5fd3a5", "color-brand-content": "#5fd3a5"},
+}
+exclude_patterns = ["_build"]
+
+# Pages are run while they are built, each in an empty folder, on pictures that are drawn.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_execution_show_tb = True
+nb_merge_streams = True
+myst_heading_anchors = 3
+# A word such as `dim` is an attribute of several classes.
+suppress_warnings = ["ref.python"]
+
+# Types stand in the docstrings, in words: "float32 array of shape (n, dim)".
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = False
+napoleon_use_param = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+autosummary_generate = False
+default_role = "py:obj"
+
+
+def _resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Find what docstrings call by its short name: `Retriever` is imgret.Retriever.
+
+    Names that are no object of the reference (an argument, a hook) are left as code.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    short = target.removeprefix("imgret.")
+    python = env.get_domain("py")
+    fitting = [name for name in python.objects if f".{name}".endswith(f".{short}")]
+    if fitting:
+        best = min(fitting, key=len)
+        kind = node["reftype"]
+        return python.resolve_xref(env, node["refdoc"], app.builder, kind, best, node, content)
+    # A full name that is nowhere is a mistake, and warned of.
+    return None if short != target else content
+
+
+def setup(app: Any) -> None:
+    """Ask for the handler above where Sphinx finds nothing."""
+    app.connect("missing-reference", _resolve)

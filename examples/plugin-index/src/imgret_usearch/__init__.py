@@ -1,0 +1,99 @@
+"""A USearch index for imgret."""
+
+import threading
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import onnxruntime  # noqa: F401  # before usearch 2.26, or importing it later ends the process
+from usearch.index import Index
+
+from imgret import VectorIndex
+from imgret.types import Embeddings, Ids, Json, Metric
+
+__all__ = ["USearchIndex"]
+
+# USearch's names. For "cosine", imgret hands over vectors of length 1.
+_METRICS = {"cosine": "ip", "ip": "ip", "l2": "l2sq"}
+
+
+@final
+class USearchIndex(VectorIndex):
+    """Walks a graph of near neighbours (HNSW), kept by USearch in float32.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the vectors, at least 1.
+    metric : {"cosine", "ip", "l2"}
+        Scores are the cosine, the inner product, or minus the squared distance.
+    connectivity : int
+        Neighbours a vector keeps in the graph (M).
+    expansion_add : int
+        Candidates kept while a vector is inserted (efConstruction).
+    expansion_search : int
+        Candidates kept while searching (efSearch).
+    """
+
+    name = "usearch"
+    supports_remove = True
+
+    def __init__(
+        self,
+        dim: int,
+        metric: Metric = "cosine",
+        *,
+        connectivity: int = 16,
+        expansion_add: int = 128,
+        expansion_search: int = 64,
+    ) -> None:
+        super().__init__(dim, metric)
+        self.connectivity = connectivity
+        self.expansion_add = expansion_add
+        self.expansion_search = expansion_search
+        self._graph = self._new()
+        # USearch keeps one working memory a thread of its own: one search at a time.
+        self._one_at_a_time = threading.Lock()
+
+    def _new(self) -> Any:
+        return Index(ndim=self.dim, metric=_METRICS[self.metric], dtype="f32", **self._options())
+
+    def _options(self) -> Json:
+        return {
+            "connectivity": self.connectivity,
+            "expansion_add": self.expansion_add,
+            "expansion_search": self.expansion_search,
+        }
+
+    def _add(self, vectors: Embeddings, ids: Ids) -> None:
+        try:
+            self._graph.add(ids.astype(np.uint64), vectors)
+        except BaseException:  # all or nothing: take out those that came in
+            self._graph.remove(ids.astype(np.uint64))
+            raise
+
+    def _remove(self, ids: Ids) -> None:
+        self._graph.remove(ids.astype(np.uint64))
+
+    def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
+        del allowed  # never given: supports_allowed is False
+        with self._one_at_a_time:
+            found = self._graph.search(queries, k)
+        ids = np.full((len(queries), k), -1, dtype=np.int64)
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        # USearch gives another type for one query, and fewer than k where it found fewer.
+        for row, matches in enumerate([found] if len(queries) == 1 else found):
+            ids[row, : len(matches)] = matches.keys
+            # Its distances are 1 - product and the squared distance: the lower the better.
+            higher = -matches.distances if self.metric == "l2" else 1 - matches.distances
+            scores[row, : len(matches)] = higher
+        return ids, scores
+
+    def _reconstruct(self, ids: Ids) -> Embeddings:
+        return np.stack(self._graph.get(ids.astype(np.uint64)))
+
+    def _save(self, directory: Path) -> None:
+        self._graph.save(str(directory / "graph.usearch"))
+
+    def _load(self, directory: Path) -> None:
+        self._graph.load(str(directory / "graph.usearch"))

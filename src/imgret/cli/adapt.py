@@ -1,0 +1,38 @@
+"""``imgret adapt``: search by what the labels tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["adapt"]
+
+
+def adapt(
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    dim: Annotated[
+        int | None, typer.Option(help="Dimension of the indexed vectors. [classes - 1]")
+    ] = None,
+    off: Annotated[  # noqa: FBT002  # typer makes an option of it
+        bool, typer.Option("--off", help="Go back to searching by the embeddings themselves.")
+    ] = False,
+) -> None:
+    """Learn from the labels what tells classes apart, if that helps; no picture is read.
+
+    Exits with 3 where it would not help: the gallery is as it was, the figures say why.
+    """
+    from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
+
+    if off and dim is not None:
+        raise typer.BadParameter("expected --off or --dim, found both", param_hint="--off")
+    with Retriever.open(gallery, "r+") as retriever:
+        if off:
+            retriever.project(None)
+            typer.echo(repr(retriever)[1:-1])
+            return
+        report = retriever.adapt(dim=dim)
+    typer.echo(str(report))
+    if not report.applied:
+        raise typer.Exit(3)

@@ -1,0 +1,46 @@
+"""``imgret classify``: names for pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["classify"]
+
+
+def classify(
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    queries: Annotated[list[Path], typer.Argument(help="Pictures to name.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Pictures of the gallery that vote.")] = 10,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Unknown below this confidence. [learned]"),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,  # noqa: FBT002  # typer makes an option of it
+) -> None:
+    """Name each picture by the vote of those most like it, or say that it is unknown."""
+    from imgret.errors import ImageError  # noqa: PLC0415  # so that --help is quick
+    from imgret.retriever import Retriever  # noqa: PLC0415  # the same
+
+    done = 0
+    with Retriever.open(gallery) as retriever:
+        for query in queries:
+            try:
+                name = retriever.classify(query, k, threshold=threshold)
+            except ImageError as error:
+                typer.echo(f"imgret: error: {error}", err=True)
+                continue
+            done += 1
+            facts = {
+                "query": str(query),
+                "label": name.label,
+                "confidence": name.confidence,
+                "threshold": name.threshold,
+                "votes": name.votes,
+            }
+            typer.echo(json.dumps(facts) if json_ else f"{query}: {name}")
+    if done < len(queries):
+        raise typer.Exit(3 if done else 1)

@@ -1,0 +1,60 @@
+"""The evaluation of a gallery, as a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["evaluate"]
+
+
+def evaluate(  # noqa: PLR0917  # what typer makes arguments and options of
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Queries. [the items of the gallery themselves]")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="'parent': each query is named after its folder.")
+    ] = "parent",
+    leave_one_out: Annotated[  # noqa: FBT002  # what typer makes an option of
+        bool, typer.Option("--leave-one-out", help="Ask each item for the others; no FOLDER.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with classes and the worst queries.")
+    ] = None,
+) -> None:
+    """Measure how well labelled queries find the items of their class."""
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    if labels != "parent":
+        raise typer.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
+    if folder is not None and leave_one_out:
+        raise typer.BadParameter(
+            f"expected no FOLDER, as the gallery is asked for itself, found {folder}",
+            param_hint="--leave-one-out",
+        )
+    if folder is not None and not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        found = "a folder" if html.is_dir() else f"no folder {html.parent}"
+        raise typer.BadParameter(
+            f"{html}: expected the path of a page to write, found {found}", param_hint="--html"
+        )
+    with Retriever.open(gallery) as retriever:
+        report = retriever.evaluate(folder, progress=None)
+    if json_:
+        typer.echo(report.to_json())
+        for warning in report.warnings:
+            typer.echo(f"imgret: warning: {warning}", err=True)
+    else:
+        typer.echo(str(report))
+    if html is not None:
+        page = report.to_html(title=f"Evaluation of {gallery.name}")
+        html.write_text(page, encoding="utf-8", errors="replace")
+        typer.echo(f"wrote {html}", err=True)
+    if report.failed:
+        raise typer.Exit(3)

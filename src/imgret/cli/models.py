@@ -1,0 +1,151 @@
+"""The commands about model files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["models"]
+
+models = typer.Typer(help="The models that come with imgret, and your own.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@models.command("list")
+def list_models(json_: Json = False) -> None:
+    """List the built-in models."""
+    from imgret.models import available  # noqa: PLC0415
+
+    for name, bundle in available().items():
+        facts = {
+            "name": name,
+            "kind": bundle.kind,
+            "version": bundle.version,
+            "dim": bundle.dim,
+            "size": bundle.input.size,
+            "precision": bundle.precision,
+            "licence": bundle.licence,
+        }
+        typer.echo(
+            json.dumps(facts)
+            if json_
+            else f"{name:<12} {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
+            f"{bundle.input.size} px, {bundle.precision}, {bundle.licence}"
+        )
+
+
+@models.command("check")
+def check_models(
+    which: Annotated[
+        list[str] | None, typer.Argument(help="Names or paths. [all built-in ones]")
+    ] = None,
+) -> None:
+    """Run models on a picture drawn for it, and compare with what they should say."""
+    from imgret.models import available, check  # noqa: PLC0415
+
+    bad = 0
+    for model in which or list(available()):
+        result = check(model)
+        verdict = "ok" if result.ok else "DIFFERENT"
+        typer.echo(
+            f"{model}: {verdict}, cosine {result.cosine:.4f} (at least {result.cosine_at_least})"
+        )
+        bad += not result.ok
+    if bad:
+        raise typer.Exit(3)
+
+
+@models.command("describe")
+def describe_model(
+    model: Annotated[str, typer.Argument(help="Name of a built-in model, or an ONNX file.")],
+    json_: Json = False,
+) -> None:
+    """Say what a model takes, gives, and tells of itself."""
+    from imgret.models import describe  # noqa: PLC0415
+
+    facts = describe(model)
+    if json_:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"path           {facts['path']}")
+    typer.echo(f"fingerprint    {facts['fingerprint']}")
+    typer.echo(f"input          {_tensor(facts['input'])}")
+    for tensor in facts["outputs"]:
+        typer.echo(f"output         {_tensor(tensor)}")
+    typer.echo(f"providers      {', '.join(facts['providers'])}")
+    if facts["bundle"] is None:
+        typer.echo("bundle         none: it must be said how its input is prepared; write it into")
+        typer.echo("               the file with `imgret models bundle`, or give preprocess=")
+        return
+    for name, value in facts["bundle"].items():
+        if name == "input":
+            value = ", ".join(f"{k} {json.dumps(v)}" for k, v in value.items())  # noqa: PLW2901
+        if value is not None:
+            typer.echo(f"{'prepared' if name == 'input' else name:<14} {value}")
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    shape = ", ".join("any" if n is None else str(n) for n in tensor["shape"])
+    return f"{tensor['name']}: {tensor['dtype']} ({shape})"
+
+
+@models.command("bundle")
+def bundle_model(
+    model: Annotated[Path, typer.Argument(help="ONNX file of an embedder.")],
+    preprocess: Annotated[
+        str,
+        typer.Option(
+            help="How its input is prepared: JSON, or the path of a .json file. Keys: size, "
+            "scaling, resize, short_side, fill, layout, dtype."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write. [the model's own]")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Short name. [that of the file]")] = None,
+    version: Annotated[str, typer.Option(help="Another one for other weights.")] = "1",
+    tensor: Annotated[
+        str | None, typer.Option(help="Output that is the embedding. [the only one]")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Such as fp32 or int8.")] = "unknown",
+    training_data: Annotated[str, typer.Option(help="What it learned from.")] = "unknown",
+    source: Annotated[str, typer.Option(help="Where the weights come from.")] = "unknown",
+    licence: Annotated[str, typer.Option(help="SPDX expression.")] = "NOASSERTION",
+    notice: Annotated[str, typer.Option(help="Copyright notice of the weights.")] = "",
+) -> None:
+    """Write into an embedder's file how it is used; then its path is all that imgret needs."""
+    from imgret.models import write_bundle  # noqa: PLC0415
+
+    bundle = write_bundle(
+        model,
+        output,
+        preprocess=_facts(preprocess),
+        name=name,
+        version=version,
+        output=tensor,
+        precision=precision,
+        training_data=training_data,
+        source=source,
+        licence=licence,
+        notice=notice,
+    )
+    length = "length 1" if bundle.normalized else "any length"
+    typer.echo(f"{output or model}: {bundle.name}, {bundle.dim}-d, {length}")
+
+
+def _facts(text: str) -> Any:
+    """Read JSON, given as such or by the path of a file."""
+    try:
+        if not text.lstrip().startswith("{"):
+            text = Path(text).read_text(encoding="utf-8")
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(
+            f'expected JSON such as {{"size": 224, "scaling": null}}, or a file of it, found '
+            f"{error}",
+            param_hint="--preprocess",
+        ) from error

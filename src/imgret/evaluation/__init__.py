@@ -1,0 +1,7 @@
+"""How good a gallery's answers are: labelled queries in, a report out."""
+
+from imgret.evaluation.bootstrap import Comparison, compare
+from imgret.evaluation.evaluator import evaluate
+from imgret.evaluation.report import Failure, Match, Report
+
+__all__ = ["Comparison", "Failure", "Match", "Report", "compare", "evaluate"]

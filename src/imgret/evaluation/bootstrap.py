@@ -1,0 +1,166 @@
+"""How sure a mean over queries is, and whether two systems differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.errors import InvalidInputError
+from imgret.types import Json
+
+if TYPE_CHECKING:
+    from imgret.evaluation.report import Report
+
+__all__ = ["Comparison", "compare", "interval", "resampled_means"]
+
+Values = NDArray[np.float64]
+
+# Counts of all queries in some resamples that may be held at once.
+_BLOCK = 2**22
+
+
+def resampled_means(values: Mapping[str, Values], *, n_resamples: int, seed: int) -> Values:
+    """Return the means of metrics over queries drawn with replacement.
+
+    Parameters
+    ----------
+    values : mapping of name to float64 array of shape (n,)
+        Of one or more queries.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    float64 array of shape (n_resamples, number of metrics)
+        All metrics over the same draws.
+    """
+    table = np.stack(list(values.values()), axis=1)
+    n = len(table)
+    generator = np.random.default_rng(seed)
+    means = np.empty((n_resamples, table.shape[1]))
+    step = max(1, _BLOCK // n)
+    for start in range(0, n_resamples, step):
+        rows = min(step, n_resamples - start)
+        drawn = generator.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        means[start : start + rows] = counts @ table / n
+    return means
+
+
+def interval(means: Values, confidence: float) -> Values:
+    """Return the percentile interval of each metric: shape (2, number of metrics)."""
+    tail = (1 - confidence) / 2
+    bounds: Values = np.quantile(means, (tail, 1 - tail), axis=0)
+    return bounds
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of two systems, ``b`` minus ``a``, over the same queries.
+
+    Attributes
+    ----------
+    metrics : dict of str to dict
+        For each metric ``a``, ``b``, ``difference``, ``ci`` (the lower and upper bound of
+        the difference) and ``p``, the two-sided bootstrap p-value of no difference.
+    n_queries : int
+    config : dict
+        Of the bootstrap.
+    """
+
+    metrics: Json
+    n_queries: int
+    config: Json
+
+    def to_dict(self) -> Json:
+        """Return JSON values."""
+        return {"n_queries": self.n_queries, "metrics": self.metrics, "config": self.config}
+
+    def __str__(self) -> str:
+        confidence = self.config["confidence"]
+        lines = [f"{self.n_queries} queries; b - a with its {confidence:.0%} interval"]
+        width = max(map(len, self.metrics))
+        for name, row in self.metrics.items():
+            low, high = row["ci"]
+            lines.append(
+                f"{name:<{width}}  {row['a']:.4f}  {row['b']:.4f}  {row['difference']:+.4f} "
+                f"[{low:+.4f}, {high:+.4f}]  p {row['p']:.3f}"
+            )
+        return "\n".join(lines)
+
+
+def compare(a: Report, b: Report, *, n_resamples: int = 10_000, seed: int = 0) -> Comparison:
+    """Tell by how much two systems differ, by a paired bootstrap over their queries.
+
+    Each resample draws the same queries for both, so that what makes a query easy or hard
+    for both cancels out. The intervals are percentiles.
+
+    Parameters
+    ----------
+    a, b : Report
+        Of the same queries with the same labels, in any order.
+    n_resamples : int
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    Comparison
+        Of the metrics that both have.
+
+    Raises
+    ------
+    InvalidInputError
+        The queries or their labels are not the same.
+
+    References
+    ----------
+    Sakai, "Evaluating evaluation metrics based on the bootstrap", SIGIR 2006.
+    """
+    order = _matched(a, b)
+    names = [name for name in a.values if name in b.values]
+    paired: dict[str, Any] = {name: b.values[name][order] - a.values[name] for name in names}
+    means = resampled_means(paired, n_resamples=n_resamples, seed=seed)
+    confidence = 0.95
+    low, high = interval(means, confidence)
+    # At least one resample is counted, as no sample proves that a chance is nil.
+    below, above = (means <= 0).sum(axis=0) + 1, (means >= 0).sum(axis=0) + 1
+    p = np.minimum(1.0, 2 * np.minimum(below, above) / (n_resamples + 1))
+    rows = {
+        name: {
+            "a": float(a.values[name].mean()),
+            "b": float(b.values[name].mean()),
+            "difference": float(paired[name].mean()),
+            "ci": [float(low[n]), float(high[n])],
+            "p": float(p[n]),
+        }
+        for n, name in enumerate(names)
+    }
+    config = {"n_resamples": n_resamples, "confidence": confidence, "seed": seed}
+    return Comparison(rows, len(a.queries), config)
+
+
+def _matched(a: Report, b: Report) -> Any:
+    """Return where in ``b`` the queries of ``a`` are."""
+    if a.queries == b.queries:
+        order = list(range(len(a.queries)))
+    else:
+        places = {query: n for n, query in enumerate(b.queries)}
+        lost = [query for query in a.queries if query not in places]
+        if lost or len(places) != len(b.queries) or len(a.queries) != len(b.queries):
+            found = f"found {lost[0]!r} in a only" if lost else "found others"
+            raise InvalidInputError(
+                f"compare: expected reports of the same queries, {found} "
+                f"({len(a.queries)} and {len(b.queries)} queries); evaluate both on one set"
+            )
+        order = [places[query] for query in a.queries]
+    for n, place in enumerate(order):
+        if a.labels[n] != b.labels[place]:
+            raise InvalidInputError(
+                f"compare: expected the same label for {a.queries[n]!r}, found {a.labels[n]!r} "
+                f"and {b.labels[place]!r}"
+            )
+    return order

@@ -1,0 +1,176 @@
+"""Ask every query of a gallery, and report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from imgret.abc import Cropper, Embedder, VectorIndex
+from imgret.abc.checks import check_count
+from imgret.errors import InvalidInputError
+from imgret.evaluation.gallery import Gallery
+from imgret.evaluation.judge import Judge, Search
+from imgret.evaluation.queries import (
+    Queries,
+    Query,
+    QueryLabels,
+    ask_pictures,
+    ask_stored,
+    query_sources,
+)
+from imgret.evaluation.report import Report
+from imgret.storage import Store
+from imgret.types import Json
+from imgret.version import __version__
+
+__all__ = ["evaluate"]
+
+# Queries searched at a time: few searches, as each disturbs the threads that embed.
+_BLOCK_QUERIES = 1024
+
+
+def evaluate(
+    store: Store,
+    search: Search,
+    index: VectorIndex,
+    embedder: Embedder,
+    cropper: Cropper,
+    *,
+    queries: Queries | None = None,
+    labels: QueryLabels | None = None,
+    k: Iterable[int] = (1, 5, 10),
+    near_identical: float = 0.98,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool | None = False,
+) -> Report:
+    """Ask the queries, or every labelled item of the gallery: see `Retriever.evaluate`.
+
+    Parameters
+    ----------
+    store : Store
+        Not to be changed meanwhile.
+    search : callable
+        Embeddings and ``k`` -> neighbours.
+    index : VectorIndex
+        What ``search`` asks; one that is not exact is searched once as users search it, for
+        the metrics at ``k``, and once more to the depth that mAP@R and MRR need.
+    embedder, cropper
+        Of the gallery.
+    queries, labels, k, near_identical, n_resamples, seed, threads, progress
+        As for `Retriever.evaluate`.
+    """
+    started = time.perf_counter()
+    ks = _check_ks(k)
+    n_resamples, seed = check_count(n_resamples, "n_resamples"), _check_seed(seed)
+    if not 0 < near_identical <= 1:
+        raise InvalidInputError(
+            f"near_identical: expected a cosine above 0 and up to 1, found {near_identical!r}"
+        )
+    if threads is not None:
+        check_count(threads, "threads")
+    if queries is None and labels is not None:
+        raise InvalidInputError(
+            "labels: expected none without queries, as items of the gallery carry their own, "
+            f"found {labels!r:.80}"
+        )
+    sources = None if queries is None else query_sources(queries, labels)
+    gallery = Gallery(store.catalog)
+    stages: dict[str, float] = {}
+
+    def add_stage(stage: str, seconds: float) -> None:
+        stages[stage] = stages.get(stage, 0.0) + seconds
+
+    if sources is None:
+        total, runs = len(gallery.labelled), ask_stored(store, gallery)
+    else:
+        total = len(sources)
+        runs = ask_pictures(
+            sources, store, gallery, embedder, cropper, threads=threads, on_stage=add_stage
+        )
+    judge = Judge(
+        store,
+        search,
+        gallery,
+        ks,
+        total,
+        near_identical=near_identical,
+        exact=index.is_exact,
+        stored=sources is None,
+    )
+    bar = tqdm(
+        total=total,
+        unit="query",
+        desc="evaluating",
+        disable=None if progress is None else not progress,
+        dynamic_ncols=True,
+    )
+    with bar:
+        for block in _blocks(runs):
+            began = time.perf_counter()
+            judge.take(block)
+            add_stage("search", time.perf_counter() - began)
+            bar.update(len(block))
+    manifest = store.manifest
+    config: Json = {
+        "imgret": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "leave_one_out": sources is None,
+        "queries": str(queries) if isinstance(queries, (str, os.PathLike)) else None,
+        "gallery": None if store.path is None else str(store.path),
+        "n_items": gallery.size,
+        "n_classes": len(gallery.classes),
+        "n_unlabelled": gallery.size - len(gallery.labelled),
+        "k": list(ks),
+        "embedder": asdict(manifest.embedder),
+        "fingerprint": manifest.fingerprint,
+        "cropper": asdict(manifest.cropper),
+        "index": {"name": index.name, "config": index.config()},
+        "metric": manifest.metric,
+        "dtype": manifest.dtype,
+        "projection": manifest.projection,
+        "self_match": "items of the query's path or sha256 are left out",
+        "unreadable": "counted as 0",
+        "near_identical": near_identical,
+        "bootstrap": {"n_resamples": n_resamples, "confidence": 0.95, "seed": seed},
+    }
+    return judge.report(config, seconds=time.perf_counter() - started, stages=stages)
+
+
+def _check_ks(k: Any) -> tuple[int, ...]:
+    try:
+        ks = tuple(check_count(n, "k") for n in k)
+    except TypeError:
+        raise InvalidInputError(
+            f"k: expected some ranks, such as (1, 5, 10), found {k!r}"
+        ) from None
+    if not ks or len(set(ks)) != len(ks):
+        raise InvalidInputError(f"k: expected some ranks, each once, found {k!r}")
+    return tuple(sorted(ks))
+
+
+def _check_seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InvalidInputError(f"seed: expected a whole number of at least 0, found {seed!r}")
+    return int(seed)
+
+
+def _blocks(runs: Iterable[Sequence[Query]]) -> Iterator[list[Query]]:
+    """Cut runs of any length into blocks."""
+    waiting: list[Query] = []
+    for run in runs:
+        waiting += run
+        while len(waiting) >= _BLOCK_QUERIES:
+            yield waiting[:_BLOCK_QUERIES]
+            waiting = waiting[_BLOCK_QUERIES:]
+    if waiting:
+        yield waiting

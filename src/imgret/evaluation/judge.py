@@ -1,0 +1,257 @@
+"""Searches for queries, and notes how good each answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret import metrics
+from imgret.evaluation.gallery import Gallery
+from imgret.evaluation.queries import Query
+from imgret.evaluation.report import Failure, Kind, Match, Report, Worst
+from imgret.storage import Store
+from imgret.types import Embeddings, Hit, Ids, Json, Neighbors
+
+__all__ = ["Judge", "Search"]
+
+Search: TypeAlias = Callable[[Any, int], Neighbors]
+
+# Neighbours of all queries of a search that may be held at once.
+_BLOCK_RANKS = 2**21
+# A first relevant item beyond the ranking is looked for this many times deeper at each turn.
+_DEEPER = 8
+_WORST = 24
+_SHOWN_HITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Queries that could be embedded, as arrays."""
+
+    rows: NDArray[np.int64]  # where their values go
+    vectors: Embeddings
+    classes: NDArray[np.int64]  # -2 for one the gallery lacks
+    n_relevant: NDArray[np.int64]
+    itself: list[list[int]]
+
+    def part(self, which: Any) -> _Asked:
+        return _Asked(
+            self.rows[which],
+            self.vectors[which],
+            self.classes[which],
+            self.n_relevant[which],
+            [self.itself[n] for n in np.arange(len(self.rows))[which]],
+        )
+
+
+class Judge:
+    """Searches blocks of queries and keeps the values of each.
+
+    Parameters
+    ----------
+    store : Store
+    search : callable
+        Embeddings and ``k`` -> neighbours.
+    gallery : Gallery
+    ks : tuple of int
+        Increasing.
+    total : int
+        Queries there will be.
+    near_identical : float
+        Cosine from which a query and its best hit are called so.
+    exact : bool
+        Whether the search finds the true neighbours.
+    stored : bool
+        Whether the queries are the items themselves, their own id first in ``itself``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        search: Search,
+        gallery: Gallery,
+        ks: tuple[int, ...],
+        total: int,
+        *,
+        near_identical: float,
+        exact: bool,
+        stored: bool,
+    ) -> None:
+        self._store, self._search, self._gallery = store, search, gallery
+        self._ks, self._near = ks, near_identical
+        self._exact, self._stored = exact, stored
+        nothing = metrics.per_query(np.zeros((0, ks[-1]), dtype=bool), np.zeros(0, dtype=int), ks)
+        self._values = {name: np.zeros(total) for name in nothing}
+        self._best_ids = np.full((total, _SHOWN_HITS), -1, dtype=np.int64)
+        self._best_scores = np.full((total, _SHOWN_HITS), -np.inf, dtype=np.float32)
+        self._names: list[str] = []
+        self._labels: list[str] = []
+        self._images: list[Any] = []
+        self._failed: list[Failure] = []
+        self._matches: list[Match] = []
+        self._without: list[str] = []
+        self._pairs: set[frozenset[str]] = set()
+
+    def take(self, block: Sequence[Query]) -> None:
+        """Ask a block of queries."""
+        first = len(self._names)
+        n_relevant = [self._gallery.relevant(query.label, query.itself) for query in block]
+        for query, r in zip(block, n_relevant, strict=True):
+            self._names.append(query.name)
+            self._labels.append(query.label)
+            self._images.append(query.image)
+            if query.vector is None:
+                self._failed.append(Failure(query.name, query.reason))
+            if not r:
+                self._without.append(query.name)
+        read = [n for n, query in enumerate(block) if query.vector is not None]
+        if not read:
+            return
+        asked = _Asked(
+            np.array(read) + first,
+            np.stack([block[n].vector for n in read]),  # type: ignore[misc]  # none is missing
+            np.array([self._gallery.classes.get(block[n].label, -2) for n in read]),
+            np.array([n_relevant[n] for n in read]),
+            [block[n].itself for n in read],
+        )
+        # A class of many items needs a deep ranking; fewer queries at a time keep that small.
+        step = max(1, _BLOCK_RANKS // max(self._ks[-1], int(asked.n_relevant.max())))
+        for start in range(0, len(read), step):
+            self._judge(asked.part(slice(start, start + step)))
+
+    def _judge(self, asked: _Asked) -> None:
+        at_k = self._ks[-1]
+        depth = max(at_k, int(asked.n_relevant.max()))
+        ids, scores = self._rank(asked, depth)
+        relevant = self._relevant(asked, ids)
+        values = metrics.per_query(relevant, asked.n_relevant, self._ks)
+        if not self._exact and depth > at_k:
+            # Asked for more, such an index looks harder: a search of the usual depth is what
+            # its users get.
+            ids, scores = self._rank(asked, at_k)
+            near = np.zeros_like(relevant)
+            near[:, :at_k] = self._relevant(asked, ids)
+            deep = {name: values[name] for name in ("map_r", "mrr")}
+            values = metrics.per_query(near, asked.n_relevant, self._ks) | deep
+        for name, block in values.items():
+            self._values[name][asked.rows] = block
+        shown = min(_SHOWN_HITS, ids.shape[1])
+        self._best_ids[asked.rows, :shown] = ids[:, :shown]
+        self._best_scores[asked.rows, :shown] = scores[:, :shown]
+        self._note_matches(asked, ids[:, 0])
+        self._look_deeper(asked.part((values["mrr"] == 0) & (asked.n_relevant > 0)), depth)
+
+    def _rank(self, asked: _Asked, depth: int) -> Neighbors:
+        """Search, and take out what is the query itself."""
+        extra = max(map(len, asked.itself))
+        ids, scores = self._search(asked.vectors, depth + extra)
+        itself = np.zeros(ids.shape, dtype=np.bool_)
+        for row, same in enumerate(asked.itself):
+            for id_ in same:
+                itself[row] |= ids[row] == id_
+        if itself.any():
+            order = np.argsort(itself, axis=1, kind="stable")
+            ids = np.take_along_axis(np.where(itself, -1, ids), order, axis=1)
+            scores = np.take_along_axis(np.where(itself, -np.inf, scores), order, axis=1)
+        return Neighbors(ids[:, :depth], scores[:, :depth])
+
+    def _relevant(self, asked: _Asked, ids: Ids) -> NDArray[np.bool_]:
+        relevant: NDArray[np.bool_] = self._gallery.of_id[ids] == asked.classes[:, None]
+        return relevant & (ids >= 0)
+
+    def _look_deeper(self, asked: _Asked, depth: int) -> None:
+        """Find the rank of the first relevant item where it lies beyond the ranking."""
+        while len(asked.rows) and depth < self._gallery.size:
+            depth = min(depth * _DEEPER, self._gallery.size)
+            step = max(1, _BLOCK_RANKS // depth)
+            for start in range(0, len(asked.rows), step):
+                part = asked.part(slice(start, start + step))
+                relevant = self._relevant(part, self._rank(part, depth).ids)
+                self._values["mrr"][part.rows] = metrics.reciprocal_rank(relevant)
+            asked = asked.part(self._values["mrr"][asked.rows] == 0)
+
+    def _note_matches(self, asked: _Asked, best: Ids) -> None:
+        """Note which queries the gallery holds, or holds almost."""
+        found = best >= 0
+        cosines = np.zeros(len(best))
+        if found.any():
+            cosines[found] = _cosines(asked.vectors[found], self._store.read(best[found]))
+        near = {int(n): int(best[n]) for n in np.flatnonzero(cosines >= self._near)}
+        # That an item is itself is no news.
+        same = [ids[1:] if self._stored else ids for ids in asked.itself]
+        items = self._store.catalog.items({id_ for ids in same for id_ in ids} | {*near.values()})
+        for n, row in enumerate(asked.rows):
+            for id_ in same[n]:
+                self._note(row, items[id_].key, "identical", 1.0)
+            if n in near:
+                self._note(row, items[near[n]].key, "near-identical", float(cosines[n]))
+
+    def _note(self, row: int, key: str, kind: Kind, cosine: float) -> None:
+        name = self._names[row]
+        if self._stored:  # a pair shows from both sides
+            pair = frozenset((name, key))
+            if pair in self._pairs:
+                return
+            self._pairs.add(pair)
+        self._matches.append(Match(name, key, kind, cosine))
+
+    def report(self, config: Json, *, seconds: float, stages: dict[str, float]) -> Report:
+        """Return what was found."""
+        return Report(
+            queries=tuple(self._names),
+            labels=tuple(self._labels),
+            values=self._values,
+            failed=tuple(self._failed),
+            without_relevant=tuple(self._without),
+            matches=tuple(self._matches),
+            worst=self._worst(),
+            seconds=seconds,
+            stages=stages,
+            config=config,
+        )
+
+    def _worst(self) -> tuple[Worst, ...]:
+        """Return the queries answered worst, the most confident of equals first."""
+        precision = self._values[f"map{self._ks[-1]}_min_k_r"]
+        order = np.lexsort((-self._best_scores[:, 0], precision))
+        left_out = {*(failure.query for failure in self._failed), *self._without}
+        rows = [
+            int(row) for row in order if precision[row] < 1 and self._names[row] not in left_out
+        ][:_WORST]
+        ids = {int(id_) for id_ in self._best_ids[rows].ravel() if id_ >= 0} if rows else set()
+        items = self._store.catalog.items(ids)
+        return tuple(
+            Worst(
+                self._names[row],
+                self._labels[row],
+                self._images[row],
+                float(precision[row]),
+                tuple(
+                    Hit(
+                        item.key, float(score), rank, item.label, item.metadata, item.path, item.box
+                    )
+                    for rank, (item, score) in enumerate(
+                        (
+                            (items[int(id_)], score)
+                            for id_, score in zip(
+                                self._best_ids[row], self._best_scores[row], strict=True
+                            )
+                            if id_ >= 0
+                        ),
+                        1,
+                    )
+                ),
+            )
+            for row in rows
+        )
+
+
+def _cosines(a: Embeddings, b: Embeddings) -> NDArray[np.float64]:
+    """Cosine of each row with the row beside it."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1).astype(np.float64)
+    cosines: NDArray[np.float64] = np.einsum("ij,ij->i", a, b) / np.maximum(lengths, 1e-30)
+    return np.minimum(cosines, 1.0)

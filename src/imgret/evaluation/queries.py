@@ -1,0 +1,175 @@
+"""What to ask: pictures with labels, or the items of the gallery themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from imgret.abc import Cropper, Embedder
+from imgret.errors import InvalidInputError
+from imgret.evaluation.gallery import Gallery
+from imgret.ingest import Source, embed_sources, one_each, path_of
+from imgret.ingest.folder import find_pictures
+from imgret.storage import Store
+from imgret.types import Embeddings, ImageLike
+
+__all__ = ["Queries", "QueryLabels", "ask_pictures", "ask_stored", "query_sources"]
+
+Queries: TypeAlias = str | os.PathLike[str] | Iterable[ImageLike]
+QueryLabels: TypeAlias = Sequence[str] | str | Callable[[Path], str | None] | Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A labelled query.
+
+    Attributes
+    ----------
+    name : str
+    label : str
+    image : ImageLike or None
+        To show it by.
+    vector : float32 array of shape (dim,) or None
+        None where the picture could not be read.
+    itself : list of int
+        Ids of the items that are this very picture.
+    reason : str
+        Why it could not be read.
+    """
+
+    name: str
+    label: str
+    image: ImageLike | None
+    vector: Embeddings | None
+    itself: list[int]
+    reason: str = ""
+
+
+def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
+    """Return the queries by name and label, nothing read yet.
+
+    Raises
+    ------
+    ImageNotFoundError
+        There is no such folder.
+    InvalidInputError
+        There are no queries, or a label is missing or no text.
+    """
+    folder = Path(queries) if isinstance(queries, (str, os.PathLike)) else None
+    if isinstance(queries, bytes):
+        raise InvalidInputError("queries: expected a folder or a list of pictures, found bytes")
+    found: Any = queries if folder is None else find_pictures(folder)[0]
+    try:
+        pictures: list[ImageLike] = list(found)
+    except TypeError:
+        raise InvalidInputError(
+            f"queries: expected a folder or a list of pictures, found {type(queries).__name__}"
+        ) from None
+    if not pictures:
+        raise InvalidInputError(
+            f"queries: expected at least one picture, found none{f' in {folder}' if folder else ''}"
+        )
+    root = None if folder is None else str(folder.absolute())
+    sources = []
+    for number, image in enumerate(pictures, 1):
+        path = path_of(image)
+        name = f"query-{number:06d}" if path is None else str(image)
+        if root is not None:  # five times as fast as relative_to
+            name = os.path.relpath(str(path), root).replace(os.sep, "/")
+        sources.append(Source(name.encode("utf-8", "replace").decode(), image, path))
+    if folder is not None and labels is None:
+        labels = "parent"
+    given = _labels(sources, labels, None if folder is None else folder.absolute())
+    missing = [s.key for s, label in zip(sources, given, strict=True) if label is None]
+    if missing:
+        raise InvalidInputError(
+            f"labels: expected a class name for every query, found none for {len(missing)} of "
+            f"{len(sources)}, the first {missing[0]!r}; label them or leave them out"
+        )
+    for source, label in zip(sources, given, strict=True):
+        if not isinstance(label, str):
+            raise InvalidInputError(
+                f"labels: expected text, as the labels of the gallery are, found {label!r} for "
+                f"{source.key!r}"
+            )
+    return [
+        Source(source.key, source.image, source.path, str(label))
+        for source, label in zip(sources, given, strict=True)
+    ]
+
+
+def _labels(
+    sources: Sequence[Source], labels: QueryLabels | None, folder: Path | None
+) -> list[str | None]:
+    if labels is None:
+        raise InvalidInputError(
+            "labels: expected one for each query, found None; give a list, or 'parent' for the "
+            "name of the folder each picture lies in"
+        )
+    if isinstance(labels, Mapping):
+        return [labels.get(source.key) for source in sources]
+    if isinstance(labels, str) and labels != "parent":
+        raise InvalidInputError(
+            f"labels: expected a list, 'parent', a callable or a mapping, found {labels!r}"
+        )
+    if not isinstance(labels, str) and not callable(labels):
+        return one_each(labels, len(sources), "labels")
+    found: list[str | None] = []
+    for source in sources:
+        if source.path is None:
+            raise InvalidInputError(
+                f"labels: expected a list, as {source.key} came from no file, found {labels!r}"
+            )
+        if callable(labels):
+            found.append(labels(source.path))
+        else:
+            parent = source.path.parent
+            found.append(None if parent == folder else parent.name)
+    return found
+
+
+def ask_pictures(
+    sources: Sequence[Source],
+    store: Store,
+    gallery: Gallery,
+    embedder: Embedder,
+    cropper: Cropper,
+    *,
+    threads: int | None,
+    on_stage: Callable[[str, float], None],
+) -> Iterator[list[Query]]:
+    """Yield the queries as they are embedded, in order."""
+    runs = embed_sources(
+        sources, embedder, cropper, refuse=store.refusals, threads=threads, on_stage=on_stage
+    )
+    for run in runs:
+        yield [
+            Query(
+                outcome.source.key,
+                str(outcome.source.label),
+                outcome.source.image,
+                outcome.embedding if outcome.status == "ok" else None,
+                gallery.same_picture(outcome.source.path, outcome.sha256),
+                outcome.reason,
+            )
+            for outcome in run
+        ]
+
+
+def ask_stored(store: Store, gallery: Gallery) -> Iterator[list[Query]]:
+    """Yield the labelled items of the gallery, by their stored embeddings."""
+    for ids, vectors in store.blocks(gallery.labelled):
+        items = store.catalog.items(ids)
+        yield [
+            _stored(int(id_), items[int(id_)], vector, gallery)
+            for id_, vector in zip(ids, vectors, strict=True)
+        ]
+
+
+def _stored(id_: int, item: Any, vector: Embeddings, gallery: Gallery) -> Query:
+    twins = gallery.same_picture(None, item.sha256)
+    itself = [id_, *(twin for twin in twins if twin != id_)]
+    return Query(item.key, item.label, item.path, vector, itself)

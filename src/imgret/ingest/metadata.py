@@ -1,0 +1,231 @@
+"""What is known of pictures beside their pixels: from a callable, a mapping, or a file of rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, NoReturn, TypeAlias
+
+from imgret.errors import InvalidInputError
+from imgret.ingest.pipeline import Source
+from imgret.ingest.sources import check_sources
+
+__all__ = ["Described", "Metadata", "Sidecar", "describe", "read_sidecar"]
+
+Metadata: TypeAlias = (
+    "Callable[[Path], Mapping[str, Any] | None] | Mapping[str, Mapping[str, Any]] "
+    "| str | os.PathLike[str] | None"
+)
+
+_NAMES = ("key", "path", "file")
+# Whole numbers as JSON writes them: 007 and +1 are text.
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+class Sidecar(NamedTuple):
+    """What a file of rows says of pictures.
+
+    Attributes
+    ----------
+    facts : dict of str to dict
+        Metadata by key.
+    labels : dict of str to str
+        Labels by key, where the file has a column of that name.
+    """
+
+    facts: dict[str, dict[str, Any]]
+    labels: dict[str, str]
+
+
+class Described(NamedTuple):
+    """Sources with their metadata.
+
+    Attributes
+    ----------
+    sources : list of Source
+    unmatched : list of str
+        Keys in a mapping or a file that no picture has.
+    undescribed : list of str
+        Keys of pictures that a mapping or a file says nothing of.
+    """
+
+    sources: list[Source]
+    unmatched: list[str]
+    undescribed: list[str]
+
+
+def read_sidecar(file: Path, folder: Path, prefix: str) -> Sidecar:
+    """Read a file that has a row for each picture.
+
+    Parameters
+    ----------
+    file : Path
+        ``.csv`` with a header row, or ``.jsonl`` (or ``.ndjson``) with an object a line; UTF-8.
+        The first column there is of ``key`` (the picture's key), ``path`` and ``file`` (its path
+        relative to ``folder``, or absolute) names the picture; ``label`` is its label; all
+        others are metadata. In a CSV what reads as a number of JSON is one, and what is empty
+        is left out.
+    folder : Path
+    prefix : str
+        Of the keys of pictures below ``folder``.
+
+    Raises
+    ------
+    InvalidInputError
+        It cannot be read, or is not such a file; the message names the line.
+    """
+    readers = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
+    rows = readers.get(file.suffix.lower())
+    if rows is None:
+        raise InvalidInputError(
+            f"{file}: expected metadata in a file {', '.join(readers)}, found {file.suffix!r}"
+        )
+    facts: dict[str, dict[str, Any]] = {}
+    labels: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    try:
+        for line, row in rows(file):
+            key = _key_of(row, file, line, folder, prefix)
+            if key in lines:
+                _refuse(
+                    file, line, f"expected each picture once, found {key!r} of line {lines[key]}"
+                )
+            lines[key] = line
+            if (label := row.pop("label", None)) is not None:
+                labels[key] = label
+            facts[key] = row
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{file}: expected UTF-8, found {error}") from error
+    except OSError as error:
+        raise InvalidInputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return Sidecar(facts, labels)
+
+
+def describe(sources: Sequence[Source], metadata: Any) -> Described:
+    """Give sources their metadata.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        Of files.
+    metadata : callable, mapping or None
+        What a callable says of a path; looked up by key; none.
+
+    Raises
+    ------
+    InvalidInputError
+        It is something else, or what it gives is no mapping of JSON values.
+    """
+    if metadata is None:
+        return Described(list(sources), [], [])
+    if isinstance(metadata, Mapping):
+        keys = {source.key for source in sources}
+        unmatched = [str(key) for key in metadata if key not in keys]
+        undescribed = [source.key for source in sources if source.key not in metadata]
+        found = [metadata.get(source.key) for source in sources]
+    elif callable(metadata):
+        unmatched, undescribed = [], []
+        found = [metadata(source.image) for source in sources]
+    else:
+        raise InvalidInputError(
+            f"metadata: expected a callable, a mapping, the path of a .csv or .jsonl file, or "
+            f"None, found {metadata!r}"
+        )
+    described = [
+        replace(source, metadata={} if facts is None else facts)
+        for source, facts in zip(sources, found, strict=True)
+    ]
+    check_sources(described)
+    return Described(described, unmatched, undescribed)
+
+
+def _key_of(row: dict[str, Any], file: Path, line: int, folder: Path, prefix: str) -> str:
+    """Take out of a row what names its picture."""
+    column = next((name for name in _NAMES if name in row), None)
+    if column is None:
+        _refuse(file, line, f"expected one of {', '.join(_NAMES)}, found {list(row)}")
+    name = row.pop(column)
+    if not isinstance(name, str) or not name:
+        _refuse(file, line, f"expected text for {column!r}, found {name!r}")
+    for reserved in ("key", "path"):  # which a filter could not ask for
+        if reserved in row:
+            _refuse(file, line, f"expected metadata, found {reserved!r} beside {column!r}")
+    return name if column == "key" else prefix + _relative(name, folder)
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        try:
+            header = next(reader, [])
+            if not any(name in header for name in _NAMES) or len({*header}) < len(header):
+                _refuse(
+                    file,
+                    1,
+                    f"expected a header row of different names, one of them "
+                    f"{', '.join(_NAMES)}, found {header}",
+                )
+            for cells in reader:
+                if len(cells) not in {0, len(header)}:
+                    _refuse(
+                        file,
+                        reader.line_num,
+                        f"expected {len(header)} cells, found {len(cells)}",
+                    )
+                row = dict(zip(header, cells, strict=False))
+                if any(cells):
+                    yield (
+                        reader.line_num,
+                        {
+                            name: cell if name in {*_NAMES, "label"} else _typed(cell)
+                            for name, cell in row.items()
+                            if cell or name in _NAMES
+                        },
+                    )
+        except csv.Error as error:
+            _refuse(file, reader.line_num, f"expected CSV, found: {error}")
+
+
+def _typed(cell: str) -> Any:
+    if _INTEGER.fullmatch(cell):
+        return int(cell)
+    if _FLOAT.fullmatch(cell) and math.isfinite(number := float(cell)):
+        return number
+    return cell
+
+
+def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with file.open(encoding="utf-8-sig") as text:
+        for number, line in enumerate(text, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, parse_constant=_no_constant)
+            except (ValueError, RecursionError) as error:
+                _refuse(file, number, f"expected a JSON object, found: {error}")
+            if not isinstance(row, dict):
+                _refuse(file, number, f"expected a JSON object, found {line.strip()[:80]}")
+            yield number, row
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name}, which is not of JSON")
+
+
+def _relative(name: str, folder: Path) -> str:
+    """Return a path as keys have it: relative to the folder, with forward slashes."""
+    path = Path(name)
+    if path.is_absolute():
+        return Path(os.path.relpath(path, folder.absolute())).as_posix()
+    return str(PurePosixPath(name.replace("\\", "/") if os.sep == "\\" else name))
+
+
+def _refuse(file: Path, line: int, what: str) -> NoReturn:
+    raise InvalidInputError(f"{file}, line {line}: {what}")

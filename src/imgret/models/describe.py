@@ -1,0 +1,172 @@
+"""Look into a model file, and write into one what it must say of itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgret.errors import ModelError
+from imgret.models import bundle as bundles
+from imgret.models import golden
+from imgret.models.builtin import builtin_name, resolve
+from imgret.models.bundle import Bundle, Golden
+from imgret.models.check import check
+from imgret.models.model import Model
+from imgret.models.preprocess import Preprocess
+from imgret.types import Json
+
+__all__ = ["describe", "write_bundle"]
+
+_PICTURE = "golden-1"
+
+
+def describe(model: str | os.PathLike[str]) -> Json:
+    """Return what a model file takes, gives, and says of itself.
+
+    Parameters
+    ----------
+    model : str or path-like
+        Name of a built-in model, or the path of any ONNX file of one input.
+
+    Returns
+    -------
+    dict
+        ``path``; ``fingerprint``, the sha256 of the file; ``input`` and ``outputs``, with name,
+        dtype and shape (None along an axis of any length); ``bundle``, the facts without the
+        golden check, or None where the file has none; ``providers``, those of this onnxruntime.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read or run.
+    UnknownNameError
+        No built-in model has the name.
+    """
+    from imgret.models.session import Session, available_providers  # noqa: PLC0415  # onnxruntime
+
+    path = resolve(model)
+    bundle = bundles.read(path)
+    session = Session(path)
+    facts = None if bundle is None else bundle.to_json()
+    if facts is not None:
+        del facts["golden"]
+    return {
+        "path": str(path),
+        "fingerprint": f"sha256:{bundles.fingerprint(path)}",
+        "input": session.input._asdict(),
+        "outputs": [tensor._asdict() for tensor in session.outputs],
+        "bundle": facts,
+        "providers": available_providers(),
+    }
+
+
+def write_bundle(
+    model: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None = None,
+    *,
+    preprocess: Preprocess | Mapping[str, Any],
+    name: str | None = None,
+    version: str = "1",
+    output: str | None = None,
+    precision: str = "unknown",
+    training_data: str = "unknown",
+    source: str = "unknown",
+    licence: str = "NOASSERTION",
+    notice: str = "",
+) -> Bundle:
+    """Write into an embedder's ONNX file how it is used, so that its path says it all.
+
+    The width, whether the vectors have length 1, and the answer to a test picture are found
+    by running it. The file is put in place only once it answers as before.
+
+    Parameters
+    ----------
+    model : path
+        An ONNX file of one input.
+    target : path, optional
+        File to write; by default the model's own.
+    preprocess : Preprocess or mapping
+        What the network wants its input to be.
+    name : str, optional
+        Short name; by default that of the target, without its suffix.
+    version, precision, training_data, source, licence, notice : str
+        See `imgret.models.bundle`. The licence is an SPDX expression.
+    output : str, optional
+        Name of the output that is the embedding; needed where there are several.
+
+    Returns
+    -------
+    Bundle
+        What was written.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be used as asked, or has no output of shape (n, dim).
+    InvalidInputError
+        ``preprocess`` is none that is allowed.
+    """
+    path = Path(model)
+    target = path if target is None else Path(target)
+    if builtin_name(target) is not None:
+        raise ModelError(f"{target}: expected a file of your own, found a built-in model")
+    network = Model(path, kind="embedder", preprocess=preprocess, output=output)
+    picture = golden.draw(_PICTURE, network.preprocess.min_side)
+    answer = network.run([picture])
+    if answer.ndim < 2 or len(answer) != 1 or answer.size != answer.shape[1]:
+        raise ModelError(
+            f"{path}: expected output {network.output!r} of shape (n, dim), found {answer.shape} "
+            f"for one picture; choose another by output=, or pool in the graph"
+        )
+    answer = answer.ravel()
+    if not np.abs(answer).max() < np.finfo(np.float16).max:  # NaN as well
+        raise ModelError(
+            f"{path}: expected finite numbers below 65504 for the test picture, found others; is "
+            f"the scaling in preprocess= right?"
+        )
+    mirrored = network.run([np.ascontiguousarray(picture[:, ::-1])]).ravel()
+    bundle = Bundle(
+        kind="embedder",
+        name=target.stem if name is None else name,
+        version=version,
+        input=network.preprocess,
+        output=network.output,
+        dim=answer.size,
+        normalized=bool(np.allclose([answer @ answer, mirrored @ mirrored], 1, atol=1e-3)),
+        precision=precision,
+        training_data=training_data,
+        source=source,
+        licence=licence,
+        notice=notice,
+        golden=Golden(_PICTURE, 0.99, answer),
+    )
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as folder:
+            made = Path(folder) / target.name
+            shutil.copyfile(path, made)
+            bundles.write(made, bundle)
+            _require_same(made, path)
+            made.replace(target)
+    except OSError as error:
+        raise ModelError(f"{target}: cannot be written: {error}") from error
+    return bundle
+
+
+def _require_same(made: Path, path: Path) -> None:
+    try:
+        result = check(made)
+    except ModelError as error:  # as where the weights stand in a second file
+        raise ModelError(
+            f"{path}: expected a file that runs on its own, found that its copy does not; save it "
+            f"with its weights inside: {error}"
+        ) from error
+    if not result.ok:
+        raise ModelError(
+            f"{path}: expected the same answer twice, found a cosine of {result.cosine:.4f}"
+        )

@@ -1,0 +1,170 @@
+"""Linear discriminant analysis with shrinkage, over labelled embeddings in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc.checks import check_count, check_vectors
+from imgret.errors import InvalidInputError
+from imgret.projections.linear import LinearProjection
+from imgret.types import Embeddings, Ids
+
+__all__ = ["Discriminant"]
+
+Matrix = NDArray[np.float64]
+
+
+@final
+class Discriminant:
+    """Class means and within-class scatter of labelled embeddings, ready to be solved.
+
+    The blocks are read once; what they are solved for, shrinkage and dimension, may be
+    changed afterwards at little cost (Fisher 1936; Rao 1948).
+
+    Parameters
+    ----------
+    blocks : iterable of (embeddings, codes)
+        Embeddings of shape (n_i, d) and the class of each: whole numbers from 0 to
+        ``classes - 1``. A class of one embedding adds its mean and no scatter.
+    classes : int
+        How many classes there are, each of at least one embedding, at least 2.
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than two classes, a class without an embedding, no class of two that differ,
+        NaN or infinity.
+    """
+
+    def __init__(self, blocks: Iterable[tuple[Any, Any]], classes: int) -> None:
+        classes = check_count(classes, "classes")
+        if classes < 2:
+            raise InvalidInputError(f"classes: expected at least 2, found {classes}")
+        self.counts, origin, sums, products = _moments(blocks, classes)
+        empty = int((self.counts == 0).sum())
+        if empty:
+            raise InvalidInputError(
+                f"blocks: expected embeddings of each of {classes} classes, found none of {empty}"
+            )
+        self.items = int(self.counts.sum())
+        if self.items == classes:
+            raise InvalidInputError(
+                f"blocks: expected classes of more than one embedding, found {classes} of one each"
+            )
+        # About the origin, total = within + between; hence within, in one pass.
+        weighted = sums / np.sqrt(self.counts)[:, None]
+        within = (products - weighted.T @ weighted) / (self.items - classes)
+        mean = sums.sum(axis=0) / self.items
+        self._mean: Matrix = origin + mean
+        variances, self._directions = np.linalg.eigh(within)
+        self._variances = np.maximum(variances, 0.0)
+        if self._variances[-1] <= np.trace(products) / self.items * 1e-12:
+            raise InvalidInputError(
+                "blocks: expected classes whose embeddings differ, found all of each class alike"
+            )
+        centred = sums / self.counts[:, None] - mean
+        centred *= np.sqrt(self.counts / self.items)[:, None]
+        self._means: Matrix = centred @ self._directions  # each weighted by its share
+
+    @property
+    def max_dim(self) -> int:
+        """Directions that can tell the classes apart: min(classes - 1, d)."""
+        return min(len(self.counts) - 1, len(self._mean))
+
+    def projection(self, shrinkage: float, dim: int | None = None) -> LinearProjection:
+        """Solve for the directions that part the class means most.
+
+        Parameters
+        ----------
+        shrinkage : float
+            Between 0 and 1: how far the within-class covariance is drawn towards a multiple
+            of the identity of the same trace (Friedman, "Regularized discriminant analysis",
+            1989). 0 needs a covariance of full rank.
+        dim : int, optional
+            Directions to keep, `max_dim` at most and by default.
+
+        Returns
+        -------
+        LinearProjection
+            Of kind ``"lda"``. The within-class covariance, as shrunk, becomes the identity.
+            ``info`` holds ``items``, ``classes`` and ``shrinkage``.
+
+        Raises
+        ------
+        InvalidInputError
+            A value out of its range, or class means that lie in fewer directions.
+        """
+        if isinstance(shrinkage, bool) or not 0 <= shrinkage <= 1:
+            raise InvalidInputError(
+                f"shrinkage: expected a number between 0 and 1, found {shrinkage!r}"
+            )
+        variances = self._variances
+        shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
+        if shrunk[0] <= shrunk[-1] * len(shrunk) * np.finfo(np.float64).eps:
+            raise InvalidInputError(
+                f"shrinkage: expected more than {shrinkage} where the embeddings of a class vary "
+                f"in fewer directions than they have; 0.1 is a start"
+            )
+        scale = 1 / np.sqrt(shrunk)
+        means = self._means * scale
+        if len(means) <= means.shape[1]:  # the smaller of two matrices of the same eigenvalues
+            spread, vectors = np.linalg.eigh(means @ means.T)
+            vectors = means.T @ vectors / np.sqrt(np.maximum(spread, spread[-1] * 1e-15 + 1e-300))
+        else:
+            spread, vectors = np.linalg.eigh(means.T @ means)
+        spread, vectors = spread[::-1], vectors[:, ::-1]
+        rank = min(self.max_dim, int((spread > spread[0] * 1e-10).sum()))
+        if not rank or spread[0] <= 0:
+            raise InvalidInputError("blocks: expected classes whose means differ, found them equal")
+        dim = rank if dim is None else check_count(dim, "dim")
+        if dim > rank:
+            raise InvalidInputError(
+                f"dim: expected at most {rank}, the directions in which the means of "
+                f"{len(self.counts)} classes differ, found {dim}"
+            )
+        matrix = self._directions @ (scale[:, None] * vectors[:, :dim])
+        # eigh leaves the sign of a direction open.
+        largest = matrix[np.abs(matrix).argmax(axis=0), np.arange(dim)]
+        return LinearProjection(
+            matrix * np.where(largest < 0, -1.0, 1.0),
+            self._mean,
+            kind="lda",
+            info={
+                "items": self.items,
+                "classes": len(self.counts),
+                "shrinkage": float(shrinkage),
+            },
+        )
+
+
+def _moments(
+    blocks: Iterable[tuple[Embeddings, Ids]], classes: int
+) -> tuple[Ids, Matrix, Matrix, Matrix]:
+    """Return counts, an origin near the mean, class sums and products about that origin."""
+    counts: Ids = np.zeros(classes, dtype=np.int64)
+    origin = sums = products = np.zeros((0, 0))
+    for embeddings, codes in blocks:
+        if not len(codes):
+            continue
+        if not len(origin):
+            width = np.shape(embeddings)[-1]
+            origin = np.asarray(embeddings, dtype=np.float64).mean(axis=0)
+            sums, products = np.zeros((classes, width)), np.zeros((width, width))
+        rows = check_vectors(embeddings, len(origin), "blocks") - origin
+        if len(codes) != len(rows) or codes.min() < 0 or codes.max() >= classes:
+            raise InvalidInputError(
+                f"codes: expected {len(rows)} from 0 to {classes - 1}, found {len(codes)} from "
+                f"{codes.min()} to {codes.max()}"
+            )
+        products += rows.T @ rows
+        order = np.argsort(codes, kind="stable")
+        present, starts = np.unique(codes[order], return_index=True)
+        sums[present] += np.add.reduceat(rows[order], starts, axis=0)
+        counts += np.bincount(codes, minlength=classes)
+    if not len(origin):
+        raise InvalidInputError("blocks: expected labelled embeddings to fit on, found none")
+    return counts, origin, sums, products

@@ -1,0 +1,159 @@
+"""The items that a filter lets pass."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from imgret.errors import InvalidInputError
+from imgret.storage.fields import FIELDS, Kind, MetadataField
+from imgret.storage.where import Condition
+from imgret.types import Ids
+
+__all__ = ["Matcher"]
+
+# Answers kept, the last one in any case.
+_KEPT = 64
+_KEPT_BYTES = 64 * 2**20
+_SHOWN = 20
+
+_Key = tuple[str, tuple[str, ...]]
+
+
+class Matcher:
+    """Asks a catalog for the ids that filters let pass, and remembers the last answers.
+
+    Parameters
+    ----------
+    query : callable
+        Runs a statement with its parameters, and returns the rows.
+    """
+
+    def __init__(self, query: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]) -> None:
+        self._query = query
+        self._state: object = None
+        self._kept: dict[_Key, Ids] = {}  # the one asked for last at the end
+        # Items that have a field, or a value of some kind in it: to find one may take a scan,
+        # to see that it still has it does not.
+        self._witnesses: dict[str, int] = {}
+
+    def ids(self, condition: Condition, rows: int, changes: int, state: object) -> Ids:
+        """Return the ids of live items that meet a condition: increasing, read-only.
+
+        Parameters
+        ----------
+        condition : Condition
+        rows, changes : int
+            What a reader sees: ids below ``rows``, less those removed up to ``changes``.
+        state : object
+            Another one whenever something may have changed.
+        """
+        if state != self._state:
+            self._state = state
+            self._kept.clear()
+        key = condition.sql, condition.parameters
+        if key in self._kept:
+            self._kept[key] = ids = self._kept.pop(key)
+            return ids
+        self.check(condition, rows, changes)
+        found = self._live(condition.sql, condition.parameters, rows, changes)
+        ids = np.fromiter((row[0] for row in found), dtype=np.int64, count=len(found))
+        ids.sort()
+        ids.flags.writeable = False
+        self._kept[key] = ids
+        while len(self._kept) > _KEPT or (len(self._kept) > 1 and self._bytes() > _KEPT_BYTES):
+            del self._kept[next(iter(self._kept))]
+        return ids
+
+    def check(self, condition: Condition, rows: int, changes: int) -> None:
+        """Raise where a condition speaks of what no item has.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such field; or it is compared with a number and holds text, or the
+            other way round.
+        """
+        for field in condition.fields:
+            if not self._is_there(f"{field.type} IS NOT NULL", rows, changes):
+                raise self._unknown(field, rows, changes)
+        for field, kind in condition.ordered:
+            other: Kind = "text" if kind == "number" else "number"
+            if not self._is_there(field.is_a(kind), rows, changes) and self._is_there(
+                field.is_a(other), rows, changes
+            ):
+                raise InvalidInputError(
+                    f"where: expected {field.name!r} to be compared with {_NAMES[other]}, which "
+                    f"is what the items hold, found {_NAMES[kind]}"
+                )
+
+    def _bytes(self) -> int:
+        return sum(ids.nbytes for ids in self._kept.values())
+
+    def _is_there(self, condition: str, rows: int, changes: int) -> bool:
+        witness = self._witnesses.get(condition)
+        if witness is not None and self._live(
+            f"items.id = {witness} AND {condition}", (), rows, changes, limit=1
+        ):
+            return True
+        found = self._live(condition, (), rows, changes, limit=1)
+        if found:
+            self._witnesses[condition] = found[0][0]
+        return bool(found)
+
+    def _live(
+        self,
+        condition: str,
+        parameters: Sequence[str],
+        rows: int,
+        changes: int,
+        *,
+        limit: int = -1,
+    ) -> list[tuple[int]]:
+        # Two statements, as each has its indexes; the latter for what was removed since a
+        # reader opened.
+        start = "SELECT id FROM items WHERE id < ? AND"
+        return self._query(
+            f"{start} removed_at IS NULL AND {condition} UNION ALL "
+            f"{start} removed_at > ? AND {condition} LIMIT {limit}",
+            (rows, *parameters, rows, changes, *parameters),
+        )
+
+    def _unknown(self, field: MetadataField, rows: int, changes: int) -> InvalidInputError:
+        """Return the error that names the fields there are where this one is not."""
+        parts = field.name.split(".")
+        depth = next(
+            (
+                n
+                for n in range(1, len(parts))
+                if not self._is_there(
+                    f"{MetadataField('.'.join(parts[:n])).type} IS NOT NULL", rows, changes
+                )
+            ),
+            len(parts),
+        )
+        above = parts[: depth - 1]
+        path = MetadataField(".".join(above)).path if above else "'$'"
+        names = [
+            ".".join([*above, row[0]])
+            for row in self._query(
+                f"SELECT DISTINCT each.key FROM items, json_each(metadata, {path}) AS each "  # noqa: S608  # a quoted literal
+                f"WHERE items.id < ? AND (removed_at IS NULL OR removed_at > ?) "
+                f"AND json_type(metadata, {path}) = 'object' ORDER BY each.key",
+                (rows, changes),
+            )
+        ]
+        names = [*([] if above else FIELDS), *names]
+        near = difflib.get_close_matches(".".join(parts[:depth]), names, n=1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        return InvalidInputError(
+            f"where: expected a field that some item has, found {field.name!r}; {guess}"
+            f"There are: {shown or 'none below ' + '.'.join(above)}"
+        )
+
+
+_NAMES = {"number": "a number", "text": "text"}

@@ -1,0 +1,197 @@
+"""Filters against a plain Python reading of docs/filters.md."""
+
+import operator
+from contextlib import closing
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from imgret.errors import InvalidInputError
+from imgret.storage import Catalog, Item
+
+MISSING = object()
+COLUMNS = ("key", "label", "path")
+NAMES = ("a", "b", "c d", "o'x", "ö")
+FIELDS = (*COLUMNS, *NAMES, "a.b", "a.a", "b.a.c d")
+ORDERS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
+
+
+class MistakeError(Exception):
+    """The filter asks for what no item has."""
+
+
+def value_of(item, field):
+    if field in COLUMNS:
+        found = getattr(item, field)
+        return MISSING if found is None else found
+    value = item.metadata
+    for part in field.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def kind(value):
+    if value is None or value is MISSING:
+        return "null"
+    for types, name in ((bool, "bool"), ((int, float), "number"), (str, "text")):
+        if isinstance(value, types):
+            return name
+    return "other"
+
+
+def comparable(value):
+    """Whole numbers beyond 64 bits count as float64."""
+    return float(value) if kind(value) == "number" and abs(value) >= 2**63 else value
+
+
+def same(stored, wanted):
+    if kind(stored) != kind(wanted) or kind(stored) == "other":
+        return False
+    return kind(stored) == "null" or comparable(stored) == comparable(wanted)
+
+
+def passes_test(stored, name, wanted):  # noqa: PLR0911  # one an operator
+    match name:
+        case "$eq":
+            return same(stored, wanted)
+        case "$ne":
+            return not same(stored, wanted)
+        case "$in":
+            return any(same(stored, each) for each in wanted)
+        case "$nin":
+            return not any(same(stored, each) for each in wanted)
+        case "$exists":
+            return (stored is not MISSING) == wanted
+        case "$contains" if isinstance(stored, list):
+            return any(same(each, wanted) for each in stored)
+        case "$contains":
+            return isinstance(stored, str) and isinstance(wanted, str) and wanted in stored
+        case "$not":
+            return not all(passes_test(stored, *test) for test in wanted.items())
+    if kind(stored) != kind(wanted):
+        return False
+    return ORDERS[name](comparable(stored), comparable(wanted))
+
+
+def passes(item, where):
+    for name, wanted in where.items():
+        if name in {"$and", "$or"}:
+            passed = (all if name == "$and" else any)(passes(item, each) for each in wanted)
+        elif name == "$not":
+            passed = not passes(item, wanted)
+        else:
+            tests = wanted if isinstance(wanted, dict) else {"$eq": wanted}
+            passed = all(passes_test(value_of(item, name), *test) for test in tests.items())
+        if not passed:
+            return False
+    return True
+
+
+def check(items, where):
+    """Raise where no item has a field, or none the kind of value that it is compared with."""
+    for name, wanted in where.items():
+        if name in {"$and", "$or"}:
+            for each in wanted:
+                check(items, each)
+        elif name == "$not":
+            check(items, wanted)
+        elif name not in COLUMNS:
+            kinds = {
+                kind(found) for item in items if (found := value_of(item, name)) is not MISSING
+            }
+            if not kinds:
+                raise MistakeError
+            check_orders(kinds, wanted if isinstance(wanted, dict) else {})
+
+
+def check_orders(kinds, tests):
+    for name, wanted in tests.items():
+        if name == "$not":
+            check_orders(kinds, wanted)
+        elif name in ORDERS and kind(wanted) not in kinds and kinds & {"number", "text"}:
+            raise MistakeError
+
+
+numbers = st.one_of(
+    st.integers(-3, 3),
+    st.sampled_from([0.5, -2.0, 1.0, 0.1 + 0.2, 1e300, -0.0, 2**53 + 1, 2.0**53]),
+    st.sampled_from([2**63 - 1, 2**63, -(2**63), 10**30]),
+)
+texts = st.one_of(
+    st.text("ab'%ö", max_size=3), st.sampled_from(["1", "true", "null", "[1]", '"', "\\", "😀"])
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, texts)
+values = st.recursive(
+    scalars,
+    lambda below: st.one_of(
+        st.lists(below, max_size=3),
+        st.dictionaries(st.sampled_from(NAMES), below, max_size=3),
+    ),
+    max_leaves=6,
+)
+metadatas = st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
+columns = st.one_of(st.none(), st.text("ab'", max_size=2))
+
+
+def operators_of(scalar, ordered):
+    single = st.one_of(
+        st.tuples(st.sampled_from(["$eq", "$ne"]), scalar),
+        st.tuples(st.sampled_from(sorted(ORDERS)), ordered),
+        st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(scalar, max_size=4)),
+        st.tuples(st.just("$exists"), st.booleans()),
+        st.tuples(st.just("$contains"), ordered),
+    )
+    plain = st.lists(single, min_size=1, max_size=2).map(dict)
+    return st.one_of(plain, plain.map(lambda tests: {"$not": tests}))
+
+
+text_tests = operators_of(st.one_of(st.none(), texts), texts)
+any_tests = operators_of(scalars, st.one_of(numbers, texts))
+leaves = st.one_of(
+    st.tuples(st.sampled_from(COLUMNS), text_tests),
+    st.tuples(st.sampled_from(FIELDS[3:]), st.one_of(any_tests, scalars)),
+)
+filters = st.recursive(
+    st.lists(leaves, max_size=2).map(dict),
+    lambda below: st.one_of(
+        st.builds(
+            lambda name, parts: {name: parts},
+            st.sampled_from(["$and", "$or"]),
+            st.lists(below, min_size=1, max_size=3),
+        ),
+        below.map(lambda where: {"$not": where}),
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(columns, columns, metadatas), min_size=1, max_size=8), filters)
+@example([(None, None, {"a": 1}), (None, None, {"a": True}), (None, None, {"a": "1"})], {"a": 1})
+@example([(None, None, {"a": [1]}), (None, None, {"a": "[1]"})], {"a": "[1]"})
+@example([(None, None, {"a": None}), (None, None, {})], {"a": {"$ne": None}})
+def test_passes_what_the_reference_passes(rows, where):
+    items = [
+        Item(f"{n}'", label=label, path=path, metadata=metadata)
+        for n, (label, path, metadata) in enumerate(rows)
+    ]
+    with closing(Catalog()) as catalog:
+        # One that is removed passes nothing, and its fields do not count.
+        gone = Item("gone", metadata=dict.fromkeys(NAMES, 1))
+        catalog.add([*items, gone], [0] * (len(items) + 1))
+        catalog.remove([len(items)])
+        for index in (False, True):
+            if index:
+                for field in ("a", "o'x", "a.b", "path"):
+                    catalog.create_filter_index(field)
+            try:
+                check(items, where)
+            except MistakeError:
+                with pytest.raises(InvalidInputError, match="expected"):
+                    catalog.matching(where)
+            else:
+                expected = [n for n, item in enumerate(items) if passes(item, where)]
+                assert catalog.matching(where).tolist() == expected
