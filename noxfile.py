@@ -91,3 +91,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/overhead.py")
     session.run("python", "benchmarks/embedder.py")
     session.run("python", "benchmarks/ingest.py", *folder)
+    session.run("python", "benchmarks/filters.py")
