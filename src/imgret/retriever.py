@@ -995,6 +995,7 @@ class Retriever:
                 self._searcher.sync(),
                 self._embedder,
                 self._cropper,
+                projection=self._searcher.projection,
                 queries=queries,
                 labels=labels,
                 k=k,

@@ -314,3 +314,11 @@ def test_an_embedder_that_fails_is_an_error_not_a_zero(gallery, queries, monkeyp
     monkeypatch.setattr(type(gallery.embedder), "_embed", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         gallery.evaluate(queries)
+
+
+def test_what_was_learned_from_the_same_labels_is_told(large, mean_color):
+    assert not any("flatters" in warning for warning in large.evaluate().warnings)
+    assert large.adapt().applied
+    report = large.evaluate()
+    assert any("learned from the labels of these very items" in text for text in report.warnings)
+    assert report.config["projection"]["kind"] == "lda"

@@ -26,6 +26,7 @@ from imgret.evaluation.queries import (
     query_sources,
 )
 from imgret.evaluation.report import Report
+from imgret.projections import LinearProjection
 from imgret.storage import Store
 from imgret.types import Json
 from imgret.version import __version__
@@ -43,6 +44,7 @@ def evaluate(
     embedder: Embedder,
     cropper: Cropper,
     *,
+    projection: LinearProjection | None,
     queries: Queries | None = None,
     labels: QueryLabels | None = None,
     k: Iterable[int] = (1, 5, 10),
@@ -63,7 +65,7 @@ def evaluate(
     index : VectorIndex
         What ``search`` asks; one that is not exact is searched once as users search it, for
         the metrics at ``k``, and once more to the depth that mAP@R and MRR need.
-    embedder, cropper
+    embedder, cropper, projection
         Of the gallery.
     queries, labels, k, near_identical, n_resamples, seed, threads, progress
         As for `Retriever.evaluate`.
@@ -137,7 +139,13 @@ def evaluate(
         "index": {"name": index.name, "config": index.config()},
         "metric": manifest.metric,
         "dtype": manifest.dtype,
-        "projection": manifest.projection,
+        "projection": None
+        if projection is None
+        else {
+            "kind": projection.kind,
+            "dim": projection.dim_out,
+            "fingerprint": projection.fingerprint,
+        },
         "self_match": "items of the query's path or sha256 are left out",
         "unreadable": "counted as 0",
         "near_identical": near_identical,

@@ -170,6 +170,11 @@ class Report:
                 f"flatter the figures: "
                 f"{_first(map(_pair, near))}"
             )
+        if config["leave_one_out"] and (config["projection"] or {}).get("kind") == "lda":
+            found.append(
+                "the projection was learned from the labels of these very items, which flatters "
+                "the figures; what adapt() said it gained was measured on items held out"
+            )
         if config["n_unlabelled"]:
             found.append(
                 f"{config['n_unlabelled']} of {config['n_items']} items have no label: they can "
