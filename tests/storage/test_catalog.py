@@ -357,3 +357,10 @@ def test_every_error_is_ours(catalog):
     assert issubclass(DuplicateKeyError, ImgretError)
     with pytest.raises(ValueError, match="each once"):
         catalog.add(items("a", "a"), [0, 0])
+
+
+def test_origins_are_those_of_the_live_items():
+    with closing(Catalog()) as catalog:
+        catalog.add([Item("a", "/a", b"1" * 32, label="x"), Item("b"), Item("c")], [1, 2, 3])
+        catalog.remove([2])
+        assert list(catalog.origins()) == [(0, "/a", b"1" * 32, "x"), (1, None, None, None)]

@@ -13,8 +13,6 @@ from imgret.types import Ids
 
 __all__ = ["Gallery"]
 
-_CHUNK = 10_000
-
 
 class Gallery:
     """Classes of the items, and which of them are the same picture.
@@ -45,16 +43,15 @@ class Gallery:
         self.of_id: NDArray[np.int64] = np.full(catalog.rows, -1, dtype=np.int64)
         self._by_path: dict[str, list[int]] = {}
         self._by_sha256: dict[bytes, list[int]] = {}
-        ids: Ids = catalog.live_ids()
-        self.size = len(ids)
-        for start in range(0, len(ids), _CHUNK):
-            for id_, item in catalog.items(ids[start : start + _CHUNK]).items():
-                if item.label is not None:
-                    self.of_id[id_] = self.classes.setdefault(item.label, len(self.classes))
-                if item.path is not None:
-                    self._by_path.setdefault(item.path, []).append(id_)
-                if item.sha256 is not None:
-                    self._by_sha256.setdefault(item.sha256, []).append(id_)
+        self.size = 0
+        for id_, path, sha256, label in catalog.origins():
+            self.size += 1
+            if label is not None:
+                self.of_id[id_] = self.classes.setdefault(label, len(self.classes))
+            if path is not None:
+                self._by_path.setdefault(path, []).append(id_)
+            if sha256 is not None:
+                self._by_sha256.setdefault(sha256, []).append(id_)
         if not self.classes:
             raise InvalidInputError(
                 f"labels: expected a gallery with labels, found {self.size} items without; add "

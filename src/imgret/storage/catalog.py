@@ -202,6 +202,17 @@ class Catalog:
             )
             return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
+    def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
+        """Id, path, sha256 and label of every live item, by id."""
+        last = -1
+        while rows := self._query(
+            "SELECT id, path, sha256, label FROM items WHERE id > ? AND id < ? "
+            "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
+            (last, self._rows, self._changes, _CHUNK),
+        ):
+            yield from rows
+            last = rows[-1][0]
+
     def check_where(self, where: Any) -> None:
         """Raise what `matching` would, before work is spent on the rest of a search."""
         with self._lock:
