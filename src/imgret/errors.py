@@ -20,6 +20,7 @@ anyway, so ``except ValueError`` and ``except ImgretError`` both work::
     ├── EmptyGalleryError (ValueError)          a search or a fit needs items and there are none
     ├── NotTrainedError (RuntimeError)          the index must be trained first
     ├── UnsupportedError (NotImplementedError)  this part cannot do that, and says so by a flag
+    ├── TrainingError (RuntimeError)            a training cannot start, go on or be resumed
     └── StoreError (OSError)                    a gallery on disk
         ├── StoreNotFoundError (FileNotFoundError)
         ├── StoreExistsError (FileExistsError)
@@ -62,6 +63,7 @@ __all__ = [
     "StoreNotFoundError",
     "StoreReadOnlyError",
     "StoreVersionError",
+    "TrainingError",
     "UnknownNameError",
     "UnsupportedError",
 ]
@@ -160,6 +162,10 @@ class NotTrainedError(ImgretError, RuntimeError):
 
 class UnsupportedError(ImgretError, NotImplementedError):
     """The part cannot do that; a flag on its class says so beforehand."""
+
+
+class TrainingError(ImgretError, RuntimeError):
+    """A training cannot start, go on or be resumed; the message names the checkpoint kept."""
 
 
 class StoreError(ImgretError, OSError):

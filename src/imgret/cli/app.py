@@ -13,6 +13,7 @@ from imgret.cli.adapt import adapt
 from imgret.cli.classify import classify
 from imgret.cli.evaluate import evaluate
 from imgret.cli.models import models
+from imgret.cli.train import train
 from imgret.version import __version__
 
 __all__ = ["app"]
@@ -28,6 +29,7 @@ app.add_typer(models, name="models")
 app.command()(adapt)
 app.command()(classify)
 app.command()(evaluate)
+app.command()(train)
 
 
 def _at_least_one(number: int | None) -> int | None:

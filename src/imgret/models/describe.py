@@ -75,6 +75,7 @@ def write_bundle(
     version: str = "1",
     output: str | None = None,
     precision: str = "unknown",
+    calibrated_on: str | None = None,
     training_data: str = "unknown",
     source: str = "unknown",
     licence: str = "NOASSERTION",
@@ -95,7 +96,7 @@ def write_bundle(
         What the network wants its input to be.
     name : str, optional
         Short name; by default that of the target, without its suffix.
-    version, precision, training_data, source, licence, notice : str
+    version, precision, calibrated_on, training_data, source, licence, notice : str
         See `imgret.models.bundle`. The licence is an SPDX expression.
     output : str, optional
         Name of the output that is the embedding; needed where there are several.
@@ -140,6 +141,7 @@ def write_bundle(
         dim=answer.size,
         normalized=bool(np.allclose([answer @ answer, mirrored @ mirrored], 1, atol=1e-3)),
         precision=precision,
+        calibrated_on=calibrated_on,
         training_data=training_data,
         source=source,
         licence=licence,

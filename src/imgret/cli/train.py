@@ -1,0 +1,91 @@
+"""``imgret train``: an embedder from a folder of class subfolders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["train"]
+
+
+def train(  # noqa: PLR0917  # what typer makes arguments and options of
+    folder: Annotated[Path, typer.Argument(help="Folder with a subfolder for each class.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
+    recipe: Annotated[str, typer.Option(help="finetune, compact or reference.")] = "finetune",
+    valid: Annotated[
+        Path | None, typer.Option(help="Folder of the same classes to measure with.")
+    ] = None,
+    hold_out: Annotated[
+        float, typer.Option(help="Share of each class to measure with; 0 for none.")
+    ] = 0.1,
+    epochs: Annotated[int | None, typer.Option(help="[the recipe's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="[the recipe's]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [the recipe's]")] = None,
+    dim: Annotated[int | None, typer.Option(help="Length of the embedding. [128]")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="arcface, subcenter or softmax. [the recipe's]")
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="Model to learn from as well; may be given several times."),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Checkpoint to start from, of the same network.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Checkpoint of this run to go on from: OUT.training/last.pt")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another of torch's.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of all chances.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="That load pictures. [one for each core, at most 8]")
+    ] = None,
+    validate_every: Annotated[int, typer.Option(help="Epochs between two measurements.")] = 2,
+    patience: Annotated[
+        int | None, typer.Option(help="Measurements that are no better, to stop after. [never]")
+    ] = None,
+    int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,  # noqa: FBT002
+    name: Annotated[str | None, typer.Option(help="Of the model. [that of OUT]")] = None,
+    training_data: Annotated[
+        str | None, typer.Option(help="What the pictures are, for the facts in the file.")
+    ] = None,
+) -> None:
+    """Train an embedder on pictures of your own, and write it as a model file.
+
+    Beside OUT stand the 8-bit model, a report, and the checkpoints of the run.
+    """
+    from imgret.train import train as run  # noqa: PLC0415  # so that --help is quick
+    from imgret.train.recipes import find_recipe  # noqa: PLC0415
+
+    chosen = find_recipe(recipe)
+    given = {"batch_size": batch_size, "lr": lr, "dim": dim, "head": head}
+    chosen = replace(chosen, **{n: v for n, v in given.items() if v is not None})  # type: ignore[arg-type]  # checked there
+    try:
+        report = run(
+            folder,
+            out,
+            recipe=chosen,
+            valid=hold_out if valid is None else valid,
+            epochs=epochs,
+            teacher=teacher or [],
+            init=init,
+            resume=resume,
+            device=device,
+            seed=seed,
+            threads=threads,
+            validate_every=validate_every,
+            patience=patience,
+            int8=int8,
+            name=name,
+            training_data=training_data,
+        )
+    except KeyboardInterrupt:
+        last = out.with_suffix(".training") / "last.pt"
+        if last.is_file():
+            typer.echo(f"the same command with --resume {last} goes on from here", err=True)
+        raise
+    typer.echo(str(report))
+    typer.echo(f"report: {out.with_suffix('.html')}", err=True)

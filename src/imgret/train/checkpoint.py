@@ -1,0 +1,60 @@
+"""Checkpoints: written whole or not at all, read without unpickling anything."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imgret.errors import TrainingError
+
+__all__ = ["FORMAT", "read", "write"]
+
+FORMAT = 1
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint in place of the one that is there.
+
+    Raises
+    ------
+    TrainingError
+        The disk is full, or cannot be written; what was there is untouched.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        part.unlink(missing_ok=True)
+        kept = f"the one of the epoch before is kept: {path}" if path.exists() else "none is kept"
+        raise TrainingError(f"{path}: the checkpoint cannot be written ({error}); {kept}") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        There is none, or it is damaged or of a newer format.
+    """
+    if not path.is_file():
+        raise TrainingError(f"{path}: expected a checkpoint, found none there")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["format"]
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path}: expected a checkpoint, found damage or other data") from error
+    except zipfile.BadZipFile as error:
+        raise TrainingError(f"{path}: expected a checkpoint, found damage") from error
+    if found != FORMAT:
+        raise TrainingError(f"{path}: expected format {FORMAT}, found {found!r}")
+    return state

@@ -1,0 +1,217 @@
+"""The pictures: found, split, checked, and shown in batches."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret import images
+from imgret.errors import ImageError, InvalidInputError
+from imgret.ingest.folder import find_pictures
+from imgret.train.recipes import Augmentation
+from imgret.types import Image
+
+__all__ = ["Pictures", "batches", "find_classes", "hold_out", "readable"]
+
+# Shown pictures are cut from those of at least this many times their side.
+_ROOM = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Paths with a class each.
+
+    Attributes
+    ----------
+    paths : list of Path
+    labels : int64 array of shape (n,)
+        Positions in ``classes``.
+    classes : tuple of str
+        Names, sorted.
+    """
+
+    paths: list[Path]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Pictures:
+        """Return some of them."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return Pictures([self.paths[row] for row in rows], self.labels[rows], self.classes)
+
+
+def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictures:
+    """Find pictures in the subfolders of a folder, each the class named like it.
+
+    Parameters
+    ----------
+    folder : Path
+    classes : tuple of str, optional
+        The classes there may be; by default those that are found.
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than two classes; or one that ``classes`` does not name.
+    ImageNotFoundError
+        There is no such folder.
+    """
+    found, _ = find_pictures(folder)
+    paths = [path for path in found if path.parent != folder]
+    names = [path.relative_to(folder).parts[0] for path in paths]
+    there = tuple(sorted(set(names)))
+    if classes is None:
+        if len(there) < 2:
+            what = f"one, {there[0]!r}" if there else "none"
+            if loose := len(found) - len(paths):
+                what += f", and {loose} pictures in no subfolder"
+            raise InvalidInputError(
+                f"{folder}: expected a subfolder of pictures for each of at least two classes, "
+                f"found {what}"
+            )
+        classes = there
+    elif unknown := sorted(set(there) - set(classes)):
+        raise InvalidInputError(
+            f"{folder}: expected the {len(classes)} classes that are trained, found also "
+            f"{', '.join(map(repr, unknown[:5]))}"
+        )
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[name] for name in names], dtype=np.int64)
+    return Pictures(paths, labels, classes)
+
+
+def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageError]]:
+    """Decode every picture once, and leave out those that cannot be.
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than two classes are left.
+    """
+
+    def broken(path: Path) -> ImageError | None:
+        try:
+            images.load(path, min_side=64)
+        except ImageError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        errors = list(pool.map(broken, pictures.paths))
+    good = [row for row, error in enumerate(errors) if error is None]
+    kept = pictures.select(good)
+    failed = [error for error in errors if error is not None]
+    if len(set(kept.labels.tolist())) < 2:
+        raise InvalidInputError(
+            f"expected readable pictures of at least two classes, found {len(kept)} readable and "
+            f"{len(failed)} that are not, the first {failed[0] if failed else 'none'}"
+        )
+    return kept, failed
+
+
+def hold_out(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pictures]:
+    """Split off a share of each class, at least one picture where there are two or more.
+
+    Returns
+    -------
+    kept, held : Pictures
+        A class of one picture is kept whole.
+    """
+    generator = np.random.default_rng(seed)
+    held: list[int] = []
+    for label, count in sorted(Counter(pictures.labels.tolist()).items()):
+        rows = np.flatnonzero(pictures.labels == label)
+        if count > 1:
+            take = min(max(1, round(share * count)), count - 1)
+            held += generator.choice(rows, take, replace=False).tolist()
+    kept = np.setdiff1d(np.arange(len(pictures)), held)
+    return pictures.select(kept), pictures.select(np.sort(np.array(held, dtype=np.int64)))
+
+
+def batches(
+    pictures: Pictures,
+    order: NDArray[np.int64],
+    *,
+    side: int,
+    batch_size: int,
+    augmentation: Augmentation,
+    seed: Sequence[int],
+    threads: int,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """Load pictures in an order, cut at random, a few batches ahead.
+
+    What is cut depends on the seed and the place in the order, not on the threads.
+
+    Parameters
+    ----------
+    order : int64 array
+        Rows of ``pictures``.
+    side : int
+        Of the squares, in pixels.
+    seed : sequence of int
+        Such as the run's and the number of the epoch.
+
+    Yields
+    ------
+    pixels : uint8 array of shape (n, side, side, 3)
+    rows : int64 array of shape (n,)
+        Which pictures they are. A last batch of one picture is left out: nothing can be
+        normalised over it.
+    """
+    starts = [s for s in range(0, len(order), batch_size) if len(order) - s > 1]
+
+    def load(start: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        rows = order[start : start + batch_size]
+        pixels = np.empty((len(rows), side, side, 3), dtype=np.uint8)
+        for position, row in enumerate(rows):
+            generator = np.random.default_rng([*seed, start + position])
+            image = images.load(pictures.paths[row], min_side=round(side * _ROOM))
+            pixels[position] = random_crop(image, side, augmentation, generator)
+        return pixels, rows
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[tuple[NDArray[np.uint8], NDArray[np.int64]]]] = deque()
+        try:
+            for start in starts:
+                waiting.append(pool.submit(load, start))
+                if len(waiting) > threads + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def random_crop(
+    image: Image, side: int, augmentation: Augmentation, generator: np.random.Generator
+) -> Image:
+    """Cut a random rectangle, resize it to a square, mirror it half of the time.
+
+    C. Szegedy et al., "Going Deeper with Convolutions" (2015), section 6.
+    """
+    rows, columns = image.shape[:2]
+    stretch = np.log(augmentation.stretch)
+    area = rows * columns * generator.uniform(augmentation.smallest, 1)
+    ratio = np.exp(generator.uniform(-stretch, stretch))
+    width = min(columns, max(1, round(np.sqrt(area * ratio))))
+    height = min(rows, max(1, round(np.sqrt(area / ratio))))
+    left = generator.integers(columns - width + 1)
+    top = generator.integers(rows - height + 1)
+    cut = images.resize(image[top : top + height, left : left + width], side, side)
+    return cut[:, ::-1] if generator.random() < 0.5 else cut
+
+
+def default_threads() -> int:
+    """Return how many threads load pictures: one for each core, at most 8."""
+    return min(8, os.cpu_count() or 1)

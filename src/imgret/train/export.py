@@ -1,0 +1,222 @@
+"""From a trained network to ONNX, in 32 bits and in 8, with proof that they agree."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from torch import Tensor, nn
+
+from imgret.errors import TrainingError
+from imgret.models import Preprocess, Scaling
+from imgret.models.session import Session
+from imgret.train.networks import EmbeddingNetwork, fold
+from imgret.types import Image
+
+__all__ = ["agree", "as_stored", "finished", "quantised", "to_onnx"]
+
+# What onnxruntime 1.20, the oldest supported, is sure to read.
+_OPSET, _IR = 18, 10
+_PIXELS, _IMAGE, _OUTPUT = "pixels", "image", "embedding"
+_QUANTISED = ("Conv", "Clip", "Relu", "Add", "MaxPool")
+_TOLERANCE = 1e-4
+
+
+class _Normalized(nn.Module):
+    """The network with embeddings of length 1."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return nn.functional.normalize(self.network(pixels), dim=1)
+
+
+def finished(network: EmbeddingNetwork, *, normalize: bool) -> nn.Module:
+    """Return a copy for use: batch normalisation folded, in full precision, on the CPU."""
+    network = copy.deepcopy(network).cpu().eval()
+    network.half = False
+    fold(network)
+    return _Normalized(network).eval() if normalize else network
+
+
+def to_onnx(network: nn.Module) -> onnx.ModelProto:
+    """Return the graph from scaled pixels, float32 (N, 3, H, W), to embeddings (N, dim)."""
+    any_length = torch.export.Dim.DYNAMIC
+    # The exporter narrates on stdout, warns of its own internals, and of torchvision's absence.
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, 64, 64),),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=[_PIXELS],
+            output_names=[_OUTPUT],
+            dynamic_shapes=({0: any_length, 2: any_length, 3: any_length},),
+            verbose=False,
+        )
+    log.setLevel(level)
+    assert program is not None  # noqa: S101  # it is where no path is given
+    made = program.model_proto
+    return _model(made.graph.node, made.graph.initializer, _dim(made))
+
+
+def as_stored(preprocess: Preprocess) -> Preprocess:
+    """Return what the stored graph wants: pixels as they are, where constants scale them."""
+    if not isinstance(preprocess.scaling, Scaling):
+        return preprocess
+    facts = preprocess.to_json() | {"layout": "NHWC", "dtype": "uint8", "scaling": None}
+    return Preprocess.from_json(facts)
+
+
+def with_pixels(model: onnx.ModelProto, scaling: Any) -> onnx.ModelProto:
+    """Put uint8 (N, H, W, 3) and the scaling in front, where it is by constants."""
+    if not isinstance(scaling, Scaling):
+        return model
+    front = [
+        helper.make_node("Transpose", [_IMAGE], ["planes"], "planes", perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["levels"], "levels", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Sub", ["levels", "pixel_mean"], ["centred"], "centred"),
+        helper.make_node("Div", ["centred", "pixel_std"], [_PIXELS], _PIXELS),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array(values, np.float32).reshape(3, 1, 1), name)
+        for name, values in (("pixel_mean", scaling.mean), ("pixel_std", scaling.std))
+    ]
+    return _model(
+        [*front, *model.graph.node],
+        [*constants, *model.graph.initializer],
+        _dim(model),
+        takes_image=True,
+    )
+
+
+def quantised(
+    model: onnx.ModelProto, preprocess: Preprocess, photos: Sequence[Image]
+) -> onnx.ModelProto:
+    """Return the network in 8 bits: static, with quantise-dequantise pairs.
+
+    Weights are signed, a scale an output channel; activations unsigned, with the range that
+    the photos show. Pooling and what follows stay in float. Weights keep to 7 bits: with 8, the
+    AVX2 and AVX-512 kernels of processors without VNNI saturate while adding two products, and
+    the embedding turns into another one.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        As `to_onnx` makes it.
+    preprocess : Preprocess
+        With the scaling the network was trained with.
+    photos : sequence of uint8 arrays of shape (H, W, 3)
+        To find the ranges with.
+    """
+    scaling = preprocess.scaling
+    # Scaled by such constants, pixels are 8-bit numbers already: their quantisation is exact.
+    exact = isinstance(scaling, Scaling) and len({*scaling.mean}) == len({*scaling.std}) == 1
+    options: dict[str, Any] = {}
+    if exact:
+        step = {
+            "scale": np.array(1 / scaling.std[0], np.float32),
+            "zero_point": np.array(scaling.mean[0], np.uint8),
+        }
+        options["TensorQuantOverrides"] = {_PIXELS: [step]}
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        onnx.save(model, source)
+        quantize_static(
+            source,
+            target,
+            _Photos(photos, preprocess),
+            op_types_to_quantize=list(_QUANTISED),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options=options,
+        )
+        made = onnx.load(target)
+    if not exact:
+        return with_pixels(_model(made.graph.node, made.graph.initializer, _dim(model)), scaling)
+    nodes = list(made.graph.node)
+    (first,) = (node for node in nodes if _PIXELS in node.input)
+    nodes[nodes.index(first)] = helper.make_node(
+        "Transpose", [_IMAGE], [first.output[0]], "planes", perm=[0, 3, 1, 2]
+    )
+    return _model(nodes, made.graph.initializer, _dim(model), takes_image=True)
+
+
+def agree(network: nn.Module, path: Path, preprocess: Preprocess, photos: Sequence[Image]) -> float:
+    """Return the largest difference between the network and its file on real pictures.
+
+    Raises
+    ------
+    TrainingError
+        It is above 1e-4.
+    """
+    stored, worst = as_stored(preprocess), 0.0
+    session = Session(path)
+    for photo in photos:
+        with torch.no_grad():
+            expected = network(torch.from_numpy(preprocess.prepare([photo]))).numpy()
+        found = session.run(stored.prepare([photo]), _OUTPUT)
+        worst = max(worst, float(np.abs(found - expected).max()))
+    if not worst <= _TOLERANCE:
+        raise TrainingError(
+            f"{path}: expected the file to answer as the network does, within {_TOLERANCE:g}, "
+            f"found a difference of {worst:.2g}; the network is kept in the checkpoint"
+        )
+    return worst
+
+
+class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    """Feeds pictures to the quantiser, one at a time."""
+
+    def __init__(self, photos: Sequence[Image], preprocess: Preprocess) -> None:
+        self._batches: Iterator[NDArray[Any]] = (preprocess.prepare([photo]) for photo in photos)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {_PIXELS: batch}
+
+
+def _model(nodes: Any, constants: Any, dim: int, *, takes_image: bool = False) -> onnx.ModelProto:
+    """Make a model of one input of any size and the output ``embedding``."""
+    given = (
+        helper.make_tensor_value_info(_IMAGE, onnx.TensorProto.UINT8, ["N", "H", "W", 3])
+        if takes_image
+        else helper.make_tensor_value_info(_PIXELS, onnx.TensorProto.FLOAT, ["N", 3, "H", "W"])
+    )
+    made = helper.make_tensor_value_info(_OUTPUT, onnx.TensorProto.FLOAT, ["N", dim])
+    nodes, constants = copy.deepcopy(list(nodes)), copy.deepcopy(list(constants))
+    for part in [*nodes, *constants]:  # where in the Python source each one came from
+        del part.metadata_props[:]
+        part.doc_string = ""
+    graph = helper.make_graph(nodes, "embedder", [given], [made], constants)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR
+    )
+    model.producer_name = "imgret.train"
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _dim(model: onnx.ModelProto) -> int:
+    return int(model.graph.output[0].type.tensor_type.shape.dim[1].dim_value)

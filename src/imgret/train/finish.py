@@ -1,0 +1,136 @@
+"""The end of a run: model files, what they score, and the report."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from imgret import images
+from imgret.embedders import OnnxEmbedder
+from imgret.errors import ImageError, StoreError
+from imgret.evaluation import Report
+from imgret.models import Preprocess, write_bundle
+from imgret.retriever import Retriever
+from imgret.train import export
+from imgret.train.data import Pictures
+from imgret.train.networks import NETWORKS, EmbeddingNetwork, count_parameters
+from imgret.train.report import TrainReport, Variant
+from imgret.train.trainer import Trainer
+from imgret.types import Image
+
+__all__ = ["finish"]
+
+_COMPARED, _CALIBRATED = 8, 128
+
+
+def finish(
+    trainer: Trainer,
+    held: Pictures | None,
+    out: Path,
+    preprocess: Preprocess,
+    *,
+    failed: Sequence[ImageError],
+    teachers: Sequence[str],
+    int8: bool,
+    name: str,
+    training_data: str,
+    progress: bool | None,
+) -> TrainReport:
+    """Write the model files, measure them, write the report beside them; see `train`."""
+    average = trainer.best_network()
+    assert isinstance(average, EmbeddingNetwork)  # noqa: S101  # for the type checker
+    kind = NETWORKS[trainer.recipe.network]
+    network = export.finished(average, normalize=kind.pretrained is not None)
+    graph = export.to_onnx(network)
+    photos = _some(trainer.pictures, _CALIBRATED)
+    stored = export.as_stored(preprocess)
+    facts = {
+        "training_data": training_data,
+        "source": f"imgret.train, recipe {trainer.recipe.name}"
+        + (f", starting from {kind.pretrained()}" if kind.pretrained else "")
+        + (f", taught by {', '.join(teachers)}" if teachers else ""),
+        "licence": "Apache-2.0" if kind.pretrained else "NOASSERTION",
+        "notice": kind.notice,
+    }
+    files = [(out, "fp32", export.with_pixels(graph, preprocess.scaling))]
+    if int8:
+        quantised = export.quantised(graph, preprocess, photos)
+        files.append((out.with_suffix(".int8.onnx"), "int8", quantised))
+    variants = []
+    for path, precision, model in files:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".train-") as folder:
+            part = Path(folder) / path.name
+            _save(model, part)
+            difference = (
+                export.agree(network, part, preprocess, photos[:_COMPARED])
+                if precision == "fp32"
+                else None
+            )
+            write_bundle(
+                part,
+                preprocess=stored,
+                name=name if precision == "fp32" else f"{name}-{precision}",
+                precision=precision,
+                calibrated_on=None
+                if precision == "fp32"
+                else f"{len(photos)} of the pictures it was trained on",
+                **facts,
+            )
+            part.replace(path)
+        variants.append(
+            Variant(
+                path=path,
+                precision=precision,
+                difference=difference,
+                evaluation=_evaluate(path, trainer, held, progress),
+            )
+        )
+    report = TrainReport(
+        recipe=trainer.recipe,
+        parameters=count_parameters(network),
+        history=tuple(trainer.history),
+        variants=tuple(variants),
+        classes=trainer.pictures.classes,
+        n_pictures=len(trainer.pictures),
+        failed=tuple(map(str, failed)),
+        teachers=tuple(teachers),
+        device=str(trainer.device),
+        seed=trainer.seed,
+    )
+    report.save(out.with_suffix(""))
+    return report
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    try:
+        onnx.save(model, path)
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _some(pictures: Pictures, count: int) -> list[Image]:
+    """Return pictures from all over."""
+    rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
+    return [images.load(pictures.paths[row]) for row in rows]
+
+
+def _evaluate(
+    path: Path, trainer: Trainer, held: Pictures | None, progress: bool | None
+) -> Report | None:
+    """Search the pictures that were trained on with those that were held out."""
+    if held is None or not len(held):
+        return None
+    gallery, classes = trainer.pictures, trainer.pictures.classes
+    retriever = Retriever(embedder=OnnxEmbedder(path))
+    retriever.add(
+        gallery.paths,
+        labels=[classes[label] for label in gallery.labels],
+        progress=progress,
+    )
+    return retriever.evaluate(held.paths, [classes[label] for label in held.labels])

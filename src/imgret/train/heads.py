@@ -1,0 +1,62 @@
+"""What turns embeddings and labels into a loss, and a teacher's embeddings into another."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from pytorch_metric_learning import losses
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy
+
+from imgret.train.recipes import Recipe
+
+__all__ = ["Teaching", "make_head"]
+
+
+class Softmax(nn.Module):
+    """A linear classifier with cross entropy."""
+
+    def __init__(self, classes: int, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, classes)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss."""
+        return cross_entropy(self.linear(embeddings), labels)
+
+
+def make_head(recipe: Recipe, classes: int) -> nn.Module:
+    """Return the head of a recipe: called with embeddings and labels, it gives the loss."""
+    if recipe.head == "softmax":
+        return Softmax(classes, recipe.dim)
+    options = {
+        "num_classes": classes,
+        "embedding_size": recipe.dim,
+        "margin": recipe.margin,
+        "scale": recipe.scale,
+    }
+    if recipe.head == "subcenter":
+        return cast(
+            "nn.Module", losses.SubCenterArcFaceLoss(sub_centers=recipe.sub_centers, **options)
+        )
+    return cast("nn.Module", losses.ArcFaceLoss(**options))
+
+
+class Teaching(nn.Module):
+    """How far embeddings, through a linear map that is learned too, are from a teacher's.
+
+    The map lets the student have another dimension and other axes than the teacher; where the
+    dimensions agree it starts as the identity. It is thrown away after training.
+    """
+
+    def __init__(self, dim: int, teacher_dim: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(dim, teacher_dim, bias=False)
+        nn.init.eye_(self.map.weight) if dim == teacher_dim else nn.init.orthogonal_(
+            self.map.weight
+        )
+
+    def forward(self, embeddings: Tensor, taught: Tensor) -> Tensor:
+        """Return one minus the mean cosine."""
+        return 1 - torch.mean(cosine_similarity(self.map(embeddings), taught))

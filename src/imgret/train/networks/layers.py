@@ -1,0 +1,154 @@
+"""What the networks are built of: convolution with normalisation, blocks, and the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+__all__ = ["ConvNorm", "EmbeddingNetwork"]
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch normalisation, activation; padded so that only the stride shrinks.
+
+    Of an even input a convolution of stride 2 pads one pixel more at the far sides than at the
+    near ones, as TensorFlow does and as weights from there expect.
+
+    Parameters
+    ----------
+    channels_in, channels_out, kernel : int
+    stride : {1, 2}
+    groups : int
+        ``channels_in`` for a depthwise convolution.
+    activation : nn.Module, optional
+    epsilon, momentum : float
+        Of the batch normalisation.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: nn.Module | None = None,
+        epsilon: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        near = (kernel - stride) // 2
+        far = kernel - stride - near
+        self.padding = (near, far, near, far)
+        symmetric = near == far
+        self.conv: nn.Conv2d = nn.Conv2d(
+            channels_in,
+            channels_out,
+            kernel,
+            stride,
+            near if symmetric else 0,
+            groups=groups,
+            bias=False,
+        )
+        self.pads = not symmetric
+        self.norm: nn.Module = nn.BatchNorm2d(channels_out, eps=epsilon, momentum=momentum)
+        self.activation: nn.Module = nn.Identity() if activation is None else activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, channels_in, h, w) to (n, channels_out, h / stride, w / stride)."""
+        if self.pads:
+            x = pad(x, self.padding)
+        y: Tensor = self.activation(self.norm(self.conv(x)))
+        return y
+
+    def fold(self) -> None:
+        """Put the batch normalisation, as it stands, into the convolution."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = nn.Identity()
+
+
+class EmbeddingNetwork(nn.Module):
+    """Blocks, mean over the picture, dropout, a linear map, batch normalisation.
+
+    Parameters
+    ----------
+    blocks : sequence of nn.Module
+        In order; the first takes pixels (n, 3, h, w), scaled.
+    channels : int
+        What the last block puts out.
+    dim : int
+        Length of the embedding.
+    dropout : float
+    freeze : int
+        How many of the first blocks keep the weights they have. Their batch normalisation is
+        folded, and no gradient is computed for them.
+    dense : bool
+        Whether the convolutions are dense ones, which gain from bfloat16 also on a CPU; to
+        depthwise ones the backward pass in bfloat16 is a loss there.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        channels: int,
+        *,
+        dim: int,
+        dropout: float,
+        freeze: int,
+        dense: bool,
+    ) -> None:
+        super().__init__()
+        self.frozen = nn.Sequential(*blocks[:freeze])
+        self.trained = nn.Sequential(*blocks[freeze:])
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Linear(channels, dim, bias=False)
+        self.norm = nn.BatchNorm1d(dim)
+        self.dense = dense
+        self.half = True  # bfloat16 where that is fast
+        fold(self.frozen)
+        self.frozen.requires_grad_(requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed scaled pixels: (n, 3, h, w) to (n, dim)."""
+        device = x.device.type
+        half = self.half and _has_bfloat16(device)
+        if len(self.frozen):
+            with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
+                x = self.frozen(x)
+        half = half and (self.dense or device != "cpu")
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            x = self.trained(x if half else x.float())
+        x = x.float().mean((2, 3))
+        return self.norm(self.embedding(self.dropout(x)))  # type: ignore[no-any-return]  # a Tensor
+
+    def train(self, mode: bool = True) -> EmbeddingNetwork:  # noqa: FBT001, FBT002  # torch's own
+        """Change between training and use; what is frozen stays in use."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+
+def fold(module: nn.Module) -> None:
+    """Fold every batch normalisation that follows a convolution."""
+    for part in module.modules():
+        if isinstance(part, ConvNorm):
+            part.fold()
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return how many numbers a network learned, those of batch normalisation included."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _has_bfloat16(device: str) -> bool:
+    if device == "cpu":
+        capabilities: dict[str, Any] = dict(torch.cpu.get_capabilities())
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+    return device == "cuda" and torch.cuda.is_bf16_supported()

@@ -1,0 +1,69 @@
+"""A teacher's embeddings: computed once, kept beside the run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imgret.embedders import OnnxEmbedder
+from imgret.errors import StoreError
+from imgret.retriever import Retriever
+from imgret.train.data import Pictures
+from imgret.types import Embeddings
+
+__all__ = ["teach"]
+
+
+def teach(
+    teachers: Sequence[str | os.PathLike[str]], pictures: Pictures, folder: Path, *, threads: int
+) -> Embeddings:
+    """Return what one or several embedders say of each picture, side by side.
+
+    Each teacher's embeddings have length 1 before they are joined, so that each counts alike.
+
+    Parameters
+    ----------
+    teachers : sequence of str or path
+        Names of built-in models, or paths of bundles.
+    pictures : Pictures
+    folder : Path
+        Where the embeddings are kept, for a run that is resumed.
+    threads : int
+
+    Returns
+    -------
+    float32 array of shape (n, sum of dimensions)
+
+    Raises
+    ------
+    ModelError
+        A teacher cannot be used.
+    """
+    return np.concatenate(
+        [_embeddings(OnnxEmbedder(os.fspath(t)), pictures, folder, threads) for t in teachers],
+        axis=1,
+    )
+
+
+def _embeddings(
+    embedder: OnnxEmbedder, pictures: Pictures, folder: Path, threads: int
+) -> Embeddings:
+    names = "\n".join(map(str, pictures.paths))
+    of = hashlib.sha256(f"{embedder.fingerprint}\n{names}".encode()).hexdigest()
+    path = folder / f"teacher-{of[:16]}.npy"
+    if path.is_file():
+        kept: Embeddings = np.load(path, allow_pickle=False)
+        return kept
+    made = Retriever(embedder=embedder).embed(pictures.paths, threads=threads)
+    made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), np.float32(1e-12))
+    try:
+        with path.with_suffix(".part").open("wb") as file:
+            np.save(file, made)
+        path.with_suffix(".part").replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+    return made

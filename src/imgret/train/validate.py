@@ -1,0 +1,79 @@
+"""How well a network finds, while it is still being trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import nn
+
+from imgret import images
+from imgret.metrics import average_precision_at_k, top_k_accuracy
+from imgret.models import Preprocess
+from imgret.train.data import Pictures
+from imgret.train.trainer import scaled
+from imgret.types import Embeddings
+
+__all__ = ["embed", "retrieval"]
+
+_BATCH = 32
+
+
+def embed(
+    network: nn.Module,
+    pictures: Pictures,
+    preprocess: Preprocess,
+    *,
+    device: torch.device,
+    threads: int,
+) -> Embeddings:
+    """Embed pictures as the finished model will, with vectors of length 1.
+
+    Returns
+    -------
+    float32 array of shape (n, dim)
+    """
+    raw = Preprocess(
+        size=preprocess.size,
+        short_side=preprocess.short_side,
+        resize=preprocess.resize,
+        layout="NHWC",
+        dtype="uint8",
+        scaling=None,
+    )
+    starts = range(0, len(pictures), _BATCH)
+
+    def load(start: int) -> torch.Tensor:
+        paths = pictures.paths[start : start + _BATCH]
+        return torch.from_numpy(
+            raw.prepare([images.load(path, min_side=raw.min_side) for path in paths])
+        )
+
+    rows = []
+    with ThreadPoolExecutor(threads) as pool, torch.no_grad():
+        for pixels in pool.map(load, starts):
+            x = pixels.to(device).permute(0, 3, 1, 2).float()
+            vectors = network(scaled(x, preprocess.scaling or "per-image"))
+            rows.append(nn.functional.normalize(vectors.float()).cpu().numpy())
+    found: Embeddings = np.concatenate(rows)
+    return found
+
+
+def retrieval(
+    queries: Embeddings, gallery: Embeddings, query_labels: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+    """Return top-1, top-5 and mAP@5 (min_k_r) of queries against a gallery, by cosine."""
+    depth = min(5, len(gallery))
+    nearest = np.argsort(-(queries @ gallery.T), axis=1, kind="stable")[:, :depth]
+    relevant = labels[nearest] == query_labels[:, None]
+    counts = Counter(labels.tolist())
+    n_relevant = [counts[label] for label in query_labels.tolist()]
+    return {
+        "top1": float(top_k_accuracy(relevant, 1).mean()),
+        f"top{depth}": float(top_k_accuracy(relevant, depth).mean()),
+        f"map{depth}": float(
+            average_precision_at_k(relevant, n_relevant, depth, denominator="min_k_r").mean()
+        ),
+    }
