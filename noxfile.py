@@ -36,7 +36,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.install("-e", ".", *group("types"))
+    session.install("-e", ".[train]", *group("torch"), *group("types"))
     session.run("mypy")
 
 
@@ -46,6 +46,14 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".", *group("test"))
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "report")
+
+
+@nox.session
+def train(session: nox.Session) -> None:
+    """Train small networks, and run what the docs say of it."""
+    session.install("-e", ".[train]", *group("torch"), *group("test"))
+    session.run("pytest", "tests/train", *session.posargs)
+    session.run("pytest", "-q", "tests/test_readme.py", "-k", "train.md")
 
 
 @nox.session

@@ -40,6 +40,8 @@ napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 autosummary_generate = False
+# The extra that trains is not installed to build the site.
+autodoc_mock_imports = ["matplotlib", "onnx", "pytorch_metric_learning", "torch"]
 default_role = "py:obj"
 
 

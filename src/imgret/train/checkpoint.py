@@ -16,6 +16,17 @@ __all__ = ["FORMAT", "read", "write"]
 
 FORMAT = 1
 
+# What torch raises of a file that is none of its own, by where it notices.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    EOFError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+
 
 def write(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint in place of the one that is there.
@@ -35,7 +46,9 @@ def write(path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         part.unlink(missing_ok=True)
         kept = f"the one of the epoch before is kept: {path}" if path.exists() else "none is kept"
-        raise TrainingError(f"{path}: the checkpoint cannot be written ({error}); {kept}") from error
+        raise TrainingError(
+            f"{path}: the checkpoint cannot be written ({error}); {kept}"
+        ) from error
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -51,10 +64,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state["format"]
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise TrainingError(f"{path}: expected a checkpoint, found damage or other data") from error
-    except zipfile.BadZipFile as error:
-        raise TrainingError(f"{path}: expected a checkpoint, found damage") from error
     if found != FORMAT:
         raise TrainingError(f"{path}: expected format {FORMAT}, found {found!r}")
     return state

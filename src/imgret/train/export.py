@@ -57,12 +57,7 @@ def finished(network: EmbeddingNetwork, *, normalize: bool) -> nn.Module:
 def to_onnx(network: nn.Module) -> onnx.ModelProto:
     """Return the graph from scaled pixels, float32 (N, 3, H, W), to embeddings (N, dim)."""
     any_length = torch.export.Dim.DYNAMIC
-    # The exporter narrates on stdout, warns of its own internals, and of torchvision's absence.
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        log.setLevel(logging.ERROR)
+    with _quiet():
         program = torch.onnx.export(
             network,
             (torch.zeros(2, 3, 64, 64),),
@@ -73,7 +68,6 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
             dynamic_shapes=({0: any_length, 2: any_length, 3: any_length},),
             verbose=False,
         )
-    log.setLevel(level)
     assert program is not None  # noqa: S101  # it is where no path is given
     made = program.model_proto
     return _model(made.graph.node, made.graph.initializer, _dim(made))
@@ -138,7 +132,7 @@ def quantised(
             "zero_point": np.array(scaling.mean[0], np.uint8),
         }
         options["TensorQuantOverrides"] = {_PIXELS: [step]}
-    with tempfile.TemporaryDirectory() as folder:
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, source)
         quantize_static(
@@ -195,6 +189,19 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         batch = next(self._batches, None)
         return None if batch is None else {_PIXELS: batch}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what exporter and quantiser say of their own internals from the user."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
 
 
 def _model(nodes: Any, constants: Any, dim: int, *, takes_image: bool = False) -> onnx.ModelProto:

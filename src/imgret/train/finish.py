@@ -87,7 +87,7 @@ def finish(
                 path=path,
                 precision=precision,
                 difference=difference,
-                evaluation=_evaluate(path, trainer, held, progress),
+                evaluation=_evaluate(path, trainer, held, progress=progress),
             )
         )
     report = TrainReport(
@@ -121,7 +121,7 @@ def _some(pictures: Pictures, count: int) -> list[Image]:
 
 
 def _evaluate(
-    path: Path, trainer: Trainer, held: Pictures | None, progress: bool | None
+    path: Path, trainer: Trainer, held: Pictures | None, *, progress: bool | None
 ) -> Report | None:
     """Search the pictures that were trained on with those that were held out."""
     if held is None or not len(held):

@@ -99,11 +99,12 @@ class TrainReport:
         return sum(epoch.seconds for epoch in self.history)
 
     def __str__(self) -> str:
-        lines = [
+        first = (
             f"{self.recipe.name}: {self.parameters:,} parameters, {self.n_pictures} pictures of "
             f"{len(self.classes)} classes, {len(self.history)} epochs in {self.seconds:.0f} s on "
             f"{self.device}"
-        ]
+        )
+        lines = [first]
         for variant in self.variants:
             size = variant.path.stat().st_size / 1e6
             scores = ""
@@ -208,7 +209,7 @@ def _measured(report: Report) -> str:
         (f"{query.query} · {query.label}", query.image, query.hits) for query in report.worst
     ]
     return (
-        f"<h2>Metrics</h2>{report._repr_html_()}"  # noqa: SLF001  # the protocol of notebooks
+        f"<h2>Metrics</h2>{report._repr_html_()}"
         f"<h2>Worst classes</h2><table><thead><tr><th>class</th><th>queries</th><th>top-1</th>"
         f"<th>mAP@5 (min_k_r)</th></tr></thead><tbody>{rows}</tbody></table>"
         f"<h2>Worst queries</h2>{display.styled(display.grid(queries)) if queries else 'none'}"

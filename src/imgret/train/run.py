@@ -6,9 +6,8 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -134,7 +133,15 @@ def train(
     elif init is not None:
         trainer.start_from(Path(init))
     preprocess = Preprocess(size=recipe.size, scaling=NETWORKS[recipe.network].scaling)
-    _loop(trainer, held, work, preprocess, validate_every, patience, progress)
+    _loop(
+        trainer,
+        held,
+        work,
+        preprocess,
+        validate_every=validate_every,
+        patience=patience,
+        progress=progress,
+    )
     if work.best.is_file():
         trainer.average.load_state_dict(checkpoint.read(work.best)["average"])
 
@@ -180,7 +187,8 @@ class _Work:
     def best(self) -> Path:
         return self.folder / "best.pt"
 
-    def log(self, epoch: Epoch, facts: dict[str, Any]) -> None:
+    def log(self, epoch: Epoch) -> None:
+        facts = {"time": time.time(), **asdict(epoch)}
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
 
@@ -231,10 +239,12 @@ def _loop(
     held: Pictures | None,
     work: _Work,
     preprocess: Preprocess,
+    *,
     validate_every: int,
     patience: int | None,
     progress: bool | None,
 ) -> None:
+    """Run the epochs that are left, with validation and checkpoints."""
     recipe = trainer.recipe
     gallery = trainer.pictures.select(_some_of_each(trainer.pictures.labels, _GALLERY_A_CLASS))
     bar = tqdm(
@@ -275,15 +285,11 @@ def _loop(
             scores = _scores(trainer.history)
             if done.valid and scores[-1] >= max(scores):
                 checkpoint.write(work.best, trainer.state())
-            work.log(done, {"time": time.time(), **_facts(done)})
+            work.log(done)
             bar.write(str(done))
             if patience is not None and _stale(scores) >= patience:
                 bar.write(f"no better for {patience} measurements: stopped")
                 break
-
-
-def _facts(epoch: Epoch) -> dict[str, Any]:
-    return {name: getattr(epoch, name) for name in epoch.__dataclass_fields__}
 
 
 def _scores(history: list[Epoch]) -> list[float]:

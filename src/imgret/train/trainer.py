@@ -22,7 +22,7 @@ from imgret.train.data import Pictures, batches
 from imgret.train.heads import Teaching, make_head
 from imgret.train.networks import NETWORKS, build
 from imgret.train.recipes import Recipe
-from imgret.types import Embeddings, Json
+from imgret.types import Embeddings
 
 __all__ = ["Epoch", "Trainer"]
 
@@ -315,7 +315,9 @@ class Trainer:
         for modules, lr in ((self.network.trained,), recipe.lr * factor), (new, recipe.lr):
             given = [p for module in modules for p in module.parameters() if p.requires_grad]
             groups.append({"params": [p for p in given if p.ndim > 1], "lr": lr})
-            groups.append({"params": [p for p in given if p.ndim <= 1], "lr": lr, "weight_decay": 0})
+            groups.append(
+                {"params": [p for p in given if p.ndim <= 1], "lr": lr, "weight_decay": 0}
+            )
         return [group for group in groups if group["params"]]
 
 
@@ -346,8 +348,3 @@ def _difference(found: Any, mine: Any) -> str:
     if isinstance(found, list):
         return f"{len(found)} of them (now {len(mine)})"
     return f"{found!r} (now {mine!r})"
-
-
-def history_json(history: list[Epoch]) -> list[Json]:
-    """Return the epochs as JSON values."""
-    return [asdict(epoch) for epoch in history]

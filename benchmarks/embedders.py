@@ -1,0 +1,126 @@
+"""Embedders side by side on one core: size, images a second, and how well they find.
+
+    python benchmarks/embedders.py flowers102 flowers102-large general reference
+    python benchmarks/embedders.py flowers102 general --gallery TRAIN --queries VALID
+
+Models are names of built-in ones or paths. ``reference`` stands for the reference network of
+`imgret.train` with random weights, which are as fast as trained ones (that needs the extra
+``train``). Each runs on prepared pixels of its own size, one picture a run, on one thread; all
+take turns, so that other work on the machine disturbs each alike, and the ratio to the last one
+named is the median over the rounds. With ``--gallery`` and ``--queries``, folders of class
+subfolders, each model also indexes the one and is evaluated with the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgret import Retriever
+from imgret.models.model import Model
+
+
+def reference(folder: Path) -> Path:
+    """Write the reference network, untrained."""
+    import onnx  # noqa: PLC0415  # of the extra
+
+    from imgret.models import Preprocess, write_bundle  # noqa: PLC0415
+    from imgret.train import RECIPES, export  # noqa: PLC0415
+    from imgret.train.networks import build  # noqa: PLC0415
+
+    recipe, path = RECIPES["reference"], folder / "reference.onnx"
+    network = export.finished(build(recipe.network, dim=recipe.dim), normalize=True)
+    onnx.save(export.to_onnx(network), path)
+    write_bundle(path, preprocess=Preprocess(size=recipe.size, scaling="per-image"))
+    return path
+
+
+def images_per_second(model: Model, batch: Any, seconds: float) -> float:
+    """Run one picture over and over."""
+    model.session.run(batch, model.output)
+    started, runs = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        model.session.run(batch, model.output)
+        runs += 1
+    return runs / (time.perf_counter() - started)
+
+
+def accuracy(path: str | Path, gallery: Path, queries: Path) -> dict[str, float]:
+    """Index the gallery, evaluate with the queries."""
+    retriever = Retriever(embedder=str(path))
+    retriever.add_folder(gallery, labels="parent", progress=False)
+    found = retriever.evaluate(queries).metrics
+    return {
+        "top1": found["top1"],
+        "top5": found["top5"],
+        "map5_hits": found["map5"]["hits"],
+        "map5_min_k_r": found["map5"]["min_k_r"],
+    }
+
+
+def main() -> None:
+    """Print a table, or JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", default=["flowers102", "general"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="a turn")
+    parser.add_argument("--gallery", type=Path)
+    parser.add_argument("--queries", type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [reference(Path(folder)) if m == "reference" else m for m in options.models]
+        models = [Model(path, kind="embedder") for path in paths]
+        batches = []
+        for model in models:
+            size = model.preprocess.size
+            picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+            batches.append(model.preprocess.prepare([picture]))
+        rates: list[list[float]] = [[] for _ in models]
+        for _ in range(options.rounds):
+            for row, model, batch in zip(rates, models, batches, strict=True):
+                row.append(images_per_second(model, batch, options.seconds))
+        rows = []
+        for name, path, model, found in zip(options.models, paths, models, rates, strict=True):
+            ratios = [rate / last for rate, last in zip(found, rates[-1], strict=True)]
+            row = {
+                "model": Path(name).stem,
+                "mb": model.path.stat().st_size / 1e6,
+                "size": model.preprocess.size,
+                "images_per_second": statistics.median(found),
+                "ratio": statistics.median(ratios),
+            }
+            if options.gallery and options.queries and name != "reference":
+                row |= accuracy(path, options.gallery, options.queries)
+            rows.append(row)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'model':<24}{'MB':>6}{'px':>6}{'images/s':>10}{'ratio':>8}", end="")
+    print(f"{'top-1':>9}{'top-5':>9}{'mAP@5 hits':>12}{'min_k_r':>9}" if options.gallery else "")
+    for row in rows:
+        print(
+            f"{row['model']:<24}{row['mb']:>6.1f}{row['size']:>6}{row['images_per_second']:>10.1f}"
+            f"{row['ratio']:>8.2f}",
+            end="",
+        )
+        if "top1" in row:
+            print(
+                f"{row['top1']:>9.4f}{row['top5']:>9.4f}{row['map5_hits']:>12.4f}"
+                f"{row['map5_min_k_r']:>9.4f}",
+                end="",
+            )
+        print()
+
+
+if __name__ == "__main__":
+    main()
