@@ -87,12 +87,12 @@ def main() -> None:
             batches.append(model.preprocess.prepare([picture]))
         rates: list[list[float]] = [[] for _ in models]
         for _ in range(options.rounds):
-            for row, model, batch in zip(rates, models, batches, strict=True):
-                row.append(images_per_second(model, batch, options.seconds))
-        rows = []
+            for seen, model, batch in zip(rates, models, batches, strict=True):
+                seen.append(images_per_second(model, batch, options.seconds))
+        rows: list[dict[str, Any]] = []
         for name, path, model, found in zip(options.models, paths, models, rates, strict=True):
             ratios = [rate / last for rate, last in zip(found, rates[-1], strict=True)]
-            row = {
+            row: dict[str, Any] = {
                 "model": Path(name).stem,
                 "mb": model.path.stat().st_size / 1e6,
                 "size": model.preprocess.size,

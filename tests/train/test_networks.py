@@ -98,7 +98,7 @@ def test_what_is_frozen_does_not_change():
 def test_folding_changes_nothing(name):
     torch.manual_seed(0)
     network = build(name, dim=16).eval()
-    network.half = False
+    network.use_bfloat16 = False
     noisy_statistics(network)
     photo = images.resize(samples.draw("tulip", 3), 64, 64)
     x = torch.from_numpy((photo.astype(np.float32) - 127) / 128).permute(2, 0, 1)[None]
@@ -116,6 +116,6 @@ def test_bfloat16_stays_close():
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         fast = network(x)
-        network.half = False
+        network.use_bfloat16 = False
         exact = network(x)
     assert torch.cosine_similarity(fast, exact).min() > 0.99

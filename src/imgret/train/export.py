@@ -49,7 +49,7 @@ class _Normalized(nn.Module):
 def finished(network: EmbeddingNetwork, *, normalize: bool) -> nn.Module:
     """Return a copy for use: batch normalisation folded, in full precision, on the CPU."""
     network = copy.deepcopy(network).cpu().eval()
-    network.half = False
+    network.use_bfloat16 = False
     fold(network)
     return _Normalized(network).eval() if normalize else network
 
@@ -124,9 +124,10 @@ def quantised(
     """
     scaling = preprocess.scaling
     # Scaled by such constants, pixels are 8-bit numbers already: their quantisation is exact.
-    exact = isinstance(scaling, Scaling) and len({*scaling.mean}) == len({*scaling.std}) == 1
+    exact = False
     options: dict[str, Any] = {}
-    if exact:
+    if isinstance(scaling, Scaling) and len({*scaling.mean}) == len({*scaling.std}) == 1:
+        exact = True
         step = {
             "scale": np.array(1 / scaling.std[0], np.float32),
             "zero_point": np.array(scaling.mean[0], np.uint8),

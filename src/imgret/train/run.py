@@ -271,16 +271,18 @@ def _loop(
                 raise TrainingError(f"{error}{kept if work.last.is_file() else ''}") from error
             last = trainer.epochs_done == recipe.epochs
             if held is not None and (last or trainer.epochs_done % validate_every == 0):
-                of = {"device": trainer.device, "threads": trainer.threads}
-                network = trainer.best_network()
-                done = trainer.measured(
-                    retrieval(
-                        embed(network, held, preprocess, **of),
-                        embed(network, gallery, preprocess, **of),
-                        held.labels,
-                        gallery.labels,
+                queries, items = (
+                    embed(
+                        trainer.best_network(),
+                        shown,
+                        preprocess,
+                        device=trainer.device,
+                        threads=trainer.threads,
                     )
+                    for shown in (held, gallery)
                 )
+                found = retrieval(queries, items, held.labels, gallery.labels)
+                done = trainer.measured(found)
             checkpoint.write(work.last, trainer.state())
             scores = _scores(trainer.history)
             if done.valid and scores[-1] >= max(scores):

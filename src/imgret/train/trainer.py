@@ -103,7 +103,9 @@ class Trainer:
         self.taught = None if taught is None else torch.from_numpy(taught)
         self.teaching = None if taught is None else Teaching(recipe.dim, taught.shape[1]).to(device)
         self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True
+            self.network,
+            multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),  # type: ignore[no-untyped-call]  # as of torch 2.13
+            use_buffers=True,
         )
         self.optimizer = torch.optim.AdamW(self._groups(), weight_decay=recipe.weight_decay)
         self.steps_per_epoch = sum(1 for _ in self._starts())
@@ -156,7 +158,7 @@ class Trainer:
         done = Epoch(
             epoch=epoch + 1,
             loss=total / seen,
-            lr=self.scheduler.get_last_lr()[-1],
+            lr=float(self.scheduler.get_last_lr()[-1]),
             side=side,
             images_per_second=seen / seconds,
             seconds=seconds,
@@ -278,7 +280,7 @@ class Trainer:
                 f"lr (it was {self.scheduler.get_last_lr()[-1]:.2e}) or a smaller scale or margin"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # as of torch 2.13
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
         self.optimizer.step()
         self.scheduler.step()

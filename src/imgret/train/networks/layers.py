@@ -111,14 +111,14 @@ class EmbeddingNetwork(nn.Module):
         self.embedding = nn.Linear(channels, dim, bias=False)
         self.norm = nn.BatchNorm1d(dim)
         self.dense = dense
-        self.half = True  # bfloat16 where that is fast
+        self.use_bfloat16 = True  # bfloat16 where that is fast
         fold(self.frozen)
         self.frozen.requires_grad_(requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed scaled pixels: (n, 3, h, w) to (n, dim)."""
         device = x.device.type
-        half = self.half and _has_bfloat16(device)
+        half = self.use_bfloat16 and _has_bfloat16(device)
         if len(self.frozen):
             with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
                 x = self.frozen(x)
