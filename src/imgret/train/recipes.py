@@ -194,7 +194,7 @@ RECIPES = {
             size=256,
             sides=((0.0, 160), (0.5, 192), (0.8, 224)),
             freeze=6,
-            epochs=40,
+            epochs=30,
             backbone_lr=0.5,
             distill=5.0,
         ),

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from imgret.errors import ImageError, InvalidInputError, TrainingError
-from imgret.models import Preprocess
+from imgret.models import Preprocess, bundle, resolve
 from imgret.train import checkpoint
 from imgret.train.data import Pictures, default_threads, find_classes, hold_out, readable
 from imgret.train.networks import NETWORKS
@@ -153,7 +153,7 @@ def train(
         out,
         preprocess,
         failed=failed,
-        teachers=[os.fspath(t) for t in teachers],
+        teachers=[_named(t) for t in teachers],
         int8=int8,
         name=name or out.stem,
         training_data=training_data or f"the folder {Path(folder).resolve().name}",
@@ -202,6 +202,13 @@ def _check(out: Path, validate_every: int, patience: int | None) -> None:
         raise InvalidInputError(
             f"validate_every, patience: expected at least 1, found {validate_every}, {patience}"
         )
+
+
+def _named(model: str | os.PathLike[str]) -> str:
+    """Return what a model calls itself, or the name of its file."""
+    path = resolve(model)
+    facts = bundle.read(path)
+    return path.name if facts is None else facts.name
 
 
 def _device(name: str) -> torch.device:
