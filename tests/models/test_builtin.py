@@ -36,6 +36,16 @@ def test_general_carries_its_notice_and_stays_small():
     assert resolve("general").stat().st_size < 4.2e6
 
 
+@pytest.mark.parametrize(("name", "megabytes"), [("flowers102", 8), ("flowers102-large", 6)])
+def test_flower_models_say_where_they_come_from_and_stay_small(name, megabytes):
+    bundle = available()[name]
+    assert "Copyright (c) 2020, ML Illustrated" in bundle.notice
+    assert "Changes:" in bundle.notice
+    assert (bundle.kind, bundle.dim, bundle.normalized) == ("embedder", 128, True)
+    assert "Oxford 102 Flowers" in bundle.training_data
+    assert resolve(name).stat().st_size < megabytes * 1e6
+
+
 def test_a_changed_answer_fails_the_check(tmp_path):
     path = tmp_path / "general.onnx"
     path.write_bytes(resolve("general").read_bytes())

@@ -6,9 +6,19 @@ from typing import Any
 
 from imgret.embedders.onnx import OnnxEmbedder
 
-__all__ = ["OnnxEmbedder", "general"]
+__all__ = ["OnnxEmbedder", "flowers102", "flowers102_large", "general"]
 
 
 def general(**options: Any) -> OnnxEmbedder:
     """Make the embedder for any photo: ``OnnxEmbedder("general", **options)``."""
     return OnnxEmbedder("general", **options)
+
+
+def flowers102(**options: Any) -> OnnxEmbedder:
+    """Make the compact embedder for flowers: ``OnnxEmbedder("flowers102", **options)``."""
+    return OnnxEmbedder("flowers102", **options)
+
+
+def flowers102_large(**options: Any) -> OnnxEmbedder:
+    """Make the better one for flowers: ``OnnxEmbedder("flowers102-large", **options)``."""
+    return OnnxEmbedder("flowers102-large", **options)

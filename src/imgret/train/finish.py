@@ -74,7 +74,7 @@ def finish(
             write_bundle(
                 part,
                 preprocess=stored,
-                name=name if precision == "fp32" else f"{name}-{precision}",
+                name=name,
                 precision=precision,
                 calibrated_on=None
                 if precision == "fp32"

@@ -35,7 +35,11 @@ _STEM, _HEAD = 32, 1280
 WEIGHTS_NOTICE = """\
 Apache Software License 2.0
 Copyright (c) 2020, ML Illustrated
-Licensed under the Apache License, Version 2.0."""
+Licensed under the Apache License, Version 2.0.
+
+Changes: the classifier was left out, and of the compact network the last blocks; the rest was
+trained further on other pictures, for another output; batch normalisation was folded into the
+convolutions."""
 
 
 def _convolution(
