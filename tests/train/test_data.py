@@ -39,6 +39,13 @@ def test_no_class_is_an_error(flowers, tmp_path):
         find_classes(tmp_path / "nowhere")
 
 
+def test_pictures_in_no_subfolder_are_told(flowers, tmp_path):
+    shutil.copytree(flowers, tmp_path / "some")
+    shutil.copy(flowers / "rose" / "000.jpg", tmp_path / "some")
+    with pytest.warns(UserWarning, match="1 pictures lie in no subfolder"):
+        assert len(find_classes(tmp_path / "some")) == 24
+
+
 def test_one_class_is_an_error(flowers, tmp_path):
     shutil.copytree(flowers / "rose", tmp_path / "all" / "rose")
     with pytest.raises(InvalidInputError, match="found one, 'rose'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,6 +79,10 @@ def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictur
             raise InvalidInputError(
                 f"{folder}: expected a subfolder of pictures for each of at least two classes, "
                 f"found {what}"
+            )
+        if loose := len(found) - len(paths):
+            warnings.warn(
+                f"{folder}: {loose} pictures lie in no subfolder and are left out", stacklevel=3
             )
         classes = there
     elif unknown := sorted(set(there) - set(classes)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -95,7 +96,8 @@ def train(
     training_data : str, optional
         What the pictures are, for the facts in the model file; by default the folder's name.
     progress : bool, optional
-        Show a progress bar; by default where stderr is a terminal.
+        Show a progress bar on stderr, and a line an epoch; None: the bar only where that is a
+        terminal; False: neither.
 
     Returns
     -------
@@ -295,9 +297,11 @@ def _loop(
             if done.valid and scores[-1] >= max(scores):
                 checkpoint.write(work.best, trainer.state())
             work.log(done)
-            bar.write(str(done))
+            if progress is not False:
+                bar.write(str(done), file=sys.stderr)
             if patience is not None and _stale(scores) >= patience:
-                bar.write(f"no better for {patience} measurements: stopped")
+                if progress is not False:
+                    bar.write(f"no better for {patience} measurements: stopped", file=sys.stderr)
                 break
 
 

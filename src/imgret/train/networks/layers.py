@@ -149,6 +149,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def _has_bfloat16(device: str) -> bool:
     if device == "cpu":
-        capabilities: dict[str, Any] = dict(torch.cpu.get_capabilities())
+        # Older releases of torch do not tell.
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("bf16"))
     return device == "cuda" and torch.cuda.is_bf16_supported()
