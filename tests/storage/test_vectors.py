@@ -64,6 +64,21 @@ def test_truncate_then_append(log):
     assert log.read(np.arange(0)).shape == (0, 3)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts as Linux does")
+def test_blocks_read_leave_memory(tmp_path, monkeypatch):
+    def mapped():
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("RssFile:")[1].split()[0]) / 1024
+
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 2**20)
+    with closing(VectorLog(1024, path=tmp_path / "v.f16")) as log:
+        for _ in range(32):
+            log.append(np.ones((1024, 1024), np.float32))
+        before = mapped()
+        most = max(mapped() for _ in log.blocks(np.arange(len(log))))
+        assert most - before < 16  # of 64 MB
+
+
 def test_blocks_cover_everything(log, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK_BYTES", 3 * 4 * 2)
     log.append(rows(7))

@@ -165,7 +165,8 @@ class VectorLog:
         step = self._step()
         for start in range(0, len(ids), step):
             block = ids[start : start + step]
-            yield block, self.stored(block)
+            # Mapped for this block alone: the pages that were read leave memory with it.
+            yield block, self._first(self._rows)[block]
 
     def copy_to(self, path: Path, rows: int) -> None:
         """Write the first rows to a new file; also rows that another process added since."""
