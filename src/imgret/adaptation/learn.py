@@ -48,7 +48,8 @@ def adapt(
         )
     sample = sample_items(codes, TRIAL_ITEMS)
     _, sampled = np.unique(codes[sample], return_inverse=True)
-    embeddings = store.read(ids[sample])
+    # In pieces, as rows that lie far apart each bring their neighbours into memory.
+    embeddings = np.concatenate([rows for _, rows in store.blocks(ids[sample])])
     trial = try_out(embeddings, sampled, store.manifest.metric, dim=dim, shrinkage=shrinkage)
     kept = dim or most
     if trial.helps:
