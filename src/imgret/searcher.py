@@ -104,7 +104,10 @@ class Searcher:
         # More by three standard deviations, and by what helps where k is small.
         wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
         found = index.search(vectors, max(k, min(wide, len(index) + 1)))
-        passes = np.isin(found.ids, catalog.passing(where, np.unique(found.ids)))
+        rows = found.ids.tolist()
+        passing = catalog.passing(where, list({id_ for row in rows for id_ in row}))
+        passes = np.array([[id_ in passing for id_ in row] for row in rows], dtype=bool)
+        passes = passes.reshape(found.ids.shape)  # of no query, too
         first = np.argsort(~passes, axis=1, kind="stable")[:, :k]
         ids = np.take_along_axis(np.where(passes, found.ids, -1), first, axis=1)
         scores = np.take_along_axis(np.where(passes, found.scores, -np.inf), first, axis=1)

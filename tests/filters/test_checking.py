@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from imgret import Retriever
 from imgret.abc.brute import exact_search
+from imgret.errors import InvalidInputError
 
 DIM = 48  # as wide as the embedder of the tests
 
@@ -135,3 +136,12 @@ def test_shares_are_judged_once_until_something_changes(line):
     for limit in range(200):
         catalog.share_matching({"n": {"$lt": limit}}, sample)
     assert len(catalog._matcher._shares) <= 64
+
+
+def test_queries_are_what_a_search_takes(line):
+    every = {"n": {"$gte": 0}}
+    assert line.search_vectors(np.zeros((0, DIM)), 3, where=every) == []
+    (hits,) = line.search_vectors(QUERY.tolist(), 3, where=every)
+    assert [hit.key for hit in hits] == ["0", "1", "2"]
+    with pytest.raises(InvalidInputError, match="k: expected"):
+        line.search_vectors(QUERY, 0, where=every)

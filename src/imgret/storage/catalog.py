@@ -241,8 +241,8 @@ class Catalog:
         with self._lock:
             return self._matcher.share(condition, sample, self._rows, self._changes, self.version)
 
-    def passing(self, where: Any, ids: Ids) -> Ids:
-        """Those of some ids that are of items a filter lets pass: int64, in any order."""
+    def passing(self, where: Any, ids: list[int]) -> set[int]:
+        """Those of some ids that are of items a filter lets pass."""
         with self._lock:
             return self._matcher.passing(compile_where(where), ids, self._rows, self._changes)
 

@@ -68,15 +68,15 @@ class Matcher:
             del self._kept[next(iter(self._kept))]
         return ids
 
-    def passing(self, condition: Condition, ids: Ids, rows: int, changes: int) -> Ids:
-        """Return those of some ids that are of live items and meet a condition: in any order."""
+    def passing(self, condition: Condition, ids: list[int], rows: int, changes: int) -> set[int]:
+        """Return those of some ids that are of live items and meet a condition."""
         # Without an index, as SQLite may think that of the label better than a look at each id.
         found = self._query(
             "SELECT id FROM items NOT INDEXED WHERE id IN (SELECT value FROM json_each(?)) "  # noqa: S608  # as compiled
             f"AND id < ? AND (removed_at IS NULL OR removed_at > ?) AND {condition.sql}",
-            (json.dumps(ids.tolist()), rows, changes, *condition.parameters),
+            (json.dumps(ids), rows, changes, *condition.parameters),
         )
-        return np.fromiter((row[0] for row in found), dtype=np.int64, count=len(found))
+        return {row[0] for row in found}
 
     def share(
         self, condition: Condition, sample: Ids, rows: int, changes: int, state: object
@@ -89,11 +89,12 @@ class Matcher:
         key = condition.sql, condition.parameters
         if key not in self._shares:
             self.check(condition, rows, changes)
-            passes = np.isin(sample, self.passing(condition, sample, rows, changes))
+            ids = sample.tolist()
+            passing = self.passing(condition, ids, rows, changes)
             if len(self._shares) >= _KEPT:
                 self._shares.clear()
             # Two more that fail: a sample that passes does not say that all pass.
-            self._shares[key] = float(passes.sum() / (len(sample) + 2))
+            self._shares[key] = sum(id_ in passing for id_ in ids) / (len(ids) + 2)
         return self._shares[key]
 
     def check(self, condition: Condition, rows: int, changes: int) -> None:
