@@ -91,6 +91,13 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def oracles(session: nox.Session) -> None:
+    """Compare the metrics with ranx as well, which compiles for a minute."""
+    session.install("-e", ".", *group("test"), *group("oracles"))
+    session.run("pytest", "tests/metrics", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Run the benchmarks; a folder of pictures may be named: ``nox -s bench -- FOLDER``."""
     session.install("-e", ".")
@@ -100,3 +107,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/embedder.py")
     session.run("python", "benchmarks/ingest.py", *folder)
     session.run("python", "benchmarks/filters.py")
+    session.run("python", "benchmarks/adapt.py")

@@ -6,6 +6,7 @@ has taken in and which change it saw last.
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import numpy as np
 
 from imgret import registry
 from imgret.abc import VectorIndex
+from imgret.abc.checks import check_count
 from imgret.errors import ImgretError, InvalidInputError, StoreCorruptError
 from imgret.indexes import choose
 from imgret.parts import part_of
@@ -30,6 +32,10 @@ __all__ = ["Searcher", "index_part"]
 _RETRAIN_GROWTH = 4
 # Enough for the cells of any index here (Faiss looks at no more than 256 a cell).
 _TRAINING_ITEMS = 262_144
+# Where in the index the ids lie by which a filter is judged.
+_SAMPLE = np.random.default_rng(0).random(100)
+# From this share on, what is found without a filter holds enough that passes it.
+_MOST = 0.5
 
 Maker = Callable[[int, int], VectorIndex]
 
@@ -83,13 +89,34 @@ class Searcher:
             vectors = self.projection.apply(vectors)
         if where is None:
             return index.search(vectors, k)
-        rows = catalog.rows
-        allowed = catalog.matching(where)
-        if len(allowed) == len(catalog):  # to look at every id would only cost time
-            found = index.search(vectors, k)
-            if catalog.rows == rows:  # nothing has come in since, which might not pass
-                return found
-        return index.search(vectors, k, allowed=allowed)
+        ids = index.ids
+        share = catalog.share_matching(where, ids[(_SAMPLE * len(ids)).astype(np.int64)])
+        if share < _MOST:
+            return index.search(vectors, k, allowed=catalog.matching(where))
+        return self._search_and_check(index, np.asarray(vectors), k, where, share)
+
+    def _search_and_check(
+        self, index: VectorIndex, vectors: Any, k: int, where: Any, share: float
+    ) -> Neighbors:
+        """Search for more than is wanted, and keep what passes: no list of all that pass."""
+        catalog = self._store.catalog
+        k = check_count(k, "k")
+        # More by three standard deviations, and by what helps where k is small.
+        wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
+        found = index.search(vectors, max(k, min(wide, len(index) + 1)))
+        rows = found.ids.tolist()
+        passing = catalog.passing(where, list({id_ for row in rows for id_ in row}))
+        passes = np.array([[id_ in passing for id_ in row] for row in rows], dtype=bool)
+        passes = passes.reshape(found.ids.shape)  # of no query, too
+        first = np.argsort(~passes, axis=1, kind="stable")[:, :k]
+        ids = np.take_along_axis(np.where(passes, found.ids, -1), first, axis=1)
+        scores = np.take_along_axis(np.where(passes, found.scores, -np.inf), first, axis=1)
+        # Too few pass, though not all there are were found.
+        short = (ids[:, -1] < 0) & (found.ids[:, -1] >= 0)
+        if short.any():
+            allowed = catalog.matching(where)
+            ids[short], scores[short] = index.search(vectors[short], k, allowed=allowed)
+        return Neighbors(ids, scores)
 
     def sync(self) -> VectorIndex:
         """Bring the index up to date with the store, and return it."""

@@ -154,24 +154,50 @@ def test_answers_are_remembered_and_cannot_be_spoiled():
         assert catalog.matching({"n": {"$gt": 3}}).tolist() == [4]
 
 
-def test_what_comes_in_during_a_search_is_filtered_too(mean_color, monkeypatch):
+@pytest.mark.parametrize(
+    ("step", "where", "passing"),
+    [
+        ("share_matching", {"n": {"$gte": 0}}, 10),
+        ("passing", {"n": {"$gte": 0}}, 10),
+        ("matching", {"n": {"$in": [2, 3, 4]}}, 3),
+    ],
+)
+def test_what_comes_in_during_a_search_is_filtered_too(
+    mean_color, monkeypatch, step, where, passing
+):
     retriever = fill(Retriever(embedder=mean_color), range(10))
     catalog = retriever._store.catalog
-    matching, added = catalog.matching, []
+    plain, added = getattr(catalog, step), []
 
-    def matching_and_more(where):
-        ids = matching(where)
+    def step_and_more(*given):
+        result = plain(*given)
         if not added:
             added.append("nearest")
             retriever.add_vectors(QUERIES[:1], keys=added, metadata=[{"n": -1}])
-        return ids
+        return result
 
-    monkeypatch.setattr(catalog, "matching", matching_and_more)
+    monkeypatch.setattr(catalog, step, step_and_more)
     for _ in range(2):
-        (hits,) = retriever.search_vectors(QUERIES[:1], 20, where={"n": {"$gte": 0}})
-        assert len(hits) == 10
+        (hits,) = retriever.search_vectors(QUERIES[:1], 20, where=where)
+        assert len(hits) == passing
         assert "nearest" not in keys(hits)
     assert "nearest" in retriever
+
+
+def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
+    retriever = fill(Retriever(embedder=mean_color))
+    catalog, where = retriever._store.catalog, {"n": {"$gte": 0}}
+    (before,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
+    passing = catalog.passing
+
+    def passing_of_less(*given):
+        retriever.remove([key for key in keys(before)[:20] if key in retriever])
+        return passing(*given)
+
+    monkeypatch.setattr(catalog, "passing", passing_of_less)
+    (hits,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
+    assert len(hits) == 40
+    assert keys(hits)[:20] == keys(before)[20:]
 
 
 def test_only_some_answers_are_remembered(monkeypatch):

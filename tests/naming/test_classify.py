@@ -1,5 +1,7 @@
 """Names, how sure they are, and when there is none."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -150,6 +152,22 @@ def test_a_share_is_a_share(codes, temperature, seed):
     assert 0 < share <= 1 + 1e-9
     if len({code for code in codes if code >= 0}) == 1:
         assert share == pytest.approx(1)
+
+
+def test_votes_are_counted_per_row_and_in_little_memory():
+    rng = np.random.default_rng(0)
+    codes, scores = rng.integers(-1, 40, (3, 5000)), rng.normal(size=(3, 5000))
+    tracemalloc.start()
+    winners, shares = vote(codes, scores, 0.7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # 5000 x 5000 would be 200
+    for row in range(3):
+        voting = codes[row] >= 0
+        weights = np.exp(scores[row, voting] / 0.7)
+        totals = np.bincount(codes[row, voting], weights)
+        assert winners[row] == totals.argmax()
+        assert shares[row] == pytest.approx(totals.max() / totals.sum())
 
 
 def test_all_right_is_not_certain():

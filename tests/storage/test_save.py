@@ -268,6 +268,30 @@ def test_replaced_while_it_is_opened(path, other, kit, monkeypatch, writable, ca
         assert store.manifest.metric == ("l2" if replaced else "cosine")
 
 
+def test_opening_while_many_saves_go_by(path, other, kit, monkeypatch):
+    """One of them may get the very directory number that an earlier one gave back."""
+    with closing(Store.load(path)) as same:
+        for _ in range(6):  # until two numbers take turns
+            kit.save(same, path)
+    read, calls, number = Manifest.read, [], path.stat().st_ino
+    other.change_manifest(metric="l2")
+
+    def slow(directory):
+        manifest = read(directory)
+        calls.append(directory)
+        if len(calls) == 1:
+            for _ in range(8):
+                kit.save(other, path)
+                if path.stat().st_ino == number:
+                    break
+        return manifest
+
+    monkeypatch.setattr(Manifest, "read", slow)
+    with closing(Store.open(path, writable=False)) as store:
+        assert store.manifest.metric == "l2"
+        assert kit.content_of(store) == kit.expected_of(2, 3)
+
+
 def test_opening_waits_for_a_save(path, other, kit, monkeypatch):
     """A reader that comes between the renames of a living process waits."""
     waiting = []

@@ -64,6 +64,24 @@ def test_truncate_then_append(log):
     assert log.read(np.arange(0)).shape == (0, 3)
 
 
+def mapped():
+    """Megabytes of file pages in memory, where Linux tells; else None."""
+    status = Path("/proc/self/status")
+    _, found, after = status.read_text().partition("RssFile:") if status.exists() else ("", "", "")
+    return int(after.split()[0]) / 1024 if found else None
+
+
+@pytest.mark.skipif(mapped() is None, reason="the system does not tell")
+def test_blocks_read_leave_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 2**20)
+    with closing(VectorLog(1024, path=tmp_path / "v.f16")) as log:
+        for _ in range(32):
+            log.append(np.ones((1024, 1024), np.float32))
+        before = mapped()
+        most = max(mapped() for _ in log.blocks(np.arange(len(log))))
+        assert most - before < 16  # of 64 MB
+
+
 def test_blocks_cover_everything(log, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK_BYTES", 3 * 4 * 2)
     log.append(rows(7))

@@ -48,7 +48,9 @@ def adapt(
         )
     sample = sample_items(codes, TRIAL_ITEMS)
     _, sampled = np.unique(codes[sample], return_inverse=True)
-    embeddings = store.read(ids[sample])
+    # In pieces, as rows that lie far apart each bring their neighbours into memory.
+    pieces = [rows for _, rows in store.blocks(ids[sample])]
+    embeddings = np.concatenate(pieces) if pieces else store.read(ids)
     trial = try_out(embeddings, sampled, store.manifest.metric, dim=dim, shrinkage=shrinkage)
     kept = dim or most
     if trial.helps:

@@ -44,11 +44,14 @@ def vote(codes: Ids, scores: Any, temperature: float) -> tuple[Ids, Floats]:
     values = np.where(voting, np.asarray(scores, dtype=np.float64), -np.inf)
     best = values.max(axis=1, keepdims=True)
     weights = np.exp((values - np.where(np.isfinite(best), best, 0.0)) / temperature)
-    same = codes[:, :, None] == codes[:, None, :]
-    totals = np.where(voting, (same * weights[:, None, :]).sum(axis=2), 0.0)
-    first = totals.argmax(axis=1)
     rows = np.arange(len(codes))
-    everything = weights.sum(axis=1)
+    # A number for each label of each row: sums by it need no k x k comparisons.
+    _, labels = np.unique(codes + rows[:, None] * (codes.max(initial=0) + 2), return_inverse=True)
+    labels = labels.reshape(codes.shape)
+    totals = np.where(voting, np.bincount(labels.ravel(), weights.ravel())[labels], 0.0)
+    first = totals.argmax(axis=1)
+    # Added up in the same order, so that the share of all votes is 1, not nearly so.
+    everything = np.bincount(np.repeat(rows, codes.shape[1]), weights.ravel(), len(codes))
     return codes[rows, first], totals[rows, first] / np.maximum(everything, 1e-300)
 
 

@@ -230,9 +230,21 @@ class Catalog:
         """
         condition = compile_where(where)
         with self._lock:
-            (version,) = self._query("PRAGMA data_version")[0]  # moves as others commit
-            state = (version, self._db.total_changes)
-            return self._matcher.ids(condition, self._rows, self._changes, state)
+            return self._matcher.ids(condition, self._rows, self._changes, self.version)
+
+    def share_matching(self, where: Any, sample: Ids) -> float:
+        """Part of the items that a filter lets pass, judged by a sample of their ids.
+
+        It is kept, and raises, as `matching`, but looks at no more than the sample.
+        """
+        condition = compile_where(where)
+        with self._lock:
+            return self._matcher.share(condition, sample, self._rows, self._changes, self.version)
+
+    def passing(self, where: Any, ids: list[int]) -> set[int]:
+        """Those of some ids that are of items a filter lets pass."""
+        with self._lock:
+            return self._matcher.passing(compile_where(where), ids, self._rows, self._changes)
 
     def create_filter_index(self, name: str) -> None:
         """Make filters on a field of the metadata quick; does nothing where they are."""

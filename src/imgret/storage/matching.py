@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ _Key = tuple[str, tuple[str, ...]]
 
 
 class Matcher:
-    """Asks a catalog for the ids that filters let pass, and remembers the last answers.
+    """Asks a catalog what filters let pass, and remembers the last answers.
 
     Parameters
     ----------
@@ -36,6 +37,7 @@ class Matcher:
         self._query = query
         self._state: object = None
         self._kept: dict[_Key, Ids] = {}  # the one asked for last at the end
+        self._shares: dict[_Key, float] = {}
         # Items that have a field, or a value of some kind in it: to find one may take a scan,
         # to see that it still has it does not.
         self._witnesses: dict[str, int] = {}
@@ -51,9 +53,7 @@ class Matcher:
         state : object
             Another one whenever something may have changed.
         """
-        if state != self._state:
-            self._state = state
-            self._kept.clear()
+        self._forget_unless(state)
         key = condition.sql, condition.parameters
         if key in self._kept:
             self._kept[key] = ids = self._kept.pop(key)
@@ -67,6 +67,35 @@ class Matcher:
         while len(self._kept) > _KEPT or (len(self._kept) > 1 and self._bytes() > _KEPT_BYTES):
             del self._kept[next(iter(self._kept))]
         return ids
+
+    def passing(self, condition: Condition, ids: list[int], rows: int, changes: int) -> set[int]:
+        """Return those of some ids that are of live items and meet a condition."""
+        # Without an index, as SQLite may think that of the label better than a look at each id.
+        found = self._query(
+            "SELECT id FROM items NOT INDEXED WHERE id IN (SELECT value FROM json_each(?)) "  # noqa: S608  # as compiled
+            f"AND id < ? AND (removed_at IS NULL OR removed_at > ?) AND {condition.sql}",
+            (json.dumps(ids), rows, changes, *condition.parameters),
+        )
+        return {row[0] for row in found}
+
+    def share(
+        self, condition: Condition, sample: Ids, rows: int, changes: int, state: object
+    ) -> float:
+        """Return about what part of all items meets a condition, judged by some of them.
+
+        The other parameters are as for `ids`.
+        """
+        self._forget_unless(state)
+        key = condition.sql, condition.parameters
+        if key not in self._shares:
+            self.check(condition, rows, changes)
+            ids = sample.tolist()
+            passing = self.passing(condition, ids, rows, changes)
+            if len(self._shares) >= _KEPT:
+                self._shares.clear()
+            # Two more that fail: a sample that passes does not say that all pass.
+            self._shares[key] = sum(id_ in passing for id_ in ids) / (len(ids) + 2)
+        return self._shares[key]
 
     def check(self, condition: Condition, rows: int, changes: int) -> None:
         """Raise where a condition speaks of what no item has.
@@ -89,6 +118,12 @@ class Matcher:
                     f"where: expected {field.name!r} to be compared with {_NAMES[other]}, which "
                     f"is what the items hold, found {_NAMES[kind]}"
                 )
+
+    def _forget_unless(self, state: object) -> None:
+        if state != self._state:
+            self._state = state
+            self._kept.clear()
+            self._shares.clear()
 
     def _bytes(self) -> int:
         return sum(ids.nbytes for ids in self._kept.values())

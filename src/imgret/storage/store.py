@@ -422,10 +422,11 @@ def _is_empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a directory from another that takes its place."""
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a gallery from another that takes its place."""
     try:
-        status = path.stat()
+        # A system gives the number of a directory that is gone to a new one: its manifest is newer.
+        status, manifest = path.stat(), (path / FILE).stat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, manifest.st_ino, manifest.st_mtime_ns

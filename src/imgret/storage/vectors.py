@@ -136,7 +136,6 @@ class VectorLog:
             return
         self._rows = rows
         if self._file is not None:
-            self._table = self._empty(0)  # unmapped, or Windows does not let the file shrink
             self._file.truncate(self._bytes(rows))
 
     def sync(self) -> None:
@@ -154,7 +153,8 @@ class VectorLog:
 
     def stored(self, ids: Ids) -> NDArray[Any]:
         """Return a copy of the rows of these ids as they are kept."""
-        return self._mapped()[ids]
+        # Mapped for this call alone: the pages that were read leave memory with it.
+        return self._first(self._rows)[ids]
 
     def read(self, ids: Ids) -> Embeddings:
         """Return the rows of these ids: float32, shape (n, dim)."""
@@ -217,11 +217,6 @@ class VectorLog:
         except OSError:
             file.truncate(start)
             raise
-
-    def _mapped(self) -> NDArray[Any]:
-        if self._file is not None and len(self._table) != self._rows:
-            self._table = self._first(self._rows)
-        return self._table[: self._rows]
 
     def _first(self, rows: int) -> NDArray[Any]:
         if self._file is None or not rows:
