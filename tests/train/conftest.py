@@ -45,8 +45,8 @@ def small():
 
     return replace(
         RECIPES["reference"],
-        size=64,
-        sides=((0.0, 48), (0.5, 64)),
+        size=80,
+        sides=((0.0, 64), (0.5, 80)),
         epochs=2,
         batch_size=8,
         lr=1e-3,

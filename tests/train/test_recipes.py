@@ -37,7 +37,8 @@ def test_an_unknown_name_gets_the_known_ones():
         ({"dropout": 1.0}, "dropout"),
         ({"sides": ()}, "sides"),
         ({"sides": ((0.5, 64),)}, "sides"),
-        ({"sides": ((0.0, 64), (0.5, 8))}, "sides"),
+        ({"sides": ((0.0, 64), (0.5, 8))}, "sides: expected a whole number of at least 64"),
+        ({"size": 63}, "size"),
     ],
 )
 def test_what_is_not_allowed_is_told(change, told):

@@ -63,7 +63,7 @@ def test_the_report_tells_it_all(trained):
         assert f"<h2>{part}</h2>" in page
     facts = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert facts["recipe"]["name"] == "reference"
-    assert [epoch["side"] for epoch in facts["history"]] == [48, 64]
+    assert [epoch["side"] for epoch in facts["history"]] == [64, 80]
     assert facts["models"][0]["metrics"]["top1"] == report.variants[0].evaluation.metrics["top1"]
     assert report.variants[0].difference < 1e-4
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -274,6 +274,12 @@ def test_a_damaged_checkpoint_is_told(flowers, small, tmp_path):
         checkpoint.read(path)
     with pytest.raises(TrainingError, match="found none there"):
         checkpoint.read(tmp_path / "nowhere.pt")
+
+
+def test_no_place_for_checkpoints_is_told(flowers, small, tmp_path):
+    (tmp_path / "model.training").write_bytes(b"in the way")
+    with pytest.raises(TrainingError, match=r"model\.training: expected to make the folder"):
+        train(flowers, tmp_path / "model.onnx", recipe=small)
 
 
 def test_arguments_are_checked_before_anything_is_read(flowers, tmp_path):

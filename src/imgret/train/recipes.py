@@ -14,6 +14,8 @@ __all__ = ["RECIPES", "Augmentation", "Head", "Recipe", "find_recipe"]
 
 Head: TypeAlias = Literal["arcface", "subcenter", "softmax"]
 
+_LEAST_SIDE = 64  # which the six halvings of the reference network leave one pixel of
+
 
 def _whole(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -77,7 +79,7 @@ class Recipe:
     network : str
         One of `imgret.train.networks.NETWORKS`.
     size : int
-        Side of the network's input in use, in pixels.
+        Side of the network's input in use, in pixels, at least 64.
     sides : tuple of (float, int)
         Side of the pictures shown in training, from each share of the epochs on: small ones
         first are cheaper, and no worse (M. Tan and Q. Le, "EfficientNetV2", 2021). Smaller than
@@ -134,7 +136,8 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        for name in ("size", "dim", "epochs", "batch_size", "sub_centers"):
+        _whole("size", self.size, _LEAST_SIDE)
+        for name in ("dim", "epochs", "batch_size", "sub_centers"):
             _whole(name, getattr(self, name), 1)
         if self.batch_size < 2:
             raise InvalidInputError("batch_size: expected at least 2, found 1")
@@ -156,7 +159,7 @@ class Recipe:
                 f"{self.sides!r}"
             )
         for _, side in self.sides:
-            _whole("sides", side, 32)
+            _whole("sides", side, _LEAST_SIDE)
 
     def side(self, epoch: int) -> int:
         """Return the side of the pictures shown in an epoch, counted from 0."""

@@ -192,11 +192,7 @@ class Trainer:
             "head": self.head.state_dict(),
             "teaching": None if self.teaching is None else self.teaching.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": {
-                name: value
-                for name, value in self.scheduler.state_dict().items()
-                if name != "lr_lambdas"
-            },
+            "steps": self.scheduler.last_epoch,
             "history": [asdict(epoch) for epoch in self.history],
         }
 
@@ -227,7 +223,8 @@ class Trainer:
         if self.teaching is not None:
             self.teaching.load_state_dict(state["teaching"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        self.scheduler.last_epoch = state["steps"]
+        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # noqa: SLF001  # or it would tell the first one's
         self.history = [Epoch(**epoch) for epoch in state["history"]]
 
     def start_from(self, path: Path) -> None:
