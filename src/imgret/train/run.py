@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from imgret.abc.checks import check_count
 from imgret.errors import ImageError, InvalidInputError, TrainingError
 from imgret.models import Preprocess, bundle, resolve
 from imgret.train import checkpoint
@@ -119,7 +120,7 @@ def train(
         recipe = replace(recipe, epochs=epochs)
     _check(out, validate_every, patience)
     on = _device(device)
-    threads = default_threads() if threads is None else threads
+    threads = default_threads() if threads is None else check_count(threads, "threads")
     work = _Work(out)
     if resume is None and work.last.exists():
         raise InvalidInputError(
