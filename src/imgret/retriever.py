@@ -967,7 +967,8 @@ class Retriever:
             Ranks to measure at.
         near_identical : float
             Cosine of two embeddings from which a query and its best hit are called
-            near-identical. The default was chosen with the embedder ``"general"``.
+            near-identical, if that hit is also at least four times as close as the tenth. The
+            default was chosen with the embedder ``"general"``.
         n_resamples, seed : int
             Of the bootstrap behind the confidence intervals.
         threads : int, optional

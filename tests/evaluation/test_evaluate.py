@@ -233,6 +233,21 @@ def test_duplicates_within_the_gallery_are_left_out_and_told_once(gallery, photo
             assert all(hit.key != "wood/twin.jpg" for hit in worst.hits)
 
 
+def test_a_class_that_lies_close_together_is_no_class_of_copies(mean_color):
+    rng = np.random.default_rng(0)
+    vectors = np.eye(2, 48)[np.repeat([0, 1], 12)] + rng.normal(size=(24, 48)) * 0.01
+    made = Retriever(embedder=mean_color, dtype="float32")
+    made.add_vectors(
+        np.concatenate([vectors, vectors[:1] + 1e-4]),
+        keys=[*(f"{n}" for n in range(24)), "copy"],
+        labels=[*np.repeat(["a", "b"], 12).tolist(), "a"],
+    )
+    cosines = made.embeddings()[:12] @ made.embeddings()[:12].T
+    assert cosines.min() > 0.98  # the threshold alone would tell of them all
+    report = made.evaluate(k=(1,))
+    assert [{match.query, match.key} for match in report.matches] == [{"0", "copy"}]
+
+
 def test_a_near_identical_item_is_told_and_counted(gallery, photos, tmp_path):
     image = images.load(photos / "lake" / "2.jpg")
     again = tmp_path / "again.jpg"

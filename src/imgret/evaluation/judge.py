@@ -26,6 +26,8 @@ _BLOCK_RANKS = 2**21
 _DEEPER = 8
 _WORST = 24
 _SHOWN_HITS = 5
+# A copy is this much closer than the last of so many hits.
+_STANDS_OUT, _CROWD = 0.25, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Judge:
     total : int
         Queries there will be.
     near_identical : float
-        Cosine from which a query and its best hit are called so.
+        Cosine from which a query and its best hit are called so, where it stands out.
     exact : bool
         Whether the search finds the true neighbours.
     stored : bool
@@ -142,7 +144,7 @@ class Judge:
         shown = min(_SHOWN_HITS, ids.shape[1])
         self._best_ids[asked.rows, :shown] = ids[:, :shown]
         self._best_scores[asked.rows, :shown] = scores[:, :shown]
-        self._note_matches(asked, ids[:, 0])
+        self._note_matches(asked, ids)
         self._look_deeper(asked.part((values["mrr"] == 0) & (asked.n_relevant > 0)), depth)
 
     def _rank(self, asked: _Asked, depth: int) -> Neighbors:
@@ -174,13 +176,16 @@ class Judge:
                 self._values["mrr"][part.rows] = metrics.reciprocal_rank(relevant)
             asked = asked.part(self._values["mrr"][asked.rows] == 0)
 
-    def _note_matches(self, asked: _Asked, best: Ids) -> None:
+    def _note_matches(self, asked: _Asked, ids: Ids) -> None:
         """Note which queries the gallery holds, or holds almost."""
+        best = ids[:, 0]
         found = best >= 0
         cosines = np.zeros(len(best))
         if found.any():
             cosines[found] = _cosines(asked.vectors[found], self._store.read(best[found]))
-        near = {int(n): int(best[n]) for n in np.flatnonzero(cosines >= self._near)}
+        close = np.flatnonzero(cosines >= self._near)
+        close = close[self._stands_out(asked.vectors[close], ids[close], cosines[close])]
+        near = {int(n): int(best[n]) for n in close}
         # That an item is itself is no news.
         same = [ids[1:] if self._stored else ids for ids in asked.itself]
         items = self._store.catalog.items({id_ for ids in same for id_ in ids} | {*near.values()})
@@ -189,6 +194,22 @@ class Judge:
                 self._note(row, items[id_].key, "identical", 1.0)
             if n in near:
                 self._note(row, items[near[n]].key, "near-identical", float(cosines[n]))
+
+    def _stands_out(
+        self, vectors: Embeddings, ids: Ids, cosines: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Whether the best hit is far closer than the last of the first ten.
+
+        By an embedder that was trained to bring classes together, whole classes lie close.
+        """
+        if not len(ids):
+            return np.zeros(0, dtype=np.bool_)
+        first = ids[:, :_CROWD]
+        last = first[np.arange(len(ids)), np.maximum((first >= 0).sum(axis=1) - 1, 0)]
+        crowd = 1 - _cosines(vectors, self._store.read(last))
+        alone = last == first[:, 0]  # there is no other to compare with
+        stands: NDArray[np.bool_] = alone | (1 - cosines <= _STANDS_OUT * crowd)
+        return stands
 
     def _note(self, row: int, key: str, kind: Kind, cosine: float) -> None:
         name = self._names[row]

@@ -116,7 +116,7 @@ class TrainReport:
                 )
             lines.append(f"{variant.path} ({variant.precision}, {size:.1f} MB){scores}")
         if (lost := self.lost) is not None:
-            lines.append(f"int8 against fp32: top-1 {-100 * lost:+.2f} points")
+            lines.append(f"int8 against fp32: top-1 {0.0 - 100 * lost:+.2f} points")
         if self.failed:
             lines.append(f"{len(self.failed)} pictures could not be read:")
             lines += [f"  {line}" for line in self.failed[:10]]
@@ -197,8 +197,9 @@ class TrainReport:
 
 def _measured(report: Report) -> str:
     """Return metrics, the classes found worst, and the worst queries with pictures."""
+    imperfect = [pair for pair in report.per_class.items() if pair[1]["map5"]["min_k_r"] < 1]
     worst: list[tuple[str, Any]] = sorted(
-        report.per_class.items(), key=lambda pair: (pair[1]["top1"], pair[1]["map5"]["min_k_r"])
+        imperfect, key=lambda pair: (pair[1]["top1"], pair[1]["map5"]["min_k_r"])
     )[:_WORST]
     rows = "".join(
         f"<tr><td>{html.escape(label)}</td><td>{found['n_queries']}</td>"
