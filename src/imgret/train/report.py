@@ -118,7 +118,7 @@ class TrainReport:
         if (lost := self.lost) is not None:
             lines.append(f"int8 against fp32: top-1 {0.0 - 100 * lost:+.2f} points")
         if self.failed:
-            lines.append(f"{len(self.failed)} pictures could not be read:")
+            lines.append(f"pictures that could not be read: {len(self.failed)}")
             lines += [f"  {line}" for line in self.failed[:10]]
         return "\n".join(lines)
 
