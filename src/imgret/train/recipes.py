@@ -194,7 +194,7 @@ RECIPES = {
         Recipe(
             name="compact",
             network="compact",
-            size=256,
+            size=224,
             sides=((0.0, 160), (0.5, 192), (0.9, 224)),
             freeze=6,
             epochs=30,
