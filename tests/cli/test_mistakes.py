@@ -58,7 +58,7 @@ MISTAKES = {
     "an embedder misspelt": (
         "index photos -o new.imgret --embedder genral",
         1,
-        ["no 'genral'", "known: general", "mean 'general'"],
+        ["no 'genral'", "known: flowers102", "mean 'general'"],
     ),
     "an embedder's file that is lost": (
         "index photos -o new.imgret --embedder lost.onnx",

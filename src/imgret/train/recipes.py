@@ -77,7 +77,7 @@ class Recipe:
     ----------
     name : str
     network : str
-        One of `imgret.train.networks.NETWORKS`.
+        ``"reference"``, ``"compact"``, ``"lite0"``, ``"lite1"`` or ``"lite2"``.
     size : int
         Side of the network's input in use, in pixels, at least 64.
     sides : tuple of (float, int)
@@ -89,22 +89,29 @@ class Recipe:
         Length of the embedding.
     freeze : int
         First blocks that keep their pretrained weights.
-    epochs, batch_size : int
+    epochs : int
+    batch_size : int
     lr : float
         Of AdamW (I. Loshchilov and F. Hutter, 2019), after the warm-up; then half a cosine to 0.
     backbone_lr : float
         Factor on ``lr`` for pretrained weights.
-    weight_decay, warmup_epochs, clip : float
-        ``clip``: most that the norm of the gradient may be.
+    weight_decay : float
+    warmup_epochs : float
+    clip : float
+        Most that the norm of the gradient may be.
     head : {"arcface", "subcenter", "softmax"}
         ArcFace (J. Deng et al., 2019), sub-centre ArcFace (J. Deng et al., 2020), or a linear
         classifier with cross entropy.
-    scale, margin : float
-        Of the ArcFace heads; the margin in degrees.
+    scale : float
+        Of the cosines, for the ArcFace heads.
+    margin : float
+        Of the ArcFace heads, in degrees.
     sub_centers : int
         Centres a class, of ``"subcenter"``.
     dropout : float
-        Before the embedding, and with ``head_dropout`` after it.
+        Share of the pooled channels that are left out of the embedding.
+    head_dropout : float
+        Share of the embedding that is left out of the head.
     ema : float
         Decay, a step, of the running mean of the weights, which is what is used.
     distill : float
