@@ -51,6 +51,12 @@ def test_an_augmentation_is_checked_too():
         Augmentation(smallest=0)
 
 
+def test_the_margin_grows():
+    recipe = replace(RECIPES["reference"], epochs=8, margin=20.0, margin_warmup=0.5)
+    assert [recipe.margin_at(epoch) for epoch in range(6)] == [0, 5, 10, 15, 20, 20]
+    assert replace(recipe, margin_warmup=0.0).margin_at(0) == 20
+
+
 def test_sides_follow_the_epochs():
     recipe = replace(RECIPES["compact"], epochs=10, sides=((0.0, 64), (0.5, 96), (0.9, 128)))
     assert [recipe.side(epoch) for epoch in range(10)] == [64] * 5 + [96] * 4 + [128]

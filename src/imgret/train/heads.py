@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 
 from imgret.train.recipes import Recipe
 
-__all__ = ["Teaching", "make_head"]
+__all__ = ["Teaching", "make_head", "set_margin"]
 
 
 class Softmax(nn.Module):
@@ -41,6 +42,12 @@ def make_head(recipe: Recipe, classes: int) -> nn.Module:
             "nn.Module", losses.SubCenterArcFaceLoss(sub_centers=recipe.sub_centers, **options)
         )
     return cast("nn.Module", losses.ArcFaceLoss(**options))
+
+
+def set_margin(head: nn.Module, degrees: float) -> None:
+    """Change the margin of an ArcFace head; another one has none."""
+    if isinstance(head, losses.ArcFaceLoss | losses.SubCenterArcFaceLoss):
+        head.margin = math.radians(degrees)  # as the head itself keeps it
 
 
 class Teaching(nn.Module):

@@ -106,6 +106,9 @@ class Recipe:
         Of the cosines, for the ArcFace heads.
     margin : float
         Of the ArcFace heads, in degrees.
+    margin_warmup : float
+        Share of the epochs over which the margin grows from 0: random weights that meet the whole
+        margin at once learn nothing for long.
     sub_centers : int
         Centres a class, of ``"subcenter"``.
     dropout : float
@@ -113,7 +116,8 @@ class Recipe:
     head_dropout : float
         Share of the embedding that is left out of the head.
     ema : float
-        Decay, a step, of the running mean of the weights, which is what is used.
+        Most decay, a step, of the running mean of the weights, which is what is used; the first
+        steps count for less.
     distill : float
         Weight of the teacher's loss, where there is a teacher.
     augmentation : Augmentation
@@ -135,6 +139,7 @@ class Recipe:
     head: Head = "arcface"
     scale: float = 30.0
     margin: float = 17.0
+    margin_warmup: float = 0.0
     sub_centers: int = 3
     dropout: float = 0.25
     head_dropout: float = 0.0
@@ -153,6 +158,7 @@ class Recipe:
             _between(name, getattr(self, name), 1e-9, math.inf)
         for name in ("weight_decay", "warmup_epochs", "distill"):
             _between(name, getattr(self, name), 0, math.inf)
+        _between("margin_warmup", self.margin_warmup, 0, 1)
         for name in ("dropout", "head_dropout", "ema"):
             _between(name, getattr(self, name), 0, 0.9999)
         _between("margin", self.margin, 0, 90)
@@ -172,6 +178,11 @@ class Recipe:
         """Return the side of the pictures shown in an epoch, counted from 0."""
         done = epoch / self.epochs
         return [side for start, side in self.sides if start <= done][-1]
+
+    def margin_at(self, epoch: int) -> float:
+        """Return the margin of an epoch, counted from 0, in degrees."""
+        growing = self.margin_warmup * self.epochs
+        return self.margin * min(1.0, epoch / growing) if growing else self.margin
 
     def to_json(self) -> Json:
         """Return the attributes as JSON values."""
@@ -195,6 +206,7 @@ RECIPES = {
             sides=((0.0, 128), (0.8, 256), (0.95, 384)),
             epochs=60,
             lr=2e-3,
+            margin_warmup=0.5,
             head_dropout=0.25,
             augmentation=Augmentation(smallest=0.4, erase=0.0),
         ),

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from imgret.errors import TrainingError
 from imgret.models import Scaling
 from imgret.train import checkpoint
 from imgret.train.augment import augment, mix
 from imgret.train.data import Pictures, batches
-from imgret.train.heads import Teaching, make_head
+from imgret.train.heads import Teaching, make_head, set_margin
 from imgret.train.networks import NETWORKS, build
 from imgret.train.recipes import Recipe
 from imgret.types import Embeddings
@@ -103,9 +103,7 @@ class Trainer:
         self.taught = None if taught is None else torch.from_numpy(taught)
         self.teaching = None if taught is None else Teaching(recipe.dim, taught.shape[1]).to(device)
         self.average = AveragedModel(
-            self.network,
-            multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),  # type: ignore[no-untyped-call]  # as of torch 2.13
-            use_buffers=True,
+            self.network, multi_avg_fn=running_mean(recipe.ema), use_buffers=True
         )
         self.optimizer = torch.optim.AdamW(self._groups(), weight_decay=recipe.weight_decay)
         self.steps_per_epoch = sum(1 for _ in self._starts())
@@ -137,6 +135,7 @@ class Trainer:
         # run draws what an uninterrupted one would.
         torch.manual_seed(int(np.random.default_rng([self.seed, _BATCH, epoch]).integers(2**62)))
         chance = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        set_margin(self.head, recipe.margin_at(epoch))
         self.network.train()
         self.head.train()
         started, total, seen = time.perf_counter(), 0.0, 0
@@ -318,6 +317,24 @@ class Trainer:
                 {"params": [p for p in given if p.ndim <= 1], "lr": lr, "weight_decay": 0}
             )
         return [group for group in groups if group["params"]]
+
+
+def running_mean(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Return what moves averaged weights on: by 1 - decay a step, at first by more.
+
+    With a constant decay, a run of few steps would end near the weights it began with.
+    """
+
+    def move(averaged: Any, current: Any, steps: Any) -> None:
+        n = int(steps)
+        part = 1 - min(decay, (1 + n) / (10 + n))
+        for mean, new in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, part)
+            else:  # a count
+                mean.copy_(new)
+
+    return move
 
 
 def scaled(pixels: Tensor, scaling: Scaling | str) -> Tensor:
