@@ -45,7 +45,7 @@ def test_more_margin_is_more_loss(head, small):
     found = []
     for degrees in (0.0, 10.0, 30.0):
         set_margin(made, degrees)
-        found.append(float(made(embeddings, labels)))
+        found.append(made(embeddings, labels).item())
     assert found == sorted(found)
     assert len(set(found)) == 3
     fresh = make_head(replace(small, head=head, margin=30.0), 5)
