@@ -104,7 +104,8 @@ def bench(session: nox.Session) -> None:
     folder = session.posargs[:1]
     session.run("python", "benchmarks/startup.py")
     session.run("python", "benchmarks/overhead.py")
-    session.run("python", "benchmarks/embedder.py")
+    session.run("python", "benchmarks/embedder.py", "speed")
+    session.run("python", "benchmarks/embedders.py")
     session.run("python", "benchmarks/ingest.py", *folder)
     session.run("python", "benchmarks/filters.py")
     session.run("python", "benchmarks/adapt.py")
