@@ -15,7 +15,12 @@ import torch
 
 from imgret import Retriever, models
 from imgret.cli import main
-from imgret.errors import InvalidInputError, TrainingError
+from imgret.errors import (
+    ImageNotFoundError,
+    InvalidInputError,
+    TrainingError,
+    UnknownNameError,
+)
 from imgret.train import checkpoint, train
 from imgret.train.trainer import Trainer
 
@@ -291,6 +296,28 @@ def test_a_run_is_resumed_as_it_was_begun(no_export, flowers, small, tmp_path, c
             resume=last,
             **QUIET,
         )
+
+
+def test_another_teacher_or_other_pictures_are_no_way_to_go_on(no_export, flowers, small, tmp_path):
+    out = tmp_path / "m.onnx"
+    train(flowers, out, recipe=small, valid=None, teacher="general", **QUIET)
+    last = tmp_path / "m.training" / "last.pt"
+    options = {"recipe": small, "valid": None, "resume": last, **QUIET}
+    for teacher, found in (((), r"one \(now none\)"), ("flowers102", "another")):
+        with pytest.raises(TrainingError, match=f"of the same teacher, found {found}; give what"):
+            train(flowers, out, teacher=teacher, **options)
+    shutil.copytree(flowers, tmp_path / "some")
+    (tmp_path / "some" / "rose" / "000.jpg").rename(tmp_path / "some" / "rose" / "new.jpg")
+    with pytest.raises(TrainingError, match="of the same pictures, found another; give what"):
+        train(tmp_path / "some", out, teacher="general", **options)
+
+
+@pytest.mark.parametrize("wrong", [{"folder": "nowhere"}, {"teacher": "genral"}])
+def test_a_mistake_leaves_nothing_behind(flowers, tmp_path, wrong):
+    given = {"folder": flowers, "out": tmp_path / "m.onnx", **wrong}
+    with pytest.raises((ImageNotFoundError, UnknownNameError)):
+        train(**given)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_checkpoint_is_told(flowers, small, tmp_path):

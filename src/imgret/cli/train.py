@@ -41,7 +41,7 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or another of torch's.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of all chances.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(help="That load pictures. [one for each core, at most 8]")
+        int | None, typer.Option(help="That load pictures. [one for each core]")
     ] = None,
     validate_every: Annotated[int, typer.Option(help="Epochs between two measurements.")] = 2,
     patience: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 from imgret import images
 from imgret.errors import ImageError, InvalidInputError
 from imgret.ingest.folder import find_pictures
+from imgret.models import Preprocess
 from imgret.train.recipes import Augmentation
 from imgret.types import Image
 
-__all__ = ["Pictures", "batches", "find_classes", "hold_out", "readable"]
+__all__ = [
+    "Pictures",
+    "batch_starts",
+    "batches",
+    "find_classes",
+    "hold_out",
+    "readable",
+    "unscaled",
+]
 
 # Shown pictures are cut from those of at least this many times their side.
 _ROOM = 1.25
@@ -49,6 +58,15 @@ class Pictures:
         """Return some of them."""
         rows = np.asarray(rows, dtype=np.int64)
         return Pictures([self.paths[row] for row in rows], self.labels[rows], self.classes)
+
+    def digest(self) -> str:
+        """Return what tells these pictures, by class and name of file, from others."""
+        lines = [
+            f"{self.classes[label]}/{path.name}"
+            for path, label in zip(self.paths, self.labels, strict=True)
+        ]
+        text = "\n".join(lines).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).hexdigest()
 
 
 def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictures:
@@ -173,7 +191,6 @@ def batches(
         Which pictures they are. A last batch of one picture is left out: nothing can be
         normalised over it.
     """
-    starts = [s for s in range(0, len(order), batch_size) if len(order) - s > 1]
 
     def load(start: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         rows = order[start : start + batch_size]
@@ -187,7 +204,7 @@ def batches(
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[tuple[NDArray[np.uint8], NDArray[np.int64]]]] = deque()
         try:
-            for start in starts:
+            for start in batch_starts(len(order), batch_size):
                 waiting.append(pool.submit(load, start))
                 if len(waiting) > threads + 1:
                     yield waiting.popleft().result()
@@ -196,6 +213,11 @@ def batches(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def batch_starts(n: int, batch_size: int) -> list[int]:
+    """Return where each batch of n pictures starts; a last one of a single picture is left out."""
+    return [start for start in range(0, n, batch_size) if n - start > 1]
 
 
 def random_crop(
@@ -217,6 +239,7 @@ def random_crop(
     return cut[:, ::-1] if generator.random() < 0.5 else cut
 
 
-def default_threads() -> int:
-    """Return how many threads load pictures: one for each core, at most 8."""
-    return min(8, os.cpu_count() or 1)
+def unscaled(preprocess: Preprocess) -> Preprocess:
+    """Return the same cut and size, with pixels as they are: uint8 (n, h, w, 3)."""
+    facts = preprocess.to_json() | {"layout": "NHWC", "dtype": "uint8", "scaling": None}
+    return Preprocess.from_json(facts)

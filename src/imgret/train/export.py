@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from imgret.errors import TrainingError
 from imgret.models import Preprocess, Scaling
 from imgret.models.session import Session
+from imgret.train.data import unscaled
 from imgret.train.networks import EmbeddingNetwork, fold
 from imgret.types import Image
 
@@ -77,8 +78,7 @@ def as_stored(preprocess: Preprocess) -> Preprocess:
     """Return what the stored graph wants: pixels as they are, where constants scale them."""
     if not isinstance(preprocess.scaling, Scaling):
         return preprocess
-    facts = preprocess.to_json() | {"layout": "NHWC", "dtype": "uint8", "scaling": None}
-    return Preprocess.from_json(facts)
+    return unscaled(preprocess)
 
 
 def with_pixels(model: onnx.ModelProto, scaling: Any) -> onnx.ModelProto:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,13 @@ import onnx
 
 from imgret import images
 from imgret.embedders import OnnxEmbedder
-from imgret.errors import ImageError, StoreError
+from imgret.errors import ImageError, TrainingError
 from imgret.evaluation import Report
 from imgret.models import Preprocess, write_bundle
 from imgret.retriever import Retriever
 from imgret.train import export
 from imgret.train.data import Pictures
-from imgret.train.networks import NETWORKS, EmbeddingNetwork, count_parameters
+from imgret.train.networks import NETWORKS, count_parameters
 from imgret.train.report import TrainReport, Variant
 from imgret.train.trainer import Trainer
 from imgret.types import Image
@@ -42,10 +41,8 @@ def finish(
     progress: bool | None,
 ) -> TrainReport:
     """Write the model files, measure them, write the report beside them; see `train`."""
-    average = trainer.best_network()
-    assert isinstance(average, EmbeddingNetwork)  # noqa: S101  # for the type checker
     kind = NETWORKS[trainer.recipe.network]
-    network = export.finished(average, normalize=kind.pretrained is not None)
+    network = export.finished(trainer.averaged_network(), normalize=kind.pretrained is not None)
     graph = export.to_onnx(network)
     photos = _some(trainer.pictures, _CALIBRATED)
     stored = export.as_stored(preprocess)
@@ -110,8 +107,10 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.save(model, path)
     except OSError as error:
-        shutil.rmtree(path, ignore_errors=True)
-        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+        raise TrainingError(
+            f"{path.name}: cannot be written: {error.strerror}; the network is kept in the "
+            f"checkpoint, and resume= goes on from here"
+        ) from error
 
 
 def _some(pictures: Pictures, count: int) -> list[Image]:

@@ -7,6 +7,7 @@ import html
 import io
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,15 @@ class TrainReport:
             f"<h1>{html.escape(self.variants[0].path.stem)}</h1>"
             f"<pre>{html.escape(str(self))}</pre>"
             f'<h2>Curves</h2><img class="curves" alt="loss, learning rate and retrieval by epoch" '
-            f'src="data:image/png;base64,{base64.b64encode(self.curves()).decode()}">'
+            f'src="data:image/png;base64,{base64.b64encode(self.curves).decode()}">'
             f"{'' if first is None else _measured(first)}"
             f"<h2>Configuration</h2><pre>"
             f"{html.escape(json.dumps(self.recipe.to_json(), indent=2))}</pre></body></html>"
         )
 
+    @cached_property
     def curves(self) -> bytes:
-        """Return loss, learning rate and validation by epoch, as a PNG."""
+        """Loss, learning rate and validation by epoch, as a PNG."""
         from matplotlib.figure import Figure  # noqa: PLC0415  # slow to load
 
         epochs = [epoch.epoch for epoch in self.history]
@@ -192,7 +194,7 @@ class TrainReport:
         stem.with_suffix(".html").write_text(self.to_html(), encoding="utf-8")
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
         stem.with_suffix(".json").write_text(text, encoding="utf-8")
-        stem.with_suffix(".png").write_bytes(self.curves())
+        stem.with_suffix(".png").write_bytes(self.curves)
 
 
 def _measured(report: Report) -> str:

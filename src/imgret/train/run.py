@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from imgret.abc.checks import check_count
 from imgret.errors import ImageError, InvalidInputError, TrainingError
+from imgret.ingest.pipeline import worker_count
 from imgret.models import Preprocess, bundle, resolve
 from imgret.train import checkpoint
-from imgret.train.data import Pictures, default_threads, find_classes, hold_out, readable
+from imgret.train.data import Pictures, find_classes, hold_out, readable
 from imgret.train.networks import NETWORKS
 from imgret.train.recipes import Recipe, find_recipe
 from imgret.train.report import TrainReport
@@ -62,8 +63,8 @@ def train(
     Parameters
     ----------
     folder : path
-        With a subfolder for each of at least two classes. Pictures that cannot be read are
-        left out and told in the report.
+        With a subfolder for each of at least two classes; what lies deeper is of the class of
+        the uppermost one. Pictures that cannot be read are left out and told in the report.
     out : path
         The ``.onnx`` file to write.
     recipe : str or Recipe
@@ -85,7 +86,7 @@ def train(
     device : {"auto", "cpu", "cuda"} or another name of torch's
     seed : int
     threads : int, optional
-        That load pictures; by default one for each core, at most 8.
+        That load pictures; by default one for each core.
     validate_every : int
         Epochs between two measurements.
     patience : int, optional
@@ -120,15 +121,17 @@ def train(
         recipe = replace(recipe, epochs=epochs)
     _check(out, validate_every, patience)
     on = _device(device)
-    threads = default_threads() if threads is None else check_count(threads, "threads")
+    threads = worker_count(None if threads is None else check_count(threads, "threads"))
     work = _Work(out)
     if resume is None and work.last.exists():
         raise InvalidInputError(
             f"{work.last}: expected no checkpoint of an earlier run, found one; go on from it with "
             f"resume=, write to another out=, or remove {work.folder}"
         )
-    pictures, held, failed = _pictures(Path(folder), valid, seed, threads)
     teachers = [teacher] if isinstance(teacher, str | os.PathLike) else list(teacher)
+    names = [_named(model) for model in teachers]
+    pictures, held, failed = _pictures(Path(folder), valid, seed, threads)
+    work.make()
     taught = teach(teachers, pictures, work.folder, threads=threads) if teachers else None
     trainer = Trainer(recipe, pictures, taught=taught, device=on, seed=seed, threads=threads)
     if resume is not None:
@@ -156,7 +159,7 @@ def train(
         out,
         preprocess,
         failed=failed,
-        teachers=[_named(t) for t in teachers],
+        teachers=names,
         int8=int8,
         name=name or out.stem,
         training_data=training_data or f"the folder {Path(folder).resolve().name}",
@@ -170,7 +173,7 @@ class _Work:
 
     out: Path
 
-    def __post_init__(self) -> None:
+    def make(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -269,9 +272,7 @@ def _loop(
 
         def show(n: int, loss: float) -> None:
             bar.update(n)
-            bar.set_postfix_str(
-                f"loss {loss:.3f}, lr {trainer.scheduler.get_last_lr()[-1]:.1e}", refresh=False
-            )
+            bar.set_postfix_str(f"loss {loss:.3f}, lr {trainer.lr:.1e}", refresh=False)
 
         while trainer.epochs_done < recipe.epochs:
             try:
@@ -283,7 +284,7 @@ def _loop(
             if held is not None and (last or trainer.epochs_done % validate_every == 0):
                 queries, items = (
                     embed(
-                        trainer.best_network(),
+                        trainer.averaged_network(),
                         shown,
                         preprocess,
                         device=trainer.device,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from imgret.embedders import OnnxEmbedder
-from imgret.errors import StoreError
+from imgret.errors import TrainingError
 from imgret.retriever import Retriever
 from imgret.train.data import Pictures
 from imgret.types import Embeddings
@@ -65,5 +65,5 @@ def _embeddings(
             np.save(file, made)
         path.with_suffix(".part").replace(path)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+        raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
     return made

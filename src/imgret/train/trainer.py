@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from imgret.errors import TrainingError
 from imgret.models import Scaling
 from imgret.train import checkpoint
 from imgret.train.augment import augment, mix
-from imgret.train.data import Pictures, batches
+from imgret.train.data import Pictures, batch_starts, batches
 from imgret.train.heads import Teaching, make_head, set_margin
-from imgret.train.networks import NETWORKS, build
+from imgret.train.networks import NETWORKS, EmbeddingNetwork, build
 from imgret.train.recipes import Recipe
 from imgret.types import Embeddings
 
@@ -106,14 +107,19 @@ class Trainer:
             self.network, multi_avg_fn=running_mean(recipe.ema), use_buffers=True
         )
         self.optimizer = torch.optim.AdamW(self._groups(), weight_decay=recipe.weight_decay)
-        self.steps_per_epoch = sum(1 for _ in self._starts())
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._factor)
+        self._highest = [group["lr"] for group in self.optimizer.param_groups]
+        self._steps_per_epoch = len(batch_starts(len(pictures), recipe.batch_size))
         self.history: list[Epoch] = []
 
     @property
     def epochs_done(self) -> int:
         """How many epochs lie behind."""
         return len(self.history)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last step, of the weights that are new."""
+        return float(self.optimizer.param_groups[-1]["lr"])
 
     def run_epoch(self, on_batch: Callable[[int, float], None] | None = None) -> Epoch:
         """Go through all pictures once.
@@ -139,7 +145,7 @@ class Trainer:
         self.network.train()
         self.head.train()
         started, total, seen = time.perf_counter(), 0.0, 0
-        for pixels, rows in batches(
+        shown = batches(
             self.pictures,
             order,
             side=side,
@@ -147,7 +153,9 @@ class Trainer:
             augmentation=recipe.augmentation,
             seed=[self.seed, _CROPS, epoch],
             threads=self.threads,
-        ):
+        )
+        for step, (pixels, rows) in enumerate(shown, epoch * self._steps_per_epoch):
+            self._set_lr(self._factor(step))
             loss = self._step(pixels, torch.from_numpy(rows), chance)
             total += loss * len(rows)
             seen += len(rows)
@@ -157,7 +165,7 @@ class Trainer:
         done = Epoch(
             epoch=epoch + 1,
             loss=total / seen,
-            lr=float(self.scheduler.get_last_lr()[-1]),
+            lr=self.lr,
             side=side,
             images_per_second=seen / seconds,
             seconds=seconds,
@@ -168,14 +176,12 @@ class Trainer:
 
     def measured(self, valid: dict[str, float]) -> Epoch:
         """Add what validation found to the last epoch."""
-        last = asdict(self.history[-1]) | {"valid": valid}
-        self.history[-1] = Epoch(**last)
+        self.history[-1] = replace(self.history[-1], valid=valid)
         return self.history[-1]
 
-    def best_network(self) -> nn.Module:
-        """Return the network of the averaged weights."""
-        module: nn.Module = self.average.module
-        return module.eval()
+    def averaged_network(self) -> EmbeddingNetwork:
+        """Return the network of the averaged weights, which is the one to use."""
+        return cast("EmbeddingNetwork", self.average.module).eval()
 
     # -- keeping and taking up -------------------------------------------------------------
 
@@ -184,14 +190,14 @@ class Trainer:
         return {
             "recipe": self.recipe.to_json(),
             "classes": list(self.pictures.classes),
-            "pictures": len(self.pictures),
+            "pictures": self.pictures.digest(),
+            "teacher": None if self.taught is None else _digest(self.taught.numpy()),
             "seed": self.seed,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "head": self.head.state_dict(),
             "teaching": None if self.teaching is None else self.teaching.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "steps": self.scheduler.last_epoch,
             "history": [asdict(epoch) for epoch in self.history],
         }
 
@@ -204,26 +210,19 @@ class Trainer:
             The checkpoint is of another recipe, seed, teacher or set of pictures.
         """
         mine = self.state()
-        for name in ("recipe", "classes", "pictures", "seed"):
+        for name in ("recipe", "classes", "pictures", "teacher", "seed"):
             if _plain(state[name]) != _plain(mine[name]):
                 raise TrainingError(
                     f"{path}: expected a checkpoint of the same {name}, found "
                     f"{_difference(state[name], mine[name])}; give what that run was given, or "
                     f"start anew without resume"
                 )
-        if (state["teaching"] is None) != (self.teaching is None):
-            raise TrainingError(
-                f"{path}: expected a run {'with' if self.teaching else 'without'} a teacher, found "
-                f"the other; give the same teacher="
-            )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.head.load_state_dict(state["head"])
         if self.teaching is not None:
             self.teaching.load_state_dict(state["teaching"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.last_epoch = state["steps"]
-        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # noqa: SLF001  # or it would tell the first one's
         self.history = [Epoch(**epoch) for epoch in state["history"]]
 
     def start_from(self, path: Path) -> None:
@@ -273,13 +272,12 @@ class Trainer:
         if not math.isfinite(value):
             raise TrainingError(
                 f"epoch {self.epochs_done + 1}: expected a finite loss, found {value}; try a lower "
-                f"lr (it was {self.scheduler.get_last_lr()[-1]:.2e}) or a smaller scale or margin"
+                f"lr (it was {self.lr:.2e}) or a smaller scale or margin"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # as of torch 2.13
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
         self.optimizer.step()
-        self.scheduler.step()
         self.average.update_parameters(self.network)
         return value
 
@@ -290,14 +288,14 @@ class Trainer:
             loss = loss + self.recipe.distill * self.teaching(embeddings, taught)
         return loss
 
-    def _starts(self) -> Iterator[int]:
-        n, step = len(self.pictures), self.recipe.batch_size
-        return (start for start in range(0, n, step) if n - start > 1)
+    def _set_lr(self, factor: float) -> None:
+        for group, highest in zip(self.optimizer.param_groups, self._highest, strict=True):
+            group["lr"] = highest * factor
 
     def _factor(self, step: int) -> float:
         """Return the share of the learning rate at a step: warm-up, then half a cosine."""
-        warm = self.recipe.warmup_epochs * self.steps_per_epoch
-        total = self.recipe.epochs * self.steps_per_epoch
+        warm = self.recipe.warmup_epochs * self._steps_per_epoch
+        total = self.recipe.epochs * self._steps_per_epoch
         if step < warm:
             return (step + 1) / (warm + 1)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
@@ -350,6 +348,10 @@ def scaled(pixels: Tensor, scaling: Scaling | str) -> Tensor:
     return (pixels - mean) / std.clamp_min(1e-6)
 
 
+def _digest(array: Embeddings) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
 def _plain(value: Any) -> Any:
     """Turn tuples into lists, as they come back from a file."""
     if isinstance(value, dict):
@@ -363,4 +365,8 @@ def _difference(found: Any, mine: Any) -> str:
         return ", ".join(f"{name} {found.get(name)!r} (now {mine[name]!r})" for name in names[:3])
     if isinstance(found, list):
         return f"{len(found)} of them (now {len(mine)})"
+    if found is None or mine is None:
+        return "none" if found is None else "one (now none)"
+    if isinstance(found, str):  # digests, which say no more
+        return "another"
     return f"{found!r} (now {mine!r})"

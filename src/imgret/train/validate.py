@@ -12,7 +12,7 @@ from torch import nn
 from imgret import images
 from imgret.metrics import average_precision_at_k, top_k_accuracy
 from imgret.models import Preprocess
-from imgret.train.data import Pictures
+from imgret.train.data import Pictures, unscaled
 from imgret.train.trainer import scaled
 from imgret.types import Embeddings
 
@@ -35,14 +35,7 @@ def embed(
     -------
     float32 array of shape (n, dim)
     """
-    raw = Preprocess(
-        size=preprocess.size,
-        short_side=preprocess.short_side,
-        resize=preprocess.resize,
-        layout="NHWC",
-        dtype="uint8",
-        scaling=None,
-    )
+    raw = unscaled(preprocess)
     starts = range(0, len(pictures), _BATCH)
 
     def load(start: int) -> torch.Tensor:
