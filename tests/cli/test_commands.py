@@ -194,8 +194,12 @@ def test_plugins_lists_all_registered_names(run):
     assert listed == {k: registry.names(k) for k in ("embedders", "croppers", "indexes")}
     text = run("plugins").out
     for names in listed.values():
+        starts = set()
         for name, home in names.items():
-            assert f"  {name:<12} {home}\n" in text
+            (line,) = (row for row in text.splitlines() if row.startswith(f"  {name} "))
+            assert line.split(maxsplit=1) == [name, home]
+            starts.add(line.index(home))
+        assert len(starts) == 1  # one under the other
 
 
 def test_models_list_and_check(run):

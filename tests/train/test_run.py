@@ -273,7 +273,7 @@ def test_a_class_of_one_picture_is_learned_too(no_export, flowers, small, tmp_pa
 
 def test_an_earlier_run_is_not_written_over(no_export, flowers, small, tmp_path):
     train(flowers, tmp_path / "m.onnx", recipe=small, valid=None, **QUIET)
-    with pytest.raises(InvalidInputError, match=r"last\.pt: expected no checkpoint .* resume="):
+    with pytest.raises(InvalidInputError, match=r"last\.pt: expected no checkpoint .*--resume"):
         train(flowers, tmp_path / "m.onnx", recipe=small, valid=None, **QUIET)
 
 

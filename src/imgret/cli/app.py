@@ -307,8 +307,9 @@ def plugins(json_: Json = False) -> None:
         return
     for kind in kinds:
         typer.echo(kind)
-        for name, home in registry.names(kind).items():
-            typer.echo(f"  {name:<12} {home}")
+        found = registry.names(kind)
+        for name, home in found.items():
+            typer.echo(f"  {name:<{max(map(len, found))}}  {home}")
 
 
 @app.command()

@@ -125,8 +125,8 @@ def train(
     work = _Work(out)
     if resume is None and work.last.exists():
         raise InvalidInputError(
-            f"{work.last}: expected no checkpoint of an earlier run, found one; go on from it with "
-            f"resume=, write to another out=, or remove {work.folder}"
+            f"{work.last}: expected no checkpoint of an earlier run, found one; go on from it "
+            f"(resume=, or --resume), write to another file, or remove {work.folder}"
         )
     teachers = [teacher] if isinstance(teacher, str | os.PathLike) else list(teacher)
     names = [_named(model) for model in teachers]
