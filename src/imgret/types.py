@@ -83,6 +83,13 @@ class Box(NamedTuple):
         height, width = image.shape[:2]
         return cls(0, 0, width, height)
 
+    def iou(self, other: Box) -> float:
+        """Return the intersection over union with another box, from 0 to 1."""
+        width = min(self.x1, other.x1) - max(self.x0, other.x0)
+        height = min(self.y1, other.y1) - max(self.y0, other.y0)
+        common = max(0, width) * max(0, height)
+        return common / (self.area + other.area - common)
+
     def clip(self, width: int, height: int) -> Box:
         """Return the nearest non-empty box inside a ``width`` x ``height`` picture."""
         x0 = min(max(self.x0, 0), width - 1)

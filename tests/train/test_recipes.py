@@ -29,7 +29,7 @@ def test_an_unknown_name_gets_the_known_ones():
     [
         ({"epochs": 0}, "epochs: expected a whole number of at least 1, found 0"),
         ({"epochs": 2.5}, "epochs"),
-        ({"batch_size": 1}, "batch_size: expected at least 2"),
+        ({"batch_size": 1}, "batch_size: expected a whole number of at least 2"),
         ({"lr": 0}, "lr"),
         ({"lr": float("nan")}, "lr"),
         ({"margin": 91}, "margin"),

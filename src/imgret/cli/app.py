@@ -14,6 +14,7 @@ from imgret.cli.classify import classify
 from imgret.cli.evaluate import evaluate
 from imgret.cli.models import models
 from imgret.cli.train import train
+from imgret.cli.train_saliency import train_saliency
 from imgret.version import __version__
 
 __all__ = ["app"]
@@ -30,6 +31,7 @@ app.command()(adapt)
 app.command()(classify)
 app.command()(evaluate)
 app.command()(train)
+app.command()(train_saliency)
 
 
 def _at_least_one(number: int | None) -> int | None:

@@ -41,8 +41,9 @@ class _Map(NamedTuple):
 class SaliencyCropper(Cropper):
     """Crops to the box of what stands out in the picture.
 
-    The saliency map is scaled so that its extremes are 0 and 1; the box bounds the places
-    at or over the threshold. A picture whose map is flat has no subject.
+    The box bounds the places of the saliency map that are at or over the threshold; a picture
+    without such a place has no subject. The map of a model whose file tells a threshold is taken
+    as it is; any other is scaled so that its extremes are 0 and 1, unless it is flat.
 
     Parameters
     ----------
@@ -82,6 +83,7 @@ class SaliencyCropper(Cropper):
         providers: Sequence[str] | None = None,
     ) -> None:
         self._network: Model | None = None
+        self._scaled = False
         self._config: Json = {}
         if model == _SPECTRAL:
             given = {"preprocess": preprocess, "output": output, "providers": providers}
@@ -111,6 +113,8 @@ class SaliencyCropper(Cropper):
             if providers is not None:
                 self._config["providers"] = list(providers)
             told = self._network.bundle.threshold if self._network.bundle else None
+            # Maps that come with a threshold run from 0 to 1 by themselves.
+            self._scaled = told is not None
             default_threshold = told or _NETWORK_THRESHOLD
         self._threshold = check_number(
             default_threshold if threshold is None else threshold, "threshold", above=0, at_most=1
@@ -156,6 +160,23 @@ class SaliencyCropper(Cropper):
             saliency[y0:y1, x0:x1] = resize(found.values, x1 - x0, y1 - y0)
         return saliency
 
+    def overlay(self, image: Image) -> Image:
+        """Return a picture with its saliency in red and the box that `boxes` finds.
+
+        Parameters
+        ----------
+        image : uint8 array of shape (H, W, 3)
+
+        Returns
+        -------
+        uint8 array of shape (H, W, 3)
+        """
+        from imgret.images import draw_box, tint  # noqa: PLC0415  # loads OpenCV, only when used
+
+        thickness = max(1, round(max(image.shape[:2]) / 160))
+        box = self.boxes([image])[0]
+        return draw_box(tint(image, self.saliency(image)), box, thickness=thickness)
+
     def _detect(self, images: Sequence[Image]) -> list[Box | None]:
         return [self._box(image) for image in images]
 
@@ -163,26 +184,16 @@ class SaliencyCropper(Cropper):
         found = self._map(image)
         if found is None:
             return None
-        mask = found.values >= self._threshold
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        x_scale = found.region.width / mask.shape[1]
-        y_scale = found.region.height / mask.shape[0]
-        x0, x1 = columns[0] * x_scale, (columns[-1] + 1) * x_scale
-        y0, y1 = rows[0] * y_scale, (rows[-1] + 1) * y_scale
-        x_margin, y_margin = self._margin * (x1 - x0), self._margin * (y1 - y0)
-        box = Box(
-            found.region.x0 + math.floor(x0 - x_margin),
-            found.region.y0 + math.floor(y0 - y_margin),
-            found.region.x0 + math.ceil(x1 + x_margin),
-            found.region.y0 + math.ceil(y1 + y_margin),
-        )
-        return box.clip(image.shape[1], image.shape[0])
+        box = subject_box(found.values, found.region, self._threshold, self._margin)
+        return None if box is None else box.clip(image.shape[1], image.shape[0])
 
     def _map(self, image: Image) -> _Map | None:
         if self._network is None:
             values, region = spectral_map(image), Box.full(image)
         else:
             values, region = _run(self._network, image)
+        if self._scaled:
+            return _Map(values, region)
         low, high = float(values.min()), float(values.max())
         if high - low <= 1e-5 * max(abs(low), abs(high)):  # flat but for rounding
             return None
@@ -191,6 +202,41 @@ class SaliencyCropper(Cropper):
     def __repr__(self) -> str:
         model = _SPECTRAL if self._network is None else str(self._network.path)
         return f"SaliencyCropper({model!r}, threshold={self._threshold}, margin={self._margin})"
+
+
+def subject_box(
+    values: NDArray[np.float32], region: Box, threshold: float, margin: float = 0.0
+) -> Box | None:
+    """Return the box of the places of a saliency map at or over a threshold.
+
+    Parameters
+    ----------
+    values : float32 array of shape (h, w)
+    region : Box
+        Which part of the picture the map shows.
+    threshold : float
+    margin : float
+        What the box is widened by on each side, as a part of its width or height.
+
+    Returns
+    -------
+    Box or None
+        In the picture's pixels; it may reach out of the picture. None where no place is.
+    """
+    mask = values >= threshold
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    x_scale, y_scale = region.width / mask.shape[1], region.height / mask.shape[0]
+    x0, x1 = columns[0] * x_scale, (columns[-1] + 1) * x_scale
+    y0, y1 = rows[0] * y_scale, (rows[-1] + 1) * y_scale
+    x_margin, y_margin = margin * (x1 - x0), margin * (y1 - y0)
+    return Box(
+        region.x0 + math.floor(x0 - x_margin),
+        region.y0 + math.floor(y0 - y_margin),
+        region.x0 + math.ceil(x1 + x_margin),
+        region.y0 + math.ceil(y1 + y_margin),
+    )
 
 
 def _run(network: Model, image: Image) -> tuple[NDArray[np.float32], Box]:

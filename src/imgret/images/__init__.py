@@ -12,6 +12,7 @@ from imgret.images.transform import (
     resize,
     resize_center_crop,
     thumbnail,
+    tint,
     to_gray,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "resize",
     "resize_center_crop",
     "thumbnail",
+    "tint",
     "to_gray",
 ]

@@ -21,6 +21,7 @@ __all__ = [
     "resize",
     "resize_center_crop",
     "thumbnail",
+    "tint",
     "to_gray",
 ]
 
@@ -188,6 +189,31 @@ def draw_box(
     if y1 - y0 > 2 * thickness and x1 - x0 > 2 * thickness:
         drawn[inner] = image[inner]
     return drawn
+
+
+def tint(
+    image: Image, strength: Map, *, color: tuple[int, int, int] = (255, 64, 64), most: float = 0.6
+) -> Image:
+    """Return a copy with a colour mixed in, here more and there less.
+
+    Parameters
+    ----------
+    image : uint8 array of shape (H, W, 3)
+    strength : float32 array of shape (H, W)
+        From 0, where the picture stays as it is, to 1.
+    color : tuple of int
+        RGB, 0 to 255.
+    most : float
+        Share of the colour where the strength is 1, from 0 to 1.
+    """
+    if strength.shape != image.shape[:2]:
+        raise InvalidInputError(
+            f"strength: expected shape {image.shape[:2]}, as the picture has, found "
+            f"{strength.shape}"
+        )
+    share = (np.clip(strength, 0, 1) * np.float32(most))[:, :, None]
+    mixed = image * (1 - share) + np.array(color, dtype=np.float32) * share
+    return np.rint(mixed).astype(np.uint8)
 
 
 def encode(image: Image, format: Literal["jpeg", "png"] = "jpeg", *, quality: int = 85) -> bytes:  # noqa: A002  # the word that Pillow and others use

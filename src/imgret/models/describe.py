@@ -15,7 +15,7 @@ from imgret.errors import ModelError
 from imgret.models import bundle as bundles
 from imgret.models import golden
 from imgret.models.builtin import builtin_name, resolve
-from imgret.models.bundle import Bundle, Golden
+from imgret.models.bundle import Bundle, Golden, Kind
 from imgret.models.check import check
 from imgret.models.model import Model
 from imgret.models.preprocess import Preprocess
@@ -71,6 +71,8 @@ def write_bundle(
     target: str | os.PathLike[str] | None = None,
     *,
     preprocess: Preprocess | Mapping[str, Any],
+    kind: Kind = "embedder",
+    threshold: float | None = None,
     name: str | None = None,
     version: str = "1",
     output: str | None = None,
@@ -81,7 +83,7 @@ def write_bundle(
     licence: str = "NOASSERTION",
     notice: str = "",
 ) -> Bundle:
-    """Write into an embedder's ONNX file how it is used, so that its path says it all.
+    """Write into a model's ONNX file how it is used, so that its path says it all.
 
     The width, whether the vectors have length 1, and the answer to a test picture are found
     by running it. The file is put in place only once it answers as before.
@@ -94,12 +96,16 @@ def write_bundle(
         File to write; by default the model's own.
     preprocess : Preprocess or mapping
         What the network wants its input to be.
+    kind : {"embedder", "saliency"}
+        What the model is for.
+    threshold : float, optional
+        Of a saliency model whose maps run from 0 to 1: least value that belongs to the subject.
     name : str, optional
         Short name; by default that of the target, without its suffix.
     version, precision, calibrated_on, training_data, source, licence, notice : str
         See `imgret.models.bundle`. The licence is an SPDX expression.
     output : str, optional
-        Name of the output that is the embedding; needed where there are several.
+        Name of the output that is the embedding or map; needed where there are several.
 
     Returns
     -------
@@ -117,12 +123,16 @@ def write_bundle(
     target = path if target is None else Path(target)
     if builtin_name(target) is not None:
         raise ModelError(f"{target}: expected a file of your own, found a built-in model")
-    network = Model(path, kind="embedder", preprocess=preprocess, output=output)
+    network = Model(path, kind=kind, preprocess=preprocess, output=output)
     picture = golden.draw(_PICTURE, network.preprocess.min_side)
     answer = network.run([picture])
-    if answer.ndim < 2 or len(answer) != 1 or answer.size != answer.shape[1]:
+    is_map = answer.ndim == 3 or (answer.ndim == 4 and answer.shape[1] == 1)
+    if len(answer) != 1 or not (
+        is_map if kind == "saliency" else answer.ndim > 1 and answer.size == answer.shape[1]
+    ):
+        wanted = "(n, h, w) or (n, 1, h, w)" if kind == "saliency" else "(n, dim)"
         raise ModelError(
-            f"{path}: expected output {network.output!r} of shape (n, dim), found {answer.shape} "
+            f"{path}: expected output {network.output!r} of shape {wanted}, found {answer.shape} "
             f"for one picture; choose another by output=, or pool in the graph"
         )
     answer = answer.ravel()
@@ -132,14 +142,17 @@ def write_bundle(
             f"the scaling in preprocess= right?"
         )
     mirrored = network.run([np.ascontiguousarray(picture[:, ::-1])]).ravel()
+    embeds = kind == "embedder"
+    unit = bool(np.allclose([answer @ answer, mirrored @ mirrored], 1, atol=1e-3))
     bundle = Bundle(
-        kind="embedder",
+        kind=kind,
         name=target.stem if name is None else name,
         version=version,
         input=network.preprocess,
         output=network.output,
-        dim=answer.size,
-        normalized=bool(np.allclose([answer @ answer, mirrored @ mirrored], 1, atol=1e-3)),
+        dim=answer.size if embeds else None,
+        normalized=unit if embeds else None,
+        threshold=threshold,
         precision=precision,
         calibrated_on=calibrated_on,
         training_data=training_data,

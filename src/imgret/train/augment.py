@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from imgret.train.recipes import Augmentation
+from imgret.train.schedule import Augmentation
 
 __all__ = ["augment", "mix"]
 

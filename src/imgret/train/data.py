@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +18,25 @@ from imgret import images
 from imgret.errors import ImageError, InvalidInputError
 from imgret.ingest.folder import find_pictures
 from imgret.models import Preprocess
-from imgret.train.recipes import Augmentation
-from imgret.types import Image
+from imgret.train.schedule import Augmentation
+from imgret.types import Box, Image
 
 __all__ = [
     "Pictures",
+    "ahead",
     "batch_starts",
     "batches",
     "find_classes",
     "hold_out",
+    "random_view",
     "readable",
     "unscaled",
 ]
 
 # Shown pictures are cut from those of at least this many times their side.
 _ROOM = 1.25
+
+_Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +206,15 @@ def batches(
             pixels[position] = random_crop(image, side, augmentation, generator)
         return pixels, rows
 
+    return ahead(load, batch_starts(len(order), batch_size), threads)
+
+
+def ahead(load: Callable[[int], _Loaded], starts: Sequence[int], threads: int) -> Iterator[_Loaded]:
+    """Yield what ``load`` returns for each start, in order, a few of them loaded before."""
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[tuple[NDArray[np.uint8], NDArray[np.int64]]]] = deque()
+        waiting: deque[Future[_Loaded]] = deque()
         try:
-            for start in batch_starts(len(order), batch_size):
+            for start in starts:
                 waiting.append(pool.submit(load, start))
                 if len(waiting) > threads + 1:
                     yield waiting.popleft().result()
@@ -223,20 +233,27 @@ def batch_starts(n: int, batch_size: int) -> list[int]:
 def random_crop(
     image: Image, side: int, augmentation: Augmentation, generator: np.random.Generator
 ) -> Image:
-    """Cut a random rectangle, resize it to a square, mirror it half of the time.
+    """Cut a random rectangle, resize it to a square, mirror it half of the time."""
+    box, mirrored = random_view(image.shape[1], image.shape[0], augmentation, generator)
+    cut = images.resize(image[box.y0 : box.y1, box.x0 : box.x1], side, side)
+    return cut[:, ::-1] if mirrored else cut
+
+
+def random_view(
+    columns: int, rows: int, augmentation: Augmentation, generator: np.random.Generator
+) -> tuple[Box, bool]:
+    """Return a random rectangle of a picture, and whether to mirror it.
 
     C. Szegedy et al., "Going Deeper with Convolutions" (2015), section 6.
     """
-    rows, columns = image.shape[:2]
     stretch = np.log(augmentation.stretch)
     area = rows * columns * generator.uniform(augmentation.smallest, 1)
     ratio = np.exp(generator.uniform(-stretch, stretch))
     width = min(columns, max(1, round(np.sqrt(area * ratio))))
     height = min(rows, max(1, round(np.sqrt(area / ratio))))
-    left = generator.integers(columns - width + 1)
-    top = generator.integers(rows - height + 1)
-    cut = images.resize(image[top : top + height, left : left + width], side, side)
-    return cut[:, ::-1] if generator.random() < 0.5 else cut
+    left = int(generator.integers(columns - width + 1))
+    top = int(generator.integers(rows - height + 1))
+    return Box(left, top, left + width, top + height), bool(generator.random() < 0.5)
 
 
 def unscaled(preprocess: Preprocess) -> Preprocess:

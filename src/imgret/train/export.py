@@ -25,13 +25,26 @@ from imgret.models import Preprocess, Scaling
 from imgret.models.session import Session
 from imgret.train.data import unscaled
 from imgret.train.networks import EmbeddingNetwork, fold
+from imgret.train.networks.saliency import Saliency, SaliencyNetwork
 from imgret.types import Image
 
-__all__ = ["agree", "as_stored", "finished", "quantised", "to_onnx"]
+__all__ = [
+    "EMBEDDING",
+    "MAP",
+    "agree",
+    "as_stored",
+    "finished",
+    "finished_map",
+    "quantised",
+    "to_onnx",
+    "with_pixels",
+]
 
 # What onnxruntime 1.20, the oldest supported, is sure to read.
 _OPSET, _IR = 18, 10
-_PIXELS, _IMAGE, _OUTPUT = "pixels", "image", "embedding"
+_PIXELS, _IMAGE = "pixels", "image"
+EMBEDDING, MAP = "embedding", "saliency"
+_GRAPHS = {EMBEDDING: "embedder", MAP: "saliency"}
 _QUANTISED = ("Conv", "Clip", "Relu", "Add", "MaxPool")
 _TOLERANCE = 1e-4
 
@@ -55,8 +68,15 @@ def finished(network: EmbeddingNetwork, *, normalize: bool) -> nn.Module:
     return _Normalized(network).eval() if normalize else network
 
 
-def to_onnx(network: nn.Module) -> onnx.ModelProto:
-    """Return the graph from scaled pixels, float32 (N, 3, H, W), to embeddings (N, dim)."""
+def finished_map(network: SaliencyNetwork) -> nn.Module:
+    """Return a copy for use: batch normalisation folded, on the CPU, with maps from 0 to 1."""
+    network = copy.deepcopy(network).cpu().eval()
+    fold(network)
+    return Saliency(network).eval()
+
+
+def to_onnx(network: nn.Module, output: str = EMBEDDING) -> onnx.ModelProto:
+    """Return the graph from scaled pixels, float32 (N, 3, H, W), to what the network gives."""
     any_length = torch.export.Dim.DYNAMIC
     with _quiet():
         program = torch.onnx.export(
@@ -65,13 +85,15 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
             dynamo=True,
             opset_version=_OPSET,
             input_names=[_PIXELS],
-            output_names=[_OUTPUT],
+            output_names=[output],
             dynamic_shapes=({0: any_length, 2: any_length, 3: any_length},),
             verbose=False,
         )
     assert program is not None  # noqa: S101  # it is where no path is given
     made = program.model_proto
-    return _model(made.graph.node, made.graph.initializer, _dim(made))
+    given = made.graph.output[0].type.tensor_type.shape.dim
+    shape = ["N", *(d.dim_value or f"axis{n}" for n, d in enumerate(given[1:], 1))]
+    return _model(made.graph.node, made.graph.initializer, output, shape)
 
 
 def as_stored(preprocess: Preprocess) -> Preprocess:
@@ -98,7 +120,7 @@ def with_pixels(model: onnx.ModelProto, scaling: Any) -> onnx.ModelProto:
     return _model(
         [*front, *model.graph.node],
         [*constants, *model.graph.initializer],
-        _dim(model),
+        *_output(model),
         takes_image=True,
     )
 
@@ -149,13 +171,15 @@ def quantised(
         )
         made = onnx.load(target)
     if not exact:
-        return with_pixels(_model(made.graph.node, made.graph.initializer, _dim(model)), scaling)
+        return with_pixels(
+            _model(made.graph.node, made.graph.initializer, *_output(model)), scaling
+        )
     nodes = list(made.graph.node)
     (first,) = (node for node in nodes if _PIXELS in node.input)
     nodes[nodes.index(first)] = helper.make_node(
         "Transpose", [_IMAGE], [first.output[0]], "planes", perm=[0, 3, 1, 2]
     )
-    return _model(nodes, made.graph.initializer, _dim(model), takes_image=True)
+    return _model(nodes, made.graph.initializer, *_output(model), takes_image=True)
 
 
 def agree(network: nn.Module, path: Path, preprocess: Preprocess, photos: Sequence[Image]) -> float:
@@ -171,7 +195,7 @@ def agree(network: nn.Module, path: Path, preprocess: Preprocess, photos: Sequen
     for photo in photos:
         with torch.no_grad():
             expected = network(torch.from_numpy(preprocess.prepare([photo]))).numpy()
-        found = session.run(stored.prepare([photo]), _OUTPUT)
+        found = session.run(stored.prepare([photo]), session.outputs[0].name)
         worst = max(worst, float(np.abs(found - expected).max()))
     if not worst <= _TOLERANCE:
         raise TrainingError(
@@ -205,19 +229,21 @@ def _quiet() -> Iterator[None]:
             logging.disable(disabled)
 
 
-def _model(nodes: Any, constants: Any, dim: int, *, takes_image: bool = False) -> onnx.ModelProto:
-    """Make a model of one input of any size and the output ``embedding``."""
+def _model(
+    nodes: Any, constants: Any, output: str, shape: Sequence[Any], *, takes_image: bool = False
+) -> onnx.ModelProto:
+    """Make a model of one input of any size and one output."""
     given = (
         helper.make_tensor_value_info(_IMAGE, onnx.TensorProto.UINT8, ["N", "H", "W", 3])
         if takes_image
         else helper.make_tensor_value_info(_PIXELS, onnx.TensorProto.FLOAT, ["N", 3, "H", "W"])
     )
-    made = helper.make_tensor_value_info(_OUTPUT, onnx.TensorProto.FLOAT, ["N", dim])
+    made = helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, list(shape))
     nodes, constants = copy.deepcopy(list(nodes)), copy.deepcopy(list(constants))
     for part in [*nodes, *constants]:  # where in the Python source each one came from
         del part.metadata_props[:]
         part.doc_string = ""
-    graph = helper.make_graph(nodes, "embedder", [given], [made], constants)
+    graph = helper.make_graph(nodes, _GRAPHS[output], [given], [made], constants)
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR
     )
@@ -226,5 +252,7 @@ def _model(nodes: Any, constants: Any, dim: int, *, takes_image: bool = False) -
     return model
 
 
-def _dim(model: onnx.ModelProto) -> int:
-    return int(model.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+def _output(model: onnx.ModelProto) -> tuple[str, list[Any]]:
+    """Return name and shape of a model's output."""
+    output = model.graph.output[0]
+    return output.name, [d.dim_value or d.dim_param for d in output.type.tensor_type.shape.dim]

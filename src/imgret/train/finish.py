@@ -22,7 +22,7 @@ from imgret.train.report import TrainReport, Variant
 from imgret.train.trainer import Trainer
 from imgret.types import Image
 
-__all__ = ["finish"]
+__all__ = ["finish", "save_model"]
 
 _COMPARED, _CALIBRATED = 8, 128
 
@@ -62,7 +62,7 @@ def finish(
     for path, precision, model in files:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".train-") as folder:
             part = Path(folder) / path.name
-            _save(model, part)
+            save_model(model, part)
             difference = (
                 export.agree(network, part, preprocess, photos[:_COMPARED])
                 if precision == "fp32"
@@ -103,7 +103,8 @@ def finish(
     return report
 
 
-def _save(model: onnx.ModelProto, path: Path) -> None:
+def save_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph, or say that it cannot be."""
     try:
         onnx.save(model, path)
     except OSError as error:

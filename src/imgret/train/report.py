@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +14,14 @@ from typing import Any
 
 from imgret import display
 from imgret.evaluation import Report
+from imgret.train.course import Epoch
 from imgret.train.recipes import Recipe
-from imgret.train.trainer import Epoch
 from imgret.types import Json
 
-__all__ = ["TrainReport", "Variant"]
+__all__ = ["STYLE", "TrainReport", "Variant", "draw_curves"]
 
 _WORST = 15
-_STYLE = """
+STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;color:#1d1d1f;margin:28px auto;max-width:1180px;
   padding:0 20px;background:#fff}
 h1{font-size:22px}h2{font-size:17px;margin-top:28px}
@@ -154,7 +155,7 @@ class TrainReport:
         first = self.variants[0].evaluation
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>'
-            f"{html.escape(self.variants[0].path.stem)}</title><style>{_STYLE}</style></head><body>"
+            f"{html.escape(self.variants[0].path.stem)}</title><style>{STYLE}</style></head><body>"
             f"<h1>{html.escape(self.variants[0].path.stem)}</h1>"
             f"<pre>{html.escape(str(self))}</pre>"
             f'<h2>Curves</h2><img class="curves" alt="loss, learning rate and retrieval by epoch" '
@@ -167,27 +168,7 @@ class TrainReport:
     @cached_property
     def curves(self) -> bytes:
         """Loss, learning rate and validation by epoch, as a PNG."""
-        from matplotlib.figure import Figure  # noqa: PLC0415  # slow to load
-
-        epochs = [epoch.epoch for epoch in self.history]
-        figure = Figure(figsize=(12, 3.6), layout="constrained")
-        loss, rate, found = figure.subplots(1, 3)
-        loss.plot(epochs, [epoch.loss for epoch in self.history])
-        loss.set(title="loss", xlabel="epoch")
-        rate.plot(epochs, [epoch.lr for epoch in self.history])
-        rate.set(title="learning rate", xlabel="epoch")
-        measured = [epoch for epoch in self.history if epoch.valid]
-        for name in measured[-1].valid if measured else ():
-            values = [epoch.valid[name] for epoch in measured]
-            found.plot([epoch.epoch for epoch in measured], values, marker=".", label=name)
-        if measured:
-            found.legend()
-        found.set(title="validation, averaged weights", xlabel="epoch")
-        for axes in (loss, rate, found):
-            axes.grid(alpha=0.3)
-        target = io.BytesIO()
-        figure.savefig(target, format="png", dpi=110)
-        return target.getvalue()
+        return draw_curves(self.history)
 
     def save(self, stem: Path) -> None:
         """Write ``stem.html``, ``stem.json`` and ``stem.png``, the curves."""
@@ -195,6 +176,31 @@ class TrainReport:
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
         stem.with_suffix(".json").write_text(text, encoding="utf-8")
         stem.with_suffix(".png").write_bytes(self.curves)
+
+
+def draw_curves(history: Sequence[Epoch]) -> bytes:
+    """Draw loss, learning rate and validation by epoch; return a PNG."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # slow to load
+
+    epochs = [epoch.epoch for epoch in history]
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    loss, rate, found = figure.subplots(1, 3)
+    loss.plot(epochs, [epoch.loss for epoch in history])
+    loss.set(title="loss", xlabel="epoch")
+    rate.plot(epochs, [epoch.lr for epoch in history])
+    rate.set(title="learning rate", xlabel="epoch")
+    measured = [epoch for epoch in history if epoch.valid]
+    for name in measured[-1].valid if measured else ():
+        values = [epoch.valid[name] for epoch in measured]
+        found.plot([epoch.epoch for epoch in measured], values, marker=".", label=name)
+    if measured:
+        found.legend()
+    found.set(title="validation, averaged weights", xlabel="epoch")
+    for axes in (loss, rate, found):
+        axes.grid(alpha=0.3)
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=110)
+    return target.getvalue()
 
 
 def _measured(report: Report) -> str:

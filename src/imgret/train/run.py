@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from imgret.abc.checks import check_count
-from imgret.errors import ImageError, InvalidInputError, TrainingError
+from imgret.errors import ImageError, InvalidInputError
 from imgret.ingest.pipeline import worker_count
 from imgret.models import Preprocess, bundle, resolve
 from imgret.train import checkpoint
@@ -24,8 +20,9 @@ from imgret.train.networks import NETWORKS
 from imgret.train.recipes import Recipe, find_recipe
 from imgret.train.report import TrainReport
 from imgret.train.teacher import teach
-from imgret.train.trainer import Epoch, Trainer
+from imgret.train.trainer import Trainer
 from imgret.train.validate import embed, retrieval
+from imgret.train.work import Work, check_measuring, find_device, run_epochs
 
 __all__ = ["train"]
 
@@ -119,15 +116,11 @@ def train(
     recipe = find_recipe(recipe)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
-    _check(out, validate_every, patience)
-    on = _device(device)
+    work = Work(out)
+    work.check(resume)
+    check_measuring(validate_every, patience)
+    on = find_device(device)
     threads = worker_count(None if threads is None else check_count(threads, "threads"))
-    work = _Work(out)
-    if resume is None and work.last.exists():
-        raise InvalidInputError(
-            f"{work.last}: expected no checkpoint of an earlier run, found one; go on from it "
-            f"(resume=, or --resume), write to another file, or remove {work.folder}"
-        )
     teachers = [teacher] if isinstance(teacher, str | os.PathLike) else list(teacher)
     names = [_named(model) for model in teachers]
     pictures, held, failed = _pictures(Path(folder), valid, seed, threads)
@@ -139,17 +132,24 @@ def train(
     elif init is not None:
         trainer.start_from(Path(init))
     preprocess = Preprocess(size=recipe.size, scaling=NETWORKS[recipe.network].scaling)
-    _loop(
+    gallery = pictures.select(_some_of_each(pictures.labels, _GALLERY_A_CLASS))
+
+    def measure(shown: Pictures) -> dict[str, float]:
+        queries, items = (
+            embed(trainer.averaged_network(), pictures, preprocess, device=on, threads=threads)
+            for pictures in (shown, gallery)
+        )
+        return retrieval(queries, items, shown.labels, gallery.labels)
+
+    run_epochs(
         trainer,
-        held,
         work,
-        preprocess,
+        n_pictures=len(pictures),
+        measure=None if held is None else partial(measure, held),
         validate_every=validate_every,
         patience=patience,
         progress=progress,
     )
-    if work.best.is_file():
-        trainer.average.load_state_dict(checkpoint.read(work.best)["average"])
 
     from imgret.train.finish import finish  # noqa: PLC0415  # loads onnx
 
@@ -167,68 +167,11 @@ def train(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """The files of a run, beside the model."""
-
-    out: Path
-
-    def make(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(
-                f"{self.folder}: expected to make the folder for checkpoints: {error.strerror}"
-            ) from error
-
-    @property
-    def folder(self) -> Path:
-        return self.out.with_suffix(".training")
-
-    @property
-    def last(self) -> Path:
-        return self.folder / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        return self.folder / "best.pt"
-
-    def log(self, epoch: Epoch) -> None:
-        facts = {"time": time.time(), **asdict(epoch)}
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(facts) + "\n")
-
-
-def _check(out: Path, validate_every: int, patience: int | None) -> None:
-    if out.suffix != ".onnx":
-        raise InvalidInputError(f"out: expected the path of an .onnx file, found {out}")
-    if not out.parent.is_dir():
-        raise InvalidInputError(f"out: expected a folder {out.parent}, found none; make it first")
-    if validate_every < 1 or (patience is not None and patience < 1):
-        raise InvalidInputError(
-            f"validate_every, patience: expected at least 1, found {validate_every}, {patience}"
-        )
-
-
 def _named(model: str | os.PathLike[str]) -> str:
     """Return what a model calls itself, or the name of its file."""
     path = resolve(model)
     facts = bundle.read(path)
     return path.name if facts is None else facts.name
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInputError(
-            f"device: expected 'auto', 'cpu' or a device that torch can use, found {name!r}: "
-            f"{reason}"
-        ) from error
 
 
 def _pictures(
@@ -245,76 +188,6 @@ def _pictures(
     held = find_classes(Path(valid), pictures.classes)
     kept, broken = readable(held, threads)
     return pictures, kept, failed + broken
-
-
-def _loop(
-    trainer: Trainer,
-    held: Pictures | None,
-    work: _Work,
-    preprocess: Preprocess,
-    *,
-    validate_every: int,
-    patience: int | None,
-    progress: bool | None,
-) -> None:
-    """Run the epochs that are left, with validation and checkpoints."""
-    recipe = trainer.recipe
-    gallery = trainer.pictures.select(_some_of_each(trainer.pictures.labels, _GALLERY_A_CLASS))
-    bar = tqdm(
-        total=recipe.epochs * len(trainer.pictures),
-        initial=trainer.epochs_done * len(trainer.pictures),
-        unit="img",
-        desc="training",
-        disable=None if progress is None else not progress,
-        dynamic_ncols=True,
-    )
-    with bar:
-
-        def show(n: int, loss: float) -> None:
-            bar.update(n)
-            bar.set_postfix_str(f"loss {loss:.3f}, lr {trainer.lr:.1e}", refresh=False)
-
-        while trainer.epochs_done < recipe.epochs:
-            try:
-                done = trainer.run_epoch(show)
-            except TrainingError as error:
-                kept = f"; the last good checkpoint is kept: {work.last}"
-                raise TrainingError(f"{error}{kept if work.last.is_file() else ''}") from error
-            last = trainer.epochs_done == recipe.epochs
-            if held is not None and (last or trainer.epochs_done % validate_every == 0):
-                queries, items = (
-                    embed(
-                        trainer.averaged_network(),
-                        shown,
-                        preprocess,
-                        device=trainer.device,
-                        threads=trainer.threads,
-                    )
-                    for shown in (held, gallery)
-                )
-                found = retrieval(queries, items, held.labels, gallery.labels)
-                done = trainer.measured(found)
-            checkpoint.write(work.last, trainer.state())
-            scores = _scores(trainer.history)
-            if done.valid and scores[-1] >= max(scores):
-                checkpoint.write(work.best, trainer.state())
-            work.log(done)
-            if progress is not False:
-                bar.write(str(done), file=sys.stderr)
-            if patience is not None and _stale(scores) >= patience:
-                if progress is not False:
-                    bar.write(f"no better for {patience} measurements: stopped", file=sys.stderr)
-                break
-
-
-def _scores(history: list[Epoch]) -> list[float]:
-    """Return mAP@5 of each measurement so far."""
-    return [next(reversed(epoch.valid.values())) for epoch in history if epoch.valid]
-
-
-def _stale(scores: list[float]) -> int:
-    """Return how many measurements ago the best one was."""
-    return len(scores) - 1 - int(np.argmax(scores)) if scores else 0
 
 
 def _some_of_each(labels: np.ndarray, most: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from torch import nn
 from imgret import images
 from imgret.metrics import average_precision_at_k, top_k_accuracy
 from imgret.models import Preprocess
+from imgret.train.course import scaled
 from imgret.train.data import Pictures, unscaled
-from imgret.train.trainer import scaled
 from imgret.types import Embeddings
 
 __all__ = ["embed", "retrieval"]

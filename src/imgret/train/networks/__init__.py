@@ -12,13 +12,11 @@ from imgret.errors import UnknownNameError
 from imgret.models import Scaling
 from imgret.models.preprocess import PerImage
 from imgret.train.networks.compact import compact_blocks
-from imgret.train.networks.efficientnet import WEIGHTS_NOTICE, lite_blocks, weights_source
+from imgret.train.networks.efficientnet import SCALING, WEIGHTS_NOTICE, lite_blocks, weights_source
 from imgret.train.networks.layers import EmbeddingNetwork, count_parameters, fold
 from imgret.train.networks.residual import reference_blocks
 
 __all__ = ["NETWORKS", "EmbeddingNetwork", "NetworkKind", "build", "count_parameters", "fold"]
-
-_LITE_SCALING = Scaling((127.0,) * 3, (128.0,) * 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def _lite(variant: int) -> NetworkKind:
     return NetworkKind(
         lambda: lite_blocks(variant),
         1280,
-        _LITE_SCALING,
+        SCALING,
         dense=False,
         pretrained=lambda: weights_source(variant),
     )
@@ -64,7 +62,7 @@ def _lite(variant: int) -> NetworkKind:
 NETWORKS = {
     "reference": NetworkKind(reference_blocks, 128, "per-image", dense=True, pretrained=None),
     "compact": NetworkKind(
-        compact_blocks, 1152, _LITE_SCALING, dense=False, pretrained=lambda: weights_source(0)
+        compact_blocks, 1152, SCALING, dense=False, pretrained=lambda: weights_source(0)
     ),
     "lite0": _lite(0),
     "lite1": _lite(1),

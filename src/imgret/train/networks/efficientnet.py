@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from imgret.errors import MissingExtraError
+from imgret.models import Scaling
 from imgret.train.networks.layers import ConvNorm
 
-__all__ = ["WEIGHTS_NOTICE", "InvertedResidual", "lite_blocks", "weights_source"]
+__all__ = ["SCALING", "WEIGHTS_NOTICE", "InvertedResidual", "lite_blocks", "weights_source"]
 
 # Kernel, stride of the first, expansion, output channels, repeats: of Lite0.
 _STAGES = (
@@ -31,6 +32,9 @@ _STAGES = (
 # How much wider and deeper than Lite0.
 _SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
 _STEM, _HEAD = 32, 1280
+
+# What the published weights expect of the pixels.
+SCALING = Scaling((127.0,) * 3, (128.0,) * 3)
 
 WEIGHTS_NOTICE = """\
 Apache Software License 2.0

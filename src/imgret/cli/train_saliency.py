@@ -1,0 +1,83 @@
+"""``imgret train-saliency``: what a saliency cropper sees with, from pictures and masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["train_saliency"]
+
+
+def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options of
+    pictures: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    masks: Annotated[
+        Path, typer.Argument(help="Folder of masks: the same relative paths, ending in .png.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Saliency model that first draws the masks that are missing."),
+    ] = None,
+    valid: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Other pictures, and their masks, to measure with."),
+    ] = None,
+    hold_out: Annotated[
+        float, typer.Option(help="Share of the pictures to measure with; 0 for none.")
+    ] = 0.05,
+    epochs: Annotated[int | None, typer.Option(help="[the recipe's]")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Checkpoint of this run to go on from: OUT.training/last.pt")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another of torch's.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of all chances.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="That load pictures. [one for each core]")
+    ] = None,
+    validate_every: Annotated[int, typer.Option(help="Epochs between two measurements.")] = 2,
+    patience: Annotated[
+        int | None, typer.Option(help="Measurements that are no better, to stop after. [never]")
+    ] = None,
+    int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,  # noqa: FBT002
+    name: Annotated[str | None, typer.Option(help="Of the model. [that of OUT]")] = None,
+    training_data: Annotated[
+        str | None, typer.Option(help="What the pictures are, for the facts in the file.")
+    ] = None,
+) -> None:
+    """Train a network that finds what stands out, and write it as a model file.
+
+    Beside OUT stand the 8-bit model, a report, and the checkpoints of the run. A teacher must
+    say of itself how it is used: see imgret.models.write_bundle.
+    """
+    from imgret.croppers import SaliencyCropper  # noqa: PLC0415  # so that --help is quick
+    from imgret.train import draw_masks  # noqa: PLC0415
+    from imgret.train import train_saliency as run  # noqa: PLC0415
+
+    try:
+        if teacher is not None:
+            draw_masks(pictures, masks, SaliencyCropper(teacher), threads=threads)
+        report = run(
+            pictures,
+            masks,
+            out,
+            valid=hold_out if valid is None else valid,
+            epochs=epochs,
+            resume=resume,
+            device=device,
+            seed=seed,
+            threads=threads,
+            validate_every=validate_every,
+            patience=patience,
+            int8=int8,
+            name=name,
+            training_data=training_data,
+        )
+    except KeyboardInterrupt:
+        last = out.with_suffix(".training") / "last.pt"
+        if last.is_file():
+            typer.echo(f"the same command with --resume {last} goes on from here", err=True)
+        raise
+    typer.echo(str(report))
+    typer.echo(f"report: {out.with_suffix('.html')}", err=True)

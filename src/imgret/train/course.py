@@ -1,0 +1,322 @@
+"""The loop that every training runs: epochs, averaged weights, what a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from imgret.errors import TrainingError
+from imgret.models import Scaling
+from imgret.train.data import batch_starts
+from imgret.train.schedule import Schedule
+
+__all__ = ["Course", "Epoch", "running_mean", "scaled"]
+
+_Schedule = TypeVar("_Schedule", bound=Schedule)
+
+# Each part of a run draws its chances from a stream of its own.
+_ORDER, _CROPS, _BATCH = range(3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """What one epoch came to.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1 on.
+    loss : float
+        Mean over the pictures, a teacher's part included.
+    lr : float
+        At its end.
+    side : int
+        Of the pictures shown, in pixels.
+    images_per_second, seconds : float
+        Validation not included.
+    valid : dict of str to float
+        What was measured after this epoch, where something was; the last one is the one to raise.
+    """
+
+    epoch: int
+    loss: float
+    lr: float
+    side: int
+    images_per_second: float
+    seconds: float
+    valid: dict[str, float]
+
+    def __str__(self) -> str:
+        told = "".join(f"  {name} {value:.4f}" for name, value in self.valid.items())
+        return (
+            f"epoch {self.epoch:3d}  loss {self.loss:8.4f}  lr {self.lr:.2e}  {self.side} px  "
+            f"{self.images_per_second:6.0f} images/s{told}"
+        )
+
+
+class Course(ABC, Generic[_Schedule]):
+    """A network on its way: weights, optimiser, and how far it has come.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    network : nn.Module
+        On its device. What is used in the end is the running mean of its weights.
+    groups : sequence of (modules, lr)
+        What is trained, and the highest learning rate of it; the network's own parts and others.
+    n_pictures : int
+    device : torch.device
+    seed : int
+
+    Attributes
+    ----------
+    history : list of Epoch
+    """
+
+    def __init__(
+        self,
+        schedule: _Schedule,
+        network: nn.Module,
+        groups: Sequence[tuple[Sequence[nn.Module], float]],
+        *,
+        n_pictures: int,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.schedule, self.network, self.device, self.seed = schedule, network, device, seed
+        self.average = AveragedModel(
+            network, multi_avg_fn=running_mean(schedule.ema), use_buffers=True
+        )
+        self.optimizer = torch.optim.AdamW(_parameters(groups), weight_decay=schedule.weight_decay)
+        self.history: list[Epoch] = []
+        self._modules = [module for modules, _ in groups for module in modules]
+        self._highest = [group["lr"] for group in self.optimizer.param_groups]
+        self._n_pictures = n_pictures
+        self._steps_per_epoch = len(batch_starts(n_pictures, schedule.batch_size))
+
+    # -- what a training is for ------------------------------------------------------------
+
+    @abstractmethod
+    def _shown(
+        self, order: NDArray[np.int64], side: int, seed: Sequence[int]
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any]]]:
+        """Load an epoch's pictures (n, side, side, 3) and what goes with them, batch by batch."""
+
+    @abstractmethod
+    def _loss(self, pixels: Tensor, given: NDArray[Any], chance: torch.Generator) -> Tensor:
+        """Return the loss of a batch: float pixels (n, 3, h, w) from 0 to 255, on the device."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must agree on with the run that takes it up."""
+
+    def _parts(self) -> dict[str, nn.Module]:
+        """Return what is learned beside the network, by name."""
+        return {}
+
+    def _begin(self, epoch: int) -> None:
+        """Change what changes from one epoch, counted from 0, to the next."""
+
+    # -- the loop --------------------------------------------------------------------------
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs lie behind."""
+        return len(self.history)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last step, of the weights that are new."""
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    def run_epoch(self, on_batch: Callable[[int, float], None] | None = None) -> Epoch:
+        """Go through all pictures once.
+
+        Parameters
+        ----------
+        on_batch : callable, optional
+            Told the number of pictures and the loss of each batch.
+
+        Raises
+        ------
+        TrainingError
+            The loss is no longer finite.
+        """
+        epoch, side = self.epochs_done, self.schedule.side(self.epochs_done)
+        order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self._n_pictures)
+        # Dropout draws from the global stream; each epoch starts it anew, so that a resumed
+        # run draws what an uninterrupted one would.
+        torch.manual_seed(int(np.random.default_rng([self.seed, _BATCH, epoch]).integers(2**62)))
+        chance = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        self._begin(epoch)
+        self.network.train()
+        for part in self._modules:
+            part.train()
+        started, total, seen = time.perf_counter(), 0.0, 0
+        shown = self._shown(order, side, [self.seed, _CROPS, epoch])
+        for step, (pixels, given) in enumerate(shown, epoch * self._steps_per_epoch):
+            self._set_lr(self._factor(step))
+            x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+            loss = self._step(self._loss(x, given, chance))
+            total += loss * len(pixels)
+            seen += len(pixels)
+            if on_batch is not None:
+                on_batch(len(pixels), loss)
+        seconds = time.perf_counter() - started
+        done = Epoch(
+            epoch=epoch + 1,
+            loss=total / seen,
+            lr=self.lr,
+            side=side,
+            images_per_second=seen / seconds,
+            seconds=seconds,
+            valid={},
+        )
+        self.history.append(done)
+        return done
+
+    def measured(self, valid: dict[str, float]) -> Epoch:
+        """Add what validation found to the last epoch."""
+        self.history[-1] = replace(self.history[-1], valid=valid)
+        return self.history[-1]
+
+    def averaged(self) -> nn.Module:
+        """Return the network of the averaged weights, which is the one to use."""
+        module: nn.Module = self.average.module.eval()
+        return module
+
+    def _step(self, loss: Tensor) -> float:
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"epoch {self.epochs_done + 1}: expected a finite loss, found {value}; try a lower "
+                f"lr (it was {self.lr:.2e}) or a smaller scale or margin"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # as of torch 2.13
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        return value
+
+    def _set_lr(self, factor: float) -> None:
+        for group, highest in zip(self.optimizer.param_groups, self._highest, strict=True):
+            group["lr"] = highest * factor
+
+    def _factor(self, step: int) -> float:
+        """Return the share of the learning rate at a step: warm-up, then half a cosine."""
+        warm = self.schedule.warmup_epochs * self._steps_per_epoch
+        total = self.schedule.epochs * self._steps_per_epoch
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
+
+    # -- keeping and taking up -------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a later run needs to go on from here."""
+        return {
+            **self._identity(),
+            "recipe": self.schedule.to_json(),
+            "seed": self.seed,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            **{name: part.state_dict() for name, part in self._parts().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "history": [asdict(epoch) for epoch in self.history],
+        }
+
+    def load(self, state: dict[str, Any], path: Path) -> None:
+        """Take up a run where a checkpoint left it.
+
+        Raises
+        ------
+        TrainingError
+            The checkpoint is of another recipe, seed, teacher or set of pictures.
+        """
+        mine = {"recipe": self.schedule.to_json(), **self._identity(), "seed": self.seed}
+        for name, value in mine.items():
+            if name not in state or _plain(state[name]) != _plain(value):
+                raise TrainingError(
+                    f"{path}: expected a checkpoint of the same {name}, found "
+                    f"{_difference(state.get(name), value)}; give what that run was given, or "
+                    f"start anew without resume"
+                )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+
+
+def running_mean(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Return what moves averaged weights on: by 1 - decay a step, at first by more.
+
+    With a constant decay, a run of few steps would end near the weights it began with.
+    """
+
+    def move(averaged: Any, current: Any, steps: Any) -> None:
+        n = int(steps)
+        part = 1 - min(decay, (1 + n) / (10 + n))
+        for mean, new in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, part)
+            else:  # a count
+                mean.copy_(new)
+
+    return move
+
+
+def scaled(pixels: Tensor, scaling: Scaling | str) -> Tensor:
+    """Do to pixels (n, 3, h, w), from 0 to 255, what `imgret.models.Preprocess` does."""
+    if isinstance(scaling, Scaling):
+        mean, std = (
+            torch.tensor(v, device=pixels.device)[:, None, None]
+            for v in (scaling.mean, scaling.std)
+        )
+        return (pixels - mean) / std
+    mean = pixels.mean((1, 2, 3), keepdim=True)
+    std = pixels.std((1, 2, 3), keepdim=True, correction=0)
+    return (pixels - mean) / std.clamp_min(1e-6)
+
+
+def _parameters(groups: Sequence[tuple[Sequence[nn.Module], float]]) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: each split into what weight decay is for, and biases."""
+    made = []
+    for modules, lr in groups:
+        given = [p for module in modules for p in module.parameters() if p.requires_grad]
+        made.append({"params": [p for p in given if p.ndim > 1], "lr": lr})
+        made.append({"params": [p for p in given if p.ndim <= 1], "lr": lr, "weight_decay": 0})
+    return [group for group in made if group["params"]]
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists, as they come back from a file."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _difference(found: Any, mine: Any) -> str:
+    if isinstance(found, dict) and isinstance(mine, dict):
+        names = [n for n in mine if _plain(found.get(n)) != _plain(mine[n])]
+        return ", ".join(f"{name} {found.get(name)!r} (now {mine[name]!r})" for name in names[:3])
+    if isinstance(found, list):
+        return f"{len(found)} of them (now {len(mine)})"
+    if found is None or mine is None:
+        return "none" if found is None else "one (now none)"
+    if isinstance(found, str):  # digests, which say no more
+        return "another"
+    return f"{found!r} (now {mine!r})"

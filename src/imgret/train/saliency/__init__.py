@@ -1,0 +1,1 @@
+"""Training a network that finds what stands out in a picture."""

@@ -1,0 +1,82 @@
+"""Masks to learn from, drawn by another model."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from imgret import images
+from imgret.croppers import SaliencyCropper
+from imgret.errors import ImageError
+from imgret.ingest.folder import find_pictures
+from imgret.ingest.pipeline import worker_count
+
+__all__ = ["draw_masks"]
+
+_SIDE = 160
+
+
+def draw_masks(
+    pictures: str | os.PathLike[str],
+    masks: str | os.PathLike[str],
+    teacher: SaliencyCropper,
+    *,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> list[ImageError]:
+    """Write a teacher's saliency map of each picture that has none yet.
+
+    Stopped at any time, it goes on where it was when called again.
+
+    Parameters
+    ----------
+    pictures : path
+        Folder of pictures.
+    masks : path
+        Folder to write to: the same relative paths, as 8-bit PNG, longer side 160.
+    teacher : SaliencyCropper
+        Such as one over the ONNX file of U2-Net (X. Qin et al., 2020).
+    threads : int, optional
+        By default one for each core.
+    progress : bool, optional
+        Show a progress bar on stderr; None: only where that is a terminal.
+
+    Returns
+    -------
+    list of ImageError
+        Of the pictures that could not be read.
+    """
+    pictures, masks = Path(pictures), Path(masks)
+    found, _ = find_pictures(pictures)
+
+    def draw(path: Path) -> ImageError | None:
+        target = (masks / path.relative_to(pictures)).with_suffix(".png")
+        if target.is_file():
+            return None
+        try:
+            image = images.load(path)
+        except ImageError as error:
+            return error
+        height, width = image.shape[:2]
+        scale = _SIDE / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        level = images.resize(teacher.saliency(image), *size)
+        grey = (level * 255).round().astype("uint8")[:, :, None].repeat(3, axis=2)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        part.write_bytes(images.encode(grey, "png"))
+        part.replace(target)
+        return None
+
+    with ThreadPoolExecutor(worker_count(threads)) as pool:
+        drawn = tqdm(
+            pool.map(draw, found),
+            total=len(found),
+            unit="img",
+            desc="masks",
+            disable=None if progress is None else not progress,
+        )
+        return [error for error in drawn if error is not None]

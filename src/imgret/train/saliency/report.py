@@ -1,0 +1,168 @@
+"""What the training of a saliency network came to, as text, JSON and a page with pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from imgret import images
+from imgret.croppers import SaliencyCropper
+from imgret.croppers.saliency import subject_box
+from imgret.train.course import Epoch
+from imgret.train.report import STYLE, draw_curves
+from imgret.train.saliency.data import Pairs, load_mask
+from imgret.train.saliency.recipe import SaliencyRecipe
+from imgret.types import Box, Json
+
+__all__ = ["SaliencyReport", "SaliencyVariant", "agreement"]
+
+_WORST, _SIDE = 24, 240
+
+
+@dataclass(frozen=True, slots=True)
+class SaliencyVariant:
+    """One of the model files.
+
+    Attributes
+    ----------
+    path : Path
+    precision : {"fp32", "int8"}
+    agreement : dict of str to float or None
+        What `agreement` found on pictures that were held out.
+    """
+
+    path: Path
+    precision: str
+    agreement: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class SaliencyReport:
+    """What a training came to.
+
+    Attributes
+    ----------
+    recipe : SaliencyRecipe
+    parameters : int
+        Of the finished network, batch normalisation folded.
+    history : tuple of Epoch
+    variants : tuple of SaliencyVariant
+        The model files: fp32, and int8 where it was asked for.
+    n_pictures : int
+        That were trained on.
+    failed : tuple of str
+        Files that could not be read, and why.
+    device : str
+    seed : int
+    """
+
+    recipe: SaliencyRecipe
+    parameters: int
+    history: tuple[Epoch, ...]
+    variants: tuple[SaliencyVariant, ...]
+    n_pictures: int
+    failed: tuple[str, ...]
+    device: str
+    seed: int
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training epochs, validation not included."""
+        return sum(epoch.seconds for epoch in self.history)
+
+    def __str__(self) -> str:
+        first = (
+            f"saliency: {self.parameters:,} parameters, {self.n_pictures} pictures, "
+            f"{len(self.history)} epochs in {self.seconds:.0f} s on {self.device}"
+        )
+        lines = [first]
+        for variant in self.variants:
+            size = variant.path.stat().st_size / 1e6
+            found = ", ".join(f"{n} {v:.4f}" for n, v in (variant.agreement or {}).items())
+            lines.append(
+                f"{variant.path} ({variant.precision}, {size:.1f} MB){': ' if found else ''}{found}"
+            )
+        if self.failed:
+            lines.append(f"files that could not be read: {len(self.failed)}")
+            lines += [f"  {line}" for line in self.failed[:10]]
+        return "\n".join(lines)
+
+    def to_json(self) -> Json:
+        """Return everything as JSON values."""
+        return {
+            "recipe": self.recipe.to_json(),
+            "parameters": self.parameters,
+            "pictures": self.n_pictures,
+            "failed": list(self.failed),
+            "device": self.device,
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "models": [asdict(v) | {"path": str(v.path)} for v in self.variants],
+            "history": [asdict(epoch) for epoch in self.history],
+        }
+
+    def save(self, stem: Path, held: Pairs | None) -> None:
+        """Write ``stem.html`` with the worst boxes, ``stem.json``, and ``stem.png``, the curves."""
+        curves = draw_curves(self.history)
+        title = html.escape(self.variants[0].path.stem)
+        shown = "" if held is None else _worst(SaliencyCropper(self.variants[0].path), held)
+        page = (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f"<style>{STYLE}</style></head><body><h1>{title}</h1>"
+            f"<pre>{html.escape(str(self))}</pre><h2>Curves</h2>"
+            f'<img class="curves" alt="loss, learning rate and agreement by epoch" '
+            f'src="data:image/png;base64,{base64.b64encode(curves).decode()}">{shown}'
+            f"<h2>Configuration</h2><pre>"
+            f"{html.escape(json.dumps(self.recipe.to_json(), indent=2))}</pre></body></html>"
+        )
+        stem.with_suffix(".html").write_text(page, encoding="utf-8")
+        stem.with_suffix(".json").write_text(json.dumps(self.to_json(), indent=2), encoding="utf-8")
+        stem.with_suffix(".png").write_bytes(curves)
+
+
+def agreement(cropper: SaliencyCropper, pairs: Pairs) -> dict[str, float]:
+    """Return how well a cropper agrees with masks.
+
+    Returns
+    -------
+    dict of str to float
+        ``mae``, the mean absolute difference of map and mask, and ``box_iou``, the mean
+        intersection over union of the boxes, the cropper's with its margin.
+    """
+    found = [_compare(cropper, pairs, row) for row in range(len(pairs))]
+    return {
+        "mae": float(np.mean([mae for mae, _ in found])),
+        "box_iou": float(np.mean([iou for _, iou in found])),
+    }
+
+
+def _compare(cropper: SaliencyCropper, pairs: Pairs, row: int) -> tuple[float, float]:
+    image = images.load(pairs.pictures[row])
+    height, width = image.shape[:2]
+    mask = images.resize(load_mask(pairs.masks[row]), width, height).astype(np.float32) / 255
+    mae = float(np.abs(cropper.saliency(image) - mask).mean())
+    true = subject_box(mask, Box.full(image), 0.5) or Box.full(image)
+    return mae, cropper.boxes([image])[0].iou(true)
+
+
+def _worst(cropper: SaliencyCropper, pairs: Pairs) -> str:
+    """Return the pictures whose boxes agree least, with maps and boxes drawn on them."""
+    ious = [_compare(cropper, pairs, row)[1] for row in range(len(pairs))]
+    figures = []
+    for row in np.argsort(ious, kind="stable")[:_WORST].tolist():
+        overlay = cropper.overlay(images.load(pairs.pictures[row], min_side=_SIDE))
+        data = base64.b64encode(images.encode(overlay, "jpeg")).decode()
+        name = html.escape(pairs.pictures[row].name)
+        figures.append(
+            f'<figure><img alt="{name}" height="{_SIDE}" src="data:image/jpeg;base64,{data}">'
+            f"<figcaption>{name}: {ious[row]:.2f}</figcaption></figure>"
+        )
+    return (
+        f'<h2>Boxes that agree least with the masks</h2><div style="display:flex;flex-wrap:wrap">'
+        f"{''.join(figures)}</div>"
+    )

@@ -1,0 +1,221 @@
+"""From pictures and masks to a saliency model file: the whole way."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from imgret import images
+from imgret.abc.checks import check_count
+from imgret.croppers import SaliencyCropper
+from imgret.errors import ImageError, InvalidInputError
+from imgret.ingest.pipeline import worker_count
+from imgret.models import Preprocess, write_bundle
+from imgret.train import checkpoint, export
+from imgret.train.finish import save_model
+from imgret.train.networks import count_parameters
+from imgret.train.networks.efficientnet import SCALING, WEIGHTS_NOTICE, weights_source
+from imgret.train.saliency.data import Pairs, find_pairs, readable_pairs
+from imgret.train.saliency.recipe import SaliencyRecipe
+from imgret.train.saliency.report import SaliencyReport, SaliencyVariant, agreement
+from imgret.train.saliency.trainer import SaliencyTrainer, measure
+from imgret.train.work import Work, check_measuring, find_device, run_epochs
+from imgret.types import Image
+
+__all__ = ["train_saliency"]
+
+_COMPARED, _CALIBRATED = 8, 256
+
+
+def train_saliency(
+    pictures: str | os.PathLike[str],
+    masks: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    recipe: SaliencyRecipe | None = None,
+    valid: tuple[str | os.PathLike[str], str | os.PathLike[str]] | float | None = 0.05,
+    epochs: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    threads: int | None = None,
+    validate_every: int = 2,
+    patience: int | None = None,
+    int8: bool = True,
+    name: str | None = None,
+    training_data: str | None = None,
+    progress: bool | None = None,
+) -> SaliencyReport:
+    """Train a network that finds what stands out, and write it as a model file.
+
+    ``SaliencyCropper(out)`` uses the file. Beside it stand afterwards what `train` writes
+    beside an embedder: the 8-bit model, the report, and the folder of checkpoints.
+
+    Parameters
+    ----------
+    pictures : path
+        Folder of pictures.
+    masks : path
+        Folder of masks with the same relative paths, as PNG: white where the subject is. Any
+        size; `draw_masks` makes them with another model. Pictures without one are passed over.
+    out : path
+        The ``.onnx`` file to write.
+    recipe : SaliencyRecipe, optional
+    valid : pair of paths, float or None
+        Other pictures and masks to measure with; or the share of the pairs to hold out for
+        that; or None to measure nothing.
+    epochs, resume, device, seed, threads, validate_every, patience, int8, name, training_data, \
+progress
+        See `imgret.train.train`.
+
+    Returns
+    -------
+    SaliencyReport
+
+    Raises
+    ------
+    MissingExtraError, InvalidInputError, TrainingError
+        As `imgret.train.train`.
+    """
+    out = Path(out)
+    recipe = recipe or SaliencyRecipe()
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs)
+    work = Work(out)
+    work.check(resume)
+    check_measuring(validate_every, patience)
+    on = find_device(device)
+    threads = worker_count(None if threads is None else check_count(threads, "threads"))
+    pairs, held, failed = _pairs(Path(pictures), Path(masks), valid, seed, threads)
+    work.make()
+    trainer = SaliencyTrainer(recipe, pairs, device=on, seed=seed, threads=threads)
+    if resume is not None:
+        trainer.load(checkpoint.read(Path(resume)), Path(resume))
+    preprocess = Preprocess(size=recipe.size, resize="squash", scaling=SCALING)
+
+    def measured(shown: Pairs) -> dict[str, float]:
+        return measure(
+            trainer.averaged_network(),
+            shown,
+            preprocess,
+            recipe.threshold,
+            device=on,
+            threads=threads,
+        )
+
+    run_epochs(
+        trainer,
+        work,
+        n_pictures=len(pairs),
+        measure=None if held is None else partial(measured, held),
+        validate_every=validate_every,
+        patience=patience,
+        progress=progress,
+    )
+    return _finish(
+        trainer,
+        held,
+        out,
+        preprocess,
+        failed=failed,
+        int8=int8,
+        name=name or out.stem,
+        training_data=training_data or f"the folder {Path(pictures).resolve().name}",
+    )
+
+
+def _pairs(
+    pictures: Path,
+    masks: Path,
+    valid: tuple[str | os.PathLike[str], str | os.PathLike[str]] | float | None,
+    seed: int,
+    threads: int,
+) -> tuple[Pairs, Pairs | None, list[ImageError]]:
+    pairs, failed = readable_pairs(find_pairs(pictures, masks), threads)
+    if valid is None or valid == 0:
+        return pairs, None, failed
+    if isinstance(valid, int | float):
+        if not 0 < valid < 1:
+            raise InvalidInputError(f"valid: expected a share from 0 to 1, found {valid}")
+        order = np.random.default_rng(seed).permutation(len(pairs))
+        count = min(max(1, round(valid * len(pairs))), len(pairs) - 2)
+        if count < 1:
+            return pairs, None, failed
+        return pairs.select(np.sort(order[count:])), pairs.select(np.sort(order[:count])), failed
+    held, broken = readable_pairs(find_pairs(*map(Path, valid)), threads)
+    return pairs, held, failed + broken
+
+
+def _finish(
+    trainer: SaliencyTrainer,
+    held: Pairs | None,
+    out: Path,
+    preprocess: Preprocess,
+    *,
+    failed: list[ImageError],
+    int8: bool,
+    name: str,
+    training_data: str,
+) -> SaliencyReport:
+    """Write the model files, measure them, write the report beside them."""
+    network = export.finished_map(trainer.averaged_network())
+    graph = export.to_onnx(network, export.MAP)
+    photos = _some(trainer.pairs, _CALIBRATED)
+    files = [(out, "fp32", export.with_pixels(graph, preprocess.scaling))]
+    if int8:
+        files.append(
+            (out.with_suffix(".int8.onnx"), "int8", export.quantised(graph, preprocess, photos))
+        )
+    variants = []
+    for path, precision, model in files:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".train-") as folder:
+            part = Path(folder) / path.name
+            save_model(model, part)
+            if precision == "fp32":
+                export.agree(network, part, preprocess, photos[:_COMPARED])
+            write_bundle(
+                part,
+                kind="saliency",
+                threshold=trainer.recipe.threshold,
+                preprocess=export.as_stored(preprocess),
+                name=name,
+                precision=precision,
+                calibrated_on=None
+                if precision == "fp32"
+                else f"{len(photos)} of the pictures it was trained on",
+                training_data=training_data,
+                source=f"imgret.train.train_saliency, starting from {weights_source(0)}",
+                licence="Apache-2.0",
+                notice=WEIGHTS_NOTICE,
+            )
+            part.replace(path)
+        variants.append(
+            SaliencyVariant(
+                path=path,
+                precision=precision,
+                agreement=None if held is None else agreement(SaliencyCropper(path), held),
+            )
+        )
+    report = SaliencyReport(
+        recipe=trainer.recipe,
+        parameters=count_parameters(network),
+        history=tuple(trainer.history),
+        variants=tuple(variants),
+        n_pictures=len(trainer.pairs),
+        failed=tuple(map(str, failed)),
+        device=str(trainer.device),
+        seed=trainer.seed,
+    )
+    report.save(out.with_suffix(""), held)
+    return report
+
+
+def _some(pairs: Pairs, count: int) -> list[Image]:
+    """Return pictures from all over."""
+    rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
+    return [images.load(pairs.pictures[row]) for row in rows]
