@@ -15,10 +15,10 @@ colon takes the rest of the asked name as its first argument: ``faiss:`` makes
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from imgret.errors import (
     ImgretError,
@@ -27,9 +27,11 @@ from imgret.errors import (
     UnknownNameError,
 )
 
-__all__ = ["Kind", "create", "factory", "names", "refresh"]
+__all__ = ["Kind", "create", "factory", "made", "names", "refresh"]
 
 Kind: TypeAlias = Literal["embedders", "croppers", "indexes"]
+
+_Part = TypeVar("_Part")
 
 _KINDS: tuple[Kind, ...] = ("embedders", "croppers", "indexes")
 
@@ -135,6 +137,43 @@ def create(kind: Kind, name: str, /, **options: Any) -> Any:
         raise
     except TypeError as error:
         raise InvalidInputError(f"{kind}: {name!r} cannot be made: {error}") from error
+
+
+def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
+    """Return a part that is given by object, by name, or by name and options.
+
+    Parameters
+    ----------
+    kind : {"embedders", "croppers", "indexes"}
+    given : str, mapping or object
+        A registered name, or a path that ends in ``.onnx``; a mapping
+        ``{"name": ..., "config": {...}}``; or the part.
+    contract : type
+        What it must be.
+
+    Raises
+    ------
+    InvalidInputError
+        It is none of these.
+    UnknownNameError, PluginError
+        As in `factory`.
+    """
+    part = given
+    if isinstance(given, Mapping):
+        if not isinstance(given.get("name"), str) or not set(given) <= {"name", "config"}:
+            raise InvalidInputError(
+                f"{kind}: expected the keys 'name' and 'config', found {sorted(given)}"
+            )
+        part = create(kind, given["name"], **given.get("config", {}))
+    elif isinstance(given, str):
+        is_file = given.endswith(".onnx") and given not in names(kind)
+        part = create(kind, "onnx", model=given) if is_file else create(kind, given)
+    if not isinstance(part, contract):
+        raise InvalidInputError(
+            f"{kind}: expected a registered name or an imgret.abc.{contract.__name__}, found "
+            f"{part!r}"
+        )
+    return part
 
 
 def _package(entry: EntryPoint) -> str:

@@ -19,8 +19,9 @@ from tqdm import tqdm
 from imgret import adaptation
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
+from imgret.croppers import NoCrop
 from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
-from imgret.evaluation import Report, evaluate
+from imgret.evaluation import CropReport, Report, evaluate, report_crops
 from imgret.evaluation.queries import Queries, QueryLabels
 from imgret.hits import Batch, Hits, make_hits
 from imgret.ingest import (
@@ -1007,7 +1008,102 @@ class Retriever:
                 progress=progress,
             )
 
+    def crop_report(
+        self,
+        cropper: str | Cropper | None = None,
+        *,
+        n_worst: int = 24,
+        threads: int | None = None,
+    ) -> CropReport:
+        """Measure what cropping does to retrieval, on the gallery's labelled pictures.
+
+        Each picture is read again and embedded whole and cropped. Every one is then asked for the
+        others: among whole pictures, among crops, and among the means of both embeddings
+        (`imgret.embedders.TwoViewEmbedder`). The gallery stays as it is, and its projection is
+        left out of account.
+
+        Parameters
+        ----------
+        cropper : str or Cropper, optional
+            By default the gallery's, or ``"saliency"`` where that crops nothing.
+        n_worst : int
+            Of the crops that cost most, how many the report's page shows.
+        threads : int, optional
+            By default one for each core.
+
+        Returns
+        -------
+        CropReport
+
+        Raises
+        ------
+        InvalidInputError
+            No item with a label comes from a file.
+        EmptyGalleryError
+            There are no items.
+        """
+        check_count(n_worst, "n_worst")
+        if cropper is None:
+            cropper = self._cropper if self._cropper.crops else "saliency"
+        with self._changing:
+            self._require_items()
+            return report_crops(
+                self._store,
+                self._embedder,
+                find_cropper(cropper),
+                search_in=self._beside,
+                n_worst=n_worst,
+                threads=threads,
+            )
+
+    def keep_whole(self, keys: str | Iterable[str], *, threads: int | None = None) -> IngestReport:
+        """Embed some items anew without cropping, such as those of `CropReport.wrong`.
+
+        Parameters
+        ----------
+        keys : str or iterable of str
+            Of items that come from files.
+        threads : int, optional
+            By default one for each core.
+
+        Returns
+        -------
+        IngestReport
+            An item whose picture cannot be read is reported as failed, and stays as it is.
+
+        Raises
+        ------
+        KeyNotFoundError
+            Naming the key the gallery does not hold; nothing is changed.
+        InvalidInputError
+            An item does not come from a file; nothing is changed.
+        """
+        names = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
+        with self._changing:
+            self._store.check_writable()
+            ids = self._store.catalog.require(names)
+            items = self._store.catalog.items(ids)
+            if lost := [items[id_].key for id_ in ids if items[id_].path is None]:
+                raise InvalidInputError(
+                    f"keys: expected items that come from files, found {lost[0]!r}"
+                    f"{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}, which do not"
+                )
+            sources = []
+            for id_ in ids:
+                # Without size, time and hash the picture counts as changed.
+                item = replace(items[id_], size=None, mtime_ns=None, sha256=None)
+                path = Path(str(item.path))
+                known = Known(id_, item)
+                sources.append(Source(item.key, path, path, item.label, item.metadata, known))
+            return self._ingest(sources, cropper=NoCrop(), threads=threads, progress=False)
+
     # -- inside --------------------------------------------------------------------------
+
+    def _beside(self, vectors: Embeddings, keys: list[str], labels: list[str]) -> Report:
+        """Evaluate embeddings in a gallery of their own, leave one out."""
+        beside = type(self)(embedder=self._embedder, metric=self.metric, dtype="float32")
+        beside.add_vectors(vectors, keys=keys, labels=labels)
+        return beside.evaluate(k=(1, 5))
 
     def _require_items(self) -> None:
         self._store.check_open()
@@ -1060,6 +1156,7 @@ class Retriever:
         sources: Sequence[Source],
         *,
         exif: bool = False,
+        cropper: Cropper | None = None,
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: bool | None = None,
@@ -1089,7 +1186,7 @@ class Retriever:
                 for outcomes in embed_sources(
                     sources,
                     self._embedder,
-                    self._cropper,
+                    self._cropper if cropper is None else cropper,
                     find_twin=self._find_twin if len(self._store.catalog) else None,
                     refuse=self._store.refusals,
                     exif=exif,

@@ -53,7 +53,7 @@ def _pictures(draw):
 
 
 CROPPERS = {
-    "spectral": SaliencyCropper,
+    "spectral": lambda: SaliencyCropper("spectral"),
     "network": lambda: SaliencyCropper(BRIGHTNESS),
     "padded": lambda: SaliencyCropper(BRIGHTNESS, preprocess=_input(resize="pad")),
     "cropped": lambda: SaliencyCropper(BRIGHTNESS, preprocess=_input(short_side=40)),
@@ -91,18 +91,18 @@ def test_a_flat_picture_has_no_subject(kind):
 @pytest.mark.parametrize("box", [(120, 80, 200, 150), (150, 100, 260, 190), (60, 50, 150, 130)])
 def test_spectral_finds_what_stands_out(box):
     image = _scene(box=box)
-    (found,) = SaliencyCropper().detect([image])
+    (found,) = SaliencyCropper("spectral").detect([image])
     assert _iou(found, box) > 0.35  # the whole picture has 0.07 to 0.13
     x0, y0, x1, y1 = box
     assert found.x0 < (x0 + x1) / 2 < found.x1
     assert found.y0 < (y0 + y1) / 2 < found.y1
-    saliency = SaliencyCropper().saliency(image)
+    saliency = SaliencyCropper("spectral").saliency(image)
     assert saliency[y0:y1, x0:x1].mean() > 2 * saliency.mean()
 
 
 def test_spectral_finds_the_subject_of_a_photo():
     # The dark coffee in its cup, about x 150..450, y 60..330 of 600 x 400.
-    (found,) = SaliencyCropper().detect([data.coffee()])
+    (found,) = SaliencyCropper("spectral").detect([data.coffee()])
     assert _iou(found, (150, 60, 450, 330)) > 0.5
 
 
@@ -197,7 +197,9 @@ def test_config_makes_a_network_again():
         ({"threshold": 1.2}, InvalidInputError, "threshold: expected a number over 0"),
         ({"margin": -0.1}, InvalidInputError, "margin: expected a number of at least 0"),
         ({"margin": float("nan")}, InvalidInputError, "margin: expected a number of at least 0"),
-        ({"output": "map"}, InvalidInputError, "output: expected none of these"),
+        ({"model": "spectral", "output": "map"}, InvalidInputError, "output: expected none of these"),
+        ({"least": 0.5, "most": 0.5}, InvalidInputError, "least: expected less than most"),
+        ({"least": -1}, InvalidInputError, "least: expected a number of at least 0"),
         ({"model": "spectrum"}, UnknownNameError, "spectrum"),
         ({"model": "general"}, ModelError, "expected a model of kind 'saliency'"),
         ({"model": "missing.onnx"}, ModelError, "missing.onnx"),
@@ -219,4 +221,4 @@ def test_an_output_that_is_no_map_is_told(output, message):
 
 def test_one_picture_is_checked():
     with pytest.raises(InvalidInputError, match="expected uint8 of shape"):
-        SaliencyCropper().saliency(np.zeros((5, 5)))
+        SaliencyCropper("spectral").saliency(np.zeros((5, 5)))

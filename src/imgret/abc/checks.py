@@ -1,9 +1,11 @@
-"""Checks on arrays that enter or leave a part. They raise; they never repair values."""
+"""Checks on numbers and arrays that enter or leave a part. They raise; they never repair values."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,14 @@ import numpy as np
 from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
 from imgret.types import Embeddings, Ids, Image, Metric
 
-__all__ = ["check_count", "check_ids", "check_images", "check_scorable", "check_vectors"]
+__all__ = [
+    "check_count",
+    "check_ids",
+    "check_images",
+    "check_number",
+    "check_scorable",
+    "check_vectors",
+]
 
 # Four times the square of this fits float32.
 _LONGEST = 9e18
@@ -32,6 +41,24 @@ def check_count(value: object, name: str) -> int:
         ) from None
     if number < 1:
         raise InvalidInputError(f"{name}: expected a whole number of at least 1, found {number}")
+    return number
+
+
+def check_number(
+    value: object,
+    name: str,
+    *,
+    at_most: float,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+) -> float:
+    """Return ``value`` as a float inside the range, or raise an error that tells the range."""
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not (at_least <= number <= at_most and number > above):  # NaN fails every comparison
+        low = f"over {above:g}" if above > -math.inf else f"of at least {at_least:g}"
+        raise InvalidInputError(
+            f"{name}: expected a number {low} and at most {at_most:g}, found {value!r}"
+        )
     return number
 
 

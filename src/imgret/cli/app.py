@@ -11,6 +11,7 @@ import typer
 
 from imgret.cli.adapt import adapt
 from imgret.cli.classify import classify
+from imgret.cli.crop_report import crop_report
 from imgret.cli.evaluate import evaluate
 from imgret.cli.models import models
 from imgret.cli.train import train
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(models, name="models")
 app.command()(adapt)
 app.command()(classify)
+app.command()(crop_report)
 app.command()(evaluate)
 app.command()(train)
 app.command()(train_saliency)

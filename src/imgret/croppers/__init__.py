@@ -1,17 +1,36 @@
 """Croppers find the box of the subject of a picture.
 
-``NoCrop`` and ``CenterCrop`` do not look at the pixels; ``SaliencyCropper`` does, with or
-without a network. A new cropper is a subclass of :class:`imgret.abc.Cropper`.
+``NoCrop`` and ``CenterCrop`` do not look at the pixels. ``SaliencyCropper`` finds what stands
+out, with or without a network, ``AttentionCropper`` what an embedding comes from, and
+``CombinedCropper`` what several agree on. A new cropper is a subclass of
+:class:`imgret.abc.Cropper`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from imgret.croppers.attention import AttentionCropper
+from imgret.croppers.combined import CombinedCropper
 from imgret.croppers.fixed import CenterCrop, NoCrop
+from imgret.croppers.maps import MapCropper
 from imgret.croppers.saliency import SaliencyCropper
 
-__all__ = ["CenterCrop", "NoCrop", "SaliencyCropper", "spectral"]
+__all__ = [
+    "AttentionCropper",
+    "CenterCrop",
+    "CombinedCropper",
+    "MapCropper",
+    "NoCrop",
+    "SaliencyCropper",
+    "saliency",
+    "spectral",
+]
+
+
+def saliency(**options: Any) -> SaliencyCropper:
+    """Make the cropper with the built-in network: ``SaliencyCropper("saliency", **options)``."""
+    return SaliencyCropper("saliency", **options)
 
 
 def spectral(**options: Any) -> SaliencyCropper:

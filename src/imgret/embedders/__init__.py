@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from imgret.embedders.onnx import OnnxEmbedder
+from imgret.embedders.views import TwoViewEmbedder
 
-__all__ = ["OnnxEmbedder", "flowers102", "flowers102_large", "general"]
+__all__ = ["OnnxEmbedder", "TwoViewEmbedder", "flowers102", "flowers102_large", "general"]
 
 
 def general(**options: Any) -> OnnxEmbedder:

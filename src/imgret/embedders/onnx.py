@@ -112,6 +112,11 @@ class OnnxEmbedder(Embedder):
         return self._dim
 
     @property
+    def path(self) -> Path:
+        """The model's file."""
+        return self._model.path
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of the file, and the options that change the embedding."""
         return self._model.fingerprint

@@ -1,7 +1,18 @@
 """How good a gallery's answers are: labelled queries in, a report out."""
 
 from imgret.evaluation.bootstrap import Comparison, compare
+from imgret.evaluation.crops import Crop, CropReport, report_crops
 from imgret.evaluation.evaluator import evaluate
 from imgret.evaluation.report import Failure, Match, Report
 
-__all__ = ["Comparison", "Failure", "Match", "Report", "compare", "evaluate"]
+__all__ = [
+    "Comparison",
+    "Crop",
+    "CropReport",
+    "Failure",
+    "Match",
+    "Report",
+    "compare",
+    "evaluate",
+    "report_crops",
+]

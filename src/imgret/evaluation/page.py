@@ -9,7 +9,7 @@ from typing import Any
 from imgret import display
 from imgret.evaluation.report import Report, flat
 
-__all__ = ["page", "summary"]
+__all__ = ["page", "sheet", "summary", "table"]
 
 _STYLE = """
 .imgret-report{font:13px/1.4 system-ui,sans-serif;color:#1d1d1f}
@@ -20,6 +20,14 @@ _STYLE = """
 .imgret-report .sortable th{cursor:pointer}
 .imgret-report .warning{border-left:3px solid #ff9f0a;padding:2px 10px;margin:0 0 8px}
 .imgret-report pre{background:#f2f2f4;border-radius:8px;padding:12px;overflow:auto}
+"""
+_SHEET_STYLE = """
+body{margin:28px auto;max-width:1280px;padding:0 20px;background:#fff}
+h1{font:600 22px/1.3 system-ui,sans-serif;margin:0 0 12px}
+h2{font:600 17px/1.3 system-ui,sans-serif;margin:24px 0 8px}
+.row{display:flex;gap:14px;flex-wrap:wrap;align-items:flex-start}
+figure{margin:0;width:160px}
+figcaption{padding:4px 2px;overflow-wrap:anywhere}
 """
 _SORT = """
 document.querySelectorAll("table.sortable th").forEach((th) => {
@@ -120,11 +128,11 @@ def _classes(report: Report) -> str:
         "map_r",
         "mrr",
     ]
-    table = [
+    rows = [
         [label, str(row["n_queries"]), *(f"{row[name]:.4f}" for name in columns)]
         for label, row in report.per_class.items()
     ]
-    return _table(["class", "queries", *columns], table)
+    return table(["class", "queries", *columns], rows)
 
 
 def _pictures(report: Report) -> str:
@@ -136,12 +144,23 @@ def _pictures(report: Report) -> str:
     ]
     if not rows:
         return "<p>Nothing to tell of single queries.</p>"
-    return _table(["query", "what", "reason or item", "cosine"], rows)
+    return table(["query", "what", "reason or item", "cosine"], rows)
 
 
-def _table(names: list[str], rows: list[list[Any]]) -> str:
+def table(names: list[str], rows: list[list[Any]]) -> str:
+    """Return a table that sorts by a click on the head of a column."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows
     )
     return f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def sheet(title: str, body: str) -> str:
+    """Return a whole page of a title and HTML, with the style of reports."""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>'
+        f"{html.escape(title)}</title><style>{_STYLE}{_SHEET_STYLE}</style></head>"
+        f'<body class="imgret-report"><h1>{html.escape(title)}</h1>{body}'
+        f"<script>{_SORT}</script></body></html>\n"
+    )

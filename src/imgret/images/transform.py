@@ -213,7 +213,8 @@ def tint(
         )
     share = (np.clip(strength, 0, 1) * np.float32(most))[:, :, None]
     mixed = image * (1 - share) + np.array(color, dtype=np.float32) * share
-    return np.rint(mixed).astype(np.uint8)
+    tinted: Image = np.rint(mixed).astype(np.uint8)
+    return tinted
 
 
 def encode(image: Image, format: Literal["jpeg", "png"] = "jpeg", *, quality: int = 85) -> bytes:  # noqa: A002  # the word that Pillow and others use

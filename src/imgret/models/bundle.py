@@ -15,6 +15,8 @@ stands a JSON object, format 1:
 ``dim``            Embedder: length of the vector. Otherwise null
 ``normalized``     Embedder: whether the vector has length 1. Otherwise null
 ``threshold``      Saliency: least value, from 0 to 1, that belongs to the subject. Otherwise null
+``calibrated``     Saliency: true where maps run from 0 to 1 by themselves, and are taken as they
+                   are; otherwise null: each map is scaled so that its extremes are 0 and 1
 ``precision``      Such as ``"fp32"`` or ``"int8"``. Weights of 8-bit convolutions and matrix
                    products keep to 7 bits (``reduce_range`` of onnxruntime's quantiser): with 8,
                    x86 processors without VNNI saturate and give other embeddings
@@ -117,6 +119,7 @@ class Bundle:
     dim: int | None = None
     normalized: bool | None = None
     threshold: float | None = None
+    calibrated: bool | None = None
     precision: str
     training_data: str
     calibrated_on: str | None = None
@@ -145,6 +148,14 @@ class Bundle:
             raise InvalidInputError(
                 f"threshold: expected a number over 0 and at most 1 for a saliency model and null "
                 f"for others, found {self.threshold!r} for {self.kind!r}"
+            )
+
+        if self.calibrated is not None and not (
+            self.kind == "saliency" and isinstance(self.calibrated, bool)
+        ):
+            raise InvalidInputError(
+                f"calibrated: expected true or false for a saliency model and null for others, "
+                f"found {self.calibrated!r} for {self.kind!r}"
             )
 
     @classmethod
@@ -241,7 +252,7 @@ def _entry(part: protobuf.Field) -> dict[str, str]:
     try:
         pair = {
             number: bytes(value).decode()
-            for number, value, _ in protobuf.fields(part.value)
+            for number, value, *_ in protobuf.fields(part.value)
             if value is not None
         }
     except ValueError:  # of another tool, and no business of ours

@@ -73,6 +73,7 @@ def write_bundle(
     preprocess: Preprocess | Mapping[str, Any],
     kind: Kind = "embedder",
     threshold: float | None = None,
+    calibrated: bool | None = None,
     name: str | None = None,
     version: str = "1",
     output: str | None = None,
@@ -99,7 +100,10 @@ def write_bundle(
     kind : {"embedder", "saliency"}
         What the model is for.
     threshold : float, optional
-        Of a saliency model whose maps run from 0 to 1: least value that belongs to the subject.
+        Of a saliency model: least value, from 0 to 1, that belongs to the subject.
+    calibrated : bool, optional
+        Of a saliency model: whether its maps run from 0 to 1 by themselves; by default each one
+        is scaled so that its extremes are 0 and 1.
     name : str, optional
         Short name; by default that of the target, without its suffix.
     version, precision, calibrated_on, training_data, source, licence, notice : str
@@ -153,6 +157,7 @@ def write_bundle(
         dim=answer.size if embeds else None,
         normalized=unit if embeds else None,
         threshold=threshold,
+        calibrated=calibrated,
         precision=precision,
         calibrated_on=calibrated_on,
         training_data=training_data,

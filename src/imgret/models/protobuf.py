@@ -1,4 +1,4 @@
-"""Just enough of Protocol Buffers to step over the fields of a message and to add one.
+"""Just enough of Protocol Buffers to go through the fields of a message and to add some.
 
 https://protobuf.dev/programming-guides/encoding/
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Field", "encode", "fields"]
+__all__ = ["Field", "encode", "encode_integer", "fields", "integers"]
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
@@ -22,6 +22,8 @@ class Field(NamedTuple):
         Which field it is.
     value : memoryview or None
         What it holds where that is text, bytes or a message; None for numbers.
+    integer : int or None
+        What it holds where that is a whole number of variable length, as it stands.
     raw : memoryview
         All its bytes, its number included.
     """
@@ -29,6 +31,7 @@ class Field(NamedTuple):
     number: int
     value: memoryview | None
     raw: memoryview
+    integer: int | None = None
 
 
 def fields(message: memoryview) -> Iterator[Field]:
@@ -43,9 +46,9 @@ def fields(message: memoryview) -> Iterator[Field]:
     while start < size:
         tag, position = _varint(message, start)
         number, wire = tag >> 3, tag & 7
-        value = None
+        value = integer = None
         if wire == _VARINT:
-            _, end = _varint(message, position)
+            integer, end = _varint(message, position)
         elif wire == _FIXED64:
             end = position + 8
         elif wire == _FIXED32:
@@ -58,13 +61,33 @@ def fields(message: memoryview) -> Iterator[Field]:
             raise ValueError(f"wire type {wire} at byte {start}")
         if number == 0 or end > size:
             raise ValueError(f"field {number} at byte {start} ends at {end} of {size}")
-        yield Field(number, value, message[start:end])
+        yield Field(number, value, message[start:end], integer)
         start = end
 
 
 def encode(number: int, value: bytes) -> bytes:
     """Return the bytes of a field that holds text, bytes or a message."""
     return _encode_varint(number << 3 | _LENGTH) + _encode_varint(len(value)) + value
+
+
+def encode_integer(number: int, value: int) -> bytes:
+    """Return the bytes of a field that holds a whole number of at least 0."""
+    return _encode_varint(number << 3 | _VARINT) + _encode_varint(value)
+
+
+def integers(packed: memoryview) -> list[int]:
+    """Return the whole numbers that stand one after the other in a packed field.
+
+    Raises
+    ------
+    ValueError
+        The bytes are no such numbers.
+    """
+    found, position = [], 0
+    while position < len(packed):
+        integer, position = _varint(packed, position)
+        found.append(integer)
+    return found
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

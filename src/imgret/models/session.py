@@ -56,6 +56,8 @@ class Session:
     guard_int8 : bool
         Multiply 8-bit numbers the slower way where the processor's faster one saturates (x86
         without VNNI). Not needed for a graph whose weights keep to 7 bits.
+    graph : bytes, optional
+        What to run in place of what the file holds.
 
     Raises
     ------
@@ -65,7 +67,12 @@ class Session:
     """
 
     def __init__(
-        self, path: Path, *, providers: Sequence[str] | None = None, guard_int8: bool = True
+        self,
+        path: Path,
+        *,
+        providers: Sequence[str] | None = None,
+        guard_int8: bool = True,
+        graph: bytes | None = None,
     ) -> None:
         if isinstance(providers, str):
             raise InvalidInputError(f"providers: expected a list of names, found {providers!r}")
@@ -83,7 +90,9 @@ class Session:
         options.log_severity_level = 4  # what goes wrong is raised
         options.add_session_config_entry("session.x64quantprecision", "1" if guard_int8 else "0")
         try:
-            self._session = ort.InferenceSession(path, options, providers=self.providers)
+            self._session = ort.InferenceSession(
+                path if graph is None else graph, options, providers=self.providers
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(
                 f"{path}: onnxruntime {ort.__version__} cannot load it: {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,7 +47,7 @@ def finish(
     graph = export.to_onnx(network)
     photos = _some(trainer.pictures, _CALIBRATED)
     stored = export.as_stored(preprocess)
-    facts = {
+    facts: dict[str, Any] = {
         "training_data": training_data,
         "source": f"imgret.train, recipe {trainer.recipe.name}"
         + (f", starting from {kind.pretrained()}" if kind.pretrained else "")

@@ -12,7 +12,7 @@ import numpy as np
 
 from imgret import images
 from imgret.croppers import SaliencyCropper
-from imgret.croppers.saliency import subject_box
+from imgret.croppers.maps import subject_box
 from imgret.train.course import Epoch
 from imgret.train.report import STYLE, draw_curves
 from imgret.train.saliency.data import Pairs, load_mask
@@ -144,7 +144,8 @@ def agreement(cropper: SaliencyCropper, pairs: Pairs) -> dict[str, float]:
 def _compare(cropper: SaliencyCropper, pairs: Pairs, row: int) -> tuple[float, float]:
     image = images.load(pairs.pictures[row])
     height, width = image.shape[:2]
-    mask = images.resize(load_mask(pairs.masks[row]), width, height).astype(np.float32) / 255
+    level = images.resize(load_mask(pairs.masks[row]), width, height)
+    mask = (level / 255).astype(np.float32)
     mae = float(np.abs(cropper.saliency(image) - mask).mean())
     true = subject_box(mask, Box.full(image), 0.5) or Box.full(image)
     return mae, cropper.boxes([image])[0].iou(true)

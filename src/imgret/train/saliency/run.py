@@ -182,6 +182,7 @@ def _finish(
                 part,
                 kind="saliency",
                 threshold=trainer.recipe.threshold,
+                calibrated=True,
                 preprocess=export.as_stored(preprocess),
                 name=name,
                 precision=precision,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from imgret import images
-from imgret.croppers.saliency import subject_box
+from imgret.croppers.maps import subject_box
 from imgret.models import Preprocess
 from imgret.train.augment import augment
 from imgret.train.course import Course, scaled
@@ -134,7 +134,7 @@ def measure(
                 height, width = mask.shape
                 shown = images.resize(values, width, height)
                 errors.append(float(np.abs(shown - mask / np.float32(255)).mean()))
-                true = subject_box(mask / np.float32(255), Box(0, 0, width, height), 0.5)
+                true = subject_box((mask / 255).astype(np.float32), Box(0, 0, width, height), 0.5)
                 if true is not None:
                     box = subject_box(shown, Box(0, 0, width, height), threshold)
                     ious.append((box or Box(0, 0, width, height)).iou(true))

@@ -1,0 +1,36 @@
+"""``imgret crop-report``: what cropping does to retrieval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["crop_report"]
+
+
+def crop_report(
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    cropper: Annotated[
+        str | None, typer.Option(help="Name or model file. [the gallery's, or saliency]")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with the crops that cost most.")
+    ] = None,
+) -> None:
+    """Compare whole pictures, crops, and both together; every picture is read again."""
+    from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
+
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        found = "a folder" if html.is_dir() else f"no folder {html.parent}"
+        raise typer.BadParameter(
+            f"{html}: expected the path of a page to write, found {found}", param_hint="--html"
+        )
+    with Retriever.open(gallery) as retriever:
+        report = retriever.crop_report(cropper)
+    typer.echo(report.to_json() if json_ else str(report))
+    if html is not None:
+        report.save(html)
+        typer.echo(f"wrote {html}", err=True)

@@ -1,0 +1,116 @@
+"""Crops to what the embedding of a picture is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from imgret.abc import Embedder
+from imgret.croppers.maps import Map, MapCropper, rescaled, shown_region
+from imgret.errors import InvalidInputError
+from imgret.types import Image, Json
+
+__all__ = ["AttentionCropper"]
+
+# A coarse map, enlarged smoothly before it is cut: a threshold falls between its places.
+_ENLARGED = 8
+
+
+@final
+class AttentionCropper(MapCropper):
+    """Crops to the places that an embedding comes from.
+
+    Where an embedding is pooled from a feature map, each place has a share of it (see
+    `imgret.models.features`). The shares, scaled so that their extremes are 0 and 1, are the
+    map; the box bounds the places at or over the threshold. With an embedder that was trained on
+    labels this is what matters to the label, where saliency is whatever is conspicuous.
+
+    Parameters
+    ----------
+    embedder : str, Path or OnnxEmbedder
+        Name of a built-in embedder, path of an ONNX file, or an embedder over one.
+    size : int, optional
+        Side of the network's input in pixels; more makes a finer map, and takes longer. By
+        default the model's.
+    threshold, margin, least, most : float
+        As for `SaliencyCropper`.
+    providers : sequence of str, optional
+        Execution providers of onnxruntime; the CPU's alone by default.
+
+    Raises
+    ------
+    InvalidInputError
+        A number is out of its range, or ``embedder`` is none that this cropper can look into.
+    ModelError
+        The file cannot be used, or its embedding is not pooled from a feature map.
+
+    Notes
+    -----
+    The picture is shown to the network whole, squashed to a square.
+    """
+
+    name = "attention"
+
+    def __init__(
+        self,
+        embedder: str | Path | Embedder = "general",
+        *,
+        size: int | None = None,
+        threshold: float = 0.4,
+        margin: float = 0.05,
+        least: float = 0.0,
+        most: float = 1.0,
+        providers: Sequence[str] | None = None,
+    ) -> None:
+        from imgret.models.builtin import builtin_name  # noqa: PLC0415  # loads no onnxruntime
+        from imgret.models.features import FeatureModel  # noqa: PLC0415  # loads onnxruntime
+        from imgret.models.model import Model  # noqa: PLC0415
+
+        super().__init__(threshold=threshold, margin=margin, least=least, most=most)
+        path: Any = getattr(embedder, "path", None) if isinstance(embedder, Embedder) else embedder
+        if not isinstance(path, str | Path):
+            raise InvalidInputError(
+                f"embedder: expected the name of a built-in embedder, the path of an ONNX file, or "
+                f"an OnnxEmbedder, found {embedder!r}"
+            )
+        told = Model(path, kind="embedder", providers=providers)
+        facts = told.preprocess.to_json() | {"resize": "squash", "short_side": None}
+        whole = Model(
+            path,
+            kind="embedder",
+            preprocess=facts if size is None else facts | {"size": size},
+            providers=providers,
+        )
+        self._network, self._features = whole, FeatureModel(whole)
+        self._options: Json = {"embedder": builtin_name(whole.path) or str(whole.path)}
+        if size is not None:
+            self._options["size"] = size
+        if providers is not None:
+            self._options["providers"] = list(providers)
+
+    def config(self) -> Json:
+        """Return the arguments that make this cropper again."""
+        return self._options | super().config()
+
+    def _map(self, image: Image) -> Map | None:
+        from imgret.images import resize  # noqa: PLC0415  # loads OpenCV, only when used
+
+        if (image == image[0, 0]).all():
+            return None  # of one colour: what the shares show is the network's own borders
+        shares = self._features.shares(image)
+        wanted = self._network.preprocess
+        shown = shown_region(
+            shares, image, resize=wanted.resize, size=wanted.size, min_side=wanted.min_side
+        )
+        rows, columns = shown.values.shape
+        smooth = resize(shown.values, columns * _ENLARGED, rows * _ENLARGED)
+        return rescaled(np.maximum(smooth, 0), shown.region)
+
+    def __repr__(self) -> str:
+        return (
+            f"AttentionCropper({self._options['embedder']!r}, threshold={self.threshold}, "
+            f"margin={self.margin})"
+        )

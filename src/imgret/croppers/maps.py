@@ -1,0 +1,229 @@
+"""Croppers that score each place of a picture: a map, a threshold, a box."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc import Cropper
+from imgret.abc.checks import check_images, check_number
+from imgret.errors import InvalidInputError
+from imgret.types import Box, Image, Json
+
+__all__ = ["Map", "MapCropper", "rescaled", "shown_region", "subject_box"]
+
+
+class Map(NamedTuple):
+    """A map from 0 to 1, and the part of the picture that it shows."""
+
+    values: NDArray[np.float32]
+    region: Box
+
+
+class MapCropper(Cropper):
+    """Crops to the box of the places whose score is at or over a threshold.
+
+    A subclass fills in `_map`; its `config` adds to that of this class.
+
+    Parameters
+    ----------
+    threshold : float
+        Over 0 and at most 1.
+    margin : float
+        What the box is widened by on each side, as a part of its width or height. 0 to 1.
+    least, most : float
+        A box that covers less or more of the picture than these parts of its area is refused:
+        the picture has no subject. 0 to 1.
+
+    Raises
+    ------
+    InvalidInputError
+        A number is out of its range.
+    """
+
+    def __init__(
+        self, *, threshold: float, margin: float, least: float = 0.0, most: float = 1.0
+    ) -> None:
+        self._threshold = check_number(threshold, "threshold", above=0, at_most=1)
+        self._margin = check_number(margin, "margin", at_least=0, at_most=1)
+        self._least, self._most = check_shares(least, most)
+
+    @property
+    def threshold(self) -> float:
+        """Least score, from 0 to 1, that belongs to the subject."""
+        return self._threshold
+
+    @property
+    def margin(self) -> float:
+        """What the box is widened by on each side, as a part of its width or height."""
+        return self._margin
+
+    @property
+    def least(self) -> float:
+        """Part of the picture's area that a box must cover."""
+        return self._least
+
+    @property
+    def most(self) -> float:
+        """Part of the picture's area that a box may cover."""
+        return self._most
+
+    def config(self) -> Json:
+        """Return the arguments that make this cropper again."""
+        shares = {"least": (self._least, 0.0), "most": (self._most, 1.0)}
+        return {
+            "threshold": self._threshold,
+            "margin": self._margin,
+            **{name: value for name, (value, default) in shares.items() if value != default},
+        }
+
+    @final
+    def saliency(self, image: Image) -> NDArray[np.float32]:
+        """Return the score of each pixel of a picture.
+
+        Parameters
+        ----------
+        image : uint8 array of shape (H, W, 3)
+            RGB.
+
+        Returns
+        -------
+        float32 array of shape (H, W)
+            From 0 to 1. All zeros where nothing stands out, and zero where the model does
+            not look.
+        """
+        from imgret.images import resize  # noqa: PLC0415  # loads OpenCV, only when used
+
+        check_images([image], "image")
+        saliency = np.zeros(image.shape[:2], dtype=np.float32)
+        found = self._map(image)
+        if found is not None:
+            x0, y0, x1, y1 = found.region
+            saliency[y0:y1, x0:x1] = resize(found.values, x1 - x0, y1 - y0)
+        return saliency
+
+    @final
+    def overlay(self, image: Image) -> Image:
+        """Return a picture with its scores in red and the box that `boxes` finds.
+
+        Parameters
+        ----------
+        image : uint8 array of shape (H, W, 3)
+            RGB.
+
+        Returns
+        -------
+        uint8 array of shape (H, W, 3)
+        """
+        from imgret.images import draw_box, tint  # noqa: PLC0415  # loads OpenCV, only when used
+
+        thickness = max(1, round(max(image.shape[:2]) / 160))
+        box = self.boxes([image])[0]
+        return draw_box(tint(image, self.saliency(image)), box, thickness=thickness)
+
+    @abstractmethod
+    def _map(self, image: Image) -> Map | None:
+        """Return the scores of a picture; None where no place differs from another."""
+
+    def _detect(self, images: Sequence[Image]) -> list[Box | None]:
+        return [self._box(image) for image in images]
+
+    def _box(self, image: Image) -> Box | None:
+        found = self._map(image)
+        if found is None:
+            return None
+        box = subject_box(found.values, found.region, self._threshold, self._margin)
+        if box is None:
+            return None
+        height, width = image.shape[:2]
+        box = box.clip(width, height)
+        return box if self._least <= box.area / (width * height) <= self._most else None
+
+
+def check_shares(least: float, most: float) -> tuple[float, float]:
+    """Return both as floats, or raise an error that tells what they may be."""
+    least = check_number(least, "least", at_least=0, at_most=1)
+    most = check_number(most, "most", at_least=0, at_most=1)
+    if least >= most:
+        raise InvalidInputError(f"least: expected less than most, {most:g}, found {least:g}")
+    return least, most
+
+
+def subject_box(
+    values: NDArray[np.float32], region: Box, threshold: float, margin: float = 0.0
+) -> Box | None:
+    """Return the box of the places of a map at or over a threshold.
+
+    Parameters
+    ----------
+    values : float32 array of shape (h, w)
+    region : Box
+        Which part of the picture the map shows.
+    threshold : float
+    margin : float
+        What the box is widened by on each side, as a part of its width or height.
+
+    Returns
+    -------
+    Box or None
+        In the picture's pixels; it may reach out of the picture. None where no place is.
+    """
+    mask = values >= threshold
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    x_scale, y_scale = region.width / mask.shape[1], region.height / mask.shape[0]
+    x0, x1 = columns[0] * x_scale, (columns[-1] + 1) * x_scale
+    y0, y1 = rows[0] * y_scale, (rows[-1] + 1) * y_scale
+    x_margin, y_margin = margin * (x1 - x0), margin * (y1 - y0)
+    return Box(
+        region.x0 + math.floor(x0 - x_margin),
+        region.y0 + math.floor(y0 - y_margin),
+        region.x0 + math.ceil(x1 + x_margin),
+        region.y0 + math.ceil(y1 + y_margin),
+    )
+
+
+def rescaled(values: NDArray[np.float32], region: Box) -> Map | None:
+    """Return a map whose extremes are 0 and 1; None of a flat one."""
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 1e-5 * max(abs(low), abs(high)):  # flat but for rounding
+        return None
+    return Map((values - np.float32(low)) / np.float32(high - low), region)
+
+
+def shown_region(
+    values: NDArray[np.float32], image: Image, *, resize: str, size: int, min_side: int
+) -> Map:
+    """Return a network's map without bars, and the part of the picture that it shows.
+
+    Parameters
+    ----------
+    values : float32 array of shape (h, w)
+        Of the whole input of the network.
+    image : uint8 array of shape (H, W, 3)
+    resize, size, min_side
+        Of the network's `imgret.models.Preprocess`.
+    """
+    height, width = image.shape[:2]
+    if resize == "crop":  # the network saw a square in the middle
+        side = size * min(height, width) / min_side
+        shown_x, shown_y = min(width, round(side)), min(height, round(side))
+        x0, y0 = (width - shown_x) // 2, (height - shown_y) // 2
+        return Map(values, Box(x0, y0, x0 + shown_x, y0 + shown_y).clip(width, height))
+    if resize == "pad":  # it saw bars that are no part of the picture
+        rows, columns = values.shape
+        scale = 1 / max(height, width)
+        values = _middle(values, max(1, round(rows * height * scale)), axis=0)
+        values = _middle(values, max(1, round(columns * width * scale)), axis=1)
+    return Map(values, Box.full(image))
+
+
+def _middle(values: NDArray[np.float32], length: int, *, axis: int) -> NDArray[np.float32]:
+    start = (values.shape[axis] - length) // 2
+    return values[start : start + length] if axis == 0 else values[:, start : start + length]

@@ -1,0 +1,338 @@
+"""What cropping does to retrieval: the same gallery whole, cropped, and seen both ways."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from imgret import images
+from imgret.abc import Cropper, Embedder
+from imgret.croppers import NoCrop
+from imgret.errors import ImageError, InvalidInputError
+from imgret.evaluation.bootstrap import Comparison, compare
+from imgret.evaluation.page import sheet, table
+from imgret.evaluation.report import Report, flat
+from imgret.ingest import Source, embed_sources
+from imgret.ingest.pipeline import Outcome
+from imgret.storage import Store
+from imgret.types import Box, Embeddings, Json
+
+__all__ = ["VIEWS", "Crop", "CropReport", "report_crops"]
+
+VIEWS = ("whole", "crop", "two-view")
+
+# Embeddings, keys and labels in, their leave-one-out evaluation out.
+_Evaluate: TypeAlias = Callable[[Embeddings, list[str], list[str]], Report]
+
+_DECIDES = "map5_min_k_r"
+_SHOWN = ("top1", "top5", "map5_hits", "map5_min_k_r")
+_SIDE = 160
+
+
+class Crop(NamedTuple):
+    """One picture, and how cropping it went.
+
+    Attributes
+    ----------
+    key, label : str
+    path : Path
+    box : Box
+        In the picture's pixels.
+    found : bool
+        Whether the cropper found a subject.
+    whole, crop : float
+        Average precision at 5 (min_k_r) of the query.
+    wrong : bool
+        Whether the labels speak against the crop: the nearest neighbour of the whole picture is
+        of its class, that of the cropped one is not.
+    """
+
+    key: str
+    label: str
+    path: Path
+    box: Box
+    found: bool
+    whole: float
+    crop: float
+    wrong: bool
+
+
+@dataclass(frozen=True, eq=False)
+class CropReport:
+    """Leave-one-out retrieval of the labelled items, three ways.
+
+    Attributes
+    ----------
+    cropper : dict
+        Name and options.
+    views : dict of str to Report
+        ``"whole"``, ``"crop"``, and ``"two-view"``, the mean of both embeddings.
+    crops : tuple of Crop
+        One a picture.
+    left_out : tuple of str
+        Keys of labelled items whose picture cannot be read again.
+    seconds_per_crop : float
+        Of one thread.
+    n_worst : int
+        How many pictures the page shows.
+    """
+
+    cropper: Json
+    views: Mapping[str, Report]
+    crops: tuple[Crop, ...]
+    left_out: tuple[str, ...]
+    seconds_per_crop: float
+    n_worst: int
+
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        """For ``"crop"`` and ``"two-view"``, the paired difference to ``"whole"``."""
+        whole = self.views["whole"]
+        return {name: compare(whole, self.views[name]) for name in VIEWS[1:]}
+
+    @cached_property
+    def recommended(self) -> str:
+        """The view to take.
+
+        The whole picture, unless another is better in mAP@5 (min_k_r) by more than chance: the 95 %
+        interval of its paired difference lies over 0. Of two such, the better one.
+        """
+        gains = {
+            name: found.metrics[_DECIDES]["difference"]
+            for name, found in self.comparisons.items()
+            if found.metrics[_DECIDES]["ci"][0] > 0
+        }
+        return max(gains, key=gains.__getitem__) if gains else "whole"
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Keys of the pictures whose labels speak against their crops; see `Crop`."""
+        return tuple(crop.key for crop in self.crops if crop.wrong)
+
+    @property
+    def worst(self) -> tuple[Crop, ...]:
+        """The crops that cost most, those that cost nothing left out."""
+        order = sorted(self.crops, key=lambda crop: crop.crop - crop.whole)
+        return tuple(crop for crop in order[: self.n_worst] if crop.crop < crop.whole)
+
+    @cached_property
+    def per_class(self) -> Json:
+        """For each class, ``n_queries`` and the mAP@5 (min_k_r) of each view."""
+        made: Json = {}
+        for name, report in self.views.items():
+            for label, row in report.per_class.items():
+                of_class = made.setdefault(label, {"n_queries": row["n_queries"]})
+                of_class[name] = row["map5"]["min_k_r"]
+        return made
+
+    def __str__(self) -> str:
+        n = len(self.crops)
+        missed = sum(not crop.found for crop in self.crops)
+        first = (
+            f"cropper {self.cropper['name']}: {n} pictures of {len(self.per_class)} classes, "
+            f"{missed} without a subject, {1000 * self.seconds_per_crop:.1f} ms a picture"
+        )
+        lines = [
+            first,
+            f"{'view':<10}" + "".join(f"{name:>24}" for name in _SHOWN),
+        ]
+        for name, report in self.views.items():
+            means, bounds = flat(report.metrics), flat(report.ci)
+            cells = (f"{means[m]:.4f} [{bounds[m][0]:.3f} {bounds[m][1]:.3f}]" for m in _SHOWN)
+            lines.append(f"{name:<10}" + "".join(f"{cell:>24}" for cell in cells))
+        for name, found in self.comparisons.items():
+            row = found.metrics[_DECIDES]
+            low, high = row["ci"]
+            lines.append(
+                f"{name} against whole, mAP@5 (min_k_r): {row['difference']:+.4f} "
+                f"[{low:+.4f} {high:+.4f}]"
+            )
+        lines.append(f"recommended: {self.recommended}")
+        if self.wrong:
+            lines.append(f"crops that the labels speak against: {len(self.wrong)}")
+        if self.left_out:
+            lines.append(f"items left out, as their pictures cannot be read: {len(self.left_out)}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> Json:
+        """Return everything as JSON values, but the single queries of the views."""
+        return {
+            "cropper": self.cropper,
+            "recommended": self.recommended,
+            "views": {
+                name: {"metrics": report.metrics, "ci": report.ci}
+                for name, report in self.views.items()
+            },
+            "comparisons": {name: found.to_dict() for name, found in self.comparisons.items()},
+            "per_class": self.per_class,
+            "crops": [
+                crop._asdict() | {"path": str(crop.path), "box": list(crop.box)}
+                for crop in self.crops
+            ],
+            "left_out": list(self.left_out),
+            "seconds_per_crop": self.seconds_per_crop,
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def to_html(self) -> str:
+        """Return a page in one file: figures, the worst crops as pictures, every class."""
+        rows = [
+            [
+                label,
+                row["n_queries"],
+                *(f"{row[name]:.4f}" for name in VIEWS),
+                f"{row['crop'] - row['whole']:+.4f}",
+                f"{row['two-view'] - row['whole']:+.4f}",
+            ]
+            for label, row in self.per_class.items()
+        ]
+        names = ["class", "queries", *VIEWS, "crop - whole", "two-view - whole"]
+        figures = "".join(map(_figure, self.worst)) or "<p>No crop costs anything.</p>"
+        return sheet(
+            f"Cropping by {self.cropper['name']}",
+            f"<pre>{html.escape(str(self))}</pre><h2>Crops that cost most</h2>"
+            f'<p>Average precision at 5 of the whole picture, and of the crop.</p><div class="row">'
+            f"{figures}</div><h2>Classes</h2><p>mAP@5 (min_k_r)</p>{table(names, rows)}",
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the page."""
+        Path(path).write_text(self.to_html(), encoding="utf-8")
+
+
+def report_crops(
+    store: Store,
+    embedder: Embedder,
+    cropper: Cropper,
+    search_in: _Evaluate,
+    *,
+    n_worst: int,
+    threads: int | None,
+) -> CropReport:
+    """Embed the labelled items whole and cropped, and evaluate each view.
+
+    Parameters
+    ----------
+    store : Store
+        Not to be changed meanwhile.
+    embedder, cropper
+    search_in : callable
+        Evaluates embeddings of labelled pictures, leave one out.
+    n_worst, threads
+        As for `Retriever.crop_report`.
+    """
+    catalog = store.catalog
+    items = catalog.items([id_ for id_, _, _, label in catalog.origins() if label is not None])
+    sources = [
+        Source(item.key, item.path, Path(item.path), item.label, {})
+        for item in items.values()
+        if item.path is not None
+    ]
+    if not sources:
+        raise InvalidInputError(
+            f"crop_report: expected labelled items that come from files, found none among "
+            f"{len(items)} with a label; add pictures by their paths, with labels"
+        )
+    stages: dict[str, float] = {}
+
+    def add_stage(stage: str, seconds: float) -> None:
+        stages[stage] = stages.get(stage, 0.0) + seconds
+
+    cropped = _embedded(sources, embedder, cropper, threads, add_stage)
+    whole = _embedded(sources, embedder, NoCrop(), threads)
+    keys = [s.key for s in sources if s.key in cropped and s.key in whole]
+    left_out = sorted({item.key for item in items.values()} - set(keys))
+    if not keys:
+        raise InvalidInputError(
+            f"crop_report: expected pictures that can be read again, found that none of "
+            f"{len(sources)} can"
+        )
+    by_key = {source.key: source for source in sources}
+    labels = [str(by_key[key].label) for key in keys]
+    ways = {
+        "whole": _unit(np.stack([_vector(whole[key]) for key in keys])),
+        "crop": _unit(np.stack([_vector(cropped[key]) for key in keys])),
+    }
+    ways["two-view"] = _unit(ways["whole"] + ways["crop"])
+    views = {name: search_in(vectors, keys, labels) for name, vectors in ways.items()}
+    top1 = {name: _of_each(views[name], "top1") for name in ("whole", "crop")}
+    found = {name: _of_each(views[name], _DECIDES) for name in ("whole", "crop")}
+    crops = []
+    for key, label in zip(keys, labels, strict=True):
+        path, box = by_key[key].path, cropped[key].box
+        if path is None or box is None:  # neither happens to a file that was embedded
+            continue
+        crops.append(
+            Crop(
+                key,
+                label,
+                path,
+                box,
+                found=not cropped[key].missed,
+                whole=found["whole"][key],
+                crop=found["crop"][key],
+                wrong=top1["whole"][key] > top1["crop"][key],
+            )
+        )
+    return CropReport(
+        cropper={"name": cropper.name, "config": cropper.config()},
+        views=views,
+        crops=tuple(crops),
+        left_out=tuple(left_out),
+        seconds_per_crop=stages.get("crop", 0.0) / len(sources),
+        n_worst=n_worst,
+    )
+
+
+def _embedded(
+    sources: list[Source],
+    embedder: Embedder,
+    cropper: Cropper,
+    threads: int | None,
+    on_stage: Callable[[str, float], None] | None = None,
+) -> dict[str, Outcome]:
+    """Return what became of each picture that could be embedded, by key."""
+    runs = embed_sources(sources, embedder, cropper, threads=threads, on_stage=on_stage)
+    return {outcome.source.key: outcome for run in runs for outcome in run if outcome.error is None}
+
+
+def _vector(outcome: Outcome) -> Embeddings:
+    vector: Embeddings = np.asarray(outcome.embedding, dtype=np.float32)
+    return vector
+
+
+def _unit(vectors: Embeddings) -> Embeddings:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Embeddings = vectors / np.maximum(lengths, np.float32(1e-12))
+    return unit
+
+
+def _of_each(report: Report, metric: str) -> dict[str, float]:
+    return dict(zip(report.queries, report.values[metric].tolist(), strict=True))
+
+
+def _figure(crop: Crop) -> str:
+    label = f"<b>{html.escape(crop.label)}</b><br>{crop.whole:.2f} → {crop.crop:.2f}"
+    try:
+        image = images.load(crop.path)
+    except ImageError as error:
+        return f"<figure>{html.escape(error.reason)}<figcaption>{label}</figcaption></figure>"
+    thickness = max(2, min(image.shape[:2]) // 80)
+    drawn = images.thumbnail(images.draw_box(image, crop.box, thickness=thickness), _SIDE)
+    data = base64.b64encode(images.encode(drawn, "jpeg", quality=82)).decode()
+    return (
+        f'<figure><img alt="{html.escape(crop.path.name)}" '
+        f'src="data:image/jpeg;base64,{data}"><figcaption>{label}<br>'
+        f"{html.escape(crop.path.name)}</figcaption></figure>"
+    )
