@@ -1,5 +1,6 @@
 """The saliency cropper, without weights and with a network."""
 
+import io
 import itertools
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from skimage import data
 
-from imgret.croppers import SaliencyCropper
+from imgret import images
+from imgret.croppers import AttentionCropper, CombinedCropper, SaliencyCropper
 from imgret.croppers.spectral import spectral_map
 from imgret.errors import InvalidInputError, ModelError, UnknownNameError
 from imgret.types import Box
@@ -57,6 +60,15 @@ CROPPERS = {
     "network": lambda: SaliencyCropper(BRIGHTNESS),
     "padded": lambda: SaliencyCropper(BRIGHTNESS, preprocess=_input(resize="pad")),
     "cropped": lambda: SaliencyCropper(BRIGHTNESS, preprocess=_input(short_side=40)),
+    "largest part": lambda: SaliencyCropper(BRIGHTNESS, largest=True),
+}
+# Slow ones, which see fewer pictures.
+NETWORKS = {
+    "saliency": SaliencyCropper,
+    "attention": AttentionCropper,
+    "combined": CombinedCropper,
+    "intersection": lambda: CombinedCropper(["saliency", "center"], how="intersection"),
+    "mean": lambda: CombinedCropper([SaliencyCropper(BRIGHTNESS), "spectral"], how="mean"),
 }
 
 
@@ -68,7 +80,24 @@ def _input(**facts):
 @settings(max_examples=40)
 @given(images=st.lists(_pictures(), min_size=1, max_size=3))
 def test_boxes_are_valid_and_the_same_alone_and_together(kind, images):
-    cropper = CROPPERS[kind]()
+    _check(CROPPERS[kind](), images)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_boxes_of_networks_are_valid_whatever_they_see(kind):
+    cropper = NETWORKS[kind]()
+
+    @settings(max_examples=12)
+    @given(images=st.lists(_pictures(), min_size=1, max_size=2))
+    def check(images):
+        _check(cropper, images)
+
+    check()
+    panorama = np.random.default_rng(0).integers(0, 256, (60, 1200, 3), dtype=np.uint8)
+    _check(cropper, [panorama])
+
+
+def _check(cropper, images):
     boxes = cropper.boxes(images)
     assert boxes == [cropper.boxes([image])[0] for image in images]
     for box, image in zip(boxes, images, strict=True):
@@ -80,12 +109,60 @@ def test_boxes_are_valid_and_the_same_alone_and_together(kind, images):
         assert saliency.max() <= 1
 
 
-@pytest.mark.parametrize("kind", CROPPERS)
-def test_a_flat_picture_has_no_subject(kind):
+@pytest.mark.parametrize("make", [*CROPPERS.values(), AttentionCropper, CombinedCropper])
+def test_a_flat_picture_has_no_subject(make):
     flat = np.full((50, 80, 3), 130, dtype=np.uint8)
-    assert CROPPERS[kind]().detect([flat]) == [None]
-    assert CROPPERS[kind]().boxes([flat]) == [Box(0, 0, 80, 50)]
-    assert not CROPPERS[kind]().saliency(flat).any()
+    assert make().detect([flat]) == [None]
+    assert make().boxes([flat]) == [Box(0, 0, 80, 50)]
+    assert make().saliency(flat).max() < 0.1
+
+
+def test_the_default_finds_nothing_in_noise_and_in_one_colour():
+    cropper = SaliencyCropper()
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    transparent = images.load(_transparent_png())
+    white = np.full((100, 100, 3), 255, dtype=np.uint8)
+    assert cropper.detect([noise, transparent, white]) == [None, None, None]
+
+
+def _transparent_png():
+    file = io.BytesIO()
+    Image.new("RGBA", (120, 90), (200, 30, 30, 0)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("picture", "subject"),
+    [(data.coffee(), (75, 30, 545, 370)), (data.chelsea(), (0, 0, 451, 300))],
+)
+def test_the_default_finds_the_subject_of_a_photo(picture, subject):
+    cropper = SaliencyCropper()
+    (found,) = cropper.detect([picture])
+    assert _iou(found, subject) > 0.7
+    drawn = cropper.overlay(picture)
+    assert drawn.shape == picture.shape
+    assert (drawn[found.y0, found.x0 : found.x1] == (255, 64, 64)).all()  # the outline
+
+
+def test_the_larger_of_two_parts_can_be_taken_alone():
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    image[4:12, 4:12] = 255
+    image[32:60, 32:60] = 250
+    whole = SaliencyCropper(BRIGHTNESS, margin=0)
+    largest = SaliencyCropper(BRIGHTNESS, margin=0, largest=True)
+    assert whole.detect([image]) == [Box(4, 4, 60, 60)]
+    assert largest.detect([image]) == [Box(32, 32, 60, 60)]
+    assert SaliencyCropper(**largest.config()).detect([image]) == largest.detect([image])
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.3, 1.0), (0.0, 0.05)])
+def test_a_box_of_too_little_or_too_much_is_refused(least, most):
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    image[16:32, 16:32] = 255  # a sixteenth
+    cropper = SaliencyCropper(BRIGHTNESS, margin=0, least=least, most=most)
+    assert cropper.detect([image]) == [None]
+    assert cropper.boxes([image]) == [Box(0, 0, 64, 64)]
+    assert SaliencyCropper(**cropper.config()).detect([image]) == [None]
 
 
 @pytest.mark.parametrize("box", [(120, 80, 200, 150), (150, 100, 260, 190), (60, 50, 150, 130)])
@@ -129,7 +206,7 @@ def test_spectral_map_is_the_formula_of_the_paper():
 
 def test_a_lower_threshold_never_shrinks_the_box():
     image = data.chelsea()
-    boxes = [SaliencyCropper(threshold=t).boxes([image])[0] for t in (0.05, 0.2, 0.5, 1.0)]
+    boxes = [SaliencyCropper(threshold=t).boxes([image])[0] for t in (0.05, 0.2, 0.5, 0.7)]
     for outer, inner in itertools.pairwise(boxes):
         assert outer.x0 <= inner.x0 < inner.x1 <= outer.x1
         assert outer.y0 <= inner.y0 < inner.y1 <= outer.y1

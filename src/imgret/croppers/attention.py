@@ -35,7 +35,7 @@ class AttentionCropper(MapCropper):
     size : int, optional
         Side of the network's input in pixels; more makes a finer map, and takes longer. By
         default the model's.
-    threshold, margin, least, most : float
+    threshold, margin, least, most, largest
         As for `SaliencyCropper`.
     providers : sequence of str, optional
         Execution providers of onnxruntime; the CPU's alone by default.
@@ -63,13 +63,16 @@ class AttentionCropper(MapCropper):
         margin: float = 0.05,
         least: float = 0.0,
         most: float = 1.0,
+        largest: bool = False,
         providers: Sequence[str] | None = None,
     ) -> None:
         from imgret.models.builtin import builtin_name  # noqa: PLC0415  # loads no onnxruntime
         from imgret.models.features import FeatureModel  # noqa: PLC0415  # loads onnxruntime
         from imgret.models.model import Model  # noqa: PLC0415
 
-        super().__init__(threshold=threshold, margin=margin, least=least, most=most)
+        super().__init__(
+            threshold=threshold, margin=margin, least=least, most=most, largest=largest
+        )
         path: Any = getattr(embedder, "path", None) if isinstance(embedder, Embedder) else embedder
         if not isinstance(path, str | Path):
             raise InvalidInputError(

@@ -45,6 +45,8 @@ class CombinedCropper(MapCropper):
     least, most : float
         A box that covers less or more of the picture than these parts of its area is refused,
         and the picture kept whole.
+    largest : bool
+        Of several parts that do not touch, take only the one whose scores add up to most.
 
     Raises
     ------
@@ -70,8 +72,11 @@ class CombinedCropper(MapCropper):
         margin: float = 0.05,
         least: float = 0.02,
         most: float = 0.95,
+        largest: bool = False,
     ) -> None:
-        super().__init__(threshold=threshold, margin=margin, least=least, most=most)
+        super().__init__(
+            threshold=threshold, margin=margin, least=least, most=most, largest=largest
+        )
         if how not in get_args(How):
             expected = ", ".join(map(repr, get_args(How)))
             raise InvalidInputError(f"how: expected one of {expected}, found {how!r}")

@@ -39,6 +39,8 @@ class MapCropper(Cropper):
     least, most : float
         A box that covers less or more of the picture than these parts of its area is refused:
         the picture has no subject. 0 to 1.
+    largest : bool
+        Of several parts that do not touch, take only the one whose scores add up to most.
 
     Raises
     ------
@@ -47,11 +49,20 @@ class MapCropper(Cropper):
     """
 
     def __init__(
-        self, *, threshold: float, margin: float, least: float = 0.0, most: float = 1.0
+        self,
+        *,
+        threshold: float,
+        margin: float,
+        least: float = 0.0,
+        most: float = 1.0,
+        largest: bool = False,
     ) -> None:
         self._threshold = check_number(threshold, "threshold", above=0, at_most=1)
         self._margin = check_number(margin, "margin", at_least=0, at_most=1)
         self._least, self._most = check_shares(least, most)
+        if not isinstance(largest, bool):
+            raise InvalidInputError(f"largest: expected True or False, found {largest!r}")
+        self._largest = largest
 
     @property
     def threshold(self) -> float:
@@ -73,6 +84,11 @@ class MapCropper(Cropper):
         """Part of the picture's area that a box may cover."""
         return self._most
 
+    @property
+    def largest(self) -> bool:
+        """Whether only the part whose scores add up to most is taken."""
+        return self._largest
+
     def config(self) -> Json:
         """Return the arguments that make this cropper again."""
         shares = {"least": (self._least, 0.0), "most": (self._most, 1.0)}
@@ -80,6 +96,7 @@ class MapCropper(Cropper):
             "threshold": self._threshold,
             "margin": self._margin,
             **{name: value for name, (value, default) in shares.items() if value != default},
+            **({"largest": True} if self._largest else {}),
         }
 
     @final
@@ -137,7 +154,10 @@ class MapCropper(Cropper):
         found = self._map(image)
         if found is None:
             return None
-        box = subject_box(found.values, found.region, self._threshold, self._margin)
+        values = found.values
+        if self._largest:
+            values = largest_part(values, self._threshold)
+        box = subject_box(values, found.region, self._threshold, self._margin)
         if box is None:
             return None
         height, width = image.shape[:2]
@@ -187,6 +207,21 @@ def subject_box(
         region.x0 + math.ceil(x1 + x_margin),
         region.y0 + math.ceil(y1 + y_margin),
     )
+
+
+def largest_part(values: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """Return a map that is zero but for one part.
+
+    Of the parts at or over the threshold that do not touch, it is the one whose values add up to
+    most.
+    """
+    from imgret.images import connected  # noqa: PLC0415  # loads OpenCV, only when used
+
+    numbers = connected(values >= threshold)
+    sums = np.bincount(numbers.ravel(), weights=values.ravel())
+    sums[0] = 0  # outside
+    kept: NDArray[np.float32] = np.where(numbers == sums.argmax(), values, 0).astype(np.float32)
+    return kept if len(sums) > 1 else values
 
 
 def rescaled(values: NDArray[np.float32], region: Box) -> Map | None:

@@ -49,6 +49,8 @@ class SaliencyCropper(MapCropper):
     least, most : float
         A box that covers less or more of the picture than these parts of its area is refused,
         and the picture kept whole.
+    largest : bool
+        Of several parts that do not touch, take only the one whose scores add up to most.
     preprocess : Preprocess or mapping, optional
         Networks only: what the input must be, for a file that does not say so itself.
     output : str, optional
@@ -81,6 +83,7 @@ class SaliencyCropper(MapCropper):
         margin: float | None = None,
         least: float = 0.0,
         most: float = 1.0,
+        largest: bool = False,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
         output: str | None = None,
         providers: Sequence[str] | None = None,
@@ -124,6 +127,7 @@ class SaliencyCropper(MapCropper):
             margin=default_margin if margin is None else margin,
             least=least,
             most=most,
+            largest=largest,
         )
 
     def config(self) -> Json:

@@ -6,6 +6,7 @@ from imgret.images.header import Header, header
 from imgret.images.load import load, read
 from imgret.images.transform import (
     blur,
+    connected,
     draw_box,
     encode,
     letterbox,
@@ -21,6 +22,7 @@ __all__ = [
     "Decoded",
     "Header",
     "blur",
+    "connected",
     "decode",
     "draw_box",
     "encode",

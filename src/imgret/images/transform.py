@@ -15,6 +15,7 @@ from imgret.types import Box, Image
 
 __all__ = [
     "blur",
+    "connected",
     "draw_box",
     "encode",
     "letterbox",
@@ -189,6 +190,22 @@ def draw_box(
     if y1 - y0 > 2 * thickness and x1 - x0 > 2 * thickness:
         drawn[inner] = image[inner]
     return drawn
+
+
+def connected(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return numbers for the connected parts of a mask, corners touching included.
+
+    Parameters
+    ----------
+    mask : bool array of shape (H, W)
+
+    Returns
+    -------
+    int32 array of shape (H, W)
+        0 outside the mask, 1 and up inside.
+    """
+    _, numbers = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return np.asarray(numbers, dtype=np.int32)
 
 
 def tint(
