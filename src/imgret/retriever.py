@@ -1173,6 +1173,9 @@ class Retriever:
         writer = Writer(
             self._store, report, skip_duplicates=duplicates == "skip", vanished=vanished
         )
+        # An item of the same bytes lends its embedding, unless that was cropped otherwise.
+        lends = cropper is None and len(self._store.catalog) > 0
+        find_twin = self._find_twin if lends else None
         bar = tqdm(
             total=len(sources),
             unit="img",
@@ -1187,7 +1190,7 @@ class Retriever:
                     sources,
                     self._embedder,
                     self._cropper if cropper is None else cropper,
-                    find_twin=self._find_twin if len(self._store.catalog) else None,
+                    find_twin=find_twin,
                     refuse=self._store.refusals,
                     exif=exif,
                     threads=threads,

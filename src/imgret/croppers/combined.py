@@ -144,12 +144,14 @@ class CombinedCropper(MapCropper):
         """Return one cropper's map at a size; None where it finds nothing."""
         from imgret.images import resize  # noqa: PLC0415  # loads OpenCV, only when used
 
+        width, height = size
+        if self._how != "intersection" and isinstance(cropper, MapCropper):
+            scores = cropper.saliency(image)
+            found = scores.max() >= cropper.threshold
+            return resize(scores, width, height) if found else None
         box = cropper.detect([image])[0]
         if box is None:
             return None
-        width, height = size
-        if self._how != "intersection" and isinstance(cropper, MapCropper):
-            return resize(cropper.saliency(image), width, height)
         values = np.zeros((height, width), dtype=np.float32)
         small = box.scale(width / image.shape[1], height / image.shape[0]).clip(width, height)
         values[small.y0 : small.y1, small.x0 : small.x1] = 1

@@ -100,7 +100,6 @@ class Course(ABC, Generic[_Schedule]):
         )
         self.optimizer = torch.optim.AdamW(_parameters(groups), weight_decay=schedule.weight_decay)
         self.history: list[Epoch] = []
-        self._modules = [module for modules, _ in groups for module in modules]
         self._highest = [group["lr"] for group in self.optimizer.param_groups]
         self._n_pictures = n_pictures
         self._steps_per_epoch = len(batch_starts(n_pictures, schedule.batch_size))
@@ -161,7 +160,7 @@ class Course(ABC, Generic[_Schedule]):
         chance = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         self._begin(epoch)
         self.network.train()
-        for part in self._modules:
+        for part in self._parts().values():
             part.train()
         started, total, seen = time.perf_counter(), 0.0, 0
         shown = self._shown(order, side, [self.seed, _CROPS, epoch])
