@@ -48,8 +48,8 @@ def ways(model: str) -> Iterator[tuple[str, Embedder, Cropper]]:
     embedder = OnnxEmbedder(model)
     saliency, attention = SaliencyCropper(), AttentionCropper(model)
     largest = SaliencyCropper(largest=True)
-    combined = CombinedCropper([saliency, attention])
-    agreed = CombinedCropper([saliency, attention], largest=True)
+    combined = CombinedCropper([saliency, attention], weights=[2, 1], margin=0)
+    agreed = CombinedCropper([saliency, attention], weights=[2, 1], margin=0, largest=True)
     yield "none", embedder, NoCrop()
     yield "center", embedder, CenterCrop()
     yield "spectral", embedder, SaliencyCropper("spectral")
@@ -99,7 +99,8 @@ def _flowers(model: str, options: Any, sets: list[Queries]) -> dict[str, Any]:
             continue
         retriever = Retriever(embedder=embedder, cropper=cropper)
         told = retriever.add_folder(options.flowers / "train", labels="parent", progress=False)
-        cells, row = [], {}
+        cells: list[str] = []
+        row: dict[str, Any] = {}
         for queries in sets:
             report = retriever.evaluate(queries.pictures, queries.labels, k=(1, 5))
             row[queries.name] = _figures(report)

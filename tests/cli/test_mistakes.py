@@ -68,7 +68,7 @@ MISTAKES = {
     "a cropper misspelt": (
         "index photos -o new.imgret --cropper centre",
         1,
-        ["no 'centre'", "known: center", "mean 'center'"],
+        ["no 'centre'", "known: attention, center", "mean 'center'"],
     ),
     "an index misspelt": (
         "index photos -o new.imgret --index hnws",

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -274,7 +275,13 @@ def test_config_makes_a_network_again():
         ({"threshold": 1.2}, InvalidInputError, "threshold: expected a number over 0"),
         ({"margin": -0.1}, InvalidInputError, "margin: expected a number of at least 0"),
         ({"margin": float("nan")}, InvalidInputError, "margin: expected a number of at least 0"),
-        ({"model": "spectral", "output": "map"}, InvalidInputError, "output: expected none of these"),
+        (
+            {"model": "spectral", "output": "map"},
+            InvalidInputError,
+            "output: expected none of these",
+        ),
+        ({"model": "spectral", "batch_size": 2}, InvalidInputError, "batch_size: expected none of"),
+        ({"batch_size": 0}, InvalidInputError, "batch_size: expected a whole number"),
         ({"least": 0.5, "most": 0.5}, InvalidInputError, "least: expected less than most"),
         ({"least": -1}, InvalidInputError, "least: expected a number of at least 0"),
         ({"model": "spectrum"}, UnknownNameError, "spectrum"),
@@ -299,3 +306,14 @@ def test_an_output_that_is_no_map_is_told(output, message):
 def test_one_picture_is_checked():
     with pytest.raises(InvalidInputError, match="expected uint8 of shape"):
         SaliencyCropper("spectral").saliency(np.zeros((5, 5)))
+
+
+def test_batches_and_threads_change_nothing():
+    pictures = [data.coffee(), data.chelsea(), data.astronaut(), data.rocket(), _scene()]
+    alone = SaliencyCropper()
+    together = SaliencyCropper(batch_size=3)
+    assert together.config()["batch_size"] == 3
+    boxes = alone.boxes(pictures)
+    assert together.boxes(pictures) == boxes
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda p: alone.boxes([p])[0], pictures * 4)) == boxes * 4

@@ -189,3 +189,24 @@ def test_encode_of_what_a_jpeg_cannot_hold(capfd):
     with pytest.raises(InvalidInputError, match="found 70000 x 1; make a thumbnail"):
         images.encode(np.zeros((1, 70_000, 3), np.uint8))
     assert capfd.readouterr() == ("", "")
+
+
+def test_tint_mixes_as_much_as_is_asked():
+    image = np.full((2, 3, 3), 100, dtype=np.uint8)
+    strength = np.array([[0, 0.5, 1], [0, -1, 2]], dtype=np.float32)
+    tinted = images.tint(image, strength, color=(200, 0, 100), most=0.5)
+    assert (tinted[:, 0] == 100).all()
+    assert tinted[0, 1].tolist() == [125, 75, 100]
+    assert tinted[0, 2].tolist() == tinted[1, 2].tolist() == [150, 50, 100]
+    assert (image == 100).all()
+    with pytest.raises(InvalidInputError, match=r"strength: expected shape \(2, 3\)"):
+        images.tint(image, strength.T)
+
+
+def test_connected_parts_are_numbered():
+    mask = np.array([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 0, 0]], dtype=bool)
+    numbers = images.connected(mask)
+    assert (numbers > 0).tolist() == mask.tolist()
+    assert numbers[0, 0] == numbers[1, 1]  # corners touch
+    assert len({numbers[0, 0], numbers[0, 3], numbers[3, 0]}) == 3
+    assert numbers.max() == 3

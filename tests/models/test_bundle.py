@@ -161,7 +161,7 @@ def test_numbers_are_stepped_over():
     message = b"\x08\x96\x01" + b"\x11" + bytes(8) + b"\x1d" + bytes(4) + b"\x22\x01a"
     found = [
         (number, value and bytes(value))
-        for number, value, _ in protobuf.fields(memoryview(message))
+        for number, value, *_ in protobuf.fields(memoryview(message))
     ]
     assert found == [(1, None), (2, None), (3, None), (4, b"a")]
 

@@ -151,7 +151,7 @@ def test_what_was_trained_finds_the_discs(trained, discs):
 
 def test_the_file_answers_as_the_network(trained, discs):
     """What is measured while training is measured of the file too, but for rounding."""
-    out, report = trained
+    _, report = trained
     held = report.variants[0].agreement
     last = report.history[-1].valid
     assert held["mae"] == pytest.approx(last["mae"], abs=0.03)

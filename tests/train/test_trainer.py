@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from imgret.train.heads import make_head, set_margin
 from imgret.train.course import running_mean, scaled
+from imgret.train.heads import make_head, set_margin
 
 
 def test_the_mean_of_few_steps_is_not_where_they_began():

@@ -17,6 +17,10 @@ __all__ = ["AttentionCropper"]
 
 # A coarse map, enlarged smoothly before it is cut: a threshold falls between its places.
 _ENLARGED = 8
+# On flowers pasted small beside other things the mean IoU of the boxes is 0.24 at the 224 pixels
+# of `flowers102`, 0.39 at 320, 0.45 at 448; on 143 pictures of ECSSD, with `general`, 0.54, 0.56
+# and less.
+_SIZE = 320
 
 
 @final
@@ -32,9 +36,8 @@ class AttentionCropper(MapCropper):
     ----------
     embedder : str, Path or OnnxEmbedder
         Name of a built-in embedder, path of an ONNX file, or an embedder over one.
-    size : int, optional
-        Side of the network's input in pixels; more makes a finer map, and takes longer. By
-        default the model's.
+    size : int
+        Side of the network's input in pixels; more makes a finer map, and takes longer.
     threshold, margin, least, most, largest
         As for `SaliencyCropper`.
     providers : sequence of str, optional
@@ -58,7 +61,7 @@ class AttentionCropper(MapCropper):
         self,
         embedder: str | Path | Embedder = "general",
         *,
-        size: int | None = None,
+        size: int = _SIZE,
         threshold: float = 0.4,
         margin: float = 0.05,
         least: float = 0.0,
@@ -84,12 +87,12 @@ class AttentionCropper(MapCropper):
         whole = Model(
             path,
             kind="embedder",
-            preprocess=facts if size is None else facts | {"size": size},
+            preprocess=facts | {"size": size},
             providers=providers,
         )
         self._network, self._features = whole, FeatureModel(whole)
         self._options: Json = {"embedder": builtin_name(whole.path) or str(whole.path)}
-        if size is not None:
+        if size != _SIZE:
             self._options["size"] = size
         if providers is not None:
             self._options["providers"] = list(providers)

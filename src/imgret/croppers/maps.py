@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -147,11 +147,15 @@ class MapCropper(Cropper):
     def _map(self, image: Image) -> Map | None:
         """Return the scores of a picture; None where no place differs from another."""
 
-    def _detect(self, images: Sequence[Image]) -> list[Box | None]:
-        return [self._box(image) for image in images]
+    def _maps(self, images: Sequence[Image]) -> Iterable[Map | None]:
+        """Return `_map` of each picture; what runs faster on several at once overrides it."""
+        return map(self._map, images)
 
-    def _box(self, image: Image) -> Box | None:
-        found = self._map(image)
+    def _detect(self, images: Sequence[Image]) -> list[Box | None]:
+        maps = self._maps(images)
+        return [self._box(image, found) for image, found in zip(images, maps, strict=True)]
+
+    def _box(self, image: Image, found: Map | None) -> Box | None:
         if found is None:
             return None
         values = found.values

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from imgret.abc.checks import check_count
 from imgret.croppers.maps import Map, MapCropper, rescaled, shown_region
 from imgret.croppers.spectral import spectral_map
 from imgret.errors import InvalidInputError, ModelError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SaliencyCropper"]
 
 _SPECTRAL = "spectral"
+_CPU = "CPUExecutionProvider"
 # Measured on 143 pictures of ECSSD: the mean IoU of the boxes is flat from 0.2 to 0.3.
 _SPECTRAL_THRESHOLD, _SPECTRAL_MARGIN = 0.25, 0.05
 # Networks answer close to 0 or 1, so that a low threshold takes in thin and faint parts.
@@ -57,6 +59,9 @@ class SaliencyCropper(MapCropper):
         Networks only: name of the output that is the map, for a file with several.
     providers : sequence of str, optional
         Networks only: execution providers of onnxruntime; the CPU's alone by default.
+    batch_size : int, optional
+        Networks only: pictures a run; by default 1 on the CPU, which is fastest there, and 16
+        elsewhere.
 
     Raises
     ------
@@ -87,12 +92,18 @@ class SaliencyCropper(MapCropper):
         preprocess: Preprocess | Mapping[str, Any] | None = None,
         output: str | None = None,
         providers: Sequence[str] | None = None,
+        batch_size: int | None = None,
     ) -> None:
         self._network: Model | None = None
         self._calibrated = False
         self._options: Json = {}
         if model == _SPECTRAL:
-            given = {"preprocess": preprocess, "output": output, "providers": providers}
+            given = {
+                "preprocess": preprocess,
+                "output": output,
+                "providers": providers,
+                "batch_size": batch_size,
+            }
             if chosen := [name for name, value in given.items() if value is not None]:
                 raise InvalidInputError(
                     f"{', '.join(chosen)}: expected none of these with model 'spectral', which "
@@ -118,6 +129,10 @@ class SaliencyCropper(MapCropper):
                 self._options["output"] = output
             if providers is not None:
                 self._options["providers"] = list(providers)
+            self.batch_size = 1 if self._network.session.providers[0] == _CPU else 16
+            if batch_size is not None:
+                self.batch_size = check_count(batch_size, "batch_size")
+                self._options["batch_size"] = self.batch_size
             facts = self._network.bundle
             told = None if facts is None else facts.threshold
             self._calibrated = facts is not None and bool(facts.calibrated)
@@ -135,28 +150,36 @@ class SaliencyCropper(MapCropper):
         return self._options | super().config()
 
     def _map(self, image: Image) -> Map | None:
+        return next(iter(self._maps([image])))
+
+    def _maps(self, images: Sequence[Image]) -> Iterator[Map | None]:
         if self._network is None:
-            return rescaled(spectral_map(image), Box.full(image))
-        found = _run(self._network, image)
-        return found if self._calibrated else rescaled(*found)
+            for image in images:
+                yield rescaled(spectral_map(image), Box.full(image))
+            return
+        for start in range(0, len(images), self.batch_size):
+            for found in _run(self._network, images[start : start + self.batch_size]):
+                yield found if self._calibrated else rescaled(*found)
 
     def __repr__(self) -> str:
         model = _SPECTRAL if self._network is None else str(self._network.path)
         return f"SaliencyCropper({model!r}, threshold={self.threshold}, margin={self.margin})"
 
 
-def _run(network: Model, image: Image) -> Map:
-    """Return a network's map, and the part of the picture that it shows."""
-    answer = network.run([image])
-    values = answer[0, 0] if answer.ndim == 4 and answer.shape[1] == 1 else answer[0]
-    if len(answer) != 1 or values.ndim != 2 or not values.size:
+def _run(network: Model, images: Sequence[Image]) -> list[Map]:
+    """Return a network's map of each picture, and the part of the picture that it shows."""
+    answer = network.run(images)
+    values = answer[:, 0] if answer.ndim == 4 and answer.shape[1] == 1 else answer
+    if len(answer) != len(images) or values.ndim != 3 or not values.size:
         raise ModelError(
             f"{network.path}: expected output {network.output!r} of shape (n, h, w) or "
-            f"(n, 1, h, w), found {answer.shape} for one picture; choose another by output="
+            f"(n, 1, h, w), found {answer.shape} for {len(images)} picture"
+            f"{'' if len(images) == 1 else 's'}; choose another by output="
         )
     if not np.isfinite(values).all():
         raise ModelError(f"{network.path}: expected finite saliency, found NaN or infinity")
     wanted = network.preprocess
-    return shown_region(
-        values, image, resize=wanted.resize, size=wanted.size, min_side=wanted.min_side
-    )
+    return [
+        shown_region(one, image, resize=wanted.resize, size=wanted.size, min_side=wanted.min_side)
+        for one, image in zip(values, images, strict=True)
+    ]
