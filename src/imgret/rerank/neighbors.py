@@ -1,0 +1,65 @@
+"""Nearest neighbours by cosine, exactly, in blocks that fit the cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc.checks import check_count, check_vectors
+from imgret.errors import InvalidInputError
+from imgret.types import Embeddings
+
+__all__ = ["nearest", "unit_vectors"]
+
+_BLOCK = 2**24  # similarities held at once
+
+
+def unit_vectors(vectors: Any, name: str, dim: int | None = None) -> Embeddings:
+    """Return vectors of length 1, checked; a vector of zeros stays.
+
+    Raises
+    ------
+    InvalidInputError
+        They are no finite array of shape (n, dim).
+    """
+    array = np.asarray(vectors, dtype=np.float32)
+    if array.ndim != 2 or not array.shape[1]:
+        raise InvalidInputError(f"{name}: expected shape (n, dim), found {array.shape}")
+    array = check_vectors(array, array.shape[1] if dim is None else dim, name)
+    lengths = np.linalg.norm(array, axis=1, keepdims=True)
+    unit: Embeddings = array / np.maximum(lengths, np.float32(1e-12))
+    return unit
+
+
+def nearest(
+    queries: Embeddings, gallery: Embeddings, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the rows of the ``k`` nearest items of each query, and their cosines.
+
+    Equal cosines come in the order of the rows.
+
+    Parameters
+    ----------
+    queries, gallery : float32 arrays of shape (n, dim) and (m, dim)
+        Of length 1.
+    k : int
+        At most ``m`` are returned.
+    """
+    k = min(check_count(k, "k"), len(gallery))
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    cosines = np.empty((len(queries), k), dtype=np.float32)
+    step = max(1, _BLOCK // max(1, len(gallery)))
+    for start in range(0, len(queries), step):
+        found = queries[start : start + step] @ gallery.T
+        if k < len(gallery):
+            some = np.argpartition(-found, k - 1, axis=1)[:, :k]
+            some.sort(axis=1)
+        else:
+            some = np.broadcast_to(np.arange(k), found.shape)
+        values = np.take_along_axis(found, some, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        rows[start : start + step] = np.take_along_axis(some, order, axis=1)
+        cosines[start : start + step] = np.take_along_axis(values, order, axis=1)
+    return rows, cosines
