@@ -21,7 +21,14 @@ from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
 from imgret.croppers import NoCrop
 from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
-from imgret.evaluation import CropReport, Report, evaluate, report_crops
+from imgret.evaluation import (
+    CropReport,
+    Recall,
+    Report,
+    evaluate,
+    measure_recall,
+    report_crops,
+)
 from imgret.evaluation.queries import Queries, QueryLabels
 from imgret.hits import Batch, Hits, make_hits
 from imgret.ingest import (
@@ -1006,6 +1013,47 @@ class Retriever:
                 seed=seed,
                 threads=threads,
                 progress=progress,
+            )
+
+    def recall(self, k: int = 10, *, n_queries: int = 500, seed: int = 0) -> Recall:
+        """Measure how many of the true nearest neighbours the index finds.
+
+        Some items, drawn at random, are asked for their ``k`` nearest others, by the index and by
+        an exact search of the kept embeddings. Of items that are equally near any will do.
+
+        Parameters
+        ----------
+        k : int
+            Fewer than there are items.
+        n_queries : int
+            Items that are asked for others; all of them where there are fewer.
+        seed : int
+            Of the draw, and of the bootstrap behind the interval.
+
+        Returns
+        -------
+        Recall
+            ``value`` is 1 for an exact index, but for what rounding decides.
+
+        Raises
+        ------
+        InvalidInputError
+            A number is out of its range.
+        EmptyGalleryError
+            There are no items.
+        """
+        with self._changing:
+            self._require_items()
+            index, projection = self._searcher.sync(), self._searcher.projection
+            return measure_recall(
+                self._store,
+                self._searcher.search,
+                (lambda vectors: vectors) if projection is None else projection.apply,
+                k=k,
+                n_queries=n_queries,
+                seed=seed,
+                metric=self._store.manifest.metric,
+                index=index.name or type(index).__name__,
             )
 
     def crop_report(

@@ -176,3 +176,15 @@ def _run(*arguments):
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     return ended.value.code
+
+
+def test_an_item_that_cannot_be_read_again_stays(framed, mean_color):
+    made = Retriever(embedder=mean_color, cropper=Corner(), dtype="float32")
+    made.add_folder(framed, labels="parent", progress=False)
+    before = made.embeddings(["red/0.png"])
+    (framed / "red" / "0.png").write_bytes(b"broken")
+    report = made.keep_whole(["red/0.png", "red/1.png"])
+    assert report.ok == ["red/1.png"]
+    assert [line.key for line in report.failed] == ["red/0.png"]
+    np.testing.assert_array_equal(made.embeddings(["red/0.png"]), before)
+    assert made["red/0.png"].box == Box(0, 0, 20, 20)

@@ -3,6 +3,7 @@
 from imgret.evaluation.bootstrap import Comparison, compare
 from imgret.evaluation.crops import Crop, CropReport, report_crops
 from imgret.evaluation.evaluator import evaluate
+from imgret.evaluation.recall import Recall, measure_recall
 from imgret.evaluation.report import Failure, Match, Report
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "CropReport",
     "Failure",
     "Match",
+    "Recall",
     "Report",
     "compare",
     "evaluate",
+    "measure_recall",
     "report_crops",
 ]

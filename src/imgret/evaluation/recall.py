@@ -1,0 +1,130 @@
+"""How many of the true nearest neighbours an index finds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from imgret.abc.brute import exact_search
+from imgret.abc.checks import check_count
+from imgret.errors import InvalidInputError
+from imgret.evaluation.bootstrap import interval, resampled_means
+from imgret.storage import Store
+from imgret.types import Embeddings, Json, Metric, Neighbors
+
+__all__ = ["Recall", "measure_recall"]
+
+_CONFIDENCE, _RESAMPLES = 0.95, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What an index reaches against an exact search.
+
+    Attributes
+    ----------
+    value : float
+        Mean share of the true ``k`` nearest items that were found, 0 to 1.
+    ci : tuple of float
+        The 95 % interval of it, by a bootstrap over the queries.
+    k, n_queries : int
+    index : str
+        What was asked.
+    seconds, exact_seconds : float
+        That the index and the exact search took for all queries.
+    """
+
+    value: float
+    ci: tuple[float, float]
+    k: int
+    n_queries: int
+    index: str
+    seconds: float
+    exact_seconds: float
+
+    def to_dict(self) -> Json:
+        """Return JSON values."""
+        return asdict(self) | {"ci": list(self.ci)}
+
+    def __str__(self) -> str:
+        low, high = self.ci
+        return (
+            f"{self.index}: recall@{self.k} {self.value:.4f} [{low:.4f} {high:.4f}] over "
+            f"{self.n_queries} queries, {self.n_queries / max(self.seconds, 1e-9):.0f} a second "
+            f"(exact: {self.n_queries / max(self.exact_seconds, 1e-9):.0f})"
+        )
+
+
+def measure_recall(
+    store: Store,
+    search: Callable[[Embeddings, int], Neighbors],
+    project: Callable[[Embeddings], Embeddings],
+    *,
+    k: int,
+    n_queries: int,
+    seed: int,
+    metric: Metric,
+    index: str,
+) -> Recall:
+    """Ask for items of the gallery, each for its nearest others.
+
+    Parameters
+    ----------
+    store : Store
+        Not to be changed meanwhile.
+    search : callable
+        Embeddings and ``k`` -> neighbours.
+    project : callable
+        Embeddings -> indexed vectors.
+    k, n_queries, seed
+        As for `Retriever.recall`.
+    metric : {"cosine", "ip", "l2"}
+    index : str
+        For the report.
+    """
+    k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
+    ids = store.catalog.live_ids()
+    if len(ids) <= k:
+        raise InvalidInputError(
+            f"k: expected fewer than the gallery's {len(ids)} items, as each is asked for others, "
+            f"found {k}"
+        )
+    generator = np.random.default_rng(seed)
+    asked = np.sort(generator.choice(ids, min(n_queries, len(ids)), replace=False))
+    embeddings = store.read(asked)
+
+    def comparable(vectors: Embeddings) -> Embeddings:
+        vectors = project(vectors)
+        if metric != "cosine":
+            return vectors
+        unit: Embeddings = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+
+    started = time.perf_counter()
+    queries = comparable(embeddings)
+    blocks = ((block, comparable(vectors)) for block, vectors in store.blocks(ids))
+    truth = exact_search(queries, blocks, k + 1, metric)
+    exact_seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    found = search(embeddings, k + 1)
+    seconds = time.perf_counter() - started
+    # The k-th best score among the others; what reaches it is right, whichever of equals it is.
+    others = np.where(truth.ids == asked[:, None], -np.inf, truth.scores)
+    least = np.sort(others, axis=1)[:, ::-1][:, k - 1 : k]
+    slack = np.float32(1e-5) * np.maximum(np.abs(least), 1)
+    good = (found.scores >= least - slack) & (found.ids >= 0) & (found.ids != asked[:, None])
+    shares = np.minimum(good.sum(axis=1), k) / k
+    means = resampled_means({"recall": shares}, n_resamples=_RESAMPLES, seed=seed)
+    low, high = interval(means, _CONFIDENCE)[:, 0].tolist()
+    return Recall(
+        value=float(shares.mean()),
+        ci=(low, high),
+        k=k,
+        n_queries=len(asked),
+        index=index,
+        seconds=seconds,
+        exact_seconds=exact_seconds,
+    )
