@@ -88,6 +88,9 @@ RECIPES = {
             sides=((0.0, 128), (0.8, 256), (0.95, 384)),
             epochs=60,
             lr=2e-3,
+            # From random weights a smaller scale learns faster: after six epochs at 64 pixels
+            # top-1 is 0.10 with 16, 0.06 with 30.
+            scale=16.0,
             margin_warmup=0.5,
             head_dropout=0.25,
             augmentation=Augmentation(smallest=0.4, erase=0.0),
