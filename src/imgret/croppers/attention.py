@@ -27,10 +27,10 @@ _SIZE = 320
 class AttentionCropper(MapCropper):
     """Crops to the places that an embedding comes from.
 
-    Where an embedding is pooled from a feature map, each place has a share of it (see
-    `imgret.models.features`). The shares, scaled so that their extremes are 0 and 1, are the
-    map; the box bounds the places at or over the threshold. With an embedder that was trained on
-    labels this is what matters to the label, where saliency is whatever is conspicuous.
+    Where an embedding is pooled from a feature map, each place has a share of it. The shares,
+    scaled so that their extremes are 0 and 1, are the map; the box bounds the places at or over the
+    threshold. With an embedder that was trained on labels this is what matters to the label, where
+    saliency is whatever is conspicuous.
 
     Parameters
     ----------

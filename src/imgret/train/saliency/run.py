@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from imgret import images
 from imgret.abc.checks import check_count
-from imgret.croppers import SaliencyCropper
 from imgret.errors import ImageError, InvalidInputError
 from imgret.ingest.pipeline import worker_count
-from imgret.models import Preprocess, write_bundle
-from imgret.train import checkpoint, export
-from imgret.train.finish import save_model
-from imgret.train.networks import count_parameters
-from imgret.train.networks.efficientnet import SCALING, WEIGHTS_NOTICE, weights_source
+from imgret.models import Preprocess
+from imgret.train import checkpoint
+from imgret.train.networks.efficientnet import SCALING
 from imgret.train.saliency.data import Pairs, find_pairs, readable_pairs
 from imgret.train.saliency.recipe import SaliencyRecipe
-from imgret.train.saliency.report import SaliencyReport, SaliencyVariant, agreement
+from imgret.train.saliency.report import SaliencyReport
 from imgret.train.saliency.trainer import SaliencyTrainer, measure
 from imgret.train.work import Work, check_measuring, find_device, run_epochs
-from imgret.types import Image
 
 __all__ = ["train_saliency"]
-
-_COMPARED, _CALIBRATED = 8, 256
 
 
 def train_saliency(
@@ -71,7 +63,7 @@ def train_saliency(
         that; or None to measure nothing.
     epochs, resume, device, seed, threads, validate_every, patience, int8, name, training_data, \
 progress
-        See `imgret.train.train`.
+        See `imgret.train.run.train`.
 
     Returns
     -------
@@ -80,7 +72,7 @@ progress
     Raises
     ------
     MissingExtraError, InvalidInputError, TrainingError
-        As `imgret.train.train`.
+        As for `imgret.train.run.train`.
     """
     out = Path(out)
     recipe = recipe or SaliencyRecipe()
@@ -117,7 +109,9 @@ progress
         patience=patience,
         progress=progress,
     )
-    return _finish(
+    from imgret.train.saliency.finish import finish  # noqa: PLC0415  # loads onnx
+
+    return finish(
         trainer,
         held,
         out,
@@ -149,74 +143,3 @@ def _pairs(
         return pairs.select(np.sort(order[count:])), pairs.select(np.sort(order[:count])), failed
     held, broken = readable_pairs(find_pairs(*map(Path, valid)), threads)
     return pairs, held, failed + broken
-
-
-def _finish(
-    trainer: SaliencyTrainer,
-    held: Pairs | None,
-    out: Path,
-    preprocess: Preprocess,
-    *,
-    failed: list[ImageError],
-    int8: bool,
-    name: str,
-    training_data: str,
-) -> SaliencyReport:
-    """Write the model files, measure them, write the report beside them."""
-    network = export.finished_map(trainer.averaged_network())
-    graph = export.to_onnx(network, export.MAP)
-    photos = _some(trainer.pairs, _CALIBRATED)
-    files = [(out, "fp32", export.with_pixels(graph, preprocess.scaling))]
-    if int8:
-        files.append(
-            (out.with_suffix(".int8.onnx"), "int8", export.quantised(graph, preprocess, photos))
-        )
-    variants = []
-    for path, precision, model in files:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".train-") as folder:
-            part = Path(folder) / path.name
-            save_model(model, part)
-            if precision == "fp32":
-                export.agree(network, part, preprocess, photos[:_COMPARED])
-            write_bundle(
-                part,
-                kind="saliency",
-                threshold=trainer.recipe.threshold,
-                calibrated=True,
-                preprocess=export.as_stored(preprocess),
-                name=name,
-                precision=precision,
-                calibrated_on=None
-                if precision == "fp32"
-                else f"{len(photos)} of the pictures it was trained on",
-                training_data=training_data,
-                source=f"imgret.train.train_saliency, starting from {weights_source(0)}",
-                licence="Apache-2.0",
-                notice=WEIGHTS_NOTICE,
-            )
-            part.replace(path)
-        variants.append(
-            SaliencyVariant(
-                path=path,
-                precision=precision,
-                agreement=None if held is None else agreement(SaliencyCropper(path), held),
-            )
-        )
-    report = SaliencyReport(
-        recipe=trainer.recipe,
-        parameters=count_parameters(network),
-        history=tuple(trainer.history),
-        variants=tuple(variants),
-        n_pictures=len(trainer.pairs),
-        failed=tuple(map(str, failed)),
-        device=str(trainer.device),
-        seed=trainer.seed,
-    )
-    report.save(out.with_suffix(""), held)
-    return report
-
-
-def _some(pairs: Pairs, count: int) -> list[Image]:
-    """Return pictures from all over."""
-    rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
-    return [images.load(pairs.pictures[row]) for row in rows]

@@ -1,0 +1,96 @@
+"""The end of a run: model files, how they agree with masks, and the report."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from imgret import images
+from imgret.croppers import SaliencyCropper
+from imgret.errors import ImageError
+from imgret.models import Preprocess, write_bundle
+from imgret.train import export
+from imgret.train.finish import save_model
+from imgret.train.networks import count_parameters
+from imgret.train.networks.efficientnet import WEIGHTS_NOTICE, weights_source
+from imgret.train.saliency.data import Pairs
+from imgret.train.saliency.report import SaliencyReport, SaliencyVariant, agreement
+from imgret.train.saliency.trainer import SaliencyTrainer
+from imgret.types import Image
+
+__all__ = ["finish"]
+
+_COMPARED, _CALIBRATED = 8, 256
+
+
+def finish(
+    trainer: SaliencyTrainer,
+    held: Pairs | None,
+    out: Path,
+    preprocess: Preprocess,
+    *,
+    failed: list[ImageError],
+    int8: bool,
+    name: str,
+    training_data: str,
+) -> SaliencyReport:
+    """Write the model files, measure them, write the report beside them; see `train_saliency`."""
+    network = export.finished_map(trainer.averaged_network())
+    graph = export.to_onnx(network, export.MAP)
+    photos = _some(trainer.pairs, _CALIBRATED)
+    files = [(out, "fp32", export.with_pixels(graph, preprocess.scaling))]
+    if int8:
+        files.append(
+            (out.with_suffix(".int8.onnx"), "int8", export.quantised(graph, preprocess, photos))
+        )
+    variants = []
+    for path, precision, model in files:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".train-") as folder:
+            part = Path(folder) / path.name
+            save_model(model, part)
+            if precision == "fp32":
+                export.agree(network, part, preprocess, photos[:_COMPARED])
+            write_bundle(
+                part,
+                kind="saliency",
+                threshold=trainer.recipe.threshold,
+                calibrated=True,
+                preprocess=export.as_stored(preprocess),
+                name=name,
+                precision=precision,
+                calibrated_on=None
+                if precision == "fp32"
+                else f"{len(photos)} of the pictures it was trained on",
+                training_data=training_data,
+                source=f"imgret.train.train_saliency, starting from {weights_source(0)}",
+                licence="Apache-2.0",
+                notice=WEIGHTS_NOTICE,
+            )
+            part.replace(path)
+        variants.append(
+            SaliencyVariant(
+                path=path,
+                precision=precision,
+                agreement=None if held is None else agreement(SaliencyCropper(path), held),
+            )
+        )
+    report = SaliencyReport(
+        recipe=trainer.recipe,
+        parameters=count_parameters(network),
+        history=tuple(trainer.history),
+        variants=tuple(variants),
+        n_pictures=len(trainer.pairs),
+        failed=tuple(map(str, failed)),
+        device=str(trainer.device),
+        seed=trainer.seed,
+    )
+    report.save(out.with_suffix(""), held)
+    return report
+
+
+def _some(pairs: Pairs, count: int) -> list[Image]:
+    """Return pictures from all over."""
+    rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
+    return [images.load(pairs.pictures[row]) for row in rows]
