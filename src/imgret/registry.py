@@ -33,6 +33,7 @@ Kind: TypeAlias = Literal["embedders", "croppers", "indexes"]
 
 _Part = TypeVar("_Part")
 
+_SINGULAR = {"embedders": "embedder", "croppers": "cropper", "indexes": "index"}
 _KINDS: tuple[Kind, ...] = ("embedders", "croppers", "indexes")
 
 
@@ -158,22 +159,29 @@ def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
     UnknownNameError, PluginError
         As in `factory`.
     """
-    part = given
+    part, what = given, _SINGULAR[kind]
+    if isinstance(given, str):
+        given = {"name": given}
     if isinstance(given, Mapping):
-        if not isinstance(given.get("name"), str) or not set(given) <= {"name", "config"}:
+        name = given.get("name")
+        if not isinstance(name, str) or not set(given) <= {"name", "config"}:
             raise InvalidInputError(
                 f"{kind}: expected the keys 'name' and 'config', found {sorted(given)}"
             )
-        part = create(kind, given["name"], **given.get("config", {}))
-    elif isinstance(given, str):
-        is_file = given.endswith(".onnx") and given not in names(kind)
-        part = create(kind, "onnx", model=given) if is_file else create(kind, given)
+        part, what = _named(kind, name, given.get("config", {})), f"{kind} {name!r}"
     if not isinstance(part, contract):
         raise InvalidInputError(
-            f"{kind}: expected a registered name or an imgret.abc.{contract.__name__}, found "
-            f"{part!r}"
+            f"{what}: expected a registered name or an imgret.abc.{contract.__name__}, found "
+            f"{part if isinstance(part, type) else type(part)}"
         )
     return part
+
+
+def _named(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
+    """Make the part of a registered name, or of a model file."""
+    if name.endswith(".onnx") and name not in names(kind):
+        return create(kind, "onnx", **{"model": name, **config})
+    return create(kind, name, **config)
 
 
 def _package(entry: EntryPoint) -> str:

@@ -173,7 +173,7 @@ def test_config_makes_it_again():
         (["spectral"], {}, InvalidInputError, "croppers: expected a list of at least two"),
         ("spectral", {}, InvalidInputError, "croppers: expected a list of at least two"),
         (["spectral", "centre"], {}, UnknownNameError, "Did you mean 'center'"),
-        (["spectral", 3], {}, InvalidInputError, "croppers: expected a registered name"),
+        (["spectral", 3], {}, InvalidInputError, "cropper: expected a registered name"),
         (["spectral", {"nme": "x"}], {}, InvalidInputError, "expected the keys 'name'"),
         (["spectral", "center"], {"how": "sum"}, InvalidInputError, "how: expected one of"),
         (["spectral", "center"], {"weights": [1]}, InvalidInputError, "one for each of 2"),

@@ -62,8 +62,8 @@ def test_a_gallery_makes_it_again(photos, tmp_path):
         (("general", "spectral"), {"weight": 1}, InvalidInputError, "over 0 and below 1"),
         (("general", "spectral"), {"weight": 0}, InvalidInputError, "weight"),
         (("spectral", "general"), {}, UnknownNameError, "no 'spectral'"),
-        (("general", 4), {}, InvalidInputError, "croppers: expected a registered name"),
-        ((NoCrop(), "spectral"), {}, InvalidInputError, "embedders: expected a registered name"),
+        (("general", 4), {}, InvalidInputError, "cropper: expected a registered name"),
+        ((NoCrop(), "spectral"), {}, InvalidInputError, "embedder: expected a registered name"),
         (({"nam": 1}, "spectral"), {}, InvalidInputError, "expected the keys 'name'"),
     ],
 )

@@ -69,7 +69,8 @@ class AttentionCropper(MapCropper):
         largest: bool = False,
         providers: Sequence[str] | None = None,
     ) -> None:
-        from imgret.models.builtin import builtin_name  # noqa: PLC0415  # loads no onnxruntime
+        from imgret.models import bundle as bundles  # noqa: PLC0415  # loads no onnxruntime
+        from imgret.models.builtin import builtin_name, resolve  # noqa: PLC0415
         from imgret.models.features import FeatureModel  # noqa: PLC0415  # loads onnxruntime
         from imgret.models.model import Model  # noqa: PLC0415
 
@@ -82,16 +83,16 @@ class AttentionCropper(MapCropper):
                 f"embedder: expected the name of a built-in embedder, the path of an ONNX file, or "
                 f"an OnnxEmbedder, found {embedder!r}"
             )
-        told = Model(path, kind="embedder", providers=providers)
-        facts = told.preprocess.to_json() | {"resize": "squash", "short_side": None}
-        whole = Model(
-            path,
-            kind="embedder",
-            preprocess=facts | {"size": size},
-            providers=providers,
-        )
-        self._network, self._features = whole, FeatureModel(whole)
-        self._options: Json = {"embedder": builtin_name(whole.path) or str(whole.path)}
+        facts = bundles.read(resolve(path))
+        # A file without facts is refused below, with what it lacks.
+        whole = facts and facts.input.to_json() | {
+            "resize": "squash",
+            "short_side": None,
+            "size": size,
+        }
+        network = Model(path, kind="embedder", preprocess=whole, providers=providers)
+        self._network, self._features = network, FeatureModel(network)
+        self._options: Json = {"embedder": builtin_name(network.path) or str(network.path)}
         if size != _SIZE:
             self._options["size"] = size
         if providers is not None:

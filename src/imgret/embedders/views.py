@@ -10,6 +10,7 @@ import numpy as np
 
 from imgret.abc import Cropper, Embedder
 from imgret.abc.checks import check_number
+from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.registry import made
 from imgret.types import Embeddings, Image, Json
@@ -84,7 +85,7 @@ class TwoViewEmbedder(Embedder):
         }
 
     def _embed(self, images: Sequence[Image]) -> Embeddings:
-        whole = _unit(self._embedder.embed(images))
+        whole = unit_length(self._embedder.embed(images))
         found = self._cropper.detect(images)
         rows = [row for row, box in enumerate(found) if box is not None]
         if not rows:
@@ -95,19 +96,13 @@ class TwoViewEmbedder(Embedder):
             if box is not None
         ]
         weight = np.float32(self._weight)
-        whole[rows] = _unit(
-            (1 - weight) * whole[rows] + weight * _unit(self._embedder.embed(crops))
+        whole[rows] = unit_length(
+            (1 - weight) * whole[rows] + weight * unit_length(self._embedder.embed(crops))
         )
         return whole
 
     def __repr__(self) -> str:
         return f"TwoViewEmbedder({self._embedder!r}, {self._cropper!r}, weight={self._weight})"
-
-
-def _unit(vectors: Embeddings) -> Embeddings:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Embeddings = vectors / np.maximum(lengths, np.float32(1e-12))
-    return unit
 
 
 def _part(made: Embedder | Cropper) -> Json:

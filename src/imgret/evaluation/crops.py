@@ -15,6 +15,7 @@ import numpy as np
 
 from imgret import images
 from imgret.abc import Cropper, Embedder
+from imgret.abc.unit import unit_length
 from imgret.croppers import NoCrop
 from imgret.errors import ImageError, InvalidInputError
 from imgret.evaluation.bootstrap import Comparison, compare
@@ -261,10 +262,10 @@ def report_crops(
     by_key = {source.key: source for source in sources}
     labels = [str(by_key[key].label) for key in keys]
     ways = {
-        "whole": _unit(np.stack([_vector(whole[key]) for key in keys])),
-        "crop": _unit(np.stack([_vector(cropped[key]) for key in keys])),
+        "whole": unit_length(np.stack([_vector(whole[key]) for key in keys])),
+        "crop": unit_length(np.stack([_vector(cropped[key]) for key in keys])),
     }
-    ways["two-view"] = _unit(ways["whole"] + ways["crop"])
+    ways["two-view"] = unit_length(ways["whole"] + ways["crop"])
     views = {name: search_in(vectors, keys, labels) for name, vectors in ways.items()}
     top1 = {name: _of_each(views[name], "top1") for name in ("whole", "crop")}
     found = {name: _of_each(views[name], _DECIDES) for name in ("whole", "crop")}
@@ -310,12 +311,6 @@ def _embedded(
 def _vector(outcome: Outcome) -> Embeddings:
     vector: Embeddings = np.asarray(outcome.embedding, dtype=np.float32)
     return vector
-
-
-def _unit(vectors: Embeddings) -> Embeddings:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Embeddings = vectors / np.maximum(lengths, np.float32(1e-12))
-    return unit
 
 
 def _of_each(report: Report, metric: str) -> dict[str, float]:

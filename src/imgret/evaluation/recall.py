@@ -10,6 +10,7 @@ import numpy as np
 
 from imgret.abc.brute import exact_search
 from imgret.abc.checks import check_count
+from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import interval, resampled_means
 from imgret.storage import Store
@@ -98,10 +99,7 @@ def measure_recall(
 
     def comparable(vectors: Embeddings) -> Embeddings:
         vectors = project(vectors)
-        if metric != "cosine":
-            return vectors
-        unit: Embeddings = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return unit
+        return unit_length(vectors) if metric == "cosine" else vectors
 
     started = time.perf_counter()
     queries = comparable(embeddings)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc.checks import check_count, check_vectors
+from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.types import Embeddings
 
@@ -27,10 +28,7 @@ def unit_vectors(vectors: Any, name: str, dim: int | None = None) -> Embeddings:
     array = np.asarray(vectors, dtype=np.float32)
     if array.ndim != 2 or not array.shape[1]:
         raise InvalidInputError(f"{name}: expected shape (n, dim), found {array.shape}")
-    array = check_vectors(array, array.shape[1] if dim is None else dim, name)
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    unit: Embeddings = array / np.maximum(lengths, np.float32(1e-12))
-    return unit
+    return unit_length(check_vectors(array, array.shape[1] if dim is None else dim, name))
 
 
 def nearest(

@@ -109,7 +109,6 @@ class _Neighbourhoods:
                     zip(lost, (gallery[lost] @ gallery[item]).tolist(), strict=True)
                 )
             encoded.append(_weighted({row: known[row] for row in members}))
-        self._gallery = gallery
         self._encoded = encoded
         averaged = [_mean([encoded[row] for row in row_[: self._k2]]) for row_ in near]
         self._starts = np.cumsum([0, *(len(one) for one in averaged)])
