@@ -85,11 +85,10 @@ class AttentionCropper(MapCropper):
             )
         facts = bundles.read(resolve(path))
         # A file without facts is refused below, with what it lacks.
-        whole = facts and facts.input.to_json() | {
-            "resize": "squash",
-            "short_side": None,
-            "size": size,
-        }
+        whole = None
+        if facts is not None:
+            seen = {"resize": "squash", "short_side": None, "size": size}
+            whole = facts.input.to_json() | seen
         network = Model(path, kind="embedder", preprocess=whole, providers=providers)
         self._network, self._features = network, FeatureModel(network)
         self._options: Json = {"embedder": builtin_name(network.path) or str(network.path)}
