@@ -1,0 +1,313 @@
+"""A gallery that is opened, looked into, kept and closed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+
+from imgret.abc import Cropper, Embedder, VectorIndex
+from imgret.errors import EmptyGalleryError, InvalidInputError
+from imgret.hits import Batch
+from imgret.making import check_given, new_manifest, same_cropper, same_embedder
+from imgret.naming import Namer
+from imgret.parts import find_cropper, find_embedder
+from imgret.projections import LinearProjection
+from imgret.searcher import Searcher
+from imgret.storage import Item, Store
+from imgret.types import Embeddings, Metric
+
+__all__ = ["Gallery"]
+
+Dtype: TypeAlias = Literal["float16", "float32"]
+Mode: TypeAlias = Literal["r", "r+", "a"]
+
+
+class Gallery:
+    """What all the other parts of the facade stand on."""
+
+    def __init__(
+        self,
+        *,
+        embedder: str | Embedder = "general",
+        cropper: str | Cropper = "none",
+        index: str | VectorIndex = "flat",
+        metric: Metric = "cosine",
+        dtype: Dtype = "float16",
+    ) -> None:
+        embedder, cropper = find_embedder(embedder), find_cropper(cropper)
+        manifest, prepared = new_manifest(embedder, cropper, index, metric, dtype)
+        self._start(Store.in_memory(manifest), embedder, cropper, prepared)
+
+    def _start(
+        self,
+        store: Store,
+        embedder: Embedder,
+        cropper: Cropper,
+        prepared: VectorIndex | None = None,
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._cropper = cropper
+        self._changing = threading.RLock()
+        self._unresolved: weakref.WeakSet[Batch] = weakref.WeakSet()
+        self._searcher = Searcher(store, prepared)
+        self._namer: tuple[object, Namer] | None = None  # and what it was learned from
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        mode: Mode = "r",
+        *,
+        embedder: str | Embedder | None = None,
+        cropper: str | Cropper | None = None,
+        index: str | VectorIndex | None = None,
+        metric: Metric | None = None,
+        dtype: Dtype | None = None,
+    ) -> Self:
+        """Work on a gallery where it lies on disk.
+
+        Parameters
+        ----------
+        path : path
+            The directory, by convention ``NAME.imgret``.
+        mode : {"r", "r+", "a"}
+            ``"r"`` reads; ``"r+"`` reads and writes what is there; ``"a"`` makes it first
+            if it is not. Many may read while one writes.
+        embedder, cropper, index, metric, dtype
+            As for `Retriever`. An existing gallery knows its own; what is given must agree
+            with it.
+
+        Raises
+        ------
+        StoreNotFoundError, StoreVersionError, StoreCorruptError
+            There is none, it is of a newer format, or damaged.
+        StoreLockedError, StoreReadOnlyError
+            It cannot be written, and was to be.
+        StoreMismatchError
+            It was made with another embedder, cropper, index or metric.
+        """
+        path = Path(path)
+        if mode not in {"r", "r+", "a"}:
+            raise InvalidInputError(f"mode: expected 'r', 'r+' or 'a', found {mode!r}")
+        if mode == "a" and (not path.exists() or (path.is_dir() and not any(path.iterdir()))):
+            made_embedder, made_cropper = (
+                find_embedder(embedder or "general"),
+                find_cropper(cropper or "none"),
+            )
+            manifest, prepared = new_manifest(
+                made_embedder,
+                made_cropper,
+                index or "flat",
+                metric or "cosine",
+                dtype or "float16",
+            )
+            self = cls.__new__(cls)
+            self._start(Store.create(path, manifest), made_embedder, made_cropper, prepared)
+            return self
+        store = Store.open(path, writable=mode != "r")
+        return cls._attach(store, path, embedder, cropper, index=index, metric=metric, dtype=dtype)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        embedder: str | Embedder | None = None,
+        cropper: str | Cropper | None = None,
+    ) -> Self:
+        """Read a gallery into memory, every vector checked; the files are not held on to.
+
+        Takes and raises what `open` does.
+        """
+        return cls._attach(Store.load(Path(path)), Path(path), embedder, cropper)
+
+    @classmethod
+    def _attach(
+        cls,
+        store: Store,
+        path: Path,
+        embedder: str | Embedder | None,
+        cropper: str | Cropper | None,
+        **given: Any,
+    ) -> Self:
+        try:
+            self = cls.__new__(cls)
+            made = same_embedder(store.manifest, path, embedder)
+            crop = same_cropper(store.manifest, path, cropper)
+            check_given(store.manifest, path, given)
+            self._start(store, made, crop)
+            self._searcher.restore(path)
+        except BaseException:
+            store.close()
+            raise
+        return self
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Write the gallery, replacing one that is there only when all is written.
+
+        Parameters
+        ----------
+        path : path, optional
+            A directory that does not exist, or is a gallery. Without one, or with its own,
+            a gallery on disk brings its stored index up to date; its items are on disk
+            already.
+
+        Raises
+        ------
+        InvalidInputError
+            A gallery in memory needs a path.
+        StoreError
+            The disk is full, something else is there, or it is open for writing: what was
+            there is untouched.
+        """
+        with self._changing:
+            self._store.check_open()
+            own = self._store.path
+            if path is None and own is None:
+                raise InvalidInputError("path: expected one for a gallery in memory, found None")
+            if path is None or (own is not None and Path(path).absolute() == own.absolute()):
+                self._store.check_writable()
+                self._searcher.checkpoint()
+                return
+            self._searcher.sync()
+            projection = self._searcher.projection
+            self._store.save(
+                Path(path),
+                projection=None if projection is None else projection.save,
+                index=self._searcher.to_checkpoint(),
+            )
+
+    def close(self) -> None:
+        """Bring the stored index up to date and let the files go; twice is fine.
+
+        Hits found before stay valid.
+        """
+        with self._changing:
+            self._settle()
+            try:
+                if self._store.path is not None and self._store.writable:
+                    self._searcher.checkpoint()
+            finally:
+                self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        self._store.check_open()
+        return len(self._store.catalog)
+
+    def __contains__(self, key: object) -> bool:
+        self._store.check_open()
+        return key in self._store.catalog
+
+    def __iter__(self) -> Iterator[str]:
+        """Keys, in the order they were added."""
+        self._store.check_open()
+        return iter(self._store.catalog)
+
+    def __getitem__(self, key: str) -> Item:
+        """Return the item of this key: path, box, label, metadata.
+
+        Raises
+        ------
+        KeyNotFoundError
+        """
+        self._store.check_open()
+        (id_,) = self._store.catalog.require([key])
+        return self._store.catalog.items([id_])[id_]
+
+    @property
+    def embedder(self) -> Embedder:
+        """What turns pictures into vectors."""
+        return self._embedder
+
+    @property
+    def cropper(self) -> Cropper:
+        """What cuts pictures down to their subject."""
+        return self._cropper
+
+    @property
+    def index(self) -> VectorIndex:
+        """The index as it stands, brought up to date."""
+        with self._changing:
+            self._store.check_open()
+            return self._searcher.sync()
+
+    @property
+    def index_reason(self) -> str | None:
+        """Why ``index="auto"`` chose what it did; None for an index that was named."""
+        return self._searcher.reason()
+
+    @property
+    def projection(self) -> LinearProjection | None:
+        """The map from embedding to indexed vector; None where they are the same."""
+        return self._searcher.projection
+
+    @property
+    def metric(self) -> Metric:
+        """``"cosine"``, ``"ip"`` or ``"l2"``."""
+        return self._store.manifest.metric
+
+    @property
+    def path(self) -> Path | None:
+        """Directory of the gallery; None in memory."""
+        return self._store.path
+
+    def embeddings(self, keys: Iterable[str] | None = None) -> Embeddings:
+        """Return the kept embeddings of some items, by default of all, in order.
+
+        Returns
+        -------
+        float32 array of shape (n, dim)
+            As the embedder gave them, but for rounding to the gallery's dtype.
+        """
+        self._store.check_open()
+        ids = (
+            self._store.catalog.live_ids()
+            if keys is None
+            else np.array(self._store.catalog.require(list(keys)), dtype=np.int64)
+        )
+        return self._store.read(ids)
+
+    def __repr__(self) -> str:
+        manifest = self._store.manifest
+        where = f"at {str(self._store.path)!r}" if self._store.path else "in memory"
+        if self._store.closed:
+            return f"<Retriever closed, {where}>"
+        projection = self._searcher.projection
+        return (
+            f"<Retriever of {len(self)} items {where}: embedder {manifest.embedder.name!r} "
+            f"({manifest.dim}-d), cropper {manifest.cropper.name!r}, "
+            f"{'' if projection is None else f'{projection.kind} to {projection.dim_out}-d, '}"
+            f"index {self._searcher.describe()}, metric {manifest.metric!r}>"
+        )
+
+    def _require_items(self) -> None:
+        self._store.check_open()
+        if not len(self._store.catalog):
+            raise EmptyGalleryError(
+                "search: expected a gallery with items, found an empty one; add pictures first"
+            )
+
+    def _settle(self) -> None:
+        """Look up what earlier searches found, before it changes."""
+        for batch in list(self._unresolved):
+            batch.resolve()
+        self._unresolved.clear()

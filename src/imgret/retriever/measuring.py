@@ -1,0 +1,193 @@
+"""A gallery that is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imgret.abc import Cropper
+from imgret.abc.checks import check_count
+from imgret.evaluation import (
+    CropReport,
+    Recall,
+    Report,
+    evaluate,
+    measure_recall,
+    report_crops,
+)
+from imgret.evaluation.queries import Queries, QueryLabels
+from imgret.parts import find_cropper
+from imgret.retriever.changing import Changing
+from imgret.retriever.searching import Searching
+from imgret.types import Embeddings
+
+__all__ = ["Measuring"]
+
+
+class Measuring(Changing, Searching):
+    """How well it finds, and at what cost."""
+
+    def evaluate(
+        self,
+        queries: Queries | None = None,
+        labels: QueryLabels | None = None,
+        *,
+        k: Sequence[int] = (1, 5, 10),
+        near_identical: float = 0.98,
+        n_resamples: int = 1000,
+        seed: int = 0,
+        threads: int | None = None,
+        progress: bool | None = False,
+    ) -> Report:
+        """Measure how well labelled queries find the items of their class.
+
+        Without queries every labelled item is asked for the others (leave-one-out), by its
+        stored embedding: no picture is read. An item that is the query itself, by its path
+        or by the sha256 of its file, is left out of that query's ranking. A query that
+        cannot be read, or that has nothing to find, counts as 0 and is told. The gallery
+        cannot be changed meanwhile.
+
+        Parameters
+        ----------
+        queries : path or iterable of ImageLike, optional
+            A folder, searched through, or pictures.
+        labels : sequence of str, "parent", callable or mapping
+            The class of each query: one a picture; the name of the folder it lies in (the
+            default for a folder); what a callable says of its path; looked up by its name.
+        k : sequence of int
+            Ranks to measure at.
+        near_identical : float
+            Cosine of two embeddings from which a query and its best hit are called
+            near-identical, if that hit is also at least four times as close as the tenth. The
+            default was chosen with the embedder ``"general"``.
+        n_resamples, seed : int
+            Of the bootstrap behind the confidence intervals.
+        threads : int, optional
+            By default one for each core.
+        progress : bool, optional
+            As for `add`.
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        InvalidInputError
+            A label is missing, there is another number of labels than of queries, there is
+            no query, or no item has a label.
+        EmptyGalleryError
+            There is nothing to find.
+        """
+        with self._changing:
+            self._require_items()
+            return evaluate(
+                self._store,
+                self._searcher.search,
+                self._searcher.sync(),
+                self._embedder,
+                self._cropper,
+                projection=self._searcher.projection,
+                queries=queries,
+                labels=labels,
+                k=k,
+                near_identical=near_identical,
+                n_resamples=n_resamples,
+                seed=seed,
+                threads=threads,
+                progress=progress,
+            )
+
+    def recall(self, k: int = 10, *, n_queries: int = 500, seed: int = 0) -> Recall:
+        """Measure how many of the true nearest neighbours the index finds.
+
+        Some items, drawn at random, are asked for their ``k`` nearest others, by the index and by
+        an exact search of the kept embeddings. Of items that are equally near any will do.
+
+        Parameters
+        ----------
+        k : int
+            Fewer than there are items.
+        n_queries : int
+            Items that are asked for others; all of them where there are fewer.
+        seed : int
+            Of the draw, and of the bootstrap behind the interval.
+
+        Returns
+        -------
+        Recall
+            ``value`` is 1 for an exact index, but for what rounding decides.
+
+        Raises
+        ------
+        InvalidInputError
+            A number is out of its range.
+        EmptyGalleryError
+            There are no items.
+        """
+        with self._changing:
+            self._require_items()
+            index, projection = self._searcher.sync(), self._searcher.projection
+            return measure_recall(
+                self._store,
+                self._searcher.search,
+                (lambda vectors: vectors) if projection is None else projection.apply,
+                k=k,
+                n_queries=n_queries,
+                seed=seed,
+                metric=self._store.manifest.metric,
+                index=index.name or type(index).__name__,
+            )
+
+    def crop_report(
+        self,
+        cropper: str | Cropper | None = None,
+        *,
+        n_worst: int = 24,
+        threads: int | None = None,
+    ) -> CropReport:
+        """Measure what cropping does to retrieval, on the gallery's labelled pictures.
+
+        Each picture is read again and embedded whole and cropped. Every one is then asked for the
+        others: among whole pictures, among crops, and among the means of both embeddings
+        (`imgret.embedders.TwoViewEmbedder`). The gallery stays as it is, and its projection is
+        left out of account.
+
+        Parameters
+        ----------
+        cropper : str or Cropper, optional
+            By default the gallery's, or ``"saliency"`` where that crops nothing.
+        n_worst : int
+            Of the crops that cost most, how many the report's page shows.
+        threads : int, optional
+            By default one for each core.
+
+        Returns
+        -------
+        CropReport
+
+        Raises
+        ------
+        InvalidInputError
+            No item with a label comes from a file.
+        EmptyGalleryError
+            There are no items.
+        """
+        check_count(n_worst, "n_worst")
+        if cropper is None:
+            cropper = self._cropper if self._cropper.crops else "saliency"
+        with self._changing:
+            self._require_items()
+            return report_crops(
+                self._store,
+                self._embedder,
+                find_cropper(cropper),
+                search_in=self._beside,
+                n_worst=n_worst,
+                threads=threads,
+            )
+
+    def _beside(self, vectors: Embeddings, keys: list[str], labels: list[str]) -> Report:
+        """Evaluate embeddings in a gallery of their own, leave one out."""
+        beside = type(self)(embedder=self._embedder, metric=self.metric, dtype="float32")
+        beside.add_vectors(vectors, keys=keys, labels=labels)
+        return beside.evaluate(k=(1, 5))
