@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from imgret.abc import VectorIndex
-from imgret.indexes import ExactIndex, FactoryIndex, FlatIndex, HNSWIndex, IVFIndex
+from imgret.indexes import (
+    ExactIndex,
+    FactoryIndex,
+    FlatIndex,
+    HNSWIndex,
+    HNSWSQ8Index,
+    IVFIndex,
+    IVFPQIndex,
+)
 from imgret.testing import VectorIndexTests
 
 
@@ -33,6 +41,22 @@ class TestIVFIndex(VectorIndexTests):
 
     def make(self, dim, metric):
         return IVFIndex(dim, metric, nlist=8, nprobe=4)
+
+
+class TestHNSWSQ8Index(VectorIndexTests):
+    recall_floor = 0.9
+    score_tolerance = 0.02
+
+    def make(self, dim, metric):
+        return HNSWSQ8Index(dim, metric, M=8, ef_construction=40, ef_search=32)
+
+
+class TestIVFPQIndex(VectorIndexTests):
+    recall_floor = 0.5
+    score_tolerance = 0.5
+
+    def make(self, dim, metric):
+        return IVFPQIndex(dim, metric, nlist=8, nprobe=4, code_bytes=4)
 
 
 class TestSQ8(VectorIndexTests):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 
-__all__ = ["exact_search"]
+__all__ = ["best_of", "exact_search"]
+
+# Values fetched at a time when candidates are ranked: 16 MB, which the cache half holds.
+_BLOCK_VALUES = 2**22
 
 
 def exact_search(
@@ -63,3 +66,52 @@ def exact_search(
         scores = np.take_along_axis(all_scores, order, axis=1)
         ids = np.take_along_axis(all_ids, order, axis=1)
     return Neighbors(ids, scores)
+
+
+def best_of(
+    queries: Embeddings,
+    candidates: Ids,
+    vectors_of: Callable[[Ids], Embeddings],
+    k: int,
+    metric: Metric,
+) -> Neighbors:
+    """Rank candidates by their vectors, and keep the best.
+
+    Parameters
+    ----------
+    queries : float32 array of shape (n, d)
+        Of unit length for metric ``"cosine"``.
+    candidates : int64 array of shape (n, m)
+        Ids for each query; -1 for none.
+    vectors_of : callable
+        Ids -> float32 array of shape (len(ids), d).
+    k : int
+        At most ``m``.
+    metric : {"cosine", "ip", "l2"}
+
+    Returns
+    -------
+    Neighbors
+        Shape (n, k); of equal scores the earlier candidate comes first.
+    """
+    n, m = candidates.shape
+    missing = candidates < 0
+    some = int(candidates.max(initial=-1))
+    scores: Embeddings = np.full((n, m), -np.inf, dtype=np.float32)
+    if some < 0:
+        return Neighbors(candidates[:, :k], scores[:, :k])
+    rows = np.where(missing, some, candidates)  # any vector stands for none
+    step = max(1, _BLOCK_VALUES // (m * queries.shape[1]))
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        vectors = vectors_of(rows[part].ravel()).reshape(-1, m, queries.shape[1])
+        if metric == "l2":
+            vectors = vectors - queries[part, None]
+            scores[part] = -np.einsum("nmd,nmd->nm", vectors, vectors)
+        else:
+            scores[part] = np.matmul(vectors, queries[part, :, None])[:, :, 0]
+    scores[missing] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return Neighbors(
+        np.take_along_axis(candidates, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    )

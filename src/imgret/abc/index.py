@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 
-from imgret.abc.brute import exact_search
+from imgret.abc.brute import best_of, exact_search
 from imgret.abc.checks import check_count, check_ids, check_scorable
 from imgret.abc.idmap import IdMap
 from imgret.abc.locks import ReadWriteLock
+from imgret.abc.plan import Plan, exact_cost
 from imgret.abc.state import read_state, write_state
 from imgret.errors import (
     DuplicateKeyError,
@@ -31,6 +32,8 @@ __all__ = ["VectorIndex"]
 
 # Rows fetched at a time when the base class searches by itself.
 _BLOCK_ROWS = 16_384
+# Lists of allowed ids remembered, with what of them is in the index.
+_LISTS_KEPT = 8
 
 
 class VectorIndex(ABC):
@@ -38,8 +41,9 @@ class VectorIndex(ABC):
 
     A subclass sets ``name`` and fills in the hooks: `_options`, `_add`, `_search`,
     `_reconstruct`, `_save`, `_load`, and where the flags below promise it `_train` and
-    `_remove`. Everything public is final: it checks the arguments, keeps the set of ids,
-    lets searches run side by side and changes run alone, and calls the hooks.
+    `_remove`; `_work`, `_sweep` and `_configure` where it has something to say there.
+    Everything public is final: it checks the arguments, keeps the set of ids, lets searches
+    run side by side and changes run alone, and calls the hooks.
 
     What the hooks may rely on:
 
@@ -73,6 +77,15 @@ class VectorIndex(ABC):
         any, and the base class answers exactly over the reconstructed vectors.
     is_exact : bool
         Whether `search` always finds the true nearest neighbours.
+    is_compressed : bool
+        Whether the vectors in the index are only close to those that were added. Where the
+        true ones can be had (`refine_by`, as in every gallery), ``refine`` times as many
+        candidates are asked for, and ranked anew by them.
+    refine : int
+        Candidates for each neighbour wanted; at least 1.
+    reconstructs_slowly : bool
+        Whether `_reconstruct` costs far more than copying rows; exact answers then come from the
+        true vectors where they can be had.
     cheap_to_build : bool
         Whether building from vectors is about as fast as reading a file. Galleries then
         store no copy of the index.
@@ -83,6 +96,9 @@ class VectorIndex(ABC):
     supports_remove: bool = False
     supports_allowed: bool = False
     is_exact: ClassVar[bool] = False
+    is_compressed: bool = False
+    refine: int = 4
+    reconstructs_slowly: ClassVar[bool] = False
     cheap_to_build: ClassVar[bool] = False
 
     def __init__(self, dim: int, metric: Metric = "cosine") -> None:
@@ -91,6 +107,9 @@ class VectorIndex(ABC):
         self._ids = IdMap()
         self._trained = not self.needs_training
         self._lock = ReadWriteLock()
+        self._true_vectors: Callable[[Ids], Embeddings] | None = None
+        self._changes = 0  # of the set of ids
+        self._lists_seen: list[tuple[Any, int, Ids]] = []
 
     # -- hooks ---------------------------------------------------------------------------
 
@@ -128,6 +147,25 @@ class VectorIndex(ABC):
     @abstractmethod
     def _reconstruct(self, ids: Ids) -> Embeddings:
         """Return the vectors of these ids as the index holds them (maybe compressed)."""
+
+    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # a hook
+        """Return about how many vectors `_search` compares a query with.
+
+        By it a filtered search is planned: where comparing with all that may be found is less
+        work, `_search` is not called.
+        """
+        return float(len(self))
+
+    def _sweep(self) -> Mapping[str, Sequence[int]]:
+        """Return the options that trade recall for speed, with values to try, the fastest first.
+
+        They are some of `_options`, and `_configure` takes them.
+        """
+        return {}
+
+    def _configure(self, settings: Mapping[str, int]) -> None:  # noqa: ARG002  # a hook
+        """Change options that `_sweep` names; nothing but searches depends on them."""
+        raise UnsupportedError(f"{type(self).__name__} has no options of search")
 
     @abstractmethod
     def _save(self, directory: Path) -> None:
@@ -262,6 +300,7 @@ class VectorIndex(ABC):
             if len(ids):
                 self._add(vectors, ids)
                 self._ids.append(ids)
+                self._changes += 1
 
     @final
     def remove(self, ids: Any) -> int:
@@ -294,7 +333,73 @@ class VectorIndex(ABC):
             if present.any():
                 self._remove(ids[present])
                 self._ids.remove(positions[present])
+                self._changes += 1
             return int(present.sum())
+
+    # -- how it searches -----------------------------------------------------------------
+
+    @final
+    def refine_by(self, vectors_of: Callable[[Ids], Embeddings] | None) -> None:
+        """Rank what is found by true vectors, where the index compresses.
+
+        Parameters
+        ----------
+        vectors_of : callable or None
+            Ids of the index, some perhaps twice -> their vectors as they were added: float32 of
+            shape (n, dim), for ``"cosine"`` of unit length. Called in the thread that searches.
+        """
+        self._true_vectors = vectors_of
+
+    @final
+    def sweep(self) -> dict[str, list[int]]:
+        """Return the options that trade recall for speed, with values to try, fastest first."""
+        found = {name: list(values) for name, values in self._sweep().items()}
+        if self.is_compressed and self._true_vectors is not None:
+            found["refine"] = [1, 2, 4, 8, 16, 32]
+        return found
+
+    @final
+    def configure(self, **settings: int) -> None:
+        """Change options of `sweep`; the vectors stay as they are.
+
+        Raises
+        ------
+        InvalidInputError
+            The index has no such option, or a value is below 1; nothing is changed.
+        """
+        known = {*self._sweep(), *(["refine"] if self.is_compressed else [])}
+        for name, value in settings.items():
+            if name not in known:
+                raise InvalidInputError(
+                    f"{type(self).__name__}: expected an option of search "
+                    f"({', '.join(sorted(known)) or 'there is none'}), found {name!r}"
+                )
+            check_count(value, name)
+        with self._lock.write():
+            own = {name: value for name, value in settings.items() if name != "refine"}
+            if own:
+                self._configure(own)
+            self.refine = settings.get("refine", self.refine)
+
+    @final
+    def plan(self, k: int, *, n_allowed: int | None = None, n_queries: int = 1) -> Plan:
+        """Say how a search is answered.
+
+        Parameters
+        ----------
+        k : int
+        n_allowed : int, optional
+            How many ids may be found; by default all.
+        n_queries : int
+            Queries in one call.
+
+        Returns
+        -------
+        Plan
+        """
+        k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
+        with self._lock.read():
+            return self._planned(k, n_allowed, n_queries)
 
     # -- asking it -----------------------------------------------------------------------
 
@@ -324,26 +429,19 @@ class VectorIndex(ABC):
         """
         k = check_count(k, "k")
         queries = self._checked(queries, "queries")
-        if allowed is not None:
-            allowed = check_ids(allowed, "allowed")
         with self._lock.read():
-            if allowed is not None:
-                allowed = allowed[self._ids.positions(allowed) >= 0]
-            found = min(k, len(self._ids) if allowed is None else len(allowed))
+            allowed = None if allowed is None else self._present(allowed)
+            there = len(self._ids) if allowed is None else len(allowed)
+            found = min(k, there)
             if found == 0 or not len(queries):
                 shape = (len(queries), k)
                 return Neighbors(
                     np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
                 )
-            if allowed is not None and not self.supports_allowed:
+            if allowed is not None and self._planned(found, len(allowed), len(queries)).exact:
                 ids, scores = self._search_exactly(queries, found, allowed)
             else:
-                ids, scores = self._search(queries, found, allowed)
-                if ids.shape != (len(queries), found) or scores.shape != ids.shape:
-                    raise ImgretError(
-                        f"{type(self).__name__}._search: expected shape {(len(queries), found)}, "
-                        f"found {ids.shape} and {scores.shape}; this is a fault of the index"
-                    )
+                ids, scores = self._search_index(queries, found, there, allowed)
                 short = ids[:, -1] < 0
                 if short.any():  # an approximate index came back short: answer exactly
                     ids[short], scores[short] = self._search_exactly(
@@ -437,6 +535,7 @@ class VectorIndex(ABC):
                 ) from error
             self._trained = bool(state.get("trained"))
             self._ids = IdMap(ids)
+            self._changes += 1
 
     # -- inside --------------------------------------------------------------------------
 
@@ -450,10 +549,64 @@ class VectorIndex(ABC):
                 f"sample of what will be added"
             )
 
+    def _present(self, allowed: Any) -> Ids:
+        """Return those of some ids that the index holds; of lists that come again, the same array.
+
+        A list that nobody can change, as a gallery's filters give, is looked through once.
+        """
+        for given, known, present in self._lists_seen:
+            if given is allowed and known == self._changes:
+                return present
+        ids = check_ids(allowed, "allowed")
+        present = ids[self._ids.positions(ids) >= 0]
+        if isinstance(allowed, np.ndarray) and allowed.base is None and not allowed.flags.writeable:
+            self._lists_seen = [
+                (allowed, self._changes, present),
+                *self._lists_seen[: _LISTS_KEPT - 1],
+            ]
+        return present
+
+    def _planned(self, k: int, n_allowed: int | None, n_queries: int) -> Plan:
+        total = len(self._ids)
+        if n_allowed is None:
+            what = "there is no filter"
+            return Plan(self.is_exact, round(min(self._work(k, None), total)), what)
+        n_allowed = min(n_allowed, total)
+        if not self.supports_allowed:
+            return Plan(True, n_allowed, f"{self.name or type(self).__name__} takes no filter")
+        work, exact = self._work(k, n_allowed), exact_cost(n_allowed, n_queries)
+        if exact <= work:
+            return Plan(True, n_allowed, f"{n_allowed:,} match, so few that all are compared")
+        what = (
+            f"{n_allowed:,} match; the index looks at about {round(work):,} vectors' worth a "
+            f"query, comparing with all that match is worth {round(exact):,}"
+        )
+        return Plan(self.is_exact, round(work), what)
+
+    def _search_index(
+        self, queries: Embeddings, k: int, there: int, allowed: Ids | None
+    ) -> tuple[Ids, Embeddings]:
+        """Ask `_search`; where the index compresses, rank what it finds by the true vectors."""
+        vectors_of = self._true_vectors if self.is_compressed else None
+        asked = k if vectors_of is None else min(k * self.refine, there)
+        ids, scores = self._search(queries, asked, allowed)
+        if ids.shape != (len(queries), asked) or scores.shape != ids.shape:
+            raise ImgretError(
+                f"{type(self).__name__}._search: expected shape {(len(queries), asked)}, "
+                f"found {ids.shape} and {scores.shape}; this is a fault of the index"
+            )
+        if vectors_of is None:
+            return ids, scores
+        return best_of(queries, ids, vectors_of, k, self._metric)
+
     def _search_exactly(self, queries: Embeddings, k: int, ids: Ids) -> Neighbors:
+        vectors_of: Callable[[Ids], Embeddings] = self._reconstruct
+        if self._true_vectors is not None and (self.is_compressed or self.reconstructs_slowly):
+            vectors_of = self._true_vectors
+
         def blocks() -> Iterator[tuple[Ids, Embeddings]]:
             for start in range(0, len(ids), _BLOCK_ROWS):
                 block = ids[start : start + _BLOCK_ROWS]
-                yield block, self._reconstruct(block)
+                yield block, vectors_of(block)
 
         return exact_search(queries, blocks(), k, self._metric)

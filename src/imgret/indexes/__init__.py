@@ -7,6 +7,8 @@ class            registered as      training  removal  suits
 `FlatIndex`      ``flat``           no        yes      up to about 100,000 vectors, always exact
 `HNSWIndex`      ``hnsw``           no        yes      fast search where all vectors fit in memory
 `IVFIndex`       ``ivf``            yes       yes      millions of vectors; quick to build
+`HNSWSQ8Index`   ``hnsw-sq8``       yes       yes      the fastest; a graph on 8 bits a value
+`IVFPQIndex`     ``ivf-pq``         yes       yes      the smallest; tens of millions of vectors
 `FactoryIndex`   ``faiss:<string>`` depends   depends  any other index, compressed ones above all
 ================ ================== ========= ======== =======================================
 
@@ -21,7 +23,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imgret.indexes.auto import Choice, choose
     from imgret.indexes.exact import ExactIndex
-    from imgret.indexes.faiss import FactoryIndex, FlatIndex, HNSWIndex, IVFIndex
+    from imgret.indexes.faiss import (
+        FactoryIndex,
+        FlatIndex,
+        HNSWIndex,
+        HNSWSQ8Index,
+        IVFIndex,
+        IVFPQIndex,
+    )
 
 __all__ = [
     "Choice",
@@ -29,7 +38,9 @@ __all__ = [
     "FactoryIndex",
     "FlatIndex",
     "HNSWIndex",
+    "HNSWSQ8Index",
     "IVFIndex",
+    "IVFPQIndex",
     "choose",
 ]
 
@@ -39,7 +50,9 @@ _HOMES = {
     "FactoryIndex": "imgret.indexes.faiss",
     "FlatIndex": "imgret.indexes.faiss",
     "HNSWIndex": "imgret.indexes.faiss",
+    "HNSWSQ8Index": "imgret.indexes.faiss",
     "IVFIndex": "imgret.indexes.faiss",
+    "IVFPQIndex": "imgret.indexes.faiss",
     "choose": "imgret.indexes.auto",
 }
 

@@ -48,6 +48,9 @@ class ExactIndex(VectorIndex):
     def _options(self) -> Json:
         return {}
 
+    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
+        return float(self._count if n_allowed is None else n_allowed)
+
     def _add(self, vectors: Embeddings, ids: Ids) -> None:
         count = self._count + len(ids)
         if count > len(self._rows):

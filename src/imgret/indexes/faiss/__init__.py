@@ -17,15 +17,29 @@ import faiss as _faiss
 if TYPE_CHECKING:
     from imgret.indexes.faiss.factory import FactoryIndex
     from imgret.indexes.faiss.flat import FlatIndex
-    from imgret.indexes.faiss.hnsw import HNSWIndex
-    from imgret.indexes.faiss.ivf import IVFIndex
+    from imgret.indexes.faiss.hnsw import HNSWIndex, HNSWSQ8Index
+    from imgret.indexes.faiss.ivf import IVFIndex, IVFPQIndex
 
-__all__ = ["FactoryIndex", "FlatIndex", "HNSWIndex", "IVFIndex"]
+__all__ = [
+    "FactoryIndex",
+    "FlatIndex",
+    "HNSWIndex",
+    "HNSWSQ8Index",
+    "IVFIndex",
+    "IVFPQIndex",
+]
 
 # What the modules beside this one use; the types Faiss declares miss half of it.
 faiss: Any = _faiss
 
-_HOMES = {"FactoryIndex": "factory", "FlatIndex": "flat", "HNSWIndex": "hnsw", "IVFIndex": "ivf"}
+_HOMES = {
+    "FactoryIndex": "factory",
+    "FlatIndex": "flat",
+    "HNSWIndex": "hnsw",
+    "HNSWSQ8Index": "hnsw",
+    "IVFIndex": "ivf",
+    "IVFPQIndex": "ivf",
+}
 
 
 def __getattr__(name: str) -> Any:

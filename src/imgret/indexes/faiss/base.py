@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -14,17 +13,24 @@ from numpy.typing import NDArray
 from imgret.abc import VectorIndex
 from imgret.errors import InvalidInputError, StoreError
 from imgret.indexes.faiss import faiss
-from imgret.types import Embeddings, Ids
+from imgret.types import Embeddings, Ids, Metric
 
-__all__ = ["FaissIndex", "flat_rows", "id_selector", "row_selector", "search_params", "threads"]
+__all__ = [
+    "FaissIndex",
+    "flat_rows",
+    "id_selector",
+    "row_selector",
+    "scan_work",
+    "search_params",
+    "threads",
+]
 
 # Vectors compared with the queries, times the dimension, from which more threads pay: about
 # 15 ms on one core. Waking a thread costs as much where other programs keep the cores busy.
 _WORTH_THREADS = 100_000_000
 
-# Allowed vectors, for each query of a batch, up to which copying them together and
-# multiplying the matrices beats a scan that skips the others.
-_GATHERED = 1000
+# What it costs a scan to pass over a vector that is not allowed, in vectors compared.
+_PASSED = 0.03
 
 
 @contextmanager
@@ -56,6 +62,13 @@ def id_selector(ids: Ids) -> Any:
     return faiss.IDSelectorBatch(ids)
 
 
+def scan_work(scanned: float, total: int, n_allowed: int | None) -> float:
+    """Return the work of a scan in which those that are not allowed are passed over."""
+    if n_allowed is None or not total:
+        return scanned
+    return scanned * (_PASSED + n_allowed / total)
+
+
 def search_params(index: Any, params: Any) -> Any:
     """Return the parameters in the form the index takes, behind a transform or not."""
     if isinstance(index, faiss.IndexPreTransform):
@@ -78,9 +91,37 @@ class FaissIndex(VectorIndex):
 
     _faiss: Any = None
 
-    @abstractmethod
-    def _compared(self) -> float:
-        """Return about how many vectors a query is compared with."""
+    def __init__(self, dim: int, metric: Metric = "cosine") -> None:
+        super().__init__(dim, metric)
+        self._selectors: list[tuple[Ids, int, Any]] = []
+
+    @final
+    def _selected(self, allowed: Ids, make: Callable[[Ids], Any]) -> Any:
+        """Return ``make(allowed)``, a selector; for the same array the same one, until a change."""
+        for known, change, selector in self._selectors:
+            if known is allowed and change == self._changes:
+                return selector
+        selector = make(allowed)
+        self._selectors = [(allowed, self._changes, selector), *self._selectors[:3]]
+        return selector
+
+    @final
+    def _row_selector(self, allowed: Ids) -> Any:
+        """Select ids that are labelled by row, in the order they were added."""
+        return row_selector(self._ids.positions(allowed), len(self))
+
+    @final
+    def _search_lists(
+        self, lists: Any, queries: Embeddings, k: int, allowed: Ids | None
+    ) -> tuple[Ids, Embeddings]:
+        """Search an inverted file: see `Lists`."""
+        if allowed is None:
+            found = lists.search(self._ask, queries, k, None, None)
+        else:
+            selector = self._selected(allowed, id_selector)
+            found = lists.search(self._ask, queries, k, len(allowed), selector)
+        ids, scores = found
+        return ids, scores
 
     @property
     @final
@@ -94,16 +135,12 @@ class FaissIndex(VectorIndex):
     ) -> tuple[Ids, Embeddings]:
         """Search ``_faiss``, or a part of it; return labels (-1 where short) and scores."""
         # One query is never split over threads.
-        work = len(queries) * self._compared() * self.dim if len(queries) > 1 else 0.0
+        work = len(queries) * self._work(k, None) * self.dim if len(queries) > 1 else 0.0
         with threads(work):
             scores, labels = (index or self._faiss).search(queries, k, params=params)
         if self.metric == "l2":
             np.negative(scores, out=scores)
         return labels, scores
-
-    @final
-    def _gathers(self, queries: Embeddings, allowed: Ids) -> bool:
-        return len(allowed) <= _GATHERED * len(queries)
 
     @final
     def _named(self, positions: Ids) -> Ids:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from imgret.errors import InvalidInputError, UnsupportedError
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, row_selector, search_params, threads
+from imgret.indexes.faiss.base import FaissIndex, row_selector, scan_work, search_params, threads
 from imgret.indexes.faiss.ivf import Lists
 from imgret.indexes.faiss.strings import check_factory, explain
 from imgret.types import Embeddings, Ids, Json, Metric
@@ -73,6 +74,7 @@ class FactoryIndex(FaissIndex):
         self.supports_remove = isinstance(self._inner, kinds)
         kinds = (faiss.IndexIVF, faiss.IndexFlat, faiss.IndexScalarQuantizer)
         self.supports_allowed = isinstance(self._inner, kinds)
+        self.is_compressed = not self._keeps_vectors()
 
     def _options(self) -> Json:
         return {"factory": self.factory, "parameters": self.parameters}
@@ -113,6 +115,12 @@ class FactoryIndex(FaissIndex):
             else:
                 part = None
 
+    def _keeps_vectors(self) -> bool:
+        """Whether what is found is ranked by the vectors as they were added."""
+        outer = faiss.downcast_index(self._faiss)
+        flat = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexHNSWFlat, faiss.IndexRefineFlat)
+        return isinstance(outer, flat)
+
     def _take(self, index: Any) -> None:
         inner = faiss.downcast_index(index)
         while isinstance(inner, faiss.IndexPreTransform):
@@ -133,8 +141,23 @@ class FactoryIndex(FaissIndex):
         self._faiss, self._inner = index, inner
         self._lists = Lists(index) if isinstance(inner, faiss.IndexIVF) else None
 
-    def _compared(self) -> float:
-        return float(len(self)) if self._lists is None else self._lists.compared()
+    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # much the same
+        if self._lists is not None:
+            return self._lists.work(n_allowed)
+        return scan_work(len(self), len(self), n_allowed)
+
+    def _sweep(self) -> Mapping[str, Sequence[int]]:
+        if self._lists is not None:
+            return {"nprobe": self._lists.sweep()}
+        if isinstance(self._inner, faiss.IndexHNSW):
+            return {"efSearch": [8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]}
+        return {}
+
+    def _configure(self, settings: Mapping[str, int]) -> None:
+        given = dict(part.split("=", 1) for part in (self.parameters or "").split(",") if part)
+        changed = {**given, **{name: str(value) for name, value in settings.items()}}
+        self.parameters = ",".join(f"{name}={value}" for name, value in changed.items())
+        self._take(self._faiss)
 
     def _train(self, vectors: Embeddings) -> None:
         index = self._new()
@@ -166,10 +189,10 @@ class FactoryIndex(FaissIndex):
 
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         if self._lists is not None:
-            return self._lists.search(self._ask, queries, k, allowed)
+            return self._search_lists(self._lists, queries, k, allowed)
         params = None
         if allowed is not None:
-            selector = row_selector(self._ids.positions(allowed), len(self))
+            selector = self._selected(allowed, self._row_selector)
             params = search_params(self._faiss, faiss.SearchParameters(sel=selector))
         labels, scores = self._ask(queries, k, params)
         return self._named(labels), scores

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import final
 
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector
+from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["FlatIndex"]
@@ -37,8 +37,8 @@ class FlatIndex(FaissIndex):
     def _options(self) -> Json:
         return {}
 
-    def _compared(self) -> float:
-        return len(self)
+    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
+        return scan_work(len(self), len(self), n_allowed)
 
     def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # rows keep the order of ids
         before = self._faiss.ntotal
@@ -54,10 +54,7 @@ class FlatIndex(FaissIndex):
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         params = None
         if allowed is not None:
-            if self._gathers(queries, allowed):
-                return self._search_exactly(queries, k, allowed)
-            rows = self._ids.positions(allowed)
-            params = faiss.SearchParameters(sel=row_selector(rows, len(self)))
+            params = faiss.SearchParameters(sel=self._selected(allowed, self._row_selector))
         labels, scores = self._ask(queries, k, params)
         return self._named(labels), scores
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -12,55 +14,29 @@ from numpy.typing import NDArray
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, threads
+from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
 from imgret.types import Embeddings, Ids, Json, Metric
 
-__all__ = ["HNSWIndex"]
+__all__ = ["HNSWIndex", "HNSWSQ8Index"]
 
 # An HNSW graph is rebuilt when fewer of its rows than this are still in the index.
 _LIVE_SHARE = 0.75
 
 
-@final
-class HNSWIndex(FaissIndex):
-    """Walks a graph of near neighbours (Faiss ``IndexHNSWFlat``): fast, and nearly exact.
+class _Graph(FaissIndex):
+    """What graphs share, whatever form their vectors are kept in."""
 
-    Memory: ``4 * dim + 8 * M`` bytes a vector. Removed vectors are passed over until they
-    are more than a quarter of the graph, which is then built anew. Where a walk would compare
-    about as many vectors as there are, or are allowed, all of these are compared instead.
-
-    Parameters
-    ----------
-    dim : int
-        Dimension of the vectors, at least 1.
-    metric : {"cosine", "ip", "l2"}
-        See `VectorIndex`.
-    M : int
-        Neighbours a vector keeps in the graph, at least 2; twice as many on the lowest level.
-    ef_construction : int
-        Candidates kept while a vector is inserted; more: a better graph, built slower.
-    ef_search : int
-        Candidates kept while searching (efSearch), at least ``2 * k``; more: better recall,
-        slower search.
-
-    References
-    ----------
-    Y. Malkov and D. Yashunin, "Efficient and robust approximate nearest neighbor search
-    using Hierarchical Navigable Small World graphs", 2016, https://arxiv.org/abs/1603.09320.
-    """
-
-    name = "hnsw"
     supports_remove = True
     supports_allowed = True
 
     def __init__(
         self,
         dim: int,
-        metric: Metric = "cosine",
+        metric: Metric,
         *,
-        M: int = 32,  # noqa: N803  # the paper's name, and Faiss's
-        ef_construction: int = 100,
-        ef_search: int = 64,
+        M: int,  # noqa: N803  # the paper's name, and Faiss's
+        ef_construction: int,
+        ef_search: int,
     ) -> None:
         super().__init__(dim, metric)
         self.M = check_count(M, "M")
@@ -68,12 +44,18 @@ class HNSWIndex(FaissIndex):
             raise InvalidInputError("M: expected at least 2 neighbours a vector, found 1")
         self.ef_construction = check_count(ef_construction, "ef_construction")
         self.ef_search = check_count(ef_search, "ef_search")
-        self._set_graph(self._new(), None)
 
+    @abstractmethod
     def _new(self) -> Any:
-        graph = faiss.IndexHNSWFlat(self.dim, self.M, self._faiss_metric)
-        graph.hnsw.efConstruction = self.ef_construction
-        return graph
+        """Return a graph without vectors."""
+
+    @abstractmethod
+    def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
+        """Return the vectors at these rows of the graph."""
+
+    @abstractmethod
+    def _least(self, k: int) -> int:
+        """Return the candidates that ``k`` neighbours need at least."""
 
     def _set_graph(self, graph: Any, live: NDArray[np.int64] | None) -> None:
         """Take a graph and its rows that are in the index, in their order; None means all."""
@@ -85,11 +67,28 @@ class HNSWIndex(FaissIndex):
     def _options(self) -> Json:
         return {"M": self.M, "ef_construction": self.ef_construction, "ef_search": self.ef_search}
 
-    def _compared(self) -> float:
-        return min(self.ef_search * self.M, len(self))
+    def _work(self, k: int, n_allowed: int | None) -> float:
+        return min(self._ef(k, n_allowed) * self.M, self._scanned(n_allowed))
+
+    def _sweep(self) -> Mapping[str, Sequence[int]]:
+        return {"ef_search": [8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]}
+
+    def _configure(self, settings: Mapping[str, int]) -> None:
+        self.ef_search = settings["ef_search"]
+        if self._faiss is not None:
+            self._faiss.hnsw.efSearch = self.ef_search
+
+    def _scanned(self, n_allowed: int | None) -> float:
+        return scan_work(self._faiss.ntotal, len(self), n_allowed)
+
+    def _ef(self, k: int, n_allowed: int | None) -> int:
+        """Return the candidates to keep: with a filter the walk goes on until as many pass."""
+        among = len(self) if n_allowed is None else n_allowed
+        wanted = max(self.ef_search, self._least(k))
+        return math.ceil(wanted * int(self._faiss.ntotal) / max(among, 1))
 
     def _storage(self) -> Any:
-        """Return the vectors of the graph: an IndexFlat."""
+        """Return the index of the vectors themselves."""
         return faiss.downcast_index(self._faiss.storage)
 
     def _graph_rows(self, ids: Ids) -> NDArray[np.integer[Any]]:
@@ -121,36 +120,32 @@ class HNSWIndex(FaissIndex):
         graph = self._new()
         if len(live):
             with threads(len(live) * self.ef_construction * self.M * self.dim):
-                graph.add(flat_rows(self._storage())[live])
+                graph.add(self._rows(live))
         self._set_graph(graph, None)
 
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
-        total = self._faiss.ntotal
-        count = len(self) if allowed is None else len(allowed)
-        # With a filter the walk goes on until it has kept as many as without one.
-        ef_search = math.ceil(max(self.ef_search, 2 * k) * total / count)
-        walk = ef_search * self.M < count  # or it would compare as many as a scan
-        if allowed is None:
-            selector = self._live_selector
-        elif not walk and self._gathers(queries, allowed):
-            return self._search_exactly(queries, k, allowed)
-        else:
-            selector = row_selector(self._graph_rows(allowed), total)
-        if walk:
+        count = None if allowed is None else len(allowed)
+        ef_search = self._ef(k, count)
+        selector = self._live_selector
+        if allowed is not None:
+            selector = self._selected(allowed, self._graph_selector)
+        if ef_search * self.M < self._scanned(count):
             params = None  # those of the graph
             if selector is not None or ef_search != self.ef_search:
                 params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
             rows, scores = self._ask(queries, k, params)
-        else:
+        else:  # a walk would compare as many as a scan
             params = faiss.SearchParameters(sel=selector)
             rows, scores = self._ask(queries, k, params, index=self._storage())
         if self._live is not None:
             rows = np.where(rows >= 0, np.searchsorted(self._live, rows), -1)
         return self._named(rows), scores
 
+    def _graph_selector(self, allowed: Ids) -> Any:
+        return row_selector(self._graph_rows(allowed), self._faiss.ntotal)
+
     def _reconstruct(self, ids: Ids) -> Embeddings:
-        vectors: Embeddings = flat_rows(self._storage())[self._graph_rows(ids)]
-        return vectors
+        return self._rows(self._graph_rows(ids))
 
     def _save(self, directory: Path) -> None:
         self._write(directory)
@@ -161,3 +156,128 @@ class HNSWIndex(FaissIndex):
         live = directory / "live.npy"
         rows = np.load(live, allow_pickle=False) if live.exists() else None
         self._set_graph(self._read(directory), rows)
+
+
+@final
+class HNSWIndex(_Graph):
+    """Walks a graph of near neighbours (Faiss ``IndexHNSWFlat``): fast, and nearly exact.
+
+    Memory: ``4 * dim + 8 * M`` bytes a vector. Removed vectors are passed over until they
+    are more than a quarter of the graph, which is then built anew. Where a walk would compare
+    about as many vectors as there are, or are allowed, all of these are compared instead.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the vectors, at least 1.
+    metric : {"cosine", "ip", "l2"}
+        See `VectorIndex`.
+    M : int
+        Neighbours a vector keeps in the graph, at least 2; twice as many on the lowest level.
+    ef_construction : int
+        Candidates kept while a vector is inserted; more: a better graph, built slower.
+    ef_search : int
+        Candidates kept while searching (efSearch), at least ``2 * k``; more: better recall,
+        slower search.
+
+    References
+    ----------
+    Y. Malkov and D. Yashunin, "Efficient and robust approximate nearest neighbor search
+    using Hierarchical Navigable Small World graphs", 2016, https://arxiv.org/abs/1603.09320.
+    """
+
+    name = "hnsw"
+
+    def __init__(
+        self,
+        dim: int,
+        metric: Metric = "cosine",
+        *,
+        M: int = 32,  # noqa: N803  # the paper's name, and Faiss's
+        ef_construction: int = 100,
+        ef_search: int = 64,
+    ) -> None:
+        super().__init__(dim, metric, M=M, ef_construction=ef_construction, ef_search=ef_search)
+        self._set_graph(self._new(), None)
+
+    def _new(self) -> Any:
+        graph = faiss.IndexHNSWFlat(self.dim, self.M, self._faiss_metric)
+        graph.hnsw.efConstruction = self.ef_construction
+        return graph
+
+    def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
+        vectors: Embeddings = flat_rows(self._storage())[rows]
+        return vectors
+
+    def _least(self, k: int) -> int:
+        return 2 * k
+
+
+@final
+class HNSWSQ8Index(_Graph):
+    """Walks a graph of near neighbours over vectors of 8 bits a value (Faiss ``IndexHNSWSQ``).
+
+    Memory: ``dim + 8 * M`` bytes a vector, and faster to build and to walk than `HNSWIndex`.
+    The bits are laid over the range that each dimension has in the training sample. A gallery
+    ranks what is found by the embeddings it keeps.
+
+    Parameters
+    ----------
+    dim, metric, M, ef_construction
+        As for `HNSWIndex`.
+    ef_search : int
+        Candidates kept while searching (efSearch), at least ``refine * k``.
+    refine : int
+        Candidates ranked anew for each neighbour wanted; see `VectorIndex`.
+    """
+
+    name = "hnsw-sq8"
+    needs_training = True
+    is_compressed = True
+
+    def __init__(
+        self,
+        dim: int,
+        metric: Metric = "cosine",
+        *,
+        M: int = 16,  # noqa: N803  # the paper's name, and Faiss's
+        ef_construction: int = 64,
+        ef_search: int = 48,
+        refine: int = 2,
+    ) -> None:
+        super().__init__(dim, metric, M=M, ef_construction=ef_construction, ef_search=ef_search)
+        self.refine = check_count(refine, "refine")
+
+    def _options(self) -> Json:
+        return {**super()._options(), "refine": self.refine}
+
+    def _train(self, vectors: Embeddings) -> None:
+        graph = self._untrained()
+        with threads(len(vectors) * self.dim):
+            graph.train(vectors)
+        self._range = faiss.vector_to_array(faiss.downcast_index(graph.storage).sq.trained)
+        self._set_graph(graph, None)
+
+    def _untrained(self) -> Any:
+        kind = faiss.ScalarQuantizer.QT_8bit
+        graph = faiss.IndexHNSWSQ(self.dim, kind, self.M, self._faiss_metric)
+        graph.hnsw.efConstruction = self.ef_construction
+        return graph
+
+    def _new(self) -> Any:
+        graph = self._untrained()
+        storage = faiss.downcast_index(graph.storage)
+        faiss.copy_array_to_vector(self._range, storage.sq.trained)
+        graph.is_trained = storage.is_trained = True
+        return graph
+
+    def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
+        vectors: Embeddings = self._storage().reconstruct_batch(rows)
+        return vectors
+
+    def _least(self, k: int) -> int:
+        return max(k, 2 * k // self.refine)
+
+    def _load(self, directory: Path) -> None:
+        super()._load(directory)
+        self._range = faiss.vector_to_array(self._storage().sq.trained)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from imgret.abc.checks import check_count
+from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, id_selector, search_params, threads
+from imgret.indexes.faiss.base import FaissIndex, id_selector, scan_work, search_params, threads
 from imgret.types import Embeddings, Ids, Json, Metric
 
-__all__ = ["IVFIndex", "Lists"]
+__all__ = ["IVFIndex", "IVFPQIndex", "Lists"]
 
 # k-means wants at least this many training points a list (faiss.ClusteringParameters).
 _POINTS_PER_LIST = 39
@@ -46,9 +48,23 @@ class Lists:
         with threads(self.index.ntotal):
             self.index.remove_ids(id_selector(ids))
 
-    def compared(self) -> float:
+    def work(self, n_allowed: int | None) -> float:
         """Return about how many vectors and centroids a query is compared with."""
-        return float(self.ivf.nlist + self.ivf.ntotal * self.ivf.nprobe / self.ivf.nlist)
+        total, nlist = self.ivf.ntotal, self.ivf.nlist
+        scanned = total * self.nprobe(n_allowed) / nlist
+        return float(nlist + scan_work(scanned, total, n_allowed))
+
+    def nprobe(self, n_allowed: int | None) -> int:
+        """Return the lists to visit: so many more as a filter takes vectors out of them."""
+        if n_allowed is None:
+            return int(self.ivf.nprobe)
+        wide = math.ceil(self.ivf.nprobe * self.ivf.ntotal / max(n_allowed, 1))
+        return int(min(self.ivf.nlist, wide))
+
+    def sweep(self) -> list[int]:
+        """Return numbers of lists to visit, about 1.5 apart."""
+        steps = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+        return [step for step in steps if step < self.ivf.nlist] + [self.ivf.nlist]
 
     def reconstruct(self, ids: Ids) -> Embeddings:
         """Return the vectors as the lists hold them."""
@@ -64,15 +80,12 @@ class Lists:
         ask: Callable[..., tuple[Ids, Embeddings]],
         queries: Embeddings,
         k: int,
-        allowed: Ids | None,
+        n_allowed: int | None,
+        selector: Any,
     ) -> tuple[Ids, Embeddings]:
         """Ask for neighbours, in more of the lists where those visited hold too few."""
-        nlist, nprobe = self.ivf.nlist, self.ivf.nprobe
-        selector = params = None
-        if allowed is not None:
-            selector = id_selector(allowed)
-            nprobe = min(nlist, math.ceil(nprobe * self.ivf.ntotal / len(allowed)))
-            params = self._params(selector, nprobe)
+        nlist, nprobe = self.ivf.nlist, self.nprobe(n_allowed)
+        params = None if selector is None else self._params(selector, nprobe)
         ids, scores = ask(queries, k, params)
         while nprobe < nlist and (short := ids[:, -1] < 0).any():
             nprobe = min(4 * nprobe, nlist)
@@ -87,8 +100,90 @@ class Lists:
         return search_params(self.index, faiss.SearchParametersIVF(sel=selector, nprobe=nprobe))
 
 
+class _InvertedFile(FaissIndex):
+    """What inverted files share, whatever form their vectors are kept in."""
+
+    needs_training = True
+    supports_remove = True
+    supports_allowed = True
+    reconstructs_slowly = True  # by a hash table, forgotten at every change
+
+    def __init__(self, dim: int, metric: Metric, *, nlist: int | None, nprobe: int | None) -> None:
+        super().__init__(dim, metric)
+        self._asked_nlist = None if nlist is None else check_count(nlist, "nlist")
+        self._asked_nprobe = None if nprobe is None else check_count(nprobe, "nprobe")
+
+    @abstractmethod
+    def _untrained(self, nlist: int) -> Any:
+        """Return a Faiss index of so many lists."""
+
+    @property
+    def nlist(self) -> int | None:
+        """Lists there are; before training, what was asked for."""
+        return int(self._faiss.nlist) if self.is_trained else self._asked_nlist
+
+    @property
+    def nprobe(self) -> int | None:
+        """Lists visited a query; before training, what was asked for."""
+        return int(self._faiss.nprobe) if self.is_trained else self._asked_nprobe
+
+    def _options(self) -> Json:
+        return {"nlist": self._asked_nlist, "nprobe": self._asked_nprobe}
+
+    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
+        return self._lists.work(n_allowed)
+
+    def _sweep(self) -> Mapping[str, Sequence[int]]:
+        return {"nprobe": self._lists.sweep()} if self.is_trained else {}
+
+    def _configure(self, settings: Mapping[str, int]) -> None:
+        self._asked_nprobe = settings["nprobe"]
+        self._set_lists(self._faiss)
+
+    def _set_lists(self, index: Any) -> None:
+        nprobe = self._asked_nprobe or max(8, math.isqrt(index.nlist))
+        index.nprobe = min(nprobe, index.nlist)
+        self._faiss = index
+        self._lists = Lists(index)
+
+    def _train(self, vectors: Embeddings) -> None:
+        count = len(vectors)
+        wanted = self._asked_nlist or round(4 * math.sqrt(count))
+        nlist = max(1, min(wanted, count // _POINTS_PER_LIST))
+        if self._asked_nlist is not None and nlist < wanted:
+            warnings.warn(
+                f"nlist={wanted} needs at least {wanted * _POINTS_PER_LIST} training vectors, "
+                f"found {count}; the index gets {nlist} lists",
+                UserWarning,
+                stacklevel=3,
+            )
+        index = self._untrained(nlist)
+        index.cp.min_points_per_centroid = 1  # looked after above
+        with threads(count * nlist * self.dim * index.cp.niter):
+            index.train(vectors)
+        self._set_lists(index)
+
+    def _add(self, vectors: Embeddings, ids: Ids) -> None:
+        self._lists.add(vectors, ids)
+
+    def _remove(self, ids: Ids) -> None:
+        self._lists.remove(ids)
+
+    def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
+        return self._search_lists(self._lists, queries, k, allowed)
+
+    def _reconstruct(self, ids: Ids) -> Embeddings:
+        return self._lists.reconstruct(ids)
+
+    def _save(self, directory: Path) -> None:
+        self._write(directory)
+
+    def _load(self, directory: Path) -> None:
+        self._set_lists(self._read(directory))
+
+
 @final
-class IVFIndex(FaissIndex):
+class IVFIndex(_InvertedFile):
     """Visits the lists (k-means cells) nearest to the query (Faiss ``IndexIVFFlat``).
 
     Memory: ``4 * dim + 8`` bytes a vector. Where the lists visited hold too few vectors,
@@ -113,9 +208,6 @@ class IVFIndex(FaissIndex):
     """
 
     name = "ivf"
-    needs_training = True
-    supports_remove = True
-    supports_allowed = True
 
     def __init__(
         self,
@@ -125,63 +217,76 @@ class IVFIndex(FaissIndex):
         nlist: int | None = None,
         nprobe: int | None = None,
     ) -> None:
-        super().__init__(dim, metric)
-        self._asked_nlist = None if nlist is None else check_count(nlist, "nlist")
-        self._asked_nprobe = None if nprobe is None else check_count(nprobe, "nprobe")
+        super().__init__(dim, metric, nlist=nlist, nprobe=nprobe)
 
-    @property
-    def nlist(self) -> int | None:
-        """Lists there are; before training, what was asked for."""
-        return int(self._faiss.nlist) if self.is_trained else self._asked_nlist
+    def _untrained(self, nlist: int) -> Any:
+        return faiss.index_factory(self.dim, f"IVF{nlist},Flat", self._faiss_metric)
 
-    @property
-    def nprobe(self) -> int | None:
-        """Lists visited a query; before training, what was asked for."""
-        return int(self._faiss.nprobe) if self.is_trained else self._asked_nprobe
+
+@final
+class IVFPQIndex(_InvertedFile):
+    """Visits the nearest lists, and compares codes of a few bytes (Faiss ``IndexIVFPQFastScan``).
+
+    Memory: ``code_bytes + 16`` bytes a vector. Each vector is cut into ``2 * code_bytes`` pieces of
+    4 bits; tables of distances to them lie in registers, where many are added at once. A gallery
+    ranks what is found by the embeddings it keeps; without one, recall is what the codes give.
+
+    Parameters
+    ----------
+    dim, metric, nlist, nprobe
+        As for `IVFIndex`.
+    code_bytes : int, optional
+        Bytes a vector; ``2 * code_bytes`` must divide the dimension. By default the most that do,
+        of at most a byte for 8 dimensions (and at least 1).
+    refine : int
+        Candidates ranked anew for each neighbour wanted; see `VectorIndex`.
+
+    References
+    ----------
+    H. Jegou et al., "Product quantization for nearest neighbor search", PAMI 2011; F. Andre et
+    al., "Cache locality is not enough: high-performance nearest neighbor search with product
+    quantization fast scan", VLDB 2015.
+    """
+
+    name = "ivf-pq"
+    is_compressed = True
+
+    def __init__(
+        self,
+        dim: int,
+        metric: Metric = "cosine",
+        *,
+        nlist: int | None = None,
+        nprobe: int | None = None,
+        code_bytes: int | None = None,
+        refine: int = 4,
+    ) -> None:
+        super().__init__(dim, metric, nlist=nlist, nprobe=nprobe)
+        self.code_bytes = _code_bytes(dim) if code_bytes is None else code_bytes
+        check_count(self.code_bytes, "code_bytes")
+        if dim % (2 * self.code_bytes):
+            fit = ", ".join(str(n) for n in range(1, dim // 2 + 1) if dim % (2 * n) == 0)
+            raise InvalidInputError(
+                f"code_bytes: expected a number whose double divides the dimension {dim} "
+                f"({fit or 'it is odd: there is none'}), found {self.code_bytes}; or change the "
+                f"dimension with project('pca', dim=...)"
+            )
+        self.refine = check_count(refine, "refine")
 
     def _options(self) -> Json:
-        return {"nlist": self._asked_nlist, "nprobe": self._asked_nprobe}
+        return {**super()._options(), "code_bytes": self.code_bytes, "refine": self.refine}
 
-    def _compared(self) -> float:
-        return self._lists.compared()
-
-    def _set_lists(self, index: Any) -> None:
-        nprobe = self._asked_nprobe or max(8, math.isqrt(index.nlist))
-        index.nprobe = min(nprobe, index.nlist)
-        self._faiss = index
-        self._lists = Lists(index)
-
-    def _train(self, vectors: Embeddings) -> None:
-        count = len(vectors)
-        wanted = self._asked_nlist or round(4 * math.sqrt(count))
-        nlist = max(1, min(wanted, count // _POINTS_PER_LIST))
-        if self._asked_nlist is not None and nlist < wanted:
-            warnings.warn(
-                f"nlist={wanted} needs at least {wanted * _POINTS_PER_LIST} training vectors, "
-                f"found {count}; the index gets {nlist} lists",
-                UserWarning,
-                stacklevel=3,
-            )
-        index = faiss.index_factory(self.dim, f"IVF{nlist},Flat", self._faiss_metric)
-        index.cp.min_points_per_centroid = 1  # looked after above
-        with threads(count * nlist * self.dim * index.cp.niter):
-            index.train(vectors)
-        self._set_lists(index)
-
-    def _add(self, vectors: Embeddings, ids: Ids) -> None:
-        self._lists.add(vectors, ids)
-
-    def _remove(self, ids: Ids) -> None:
-        self._lists.remove(ids)
-
-    def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
-        return self._lists.search(self._ask, queries, k, allowed)
-
-    def _reconstruct(self, ids: Ids) -> Embeddings:
-        return self._lists.reconstruct(ids)
-
-    def _save(self, directory: Path) -> None:
-        self._write(directory)
+    def _untrained(self, nlist: int) -> Any:
+        factory = f"IVF{nlist},PQ{2 * self.code_bytes}x4fs"
+        return faiss.index_factory(self.dim, factory, self._faiss_metric)
 
     def _load(self, directory: Path) -> None:
-        self._set_lists(self._read(directory))
+        super()._load(directory)
+        # Faiss reads it back without this pointer, and crashes when it reconstructs.
+        self._faiss.fine_quantizer = self._faiss.pq
+
+
+def _code_bytes(dim: int) -> int:
+    """Return the default: the nearest below a byte for 8 dimensions that fits."""
+    fit = [n for n in range(1, max(1, dim // 8) + 1) if dim % (2 * n) == 0]
+    return max(fit, default=1)
