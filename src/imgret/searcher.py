@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import numpy as np
 from imgret import registry
 from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count
+from imgret.abc.locks import ReadWriteLock
 from imgret.errors import ImgretError, InvalidInputError, StoreCorruptError
 from imgret.indexes import choose
 from imgret.parts import part_of
+from imgret.planning import SearchPlan, plan_search
 from imgret.projections import LinearProjection
 from imgret.storage import Checkpoint, Part, Store
 from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
@@ -32,10 +34,11 @@ __all__ = ["Searcher", "index_part"]
 _RETRAIN_GROWTH = 4
 # Enough for the cells of any index here (Faiss looks at no more than 256 a cell).
 _TRAINING_ITEMS = 262_144
-# Where in the index the ids lie by which a filter is judged.
-_SAMPLE = np.random.default_rng(0).random(100)
-# From this share on, what is found without a filter holds enough that passes it.
-_MOST = 0.5
+# Items added to an index in use at a time: searches wait meanwhile.
+_PIECE_ITEMS = 1024
+# Times a search plans anew because something changed meanwhile.
+_PLANS = 3
+_AS_KEPT: Any = object()
 
 Maker = Callable[[int, int], VectorIndex]
 
@@ -53,6 +56,8 @@ class Searcher:
     def __init__(self, store: Store, prepared: VectorIndex | None = None) -> None:
         self._store = store
         self._syncing = threading.RLock()
+        # Held by searches, and for the moment in which what they see changes.
+        self._seeing = ReadWriteLock()
         self._make = _maker(store.manifest.index, store.manifest.metric, prepared)
         self._index: VectorIndex | None = None
         self._rows = 0  # ids below this have been taken in
@@ -81,32 +86,69 @@ class Searcher:
         return choose(max(self._trained_on, 1), self.dim, **part.config).reason
 
     def search(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
-        """Find the ids nearest to embeddings, of those a filter lets pass: see `VectorIndex`."""
-        catalog, index = self._store.catalog, self._index
-        if index is None or self._rows != catalog.rows:
-            index = self.sync()
-        if self.projection is not None:
-            vectors = self.projection.apply(vectors)
+        """Find the ids nearest to embeddings, of those a filter lets pass: see `VectorIndex`.
+
+        What is found is a state that the gallery was in: of a change that another thread is
+        taking into the index, all or nothing.
+        """
+        k = check_count(k, "k")
+        self._catch_up()
         if where is None:
-            return index.search(vectors, k)
-        ids = index.ids
-        share = catalog.share_matching(where, ids[(_SAMPLE * len(ids)).astype(np.int64)])
-        if share < _MOST:
-            return index.search(vectors, k, allowed=catalog.matching(where))
-        return self._search_and_check(index, np.asarray(vectors), k, where, share)
+            with self._seeing.read():
+                index, rows = self._required(), self._rows
+                vectors = _projected(self.projection, vectors)
+                return self._only_below(rows, index.search(vectors, k), index, vectors, k)
+        vectors = np.asarray(vectors)
+        for _ in range(_PLANS):
+            # Made without the lock, as the filter may have to look at every item.
+            basis = self._basis()
+            plan, allowed = self._planned(k, where, len(vectors))
+            with self._seeing.read():
+                if basis == self._basis():
+                    return self._by_plan(plan, allowed, vectors, where)
+        with self._seeing.read():  # there are changes all the time: they have to wait
+            return self._by_plan(*self._planned(k, where, len(vectors)), vectors, where)
+
+    def _basis(self) -> tuple[object, int, int]:
+        """Return what a plan rests on."""
+        return self._index, self._rows, self._seen
+
+    def _planned(self, k: int, where: Any, n_queries: int) -> tuple[SearchPlan, Ids | None]:
+        return plan_search(
+            self._required(),
+            self._store.catalog,
+            rows=self._rows,
+            k=k,
+            where=where,
+            n_queries=max(n_queries, 1),
+        )
+
+    def _by_plan(
+        self, plan: SearchPlan, allowed: Ids | None, vectors: Any, where: Any
+    ) -> Neighbors:
+        index, vectors = self._required(), _projected(self.projection, vectors)
+        if allowed is not None:
+            return index.search(vectors, plan.k, allowed=allowed)
+        return self._search_and_check(index, self._rows, vectors, plan, where)
+
+    def explain(self, k: int, where: Any, n_queries: int) -> SearchPlan:
+        """Say which way `search` would go."""
+        k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
+        self._catch_up()
+        return self._planned(k, where, n_queries)[0]
 
     def _search_and_check(
-        self, index: VectorIndex, vectors: Any, k: int, where: Any, share: float
+        self, index: VectorIndex, rows: int, vectors: Any, plan: SearchPlan, where: Any
     ) -> Neighbors:
         """Search for more than is wanted, and keep what passes: no list of all that pass."""
-        catalog = self._store.catalog
-        k = check_count(k, "k")
+        catalog, k = self._store.catalog, plan.k
+        share = plan.matching / max(plan.items, 1)
         # More by three standard deviations, and by what helps where k is small.
         wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
         found = index.search(vectors, max(k, min(wide, len(index) + 1)))
-        rows = found.ids.tolist()
-        passing = catalog.passing(where, list({id_ for row in rows for id_ in row}))
-        passes = np.array([[id_ in passing for id_ in row] for row in rows], dtype=bool)
+        held = found.ids.tolist()
+        passing = catalog.passing(where, list({id_ for row in held for id_ in row if id_ < rows}))
+        passes = np.array([[id_ in passing for id_ in row] for row in held], dtype=bool)
         passes = passes.reshape(found.ids.shape)  # of no query, too
         first = np.argsort(~passes, axis=1, kind="stable")[:, :k]
         ids = np.take_along_axis(np.where(passes, found.ids, -1), first, axis=1)
@@ -115,8 +157,35 @@ class Searcher:
         short = (ids[:, -1] < 0) & (found.ids[:, -1] >= 0)
         if short.any():
             allowed = catalog.matching(where)
+            allowed = allowed[: np.searchsorted(allowed, rows)]
             ids[short], scores[short] = index.search(vectors[short], k, allowed=allowed)
         return Neighbors(ids, scores)
+
+    @staticmethod
+    def _only_below(
+        rows: int, found: Neighbors, index: VectorIndex, vectors: Any, k: int
+    ) -> Neighbors:
+        """Ask again where an item was found that is only half taken in."""
+        early = (found.ids >= rows).any(axis=1)
+        if early.any():
+            ids = index.ids
+            again = index.search(np.asarray(vectors)[early], k, allowed=ids[ids < rows])
+            found.ids[early], found.scores[early] = again
+        return found
+
+    def _required(self) -> VectorIndex:
+        assert self._index is not None  # noqa: S101  # `_catch_up` has seen to it
+        return self._index
+
+    def _catch_up(self) -> None:
+        """Take in what the store has; what another thread is taking in is not waited for."""
+        if self._index is None:
+            self.sync()
+        elif self._rows != self._store.catalog.rows and self._syncing.acquire(blocking=False):
+            try:
+                self.sync()
+            finally:
+                self._syncing.release()
 
     def sync(self) -> VectorIndex:
         """Bring the index up to date with the store, and return it."""
@@ -125,16 +194,25 @@ class Searcher:
             index = self._index
             if index is None or self._outgrown(index):
                 return self._build(self._make)
+            changes, rows = catalog.changes, catalog.rows
             gone = catalog.removed_since(self._seen)
             gone = gone[gone < self._rows]
             if len(gone) and not index.supports_remove:
                 return self._build(self._make)
-            changes, rows = catalog.changes, catalog.rows
-            if len(gone):
-                index.remove(gone)
+            last = None
             if rows > self._rows:
-                self._fill(index, catalog.live_ids(self._rows))
-            self._rows, self._seen = rows, changes
+                # What is in the index, but not below `_rows`, is not seen by searches yet; they
+                # are let in between the pieces.
+                for block, vectors in self._pieces(catalog.live_ids(self._rows)):
+                    if last is not None:
+                        index.add(*last)
+                    last = vectors, block
+            with self._seeing.write():
+                if last is not None:
+                    index.add(*last)
+                if len(gone):
+                    index.remove(gone)
+                self._rows, self._seen = rows, changes
             return index
 
     def follow(self) -> None:
@@ -146,25 +224,36 @@ class Searcher:
             if self._index is not None and not self._index.needs_training and rows > self._rows:
                 self.sync()
 
+    def configure(self, tuned: Json | None) -> None:
+        """Search by other settings from now on, and keep them; None goes back to the default.
+
+        Parameters
+        ----------
+        tuned : dict or None
+            ``index``, the name of the index they are for, and ``settings``; more is kept as it is.
+        """
+        with self._syncing:
+            self._store.change_manifest(tuned=tuned)
+            if self._index is not None and tuned is not None:
+                self._index.configure(**tuned["settings"])
+
     def rebuild(self, part: Part, prepared: VectorIndex | None) -> None:
         """Change to another index; the one in use stays until the new one is ready."""
         with self._syncing:
             make = _maker(part, self._store.manifest.metric, prepared)
-            self._build(make)
+            tuned, manifest = None, self._store.manifest
+            if manifest.tuned is not None and part == manifest.index:
+                tuned = manifest.tuned
+            self._build(make, tuned)
             self._make = make
-            self._store.change_manifest(index=part)
+            self._store.change_manifest(index=part, tuned=tuned)
             self._stored = None
             self._store.drop_index()
 
     def project(self, projection: LinearProjection | None) -> None:
         """Change the projection and build the index anew."""
         with self._syncing:
-            before, self.projection = self.projection, projection
-            try:
-                self._build(self._make)
-            except BaseException:
-                self.projection = before
-                raise
+            self._build(self._make, self._store.manifest.tuned, projection=projection)
             self._store.drop_index()
             self._stored = None
             self._store.set_projection(
@@ -233,6 +322,7 @@ class Searcher:
                 f"{path}: the stored index is of no use and is built anew: {error}", stacklevel=2
             )
             return
+        self._prepare(index, self.projection, self._store.manifest.tuned)
         self._index = index
         self._rows, self._seen = checkpoint.rows, checkpoint.changes
         self._trained_on = checkpoint.trained_on
@@ -249,29 +339,53 @@ class Searcher:
             return False
         return choose(max(n, 1), self.dim, **part.config).name != index.name
 
-    def _build(self, make: Maker) -> VectorIndex:
+    def _build(
+        self, make: Maker, tuned: Json | None = _AS_KEPT, *, projection: Any = _AS_KEPT
+    ) -> VectorIndex:
+        """Make the index anew beside the one in use, which it replaces when it is done."""
+        if projection is _AS_KEPT:
+            projection = self.projection
         catalog = self._store.catalog
         changes, rows = catalog.changes, catalog.rows
         ids = catalog.live_ids()
-        index = make(self.dim, len(ids))
+        dim = self._store.dim if projection is None else projection.dim_out
+        index = make(dim, len(ids))
         if index.needs_training and not index.is_trained and len(ids):
             sample = ids
             if len(ids) > _TRAINING_ITEMS:
                 generator = np.random.default_rng(0)
                 sample = np.sort(generator.choice(ids, _TRAINING_ITEMS, replace=False))
-            index.train(self._projected(self._store.read(sample)))
-        if len(ids):
-            self._fill(index, ids)
-        self._index = index
-        self._rows, self._seen, self._trained_on = rows, changes, len(ids)
+            index.train(_projected(projection, self._store.read(sample)))
+        for block, embeddings in self._store.blocks(ids):
+            index.add(_projected(projection, embeddings), block)
+        self._prepare(index, projection, self._store.manifest.tuned if tuned is _AS_KEPT else tuned)
+        with self._seeing.write():
+            self._index, self.projection = index, projection
+            self._rows, self._seen, self._trained_on = rows, changes, len(ids)
         return index
 
-    def _fill(self, index: VectorIndex, ids: Ids) -> None:
-        for block, embeddings in self._store.blocks(ids):
-            index.add(self._projected(embeddings), block)
+    def _prepare(
+        self, index: VectorIndex, projection: LinearProjection | None, tuned: Json | None
+    ) -> None:
+        """Let an index rank by the kept embeddings, and search as it was tuned."""
+        index.refine_by(
+            lambda ids: _projected(projection, self._store.read(ids)),
+            self._store.table if projection is None else None,
+        )
+        if tuned is not None and tuned["index"] == index.name:
+            index.configure(**tuned["settings"])
 
-    def _projected(self, embeddings: Embeddings) -> Embeddings:
-        return embeddings if self.projection is None else self.projection.apply(embeddings)
+    def _pieces(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
+        """Yield increasing ids and what is indexed of them, in pieces that are added quickly."""
+        for block, embeddings in self._store.blocks(ids):
+            vectors = _projected(self.projection, embeddings)
+            for start in range(0, len(block), _PIECE_ITEMS):
+                piece = slice(start, start + _PIECE_ITEMS)
+                yield block[piece], vectors[piece]
+
+
+def _projected(projection: LinearProjection | None, embeddings: Any) -> Any:
+    return embeddings if projection is None else projection.apply(embeddings)
 
 
 def index_part(

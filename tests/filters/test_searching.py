@@ -1,6 +1,8 @@
 """Searching with a filter: as if the gallery held nothing else."""
 
 import json
+import threading
+import time
 from contextlib import closing
 
 import numpy as np
@@ -29,6 +31,13 @@ def fill(retriever, numbers=range(N)):
 
 def keys(hits):
     return [hit.key for hit in hits]
+
+
+def elsewhere(change):
+    """Begin a change in another thread; its end may have to wait for the search under way."""
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join(0.2)
 
 
 WHERES = [
@@ -173,7 +182,7 @@ def test_what_comes_in_during_a_search_is_filtered_too(
         result = plain(*given)
         if not added:
             added.append("nearest")
-            retriever.add_vectors(QUERIES[:1], keys=added, metadata=[{"n": -1}])
+            elsewhere(lambda: retriever.add_vectors(QUERIES[:1], keys=added, metadata=[{"n": -1}]))
         return result
 
     monkeypatch.setattr(catalog, step, step_and_more)
@@ -181,6 +190,9 @@ def test_what_comes_in_during_a_search_is_filtered_too(
         (hits,) = retriever.search_vectors(QUERIES[:1], 20, where=where)
         assert len(hits) == passing
         assert "nearest" not in keys(hits)
+    deadline = time.monotonic() + 10
+    while "nearest" not in retriever and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert "nearest" in retriever
 
 
@@ -191,7 +203,8 @@ def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
     passing = catalog.passing
 
     def passing_of_less(*given):
-        retriever.remove([key for key in keys(before)[:20] if key in retriever])
+        gone = [key for key in keys(before)[:20] if key in retriever]
+        elsewhere(lambda: retriever.remove(gone))
         return passing(*given)
 
     monkeypatch.setattr(catalog, "passing", passing_of_less)

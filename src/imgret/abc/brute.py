@@ -8,10 +8,10 @@ import numpy as np
 
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 
-__all__ = ["best_of", "exact_search"]
+__all__ = ["best_of", "exact_search", "pair_scores"]
 
-# Values fetched at a time when candidates are ranked: 16 MB, which the cache half holds.
-_BLOCK_VALUES = 2**22
+# Values fetched at a time for pairs: half a megabyte, which stays in the cache of a core.
+_BLOCK_VALUES = 2**17
 
 
 def exact_search(
@@ -68,50 +68,52 @@ def exact_search(
     return Neighbors(ids, scores)
 
 
-def best_of(
-    queries: Embeddings,
-    candidates: Ids,
-    vectors_of: Callable[[Ids], Embeddings],
-    k: int,
-    metric: Metric,
-) -> Neighbors:
-    """Rank candidates by their vectors, and keep the best.
+def pair_scores(
+    queries: Embeddings, ids: Ids, vectors_of: Callable[[Ids], Embeddings], metric: Metric
+) -> Embeddings:
+    """Score each query with vectors of its own.
 
     Parameters
     ----------
     queries : float32 array of shape (n, d)
         Of unit length for metric ``"cosine"``.
-    candidates : int64 array of shape (n, m)
-        Ids for each query; -1 for none.
+    ids : int64 array of shape (n, m)
     vectors_of : callable
-        Ids -> float32 array of shape (len(ids), d).
-    k : int
-        At most ``m``.
+        Ids -> float32 array of shape (len(ids), d), of any length.
     metric : {"cosine", "ip", "l2"}
 
     Returns
     -------
-    Neighbors
-        Shape (n, k); of equal scores the earlier candidate comes first.
+    float32 array of shape (n, m)
     """
-    n, m = candidates.shape
-    missing = candidates < 0
-    some = int(candidates.max(initial=-1))
-    scores: Embeddings = np.full((n, m), -np.inf, dtype=np.float32)
-    if some < 0:
-        return Neighbors(candidates[:, :k], scores[:, :k])
-    rows = np.where(missing, some, candidates)  # any vector stands for none
-    step = max(1, _BLOCK_VALUES // (m * queries.shape[1]))
+    n, m = ids.shape
+    dim = queries.shape[1]
+    scores: Embeddings = np.empty((n, m), dtype=np.float32)
+    step = max(1, _BLOCK_VALUES // max(1, m * dim))
     for start in range(0, n, step):
         part = slice(start, start + step)
-        vectors = vectors_of(rows[part].ravel()).reshape(-1, m, queries.shape[1])
+        vectors = vectors_of(ids[part].ravel()).reshape(-1, m, dim)
         if metric == "l2":
             vectors = vectors - queries[part, None]
             scores[part] = -np.einsum("nmd,nmd->nm", vectors, vectors)
-        else:
-            scores[part] = np.matmul(vectors, queries[part, :, None])[:, :, 0]
-    scores[missing] = -np.inf
+            continue
+        np.matmul(vectors, queries[part, :, None], out=scores[part, :, None])
+        if metric == "cosine":
+            squares = np.einsum("nmd,nmd->nm", vectors, vectors)
+            scores[part] /= np.sqrt(np.maximum(squares, np.float32(1e-24)))
+    return scores
+
+
+def best_of(ids: Ids, scores: Embeddings, k: int) -> Neighbors:
+    """Return the ``k`` best of each row; of equal scores the first comes first.
+
+    Parameters
+    ----------
+    ids, scores : arrays of shape (n, m)
+    k : int
+        At most ``m``.
+    """
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return Neighbors(
-        np.take_along_axis(candidates, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
     )

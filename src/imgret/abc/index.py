@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Self, final
 
 import numpy as np
 
-from imgret.abc.brute import best_of, exact_search
+from imgret.abc.brute import best_of, exact_search, pair_scores
 from imgret.abc.checks import check_count, check_ids, check_scorable
 from imgret.abc.idmap import IdMap
 from imgret.abc.locks import ReadWriteLock
 from imgret.abc.plan import Plan, exact_cost
 from imgret.abc.state import read_state, write_state
+from imgret.abc.unit import unit_length
 from imgret.errors import (
     DuplicateKeyError,
     ImgretError,
@@ -108,6 +109,7 @@ class VectorIndex(ABC):
         self._trained = not self.needs_training
         self._lock = ReadWriteLock()
         self._true_vectors: Callable[[Ids], Embeddings] | None = None
+        self._true_table: Callable[[int], Embeddings | None] | None = None
         self._changes = 0  # of the set of ids
         self._lists_seen: list[tuple[Any, int, Ids]] = []
 
@@ -159,13 +161,19 @@ class VectorIndex(ABC):
     def _sweep(self) -> Mapping[str, Sequence[int]]:
         """Return the options that trade recall for speed, with values to try, the fastest first.
 
-        They are some of `_options`, and `_configure` takes them.
+        Each is an attribute as well, an int, or None before training; `_configure` changes it.
         """
         return {}
 
     def _configure(self, settings: Mapping[str, int]) -> None:  # noqa: ARG002  # a hook
         """Change options that `_sweep` names; nothing but searches depends on them."""
         raise UnsupportedError(f"{type(self).__name__} has no options of search")
+
+    def _true_scores(
+        self, queries: Embeddings, ids: Ids, vectors_of: Callable[[Ids], Embeddings]
+    ) -> Embeddings:
+        """Score queries of shape (n, dim) with the true vectors of ids of shape (n, m)."""
+        return pair_scores(queries, ids, vectors_of, self._metric)
 
     @abstractmethod
     def _save(self, directory: Path) -> None:
@@ -339,16 +347,23 @@ class VectorIndex(ABC):
     # -- how it searches -----------------------------------------------------------------
 
     @final
-    def refine_by(self, vectors_of: Callable[[Ids], Embeddings] | None) -> None:
+    def refine_by(
+        self,
+        vectors_of: Callable[[Ids], Embeddings] | None,
+        table: Callable[[int], Embeddings | None] | None = None,
+    ) -> None:
         """Rank what is found by true vectors, where the index compresses.
 
         Parameters
         ----------
         vectors_of : callable or None
             Ids of the index, some perhaps twice -> their vectors as they were added: float32 of
-            shape (n, dim), for ``"cosine"`` of unit length. Called in the thread that searches.
+            shape (n, dim). Called in the thread that searches.
+        table : callable, optional
+            Number of rows that will be looked at -> an array whose row i is the vector of id i,
+            C-contiguous float32, in memory or mapped; or None where there is none.
         """
-        self._true_vectors = vectors_of
+        self._true_vectors, self._true_table = vectors_of, table
 
     @final
     def sweep(self) -> dict[str, list[int]]:
@@ -357,6 +372,13 @@ class VectorIndex(ABC):
         if self.is_compressed and self._true_vectors is not None:
             found["refine"] = [1, 2, 4, 8, 16, 32]
         return found
+
+    @final
+    def settings(self) -> dict[str, int]:
+        """Return the options of `sweep` as they are; without those that are not known yet."""
+        names = [*self._sweep(), *(["refine"] if self.is_compressed else [])]
+        values = {name: getattr(self, name) for name in names}
+        return {name: int(value) for name, value in values.items() if value is not None}
 
     @final
     def configure(self, **settings: int) -> None:
@@ -597,16 +619,26 @@ class VectorIndex(ABC):
             )
         if vectors_of is None:
             return ids, scores
-        return best_of(queries, ids, vectors_of, k, self._metric)
+        missing = ids < 0
+        some = int(ids.max())
+        if some < 0:
+            return ids[:, :k], scores[:, :k]
+        scores = self._true_scores(queries, np.where(missing, some, ids), vectors_of)
+        scores[missing] = -np.inf
+        return best_of(ids, scores, k)
 
     def _search_exactly(self, queries: Embeddings, k: int, ids: Ids) -> Neighbors:
         vectors_of: Callable[[Ids], Embeddings] = self._reconstruct
-        if self._true_vectors is not None and (self.is_compressed or self.reconstructs_slowly):
+        given = self._true_vectors is not None and (self.is_compressed or self.reconstructs_slowly)
+        if self._true_vectors is not None and given:
             vectors_of = self._true_vectors
 
         def blocks() -> Iterator[tuple[Ids, Embeddings]]:
             for start in range(0, len(ids), _BLOCK_ROWS):
                 block = ids[start : start + _BLOCK_ROWS]
-                yield block, vectors_of(block)
+                vectors = vectors_of(block)
+                if given and self._metric == "cosine":
+                    vectors = unit_length(vectors)
+                yield block, vectors
 
         return exact_search(queries, blocks(), k, self._metric)

@@ -5,6 +5,7 @@ from imgret.evaluation.crops import Crop, CropReport, report_crops
 from imgret.evaluation.evaluator import evaluate
 from imgret.evaluation.recall import Recall, measure_recall
 from imgret.evaluation.report import Failure, Match, Report
+from imgret.evaluation.tuning import Try, Tuning, tune
 
 __all__ = [
     "Comparison",
@@ -14,8 +15,11 @@ __all__ = [
     "Match",
     "Recall",
     "Report",
+    "Try",
+    "Tuning",
     "compare",
     "evaluate",
     "measure_recall",
     "report_crops",
+    "tune",
 ]

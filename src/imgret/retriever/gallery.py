@@ -308,6 +308,8 @@ class Gallery:
 
     def _settle(self) -> None:
         """Look up what earlier searches found, before it changes."""
-        for batch in list(self._unresolved):
-            batch.resolve()
-        self._unresolved.clear()
+        while self._unresolved:
+            try:
+                self._unresolved.pop().resolve()
+            except KeyError:  # another thread has taken the last one, or nobody wants it any more
+                return

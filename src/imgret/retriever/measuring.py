@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from imgret.abc import Cropper
 from imgret.abc.checks import check_count
@@ -10,15 +11,18 @@ from imgret.evaluation import (
     CropReport,
     Recall,
     Report,
+    Tuning,
     evaluate,
     measure_recall,
     report_crops,
+    tune,
 )
 from imgret.evaluation.queries import Queries, QueryLabels
 from imgret.parts import find_cropper
+from imgret.planning import SearchPlan
 from imgret.retriever.changing import Changing
 from imgret.retriever.searching import Searching
-from imgret.types import Embeddings
+from imgret.types import Embeddings, ImageLike
 
 __all__ = ["Measuring"]
 
@@ -137,6 +141,102 @@ class Measuring(Changing, Searching):
                 metric=self._store.manifest.metric,
                 index=index.name or type(index).__name__,
             )
+
+    def explain(
+        self, k: int = 10, *, where: Mapping[str, Any] | None = None, n_queries: int = 1
+    ) -> SearchPlan:
+        """Say which way a search goes, and why; nothing is searched.
+
+        Parameters
+        ----------
+        k : int
+        where : mapping, optional
+            As for `search`.
+        n_queries : int
+            Queries asked at once; the more, the sooner comparing with all that match is cheapest.
+
+        Returns
+        -------
+        SearchPlan
+            What the index does without a filter; beside what passes a filter, whether the index
+            looks for it, or all that passes is compared.
+
+        Raises
+        ------
+        InvalidInputError
+            As for `search`.
+        EmptyGalleryError
+            There are no items.
+        """
+        self._require_items()
+        return self._searcher.explain(k, where, n_queries)
+
+    def tune(
+        self,
+        recall: float = 0.95,
+        k: int = 10,
+        *,
+        queries: Sequence[ImageLike] | None = None,
+        n_queries: int = 1000,
+        seed: int = 0,
+    ) -> Tuning:
+        """Find the fastest options of search that reach a recall, and keep them.
+
+        The true neighbours of some queries are found by comparing with everything. Then
+        the options of the index (``ef_search``, ``nprobe``, ``refine``) are tried, and the
+        cheapest that finds enough of them is used from now on: it is part of the manifest until
+        another index is chosen. The gallery cannot be changed meanwhile; searches can be made,
+        by the options that are being tried.
+
+        Parameters
+        ----------
+        recall : float
+            Share of the true ``k`` nearest to be found, over 0 and at most 1.
+        k : int
+            Fewer than there are items.
+        queries : sequence of ImageLike, optional
+            Pictures like those that will be searched with. By default items of the gallery are
+            asked for others, which an index may find a little more easily than what is new.
+        n_queries : int
+            How many items are asked where no queries are given.
+        seed : int
+            Of the draw.
+
+        Returns
+        -------
+        Tuning
+            All that was measured, and what was chosen: a table by ``print``, a plot in a
+            notebook and by ``to_svg``.
+
+        Raises
+        ------
+        InvalidInputError
+            Fewer than 100 items, a number out of its range, or a recall that no option reaches:
+            nothing is changed.
+        EmptyGalleryError
+            There are no items.
+        StoreReadOnlyError
+            The gallery was opened for reading.
+        """
+        with self._changing:
+            self._store.check_writable()
+            self._require_items()
+            index, projection = self._searcher.sync(), self._searcher.projection
+            tuning = tune(
+                index,
+                self._store,
+                (lambda vectors: vectors) if projection is None else projection.apply,
+                recall=recall,
+                k=k,
+                queries=None if queries is None else self.embed(queries),
+                n_queries=n_queries,
+                seed=seed,
+            )
+            kept = {"recall": recall, "k": k, "reached": tuning.chosen.recall}
+            self._searcher.configure(
+                {"index": tuning.index, "settings": tuning.chosen.settings, **kept}
+            )
+            return tuning
 
     def crop_report(
         self,

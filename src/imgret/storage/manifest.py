@@ -25,6 +25,8 @@ __all__ = ["FILE", "FORMAT_VERSION", "Manifest", "Part", "is_gallery"]
 FILE = "manifest.json"
 FORMAT = "imgret-gallery"
 FORMAT_VERSION = 1
+# Fields that stand in the file only where they say something.
+_OPTIONAL = ("tuned",)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Manifest:
         Of the embedder; vectors of another are not comparable.
     projection : str or None
         Fingerprint of ``projection.npz``, where there is one.
+    tuned : dict or None
+        Options of search that were measured to be the cheapest for a recall, and for what index.
     created : str
         ISO 8601, UTC.
     created_with : str
@@ -65,6 +69,7 @@ class Manifest:
     cropper: Part
     index: Part
     projection: str | None = None
+    tuned: Json | None = None
     created: str = ""
     created_with: str = ""
 
@@ -80,6 +85,9 @@ class Manifest:
             created_with=self.created_with or __version__,
         )
         content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(filled)}
+        for name in _OPTIONAL:
+            if content[name] is None:
+                del content[name]
         write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -139,10 +147,11 @@ class Manifest:
                 cropper=Part(**content["cropper"]),
                 index=Part(**content["index"]),
                 projection=content["projection"],
+                tuned=_check_tuned(content.get("tuned")),
                 created=content["created"],
                 created_with=content["created_with"],
             )
-        except (KeyError, TypeError, InvalidInputError) as error:
+        except (AttributeError, KeyError, TypeError, InvalidInputError) as error:
             raise StoreCorruptError(
                 f"{path}: expected the fields of format {version}, found {error!r}"
             ) from error
@@ -165,3 +174,14 @@ def is_gallery(directory: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def _check_tuned(tuned: Any) -> Json | None:
+    if tuned is None:
+        return None
+    if not isinstance(tuned["index"], str) or not all(
+        isinstance(value, int) and value > 0 for value in tuned["settings"].values()
+    ):
+        raise TypeError(f"tuned: {tuned!r}")
+    found: Json = tuned
+    return found

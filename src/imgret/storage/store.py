@@ -277,6 +277,16 @@ class Store:
         """Return the embeddings of these ids: float32, shape (n, dim)."""
         return self._vectors.read(ids)
 
+    def table(self, reads: int) -> Embeddings | None:
+        """View all embeddings by id, where they are kept as float32; None where not.
+
+        Parameters
+        ----------
+        reads : int
+            About how many will be looked at.
+        """
+        return self._vectors.table(reads)
+
     def blocks(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield increasing ids and their embeddings in pieces, checked against damage.
 

@@ -28,6 +28,16 @@ Dtype: TypeAlias = Literal["float16", "float32"]
 
 SUFFIXES: dict[Dtype, str] = {"float16": "f16", "float32": "f32"}
 _BLOCK_BYTES = 32 * 2**20
+# Of the file that may have been read before it is mapped anew, whereby the pages leave memory.
+_MAPPED_BYTES = 256 * 2**20
+
+
+class _Mapping:
+    """The rows as they are in memory or in the file, and how much of them was read."""
+
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self.rows = rows
+        self.touched = 0
 
 
 class VectorLog:
@@ -72,6 +82,7 @@ class VectorLog:
         self._path = path
         self._rows = rows
         self._table: NDArray[Any] = self._empty(0)
+        self._mapped: _Mapping | None = None
         self._file: FileIO | None = None
         if path is not None:
             try:
@@ -134,6 +145,7 @@ class VectorLog:
         """Drop the rows from ``rows`` on: the undoing of an append that was not committed."""
         if rows == self._rows:
             return
+        self._mapped = None  # no system cuts a file short that is mapped
         self._rows = rows
         if self._file is not None:
             self._file.truncate(self._bytes(rows))
@@ -145,6 +157,7 @@ class VectorLog:
 
     def close(self) -> None:
         """Give the file back; reading is over."""
+        self._mapped = None
         self._table = self._empty(0)
         self._rows = 0
         if self._file is not None:
@@ -153,8 +166,17 @@ class VectorLog:
 
     def stored(self, ids: Ids) -> NDArray[Any]:
         """Return a copy of the rows of these ids as they are kept."""
-        # Mapped for this call alone: the pages that were read leave memory with it.
-        return self._first(self._rows)[ids]
+        return self._held(len(ids)).take(ids, axis=0)
+
+    def table(self, reads: int) -> NDArray[Any] | None:
+        """View all rows, where they are kept as float32 of this machine's order; else None.
+
+        Parameters
+        ----------
+        reads : int
+            How many rows will be looked at: from time to time the pages of a file are let go.
+        """
+        return self._held(reads) if self._stored == np.float32 else None
 
     def read(self, ids: Ids) -> Embeddings:
         """Return the rows of these ids: float32, shape (n, dim)."""
@@ -165,7 +187,8 @@ class VectorLog:
         step = self._step()
         for start in range(0, len(ids), step):
             block = ids[start : start + step]
-            yield block, self.stored(block)
+            # Mapped for this block alone: the pages that were read leave memory with it.
+            yield block, self._first(self._rows).take(block, axis=0)
 
     def copy_to(self, path: Path, rows: int) -> None:
         """Write the first rows to a new file; also rows that another process added since."""
@@ -183,6 +206,16 @@ class VectorLog:
         return copy
 
     # -- inside --------------------------------------------------------------------------
+
+    def _held(self, reads: int) -> NDArray[Any]:
+        """View the rows, in memory or by a mapping that is kept for a while."""
+        if self._file is not None:
+            self._check_length(self._rows)  # to read past the end would kill the process
+        mapped = self._mapped
+        if mapped is None or len(mapped.rows) < self._rows or mapped.touched > _MAPPED_BYTES:
+            self._mapped = mapped = _Mapping(self._first(self._rows))
+        mapped.touched += reads * max(mmap.PAGESIZE, self._bytes(1))
+        return mapped.rows
 
     def _empty(self, rows: int) -> NDArray[Any]:
         return np.empty((rows, self.dim), dtype=self._stored)

@@ -143,6 +143,32 @@ class FaissIndex(VectorIndex):
         return labels, scores
 
     @final
+    def _true_scores(
+        self, queries: Embeddings, ids: Ids, vectors_of: Callable[[Ids], Embeddings]
+    ) -> Embeddings:
+        table = None if self._true_table is None else self._true_table(ids.size)
+        if table is None:
+            return super()._true_scores(queries, ids, vectors_of)
+        n, m = ids.shape
+        ids = np.ascontiguousarray(ids)
+        scores: Embeddings = np.empty((n, m), dtype=np.float32)
+        args = (*map(faiss.swig_ptr, (queries, table, ids)), self.dim, n, m)
+        with threads(n * m * self.dim):
+            if self.metric == "l2":
+                faiss.fvec_L2sqr_by_idx(faiss.swig_ptr(scores), *args)
+                return np.negative(scores, out=scores)
+            faiss.fvec_inner_products_by_idx(faiss.swig_ptr(scores), *args)
+            if self.metric == "ip":
+                return scores
+            # |v|^2 = |q - v|^2 - 1 + 2 q.v, as queries have length 1.
+            squares = np.empty_like(scores)
+            faiss.fvec_L2sqr_by_idx(faiss.swig_ptr(squares), *args)
+        squares += 2 * scores
+        squares -= 1
+        scores /= np.sqrt(np.maximum(squares, np.float32(1e-24)))
+        return scores
+
+    @final
     def _named(self, positions: Ids) -> Ids:
         """Return the ids at positions in the order of insertion; -1 stays -1."""
         return np.where(positions >= 0, self.ids[positions], -1)

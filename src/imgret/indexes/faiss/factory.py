@@ -153,6 +153,17 @@ class FactoryIndex(FaissIndex):
             return {"efSearch": [8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]}
         return {}
 
+    @property
+    def nprobe(self) -> int | None:
+        """Lists visited a query; None where there are none."""
+        return None if self._lists is None else int(self._lists.ivf.nprobe)
+
+    @property
+    def efSearch(self) -> int | None:  # noqa: N802  # Faiss's name, as in ``parameters``
+        """Candidates kept while searching a graph; None where there is none."""
+        graph = isinstance(self._inner, faiss.IndexHNSW)
+        return int(self._inner.hnsw.efSearch) if graph else None
+
     def _configure(self, settings: Mapping[str, int]) -> None:
         given = dict(part.split("=", 1) for part in (self.parameters or "").split(",") if part)
         changed = {**given, **{name: str(value) for name, value in settings.items()}}

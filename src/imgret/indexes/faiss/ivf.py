@@ -18,6 +18,9 @@ from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["IVFIndex", "IVFPQIndex", "Lists"]
 
+# Numbers of lists to try, up to a scan of most.
+_NPROBES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+
 # k-means wants at least this many training points a list (faiss.ClusteringParameters).
 _POINTS_PER_LIST = 39
 
@@ -62,9 +65,8 @@ class Lists:
         return int(min(self.ivf.nlist, wide))
 
     def sweep(self) -> list[int]:
-        """Return numbers of lists to visit, about 1.5 apart."""
-        steps = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
-        return [step for step in steps if step < self.ivf.nlist] + [self.ivf.nlist]
+        """Return numbers of lists to visit, up to all."""
+        return [*(step for step in _NPROBES if step < self.ivf.nlist), int(self.ivf.nlist)]
 
     def reconstruct(self, ids: Ids) -> Embeddings:
         """Return the vectors as the lists hold them."""
@@ -134,11 +136,12 @@ class _InvertedFile(FaissIndex):
         return self._lists.work(n_allowed)
 
     def _sweep(self) -> Mapping[str, Sequence[int]]:
-        return {"nprobe": self._lists.sweep()} if self.is_trained else {}
+        return {"nprobe": self._lists.sweep() if self.is_trained else _NPROBES}
 
     def _configure(self, settings: Mapping[str, int]) -> None:
         self._asked_nprobe = settings["nprobe"]
-        self._set_lists(self._faiss)
+        if self.is_trained:
+            self._set_lists(self._faiss)
 
     def _set_lists(self, index: Any) -> None:
         nprobe = self._asked_nprobe or max(8, math.isqrt(index.nlist))

@@ -1,0 +1,286 @@
+"""Options of search, chosen by measurement: the fastest that reach a recall."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc import VectorIndex
+from imgret.abc.brute import exact_search
+from imgret.abc.checks import check_count, check_number
+from imgret.abc.unit import unit_length
+from imgret.errors import InvalidInputError
+from imgret.evaluation.curve import curve
+from imgret.storage import Store
+from imgret.types import Embeddings, Ids, Json
+
+__all__ = ["Try", "Tuning", "tune"]
+
+# With fewer items nothing is gained, and nothing can be told.
+_LEAST_ITEMS = 100
+# Each setting is timed until it has been run so often and so long.
+_LEAST_RUNS, _LEAST_SECONDS = 3, 0.1
+# Steps of an option without any gain after which more of it is of no use.
+_IDLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """What one setting reached.
+
+    Attributes
+    ----------
+    settings : dict
+        Options of search, such as ``{"ef_search": 48}``.
+    recall : float
+        Mean share of the true ``k`` nearest that were found, 0 to 1.
+    qps : float
+        Queries a second, asked in one batch; the median of several runs.
+    """
+
+    settings: Json
+    recall: float
+    qps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What `Retriever.tune` measured and chose.
+
+    Attributes
+    ----------
+    index : str
+        The index that was tuned.
+    target : float
+        The recall asked for.
+    k, n_queries : int
+    held_out : bool
+        Whether the queries were given; else they were items, which an index may find a little
+        more easily than what it has never seen.
+    tries : list of Try
+        Everything that was measured, in the order of its recall.
+    chosen : Try
+        The fastest of those that reach the target; in use, and kept in the manifest.
+    """
+
+    index: str
+    target: float
+    k: int
+    n_queries: int
+    held_out: bool
+    tries: list[Try]
+    chosen: Try
+
+    def to_dict(self) -> Json:
+        """Return JSON values."""
+        return asdict(self)
+
+    def to_svg(self) -> str:
+        """Draw recall against queries a second; the best of what was measured is a line."""
+        return curve(
+            {self.index: [(each.recall, each.qps, _text(each.settings)) for each in self.tries]},
+            title=f"{self.index}: recall@{self.k} against queries a second",
+            mark=(self.chosen.recall, self.chosen.qps),
+            least=self.target,
+        )
+
+    def _repr_html_(self) -> str:
+        return f"{self.to_svg()}<pre>{self}</pre>"
+
+    def __str__(self) -> str:
+        what = "given queries" if self.held_out else "items of the gallery"
+        width = max(len(_text(each.settings)) for each in self.tries)
+        lines = [
+            f"{self.index}, recall@{self.k} of at least {self.target:g}, {self.n_queries} {what}",
+            f"  {'settings':<{width}}  recall      QPS",
+        ]
+        lines += [
+            f"{'>' if each is self.chosen else ' '} {_text(each.settings):<{width}}  "
+            f"{each.recall:.4f}  {each.qps:>7.0f}"
+            for each in self.tries
+        ]
+        return "\n".join(lines)
+
+
+def tune(
+    index: VectorIndex,
+    store: Store,
+    project: Callable[[Embeddings], Embeddings],
+    *,
+    recall: float,
+    k: int,
+    queries: Embeddings | None,
+    n_queries: int,
+    seed: int,
+) -> Tuning:
+    """Try the options of search of an index, and leave it with the best of them.
+
+    All but the first option are tried with each value, and the first with each from its fastest
+    on, until it is well above the recall or rises no more. Searches of other threads see what is
+    being tried.
+
+    Parameters
+    ----------
+    index : VectorIndex
+        Of all items of the store.
+    store : Store
+        Not to be changed meanwhile.
+    project : callable
+        Embeddings -> indexed vectors.
+    recall, k, n_queries, seed
+        As for `Retriever.tune`.
+    queries : float32 array of shape (n, dim) or None
+        Embeddings to ask with; None: of items.
+
+    Raises
+    ------
+    InvalidInputError
+        There are too few items, a number is out of its range, or the recall is not reached;
+        the index is as it was.
+    """
+    recall = check_number(recall, "recall", above=0, at_most=1)
+    k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
+    ids = store.catalog.live_ids()
+    if len(ids) < _LEAST_ITEMS:
+        raise InvalidInputError(
+            f"tune: expected a gallery of at least {_LEAST_ITEMS} items, found {len(ids)}; so few "
+            f"are best searched with index='flat', which is exact"
+        )
+    if k >= len(ids):
+        raise InvalidInputError(f"k: expected fewer than the {len(ids)} items, found {k}")
+    asked = None
+    if queries is None:
+        generator = np.random.default_rng(seed)
+        asked = np.sort(generator.choice(ids, min(n_queries, len(ids)), replace=False))
+        queries = store.read(asked)
+    elif not len(queries):
+        raise InvalidInputError("queries: expected at least 1, found none")
+    truth = _Truth(index, store, project, queries=queries, asked=asked, k=k)
+    name = index.name or type(index).__name__
+    before = index.settings()
+    tries: list[Try] = []
+    try:
+        for settings in _settings(index.sweep(), tries, recall):
+            index.configure(**settings)
+            tries.append(Try(settings, *truth.measure()))
+        chosen = _fastest(name, tries, recall)
+    except BaseException:
+        index.configure(**before)
+        raise
+    index.configure(**chosen.settings)
+    return Tuning(
+        index=name,
+        target=recall,
+        k=k,
+        n_queries=len(queries),
+        held_out=asked is None,
+        tries=sorted(tries, key=lambda each: (each.recall, each.qps)),
+        chosen=chosen,
+    )
+
+
+class _Truth:
+    """Queries, and the least score that one of their true neighbours has."""
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        store: Store,
+        project: Callable[[Embeddings], Embeddings],
+        *,
+        queries: Embeddings,
+        asked: Ids | None,
+        k: int,
+    ) -> None:
+        cosine = index.metric == "cosine"
+
+        def comparable(vectors: Embeddings) -> Embeddings:
+            vectors = project(vectors)
+            return unit_length(vectors) if cosine else vectors
+
+        self.index, self.k, self.asked = index, k, asked
+        self.queries = comparable(queries)
+        self.wanted = k if asked is None else k + 1
+        blocks = (
+            (block, comparable(vectors))
+            for block, vectors in store.blocks(store.catalog.live_ids())
+        )
+        found = exact_search(self.queries, blocks, self.wanted, index.metric)
+        scores = found.scores
+        if asked is not None:
+            scores = np.where(found.ids == asked[:, None], -np.inf, scores)
+        least = np.sort(scores, axis=1)[:, ::-1][:, k - 1 : k]
+        self.store, self.comparable = store, comparable
+        self.least = least - np.float32(1e-5) * np.maximum(np.abs(least), 1)
+
+    def measure(self) -> tuple[float, float]:
+        """Return recall and queries a second of the index as it is set."""
+        taken: list[float] = []
+        while len(taken) < _LEAST_RUNS or sum(taken) < _LEAST_SECONDS:
+            started = time.perf_counter()
+            found = self.index.search(self.queries, self.wanted)
+            taken.append(time.perf_counter() - started)
+        good = self._true_scores(found.ids) >= self.least
+        if self.asked is not None:
+            good &= found.ids != self.asked[:, None]
+        shares = np.minimum(good.sum(axis=1), self.k) / self.k
+        return float(shares.mean()), len(self.queries) / statistics.median(taken)
+
+    def _true_scores(self, ids: Ids) -> NDArray[np.float32]:
+        """Return scores by the true vectors: those of a compressed index may be others."""
+        scores = np.empty(ids.shape, dtype=np.float32)
+        step = max(1, 2**22 // (ids.shape[1] * self.queries.shape[1]))
+        for start in range(0, len(ids), step):
+            part = slice(start, start + step)
+            vectors = self.comparable(self.store.read(ids[part].ravel())).reshape(
+                *ids[part].shape, -1
+            )
+            if self.index.metric == "l2":
+                vectors = vectors - self.queries[part, None]
+                scores[part] = -np.einsum("nkd,nkd->nk", vectors, vectors)
+            else:
+                scores[part] = np.einsum("nkd,nd->nk", vectors, self.queries[part])
+        return scores
+
+
+def _settings(
+    sweep: dict[str, list[int]], tries: list[Try], recall: float
+) -> Iterator[dict[str, int]]:
+    """Yield the settings to try: the first option upwards, until that is of no more use."""
+    if not sweep:
+        yield {}
+        return
+    (first, values), *others = sweep.items()
+    for combination in itertools.product(*(others_values for _, others_values in others)):
+        fixed = dict(zip((name for name, _ in others), combination, strict=True))
+        best, idle = -1.0, 0
+        for value in values:
+            yield {first: value, **fixed}
+            idle = 0 if tries[-1].recall > best + 1e-4 else idle + 1
+            best = max(best, tries[-1].recall)
+            if best >= (1 + recall) / 2 or idle == _IDLE:
+                break
+
+
+def _fastest(name: str, tries: list[Try], recall: float) -> Try:
+    """Return the fastest that reaches the recall."""
+    good = [each for each in tries if each.recall >= recall]
+    if not good:
+        best = max(tries, key=lambda each: each.recall)
+        raise InvalidInputError(
+            f"recall: expected one that {name!r} reaches, found {recall:g}; its best is "
+            f"{best.recall:.4f} ({_text(best.settings)}); ask for less, or take another index, "
+            f"such as reindex('hnsw')"
+        )
+    return max(good, key=lambda each: each.qps)
+
+
+def _text(settings: Any) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items()) or "-"

@@ -1,0 +1,135 @@
+"""Filtered searches of every index against brute force, in every order of changes."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from imgret import Embedder, Retriever
+
+DIM, START = 8, 64
+INDEXES = ["flat", "exact", "hnsw", "hnsw-sq8", "ivf", "ivf-pq", "faiss:SQ4", "faiss:HNSW8,SQ8"]
+FILTERS = [
+    (None, lambda n: True),
+    ({"n": {"$gte": 0}}, lambda n: True),
+    ({"n": {"$lt": 0}}, lambda n: False),
+    ({"n": {"$lt": 5}}, lambda n: n < 5),
+    ({"n": {"$lt": 40}}, lambda n: n < 40),
+    ({"odd": True}, lambda n: n % 2 == 1),
+    ({"odd": False, "n": {"$gte": 20}}, lambda n: n % 2 == 0 and n >= 20),
+    ({"label": "it's; DROP TABLE items"}, lambda n: n % 7 == 0),
+    ({"$not": {"key": "k3"}}, lambda n: n != 3),
+]
+
+
+class Given(Embedder):
+    """Pictures do not come into it."""
+
+    name = "given"
+    dim = DIM
+    fingerprint = "given"
+
+    def config(self):
+        return {}
+
+    def _embed(self, images):
+        raise AssertionError
+
+
+class PlannerMachine(RuleBasedStateMachine):
+    """Adds, removes, replaces, reindexes, tunes; after each the answers are those of a model."""
+
+    @initialize(
+        index=st.sampled_from(INDEXES),
+        metric=st.sampled_from(["cosine", "ip", "l2"]),
+        dtype=st.sampled_from(["float16", "float32"]),
+    )
+    def start(self, index, metric, dtype):
+        self.rng = np.random.default_rng(1)
+        self.metric, self.made = metric, 0
+        self.model: dict[int, np.ndarray] = {}
+        self.retriever = Retriever(embedder=Given(), index=index, metric=metric, dtype=dtype)
+        self.add(START)
+
+    @rule(count=st.integers(1, 40))
+    def add(self, count):
+        numbers = range(self.made, self.made + count)
+        self.made += count
+        rows = self.rng.standard_normal((count, DIM)).astype(np.float16).astype(np.float32)
+        self.retriever.add_vectors(
+            rows,
+            keys=[f"k{n}" for n in numbers],
+            labels=["it's; DROP TABLE items" if n % 7 == 0 else None for n in numbers],
+            metadata=[{"n": n, "odd": n % 2 == 1} for n in numbers],
+        )
+        self.model.update(zip(numbers, rows, strict=True))
+
+    @rule(share=st.floats(0, 0.6))
+    def remove(self, share):
+        gone = [n for n in self.model if self.rng.random() < share and n != START - 1]
+        if len(self.model) - len(gone) < 24:  # codes are trained on 16 at least
+            return
+        self.retriever.remove([f"k{n}" for n in gone])
+        for n in gone:
+            del self.model[n]
+
+    @rule(index=st.sampled_from(INDEXES))
+    def reindex(self, index):
+        self.retriever.reindex(index)
+
+    @rule(dim=st.sampled_from([None, 8]))
+    def project(self, dim):
+        # A rotation: it changes the vectors in the index and no score but for cosine and ip,
+        # whose mean it takes away; so for l2 alone.
+        if self.metric == "l2":
+            self.retriever.project(None if dim is None else "pca", dim=dim or 8)
+
+    @rule(case=st.integers(0, len(FILTERS) - 1), k=st.integers(1, 90), n=st.integers(1, 3))
+    def search(self, case, k, n):
+        where, passes = FILTERS[case]
+        live = [number for number in self.model if passes(number)]
+        queries = self.rng.standard_normal((n, DIM)).astype(np.float32)
+        plan = self.retriever.explain(k, where=where, n_queries=n)
+        exact = plan.way == "exact" or self.retriever.index.is_exact
+        for hits, query in zip(
+            self.retriever.search_vectors(queries, k, where=where), queries, strict=True
+        ):
+            assert len(hits) == min(k, len(live)), plan
+            true = self._scores(query, live)
+            scores = [hit.score for hit in hits]
+            assert scores == sorted(scores, reverse=True)
+            assert len({hit.key for hit in hits}) == len(hits)
+            np.testing.assert_allclose(
+                scores, [true[int(hit.key[1:])] for hit in hits], rtol=1e-4, atol=1e-3
+            )
+            if exact:
+                best = sorted(true.values(), reverse=True)[: len(hits)]
+                np.testing.assert_allclose(scores, best, rtol=1e-4, atol=1e-3)
+
+    def _scores(self, query, live):
+        if not live:
+            return {}
+        vectors = np.stack([self.model[n] for n in live]).astype(np.float64)
+        if self.metric == "l2":
+            scores = -((vectors - query) ** 2).sum(axis=1)
+        else:
+            scores = vectors @ query
+            if self.metric == "cosine":
+                scores /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+        return dict(zip(live, scores.tolist(), strict=True))
+
+    @invariant()
+    def it_holds_the_same(self):
+        if hasattr(self, "retriever"):
+            assert len(self.retriever) == len(self.model)
+
+
+PlannerMachine.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestPlanner = PlannerMachine.TestCase
