@@ -98,6 +98,19 @@ def oracles(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def stress(session: nox.Session) -> None:
+    """Let eight threads search beside one that writes, a minute a case."""
+    session.install("-e", ".", *group("test"))
+    session.run(
+        "pytest",
+        "-s",
+        "tests/retriever/test_threads.py",
+        *session.posargs,
+        env={"IMGRET_STRESS_SECONDS": "60"},
+    )
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Run the benchmarks; a folder of pictures may be named: ``nox -s bench -- FOLDER``."""
     session.install("-e", ".")

@@ -307,10 +307,15 @@ class Searcher:
 
     def _is_current(self, checkpoint: Checkpoint) -> bool:
         """Whether the stored index is of the kind the manifest names."""
-        part = self._store.manifest.index
+        part, tuned = self._store.manifest.index, self._store.manifest.tuned
+        free = {} if tuned is None else tuned["settings"]  # set when it is in use
         return part.name == "auto" or (
             part.name == checkpoint.part.name
-            and all(checkpoint.part.config.get(name) == v for name, v in part.config.items())
+            and all(
+                checkpoint.part.config.get(name) == value
+                for name, value in part.config.items()
+                if name not in free
+            )
         )
 
     def _load(self, checkpoint: Checkpoint, state: Path, path: Path) -> None:

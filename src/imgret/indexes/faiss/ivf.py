@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
@@ -108,6 +110,7 @@ class _InvertedFile(FaissIndex):
     needs_training = True
     supports_remove = True
     supports_allowed = True
+    _least_training = 1
     reconstructs_slowly = True  # by a hash table, forgotten at every change
 
     def __init__(self, dim: int, metric: Metric, *, nlist: int | None, nprobe: int | None) -> None:
@@ -160,6 +163,8 @@ class _InvertedFile(FaissIndex):
                 UserWarning,
                 stacklevel=3,
             )
+        if count < self._least_training:  # then some are centroids several times
+            vectors = np.resize(vectors, (self._least_training, self.dim))
         index = self._untrained(nlist)
         index.cp.min_points_per_centroid = 1  # looked after above
         with threads(count * nlist * self.dim * index.cp.niter):
@@ -252,6 +257,7 @@ class IVFPQIndex(_InvertedFile):
     """
 
     name = "ivf-pq"
+    _least_training = 16  # centroids of 4 bits
     is_compressed = True
 
     def __init__(
@@ -281,7 +287,9 @@ class IVFPQIndex(_InvertedFile):
 
     def _untrained(self, nlist: int) -> Any:
         factory = f"IVF{nlist},PQ{2 * self.code_bytes}x4fs"
-        return faiss.index_factory(self.dim, factory, self._faiss_metric)
+        index = faiss.index_factory(self.dim, factory, self._faiss_metric)
+        index.pq.cp.min_points_per_centroid = 1  # or it warns on stderr
+        return index
 
     def _load(self, directory: Path) -> None:
         super()._load(directory)

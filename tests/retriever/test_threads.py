@@ -1,0 +1,123 @@
+"""Eight threads search while one writes: nothing crashes, and what they see was the case.
+
+``IMGRET_STRESS_SECONDS=60 pytest tests/retriever/test_threads.py`` runs each case for a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from imgret import Retriever
+from imgret.errors import EmptyGalleryError
+
+SECONDS = float(os.environ.get("IMGRET_STRESS_SECONDS", "1.5"))
+READERS, GROUP, DIM = 8, 10, 48
+# Groups of near-equal vectors, far from each other, each added and removed in one call.
+CENTRES = np.random.default_rng(0).standard_normal((60, DIM)).astype(np.float32)
+
+
+def members(group, generation):
+    return [f"{group}.{generation}.{n}" for n in range(GROUP)]
+
+
+def add(retriever, group, generation):
+    noise = np.random.default_rng(generation).standard_normal((GROUP, DIM)) * 0.01
+    retriever.add_vectors(
+        CENTRES[group] + noise,
+        keys=members(group, generation),
+        labels=[str(group)] * GROUP,
+        metadata=[{"group": group, "generation": generation}] * GROUP,
+    )
+
+
+def write(retriever, deadline, written, indexes):
+    """Add, remove, replace and reindex until the time is over."""
+    rng = np.random.default_rng(1)
+    there = dict.fromkeys(range(len(CENTRES)), 0)
+    generation = 0
+    while time.monotonic() < deadline:
+        generation += 1
+        group = int(rng.integers(len(CENTRES)))
+        if group in there:
+            retriever.remove(members(group, there.pop(group)))
+            written["removed"] += 1
+        else:
+            add(retriever, group, generation)
+            there[group] = generation
+            written["added"] += 1
+        if generation % 40 == 0:
+            index = indexes[(generation // 40) % len(indexes)]
+            retriever.reindex(index)
+            written["reindexed"] += 1
+
+
+def read(retriever, deadline, seed, seen, wrong, exact):
+    """Search for groups: all members are found, or none; an approximate index may miss some."""
+    rng = np.random.default_rng(seed)
+    while time.monotonic() < deadline:
+        groups = rng.integers(len(CENTRES), size=3)
+        where = [None, {"group": int(groups[0])}, {"generation": {"$gte": 0}}][seen[seed] % 3]
+        found = retriever.search_vectors(CENTRES[groups], GROUP, where=where)
+        for group, hits in zip(groups.tolist(), found, strict=True):
+            if where is not None and "group" in where:
+                group = where["group"]  # noqa: PLW2901
+            own = [hit for hit in hits if hit.key.split(".")[0] == str(group)]
+            whole = exact or (where is not None and "group" in where)
+            if whole and len(own) not in {0, GROUP}:
+                wrong.append((where, group, [hit.key for hit in hits]))
+            if len({hit.key.split(".")[1] for hit in own}) > 1:
+                wrong.append(("two generations", group, [hit.key for hit in hits]))
+            if any(hit.label != hit.key.split(".")[0] for hit in hits):
+                wrong.append(("label", group, [(hit.key, hit.label) for hit in hits]))
+        seen[seed] += 1
+
+
+@pytest.mark.parametrize(
+    ("indexes", "on_disk"),
+    [
+        (["flat"], False),
+        (["flat", "exact"], True),
+        (["hnsw", "hnsw-sq8"], True),
+        (["ivf", "ivf-pq"], False),
+    ],
+    ids=["flat", "flat-disk", "hnsw", "ivf"],
+)
+def test_searches_see_whole_changes(mean_color, tmp_path, indexes, on_disk):
+    options = {"embedder": mean_color, "index": indexes[0], "dtype": "float32"}
+    retriever = (
+        Retriever.open(tmp_path / "g.imgret", "a", **options) if on_disk else Retriever(**options)
+    )
+    for group in range(len(CENTRES)):
+        add(retriever, group, 0)
+    deadline = time.monotonic() + SECONDS
+    exact = set(indexes) <= {"flat", "exact"}
+    written, seen, wrong, failed = dict.fromkeys(("added", "removed", "reindexed"), 0), {}, [], []
+
+    def guarded(work, *arguments):
+        try:
+            work(retriever, deadline, *arguments)
+        except EmptyGalleryError:
+            pass
+        except BaseException as error:  # noqa: BLE001  # it is told below
+            failed.append(repr(error))
+
+    threads = [threading.Thread(target=guarded, args=(write, written, indexes))]
+    for seed in range(READERS):
+        seen[seed] = 0
+        threads.append(threading.Thread(target=guarded, args=(read, seed, seen, wrong, exact)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS + 60)
+    assert not any(thread.is_alive() for thread in threads), "stuck"
+    assert failed == []
+    assert wrong == [], (wrong[:3], len(wrong), sum(seen.values()), written)
+    assert min(seen.values()) > 0
+    assert written["added"] + written["removed"] > 0
+    print(f"{sum(seen.values())} searches, {written}")  # noqa: T201  # shown by pytest -s
+    retriever.close()
