@@ -1,11 +1,16 @@
-"""What a filter costs: one that lets everything pass, and one that lets 100 items pass.
+"""Filtered search: what it finds and how fast, from filters that pass little to most.
 
-    python benchmarks/filters.py [--items 1000000] [--dim 64] [--index flat]
-    python benchmarks/filters.py --index hnsw --dim 32    # the graph takes minutes to build
+    python benchmarks/filters.py [--items 200000] [--dim 128] [--index hnsw] [--out DIR]
+    python benchmarks/filters.py --costs [--items 1000000] [--dim 64] [--index flat]
 
-"First" is a filter that was not asked before, or not since the gallery changed; "again" one
-of which something is remembered. Rounds with and without a filter alternate, so that a machine
-whose speed drifts treats them alike.
+For filters that let from 0.001 % to 90 % of the items pass: recall@10 against brute force over
+what passes, and queries a second, of imgret, of the same Faiss index with an IDSelector (what
+passes is known to it beforehand, which is not counted), and of a search without a filter whose
+answers are filtered after it (1000 are asked for). One thread; batches of 100, and one at a time.
+
+``--costs`` tells what a filter that passes everything, or 100 items, adds to a search. "First" is
+a filter that was not asked before, or not since the gallery changed; "again" one of which
+something is remembered. Rounds alternate, so that a machine whose speed drifts treats them alike.
 """
 
 from __future__ import annotations
@@ -15,14 +20,20 @@ import statistics
 import time
 from collections.abc import Callable
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 from overhead import Given, alternate
+from results import save
 
 from imgret import HNSWIndex, Retriever, VectorIndex
+from imgret.evaluation.plot import Axis, plot
 
 _FEW = 100
+_K, _QUERIES, _AFTERWARDS = 10, 100, 1000
+_SHORT = {"imgret": "imgret", "Faiss with a selector": "Faiss", "filtered afterwards": "after"}
 
 
 def first(retriever: Retriever, query: Any, wheres: list[dict[str, Any]]) -> float:
@@ -37,14 +48,123 @@ def first(retriever: Retriever, query: Any, wheres: list[dict[str, Any]]) -> flo
     return statistics.median(taken)
 
 
+def selectivities(options: argparse.Namespace) -> None:
+    """Print a row for each share of items that pass."""
+    faiss.omp_set_num_threads(1)
+    n, dim = options.items, options.dim
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((max(1, n // 200), dim), dtype=np.float32)
+    vectors = centres[rng.integers(len(centres), size=n)]
+    vectors += 0.5 * rng.standard_normal((n, dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    chance = rng.permutation(n)  # the filter passes what is below a number, wherever it lies
+    retriever = Retriever(embedder=Given(dim), index=options.index, dtype="float32")
+    retriever.add_vectors(
+        vectors, keys=[str(i) for i in range(n)], metadata=[{"u": int(u)} for u in chance]
+    )
+    if not retriever.index.is_exact:
+        tuned = retriever.tune(options.recall, _K)
+        print(f"tuned to recall {options.recall}: {tuned.chosen}")
+    raw = retriever.index._faiss  # noqa: SLF001  # the same graph or lists, asked without imgret
+    wanted = {"ef": getattr(retriever.index, "ef_search", None)}
+    wanted["nprobe"] = getattr(retriever.index, "nprobe", None)
+    queries = centres[rng.integers(len(centres), size=_QUERIES)]
+    queries += 0.5 * rng.standard_normal((_QUERIES, dim), dtype=np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    rows, plots = [], {"imgret": [], "Faiss with a selector": [], "filtered afterwards": []}
+    for percent in (0.001, 0.1, 1, 10, 50, 90):
+        passing = max(1, round(n * percent / 100))
+        where = {"u": {"$lt": passing}}
+        ids = np.flatnonzero(chance < passing)
+        truth = ids[np.argsort(-(queries @ vectors[ids].T), axis=1)[:, :_K]]
+        chosen = np.zeros(n, dtype=bool)
+        chosen[ids] = True
+        selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+        params: Any = faiss.SearchParameters(sel=selector)
+        if wanted["ef"] is not None:
+            params = faiss.SearchParametersHNSW(sel=selector, efSearch=wanted["ef"])
+        elif wanted["nprobe"] is not None:
+            params = faiss.SearchParametersIVF(sel=selector, nprobe=wanted["nprobe"])
+        many = min(n, _AFTERWARDS)
+
+        def ours(part: Any, where: Any = where) -> list[list[int]]:
+            found = retriever._searcher.search(part, _K, where)  # noqa: SLF001  # the ids alone
+            return [[i for i in row if i >= 0] for row in found.ids.tolist()]
+
+        def theirs(part: Any, params: Any = params) -> list[list[int]]:
+            return [
+                [i for i in row if i >= 0]
+                for row in raw.search(part, _K, params=params)[1].tolist()
+            ]
+
+        def afterwards(part: Any, chosen: Any = chosen, many: int = many) -> list[list[int]]:
+            found = raw.search(part, many)[1]
+            return [row[chosen[row] & (row >= 0)][:_K].tolist() for row in found]
+
+        ways = {"imgret": ours, "Faiss with a selector": theirs, "filtered afterwards": afterwards}
+        recalls = {name: _recall(way(queries), truth) for name, way in ways.items()}
+        tasks: dict[str, Callable[[], object]] = {
+            name: (lambda way=way: way(queries)) for name, way in ways.items()
+        }
+        seconds = alternate(tasks, options.rounds)
+        one = alternate(
+            {name: (lambda way=way: way(queries[:1])) for name, way in ways.items()},
+            4 * options.rounds,
+        )
+        plan = retriever.explain(_K, where=where, n_queries=len(queries))
+        single = retriever.explain(_K, where=where)
+        row: dict[str, Any] = {"passes %": percent, "items": passing, "way": plan.way}
+        row["way of one"] = single.way
+        for name in ways:
+            row[f"recall {_SHORT[name]}"] = recalls[name]
+            row[f"QPS {_SHORT[name]}"] = round(_QUERIES / seconds[name])
+            row[f"one, us {_SHORT[name]}"] = round(1e6 * one[name])
+            plots[name].append((percent, _QUERIES / seconds[name], f"recall {recalls[name]:.3f}"))
+        rows.append(row)
+    save(
+        options.out,
+        f"filters-{options.index}",
+        rows,
+        title=f"Filters: {n:,} x {dim}, {options.index}, recall@{_K}",
+        plots={
+            f"filters-{options.index}": plot(
+                plots,
+                title=f"{options.index}: queries a second by what a filter lets pass",
+                x=Axis("items that pass, %", log=True),
+                best=False,
+            )
+        },
+    )
+
+
+def _recall(found: list[list[int]], truth: Any) -> float:
+    shares = [len(set(a) & set(b)) / len(b) for a, b in zip(found, truth.tolist(), strict=True)]
+    return float(np.mean(shares))
+
+
 def main() -> None:
     """Print ratios and times."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--index", choices=["flat", "hnsw"], default="flat")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--items", type=int)
+    parser.add_argument("--dim", type=int)
+    parser.add_argument("--index")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--recall", type=float, default=0.95, help="What the index is tuned to.")
+    parser.add_argument("--out", type=Path, help="Folder for JSON, Markdown and the plot.")
+    parser.add_argument("--costs", action="store_true")
     options = parser.parse_args()
+    defaults = (1_000_000, 64, "flat", 30) if options.costs else (200_000, 128, "hnsw", 5)
+    for name, value in zip(("items", "dim", "index", "rounds"), defaults, strict=True):
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.costs:
+        costs(options)
+    else:
+        selectivities(options)
+
+
+def costs(options: argparse.Namespace) -> None:
+    """Print what a filter adds."""
     n = options.items
 
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ exact              every item that passes is compared with: they are few, or the
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from imgret.abc.plan import Plan
 from imgret.storage import Catalog
 from imgret.types import Ids, Json
 
-__all__ = ["SearchPlan", "Way", "plan_search"]
+__all__ = ["Choice", "SearchPlan", "Way", "choose_way", "explain"]
 
 Way: TypeAlias = Literal["index", "index, then filter", "index, filtered", "exact"]
 
@@ -78,9 +78,29 @@ class SearchPlan:
         )
 
 
-def plan_search(
+class Choice(NamedTuple):
+    """What a search needs to know of its plan.
+
+    Attributes
+    ----------
+    way : str
+    share : float
+        Of the items that pass, about.
+    allowed : Ids or None
+        The ids that pass, for the ways that need them; increasing.
+    plan : Plan
+        That of the index.
+    """
+
+    way: Way
+    share: float
+    allowed: Ids | None
+    plan: Plan
+
+
+def choose_way(
     index: VectorIndex, catalog: Catalog, *, rows: int, k: int, where: Any, n_queries: int
-) -> tuple[SearchPlan, Ids | None]:
+) -> Choice:
     """Choose the way of a search.
 
     Parameters
@@ -93,45 +113,44 @@ def plan_search(
         At least 1.
     where : mapping or None
 
-    Returns
-    -------
-    SearchPlan
-    Ids or None
-        The ids that pass, for the ways that need them; increasing.
-
     Raises
     ------
     InvalidInputError
         The filter is none: see `Retriever.search`.
     """
-    items = len(index)
-
-    def planned(way: Way, matching: int, plan: Plan, reason: str) -> SearchPlan:
-        return SearchPlan(
-            way=way,
-            index=index.name or type(index).__name__,
-            settings=index.settings(),
-            k=k,
-            n_queries=n_queries,
-            items=items,
-            matching=matching,
-            compared=plan.compared,
-            reason=reason,
-        )
-
     if where is None:
-        plain = index.plan(k, n_queries=n_queries)
-        return planned("index", items, plain, "there is no filter"), None
+        return Choice("index", 1.0, None, index.plan(k, n_queries=n_queries))
     ids = index.ids
     share = catalog.share_matching(where, ids[(_SAMPLE * len(ids)).astype(np.int64)])
-    if share >= _MOST:
-        plan = index.plan(k, n_queries=n_queries)
-        reason = f"about {share:.0%} match, so that a search for some more finds enough"
-        return planned("index, then filter", round(share * items), plan, reason), None
+    # The list of what passes costs a look at every item, and then makes each search cheaper; an
+    # exact index is faster without it.
+    listed = not index.is_exact and catalog.is_listed(where, asked=n_queries)
+    if share >= _MOST and not listed:
+        return Choice("index, then filter", share, None, index.plan(k, n_queries=n_queries))
     allowed = catalog.matching(where)
     if len(allowed) and allowed[-1] >= rows:
         allowed = allowed[: np.searchsorted(allowed, rows)]
     plan = index.plan(k, n_allowed=len(allowed), n_queries=n_queries)
-    return planned("exact" if plan.exact else "index, filtered", len(allowed), plan, plan.reason), (
-        allowed
+    share = len(allowed) / max(len(index), 1)
+    return Choice("exact" if plan.exact else "index, filtered", share, allowed, plan)
+
+
+def explain(
+    index: VectorIndex, catalog: Catalog, *, rows: int, k: int, where: Any, n_queries: int
+) -> SearchPlan:
+    """Say which way `choose_way` chooses, and why; it takes and raises the same."""
+    choice = choose_way(index, catalog, rows=rows, k=k, where=where, n_queries=n_queries)
+    reason = choice.plan.reason
+    if choice.way == "index, then filter":
+        reason = f"about {choice.share:.0%} match, so that a search for some more finds enough"
+    return SearchPlan(
+        way=choice.way,
+        index=index.name or type(index).__name__,
+        settings=index.settings(),
+        k=k,
+        n_queries=n_queries,
+        items=len(index),
+        matching=round(choice.share * len(index)),
+        compared=choice.plan.compared,
+        reason=reason,
     )

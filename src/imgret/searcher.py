@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from imgret import registry
+from imgret import planning, registry
 from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count
 from imgret.abc.locks import ReadWriteLock
 from imgret.errors import ImgretError, InvalidInputError, StoreCorruptError
 from imgret.indexes import choose
 from imgret.parts import part_of
-from imgret.planning import SearchPlan, plan_search
+from imgret.planning import Choice, SearchPlan
 from imgret.projections import LinearProjection
 from imgret.storage import Checkpoint, Part, Store
 from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
@@ -102,19 +102,32 @@ class Searcher:
         for _ in range(_PLANS):
             # Made without the lock, as the filter may have to look at every item.
             basis = self._basis()
-            plan, allowed = self._planned(k, where, len(vectors))
+            choice = self._choice(k, where, len(vectors))
             with self._seeing.read():
                 if basis == self._basis():
-                    return self._by_plan(plan, allowed, vectors, where)
+                    return self._by_choice(choice, vectors, k, where)
         with self._seeing.read():  # there are changes all the time: they have to wait
-            return self._by_plan(*self._planned(k, where, len(vectors)), vectors, where)
+            return self._by_choice(self._choice(k, where, len(vectors)), vectors, k, where)
+
+    def explain(self, k: int, where: Any, n_queries: int) -> SearchPlan:
+        """Say which way `search` would go."""
+        k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
+        self._catch_up()
+        return planning.explain(
+            self._required(),
+            self._store.catalog,
+            rows=self._rows,
+            k=k,
+            where=where,
+            n_queries=n_queries,
+        )
 
     def _basis(self) -> tuple[object, int, int]:
         """Return what a plan rests on."""
         return self._index, self._rows, self._seen
 
-    def _planned(self, k: int, where: Any, n_queries: int) -> tuple[SearchPlan, Ids | None]:
-        return plan_search(
+    def _choice(self, k: int, where: Any, n_queries: int) -> Choice:
+        return planning.choose_way(
             self._required(),
             self._store.catalog,
             rows=self._rows,
@@ -123,33 +136,24 @@ class Searcher:
             n_queries=max(n_queries, 1),
         )
 
-    def _by_plan(
-        self, plan: SearchPlan, allowed: Ids | None, vectors: Any, where: Any
-    ) -> Neighbors:
+    def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
         index, vectors = self._required(), _projected(self.projection, vectors)
-        if allowed is not None:
-            return index.search(vectors, plan.k, allowed=allowed)
-        return self._search_and_check(index, self._rows, vectors, plan, where)
-
-    def explain(self, k: int, where: Any, n_queries: int) -> SearchPlan:
-        """Say which way `search` would go."""
-        k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
-        self._catch_up()
-        return self._planned(k, where, n_queries)[0]
+        if choice.allowed is not None:
+            return index.search(vectors, k, allowed=choice.allowed)
+        return self._search_and_check(index, vectors, k, where, choice.share)
 
     def _search_and_check(
-        self, index: VectorIndex, rows: int, vectors: Any, plan: SearchPlan, where: Any
+        self, index: VectorIndex, vectors: Any, k: int, where: Any, share: float
     ) -> Neighbors:
         """Search for more than is wanted, and keep what passes: no list of all that pass."""
-        catalog, k = self._store.catalog, plan.k
-        share = plan.matching / max(plan.items, 1)
+        catalog, rows = self._store.catalog, self._rows
         # More by three standard deviations, and by what helps where k is small.
         wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
         found = index.search(vectors, max(k, min(wide, len(index) + 1)))
-        held = found.ids.tolist()
-        passing = catalog.passing(where, list({id_ for row in held for id_ in row if id_ < rows}))
-        passes = np.array([[id_ in passing for id_ in row] for row in held], dtype=bool)
-        passes = passes.reshape(found.ids.shape)  # of no query, too
+        held = np.unique(found.ids)
+        held = held[(held >= 0) & (held < rows)]
+        passing = np.array(sorted(catalog.passing(where, held.tolist())), dtype=np.int64)
+        passes = np.isin(found.ids, passing)
         first = np.argsort(~passes, axis=1, kind="stable")[:, :k]
         ids = np.take_along_axis(np.where(passes, found.ids, -1), first, axis=1)
         scores = np.take_along_axis(np.where(passes, found.scores, -np.inf), first, axis=1)
@@ -360,7 +364,7 @@ class Searcher:
             if len(ids) > _TRAINING_ITEMS:
                 generator = np.random.default_rng(0)
                 sample = np.sort(generator.choice(ids, _TRAINING_ITEMS, replace=False))
-            index.train(_projected(projection, self._store.read(sample)))
+            index.train(_projected(projection, self._store.read(sample)), expected=len(ids))
         for block, embeddings in self._store.blocks(ids):
             index.add(_projected(projection, embeddings), block)
         self._prepare(index, projection, self._store.manifest.tuned if tuned is _AS_KEPT else tuned)

@@ -110,6 +110,7 @@ class VectorIndex(ABC):
         self._lock = ReadWriteLock()
         self._true_vectors: Callable[[Ids], Embeddings] | None = None
         self._true_table: Callable[[int], Embeddings | None] | None = None
+        self._expected = 0  # vectors, at the time of training
         self._changes = 0  # of the set of ids
         self._lists_seen: list[tuple[Any, int, Ids]] = []
 
@@ -120,7 +121,10 @@ class VectorIndex(ABC):
         """Keyword arguments beside ``dim`` and ``metric``, as JSON values."""
 
     def _train(self, vectors: Embeddings) -> None:  # noqa: ARG002  # a hook
-        """Learn what the index needs to know of the distribution of the vectors."""
+        """Learn what the index needs to know of the distribution of the vectors.
+
+        ``_expected`` says how many will be added.
+        """
         raise UnsupportedError(f"{type(self).__name__} needs no training")
 
     @abstractmethod
@@ -243,13 +247,15 @@ class VectorIndex(ABC):
     # -- changing it ---------------------------------------------------------------------
 
     @final
-    def train(self, vectors: Any) -> None:
+    def train(self, vectors: Any, *, expected: int | None = None) -> None:
         """Learn from a sample of vectors; does nothing where no training is needed.
 
         Parameters
         ----------
         vectors : array of shape (n, dim)
             A sample of what will be added. Nothing is stored.
+        expected : int, optional
+            How many vectors will be added; by default about as many as the sample has.
 
         Raises
         ------
@@ -267,6 +273,7 @@ class VectorIndex(ABC):
                     f"train: expected an empty index, found one of {len(self._ids)} vectors; "
                     f"train before adding"
                 )
+            self._expected = len(vectors) if expected is None else check_count(expected, "expected")
             self._train(vectors)
             self._trained = True
 

@@ -17,7 +17,7 @@ from imgret.abc.brute import exact_search
 from imgret.abc.checks import check_count, check_number
 from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
-from imgret.evaluation.curve import curve
+from imgret.evaluation.plot import plot
 from imgret.storage import Store
 from imgret.types import Embeddings, Ids, Json
 
@@ -84,7 +84,7 @@ class Tuning:
 
     def to_svg(self) -> str:
         """Draw recall against queries a second; the best of what was measured is a line."""
-        return curve(
+        return plot(
             {self.index: [(each.recall, each.qps, _text(each.settings)) for each in self.tries]},
             title=f"{self.index}: recall@{self.k} against queries a second",
             mark=(self.chosen.recall, self.chosen.qps),

@@ -17,13 +17,15 @@ from imgret.storage.database import connect, explained
 from imgret.storage.fields import FIELDS, metadata_field
 from imgret.storage.item import COLUMNS, Item, from_row, is_text, to_row
 from imgret.storage.matching import Matcher
-from imgret.storage.where import compile_where
+from imgret.storage.where import Condition, compile_where
 from imgret.types import Ids
 
 __all__ = ["Catalog"]
 
 # Keys looked up by one statement; SQLite allows 32,766 parameters.
 _CHUNK = 10_000
+# Compiled filters kept.
+_CONDITIONS_KEPT = 128
 
 
 class Catalog:
@@ -50,6 +52,7 @@ class Catalog:
         self._lock = threading.RLock()
         self._db = connect(path, writable=writable)
         self._matcher = Matcher(self._query)
+        self._conditions: dict[str, Condition] = {}
         try:
             self.reload_counts()
         except BaseException:
@@ -215,8 +218,9 @@ class Catalog:
 
     def check_where(self, where: Any) -> None:
         """Raise what `matching` would, before work is spent on the rest of a search."""
+        condition = self._condition(where)
         with self._lock:
-            self._matcher.check(compile_where(where), self._rows, self._changes)
+            self._matcher.check(condition, self._rows, self._changes)
 
     def matching(self, where: Any) -> Ids:
         """Ids of the items that a filter lets pass: int64, increasing. Read-only.
@@ -228,7 +232,7 @@ class Catalog:
         InvalidInputError
             See `compile_where`; or no item has a field that it names.
         """
-        condition = compile_where(where)
+        condition = self._condition(where)
         with self._lock:
             return self._matcher.ids(condition, self._rows, self._changes, self.version)
 
@@ -237,14 +241,39 @@ class Catalog:
 
         It is kept, and raises, as `matching`, but looks at no more than the sample.
         """
-        condition = compile_where(where)
+        condition = self._condition(where)
         with self._lock:
             return self._matcher.share(condition, sample, self._rows, self._changes, self.version)
 
     def passing(self, where: Any, ids: list[int]) -> set[int]:
         """Those of some ids that are of items a filter lets pass."""
         with self._lock:
-            return self._matcher.passing(compile_where(where), ids, self._rows, self._changes)
+            return self._matcher.passing(self._condition(where), ids, self._rows, self._changes)
+
+    def is_listed(self, where: Any, *, asked: int) -> bool:
+        """Whether `matching` costs little for a filter: it is known, or worth being listed by now.
+
+        Parameters
+        ----------
+        where : mapping
+        asked : int
+            Queries that are asked with it now. A list is worth its making when they, and those
+            before, are one for every few hundred items.
+        """
+        condition = self._condition(where)
+        with self._lock:
+            return self._matcher.is_listed(condition, asked, len(self), self.version)
+
+    def _condition(self, where: Any) -> Condition:
+        """Compile a filter, or return what it was compiled to before."""
+        written = repr(where)  # of nothing but numbers, text and the like, or it is refused
+        found = self._conditions.get(written)
+        if found is None:
+            found = compile_where(where)
+            if len(self._conditions) >= _CONDITIONS_KEPT:
+                self._conditions.clear()
+            self._conditions[written] = found
+        return found
 
     def create_filter_index(self, name: str) -> None:
         """Make filters on a field of the metadata quick; does nothing where they are."""

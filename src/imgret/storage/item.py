@@ -89,6 +89,8 @@ def to_row(item: Item) -> tuple[Any, ...]:
         raise InvalidInputError(
             f"metadata of {item.key!r}: expected a mapping, found {item.metadata!r}"
         )
+    if not item.metadata:
+        return (*_facts(item), "{}")
     try:
         metadata = json.dumps(dict(item.metadata), ensure_ascii=False, allow_nan=False)
         metadata.encode()
@@ -101,6 +103,11 @@ def to_row(item: Item) -> tuple[Any, ...]:
             f"metadata of {item.key!r}: expected at most {_DEEPEST} levels of lists and objects, "
             f"found more"
         )
+    return (*_facts(item), metadata)
+
+
+def _facts(item: Item) -> tuple[Any, ...]:
+    """Return the values of `COLUMNS` but the last."""
     return (
         item.key,
         item.path,
@@ -110,7 +117,6 @@ def to_row(item: Item) -> tuple[Any, ...]:
         *(item.box or (None, None, None, None)),
         int(item.subject),
         item.label,
-        metadata,
     )
 
 

@@ -20,6 +20,8 @@ __all__ = ["Matcher"]
 _KEPT = 64
 _KEPT_BYTES = 64 * 2**20
 _SHOWN = 20
+# Items that a look at each costs as much as it costs to check what one query has found.
+_LISTED_FOR = 250
 
 _Key = tuple[str, tuple[str, ...]]
 
@@ -38,6 +40,7 @@ class Matcher:
         self._state: object = None
         self._kept: dict[_Key, Ids] = {}  # the one asked for last at the end
         self._shares: dict[_Key, float] = {}
+        self._asked: dict[_Key, int] = {}  # queries, of filters whose list is not made
         # Items that have a field, or a value of some kind in it: to find one may take a scan,
         # to see that it still has it does not.
         self._witnesses: dict[str, int] = {}
@@ -67,6 +70,28 @@ class Matcher:
         while len(self._kept) > _KEPT or (len(self._kept) > 1 and self._bytes() > _KEPT_BYTES):
             del self._kept[next(iter(self._kept))]
         return ids
+
+    def is_listed(self, condition: Condition, asked: int, items: int, state: object) -> bool:
+        """Whether `ids` has its answer ready, or so much is asked that making it is worth it.
+
+        Parameters
+        ----------
+        condition : Condition
+        asked : int
+            Queries that are asked now.
+        items : int
+            How many there are to look at.
+        state : object
+            As for `ids`.
+        """
+        self._forget_unless(state)
+        key = condition.sql, condition.parameters
+        if key in self._kept:
+            return True
+        if len(self._asked) >= _KEPT and key not in self._asked:
+            self._asked.clear()
+        self._asked[key] = self._asked.get(key, 0) + asked
+        return self._asked[key] * _LISTED_FOR >= items
 
     def passing(self, condition: Condition, ids: list[int], rows: int, changes: int) -> set[int]:
         """Return those of some ids that are of live items and meet a condition."""
@@ -124,6 +149,7 @@ class Matcher:
             self._state = state
             self._kept.clear()
             self._shares.clear()
+            self._asked.clear()
 
     def _bytes(self) -> int:
         return sum(ids.nbytes for ids in self._kept.values())

@@ -154,7 +154,7 @@ class _InvertedFile(FaissIndex):
 
     def _train(self, vectors: Embeddings) -> None:
         count = len(vectors)
-        wanted = self._asked_nlist or round(4 * math.sqrt(count))
+        wanted = self._asked_nlist or round(4 * math.sqrt(self._expected))
         nlist = max(1, min(wanted, count // _POINTS_PER_LIST))
         if self._asked_nlist is not None and nlist < wanted:
             warnings.warn(
@@ -204,7 +204,7 @@ class IVFIndex(_InvertedFile):
     metric : {"cosine", "ip", "l2"}
         See `VectorIndex`.
     nlist : int, optional
-        Lists; by default ``4 * sqrt(n)`` for ``n`` training vectors. k-means needs 39
+        Lists; by default ``4 * sqrt(n)`` for ``n`` expected vectors. k-means needs 39
         vectors a list: with fewer there are fewer lists, and a warning if ``nlist`` was given.
     nprobe : int, optional
         Lists visited a query; by default ``sqrt(nlist)``, and at least 8.
