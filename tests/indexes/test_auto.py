@@ -11,7 +11,7 @@ from imgret.indexes import choose
 
 counts = st.integers(1, 10**9)
 dims = st.sampled_from([2, 32, 101, 128, 384, 1280])
-LADDER = ("flat", "hnsw", "ivf", "faiss")
+LADDER = ("flat", "ivf-pq", "faiss")
 
 
 def rank(name):
@@ -24,15 +24,33 @@ def rank(name):
         (1, 1280, None, "flat"),
         (50_000, 1280, None, "flat"),
         (200_000, 128, None, "flat"),
-        (1_000_000, 128, None, "hnsw"),
-        (1_000_000, 128, 700_000_000, "ivf"),
-        (1_000_000, 128, 200_000_000, "faiss:IVF4000,SQ8"),
-        (1_000_000, 128, 60_000_000, "faiss:IVF4000,PQ32np"),
+        (1_000_000, 128, None, "ivf-pq"),
+        (1_000_000, 128, 60_000_000, "ivf-pq"),
+        (1_000_000, 101, None, "faiss:IVF4000,SQ8"),
         (20_000, 128, 4_000_000, "faiss:SQ8"),
     ],
 )
 def test_examples(n, dim, memory, name):
     assert choose(n, dim, memory_bytes=memory).name == name
+
+
+def test_codes_get_shorter_and_more_is_ranked_where_memory_is_short():
+    whole = choose(1_000_000, 128)
+    short = choose(1_000_000, 128, memory_bytes=30_000_000)
+    assert (whole.options["code_bytes"], short.options["code_bytes"]) == (32, 8)
+    assert short.options["refine"] == 4 * whole.options["refine"]
+    assert short.memory_bytes <= 30_000_000
+
+
+def test_the_recall_asked_for_counts():
+    assert choose(10**7, 128, recall=1).name == "flat"
+    assert "asks for comparing with all" in choose(10**7, 128, recall=1).reason
+    usual, wide = choose(10**7, 128), choose(10**7, 128, recall=0.99)
+    assert usual.name == wide.name == "ivf-pq"
+    assert usual.options["nprobe"] < wide.options["nprobe"]
+    for recall in (0, -1, 1.5, "all"):
+        with pytest.raises(InvalidInputError, match="recall: expected a number over 0"):
+            choose(10, 4, recall=recall)
 
 
 @given(counts, counts, dims)

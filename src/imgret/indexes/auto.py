@@ -1,17 +1,14 @@
-"""Which index for how many vectors, after Faiss's "Guidelines to choose an index".
-
-https://github.com/facebookresearch/faiss/wiki/Guidelines-to-choose-an-index
-"""
+"""Which index for how many vectors; ``benchmarks/ann.py`` measures what it rests on."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from imgret.abc.checks import check_count
+from imgret.abc.checks import check_count, check_number
 from imgret.types import Json
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "choose", "default_code_bytes"]
 
 # Up to here every query is compared with every vector: at most some 10 ms on one core.
 _FLAT_VECTORS = 50_000
@@ -20,8 +17,10 @@ _FLAT_VALUES = 2**25
 # Training vectors a k-means centroid wants.
 _POINTS_PER_CENTROID = 39
 
-_HNSW_M = 32
 _ID_BYTES = 8
+
+# Above it only an index that compares with everything will do.
+_MOST_RECALL = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,12 @@ class Choice:
     memory_bytes: int
 
 
-def choose(n: int, dim: int, *, memory_bytes: int | None = None) -> Choice:
+def choose(n: int, dim: int, *, memory_bytes: int | None = None, recall: float = 0.95) -> Choice:
     """Choose an index for ``n`` vectors.
 
-    Exact up to about 50,000 vectors, and beyond where a scan is still cheap; then HNSW if
-    it fits, else an inverted file, else one that compresses the vectors.
+    Exact up to about 50,000 vectors, and beyond where a scan is still cheap; then an inverted
+    file of short codes, whose candidates a gallery ranks by the embeddings it keeps. Where
+    memory is short the codes get shorter.
 
     Parameters
     ----------
@@ -60,6 +60,9 @@ def choose(n: int, dim: int, *, memory_bytes: int | None = None) -> Choice:
         Their dimension.
     memory_bytes : int, optional
         Memory the index may take, in bytes; by default any.
+    recall : float
+        Share of the true neighbours to be found, over 0 and at most 1. It widens the search a
+        little, or makes it exact; `Retriever.tune` measures what is needed.
 
     Returns
     -------
@@ -72,15 +75,21 @@ def choose(n: int, dim: int, *, memory_bytes: int | None = None) -> Choice:
     >>> choose(2_000, 1280).name
     'flat'
     >>> choose(1_000_000, 128).name
-    'hnsw'
-    >>> choose(1_000_000, 128, memory_bytes=200_000_000).name
-    'faiss:IVF4000,SQ8'
+    'ivf-pq'
+    >>> choose(1_000_000, 128, memory_bytes=30_000_000).options["code_bytes"]
+    8
     """
     n = check_count(n, "n")
     dim = check_count(dim, "dim")
+    recall = check_number(recall, "recall", above=0, at_most=1)
     if memory_bytes is not None:
         memory_bytes = check_count(memory_bytes, "memory_bytes")
-    candidates = _small(n, dim) if _scan_is_cheap(n, dim) else _large(n, dim)
+    if recall > _MOST_RECALL:
+        candidates = [_flat(n, dim, f"a recall of {recall:g} asks for comparing with all of them")]
+    elif _scan_is_cheap(n, dim):
+        candidates = _small(n, dim)
+    else:
+        candidates = _large(n, dim, recall)
     what = f"{n:,} vectors of dimension {dim}"
     for name, options, size, why in candidates:
         if memory_bytes is None or size <= memory_bytes:
@@ -102,56 +111,62 @@ def _scan_is_cheap(n: int, dim: int) -> bool:
     return n <= _FLAT_VECTORS or n * dim <= _FLAT_VALUES
 
 
+def _flat(n: int, dim: int, why: str) -> _Candidate:
+    return "flat", {}, n * (4 * dim + _ID_BYTES), why
+
+
 def _small(n: int, dim: int) -> list[_Candidate]:
     return [
-        ("flat", {}, n * (4 * dim + _ID_BYTES), "comparing with all of them is fast and exact"),
+        _flat(n, dim, "comparing with all of them is fast and exact"),
         ("faiss:SQ8", {}, n * (dim + _ID_BYTES), "8 bits a value, a quarter of the memory"),
         (
             "faiss:SQ4",
             {},
             n * (math.ceil(dim / 2) + _ID_BYTES),
-            "4 bits a value, an eighth of the memory, some recall lost",
+            "4 bits a value, an eighth of the memory",
         ),
     ]
 
 
-def _large(n: int, dim: int) -> list[_Candidate]:
+def _large(n: int, dim: int, recall: float) -> list[_Candidate]:
     nlist = max(1, min(round(4 * math.sqrt(n)), n // _POINTS_PER_CENTROID))
-    nprobe = min(nlist, max(8, math.isqrt(nlist)))
-    parameters = {"parameters": f"nprobe={nprobe}"}
+    # Visits twice the lists, and ranks twice the candidates, where nearly all are to be found.
+    wide = 2 if recall > 0.97 else 1
+    nprobe = min(nlist, wide * max(8, math.isqrt(nlist)))
     lists = nlist * dim * 4 + n * 2 * _ID_BYTES  # centroids; ids in the lists and by position
-    found: list[_Candidate] = [
+    ranked = "what it finds is ranked by the kept embeddings"
+    if dim % 2:
+        why = "an inverted file, as an odd dimension has no shorter codes"
+        return [
+            (
+                f"faiss:IVF{nlist},SQ{bits}",
+                {"parameters": f"nprobe={nprobe}"},
+                n * math.ceil(dim * bits / 8) + lists,
+                f"{why}, with {bits} bits a value; {ranked}",
+            )
+            for bits in (8, 4)
+        ]
+    longest = default_code_bytes(dim)
+    return [
         (
-            "hnsw",
-            {"M": _HNSW_M},
-            n * (4 * dim + 2 * 4 * _HNSW_M + _ID_BYTES),
-            "a graph finds nearly all of the true neighbours fast, and there is memory for it",
-        ),
-        (
-            "ivf",
-            {"nlist": nlist},
-            n * 4 * dim + lists,
-            "an inverted file needs no memory for a graph",
-        ),
-        (
-            f"faiss:IVF{nlist},SQ8",
-            parameters,
-            n * dim + lists,
-            "an inverted file with 8 bits a value, a quarter of the memory",
-        ),
-    ]
-    # Product quantization wants two values or more a byte; the finest first.
-    found.extend(
-        (
-            f"faiss:IVF{nlist},PQ{dim // per_byte}np",
-            parameters,
-            n * (dim // per_byte) + lists,
-            f"an inverted file with {per_byte} values a byte; search more and re-rank",
+            "ivf-pq",
+            {
+                "nprobe": nprobe,
+                "refine": 4 * wide * (longest // code_bytes),
+                "code_bytes": code_bytes,
+            },
+            n * code_bytes + lists,
+            f"an inverted file with codes of {code_bytes} bytes; {ranked}",
         )
-        for per_byte in (2, 4, 8, 16)
-        if dim % per_byte == 0
-    )
-    return found
+        for code_bytes in range(longest, 0, -1)
+        if dim % (2 * code_bytes) == 0 and longest % code_bytes == 0
+    ]
+
+
+def default_code_bytes(dim: int) -> int:
+    """Return how many bytes a vector gets in ``"ivf-pq"``; twice as many divide the dimension."""
+    most = dim // 4 if dim <= 256 else max(64, dim // 16)
+    return max((n for n in range(1, max(most, 1) + 1) if dim % (2 * n) == 0), default=1)
 
 
 def _human(size: int) -> str:

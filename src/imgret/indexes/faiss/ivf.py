@@ -14,6 +14,7 @@ import numpy as np
 
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
+from imgret.indexes.auto import default_code_bytes
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import FaissIndex, id_selector, scan_work, search_params, threads
 from imgret.types import Embeddings, Ids, Json, Metric
@@ -125,12 +126,12 @@ class _InvertedFile(FaissIndex):
     @property
     def nlist(self) -> int | None:
         """Lists there are; before training, what was asked for."""
-        return int(self._faiss.nlist) if self.is_trained else self._asked_nlist
+        return int(self._lists.ivf.nlist) if self.is_trained else self._asked_nlist
 
     @property
     def nprobe(self) -> int | None:
         """Lists visited a query; before training, what was asked for."""
-        return int(self._faiss.nprobe) if self.is_trained else self._asked_nprobe
+        return int(self._lists.ivf.nprobe) if self.is_trained else self._asked_nprobe
 
     def _options(self) -> Json:
         return {"nlist": self._asked_nlist, "nprobe": self._asked_nprobe}
@@ -147,10 +148,10 @@ class _InvertedFile(FaissIndex):
             self._set_lists(self._faiss)
 
     def _set_lists(self, index: Any) -> None:
-        nprobe = self._asked_nprobe or max(8, math.isqrt(index.nlist))
-        index.nprobe = min(nprobe, index.nlist)
         self._faiss = index
         self._lists = Lists(index)
+        nlist = int(self._lists.ivf.nlist)
+        self._lists.ivf.nprobe = min(self._asked_nprobe or max(8, math.isqrt(nlist)), nlist)
 
     def _train(self, vectors: Embeddings) -> None:
         count = len(vectors)
@@ -166,8 +167,9 @@ class _InvertedFile(FaissIndex):
         if count < self._least_training:  # then some are centroids several times
             vectors = np.resize(vectors, (self._least_training, self.dim))
         index = self._untrained(nlist)
-        index.cp.min_points_per_centroid = 1  # looked after above
-        with threads(count * nlist * self.dim * index.cp.niter):
+        cells = faiss.extract_index_ivf(index).cp
+        cells.min_points_per_centroid = 1  # looked after above
+        with threads(count * nlist * self.dim * cells.niter):
             index.train(vectors)
         self._set_lists(index)
 
@@ -235,9 +237,11 @@ class IVFIndex(_InvertedFile):
 class IVFPQIndex(_InvertedFile):
     """Visits the nearest lists, and compares codes of a few bytes (Faiss ``IndexIVFPQFastScan``).
 
-    Memory: ``code_bytes + 16`` bytes a vector. Each vector is cut into ``2 * code_bytes`` pieces of
-    4 bits; tables of distances to them lie in registers, where many are added at once. A gallery
-    ranks what is found by the embeddings it keeps; without one, recall is what the codes give.
+    Memory: ``code_bytes + 16`` bytes a vector. The difference of a vector from its cell's centre is
+    turned at random, so that no dimension matters more than others, and cut into ``2 * code_bytes``
+    pieces of 4 bits; tables of distances to them lie in registers, where many are added at once. A
+    gallery ranks what is found by the embeddings it keeps; without one, recall is what the codes
+    give.
 
     Parameters
     ----------
@@ -245,7 +249,7 @@ class IVFPQIndex(_InvertedFile):
         As for `IVFIndex`.
     code_bytes : int, optional
         Bytes a vector; ``2 * code_bytes`` must divide the dimension. By default the most that do,
-        of at most a byte for 8 dimensions (and at least 1).
+        up to a byte for 4 dimensions, and where there are over 256, up to 64 bytes or one for 16.
     refine : int
         Candidates ranked anew for each neighbour wanted; see `VectorIndex`.
 
@@ -271,7 +275,8 @@ class IVFPQIndex(_InvertedFile):
         refine: int = 4,
     ) -> None:
         super().__init__(dim, metric, nlist=nlist, nprobe=nprobe)
-        self.code_bytes = _code_bytes(dim) if code_bytes is None else code_bytes
+        dim = self.dim
+        self.code_bytes = default_code_bytes(dim) if code_bytes is None else code_bytes
         check_count(self.code_bytes, "code_bytes")
         if dim % (2 * self.code_bytes):
             fit = ", ".join(str(n) for n in range(1, dim // 2 + 1) if dim % (2 * n) == 0)
@@ -286,18 +291,14 @@ class IVFPQIndex(_InvertedFile):
         return {**super()._options(), "code_bytes": self.code_bytes, "refine": self.refine}
 
     def _untrained(self, nlist: int) -> Any:
-        factory = f"IVF{nlist},PQ{2 * self.code_bytes}x4fs"
+        factory = f"RR{self.dim},IVF{nlist},PQ{2 * self.code_bytes}x4fsr"
         index = faiss.index_factory(self.dim, factory, self._faiss_metric)
-        index.pq.cp.min_points_per_centroid = 1  # or it warns on stderr
+        inner = faiss.downcast_index(index.index)
+        inner.pq.cp.min_points_per_centroid = 1  # or it warns on stderr
         return index
 
     def _load(self, directory: Path) -> None:
         super()._load(directory)
         # Faiss reads it back without this pointer, and crashes when it reconstructs.
-        self._faiss.fine_quantizer = self._faiss.pq
-
-
-def _code_bytes(dim: int) -> int:
-    """Return the default: the nearest below a byte for 8 dimensions that fits."""
-    fit = [n for n in range(1, max(1, dim // 8) + 1) if dim % (2 * n) == 0]
-    return max(fit, default=1)
+        inner = faiss.downcast_index(self._faiss.index)
+        inner.fine_quantizer = inner.pq

@@ -1,0 +1,49 @@
+"""``imgret tune``: the fastest options of search that reach a recall."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["tune"]
+
+
+def tune(  # noqa: PLR0917  # options of a command
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    recall: Annotated[
+        float, typer.Option(help="Share of the true neighbours that is to be found.")
+    ] = 0.95,
+    k: Annotated[int, typer.Option("-k", help="Neighbours a query.")] = 10,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures to ask with. [items of the gallery]"),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the plot as SVG.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+) -> None:
+    """Find the fastest options of search that reach a recall, and keep them."""
+    from imgret.ingest.folder import find_pictures  # noqa: PLC0415  # so that --help is quick
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    if plot is not None and (plot.is_dir() or not plot.parent.is_dir()):  # before work is done
+        found = "a folder" if plot.is_dir() else f"no folder {plot.parent}"
+        raise typer.BadParameter(
+            f"{plot}: expected the path of a file to write, found {found}", param_hint="--plot"
+        )
+    pictures = None
+    if queries is not None:
+        if not queries.is_dir():
+            found = "a file" if queries.exists() else "nothing"
+            raise typer.BadParameter(
+                f"{queries}: expected a folder, found {found}", param_hint="--queries"
+            )
+        pictures, _ = find_pictures(queries)
+    with Retriever.open(gallery, "r+") as retriever:
+        tuning = retriever.tune(recall, k, queries=pictures)
+    if plot is not None:
+        plot.write_text(tuning.to_svg(), encoding="utf-8")
+        typer.echo(f"wrote {plot}", err=True)
+    typer.echo(json.dumps(tuning.to_dict()) if json_ else str(tuning))
