@@ -19,18 +19,21 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import faiss
+import faiss as _faiss
 import numpy as np
 from overhead import Given, alternate
 from results import save
 
 from imgret import HNSWIndex, Retriever, VectorIndex
-from imgret.evaluation.plot import Axis, plot
+from imgret.evaluation.plot import Axis, Point, plot
+from imgret.types import Embeddings
 
+faiss: Any = _faiss  # its types miss half of it
 _FEW = 100
 _K, _QUERIES, _AFTERWARDS = 10, 100, 1000
 _SHORT = {"imgret": "imgret", "Faiss with a selector": "Faiss", "filtered afterwards": "after"}
@@ -54,9 +57,14 @@ def selectivities(options: argparse.Namespace) -> None:
     n, dim = options.items, options.dim
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((max(1, n // 200), dim), dtype=np.float32)
-    vectors = centres[rng.integers(len(centres), size=n)]
-    vectors += 0.5 * rng.standard_normal((n, dim), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def drawn(count: int) -> Embeddings:
+        rows = centres[rng.integers(len(centres), size=count)]
+        rows += 0.5 * rng.standard_normal((count, dim), dtype=np.float32)
+        unit: Embeddings = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return unit
+
+    vectors, queries = drawn(n), drawn(_QUERIES)
     chance = rng.permutation(n)  # the filter passes what is below a number, wherever it lies
     retriever = Retriever(embedder=Given(dim), index=options.index, dtype="float32")
     retriever.add_vectors(
@@ -65,76 +73,76 @@ def selectivities(options: argparse.Namespace) -> None:
     if not retriever.index.is_exact:
         tuned = retriever.tune(options.recall, _K)
         print(f"tuned to recall {options.recall}: {tuned.chosen}")
-    raw = retriever.index._faiss  # noqa: SLF001  # the same graph or lists, asked without imgret
-    wanted = {"ef": getattr(retriever.index, "ef_search", None)}
-    wanted["nprobe"] = getattr(retriever.index, "nprobe", None)
-    queries = centres[rng.integers(len(centres), size=_QUERIES)]
-    queries += 0.5 * rng.standard_normal((_QUERIES, dim), dtype=np.float32)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    rows, plots = [], {"imgret": [], "Faiss with a selector": [], "filtered afterwards": []}
+    rows: list[dict[str, Any]] = []
+    series: dict[str, list[Point]] = {name: [] for name in _SHORT}
     for percent in (0.001, 0.1, 1, 10, 50, 90):
         passing = max(1, round(n * percent / 100))
         where = {"u": {"$lt": passing}}
         ids = np.flatnonzero(chance < passing)
         truth = ids[np.argsort(-(queries @ vectors[ids].T), axis=1)[:, :_K]]
-        chosen = np.zeros(n, dtype=bool)
-        chosen[ids] = True
-        selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
-        params: Any = faiss.SearchParameters(sel=selector)
-        if wanted["ef"] is not None:
-            params = faiss.SearchParametersHNSW(sel=selector, efSearch=wanted["ef"])
-        elif wanted["nprobe"] is not None:
-            params = faiss.SearchParametersIVF(sel=selector, nprobe=wanted["nprobe"])
-        many = min(n, _AFTERWARDS)
-
-        def ours(part: Any, where: Any = where) -> list[list[int]]:
-            found = retriever._searcher.search(part, _K, where)  # noqa: SLF001  # the ids alone
-            return [[i for i in row if i >= 0] for row in found.ids.tolist()]
-
-        def theirs(part: Any, params: Any = params) -> list[list[int]]:
-            return [
-                [i for i in row if i >= 0]
-                for row in raw.search(part, _K, params=params)[1].tolist()
-            ]
-
-        def afterwards(part: Any, chosen: Any = chosen, many: int = many) -> list[list[int]]:
-            found = raw.search(part, many)[1]
-            return [row[chosen[row] & (row >= 0)][:_K].tolist() for row in found]
-
-        ways = {"imgret": ours, "Faiss with a selector": theirs, "filtered afterwards": afterwards}
+        ways = _ways(retriever, where, ids)
         recalls = {name: _recall(way(queries), truth) for name, way in ways.items()}
-        tasks: dict[str, Callable[[], object]] = {
-            name: (lambda way=way: way(queries)) for name, way in ways.items()
+        batch = alternate({w: partial(way, queries) for w, way in ways.items()}, options.rounds)
+        one = alternate({w: partial(way, queries[:1]) for w, way in ways.items()}, 20)
+        row: dict[str, Any] = {
+            "passes %": percent,
+            "items": passing,
+            "way": retriever.explain(_K, where=where, n_queries=_QUERIES).way,
+            "way of one": retriever.explain(_K, where=where).way,
         }
-        seconds = alternate(tasks, options.rounds)
-        one = alternate(
-            {name: (lambda way=way: way(queries[:1])) for name, way in ways.items()},
-            4 * options.rounds,
-        )
-        plan = retriever.explain(_K, where=where, n_queries=len(queries))
-        single = retriever.explain(_K, where=where)
-        row: dict[str, Any] = {"passes %": percent, "items": passing, "way": plan.way}
-        row["way of one"] = single.way
-        for name in ways:
-            row[f"recall {_SHORT[name]}"] = recalls[name]
-            row[f"QPS {_SHORT[name]}"] = round(_QUERIES / seconds[name])
-            row[f"one, us {_SHORT[name]}"] = round(1e6 * one[name])
-            plots[name].append((percent, _QUERIES / seconds[name], f"recall {recalls[name]:.3f}"))
+        for name, short in _SHORT.items():
+            row[f"recall {short}"] = recalls[name]
+            row[f"QPS {short}"] = round(_QUERIES / batch[name])
+            row[f"one, us {short}"] = round(1e6 * one[name])
+            point = (percent, _QUERIES / batch[name], f"recall {recalls[name]:.3f}")
+            series[name].append(point)
         rows.append(row)
+    drawing = plot(
+        series,
+        title=f"{options.index}: queries a second by what a filter lets pass",
+        x=Axis("items that pass, %", log=True),
+        best=False,
+    )
     save(
         options.out,
         f"filters-{options.index}",
         rows,
         title=f"Filters: {n:,} x {dim}, {options.index}, recall@{_K}",
-        plots={
-            f"filters-{options.index}": plot(
-                plots,
-                title=f"{options.index}: queries a second by what a filter lets pass",
-                x=Axis("items that pass, %", log=True),
-                best=False,
-            )
-        },
+        plots={f"filters-{options.index}": drawing},
     )
+
+
+def _ways(
+    retriever: Retriever, where: dict[str, Any], ids: Any
+) -> dict[str, Callable[[Embeddings], list[list[int]]]]:
+    """Return what is compared: each gives the ids that it finds for each query."""
+    index: Any = retriever.index
+    raw, settings = index._faiss, index.settings()  # noqa: SLF001  # the same graph or lists
+    chosen = np.zeros(len(retriever), dtype=bool)
+    chosen[ids] = True
+    selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+    params = faiss.SearchParameters(sel=selector)
+    if "ef_search" in settings:
+        params = faiss.SearchParametersHNSW(sel=selector, efSearch=settings["ef_search"])
+    elif "nprobe" in settings:
+        params = faiss.SearchParametersIVF(sel=selector, nprobe=settings["nprobe"])
+    if isinstance(raw, faiss.IndexPreTransform):
+        params = faiss.SearchParametersPreTransform(index_params=params)
+    many = min(len(retriever), _AFTERWARDS)
+
+    def ours(queries: Embeddings) -> list[list[int]]:
+        found = retriever._searcher.search(queries, _K, where)  # noqa: SLF001  # the ids alone
+        return [[i for i in row if i >= 0] for row in found.ids.tolist()]
+
+    def theirs(queries: Embeddings) -> list[list[int]]:
+        _, found = raw.search(queries, _K, params=params)
+        return [[i for i in row if i >= 0] for row in found.tolist()]
+
+    def afterwards(queries: Embeddings) -> list[list[int]]:
+        _, found = raw.search(queries, many)
+        return [row[chosen[row] & (row >= 0)][:_K].tolist() for row in found]
+
+    return dict(zip(_SHORT, (ours, theirs, afterwards), strict=True))
 
 
 def _recall(found: list[list[int]], truth: Any) -> float:

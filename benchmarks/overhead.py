@@ -1,9 +1,9 @@
 """What the facade costs over raw Faiss: batches and single queries, same vectors and threads.
 
-    python benchmarks/overhead.py [--items 100000] [--dim 128]
+    python benchmarks/overhead.py [--items 100000] [--dim 128] [--out DIR]
 
-Rounds of both alternate, so that a machine whose speed drifts treats them alike. Times with
-"read" also look at every hit, which looks up keys, labels and metadata.
+Rounds of both alternate, so that a machine whose speed drifts treats them alike. "Read" is the
+time in which every hit is looked at as well: keys, labels and metadata.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
+from results import save
 
 from imgret import Embedder, Retriever
+from imgret.evaluation.plot import Axis, Point, plot
 from imgret.types import Embeddings, Image, Json
 
 
@@ -59,6 +63,18 @@ def alternate(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def raw_twin(retriever: Retriever, vectors: Embeddings) -> faiss.Index:
+    """Return the Faiss index that the gallery's index is made of, built by hand."""
+    config = retriever.index.config()
+    raw: faiss.Index = faiss.IndexFlatIP(vectors.shape[1])
+    if "ef_search" in config:
+        raw = faiss.IndexHNSWFlat(vectors.shape[1], config["M"], faiss.METRIC_INNER_PRODUCT)
+        raw.hnsw.efConstruction = config["ef_construction"]
+        raw.hnsw.efSearch = config["ef_search"]
+    raw.add(vectors)
+    return raw
+
+
 def main() -> None:
     """Print ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -66,6 +82,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--out", type=Path, help="Folder for JSON, Markdown and the plot.")
     options = parser.parse_args()
     k = options.k
 
@@ -76,47 +93,57 @@ def main() -> None:
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     names = [str(n) for n in range(options.items)]
     cores = faiss.omp_get_max_threads()
-    print(f"{options.items} x {options.dim}, cosine, k = {k}, {cores} threads")
-
+    rows: list[dict[str, Any]] = []
+    series: dict[str, list[Point]] = {}
     for index in ("flat", "hnsw"):
         retriever = Retriever(embedder=Given(options.dim), index=index, dtype="float32")
         retriever.add_vectors(vectors, keys=names)
-        raw: faiss.Index = faiss.IndexFlatIP(options.dim)
-        if index == "hnsw":
-            raw = faiss.IndexHNSWFlat(options.dim, 32, faiss.METRIC_INNER_PRODUCT)
-            raw.hnsw.efConstruction = retriever.index.config()["ef_construction"]
-            raw.hnsw.efSearch = retriever.index.config()["ef_search"]
-        raw.add(vectors)
-        batch = alternate(
-            {
-                "raw": lambda: raw.search(queries, k),  # noqa: B023  # run at once
-                "ours": lambda: retriever.search_vectors(queries, k),  # noqa: B023
-                "read": lambda: [list(h) for h in retriever.search_vectors(queries, k)],  # noqa: B023
-            },
-            options.rounds,
-        )
-        one = queries[:1]
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # the fastest there is for one query
-        single = alternate(
-            {
-                "raw": lambda: raw.search(one, k),  # noqa: B023
-                "ours": lambda: retriever.search_vectors(one, k),  # noqa: B023
-                "read": lambda: list(retriever.search_vectors(one, k)[0]),  # noqa: B023
-            },
-            40 * options.rounds,
-        )
-        faiss.omp_set_num_threads(threads)
-        print(f"{index}: batch of 1000")
-        print(f"  raw Faiss       {1000 * batch['raw']:9.2f} ms")
-        for name in ("ours", "read"):
-            share = batch["raw"] / batch[name]
-            print(f"  imgret ({name})   {1000 * batch[name]:9.2f} ms   {share:.3f} of its speed")
-        print(f"{index}: one query")
-        print(f"  raw Faiss       {1e6 * single['raw']:9.1f} us")
-        for name in ("ours", "read"):
-            more = single[name] - single["raw"]
-            print(f"  imgret ({name})   {1e6 * single[name]:9.1f} us   {1e6 * more:+.1f} us")
+        raw = raw_twin(retriever, vectors)
+        for size in (1, 10, 100, 1000):
+            some = queries[:size]
+            # Raw Faiss is the fastest there is for one query on one thread.
+            faiss.omp_set_num_threads(1 if size == 1 else cores)
+            seconds = alternate(
+                {
+                    "raw": lambda: raw.search(some, k),  # noqa: B023  # run at once
+                    "ours": lambda: retriever.search_vectors(some, k),  # noqa: B023
+                    "read": lambda: [list(h) for h in retriever.search_vectors(some, k)],  # noqa: B023
+                },
+                options.rounds * (40 if size == 1 else 1),
+            )
+            rows.append(
+                {
+                    "index": index,
+                    "queries": size,
+                    "raw Faiss, us": 1e6 * seconds["raw"],
+                    "imgret, us": 1e6 * seconds["ours"],
+                    "of its speed": seconds["raw"] / seconds["ours"],
+                    "more a query, us": 1e6 * (seconds["ours"] - seconds["raw"]) / size,
+                    "hits read, us": 1e6 * seconds["read"],
+                    "then of its speed": seconds["raw"] / seconds["read"],
+                }
+            )
+        faiss.omp_set_num_threads(cores)
+        own = [row for row in rows if row["index"] == index]
+        series[index] = [(row["queries"], row["of its speed"], "") for row in own]
+        series[f"{index}, hits read"] = [
+            (row["queries"], row["then of its speed"], "") for row in own
+        ]
+    save(
+        options.out,
+        "overhead",
+        rows,
+        title=f"Overhead: {options.items:,} x {options.dim}, cosine, k = {k}, {cores} threads",
+        plots={
+            "overhead": plot(
+                series,
+                title="Speed as a share of raw Faiss",
+                x=Axis("queries at once", log=True),
+                y=Axis("share"),
+                best=False,
+            )
+        },
+    )
 
 
 if __name__ == "__main__":
