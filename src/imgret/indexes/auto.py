@@ -134,39 +134,22 @@ def _large(n: int, dim: int, recall: float) -> list[_Candidate]:
     wide = 2 if recall > 0.97 else 1
     nprobe = min(nlist, wide * max(8, math.isqrt(nlist)))
     lists = nlist * dim * 4 + n * 2 * _ID_BYTES  # centroids; ids in the lists and by position
-    ranked = "what it finds is ranked by the kept embeddings"
-    if dim % 2:
-        why = "an inverted file, as an odd dimension has no shorter codes"
-        return [
-            (
-                f"faiss:IVF{nlist},SQ{bits}",
-                {"parameters": f"nprobe={nprobe}"},
-                n * math.ceil(dim * bits / 8) + lists,
-                f"{why}, with {bits} bits a value; {ranked}",
-            )
-            for bits in (8, 4)
-        ]
-    longest = default_code_bytes(dim)
-    return [
-        (
-            "ivf-pq",
-            {
-                "nprobe": nprobe,
-                "refine": 4 * wide * (longest // code_bytes),
-                "code_bytes": code_bytes,
-            },
-            n * code_bytes + lists,
-            f"an inverted file with codes of {code_bytes} bytes; {ranked}",
+    found: list[_Candidate] = []
+    code_bytes, refine = default_code_bytes(dim), 4 * wide
+    while code_bytes:
+        why = (
+            f"an inverted file with codes of {code_bytes} bytes, whose candidates are ranked by "
+            f"the kept embeddings"
         )
-        for code_bytes in range(longest, 0, -1)
-        if dim % (2 * code_bytes) == 0 and longest % code_bytes == 0
-    ]
+        options = {"nprobe": nprobe, "code_bytes": code_bytes, "refine": refine}
+        found.append(("ivf-pq", options, n * code_bytes + lists, why))
+        code_bytes, refine = code_bytes // 2, 2 * refine
+    return found
 
 
 def default_code_bytes(dim: int) -> int:
-    """Return how many bytes a vector gets in ``"ivf-pq"``; twice as many divide the dimension."""
-    most = dim // 4 if dim <= 256 else max(64, dim // 16)
-    return max((n for n in range(1, max(most, 1) + 1) if dim % (2 * n) == 0), default=1)
+    """Return how many bytes a vector gets in ``"ivf-pq"``."""
+    return math.ceil(dim / 4) if dim <= 256 else max(64, dim // 16)
 
 
 def _human(size: int) -> str:

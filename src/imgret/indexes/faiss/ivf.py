@@ -248,8 +248,8 @@ class IVFPQIndex(_InvertedFile):
     dim, metric, nlist, nprobe
         As for `IVFIndex`.
     code_bytes : int, optional
-        Bytes a vector; ``2 * code_bytes`` must divide the dimension. By default the most that do,
-        up to a byte for 4 dimensions, and where there are over 256, up to 64 bytes or one for 16.
+        Bytes a vector, at most one for 2 dimensions; by default one for 4, and where there are
+        over 256 dimensions 64 bytes, or one for 16.
     refine : int
         Candidates ranked anew for each neighbour wanted; see `VectorIndex`.
 
@@ -277,13 +277,10 @@ class IVFPQIndex(_InvertedFile):
         super().__init__(dim, metric, nlist=nlist, nprobe=nprobe)
         dim = self.dim
         self.code_bytes = default_code_bytes(dim) if code_bytes is None else code_bytes
-        check_count(self.code_bytes, "code_bytes")
-        if dim % (2 * self.code_bytes):
-            fit = ", ".join(str(n) for n in range(1, dim // 2 + 1) if dim % (2 * n) == 0)
+        if check_count(self.code_bytes, "code_bytes") > max(1, self.dim // 2):
             raise InvalidInputError(
-                f"code_bytes: expected a number whose double divides the dimension {dim} "
-                f"({fit or 'it is odd: there is none'}), found {self.code_bytes}; or change the "
-                f"dimension with project('pca', dim=...)"
+                f"code_bytes: expected at most {max(1, self.dim // 2)} for dimension {self.dim}, a "
+                f"byte for 2 values, found {self.code_bytes}"
             )
         self.refine = check_count(refine, "refine")
 
@@ -291,7 +288,10 @@ class IVFPQIndex(_InvertedFile):
         return {**super()._options(), "code_bytes": self.code_bytes, "refine": self.refine}
 
     def _untrained(self, nlist: int) -> Any:
-        factory = f"RR{self.dim},IVF{nlist},PQ{2 * self.code_bytes}x4fsr"
+        pieces = 2 * self.code_bytes
+        # Turned into a space that the pieces divide; it may have a few dimensions more.
+        wide = pieces * math.ceil(self.dim / pieces)
+        factory = f"RR{wide},IVF{nlist},PQ{pieces}x4fsr"
         index = faiss.index_factory(self.dim, factory, self._faiss_metric)
         inner = faiss.downcast_index(index.index)
         inner.pq.cp.min_points_per_centroid = 1  # or it warns on stderr
