@@ -377,7 +377,7 @@ class VectorIndex(ABC):
         """Return the options that trade recall for speed, with values to try, fastest first."""
         found = {name: list(values) for name, values in self._sweep().items()}
         if self.is_compressed and self._true_vectors is not None:
-            found["refine"] = [1, 2, 4, 8, 16, 32]
+            found["refine"] = [1, 2, 3, 4, 6, 8, 12, 16, 32]
         return found
 
     @final
