@@ -132,10 +132,10 @@ def _large(n: int, dim: int, recall: float) -> list[_Candidate]:
     nlist = max(1, min(round(4 * math.sqrt(n)), n // _POINTS_PER_CENTROID))
     # Visits twice the lists, and ranks twice the candidates, where nearly all are to be found.
     wide = 2 if recall > 0.97 else 1
-    nprobe = min(nlist, wide * max(8, math.isqrt(nlist)))
+    nprobe = min(nlist, wide * max(8, round(0.5 * math.sqrt(nlist))))
     lists = nlist * dim * 4 + n * 2 * _ID_BYTES  # centroids; ids in the lists and by position
     found: list[_Candidate] = []
-    code_bytes, refine = default_code_bytes(dim), 4 * wide
+    code_bytes, refine = default_code_bytes(dim), 8 * wide
     while code_bytes:
         why = (
             f"an inverted file with codes of {code_bytes} bytes, whose candidates are ranked by "
