@@ -158,7 +158,7 @@ class _InvertedFile(FaissIndex):
         self._faiss = index
         self._lists = Lists(index)
         nlist = int(self._lists.ivf.nlist)
-        default = max(8, round(self._default_probes * math.sqrt(nlist)))
+        default = max(8, int(self._default_probes * math.sqrt(nlist)))
         self._lists.ivf.nprobe = min(self._asked_nprobe or default, nlist)
 
     def _train(self, vectors: Embeddings) -> None:
