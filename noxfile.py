@@ -113,12 +113,17 @@ def stress(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Run the benchmarks; a folder of pictures may be named: ``nox -s bench -- FOLDER``."""
-    session.install("-e", ".")
+    session.install("-e", ".", *group("bench"))
     folder = session.posargs[:1]
+    out = ("--out", str(Path(session.create_tmp()).absolute() / "results"))
     session.run("python", "benchmarks/startup.py")
-    session.run("python", "benchmarks/overhead.py")
+    session.run("python", "benchmarks/overhead.py", *out)
+    session.run("python", "benchmarks/ann.py", "--threads", "1", "2", *out)
+    session.run("python", "benchmarks/scale.py", *out)
+    session.run("python", "benchmarks/filters.py", *out)
+    session.run("python", "benchmarks/filters.py", "--index", "ivf-pq", *out)
+    session.run("python", "benchmarks/filters.py", "--costs")
     session.run("python", "benchmarks/embedder.py", "speed")
     session.run("python", "benchmarks/embedders.py")
     session.run("python", "benchmarks/ingest.py", *folder)
-    session.run("python", "benchmarks/filters.py")
     session.run("python", "benchmarks/adapt.py")

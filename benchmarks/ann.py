@@ -312,7 +312,9 @@ def measured(
     contenders: list[Contender], queries: Embeddings, truth: Ids, rounds: int
 ) -> dict[str, list[Point]]:
     """Return recall and queries a second of the best settings, all measured in turn."""
-    tasks = [(c, settings) for c in contenders for settings in explored(c, queries[:1000], truth)]
+    tasks = [
+        (c, settings) for c in contenders for settings in explored(c, queries[:1000], truth[:1000])
+    ]
     taken: list[list[float]] = [[] for _ in tasks]
     for _ in range(rounds):
         for (contender, settings), times in zip(tasks, taken, strict=True):

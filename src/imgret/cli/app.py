@@ -10,12 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from imgret.cli.adapt import adapt
+from imgret.cli.calibrate import calibrate
 from imgret.cli.classify import classify
 from imgret.cli.crop_report import crop_report
+from imgret.cli.duplicates import duplicates
 from imgret.cli.evaluate import evaluate
+from imgret.cli.map import draw_map
 from imgret.cli.models import models
 from imgret.cli.train import train
 from imgret.cli.train_saliency import train_saliency
+from imgret.cli.tune import tune
 from imgret.version import __version__
 
 __all__ = ["app"]
@@ -29,11 +33,15 @@ app = typer.Typer(
 )
 app.add_typer(models, name="models")
 app.command()(adapt)
+app.command()(calibrate)
 app.command()(classify)
 app.command()(crop_report)
+app.command()(duplicates)
 app.command()(evaluate)
+app.command("map")(draw_map)
 app.command()(train)
 app.command()(train_saliency)
+app.command()(tune)
 
 
 def _at_least_one(number: int | None) -> int | None:
@@ -77,7 +85,9 @@ def index(
     ] = None,
     index: Annotated[
         str | None,
-        typer.Option(help="flat, hnsw, ivf, auto, faiss:FACTORY or the name of a plugin. [flat]"),
+        typer.Option(
+            help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, faiss:FACTORY or a plugin. [flat]"
+        ),
     ] = None,
     metric: Annotated[str | None, typer.Option(help="cosine, ip or l2. [cosine]")] = None,
     metadata: Annotated[
@@ -163,6 +173,14 @@ def search(
     threshold: Annotated[
         float | None, typer.Option(help="Leave out hits of a lower score.")
     ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="Leave out hits that are right with less probability; see calibrate."),
+    ] = None,
+    rerank: Annotated[
+        list[str] | None,
+        typer.Option(help="average-qe, alpha-qe, k-reciprocal, diffusion or mmr; several in turn."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write a page that shows the hits, pictures inlined.")
@@ -184,12 +202,19 @@ def search(
     with Retriever.open(gallery) as retriever:
         for query in queries:
             try:
-                hits = retriever.search(query, k, where=condition, threshold=threshold)
+                hits = retriever.search(
+                    query,
+                    k,
+                    where=condition,
+                    threshold=threshold,
+                    precision=precision,
+                    rerank=rerank,
+                )
             except ImageError as error:
                 typer.echo(f"imgret: error: {error}", err=True)
                 failed += 1
                 continue
-            rows.append((query.name, query, hits))
+            rows.append(hits.to_row())
             typer.echo(_as_json(query, hits) if json_ else _as_text(query, hits))
         if html is not None and rows:
             title = f"Search in {gallery.name}"
@@ -212,19 +237,21 @@ def _filter(where: str | None) -> Any:
 
 
 def _as_json(query: Path, hits: Any) -> str:
-    kept = ("key", "rank", "score", "label", "path", "box")
-    return json.dumps(
-        {"query": str(query), "hits": [{n: d[n] for n in kept} for d in hits.to_dicts()]}
-    )
+    kept = ("key", "rank", "score", "label", "path", "box", "probability")
+    found = [{n: d[n] for n in kept if n in d} for d in hits.to_dicts()]
+    limits = {} if found else {"best_score": hits.best_score, "threshold": hits.threshold}
+    return json.dumps({"query": str(query), "hits": found, **limits})
 
 
 def _as_text(query: Path, hits: Any) -> str:
+    if not hits:
+        return f"{query}: {hits.no_match}"
     lines = [f"{query}" + (f": {hits.label}" if hits.label is not None else "")]
     width = max((len(hit.label or "") for hit in hits), default=0)
-    lines += [
-        f"  {hit.rank:>3}  {hit.score:.4f}  " + f"{hit.label or '':<{width}}  {hit.key}".strip()
-        for hit in hits
-    ]
+    for hit in hits:
+        likely = "" if hit.probability is None else f"{hit.probability:.3f}  "
+        named = f"{hit.label or '':<{width}}  {hit.key}".strip()
+        lines.append(f"  {hit.rank:>3}  {hit.score:.4f}  {likely}{named}")
     return "\n".join(lines)
 
 
@@ -283,7 +310,7 @@ def reindex(
     gallery: Gallery,
     index: Annotated[
         str | None,
-        typer.Option(help="flat, hnsw, ivf, auto, faiss:FACTORY or a plugin. [the one in use]"),
+        typer.Option(help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, ... [the one in use]"),
     ] = None,
 ) -> None:
     """Build the index anew, or another one; no picture is read."""

@@ -7,17 +7,19 @@ module        what of the facade it holds
 `changing`    adding and removing items; index and projection
 `searching`   search by picture, by vector; names
 `measuring`   how well it finds: evaluation, recall, what cropping does
+`overview`    the whole of it: duplicates, clusters, outliers, wrong labels, a map
 ============= ==================================================================
 """
 
 from __future__ import annotations
 
 from imgret.retriever.measuring import Measuring
+from imgret.retriever.overview import Overview
 
 __all__ = ["Retriever"]
 
 
-class Retriever(Measuring):
+class Retriever(Measuring, Overview):
     """A gallery of pictures that is searched by picture.
 
     ``Retriever()`` keeps the gallery in memory; `save` writes it, `load` reads it back into
@@ -31,8 +33,9 @@ class Retriever(Measuring):
         ``"none"``, ``"center"``, ``"spectral"``, the path of a saliency bundle, or an
         object. Queries are cropped by the same rule as the gallery.
     index : str or VectorIndex
-        ``"flat"`` (exact), ``"hnsw"``, ``"ivf"``, ``"faiss:<factory string>"``, ``"auto"``,
-        another registered name, or an empty index object.
+        ``"flat"`` (exact), ``"ivf-pq"``, ``"hnsw-sq8"``, ``"hnsw"``, ``"ivf"``,
+        ``"faiss:<factory string>"``, ``"auto"``, another registered name, or an empty index
+        object.
     metric : {"cosine", "ip", "l2"}
         Scores are higher-is-better for all three.
     dtype : {"float16", "float32"}

@@ -1,0 +1,34 @@
+"""``imgret duplicates``: pictures that are almost the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["duplicates"]
+
+
+def duplicates(
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    threshold: Annotated[
+        float, typer.Option(help="Lowest score of a pair that counts, such as 0.95.")
+    ],
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a group.")] = False,  # noqa: FBT002  # typer makes an option of it
+) -> None:
+    """List groups of pictures that are almost the same, the largest first."""
+    from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
+
+    with Retriever.open(gallery) as retriever:
+        groups = retriever.duplicates(threshold)
+    for group in groups:
+        if json_:
+            typer.echo(json.dumps({"score": group.score, "keys": list(group.keys)}))
+            continue
+        typer.echo(f"{len(group.keys)} alike, {group.score:.4f}")
+        for key in group.keys:
+            typer.echo(f"  {key}")
+    more = sum(len(group.keys) - 1 for group in groups)
+    typer.echo(f"{len(groups)} groups; without {more} pictures there were none", err=True)

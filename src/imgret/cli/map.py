@@ -1,0 +1,33 @@
+"""``imgret map``: a gallery as a page of points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["draw_map"]
+
+
+def draw_map(
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Page to write.")],
+    method: Annotated[str, typer.Option(help="pca, or umap with the extra imgret[umap].")] = "pca",
+) -> None:
+    """Write a page with every picture as a point: the nearer, the more alike."""
+    from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
+
+    if output.is_dir() or not output.parent.is_dir():
+        found = "a folder" if output.is_dir() else f"no folder {output.parent}"
+        raise typer.BadParameter(
+            f"{output}: expected the path of a page to write, found {found}",
+            param_hint="--output",
+        )
+    if method not in {"pca", "umap"}:
+        raise typer.BadParameter(f"expected pca or umap, found {method!r}", param_hint="--method")
+    with Retriever.open(gallery) as retriever:
+        map2d = retriever.map2d(method)  # type: ignore[arg-type]  # checked above
+    page = map2d.to_html(title=f"Map of {gallery.name}")
+    output.write_text(page, encoding="utf-8", errors="replace")
+    typer.echo(f"wrote {output}", err=True)

@@ -1,0 +1,72 @@
+"""``imgret duplicates`` and ``imgret map``."""
+
+import json
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def doubled(work, run):
+    """The gallery, with one picture twice and another one three times."""
+    shutil.copy("photos/rose/0.jpg", "photos/rose/again.jpg")
+    shutil.copy("photos/daisy/1.jpg", "photos/daisy/second.jpg")
+    shutil.copy("photos/daisy/1.jpg", "photos/tulip/third.jpg")
+    assert run("index", "photos", "-o", "photos.imgret", "--labels", "parent").code == 0
+    return work
+
+
+def test_duplicates(doubled, run):
+    ended = run("duplicates", "photos.imgret", "--threshold", "0.999")
+    assert ended.code == 0
+    assert ended.out.splitlines() == [
+        "3 alike, 1.0000",
+        "  daisy/1.jpg",
+        "  daisy/second.jpg",
+        "  tulip/third.jpg",
+        "2 alike, 1.0000",
+        "  rose/0.jpg",
+        "  rose/again.jpg",
+    ]
+    assert ended.err == "2 groups; without 3 pictures there were none\n"
+
+
+def test_duplicates_as_json(doubled, run):
+    ended = run("duplicates", "photos.imgret", "--threshold", "1", "--json")
+    assert [json.loads(line) for line in ended.out.splitlines()] == [
+        {"score": 1.0, "keys": ["daisy/1.jpg", "daisy/second.jpg", "tulip/third.jpg"]},
+        {"score": 1.0, "keys": ["rose/0.jpg", "rose/again.jpg"]},
+    ]
+
+
+def test_no_duplicates(work, run):
+    ended = run("duplicates", "photos.imgret", "--threshold", "1")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.startswith("0 groups")
+
+
+def test_the_map(work, run):
+    ended = run("map", "photos.imgret", "-o", "map.html")
+    assert (ended.code, ended.out, ended.err) == (0, "", "wrote map.html\n")
+    text = (work / "map.html").read_text(encoding="utf-8")
+    assert "<title>Map of photos.imgret</title>" in text
+    assert "tulip/3.jpg" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        ("duplicates photos.imgret", 2, ["--threshold"]),
+        ("duplicates photos.imgret --threshold 2", 1, ["threshold", "at most 1", "found 2"]),
+        ("map photos.imgret", 2, ["--output"]),
+        ("map photos.imgret -o photos", 2, ["--output", "found a folder"]),
+        ("map photos.imgret -o lost/map.html", 2, ["lost/map.html", "no folder lost"]),
+        ("map photos.imgret -o map.html --method tsne", 2, ["--method", "pca or umap", "'tsne'"]),
+    ],
+)
+def test_mistakes_are_told(work, run, words, code, named):
+    ended = run(*words.split())
+    assert ended.code == code
+    assert ended.out == ""
+    for part in named:
+        assert part in ended.err
