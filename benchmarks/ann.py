@@ -38,6 +38,7 @@ from results import save
 
 from imgret import Retriever
 from imgret.evaluation.plot import Point, frontier, plot
+from imgret.evaluation.tuning import settled
 from imgret.types import Embeddings, Ids
 
 faiss: Any = _faiss  # its types miss half of it
@@ -296,7 +297,7 @@ def explored(contender: Contender, queries: Embeddings, truth: Ids) -> list[dict
         *fixed, _ = settings.values()
         known = reached.setdefault(tuple(fixed), [])
         # Dearer settings of this option bring nothing any more.
-        if known and (max(known) >= _ENOUGH or (len(known) > 2 and known[-1] < known[-3] + 1e-4)):
+        if known and (max(known) >= _ENOUGH or settled(known)):
             continue
         contender.configure(settings)
         started = time.perf_counter()

@@ -21,14 +21,15 @@ from imgret.evaluation.plot import plot
 from imgret.storage import Store
 from imgret.types import Embeddings, Ids, Json
 
-__all__ = ["Try", "Tuning", "tune"]
+__all__ = ["Try", "Tuning", "settled", "tune"]
 
 # With fewer items nothing is gained, and nothing can be told.
 _LEAST_ITEMS = 100
 # Each setting is timed until it has been run so often and so long.
 _LEAST_RUNS, _LEAST_SECONDS = 3, 0.1
-# Steps of an option without any gain after which more of it is of no use.
-_IDLE = 2
+# Steps without a gain of recall after which more of an option is of no use: once it has risen, and
+# before.
+_IDLE, _IDLE_AT_FIRST, _GAIN = 2, 6, 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +261,23 @@ def _settings(
     (first, values), *others = sweep.items()
     for combination in itertools.product(*(others_values for _, others_values in others)):
         fixed = dict(zip((name for name, _ in others), combination, strict=True))
-        best, idle = -1.0, 0
+        reached: list[float] = []
         for value in values:
             yield {first: value, **fixed}
-            idle = 0 if tries[-1].recall > best + 1e-4 else idle + 1
-            best = max(best, tries[-1].recall)
-            if best >= (1 + recall) / 2 or idle == _IDLE:
+            reached.append(tries[-1].recall)
+            if reached[-1] >= (1 + recall) / 2 or settled(reached):
                 break
+
+
+def settled(reached: list[float]) -> bool:
+    """Whether more of an option is of no use, by the recalls that it has reached so far.
+
+    Fewer candidates than neighbours are wanted make no difference, so that it may take a while
+    until recall begins to rise.
+    """
+    patience = _IDLE if max(reached) > reached[0] + _GAIN else _IDLE_AT_FIRST
+    before = reached[:-patience]
+    return bool(before) and max(reached) <= max(before) + _GAIN
 
 
 def _fastest(name: str, tries: list[Try], recall: float) -> Try:

@@ -53,10 +53,6 @@ class _Graph(FaissIndex):
     def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
         """Return the vectors at these rows of the graph."""
 
-    @abstractmethod
-    def _least(self, k: int) -> int:
-        """Return the candidates that ``k`` neighbours need at least."""
-
     def _set_graph(self, graph: Any, live: NDArray[np.int64] | None) -> None:
         """Take a graph and its rows that are in the index, in their order; None means all."""
         graph.hnsw.efSearch = self.ef_search
@@ -84,7 +80,7 @@ class _Graph(FaissIndex):
     def _ef(self, k: int, n_allowed: int | None) -> int:
         """Return the candidates to keep: with a filter the walk goes on until as many pass."""
         among = len(self) if n_allowed is None else n_allowed
-        wanted = max(self.ef_search, self._least(k))
+        wanted = max(self.ef_search, k)
         return math.ceil(wanted * int(self._faiss.ntotal) / max(among, 1))
 
     def _storage(self) -> Any:
@@ -177,7 +173,7 @@ class HNSWIndex(_Graph):
     ef_construction : int
         Candidates kept while a vector is inserted; more: a better graph, built slower.
     ef_search : int
-        Candidates kept while searching (efSearch), at least ``2 * k``; more: better recall,
+        Candidates kept while searching (efSearch), at least ``k``; more: better recall,
         slower search.
 
     References
@@ -208,9 +204,6 @@ class HNSWIndex(_Graph):
     def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
         vectors: Embeddings = flat_rows(self._storage())[rows]
         return vectors
-
-    def _least(self, k: int) -> int:
-        return 2 * k
 
 
 @final
@@ -274,9 +267,6 @@ class HNSWSQ8Index(_Graph):
     def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
         vectors: Embeddings = self._storage().reconstruct_batch(rows)
         return vectors
-
-    def _least(self, k: int) -> int:
-        return max(k, 2 * k // self.refine)
 
     def _load(self, directory: Path) -> None:
         super()._load(directory)

@@ -1,0 +1,119 @@
+"""Searches by several threads at once: how they add up, with and without one that writes.
+
+    python benchmarks/threads.py [--items 200000] [--dim 128] [--index flat hnsw] [--out DIR]
+
+Each thread asks for one query after another (``search_vectors``, hits not read), Faiss on one
+thread each. The writer adds and removes 100 items at a time, as fast as it can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from overhead import Given
+from results import save
+
+from imgret import Retriever
+from imgret.evaluation.plot import Axis, Point, plot
+
+_AT_ONCE = 100
+
+
+def searched(retriever: Retriever, queries: Any, threads: int, seconds: float) -> float:
+    """Return searches a second of all threads together."""
+    deadline = time.monotonic() + seconds
+    counts = [0] * threads
+
+    def work(number: int) -> None:
+        place = number
+        while time.monotonic() < deadline:
+            retriever.search_vectors(queries[place : place + 1], 10)
+            place = (place + threads) % len(queries)
+            counts[number] += 1
+
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / seconds
+
+
+def written(retriever: Retriever, rows: Any, stop: threading.Event, count: list[int]) -> None:
+    """Add and remove items until told to stop."""
+    keys = [f"new {n}" for n in range(_AT_ONCE)]
+    while not stop.is_set():
+        retriever.add_vectors(rows[:_AT_ONCE], keys=keys)
+        retriever.remove(keys)
+        count[0] += 2
+
+
+def main() -> None:
+    """Print a row for each number of threads."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=200_000)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--index", nargs="+", default=["ivf-pq", "hnsw"])
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--out", type=Path, help="Folder for JSON, Markdown and the plot.")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((options.items // 200, options.dim), dtype=np.float32)
+    vectors = centres[rng.integers(len(centres), size=options.items)]
+    vectors += 0.5 * rng.standard_normal(vectors.shape, dtype=np.float32)
+    rows: list[dict[str, Any]] = []
+    series: dict[str, list[Point]] = {}
+    for index in options.index:
+        retriever = Retriever(embedder=Given(options.dim), index=index)
+        retriever.add_vectors(vectors, keys=[str(n) for n in range(len(vectors))])
+        for writes in (False, True):
+            alone = 0.0
+            for threads in (1, 2, 4, 8):
+                stop, count = threading.Event(), [0]
+                writer = threading.Thread(
+                    target=written, args=(retriever, vectors, stop, count), daemon=True
+                )
+                if writes:
+                    writer.start()
+                rate = searched(retriever, vectors[:1000], threads, options.seconds)
+                stop.set()
+                if writes:
+                    writer.join()
+                alone = alone or rate
+                rows.append(
+                    {
+                        "index": index,
+                        "writer": "yes" if writes else "no",
+                        "threads": threads,
+                        "searches a second": round(rate),
+                        "of one thread": rate / alone,
+                        "changes a second": count[0] / options.seconds,
+                    }
+                )
+                name = f"{index}{', beside a writer' if writes else ''}"
+                series.setdefault(name, []).append((threads, rate, ""))
+    save(
+        options.out,
+        "threads",
+        rows,
+        title=f"Threads: {options.items:,} x {options.dim}, {os.cpu_count()} cores",
+        plots={
+            "threads": plot(
+                series,
+                title="Searches a second, all threads together",
+                x=Axis("threads", log=True),
+                y=Axis("searches a second"),
+                best=False,
+            )
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
