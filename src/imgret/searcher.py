@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret import planning, registry
 from imgret.abc import VectorIndex
@@ -199,15 +200,16 @@ class Searcher:
             if index is None or self._outgrown(index):
                 return self._build(self._make)
             changes, rows = catalog.changes, catalog.rows
+            # What is in the index, but not below `_rows`, is not seen by searches: they are let in
+            # between the pieces. Some is there already where an earlier try was broken off.
             gone = catalog.removed_since(self._seen)
-            gone = gone[gone < self._rows]
+            gone = gone[_held(index, gone)]
             if len(gone) and not index.supports_remove:
                 return self._build(self._make)
             last = None
             if rows > self._rows:
-                # What is in the index, but not below `_rows`, is not seen by searches yet; they
-                # are let in between the pieces.
-                for block, vectors in self._pieces(catalog.live_ids(self._rows)):
+                new = catalog.live_ids(self._rows)
+                for block, vectors in self._pieces(new[~_held(index, new)]):
                     if last is not None:
                         index.add(*last)
                     last = vectors, block
@@ -391,6 +393,13 @@ class Searcher:
             for start in range(0, len(block), _PIECE_ITEMS):
                 piece = slice(start, start + _PIECE_ITEMS)
                 yield block[piece], vectors[piece]
+
+
+def _held(index: VectorIndex, ids: Ids) -> NDArray[np.bool_]:
+    """Tell which ids an index holds that got its ids in increasing order."""
+    held = index.ids
+    places = np.minimum(np.searchsorted(held, ids), max(len(held) - 1, 0))
+    return held[places] == ids if len(held) else np.zeros(len(ids), dtype=bool)
 
 
 def _projected(projection: LinearProjection | None, embeddings: Any) -> Any:

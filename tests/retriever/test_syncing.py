@@ -150,3 +150,31 @@ def test_a_hidden_or_unreadable_place_is_not_vanished(retriever, photos):
     (photos / "lake" / "0.jpg").rename(photos / "lake" / ".0.jpg")
     report = retriever.add_folder(photos)
     assert [line.key for line in report.vanished] == ["lake/0.jpg"]
+
+
+def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
+    from imgret import searcher
+
+    monkeypatch.setattr(searcher, "_PIECE_ITEMS", 10)
+    retriever = Retriever(embedder=mean_color)
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((100, 48))
+    retriever.add_vectors(rows[:20], keys=[f"a{n}" for n in range(20)])
+    index, added = retriever.index, []
+    whole = type(index).add
+
+    def add(self, vectors, ids):
+        if len(added) == 3:
+            added.append("failed")
+            raise MemoryError
+        added.append(len(ids))
+        whole(self, vectors, ids)
+
+    monkeypatch.setattr(type(index), "add", add)
+    with pytest.raises(MemoryError):
+        retriever.add_vectors(rows[20:], keys=[f"b{n}" for n in range(80)])
+    assert len(index) == 50
+    # They are in the gallery, and what a search finds next is all of them.
+    retriever.remove(["b3", "b70"])
+    found = {hit.key for hit in retriever.search_vectors(rows[:1], 100)[0]}
+    assert found == {*(f"a{n}" for n in range(20)), *(f"b{n}" for n in range(80))} - {"b3", "b70"}
