@@ -6,16 +6,36 @@ import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from imgret import images
 from imgret.errors import ImageError
 from imgret.types import Box, Hit, ImageLike
 
-__all__ = ["grid", "page"]
+__all__ = ["Row", "Shown", "grid", "page"]
 
-# A query with its hits: title, picture, hits.
-Row = tuple[str, ImageLike | None, Sequence[Hit]]
+
+class Shown(NamedTuple):
+    """A picture of a query of several.
+
+    Attributes
+    ----------
+    word : str
+        What it is: ``"query"``, ``"unlike"``.
+    title : str
+    picture : ImageLike or None
+    box : Box or None
+        Drawn into it.
+    """
+
+    word: str
+    title: str
+    picture: ImageLike | None
+    box: Box | None = None
+
+
+# A query with its hits: title, picture or all its pictures, hits.
+Row: TypeAlias = tuple[str, ImageLike | list[Shown] | None, Sequence[Hit]]
 
 _SIDE = 160
 _STYLE = """
@@ -26,6 +46,7 @@ _STYLE = """
   background:#f2f2f4;border-radius:8px;overflow:hidden;color:#6e6e73;text-align:center}
 .imgret .frame img{max-width:160px;max-height:160px;display:block}
 .imgret .query .frame{outline:3px solid #0a6cff}
+.imgret .unlike .frame{outline:3px solid #c8372d}
 .imgret figcaption{padding:4px 2px;overflow-wrap:anywhere}
 .imgret b{font-weight:600}
 .imgret .faint{color:#6e6e73}
@@ -58,7 +79,8 @@ def grid(rows: Sequence[Row]) -> str:
     Parameters
     ----------
     rows : sequence of (title, picture or None, hits)
-        One for each query.
+        One for each query. Instead of a picture, a list of `Shown`, which have titles of their own;
+        the first title is then a note.
     """
     blocks = "".join(
         f'<div class="row">{_query(title, picture)}{"".join(map(_hit, hits))}</div>'
@@ -79,12 +101,20 @@ def styled(fragment: str) -> str:
     return f"<style>{_STYLE}</style>{fragment}"
 
 
-def _query(title: str, picture: ImageLike | None) -> str:
-    if picture is None and not title:
+def _query(title: str, picture: ImageLike | list[Shown] | None) -> str:
+    if isinstance(picture, list):
+        note = f'<p class="faint">{html.escape(title)}</p>' if title else ""
+        return "".join(map(_figure, picture)) + note
+    return _figure(Shown("query", title, picture))
+
+
+def _figure(shown: Shown) -> str:
+    if shown.picture is None and not shown.title:
         return ""
     return (
-        f'<figure class="query">{_frame(picture, None)}'
-        f"<figcaption><b>query</b><br>{html.escape(title)}</figcaption></figure>"
+        f'<figure class="{html.escape(shown.word)}">{_frame(shown.picture, shown.box)}'
+        f"<figcaption><b>{html.escape(shown.word)}</b><br>{html.escape(shown.title)}</figcaption>"
+        f"</figure>"
     )
 
 

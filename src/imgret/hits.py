@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
 import webbrowser
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
 from imgret.errors import MissingExtraError
-from imgret.types import Hit, ImageLike, Metric, Neighbors
+from imgret.types import Box, Hit, ImageLike, Metric, Neighbors
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from imgret.display import Row
     from imgret.storage import Item
+
+# Scores in, probabilities out: float arrays of one shape.
+Probability: TypeAlias = Callable[[Any], Any]
 
 __all__ = ["Batch", "Hits"]
 
@@ -32,21 +37,42 @@ class Batch:
     Looking up keys, labels and metadata costs more than a search does, and many callers
     want only some of them. Whoever holds the catalog calls `resolve` before it changes or
     closes, so that a result always shows what was there when it was searched.
+
+    Parameters
+    ----------
+    neighbors : Neighbors
+    metric : {"cosine", "ip", "l2"} or None
+        Whose scores they are; None for scores of another kind.
+    catalog
+        Holds the items.
+    threshold : float or None
+        Score that hits have at least.
+    best : sequence of float
+        The best score there was for each query, -inf where there was none.
+    probability : callable or None
+        Turns scores into probabilities.
     """
 
     def __init__(
         self,
         neighbors: Neighbors,
-        metric: Metric,
+        metric: Metric | None,
         catalog: _Catalog,
         threshold: float | None,
+        *,
+        best: Sequence[float],
+        probability: Probability | None,
     ) -> None:
         self._ids, self._scores = neighbors
-        found = self._ids >= 0
+        self._kept = self._ids >= 0
         if threshold is not None:
-            found &= self._scores >= threshold
-        self.counts: list[int] = found.sum(axis=1).tolist()
+            self._kept &= self._scores >= threshold
+        self.counts: list[int] = self._kept.sum(axis=1).tolist()
+        self.best = best
+        self.threshold = threshold
         self._metric = metric
+        self.calibrated = probability is not None
+        self._probability = probability
         self._catalog: _Catalog | None = catalog
         self._rows: list[tuple[Hit, ...]] = []
 
@@ -54,23 +80,24 @@ class Batch:
         """Return the hits of every query."""
         catalog = self._catalog
         if catalog is not None:
-            ids = self._ids.tolist()
-            scores = self._scores.tolist()
-            kept = [row[:count] for row, count in zip(ids, self.counts, strict=True)]
-            items = catalog.items({id_ for row in kept for id_ in row})
-            squared = self._metric == "l2"
-            self._rows = [
-                tuple(
-                    _hit(items[id_], score, rank, squared=squared)
-                    for rank, (id_, score) in enumerate(zip(row, row_scores, strict=False), 1)
-                )
-                for row, row_scores in zip(kept, scores, strict=True)
-            ]
+            items = catalog.items(set(self._ids[self._kept].tolist()))
+            self._rows = [self._hits_of(row, items) for row in range(len(self._ids))]
             self._catalog = None
         return self._rows
 
+    def _hits_of(self, row: int, items: dict[int, Item]) -> tuple[Hit, ...]:
+        kept = self._kept[row]
+        ids, scores = self._ids[row][kept].tolist(), self._scores[row][kept]
+        likely = [None] * len(ids) if self._probability is None else self._probability(scores)
+        return tuple(
+            _hit(items[id_], score, rank, probability, squared=self._metric == "l2")
+            for rank, (id_, score, probability) in enumerate(
+                zip(ids, scores.tolist(), likely, strict=True), 1
+            )
+        )
 
-def _hit(item: Item, score: float, rank: int, *, squared: bool) -> Hit:
+
+def _hit(item: Item, score: float, rank: int, probability: Any, *, squared: bool) -> Hit:
     return Hit(
         item.key,
         score,
@@ -80,24 +107,41 @@ def _hit(item: Item, score: float, rank: int, *, squared: bool) -> Hit:
         item.path,
         item.box,
         0.0 - score if squared else None,
+        None if probability is None else float(probability),
     )
 
 
 class Hits(Sequence[Hit]):
     """Hits of one query, best first: a sequence that draws itself in a notebook.
 
+    Where nothing was found that is good enough it is empty, and so false.
+
     Attributes
     ----------
-    query : ImageLike or None
-        The picture that was searched with; None for a vector.
+    query : ImageLike, tuple of ImageLike or None
+        The picture that was searched with, or all of them; None for a vector.
+    negatives : tuple of ImageLike
+        Pictures that it should be unlike.
+    box : Box or None
+        The part of the picture that was searched with.
     """
 
-    __slots__ = ("_batch", "_row", "query")
+    __slots__ = ("_batch", "_row", "box", "negatives", "query")
 
-    def __init__(self, batch: Batch, row: int, query: ImageLike | None = None) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        row: int,
+        query: ImageLike | tuple[ImageLike, ...] | None = None,
+        *,
+        negatives: tuple[ImageLike, ...] = (),
+        box: Box | None = None,
+    ) -> None:
         self._batch = batch
         self._row = row
         self.query = query
+        self.negatives = negatives
+        self.box = box
 
     def _hits(self) -> tuple[Hit, ...]:
         return self._batch.resolve()[self._row]
@@ -126,6 +170,26 @@ class Hits(Sequence[Hit]):
         votes = Counter(hit.label for hit in self._hits() if hit.label is not None)
         return votes.most_common(1)[0][0] if votes else None
 
+    @property
+    def threshold(self) -> float | None:
+        """Score that hits have at least, as it was asked for or follows from a precision."""
+        return self._batch.threshold
+
+    @property
+    def best_score(self) -> float | None:
+        """The best score there was, below the threshold or not; None where there was no item."""
+        best = self._batch.best[self._row]
+        return float(best) if best > -math.inf else None
+
+    @property
+    def no_match(self) -> str:
+        """Why there are no hits, in words; empty where there are some."""
+        if len(self):
+            return ""
+        if self.best_score is None or self.threshold is None:
+            return "no match"
+        return f"no match: the best score is {self.best_score:.3f}, below {self.threshold:.3f}"
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one dictionary of JSON values a hit."""
         return [
@@ -138,6 +202,7 @@ class Hits(Sequence[Hit]):
                 "box": None if hit.box is None else list(hit.box),
                 "metadata": dict(hit.metadata),
                 **({} if hit.distance is None else {"distance": hit.distance}),
+                **({} if hit.probability is None else {"probability": hit.probability}),
             }
             for hit in self._hits()
         ]
@@ -155,6 +220,7 @@ class Hits(Sequence[Hit]):
         except ImportError:
             raise MissingExtraError("Hits.to_pandas needs pandas: pip install pandas") from None
         names = ["key", "rank", "score", "label", "path", "box", "metadata"]
+        names += ["probability"] if self._batch.calibrated else []
         return pd.DataFrame(self.to_dicts(), columns=names)
 
     def to_html(self, *, title: str | None = None) -> str:
@@ -163,10 +229,19 @@ class Hits(Sequence[Hit]):
 
         name = _title(self.query)
         return display.page(
-            [(name, self.query, self._hits())],
+            [self.to_row()],
             title=title or (f"Pictures like {name}" if name else "Search results"),
-            note=f"{len(self)} hits",
+            note=self.no_match or f"{len(self)} hits",
         )
+
+    def to_row(self) -> Row:
+        """Return what ``imgret.display`` draws."""
+        from imgret.display import Shown  # noqa: PLC0415  # the same
+
+        many = self.query if isinstance(self.query, tuple) else (self.query,)
+        shown = [Shown("query", _title(picture), picture, self.box) for picture in many]
+        shown += [Shown("unlike", _title(picture), picture) for picture in self.negatives]
+        return self.no_match, shown, self._hits()
 
     def show(self) -> Path | None:
         """Draw the hits: in the notebook, or as a page in the browser.
@@ -188,26 +263,16 @@ class Hits(Sequence[Hit]):
     def _repr_html_(self) -> str:
         from imgret import display  # noqa: PLC0415  # the same
 
-        return display.styled(display.grid([(_title(self.query), self.query, self._hits())]))
+        return display.styled(display.grid([self.to_row()]))
 
     def __repr__(self) -> str:
+        if not len(self):
+            return f"<Hits: {self.no_match}>"
         shown = ", ".join(f"{hit.key!r} {hit.score:.3f}" for hit in self._hits()[:3])
         more = ", ..." if len(self) > 3 else ""
         return f"<Hits: {len(self)} [{shown}{more}]>"
 
 
-def _title(query: ImageLike | None) -> str:
-    return Path(query).name if isinstance(query, (str, os.PathLike)) else ""
-
-
-def make_hits(
-    neighbors: Neighbors,
-    metric: Metric,
-    catalog: _Catalog,
-    *,
-    queries: Sequence[ImageLike | None],
-    threshold: float | None,
-) -> tuple[Batch, list[Hits]]:
-    """Return the hits of each query, and the batch behind them."""
-    batch = Batch(neighbors, metric, catalog, threshold)
-    return batch, [Hits(batch, row, query) for row, query in enumerate(queries)]
+def _title(query: Any) -> str:
+    first = query[0] if isinstance(query, tuple) else query
+    return Path(first).name if isinstance(first, (str, os.PathLike)) else ""

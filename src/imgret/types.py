@@ -143,6 +143,9 @@ class Hit:
         Part of the picture that was embedded; None for vectors added without a picture.
     distance : float or None
         Squared Euclidean distance, for metric ``"l2"`` only.
+    probability : float or None
+        Of being of the query's class, where `Retriever.calibrate` has learned it and the score is
+        of the kind it was learned for.
     """
 
     key: str
@@ -153,6 +156,7 @@ class Hit:
     path: str | None
     box: Box | None
     distance: float | None = None
+    probability: float | None = None
 
 
 def check_metric(metric: str) -> Metric:

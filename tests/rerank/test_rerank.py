@@ -136,7 +136,7 @@ def _plain_k_reciprocal(query, gallery, k1, k2, weight):
 def test_k_reciprocal_is_the_paper_written_out(k1, k2):
     gallery, _ = _clusters(n=60)
     queries = _unit(gallery[:4] + 0.2).astype(np.float32)
-    rows, scores = rerank.k_reciprocal(queries, gallery, candidates=60, k1=k1, k2=k2, weight=0.3)
+    rows, scores = rerank.k_reciprocal(queries, gallery, candidates=60, k1=k1, k2=k2, lam=0.3)
     for query, row, score in zip(queries, rows, scores, strict=True):
         expected = _plain_k_reciprocal(query, gallery, k1, k2, 0.3)
         np.testing.assert_allclose(-score, expected[row], atol=1e-5)
@@ -144,11 +144,25 @@ def test_k_reciprocal_is_the_paper_written_out(k1, k2):
         assert sorted(row.tolist()) == list(range(60))
 
 
+def test_neighbourhoods_prepared_or_not_rank_alike():
+    gallery, _ = _clusters(n=60)
+    queries = gallery[:5] + 0.1
+    prepared = rerank.Neighbourhoods(gallery, k1=8, k2=3)
+    prepared.prepare()
+    rows, scores = prepared.rank(queries, candidates=30)
+    for _ in range(2):  # what the first time leaves behind changes nothing
+        again = prepared.rank(queries, candidates=30)
+        np.testing.assert_array_equal(again[0], rows)
+    other = rerank.k_reciprocal(queries, gallery, candidates=30, k1=8, k2=3)
+    np.testing.assert_array_equal(other[0], rows)
+    np.testing.assert_array_equal(other[1], scores)
+
+
 def test_mmr_by_hand():
     vectors = np.array([[1, 0], [1, 0.01], [0, 1]], dtype=np.float32)
     scores = [1.0, 0.99, 0.5]
-    assert rerank.diversify(scores, vectors, 3, trade=1.0).tolist() == [0, 1, 2]
-    assert rerank.diversify(scores, vectors, 3, trade=0.5).tolist() == [0, 2, 1]
+    assert rerank.diversify(scores, vectors, 3, lam=1.0).tolist() == [0, 1, 2]
+    assert rerank.diversify(scores, vectors, 3, lam=0.5).tolist() == [0, 2, 1]
     assert rerank.diversify(scores, vectors, 1).tolist() == [0]
     assert rerank.diversify([], np.zeros((0, 2)), 3).tolist() == []
 
@@ -186,11 +200,11 @@ def test_all_of_them_help_where_classes_are_manifolds():
         (lambda v: rerank.augment_gallery(v * np.nan), InvalidInputError, "gallery"),
         (lambda v: rerank.diffuse(v, v, alpha=1), InvalidInputError, "alpha"),
         (lambda v: rerank.diffuse(v, v, gamma=0), InvalidInputError, "gamma"),
-        (lambda v: rerank.k_reciprocal(v, v, weight=1.5), InvalidInputError, "weight"),
+        (lambda v: rerank.k_reciprocal(v, v, lam=1.5), InvalidInputError, "lam"),
         (lambda v: rerank.k_reciprocal(v, v, k1=0), InvalidInputError, "k1"),
         (lambda v: rerank.diversify([1.0], v, 2), InvalidInputError, "scores: expected"),
         (lambda v: rerank.diversify([np.nan] * len(v), v, 2), InvalidInputError, "NaN"),
-        (lambda v: rerank.diversify(np.ones(len(v)), v, 2, trade=2), InvalidInputError, "trade"),
+        (lambda v: rerank.diversify(np.ones(len(v)), v, 2, lam=2), InvalidInputError, "lam"),
     ],
 )
 def test_mistakes_are_told(call, error, message):

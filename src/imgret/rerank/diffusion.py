@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
 from imgret.rerank.neighbors import nearest, unit_vectors
+from imgret.rerank.reranker import Asked, Reranker, Searched, one_by_one
+from imgret.types import Embeddings, Ids
 
-__all__ = ["diffuse"]
+__all__ = ["Diffusion", "diffuse"]
 
 _BLOCK = 64  # queries solved at once
+_EDGES = 2**12  # edges weighed at once
 _TOLERANCE = 1e-6
 
 
@@ -63,48 +67,138 @@ def diffuse(
     """
     queries = unit_vectors(queries, "queries")
     gallery = unit_vectors(gallery, "gallery", queries.shape[1])
-    k, k_query = check_count(k, "k"), check_count(k_query, "k_query")
-    alpha = check_number(alpha, "alpha", above=0, at_most=1)
-    if alpha == 1:
-        raise InvalidInputError("alpha: expected a number over 0 and below 1, found 1")
-    gamma = check_number(gamma, "gamma", above=0, at_most=1e3)
-    iterations = check_count(iterations, "iterations")
-    sources, targets, weights = _graph(gallery, k, gamma)
+    _check(k, k_query, alpha, gamma, iterations)
+    rows, _ = nearest(gallery, gallery, min(k + 1, len(gallery)))
+    graph = _graph(gallery, rows, gamma)
     scores = np.zeros((len(queries), len(gallery)), dtype=np.float32)
     entries, cosines = nearest(queries, gallery, k_query)
-    strength = np.maximum(cosines, 0).astype(np.float64) ** gamma
     for start in range(0, len(queries), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        y = np.zeros((len(gallery), len(entries[rows])))
-        np.put_along_axis(y.T, entries[rows], strength[rows], axis=1)
-
-        def apply(f: NDArray[np.float64]) -> NDArray[np.float64]:
-            spread = np.empty_like(f)
-            for column in range(f.shape[1]):
-                spread[:, column] = np.bincount(
-                    sources, weights=weights * f[targets, column], minlength=len(f)
-                )
-            return f - alpha * spread
-
-        scores[rows] = ((1 - alpha) * _solved(apply, y, iterations)).T
+        some = slice(start, start + _BLOCK)
+        entry = np.zeros((len(entries[some]), len(gallery)))
+        strength = np.maximum(cosines[some], 0).astype(np.float64) ** gamma
+        np.put_along_axis(entry, entries[some], strength, axis=1)
+        scores[some] = _spread(graph, entry, alpha, iterations)
     return scores
 
 
-def _graph(
-    gallery: NDArray[np.float32], k: int, gamma: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the edges between mutual neighbours, each both ways, with scaled weights."""
-    rows, cosines = nearest(gallery, gallery, min(k + 1, len(gallery)))
-    n = len(gallery)
-    sources = np.repeat(np.arange(n), rows.shape[1])
-    targets = rows.ravel()
-    weights = np.maximum(cosines.ravel(), 0).astype(np.float64) ** gamma
-    edge = (sources != targets) & (weights > 0)
-    sources, targets, weights = sources[edge], targets[edge], weights[edge]
+@final
+@dataclass(frozen=True)
+class Diffusion(Reranker):
+    """Rank candidates by how well they are reached from the query over mutual neighbours.
+
+    What `diffuse` does, with the candidates alone for a graph: the truncation of the paper. They
+    are joined where they are among each other's ``k`` nearest of the whole gallery, which takes
+    one more search of as many queries as there are candidates. `Hit.score` is what arrives: 0 or
+    more; candidates that nothing reaches come last, in their old order.
+
+    Parameters
+    ----------
+    candidates : int
+        Nearest items of the query that are ranked anew.
+    k, k_query, alpha, gamma, iterations
+        As for `diffuse`. ``alpha`` is less than there: what spreads far fills a small graph evenly.
+
+    Raises
+    ------
+    InvalidInputError
+        A number is out of its range.
+
+    References
+    ----------
+    As for `diffuse`.
+    """
+
+    name: ClassVar[str] = "diffusion"
+
+    candidates: int = 200
+    k: int = 30
+    k_query: int = 10
+    alpha: float = 0.9
+    gamma: float = 3.0
+    iterations: int = 20
+
+    def __post_init__(self) -> None:
+        check_count(self.candidates, "candidates")
+        _check(self.k, self.k_query, self.alpha, self.gamma, self.iterations)
+
+    def _rank(self, asked: Asked, k: int, searched: Searched) -> Asked:
+        def rank(
+            query: Embeddings,
+            ids: Ids,
+            scores: NDArray[np.float32],  # noqa: ARG001  # cosines are computed anew
+        ) -> tuple[Ids, NDArray[np.float32]]:
+            vectors = searched.read(ids)
+            near = searched.search(vectors, self.k + 1).ids
+            vectors = unit_vectors(vectors, "items")
+            graph = _graph(vectors, _places(near, ids), self.gamma)
+            entry = np.zeros((1, len(ids)))
+            cosines = vectors[: self.k_query] @ unit_vectors(query, "query")[0]
+            entry[0, : self.k_query] = np.maximum(cosines, 0).astype(np.float64) ** self.gamma
+            arrived = np.maximum(_spread(graph, entry, self.alpha, self.iterations)[0], 0)
+            order = np.argsort(-arrived, kind="stable")
+            return ids[order], arrived[order].astype(np.float32)
+
+        return one_by_one(asked, k, rank)
+
+
+class _Graph(NamedTuple):
+    """Edges between mutual neighbours, each both ways, with scaled weights."""
+
+    sources: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+def _check(k: int, k_query: int, alpha: float, gamma: float, iterations: int) -> None:
+    for name, value in (("k", k), ("k_query", k_query), ("iterations", iterations)):
+        check_count(value, name)
+    if check_number(alpha, "alpha", above=0, at_most=1) == 1:
+        raise InvalidInputError("alpha: expected a number over 0 and below 1, found 1")
+    check_number(gamma, "gamma", above=0, at_most=1e3)
+
+
+def _places(near: Ids, ids: Ids) -> NDArray[np.int64]:
+    """Return where among ``ids`` each neighbour is, -1 for one that is not."""
+    order = np.argsort(ids)
+    places = order[np.minimum(np.searchsorted(ids, near, sorter=order), len(ids) - 1)]
+    found: NDArray[np.int64] = np.where(ids[places] == near, places, -1)
+    return found
+
+
+def _graph(vectors: Embeddings, rows: NDArray[np.int64], gamma: float) -> _Graph:
+    """Join mutual neighbours, given the rows of each one's nearest; -1 is none."""
+    n = len(vectors)
+    sources, targets = np.repeat(np.arange(n), rows.shape[1]), rows.ravel()
+    edge = (targets >= 0) & (sources != targets)
+    sources, targets = sources[edge], targets[edge]
     mutual = np.isin(sources * n + targets, targets * n + sources)
-    sources, targets, weights = sources[mutual], targets[mutual], weights[mutual]
+    sources, targets = sources[mutual], targets[mutual]
+    weights = np.empty(len(sources))
+    for start in range(0, len(sources), _EDGES):
+        some = slice(start, start + _EDGES)
+        weights[some] = np.einsum("ed,ed->e", vectors[sources[some]], vectors[targets[some]])
+    weights = np.maximum(weights, 0) ** gamma
+    edge = weights > 0
+    sources, targets, weights = sources[edge], targets[edge], weights[edge]
     degree = np.bincount(sources, weights=weights, minlength=n)
-    return sources, targets, weights / np.sqrt(degree[sources] * degree[targets])
+    return _Graph(sources, targets, weights / np.sqrt(degree[sources] * degree[targets]))
+
+
+def _spread(
+    graph: _Graph, entry: NDArray[np.float64], alpha: float, iterations: int
+) -> NDArray[np.float64]:
+    """Return what arrives at each of m items where each of n queries enters: shape (n, m)."""
+
+    def apply(f: NDArray[np.float64]) -> NDArray[np.float64]:
+        spread = np.empty_like(f)
+        for column in range(f.shape[1]):
+            spread[:, column] = np.bincount(
+                graph.sources, weights=graph.weights * f[graph.targets, column], minlength=len(f)
+            )
+        return f - alpha * spread
+
+    arrived: NDArray[np.float64] = (1 - alpha) * _solved(apply, entry.T, iterations).T
+    return arrived
 
 
 def _solved(apply: Any, y: NDArray[np.float64], iterations: int) -> NDArray[np.float64]:

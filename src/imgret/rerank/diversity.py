@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +12,17 @@ from numpy.typing import NDArray
 from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
 from imgret.rerank.neighbors import unit_vectors
+from imgret.rerank.reranker import Asked, Reranker, Searched, one_by_one
+from imgret.types import Embeddings, Ids, Metric
 
-__all__ = ["diversify"]
+__all__ = ["Diversity", "diversify"]
 
 
-def diversify(scores: Any, vectors: Any, k: int, *, trade: float = 0.7) -> NDArray[np.int64]:
+def diversify(scores: Any, vectors: Any, k: int, *, lam: float = 0.7) -> NDArray[np.int64]:
     """Choose candidates one after the other, each good by itself and unlike those before.
 
-    Next comes the candidate of the greatest ``trade * score - (1 - trade) * likeness``, likeness
-    being its greatest cosine to one that was chosen.
+    Next comes the candidate of the greatest ``lam * score - (1 - lam) * likeness``, likeness being
+    its greatest cosine to one that was chosen.
 
     Parameters
     ----------
@@ -28,7 +32,7 @@ def diversify(scores: Any, vectors: Any, k: int, *, trade: float = 0.7) -> NDArr
         Their embeddings.
     k : int
         How many to choose.
-    trade : float
+    lam : float
         From 0, where only the first one's score counts, to 1, where only scores count.
 
     Returns
@@ -47,7 +51,7 @@ def diversify(scores: Any, vectors: Any, k: int, *, trade: float = 0.7) -> NDArr
     Documents and Producing Summaries", 1998.
     """
     k = check_count(k, "k")
-    trade = check_number(trade, "trade", at_least=0, at_most=1)
+    lam = check_number(lam, "lam", at_least=0, at_most=1)
     vectors = unit_vectors(vectors, "vectors")
     given = np.asarray(scores, dtype=np.float64)
     if given.shape != (len(vectors),) or not np.isfinite(given).all():
@@ -55,13 +59,78 @@ def diversify(scores: Any, vectors: Any, k: int, *, trade: float = 0.7) -> NDArr
             f"scores: expected {len(vectors)} finite numbers, one a vector, found shape "
             f"{given.shape}{'' if np.isfinite(given).all() else ' with NaN or infinity'}"
         )
+    return _chosen(given, k, lam, lambda best: vectors @ vectors[best])
+
+
+@final
+@dataclass(frozen=True)
+class Diversity(Reranker):
+    """Maximal marginal relevance: good hits first, but of like ones only one.
+
+    Next comes the candidate of the greatest ``lam * score - (1 - lam) * likeness``, likeness being
+    its greatest score, by the gallery's metric, to one that was chosen. `Hit.score` stays what it
+    was, so that it does not fall from rank to rank; a threshold is applied before.
+
+    Parameters
+    ----------
+    candidates : int
+        Items among which the hits are chosen.
+    lam : float
+        From 0, where only the first one's score counts, to 1, where only scores count.
+
+    Raises
+    ------
+    InvalidInputError
+        A number is out of its range.
+
+    References
+    ----------
+    As for `diversify`.
+    """
+
+    name: ClassVar[str] = "mmr"
+    scores: ClassVar[Literal["own", "metric", "kept"]] = "kept"
+
+    candidates: int = 50
+    lam: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_count(self.candidates, "candidates")
+        check_number(self.lam, "lam", at_least=0, at_most=1)
+
+    def _rank(self, asked: Asked, k: int, searched: Searched) -> Asked:
+        def rank(
+            query: Embeddings,  # noqa: ARG001  # the scores tell what it is to them
+            ids: Ids,
+            scores: NDArray[np.float32],
+        ) -> tuple[Ids, NDArray[np.float32]]:
+            likeness = _likeness(searched.read(ids), searched.metric)
+            order = _chosen(scores.astype(np.float64), k, self.lam, likeness)
+            return ids[order], scores[order]
+
+        return one_by_one(asked, k, rank)
+
+
+def _likeness(vectors: Embeddings, metric: Metric) -> Callable[[int], NDArray[np.float32]]:
+    """Return what gives the scores of all candidates to one of them."""
+    if metric == "l2":
+        return lambda best: -((vectors - vectors[best]) ** 2).sum(axis=1)
+    return lambda best: vectors @ vectors[best]
+
+
+def _chosen(
+    scores: NDArray[np.float64],
+    k: int,
+    lam: float,
+    likeness: Callable[[int], NDArray[np.float32]],
+) -> NDArray[np.int64]:
     chosen: list[int] = []
-    left = np.ones(len(given), dtype=bool)
-    likeness = np.full(len(given), -np.inf)
-    for _ in range(min(k, len(given))):
-        value = given if not chosen else trade * given - (1 - trade) * likeness
+    left = np.ones(len(scores), dtype=bool)
+    nearest = np.full(len(scores), -np.inf)
+    for _ in range(min(k, len(scores))):
+        value = scores if not chosen else lam * scores - (1 - lam) * nearest
         best = int(np.argmax(np.where(left, value, -np.inf)))
         chosen.append(best)
         left[best] = False
-        likeness = np.maximum(likeness, vectors @ vectors[best])
+        nearest = np.maximum(nearest, likeness(best))
     return np.array(chosen, dtype=np.int64)

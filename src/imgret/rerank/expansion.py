@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret.abc.checks import check_count, check_number
+from imgret.abc.unit import unit_length
 from imgret.rerank.neighbors import nearest, unit_vectors
+from imgret.rerank.reranker import Asked, Reranker, Searched
 from imgret.types import Embeddings
 
-__all__ = ["augment_gallery", "expand_queries"]
+__all__ = ["QueryExpansion", "augment_gallery", "check_alpha", "expand_queries", "weights_of"]
 
 _BLOCK = 4096  # queries whose neighbours are gathered at once
 
@@ -48,7 +52,7 @@ def expand_queries(queries: Any, gallery: Any, *, k: int = 10, alpha: float = 3.
     """
     queries = unit_vectors(queries, "queries")
     gallery = unit_vectors(gallery, "gallery", queries.shape[1])
-    return _moved(queries, gallery, check_count(k, "k"), _alpha(alpha), itself=True)
+    return _moved(queries, gallery, check_count(k, "k"), check_alpha(alpha), itself=True)
 
 
 def augment_gallery(gallery: Any, *, k: int = 10, alpha: float = 0.0) -> Embeddings:
@@ -78,11 +82,76 @@ def augment_gallery(gallery: Any, *, k: int = 10, alpha: float = 0.0) -> Embeddi
     Zisserman, "Three things everyone should know to improve object retrieval", 2012.
     """
     gallery = unit_vectors(gallery, "gallery")
-    return _moved(gallery, gallery, check_count(k, "k"), _alpha(alpha), itself=False)
+    return _moved(gallery, gallery, check_count(k, "k"), check_alpha(alpha), itself=False)
 
 
-def _alpha(alpha: float) -> float:
+@final
+@dataclass(frozen=True)
+class QueryExpansion(Reranker):
+    """Search again with the mean of the query and its nearest items.
+
+    Items weigh their cosine to the query to the power ``alpha``, negative cosines nothing, the
+    query itself 1. The second search goes through the whole index: it costs what the first did.
+
+    Parameters
+    ----------
+    k : int
+        Items that the query moves towards.
+    alpha : float
+        0 weights all of them like the query itself: average query expansion.
+
+    Raises
+    ------
+    InvalidInputError
+        A number is out of its range.
+
+    References
+    ----------
+    As for `expand_queries`.
+    """
+
+    name: ClassVar[str] = "query expansion"
+    scores: ClassVar[Literal["own", "metric", "kept"]] = "metric"
+
+    k: int = 10
+    alpha: float = 3.0
+
+    def __post_init__(self) -> None:
+        check_count(self.k, "k")
+        check_alpha(self.alpha)
+
+    @property
+    def candidates(self) -> int:
+        """Items that the query moves towards."""
+        return self.k
+
+    def _rank(self, asked: Asked, k: int, searched: Searched) -> Asked:
+        ids = asked.found.ids[:, : self.k]
+        held, places = np.unique(ids, return_inverse=True)
+        items = searched.read(np.maximum(held, 0))[places.reshape(ids.shape)]
+        queries = asked.queries
+        cosines = np.einsum("nd,nkd->nk", unit_length(queries), _unit(items))
+        weights = weights_of(cosines, self.alpha) * (ids >= 0)
+        total = queries + np.einsum("nk,nkd->nd", weights, items)
+        moved = total / (1 + weights.sum(axis=1, keepdims=True))
+        if searched.metric == "cosine":
+            moved = unit_length(moved)
+        return Asked(moved, searched.search(moved, k))
+
+
+def check_alpha(alpha: float) -> float:
+    """Return the exponent of the weights, checked."""
     return check_number(alpha, "alpha", at_least=0, at_most=math.inf)
+
+
+def weights_of(cosines: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
+    """Return cosines to the power ``alpha``, 0 for those that are not over 0."""
+    weights: NDArray[np.float32] = np.maximum(cosines, 0) ** np.float32(alpha) * (cosines > 0)
+    return weights
+
+
+def _unit(items: Embeddings) -> Embeddings:
+    return unit_length(items.reshape(-1, items.shape[-1])).reshape(items.shape)
 
 
 def _moved(
@@ -92,8 +161,7 @@ def _moved(
     for start in range(0, len(queries), _BLOCK):
         block = queries[start : start + _BLOCK]
         rows, cosines = nearest(block, gallery, k)
-        weights = np.maximum(cosines, 0) ** np.float32(alpha) * (cosines > 0)
-        total = np.einsum("nk,nkd->nd", weights, gallery[rows])
+        total = np.einsum("nk,nkd->nd", weights_of(cosines, alpha), gallery[rows])
         moved[start : start + _BLOCK] = total + block if itself else total
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
     # Where nothing is near, the vector stays as it is.

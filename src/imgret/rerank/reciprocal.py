@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc.checks import check_count, check_number
 from imgret.rerank.neighbors import nearest, unit_vectors
+from imgret.rerank.reranker import Asked, Reranker, Searched, one_by_one
+from imgret.types import Embeddings, Ids
 
-__all__ = ["k_reciprocal"]
+__all__ = ["KReciprocal", "Neighbourhoods", "k_reciprocal"]
 
 # One item's neighbourhood: rows of the gallery, and weights that add up to 1.
 _Sparse = dict[int, float]
@@ -23,7 +26,7 @@ def k_reciprocal(
     candidates: int = 100,
     k1: int = 20,
     k2: int = 6,
-    weight: float = 0.3,
+    lam: float = 0.3,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rank the nearest items of each query by the neighbours they share with it.
 
@@ -39,8 +42,8 @@ def k_reciprocal(
     candidates : int
         Nearest items of a query that are ranked anew.
     k1, k2 : int
-    weight : float
-        Of the distance itself, 0 to 1; the Jaccard distance has the rest.
+    lam : float
+        Weight of the distance itself, 0 to 1; the Jaccard distance has the rest.
 
     Returns
     -------
@@ -58,64 +61,132 @@ def k_reciprocal(
     ----------
     Z. Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", 2017.
     """
-    queries = unit_vectors(queries, "queries")
-    gallery = unit_vectors(gallery, "gallery", queries.shape[1])
-    candidates, k1, k2 = (
-        check_count(value, name)
-        for value, name in ((candidates, "candidates"), (k1, "k1"), (k2, "k2"))
-    )
-    weight = check_number(weight, "weight", at_least=0, at_most=1)
-    known = _Neighbourhoods(gallery, k1, k2)
-    rows, cosines = nearest(queries, gallery, max(candidates, k1))
-    wanted = min(candidates, rows.shape[1])
-    order = np.empty((len(queries), wanted), dtype=np.int64)
-    scores = np.empty((len(queries), wanted), dtype=np.float32)
-    dense = np.zeros(len(gallery))
-    for n, (near, cosine) in enumerate(zip(rows, cosines, strict=True)):
-        own = known.of_query(near, cosine)
-        columns = np.fromiter(own, dtype=np.int64, count=len(own))
-        dense[columns] = np.fromiter(own.values(), dtype=np.float64, count=len(own))
-        some = near[:wanted]
-        shared = known.shared(some, dense)
-        dense[columns] = 0
-        mixed = (1 - weight) * (1 - shared / (2 - shared)) + weight * (1 - cosine[:wanted])
-        best = np.argsort(mixed, kind="stable")
-        order[n], scores[n] = some[best], -mixed[best]
-    return order, scores
+    _check(candidates, k1, k2, lam)
+    return Neighbourhoods(gallery, k1, k2).rank(queries, candidates=candidates, lam=lam)
 
 
-class _Neighbourhoods:
-    """What is near each item of a gallery, itself included."""
+@final
+@dataclass(frozen=True)
+class KReciprocal(Reranker):
+    """Rank candidates by the neighbours they share with the query.
 
-    def __init__(self, gallery: NDArray[np.float32], k1: int, k2: int) -> None:
+    What `k_reciprocal` does, in the part of the gallery that matters: the candidates and the
+    ``k1`` nearest of each, found by the index in one more search of as many queries as there are
+    candidates. Only at its rim are neighbourhoods cut off; rankings come out nearly as those of
+    the whole gallery. `Hit.score` is minus the mixed distance: 0 at best.
+
+    Parameters
+    ----------
+    k1, k2 : int
+        As for `k_reciprocal`.
+    lam : float
+        Weight of the distance itself, 0 to 1; the Jaccard distance has the rest.
+    candidates : int
+        Nearest items of the query that are ranked anew.
+
+    Raises
+    ------
+    InvalidInputError
+        A number is out of its range.
+
+    References
+    ----------
+    As for `k_reciprocal`.
+    """
+
+    name: ClassVar[str] = "k-reciprocal"
+
+    k1: int = 20
+    k2: int = 6
+    lam: float = 0.3
+    candidates: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self.candidates, self.k1, self.k2, self.lam)
+
+    def _rank(self, asked: Asked, k: int, searched: Searched) -> Asked:
+        def rank(
+            query: Embeddings,
+            ids: Ids,
+            scores: NDArray[np.float32],  # noqa: ARG001  # cosines are computed anew
+        ) -> tuple[Ids, NDArray[np.float32]]:
+            near = searched.search(searched.read(ids), self.k1 + 1).ids
+            around = np.unique(np.concatenate([ids, near[near >= 0]]))
+            known = Neighbourhoods(searched.read(around), self.k1, self.k2)
+            order, values = known.rank(query, candidates=len(ids), lam=self.lam)
+            return around[order[0]], values[0]
+
+        return one_by_one(asked, k, rank)
+
+
+class Neighbourhoods:
+    """What is near each item of a gallery, itself included: `k_reciprocal`, prepared.
+
+    The neighbourhoods of an item are worked out when they are first needed, unless `prepare` has
+    done so.
+
+    Parameters
+    ----------
+    gallery : array of shape (m, dim)
+    k1, k2 : int
+        As for `k_reciprocal`.
+
+    Raises
+    ------
+    InvalidInputError
+        It is no array of that shape, or a number is out of its range.
+    """
+
+    def __init__(self, gallery: Any, k1: int = 20, k2: int = 6) -> None:
+        _check(1, k1, k2, 0.0)
+        self._gallery = gallery = unit_vectors(gallery, "gallery")
         self._k1, self._k2 = k1, k2
-        self._half = max(1, round(k1 / 2))
         rows, cosines = nearest(gallery, gallery, k1 + 1)
         # The least cosine with which another one would still be among the k1 nearest.
         self._least = cosines[:, -1] if len(gallery) > k1 else np.full(len(gallery), -np.inf)
-        near = [row.tolist() for row in rows]
-        self._reciprocal = _reciprocal(near, k1 + 1)
-        self._narrow = _reciprocal(near, self._half + 1)
-        likeness = [
-            dict(zip(a, b.tolist(), strict=True)) for a, b in zip(near, cosines, strict=True)
-        ]
-        encoded = []
-        for item in range(len(gallery)):
-            members = self._widened(self._reciprocal[item])
-            known = likeness[item]
-            lost = [row for row in members if row not in known]
-            if lost:
-                known = known | dict(
-                    zip(lost, (gallery[lost] @ gallery[item]).tolist(), strict=True)
-                )
-            encoded.append(_weighted({row: known[row] for row in members}))
-        self._encoded = encoded
-        averaged = [_mean([encoded[row] for row in row_[: self._k2]]) for row_ in near]
-        self._starts = np.cumsum([0, *(len(one) for one in averaged)])
-        self._columns = np.array([row for one in averaged for row in one], dtype=np.int64)
-        self._weights = np.array([w for one in averaged for w in one.values()])
+        self._near = [row.tolist() for row in rows]
+        self._cosines = cosines
+        self._reciprocal = _reciprocal(self._near, k1 + 1)
+        self._narrow = _reciprocal(self._near, max(1, round(k1 / 2)) + 1)
+        self._encoded: dict[int, _Sparse] = {}
+        self._averaged: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
 
-    def of_query(self, near: NDArray[np.int64], cosines: NDArray[np.float32]) -> _Sparse:
+    def prepare(self) -> None:
+        """Work out the neighbourhoods of all items."""
+        for item in range(len(self._gallery)):
+            self._average(item)
+
+    def rank(
+        self, queries: Any, *, candidates: int = 100, lam: float = 0.3
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rank the nearest items of each query anew: see `k_reciprocal`.
+
+        Parameters
+        ----------
+        queries : array of shape (n, dim)
+        candidates, lam
+            As for `k_reciprocal`.
+        """
+        _check(candidates, self._k1, self._k2, lam)
+        queries = unit_vectors(queries, "queries", self._gallery.shape[1])
+        rows, cosines = nearest(queries, self._gallery, max(candidates, self._k1))
+        kept = min(candidates, rows.shape[1])
+        order = np.empty((len(queries), kept), dtype=np.int64)
+        scores = np.empty((len(queries), kept), dtype=np.float32)
+        dense = np.zeros(len(self._gallery))
+        for n, (near, cosine) in enumerate(zip(rows, cosines, strict=True)):
+            own = self._of_query(near, cosine)
+            columns = np.fromiter(own, dtype=np.int64, count=len(own))
+            dense[columns] = np.fromiter(own.values(), dtype=np.float64, count=len(own))
+            some = near[:kept]
+            shared = np.array([self._shared(item, dense) for item in some.tolist()])
+            dense[columns] = 0
+            mixed = (1 - lam) * (1 - shared / (2 - shared)) + lam * (1 - cosine[:kept])
+            best = np.argsort(mixed, kind="stable")
+            order[n], scores[n] = some[best], -mixed[best]
+        return order, scores
+
+    def _of_query(self, near: NDArray[np.int64], cosines: NDArray[np.float32]) -> _Sparse:
         """Return the neighbourhood of a query with these nearest items."""
         first, values = near[: self._k1], cosines[: self._k1]
         mutual = first[values >= self._least[first]].tolist()
@@ -123,22 +194,37 @@ class _Neighbourhoods:
         known = dict(zip(near.tolist(), cosines.tolist(), strict=True))
         found = {row: known[row] for row in members if row in known}
         own = _weighted(found | {-1: 1.0})  # the query itself, which no item has
-        others = [self._encoded[row] for row in near[: self._k2 - 1].tolist()]
+        others = [self._encode(row) for row in near[: self._k2 - 1].tolist()]
         mean = _mean([own, *others])
         mean.pop(-1, None)
         return mean
 
-    def shared(self, rows: NDArray[np.int64], dense: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how much weight each item's neighbourhood shares with another one."""
-        return np.array(
-            [
-                np.minimum(
-                    self._weights[self._starts[row] : self._starts[row + 1]],
-                    dense[self._columns[self._starts[row] : self._starts[row + 1]]],
-                ).sum()
-                for row in rows.tolist()
-            ]
-        )
+    def _shared(self, item: int, dense: NDArray[np.float64]) -> float:
+        """Return how much weight the item's neighbourhood shares with another one."""
+        columns, weights = self._average(item)
+        return float(np.minimum(weights, dense[columns]).sum())
+
+    def _average(self, item: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the mean neighbourhood of the item's nearest: rows, and their weights."""
+        if item not in self._averaged:
+            mean = _mean([self._encode(row) for row in self._near[item][: self._k2]])
+            self._averaged[item] = (
+                np.fromiter(mean, dtype=np.int64, count=len(mean)),
+                np.fromiter(mean.values(), dtype=np.float64, count=len(mean)),
+            )
+        return self._averaged[item]
+
+    def _encode(self, item: int) -> _Sparse:
+        """Return the neighbourhood of an item."""
+        if item not in self._encoded:
+            members = self._widened(self._reciprocal[item])
+            known = dict(zip(self._near[item], self._cosines[item].tolist(), strict=True))
+            lost = [row for row in members if row not in known]
+            if lost:
+                cosines = self._gallery[lost] @ self._gallery[item]
+                known |= dict(zip(lost, cosines.tolist(), strict=True))
+            self._encoded[item] = _weighted({row: known[row] for row in members})
+        return self._encoded[item]
 
     def _widened(self, members: set[int]) -> set[int]:
         """Add the narrower neighbourhoods of members that lie in it for the most part."""
@@ -148,6 +234,13 @@ class _Neighbourhoods:
             if 3 * len(narrow & members) > 2 * len(narrow):
                 wide |= narrow
         return wide
+
+
+def _check(candidates: int, k1: int, k2: int, lam: float) -> None:
+    check_count(candidates, "candidates")
+    check_count(k1, "k1")
+    check_count(k2, "k2")
+    check_number(lam, "lam", at_least=0, at_most=1)
 
 
 def _reciprocal(near: list[list[int]], k: int) -> list[set[int]]:

@@ -26,7 +26,7 @@ FILE = "manifest.json"
 FORMAT = "imgret-gallery"
 FORMAT_VERSION = 1
 # Fields that stand in the file only where they say something.
-_OPTIONAL = ("tuned",)
+_OPTIONAL = ("tuned", "calibration")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class Manifest:
         Fingerprint of ``projection.npz``, where there is one.
     tuned : dict or None
         Options of search that were measured to be the cheapest for a recall, and for what index.
+    calibration : dict or None
+        What turns a score into a probability, and for which projection and metric: see
+        `imgret.calibration.ScoreCalibration`.
     created : str
         ISO 8601, UTC.
     created_with : str
@@ -70,6 +73,7 @@ class Manifest:
     index: Part
     projection: str | None = None
     tuned: Json | None = None
+    calibration: Json | None = None
     created: str = ""
     created_with: str = ""
 
@@ -148,6 +152,7 @@ class Manifest:
                 index=Part(**content["index"]),
                 projection=content["projection"],
                 tuned=_check_tuned(content.get("tuned")),
+                calibration=_check_calibration(content.get("calibration")),
                 created=content["created"],
                 created_with=content["created_with"],
             )
@@ -185,3 +190,9 @@ def _check_tuned(tuned: Any) -> Json | None:
         raise TypeError(f"tuned: {tuned!r}")
     found: Json = tuned
     return found
+
+
+def _check_calibration(calibration: Any) -> Json | None:
+    if calibration is not None and not isinstance(calibration, dict):
+        raise TypeError(f"calibration: {calibration!r}")
+    return calibration

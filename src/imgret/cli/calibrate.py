@@ -1,0 +1,26 @@
+"""``imgret calibrate``: what scores mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    method: Annotated[
+        str, typer.Option(help="isotonic, or logistic for few pictures.")
+    ] = "isotonic",
+    k: Annotated[int, typer.Option("-k", min=1, help="Others each picture is compared with.")] = 50,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002  # typer makes an option of it
+) -> None:
+    """Learn from the labels how sure a score is, for `imgret search --precision`."""
+    from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
+
+    with Retriever.open(gallery, "r+") as retriever:
+        report = retriever.calibrate(method=method, k=k)  # type: ignore[arg-type]  # checked there, with a message
+    typer.echo(report.to_json() if json_ else str(report))
