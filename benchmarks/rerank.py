@@ -1,6 +1,6 @@
 """What re-ranking adds, and what it costs: mAP and top-1 on two folders of class subfolders.
 
-    python benchmarks/rerank.py TRAIN VALID [--embedder general]
+    python benchmarks/rerank.py TRAIN VALID [--embedder general] [--out DIR]
 
 The gallery is TRAIN, the queries VALID; once with the embeddings as they are and once after
 `Retriever.adapt`. mAP is over the whole ranking of the gallery, mAP@100 and mAP@5 by min(k, R).
@@ -12,15 +12,18 @@ rest of the gallery follows by cosine.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from results import save
 
 from imgret import Retriever, rerank
+from imgret.evaluation.plot import Axis, Point, plot
 from imgret.metrics import average_precision_at_k, top_k_accuracy
 from imgret.rerank import KReciprocal
 from imgret.rerank.named import Rerank
@@ -145,6 +148,7 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("valid", type=Path)
     parser.add_argument("--embedder", default="general")
+    parser.add_argument("--out", type=Path, help="Folder for JSON, Markdown and the plot.")
     options = parser.parse_args()
     retriever = Retriever(embedder=options.embedder, dtype="float32")
     retriever.add_folder(options.train, labels="parent", progress=False)
@@ -152,21 +156,41 @@ def main() -> None:
     queries = retriever.embed(paths)
     labels = np.array([retriever[key].label for key in retriever])
     wanted = np.array([path.parent.name for path in paths])
-    _table("as they are", retriever, queries, wanted, labels)
+    rows = _rows("as they are", retriever, queries, wanted, labels)
     retriever.adapt()
     if retriever.projection is None:
         print("adapt found nothing to gain")
-        return
-    _table("adapted", retriever, queries, wanted, labels)
+    else:
+        rows += _rows("adapted", retriever, queries, wanted, labels)
+    series: dict[str, list[Point]] = {}
+    for row in rows:
+        series.setdefault(row["embeddings"], []).append(
+            (max(row["ms"], 1e-3), row["mAP@100"], row["way"])
+        )
+    save(
+        options.out,
+        "rerank",
+        rows,
+        title=f"Re-ranking: {len(paths)} queries, {len(retriever)} items, {options.embedder}",
+        plots={
+            "rerank": plot(
+                series,
+                title="mAP@100 against what a query costs",
+                x=Axis("ms a query", log=True),
+                y=Axis("mAP@100"),
+                best=False,
+            )
+        },
+    )
 
 
-def _table(
+def _rows(
     title: str,
     retriever: Retriever,
     embeddings: Embeddings,
     wanted: NDArray[np.str_],
     labels: NDArray[np.str_],
-) -> None:
+) -> list[dict[str, Any]]:
     queries, items = embeddings, retriever.embeddings()
     if retriever.projection is not None:
         queries, items = map(retriever.projection.apply, (queries, items))
@@ -174,8 +198,7 @@ def _table(
     gallery = Gallery(items, retriever, embeddings)
     count = (wanted[:, None] == labels).sum(axis=1)
     rest = by_cosine(queries, items)
-    print(f"\n{title}: {len(queries)} queries, {len(items)} items, {items.shape[1]}-d")
-    print(f"{'':<28}{'mAP':>8}{'mAP@100':>9}{'mAP@5':>8}{'top-1':>8}{'once s':>8}{'ms':>8}")
+    rows: list[dict[str, Any]] = []
     for name, way in WAYS.items():
         started = time.perf_counter()
         rank = way(gallery)
@@ -188,12 +211,18 @@ def _table(
             average_precision_at_k(relevant, count, k, denominator="min_k_r").mean()
             for k in (100, 5)
         ]
-        print(
-            f"{name:<28}{precise[0]:>8.4f}{precise[1]:>9.4f}{precise[2]:>8.4f}"
-            f"{top_k_accuracy(relevant, 1).mean():>8.4f}{prepared - started:>8.2f}"
-            f"{1000 * (ended - prepared) / len(queries):>8.2f}",
-            flush=True,
+        rows.append(
+            {
+                "embeddings": title,
+                "way": name,
+                **dict(zip(("mAP", "mAP@100", "mAP@5"), map(float, precise), strict=True)),
+                "top-1": float(top_k_accuracy(relevant, 1).mean()),
+                "once s": prepared - started,
+                "ms": 1000 * (ended - prepared) / len(queries),
+            }
         )
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
 
 
 def _completed(first: NDArray[np.int64], rest: NDArray[np.int64]) -> NDArray[np.int64]:

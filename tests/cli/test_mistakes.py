@@ -73,7 +73,7 @@ MISTAKES = {
     "an index misspelt": (
         "index photos -o new.imgret --index hnws",
         1,
-        ["no 'hnws'", "flat, hnsw, ivf", "mean 'hnsw'"],
+        ["no 'hnws'", "flat, hnsw, ", "mean 'hnsw'"],
     ),
     "a factory string that is none": (
         "index photos -o new.imgret --index faiss:NOPE",

@@ -275,7 +275,9 @@ def info(gallery: Gallery, json_: Json = False) -> None:
             "fingerprint": manifest.fingerprint,
             "cropper": {"name": manifest.cropper.name, **manifest.cropper.config},
             "index": {"name": manifest.index.name, **manifest.index.config},
+            "tuned": _tuned(manifest.tuned),
             "projection": manifest.projection,
+            "calibrated": manifest.calibration is not None,
             "bytes": sum(file.stat().st_size for file in gallery.rglob("*") if file.is_file()),
             "created": manifest.created,
             "created_with": manifest.created_with,
@@ -290,6 +292,13 @@ def info(gallery: Gallery, json_: Json = False) -> None:
             options = ", ".join(f"{k}={v!r}" for k, v in value.items() if k != "name")
             value = f"{value['name']} {options}".strip()  # noqa: PLW2901
         typer.echo(f"{name:<13} {'-' if value is None else value}")
+
+
+def _tuned(tuned: Any) -> str | None:
+    if tuned is None:
+        return None
+    settings = ", ".join(f"{name}={value}" for name, value in tuned["settings"].items())
+    return f"{tuned['index']} {settings}"
 
 
 @app.command()
