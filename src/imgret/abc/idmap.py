@@ -15,6 +15,11 @@ class IdMap:
 
     Ids that arrive in increasing order, as a gallery's do, cost 8 bytes each; others need
     a sorted copy beside them, made on the first look-up.
+
+    Parameters
+    ----------
+    ids : int64 array of shape (n,), optional
+        What it begins with; taken over, not copied.
     """
 
     def __init__(self, ids: Ids | None = None) -> None:
@@ -23,7 +28,8 @@ class IdMap:
         self._increasing = True
         self._order: NDArray[np.intp] | None = None
         if ids is not None:
-            self.append(ids)
+            self._buffer, self._size = ids, len(ids)
+            self._increasing = bool((ids[1:] > ids[:-1]).all())
 
     def __len__(self) -> int:
         return self._size

@@ -28,8 +28,9 @@ Dtype: TypeAlias = Literal["float16", "float32"]
 
 SUFFIXES: dict[Dtype, str] = {"float16": "f16", "float32": "f32"}
 _BLOCK_BYTES = 32 * 2**20
-# Of the file that may have been read before it is mapped anew, whereby the pages leave memory.
-_MAPPED_BYTES = 256 * 2**20
+# Of the file that may have been read before it is mapped anew, whereby the pages leave memory; and
+# what comes into memory with a row (Linux maps what is cached around it).
+_MAPPED_BYTES, _AROUND = 512 * 2**20, 64 * 2**10
 
 
 class _Mapping:
@@ -214,7 +215,7 @@ class VectorLog:
         mapped = self._mapped
         if mapped is None or len(mapped.rows) < self._rows or mapped.touched > _MAPPED_BYTES:
             self._mapped = mapped = _Mapping(self._first(self._rows))
-        mapped.touched += reads * max(mmap.PAGESIZE, self._bytes(1))
+        mapped.touched += min(reads * max(_AROUND, self._bytes(1)), self._bytes(self._rows))
         return mapped.rows
 
     def _empty(self, rows: int) -> NDArray[Any]:

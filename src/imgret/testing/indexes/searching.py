@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from imgret.abc.checks import check_scorable
 from imgret.errors import InvalidInputError
 from imgret.testing.indexes.case import IndexCase
 from imgret.types import Metric
@@ -123,6 +124,20 @@ class SearchingTests(IndexCase):
             self.check(found, self.queries, k, expected)
             assert np.isin(found.ids[:, :expected], allowed).all()
         self.check_scores(index, index.search(self.queries, 1, allowed=allowed), self.queries)
+
+    @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+    def test_the_index_itself_keeps_to_allowed_ids(self, metric: Metric, share: float) -> None:
+        # Searches with few allowed ids do not ask it: see `VectorIndex.plan`.
+        index = self.filled(metric)
+        if not index.supports_allowed:
+            pytest.skip("the index takes no filter")
+        allowed = np.random.default_rng(3).permutation(self.ids)[: int(share * self.count)]
+        queries = check_scorable(self.queries, self.dim, metric, "queries")
+        found, scores = index._search(queries, 5, allowed)  # noqa: SLF001  # the hook
+        there = found >= 0
+        assert np.isin(found[there], allowed).all()
+        assert np.isfinite(scores[there]).all()
+        assert there.any()
 
     def test_recall_among_allowed_ids(self, metric: Metric) -> None:
         index = self.filled(metric)
