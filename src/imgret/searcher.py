@@ -204,7 +204,7 @@ class Searcher:
             # between the pieces. Some is there already where an earlier try was broken off.
             gone = catalog.removed_since(self._seen)
             gone = gone[_held(index, gone)]
-            if len(gone) and not index.supports_remove:
+            if len(gone) and (not index.supports_remove or index.removal_rebuilds(len(gone))):
                 return self._build(self._make)
             last = None
             if rows > self._rows:

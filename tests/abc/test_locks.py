@@ -45,9 +45,16 @@ def test_a_writer_is_alone():
 
 def test_a_waiting_writer_goes_before_new_readers():
     lock, order = ReadWriteLock(), []
-    lock.acquire_read()
+
+    def hold():
+        with lock.read():
+            while not lock._writers_waiting:
+                time.sleep(0.001)
+            time.sleep(0.05)  # time for the reader to slip in, were it let
 
     def write():
+        while not lock._readers:
+            time.sleep(0.001)
         with lock.write():
             order.append("writer")
 
@@ -57,14 +64,58 @@ def test_a_waiting_writer_goes_before_new_readers():
         with lock.read():
             order.append("reader")
 
-    def release():
-        while not lock._writers_waiting:
-            time.sleep(0.001)
-        time.sleep(0.05)  # time for the reader to slip in, were it let
-        lock.release_read()
-
-    run(write, read, release)
+    run(hold, write, read)
     assert order == ["writer", "reader"]
+
+
+def test_readers_that_waited_go_before_the_next_writer():
+    lock, order = ReadWriteLock(), []
+
+    def write(name, until):
+        while not until():
+            time.sleep(0.001)
+        with lock.write():
+            order.append(name)
+            if name == "first":
+                while not (lock._waiting and lock._writers_waiting):
+                    time.sleep(0.001)
+
+    def read():
+        while "first" not in order:
+            time.sleep(0.001)
+        with lock.read():
+            order.append("reader")
+
+    run(
+        lambda: write("first", lambda: True),
+        lambda: write("second", lambda: "first" in order),
+        read,
+    )
+    assert order == ["first", "reader", "second"]
+
+
+def test_nobody_starves_and_nothing_is_torn():
+    lock, pair, wrong, counts = ReadWriteLock(), [0, 0], [], [0] * 6
+    deadline = time.monotonic() + 1
+
+    def read(place):
+        while time.monotonic() < deadline:
+            with lock.read():
+                if pair[0] != pair[1]:
+                    wrong.append(list(pair))
+            counts[place] += 1
+
+    def write(place):
+        while time.monotonic() < deadline:
+            with lock.write():
+                pair[0] += 1
+                time.sleep(0)
+                pair[1] += 1
+            counts[place] += 1
+
+    run(*[lambda n=n: read(n) for n in range(4)], *[lambda n=n: write(n) for n in (4, 5)])
+    assert wrong == []
+    assert min(counts) > 10, counts
 
 
 def test_it_is_given_back_when_the_block_raises():

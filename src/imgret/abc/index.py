@@ -138,6 +138,13 @@ class VectorIndex(ABC):
             f"build a new index without those ids"
         )
 
+    def _removal_rebuilds(self, count: int) -> bool:  # noqa: ARG002  # a hook
+        """Whether taking out so many ids makes `_remove` build everything anew.
+
+        A gallery then builds another index beside this one, so that searches need not wait.
+        """
+        return False
+
     @abstractmethod
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         """Find the ``k`` nearest of the vectors, or of those in ``allowed``.
@@ -350,6 +357,12 @@ class VectorIndex(ABC):
                 self._ids.remove(positions[present])
                 self._changes += 1
             return int(present.sum())
+
+    @final
+    def removal_rebuilds(self, count: int) -> bool:
+        """Whether `remove` of so many ids takes as long as building the index anew."""
+        with self._lock.read():
+            return self._removal_rebuilds(count)
 
     # -- how it searches -----------------------------------------------------------------
 
