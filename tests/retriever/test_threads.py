@@ -15,7 +15,7 @@ import pytest
 from imgret import Retriever
 from imgret.errors import EmptyGalleryError
 
-SECONDS = float(os.environ.get("IMGRET_STRESS_SECONDS", "1.5"))
+SECONDS = float(os.environ.get("IMGRET_STRESS_SECONDS", "1"))
 READERS, GROUP, DIM = 8, 10, 48
 # Groups of near-equal vectors, far from each other, each added and removed in one call.
 CENTRES = np.random.default_rng(0).standard_normal((60, DIM)).astype(np.float32)

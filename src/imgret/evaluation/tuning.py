@@ -124,8 +124,8 @@ def tune(
     """Try the options of search of an index, and leave it with the best of them.
 
     All but the first option are tried with each value, and the first with each from its fastest
-    on, until it is well above the recall or rises no more. Searches of other threads see what is
-    being tried.
+    on, until it is well above the recall, rises no more, or is slower than what reaches the recall
+    already. Searches of other threads see what is being tried.
 
     Parameters
     ----------
@@ -264,8 +264,12 @@ def _settings(
         reached: list[float] = []
         for value in values:
             yield {first: value, **fixed}
-            reached.append(tries[-1].recall)
-            if reached[-1] >= (1 + recall) / 2 or settled(reached):
+            last = tries[-1]
+            reached.append(last.recall)
+            good = [each.qps for each in tries if each.recall >= recall]
+            # More of it is slower still.
+            beaten = bool(good) and last.qps < max(good)
+            if reached[-1] >= (1 + recall) / 2 or settled(reached) or beaten:
                 break
 
 
