@@ -124,8 +124,8 @@ def tune(
     """Try the options of search of an index, and leave it with the best of them.
 
     All but the first option are tried with each value, and the first with each from its fastest
-    on, until it is well above the recall, rises no more, or is slower than what reaches the recall
-    already. Searches of other threads see what is being tried.
+    on, until recall is well above what is asked for, or rises no more, or what is tried is slower
+    than what reaches the recall already. Searches of other threads see what is being tried.
 
     Parameters
     ----------
@@ -267,8 +267,10 @@ def _settings(
             last = tries[-1]
             reached.append(last.recall)
             good = [each.qps for each in tries if each.recall >= recall]
-            # More of it is slower still.
+            # More of it is slower still; so is more of the others, where this is the least of it.
             beaten = bool(good) and last.qps < max(good)
+            if beaten and value == values[0]:
+                return
             if reached[-1] >= (1 + recall) / 2 or settled(reached) or beaten:
                 break
 
