@@ -6,13 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
-from imgret.abc.brute import exact_search
 from imgret.abc.checks import check_count
-from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import interval, resampled_means
+from imgret.evaluation.truth import Truth, drawn
 from imgret.storage import Store
 from imgret.types import Embeddings, Json, Metric, Neighbors
 
@@ -93,28 +90,15 @@ def measure_recall(
             f"k: expected fewer than the gallery's {len(ids)} items, as each is asked for others, "
             f"found {k}"
         )
-    generator = np.random.default_rng(seed)
-    asked = np.sort(generator.choice(ids, min(n_queries, len(ids)), replace=False))
+    asked = drawn(ids, n_queries, seed)
     embeddings = store.read(asked)
-
-    def comparable(vectors: Embeddings) -> Embeddings:
-        vectors = project(vectors)
-        return unit_length(vectors) if metric == "cosine" else vectors
-
     started = time.perf_counter()
-    queries = comparable(embeddings)
-    blocks = ((block, comparable(vectors)) for block, vectors in store.blocks(ids))
-    truth = exact_search(queries, blocks, k + 1, metric)
+    truth = Truth(store, project, embeddings, asked, k=k, metric=metric)
     exact_seconds = time.perf_counter() - started
     started = time.perf_counter()
-    found = search(embeddings, k + 1)
+    found = search(embeddings, truth.wanted)
     seconds = time.perf_counter() - started
-    # The k-th best score among the others; what reaches it is right, whichever of equals it is.
-    others = np.where(truth.ids == asked[:, None], -np.inf, truth.scores)
-    least = np.sort(others, axis=1)[:, ::-1][:, k - 1 : k]
-    slack = np.float32(1e-5) * np.maximum(np.abs(least), 1)
-    good = (found.scores >= least - slack) & (found.ids >= 0) & (found.ids != asked[:, None])
-    shares = np.minimum(good.sum(axis=1), k) / k
+    shares = truth.shares(found.ids)
     means = resampled_means({"recall": shares}, n_resamples=_RESAMPLES, seed=seed)
     low, high = interval(means, _CONFIDENCE)[:, 0].tolist()
     return Recall(

@@ -9,17 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from imgret.abc import VectorIndex
-from imgret.abc.brute import exact_search
 from imgret.abc.checks import check_count, check_number
-from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.evaluation.plot import plot
+from imgret.evaluation.truth import Truth, drawn
 from imgret.storage import Store
-from imgret.types import Embeddings, Ids, Json
+from imgret.types import Embeddings, Json
 
 __all__ = ["Try", "Tuning", "settled", "tune"]
 
@@ -158,19 +154,18 @@ def tune(
         raise InvalidInputError(f"k: expected fewer than the {len(ids)} items, found {k}")
     asked = None
     if queries is None:
-        generator = np.random.default_rng(seed)
-        asked = np.sort(generator.choice(ids, min(n_queries, len(ids)), replace=False))
+        asked = drawn(ids, n_queries, seed)
         queries = store.read(asked)
     elif not len(queries):
         raise InvalidInputError("queries: expected at least 1, found none")
-    truth = _Truth(index, store, project, queries=queries, asked=asked, k=k)
+    truth = Truth(store, project, queries, asked, k=k, metric=index.metric)
     name = index.name or type(index).__name__
     before = index.settings()
     tries: list[Try] = []
     try:
         for settings in _settings(index.sweep(), tries, recall):
             index.configure(**settings)
-            tries.append(Try(settings, *truth.measure()))
+            tries.append(Try(settings, *_measured(index, truth)))
         chosen = _fastest(name, tries, recall)
     except BaseException:
         index.configure(**before)
@@ -187,68 +182,14 @@ def tune(
     )
 
 
-class _Truth:
-    """Queries, and the least score that one of their true neighbours has."""
-
-    def __init__(
-        self,
-        index: VectorIndex,
-        store: Store,
-        project: Callable[[Embeddings], Embeddings],
-        *,
-        queries: Embeddings,
-        asked: Ids | None,
-        k: int,
-    ) -> None:
-        cosine = index.metric == "cosine"
-
-        def comparable(vectors: Embeddings) -> Embeddings:
-            vectors = project(vectors)
-            return unit_length(vectors) if cosine else vectors
-
-        self.index, self.k, self.asked = index, k, asked
-        self.queries = comparable(queries)
-        self.wanted = k if asked is None else k + 1
-        blocks = (
-            (block, comparable(vectors))
-            for block, vectors in store.blocks(store.catalog.live_ids())
-        )
-        found = exact_search(self.queries, blocks, self.wanted, index.metric)
-        scores = found.scores
-        if asked is not None:
-            scores = np.where(found.ids == asked[:, None], -np.inf, scores)
-        least = np.sort(scores, axis=1)[:, ::-1][:, k - 1 : k]
-        self.store, self.comparable = store, comparable
-        self.least = least - np.float32(1e-5) * np.maximum(np.abs(least), 1)
-
-    def measure(self) -> tuple[float, float]:
-        """Return recall and queries a second of the index as it is set."""
-        taken: list[float] = []
-        while len(taken) < _LEAST_RUNS or sum(taken) < _LEAST_SECONDS:
-            started = time.perf_counter()
-            found = self.index.search(self.queries, self.wanted)
-            taken.append(time.perf_counter() - started)
-        good = self._true_scores(found.ids) >= self.least
-        if self.asked is not None:
-            good &= found.ids != self.asked[:, None]
-        shares = np.minimum(good.sum(axis=1), self.k) / self.k
-        return float(shares.mean()), len(self.queries) / statistics.median(taken)
-
-    def _true_scores(self, ids: Ids) -> NDArray[np.float32]:
-        """Return scores by the true vectors: those of a compressed index may be others."""
-        scores = np.empty(ids.shape, dtype=np.float32)
-        step = max(1, 2**22 // (ids.shape[1] * self.queries.shape[1]))
-        for start in range(0, len(ids), step):
-            part = slice(start, start + step)
-            vectors = self.comparable(self.store.read(ids[part].ravel())).reshape(
-                *ids[part].shape, -1
-            )
-            if self.index.metric == "l2":
-                vectors = vectors - self.queries[part, None]
-                scores[part] = -np.einsum("nkd,nkd->nk", vectors, vectors)
-            else:
-                scores[part] = np.einsum("nkd,nd->nk", vectors, self.queries[part])
-        return scores
+def _measured(index: VectorIndex, truth: Truth) -> tuple[float, float]:
+    """Return recall and queries a second of an index as it is set."""
+    taken: list[float] = []
+    while len(taken) < _LEAST_RUNS or sum(taken) < _LEAST_SECONDS:
+        started = time.perf_counter()
+        found = index.search(truth.queries, truth.wanted)
+        taken.append(time.perf_counter() - started)
+    return float(truth.shares(found.ids).mean()), len(found.ids) / statistics.median(taken)
 
 
 def _settings(
