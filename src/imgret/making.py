@@ -8,8 +8,14 @@ from typing import Any
 
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.errors import InvalidInputError, StoreMismatchError
-from imgret.parts import find_cropper, find_embedder, make_cropper, make_embedder, part_of
-from imgret.searcher import index_part
+from imgret.parts import (
+    find_cropper,
+    find_embedder,
+    index_part,
+    make_cropper,
+    make_embedder,
+    part_of,
+)
 from imgret.storage import Manifest, Part
 from imgret.storage.vectors import Dtype
 from imgret.types import Metric, check_metric

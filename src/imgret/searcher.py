@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret import planning, registry
+from imgret import planning
 from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count
 from imgret.abc.locks import ReadWriteLock
-from imgret.errors import ImgretError, InvalidInputError, StoreCorruptError
+from imgret.errors import ImgretError, StoreCorruptError
 from imgret.indexes import choose
-from imgret.parts import part_of
+from imgret.parts import IndexMaker, index_maker, make_index, part_of
 from imgret.planning import Choice, SearchPlan
 from imgret.projections import LinearProjection
 from imgret.storage import Checkpoint, Part, Store
-from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
+from imgret.types import Embeddings, Ids, Json, Neighbors
 
-__all__ = ["Searcher", "index_part"]
+__all__ = ["Searcher"]
 
 # A trained index has its cells laid for as many items as there were; from this many times
 # more on it is built anew.
@@ -40,8 +40,6 @@ _PIECE_ITEMS = 1024
 # Times a search plans anew because something changed meanwhile.
 _PLANS = 3
 _AS_KEPT: Any = object()
-
-Maker = Callable[[int, int], VectorIndex]
 
 
 class Searcher:
@@ -59,7 +57,7 @@ class Searcher:
         self._syncing = threading.RLock()
         # Held by searches, and for the moment in which what they see changes.
         self._seeing = ReadWriteLock()
-        self._make = _maker(store.manifest.index, store.manifest.metric, prepared)
+        self._make = index_maker(store.manifest.index, store.manifest.metric, prepared)
         self._index: VectorIndex | None = None
         self._rows = 0  # ids below this have been taken in
         self._seen = 0  # changes up to this have been followed
@@ -230,23 +228,22 @@ class Searcher:
             if self._index is not None and not self._index.needs_training and rows > self._rows:
                 self.sync()
 
-    def configure(self, tuned: Json | None) -> None:
-        """Search by other settings from now on, and keep them; None goes back to the default.
+    def configure(self, tuned: Json) -> None:
+        """Search by other settings from now on, and keep them.
 
         Parameters
         ----------
-        tuned : dict or None
+        tuned : dict
             ``index``, the name of the index they are for, and ``settings``; more is kept as it is.
         """
         with self._syncing:
             self._store.change_manifest(tuned=tuned)
-            if self._index is not None and tuned is not None:
-                self._index.configure(**tuned["settings"])
+            self._required().configure(**tuned["settings"])
 
     def rebuild(self, part: Part, prepared: VectorIndex | None) -> None:
         """Change to another index; the one in use stays until the new one is ready."""
         with self._syncing:
-            make = _maker(part, self._store.manifest.metric, prepared)
+            make = index_maker(part, self._store.manifest.metric, prepared)
             tuned, manifest = None, self._store.manifest
             if manifest.tuned is not None and part == manifest.index:
                 tuned = manifest.tuned
@@ -326,7 +323,7 @@ class Searcher:
 
     def _load(self, checkpoint: Checkpoint, state: Path, path: Path) -> None:
         try:
-            index = _make_index(checkpoint.part, self.dim, self._store.manifest.metric)
+            index = make_index(checkpoint.part, self.dim, self._store.manifest.metric)
             index.load_state(state)
         except ImgretError as error:
             warnings.warn(
@@ -351,7 +348,7 @@ class Searcher:
         return choose(max(n, 1), self.dim, **part.config).name != index.name
 
     def _build(
-        self, make: Maker, tuned: Json | None = _AS_KEPT, *, projection: Any = _AS_KEPT
+        self, make: IndexMaker, tuned: Json | None = _AS_KEPT, *, projection: Any = _AS_KEPT
     ) -> VectorIndex:
         """Make the index anew beside the one in use, which it replaces when it is done."""
         if projection is _AS_KEPT:
@@ -404,63 +401,6 @@ def _held(index: VectorIndex, ids: Ids) -> NDArray[np.bool_]:
 
 def _projected(projection: LinearProjection | None, embeddings: Any) -> Any:
     return embeddings if projection is None else projection.apply(embeddings)
-
-
-def index_part(
-    given: str | VectorIndex, options: Json, dim: int, metric: Metric
-) -> tuple[Part, VectorIndex | None]:
-    """Return name and options of an index, and the object where one was given.
-
-    Raises
-    ------
-    UnknownNameError, InvalidInputError
-        There is no such index or option; or the object is not empty, or of another
-        dimension or metric.
-    """
-    if isinstance(given, str):
-        part = Part(given, options)
-        _make_index(part, dim, metric)  # raises here and now what it will raise
-        return part, None
-    if not isinstance(given, VectorIndex):
-        raise InvalidInputError(
-            f"index: expected a registered name or an imgret.abc.VectorIndex, found {given!r}"
-        )
-    if options:
-        raise InvalidInputError(
-            f"index: expected options only with a name, found {', '.join(options)} with an object"
-        )
-    if len(given) or given.dim != dim or given.metric != metric:
-        raise InvalidInputError(
-            f"index: expected an empty index of dimension {dim} and metric {metric!r}, found "
-            f"{given!r}"
-        )
-    return part_of(given), given
-
-
-def _maker(part: Part, metric: Metric, prepared: VectorIndex | None) -> Maker:
-    """Return what makes an empty index, given its dimension and how many items it is for."""
-    if prepared is None:
-        return lambda dim, n: _make_index(part, dim, metric, n)
-    unused = [prepared]
-
-    def make(dim: int, n: int) -> VectorIndex:  # noqa: ARG001  # the size matters to 'auto' alone
-        if unused and unused[0].dim == dim:
-            return unused.pop()
-        return type(prepared).from_config({**prepared.config(), "dim": dim})
-
-    return make
-
-
-def _make_index(part: Part, dim: int, metric: Metric, n: int = 0) -> VectorIndex:
-    if part.name == "auto":
-        choice = choose(max(n, 1), dim, **part.config)
-        part = Part(choice.name, choice.options)
-    index = registry.create("indexes", part.name, dim=dim, metric=metric, **part.config)
-    if not isinstance(index, VectorIndex):
-        raise InvalidInputError(
-            f"index {part.name!r}: expected an imgret.abc.VectorIndex, found {type(index)}"
-        )
-    return index
 
 
 def _read_projection(path: Path, fingerprint: str) -> LinearProjection:

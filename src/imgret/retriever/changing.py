@@ -36,9 +36,9 @@ from imgret.ingest import (
 )
 from imgret.ingest.sources import check_sources
 from imgret.making import same_cropper
+from imgret.parts import index_part
 from imgret.projections import fit_pca
 from imgret.retriever.gallery import Gallery
-from imgret.searcher import index_part
 from imgret.storage import Item, Part, Store
 from imgret.types import ImageLike
 
