@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from imgret import planning
 from imgret.abc import VectorIndex
+from imgret.abc.brute import first_of
 from imgret.abc.checks import check_count
 from imgret.abc.locks import ReadWriteLock
 from imgret.errors import ImgretError, StoreCorruptError
@@ -153,9 +154,7 @@ class Searcher:
         held = held[(held >= 0) & (held < rows)]
         passing = np.array(sorted(catalog.passing(where, held.tolist())), dtype=np.int64)
         passes = np.isin(found.ids, passing)
-        first = np.argsort(~passes, axis=1, kind="stable")[:, :k]
-        ids = np.take_along_axis(np.where(passes, found.ids, -1), first, axis=1)
-        scores = np.take_along_axis(np.where(passes, found.scores, -np.inf), first, axis=1)
+        ids, scores = first_of(found, passes, k)
         # Too few pass, though not all there are were found.
         short = (ids[:, -1] < 0) & (found.ids[:, -1] >= 0)
         if short.any():

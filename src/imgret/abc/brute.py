@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 
-__all__ = ["best_of", "exact_search", "pair_scores"]
+__all__ = ["best_of", "exact_search", "first_of", "pair_scores"]
 
 # Values fetched at a time for pairs: half a megabyte, which stays in the cache of a core.
 _BLOCK_VALUES = 2**17
@@ -117,3 +118,19 @@ def best_of(ids: Ids, scores: Embeddings, k: int) -> Neighbors:
     return Neighbors(
         np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
     )
+
+
+def first_of(found: Neighbors, kept: NDArray[np.bool_], k: int) -> Neighbors:
+    """Return the first ``k`` of each row that are kept, in their order; -1 and -inf after them.
+
+    Parameters
+    ----------
+    found : Neighbors
+        Shape (n, m), best first.
+    kept : bool array of shape (n, m)
+    k : int
+    """
+    first = np.argsort(~kept, axis=1, kind="stable")[:, :k]
+    ids = np.take_along_axis(np.where(kept, found.ids, -1), first, axis=1)
+    scores = np.take_along_axis(np.where(kept, found.scores, -np.inf), first, axis=1)
+    return Neighbors(ids, scores)

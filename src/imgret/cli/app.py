@@ -17,6 +17,7 @@ from imgret.cli.duplicates import duplicates
 from imgret.cli.evaluate import evaluate
 from imgret.cli.map import draw_map
 from imgret.cli.models import models
+from imgret.cli.paths import check_writable
 from imgret.cli.train import train
 from imgret.cli.train_saliency import train_saliency
 from imgret.cli.tune import tune
@@ -191,11 +192,7 @@ def search(
     from imgret.errors import ImageError  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
-    if html is not None and (html.is_dir() or not html.parent.is_dir()):  # before any work is done
-        found = "a folder" if html.is_dir() else f"no folder {html.parent}"
-        raise typer.BadParameter(
-            f"{html}: expected the path of a page to write, found {found}", param_hint="--html"
-        )
+    check_writable(html, "--html")
     condition = _filter(where)
     failed = 0
     rows: list[display.Row] = []

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.paths import check_writable
+
 __all__ = ["crop_report"]
 
 
@@ -23,11 +25,7 @@ def crop_report(
     """Compare whole pictures, crops, and both together; every picture is read again."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
-    if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        found = "a folder" if html.is_dir() else f"no folder {html.parent}"
-        raise typer.BadParameter(
-            f"{html}: expected the path of a page to write, found {found}", param_hint="--html"
-        )
+    check_writable(html, "--html")
     with Retriever.open(gallery) as retriever:
         report = retriever.crop_report(cropper)
     typer.echo(report.to_json() if json_ else str(report))

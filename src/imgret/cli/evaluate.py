@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.paths import check_writable
+
 __all__ = ["evaluate"]
 
 
@@ -39,11 +41,7 @@ def evaluate(  # noqa: PLR0917  # what typer makes arguments and options of
     if folder is not None and not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
         raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
-    if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        found = "a folder" if html.is_dir() else f"no folder {html.parent}"
-        raise typer.BadParameter(
-            f"{html}: expected the path of a page to write, found {found}", param_hint="--html"
-        )
+    check_writable(html, "--html")
     with Retriever.open(gallery) as retriever:
         report = retriever.evaluate(folder, progress=None)
     if json_:

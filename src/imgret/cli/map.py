@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.paths import check_writable
+
 __all__ = ["draw_map"]
 
 
@@ -18,12 +20,7 @@ def draw_map(
     """Write a page with every picture as a point: the nearer, the more alike."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
-    if output.is_dir() or not output.parent.is_dir():
-        found = "a folder" if output.is_dir() else f"no folder {output.parent}"
-        raise typer.BadParameter(
-            f"{output}: expected the path of a page to write, found {found}",
-            param_hint="--output",
-        )
+    check_writable(output, "--output")
     if method not in {"pca", "umap"}:
         raise typer.BadParameter(f"expected pca or umap, found {method!r}", param_hint="--method")
     with Retriever.open(gallery) as retriever:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.paths import check_writable
+
 __all__ = ["tune"]
 
 
@@ -28,11 +30,7 @@ def tune(  # noqa: PLR0917  # options of a command
     from imgret.ingest.folder import find_pictures  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415
 
-    if plot is not None and (plot.is_dir() or not plot.parent.is_dir()):  # before work is done
-        found = "a folder" if plot.is_dir() else f"no folder {plot.parent}"
-        raise typer.BadParameter(
-            f"{plot}: expected the path of a file to write, found {found}", param_hint="--plot"
-        )
+    check_writable(plot, "--plot", "a file")
     pictures = None
     if queries is not None:
         if not queries.is_dir():

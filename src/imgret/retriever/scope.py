@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from imgret.abc.brute import first_of
 from imgret.abc.checks import check_scorable
 from imgret.projections import LinearProjection
 from imgret.searcher import Searcher
@@ -57,10 +58,7 @@ class Scope:
         if not n:
             return found
         left = (found.ids >= 0) & ~np.isin(found.ids, self._without)
-        first = np.argsort(~left, axis=1, kind="stable")[:, :k]
-        ids = np.take_along_axis(np.where(left, found.ids, -1), first, axis=1)
-        scores = np.take_along_axis(np.where(left, found.scores, -np.inf), first, axis=1)
-        return Neighbors(ids, scores)
+        return first_of(found, left, k)
 
     def search(self, vectors: Embeddings, k: int) -> Neighbors:
         """Return the ``k`` nearest of each vector, -1 and -inf where there are fewer."""
