@@ -11,6 +11,9 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+# Tests run in a process a core, each with a thread; what a file prepares is prepared once.
+PARALLEL = ("-n", "auto", "--dist", "loadfile")
+ONE_EACH = {"OMP_NUM_THREADS": "1"}
 
 
 def group(name: str) -> list[str]:
@@ -44,16 +47,15 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, with branch coverage."""
     session.install("-e", ".", *group("test"))
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
-    session.run("coverage", "report")
+    session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs, env=ONE_EACH)
 
 
 @nox.session
 def train(session: nox.Session) -> None:
     """Train small networks, and run what the docs say of it."""
     session.install("-e", ".[train]", *group("torch"), *group("test"))
-    session.run("pytest", "tests/train", *session.posargs)
-    session.run("pytest", "-q", "tests/test_readme.py", "-k", "train.md")
+    what = ("tests/train", "tests/test_readme.py", "-k", "train")
+    session.run("pytest", *PARALLEL, *what, *session.posargs, env=ONE_EACH)
 
 
 @nox.session

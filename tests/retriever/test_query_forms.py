@@ -129,9 +129,9 @@ def test_negatives_go_down(retriever, photos):
 def test_what_cannot_be_one_query(retriever, photos):
     some = [photos / "sand" / "2.jpg", photos / "lake" / "1.jpg"]
     for wrong, message in (
-        ([1.0], "weights: expected one number for each of 2 pictures, found [1.0]"),
-        ([1, 2, 3], "for each of 2 pictures"),
-        (["a", "b"], "for each of 2 pictures"),
+        ([1.0], "weights: expected 2, one for each picture, found [1.0]"),
+        ([1, 2, 3], "expected 2, one for each picture"),
+        (["a", "b"], "expected 2, one for each picture"),
         ([1, -1], "at least 0"),
         ([1, float("nan")], "finite"),
         ([0, 0], "not all 0"),

@@ -50,9 +50,7 @@ def check_weights(weights: Any, n: int) -> NDArray[np.float32]:
     except (TypeError, ValueError):
         found = np.empty((0, 0))
     if found.shape != (n,):
-        raise InvalidInputError(
-            f"weights: expected one number for each of {n} pictures, found {weights!r}"
-        )
+        raise InvalidInputError(f"weights: expected {n}, one for each picture, found {weights!r}")
     if not (np.isfinite(found) & (found >= 0)).all() or not found.any():
         raise InvalidInputError(
             f"weights: expected finite numbers of at least 0, not all 0, found {weights!r}; what "
