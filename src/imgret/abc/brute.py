@@ -40,6 +40,7 @@ def exact_search(
         Shape (n, k), equal scores in the order of the blocks; padded with -1 and -inf.
     """
     n = len(queries)
+    rows = np.arange(n)[:, None]  # to index with; for one query far faster than take_along_axis
     ids: Ids = np.full((n, k), -1, dtype=np.int64)
     scores: Embeddings = np.full((n, k), -np.inf, dtype=np.float32)
     squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64) if metric == "l2" else None
@@ -57,15 +58,14 @@ def exact_search(
         if len(block_ids) > 4 * k:  # narrow down before the merge
             best = np.argpartition(-block_scores, k - 1, axis=1)[:, :k]
             best.sort(axis=1)
-            block_scores = np.take_along_axis(block_scores, best, axis=1)
+            block_scores = block_scores[rows, best]
             candidates = block_ids[best]
         else:
             candidates = np.broadcast_to(block_ids, block_scores.shape)
         all_scores = np.concatenate([scores, block_scores], axis=1)
         all_ids = np.concatenate([ids, candidates], axis=1)
         order = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
-        scores = np.take_along_axis(all_scores, order, axis=1)
-        ids = np.take_along_axis(all_ids, order, axis=1)
+        scores, ids = all_scores[rows, order], all_ids[rows, order]
     return Neighbors(ids, scores)
 
 
@@ -115,9 +115,8 @@ def best_of(ids: Ids, scores: Embeddings, k: int) -> Neighbors:
         At most ``m``.
     """
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return Neighbors(
-        np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
-    )
+    rows = np.arange(len(ids))[:, None]
+    return Neighbors(ids[rows, order], scores[rows, order])
 
 
 def first_of(found: Neighbors, kept: NDArray[np.bool_], k: int) -> Neighbors:

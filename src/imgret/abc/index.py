@@ -639,6 +639,8 @@ class VectorIndex(ABC):
             )
         if vectors_of is None:
             return ids, scores
+        if ids.min() >= 0:
+            return best_of(ids, self._true_scores(queries, ids, vectors_of), k)
         missing = ids < 0
         some = int(ids.max())
         if some < 0:
