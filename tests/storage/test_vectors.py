@@ -91,6 +91,18 @@ def test_blocks_cover_everything(log, monkeypatch):
     assert np.array_equal(np.concatenate([r for _, r in blocks]), rows(7)[ids].astype(np.float16))
 
 
+@pytest.mark.parametrize("cached", [2**16, 1000])
+def test_every_float16_comes_back_as_it_is(cached, monkeypatch):
+    monkeypatch.setattr(module, "_CACHED_VALUES", cached)
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)].reshape(-1, 4)
+    for given_ in (halves, halves[::2], halves[:0], halves.astype(">f2")):
+        wide = module.widened(given_)
+        assert wide.flags.c_contiguous
+        assert wide.dtype == np.float32
+        assert wide.tobytes() == given_.astype(np.float32).tobytes()  # the signs of zeros too
+
+
 @pytest.mark.parametrize("value", [1e6, -70_000, np.inf, np.nan])
 def test_too_large_for_float16(log, value):
     log.append(rows(2))

@@ -26,7 +26,7 @@ from imgret.storage.files import replacement, settle, sync, writing
 from imgret.storage.item import Item
 from imgret.storage.lock import LOCK, WriterLock
 from imgret.storage.manifest import FILE, Manifest, is_gallery
-from imgret.storage.vectors import SUFFIXES, VectorLog, checksums
+from imgret.storage.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.types import Embeddings, Ids
 
 __all__ = ["Store"]
@@ -304,7 +304,7 @@ class Store:
                     f"{self.path or 'gallery'}: {len(bad)} stored vectors are damaged, the first "
                     f"of {names}; restore the vectors file from a copy, or index the pictures anew"
                 )
-            yield block, np.ascontiguousarray(rows, dtype=np.float32)
+            yield block, widened(rows)
 
     # -- what it is made of --------------------------------------------------------------
 

@@ -22,15 +22,38 @@ from imgret.errors import (
 )
 from imgret.types import Embeddings, Ids
 
-__all__ = ["SUFFIXES", "Dtype", "VectorLog", "checksums"]
+__all__ = ["SUFFIXES", "Dtype", "VectorLog", "checksums", "widened"]
 
 Dtype: TypeAlias = Literal["float16", "float32"]
 
 SUFFIXES: dict[Dtype, str] = {"float16": "f16", "float32": "f32"}
 _BLOCK_BYTES = 32 * 2**20
+# A float16 moved to the place of its bits in a float32 is too small by this: the exponents count
+# from 15 and from 127. The sign stands before them, three bits further on.
+_HALF_SCALE, _HALF_BITS, _HALF_SHIFT = np.float32(2.0**112), np.int32(-0x7000_2000), 13
+_CACHED_VALUES = 2**16
 # Of the file that may have been read before it is mapped anew, whereby the pages leave memory; and
 # what comes into memory with a row (Linux maps what is cached around it).
 _MAPPED_BYTES, _AROUND = 512 * 2**20, 64 * 2**10
+
+
+def widened(rows: NDArray[Any]) -> Embeddings:
+    """Return finite rows as float32, C-contiguous: of float16 the same values.
+
+    NumPy widens one float16 after the other; integer arithmetic on many takes a fifth of the time.
+    """
+    if rows.dtype != np.float16 or not rows.dtype.isnative:
+        return np.ascontiguousarray(rows, dtype=np.float32)
+    wide: Embeddings = np.empty(rows.shape, dtype=np.float32)
+    halves, values = np.ascontiguousarray(rows).reshape(-1).view(np.int16), wide.reshape(-1)
+    for start in range(0, len(values), _CACHED_VALUES):
+        part = values[start : start + _CACHED_VALUES]
+        bits = part.view(np.int32)
+        bits[:] = halves[start : start + _CACHED_VALUES]
+        bits <<= _HALF_SHIFT
+        bits &= _HALF_BITS
+        part *= _HALF_SCALE
+    return wide
 
 
 class _Mapping:
@@ -181,7 +204,7 @@ class VectorLog:
 
     def read(self, ids: Ids) -> Embeddings:
         """Return the rows of these ids: float32, shape (n, dim)."""
-        return np.ascontiguousarray(self.stored(ids), dtype=np.float32)
+        return widened(self.stored(ids))
 
     def blocks(self, ids: Ids) -> Iterator[tuple[Ids, NDArray[Any]]]:
         """Yield ids and their stored rows, in pieces of about 32 MB as float32."""
