@@ -13,6 +13,7 @@ from imgret.indexes import (
     IVFIndex,
     IVFPQIndex,
 )
+from imgret.indexes.faiss import base
 from imgret.testing.data import clustered
 
 VECTORS, IDS = clustered(3000, 16, seed=4)
@@ -48,8 +49,13 @@ def viewed(index):
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("given", [fetched, viewed])
-def test_scores_are_true_and_recall_is_that_of_the_candidates(name, metric, given):
+@pytest.mark.parametrize(
+    ("given", "cached"), [(fetched, 2**18), (viewed, 2**18), (viewed, 7000), (viewed, 1)]
+)
+def test_scores_are_true_and_recall_is_that_of_the_candidates(
+    name, metric, given, cached, monkeypatch
+):
+    monkeypatch.setattr(base, "_CACHED_VALUES", cached)
     if (name, metric) == ("pca", "ip"):
         pytest.skip("PCA takes the mean away, which no inner product survives")
     exact = ExactIndex(16, metric)
