@@ -14,7 +14,7 @@ import numpy as np
 
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
-from imgret.indexes.auto import default_code_bytes
+from imgret.indexes.auto import PQ_LISTS, default_code_bytes
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import FaissIndex, id_selector, scan_work, search_params, threads
 from imgret.types import Embeddings, Ids, Json, Metric
@@ -275,9 +275,7 @@ class IVFPQIndex(_InvertedFile):
 
     name = "ivf-pq"
     _least_training = 16  # centroids of 4 bits
-    # Codes are compared so quickly that half as many lists, twice as long, are no slower to
-    # search, and laid in half the time.
-    _default_lists = 2.0
+    _default_lists = PQ_LISTS
     _default_probes = 0.5
     is_compressed = True
 
