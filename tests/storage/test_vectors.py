@@ -4,6 +4,7 @@ import zlib
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from imgret.storage import vectors as module
 from imgret.storage.vectors import VectorLog
 
 
-@pytest.fixture(params=["memory", "file"])
-def log(request, tmp_path):
-    path = tmp_path / "v.f16" if request.param == "file" else None
+@pytest.fixture(params=["memory", "file", "large file"])
+def log(request, tmp_path, monkeypatch):
+    if request.param == "large file":
+        monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+    path = None if request.param == "memory" else tmp_path / "v.f16"
     with closing(VectorLog(3, path=path)) as made:
         yield made
 
@@ -80,6 +83,20 @@ def test_blocks_read_leave_memory(tmp_path, monkeypatch):
         before = mapped()
         most = max(mapped() for _ in log.blocks(np.arange(len(log))))
         assert most - before < 16  # of 64 MB
+
+
+@pytest.mark.skipif(mapped() is None, reason="the system does not tell")
+@pytest.mark.parametrize(("limit", "most"), [(2**30, 64), (2**20, 4)])
+def test_rows_of_a_large_file_fill_no_memory(tmp_path, monkeypatch, limit, most):
+    monkeypatch.setattr(module, "_MAPPED_BYTES", limit)
+    with closing(VectorLog(1024, "float32", path=tmp_path / "v.f32")) as log:
+        for _ in range(16):
+            log.append(np.ones((1024, 1024), np.float32))
+        before = mapped()
+        for start in range(16):
+            log.read(np.arange(start, len(log), 16))
+        assert mapped() - before <= most
+        assert (log.table() is None) == (limit < 2**26)
 
 
 def test_blocks_cover_everything(log, monkeypatch):
@@ -211,9 +228,14 @@ operations = st.lists(
 
 
 @settings(max_examples=50, deadline=None)
-@given(operations, st.integers(1, 9), st.sampled_from(["float16", "float32"]))
-def test_memory_and_file_agree(steps, dim, dtype):
-    with TemporaryDirectory() as folder:
+@given(
+    operations,
+    st.integers(1, 9),
+    st.sampled_from(["float16", "float32"]),
+    st.sampled_from([0, 200, 2**20]),
+)
+def test_memory_and_file_agree(steps, dim, dtype, mapped_bytes):
+    with TemporaryDirectory() as folder, mock.patch.object(module, "_MAPPED_BYTES", mapped_bytes):
         path = Path(folder) / "v"
         memory, file = VectorLog(dim, dtype), VectorLog(dim, dtype, path=path)
         model = np.empty((0, dim), np.float32)

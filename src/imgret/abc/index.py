@@ -109,7 +109,7 @@ class VectorIndex(ABC):
         self._trained = not self.needs_training
         self._lock = ReadWriteLock()
         self._true_vectors: Callable[[Ids], Embeddings] | None = None
-        self._true_table: Callable[[int], Embeddings | None] | None = None
+        self._true_table: Callable[[], Embeddings | None] | None = None
         self._expected = 0  # vectors, at the time of training
         self._changes = 0  # of the set of ids
         self._lists_seen: list[tuple[Any, int, Ids]] = []
@@ -370,7 +370,7 @@ class VectorIndex(ABC):
     def refine_by(
         self,
         vectors_of: Callable[[Ids], Embeddings] | None,
-        table: Callable[[int], Embeddings | None] | None = None,
+        table: Callable[[], Embeddings | None] | None = None,
     ) -> None:
         """Rank what is found by true vectors, where the index compresses.
 
@@ -380,8 +380,8 @@ class VectorIndex(ABC):
             Ids of the index, some perhaps twice -> their vectors as they were added: float32 of
             shape (n, dim). Called in the thread that searches.
         table : callable, optional
-            Number of rows that will be looked at -> an array whose row i is the vector of id i,
-            C-contiguous float32, in memory or mapped; or None where there is none.
+            Returns an array whose row i is the vector of id i, C-contiguous float32, in memory or
+            mapped; or None where there is none.
         """
         self._true_vectors, self._true_table = vectors_of, table
 

@@ -277,15 +277,9 @@ class Store:
         """Return the embeddings of these ids: float32, shape (n, dim)."""
         return self._vectors.read(ids)
 
-    def table(self, reads: int) -> Embeddings | None:
-        """View all embeddings by id, where they are kept as float32; None where not.
-
-        Parameters
-        ----------
-        reads : int
-            About how many will be looked at.
-        """
-        return self._vectors.table(reads)
+    def table(self) -> Embeddings | None:
+        """View all embeddings by id, where they are at hand as float32; None where not."""
+        return self._vectors.table()
 
     def blocks(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield increasing ids and their embeddings in pieces, checked against damage.

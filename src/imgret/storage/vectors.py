@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from io import FileIO
@@ -28,13 +29,13 @@ Dtype: TypeAlias = Literal["float16", "float32"]
 
 SUFFIXES: dict[Dtype, str] = {"float16": "f16", "float32": "f32"}
 _BLOCK_BYTES = 32 * 2**20
+# A file up to this size is mapped for good. Of a larger one, rows are read with a call each: a look
+# at one through a mapping brings in what the system has cached around it, up to megabytes.
+_MAPPED_BYTES = 512 * 2**20
 # A float16 moved to the place of its bits in a float32 is too small by this: the exponents count
 # from 15 and from 127. The sign stands before them, three bits further on.
 _HALF_SCALE, _HALF_BITS, _HALF_SHIFT = np.float32(2.0**112), np.int32(-0x7000_2000), 13
 _CACHED_VALUES = 2**16
-# Of the file that may have been read before it is mapped anew, whereby the pages leave memory; and
-# what comes into memory with a row (Linux maps what is cached around it).
-_MAPPED_BYTES, _AROUND = 512 * 2**20, 64 * 2**10
 
 
 def widened(rows: NDArray[Any]) -> Embeddings:
@@ -54,14 +55,6 @@ def widened(rows: NDArray[Any]) -> Embeddings:
         bits &= _HALF_BITS
         part *= _HALF_SCALE
     return wide
-
-
-class _Mapping:
-    """The rows as they are in memory or in the file, and how much of them was read."""
-
-    def __init__(self, rows: NDArray[Any]) -> None:
-        self.rows = rows
-        self.touched = 0
 
 
 class VectorLog:
@@ -106,7 +99,7 @@ class VectorLog:
         self._path = path
         self._rows = rows
         self._table: NDArray[Any] = self._empty(0)
-        self._mapped: _Mapping | None = None
+        self._view: NDArray[Any] | None = None  # of a mapped file
         self._file: FileIO | None = None
         if path is not None:
             try:
@@ -169,7 +162,7 @@ class VectorLog:
         """Drop the rows from ``rows`` on: the undoing of an append that was not committed."""
         if rows == self._rows:
             return
-        self._mapped = None  # no system cuts a file short that is mapped
+        self._view = None  # no system cuts a file short that is mapped
         self._rows = rows
         if self._file is not None:
             self._file.truncate(self._bytes(rows))
@@ -181,7 +174,7 @@ class VectorLog:
 
     def close(self) -> None:
         """Give the file back; reading is over."""
-        self._mapped = None
+        self._view = None
         self._table = self._empty(0)
         self._rows = 0
         if self._file is not None:
@@ -190,17 +183,15 @@ class VectorLog:
 
     def stored(self, ids: Ids) -> NDArray[Any]:
         """Return a copy of the rows of these ids as they are kept."""
-        return self._held(len(ids)).take(ids, axis=0)
+        rows = self._at_hand()
+        return self._fetched(ids) if rows is None else rows.take(ids, axis=0)
 
-    def table(self, reads: int) -> NDArray[Any] | None:
+    def table(self) -> NDArray[Any] | None:
         """View all rows, where they are kept as float32 of this machine's order; else None.
 
-        Parameters
-        ----------
-        reads : int
-            How many rows will be looked at: from time to time the pages of a file are let go.
+        None as well where they lie in a file so large that its pages would fill memory.
         """
-        return self._held(reads) if self._stored == np.float32 else None
+        return self._at_hand() if self._stored == np.float32 else None
 
     def read(self, ids: Ids) -> Embeddings:
         """Return the rows of these ids: float32, shape (n, dim)."""
@@ -231,15 +222,26 @@ class VectorLog:
 
     # -- inside --------------------------------------------------------------------------
 
-    def _held(self, reads: int) -> NDArray[Any]:
-        """View the rows, in memory or by a mapping that is kept for a while."""
-        if self._file is not None:
-            self._check_length(self._rows)  # to read past the end would kill the process
-        mapped = self._mapped
-        if mapped is None or len(mapped.rows) < self._rows or mapped.touched > _MAPPED_BYTES:
-            self._mapped = mapped = _Mapping(self._first(self._rows))
-        mapped.touched += min(reads * max(_AROUND, self._bytes(1)), self._bytes(self._rows))
-        return mapped.rows
+    def _at_hand(self) -> NDArray[Any] | None:
+        """View the rows, in memory or mapped; None of a file that is large."""
+        if self._file is None:
+            return self._table[: self._rows]
+        self._check_length(self._rows)  # to look past the end would kill the process
+        if self._bytes(self._rows) > _MAPPED_BYTES:
+            return None
+        view = self._view
+        if view is None or len(view) < self._rows:
+            self._view = view = self._first(self._rows)
+        return view
+
+    def _fetched(self, ids: Ids) -> NDArray[Any]:
+        """Read rows of a file one by one."""
+        assert self._file is not None  # noqa: S101  # only called where it is
+        if sys.platform == "win32":  # which lets go of pages by itself
+            return self._first(self._rows).take(ids, axis=0)
+        file, width = self._file.fileno(), self._bytes(1)
+        rows = bytearray().join([os.pread(file, width, row * width) for row in ids.tolist()])
+        return np.frombuffer(rows, dtype=self._stored).reshape(len(ids), self.dim)
 
     def _empty(self, rows: int) -> NDArray[Any]:
         return np.empty((rows, self.dim), dtype=self._stored)

@@ -149,7 +149,7 @@ class FaissIndex(VectorIndex):
     def _true_scores(
         self, queries: Embeddings, ids: Ids, vectors_of: Callable[[Ids], Embeddings]
     ) -> Embeddings:
-        table = None if self._true_table is None else self._true_table(ids.size)
+        table = None if self._true_table is None else self._true_table()
         if table is None:
             return super()._true_scores(queries, ids, vectors_of)
         n, m = ids.shape
