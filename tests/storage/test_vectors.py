@@ -20,6 +20,7 @@ from imgret.storage.vectors import VectorLog
 def log(request, tmp_path, monkeypatch):
     if request.param == "large file":
         monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+        monkeypatch.setattr(module, "_CACHED_SECONDS", 0)
     path = None if request.param == "memory" else tmp_path / "v.f16"
     with closing(VectorLog(3, path=path)) as made:
         yield made
