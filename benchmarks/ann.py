@@ -291,7 +291,7 @@ def recall(found: Ids, truth: Ids) -> float:
 
 def explored(contender: Contender, queries: Embeddings, truth: Ids) -> list[dict[str, int]]:
     """Return the settings that no other clearly beats, each measured once."""
-    points: list[Point] = []
+    points: list[tuple[float, float]] = []
     tried: list[dict[str, int]] = []
     reached: dict[tuple[int, ...], list[float]] = {}
     for settings in contender.settings():
@@ -305,14 +305,14 @@ def explored(contender: Contender, queries: Embeddings, truth: Ids) -> list[dict
         found = contender.find(queries)
         seconds = time.perf_counter() - started
         known.append(recall(found, truth))
-        points.append((known[-1], len(queries) / seconds, str(len(tried))))
+        points.append((known[-1], len(queries) / seconds))
         tried.append(settings)
     # A single measurement is rough: what seems a little slower than a better one may be faster.
     return [
         settings
-        for settings, (rate, qps, _) in zip(tried, points, strict=True)
+        for settings, (rate, qps) in zip(tried, points, strict=True)
         if rate > _LEAST
-        and not any(other >= rate and faster > _CLEARLY * qps for other, faster, _ in points)
+        and not any(other >= rate and faster > _CLEARLY * qps for other, faster in points)
     ]
 
 

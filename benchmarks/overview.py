@@ -21,7 +21,8 @@ import numpy as np
 from results import save
 
 from imgret import Retriever, images
-from imgret.types import Embeddings, Image
+from imgret.abc.unit import unit_length
+from imgret.types import Image
 
 _DUPLICATE_THRESHOLDS = (0.98, 0.95, 0.93)
 _LABEL_THRESHOLDS = (0.3, 0.5, 0.7)
@@ -88,10 +89,10 @@ def _gallery(folder: Path, embedder: str) -> Retriever:
 
 def _copies(photos: Retriever) -> list[dict[str, Any]]:
     originals = [images.load(photos[key].path) for key in list(photos)[::40]]
-    known = _unit(photos.embed(originals))
+    known = unit_length(photos.embed(originals))
     rows = []
     for name, change in COPIES.items():
-        changed = _unit(photos.embed([change(pixels) for pixels in originals]))
+        changed = unit_length(photos.embed([change(pixels) for pixels in originals]))
         scores = (known * changed).sum(axis=1)
         told = {str(least): float((scores >= least).mean()) for least in _DUPLICATE_THRESHOLDS}
         rows.append({"what": f"copies: {name}", "n": len(originals), **told})
@@ -99,7 +100,7 @@ def _copies(photos: Retriever) -> list[dict[str, Any]]:
 
 
 def _pairs(gallery: Retriever) -> dict[str, Any]:
-    vectors = _unit(gallery.embeddings())
+    vectors = unit_length(gallery.embeddings())
     scores = np.triu(vectors @ vectors.T, 1)
     told = {str(least): int((scores >= least).sum()) for least in _DUPLICATE_THRESHOLDS}
     return {"what": "pairs of the gallery", "n": len(gallery), **told}
@@ -116,6 +117,7 @@ def _wrong_labels(photos: Retriever) -> list[dict[str, Any]]:
         for row in generator.choice(len(keys), round(share * len(keys)), replace=False):
             shift = int(generator.integers(1, len(names)))
             labels[keys[row]] = names[(names.index(right[keys[row]]) + shift) % len(names)]
+        swapped = sum(labels[key] != right[key] for key in keys)
         retriever = Retriever()
         retriever.add_vectors(vectors, keys=keys, labels=list(labels.values()))
         for adapted in (False, True):
@@ -126,7 +128,6 @@ def _wrong_labels(photos: Retriever) -> list[dict[str, Any]]:
                 told = retriever.mislabelled(threshold=threshold)
                 seconds = time.perf_counter() - started
                 found = [issue for issue in told if labels[issue.key] != right[issue.key]]
-                swapped = sum(labels[key] != right[key] for key in keys)
                 rows.append(
                     {
                         "swapped": swapped,
@@ -147,10 +148,9 @@ def _wrong_labels(photos: Retriever) -> list[dict[str, Any]]:
 
 
 def _hidden(photos: Retriever, others: Retriever) -> dict[str, Any]:
-    strange = [
-        list(others)[row]
-        for row in np.random.default_rng(0).choice(len(others), _HIDDEN, replace=False)
-    ]
+    drawn = np.random.default_rng(0).choice(len(others), _HIDDEN, replace=False)
+    keys = list(others)
+    strange = [keys[row] for row in drawn]
     retriever = Retriever()
     retriever.add_vectors(photos.embeddings(), keys=[f"photos/{key}" for key in photos])
     retriever.add_vectors(others.embeddings(strange), keys=[f"others/{key}" for key in strange])
@@ -160,11 +160,6 @@ def _hidden(photos: Retriever, others: Retriever) -> dict[str, Any]:
         "hidden": _HIDDEN,
         "among the first": sum(outlier.key.startswith("others/") for outlier in first),
     }
-
-
-def _unit(vectors: Embeddings) -> Embeddings:
-    unit: Embeddings = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return unit
 
 
 if __name__ == "__main__":

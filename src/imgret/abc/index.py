@@ -56,7 +56,7 @@ class VectorIndex(ABC):
     * `ids` holds the ids before the change in `_add`, `_remove` and `_search`.
 
     What they must keep: a hook that raises leaves the index as it was; `_search` may run
-    in several threads at once.
+    in several threads at once; none calls a public method that searches or changes the index.
 
     Parameters
     ----------

@@ -232,6 +232,7 @@ class VectorLog:
             return self._table[: self._rows]
         self._check_length(self._rows)  # to look past the end would kill the process
         if self._bytes(self._rows) > _MAPPED_BYTES:
+            self._view = None  # it may have grown since
             return None
         view = self._view
         if view is None or len(view) < self._rows:
@@ -251,6 +252,8 @@ class VectorLog:
                 os.posix_fadvise(file, place, width, os.POSIX_FADV_WILLNEED)
         rows = bytearray().join([os.pread(file, width, place) for place in places])
         self._waits = time.perf_counter() - started > _CACHED_SECONDS * len(places)
+        if len(rows) < width * len(places):
+            self._check_length(self._rows)  # another program has cut it short meanwhile
         return np.frombuffer(rows, dtype=self._stored).reshape(len(ids), self.dim)
 
     def _empty(self, rows: int) -> NDArray[Any]:
