@@ -9,8 +9,12 @@ import tempfile
 import webbrowser
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imgret.errors import MissingExtraError
 from imgret.types import Box, Hit, ImageLike, Metric, Neighbors
@@ -64,10 +68,6 @@ class Batch:
         probability: Probability | None,
     ) -> None:
         self._ids, self._scores = neighbors
-        self._kept = self._ids >= 0
-        if threshold is not None:
-            self._kept &= self._scores >= threshold
-        self.counts: list[int] = self._kept.sum(axis=1).tolist()
         self.best = best
         self.threshold = threshold
         self._metric = metric
@@ -75,6 +75,23 @@ class Batch:
         self._probability = probability
         self._catalog: _Catalog | None = catalog
         self._rows: list[tuple[Hit, ...]] = []
+
+    def __len__(self) -> int:
+        """Return how many queries there were."""
+        return len(self._ids)
+
+    @cached_property
+    def _kept(self) -> NDArray[np.bool_]:
+        kept = self._ids >= 0
+        if self.threshold is not None:
+            kept &= self._scores >= self.threshold
+        return kept
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """How many hits each query has."""
+        counts: list[int] = self._kept.sum(axis=1).tolist()
+        return counts
 
     def resolve(self) -> list[tuple[Hit, ...]]:
         """Return the hits of every query."""

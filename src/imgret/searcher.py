@@ -62,6 +62,7 @@ class Searcher:
         self._index: VectorIndex | None = None
         self._rows = 0  # ids below this have been taken in
         self._seen = 0  # changes up to this have been followed
+        self._half = False  # whether it may hold items that searches are not to see yet
         self._trained_on = 0  # items there were when the index was built
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self.projection: LinearProjection | None = None
@@ -97,7 +98,10 @@ class Searcher:
             with self._seeing.read():
                 index, rows = self._required(), self._rows
                 vectors = _projected(self.projection, vectors)
-                return self._only_below(rows, index.search(vectors, k), index, vectors, k)
+                found = index.search(vectors, k)
+                if self._half:  # looked at afterwards, as a change may have begun meanwhile
+                    self._ask_again(rows, found, index, vectors, k)
+                return found
         vectors = np.asarray(vectors)
         for _ in range(_PLANS):
             # Made without the lock, as the filter may have to look at every item.
@@ -164,16 +168,13 @@ class Searcher:
         return Neighbors(ids, scores)
 
     @staticmethod
-    def _only_below(
-        rows: int, found: Neighbors, index: VectorIndex, vectors: Any, k: int
-    ) -> Neighbors:
+    def _ask_again(rows: int, found: Neighbors, index: VectorIndex, vectors: Any, k: int) -> None:
         """Ask again where an item was found that is only half taken in."""
         early = (found.ids >= rows).any(axis=1)
         if early.any():
             ids = index.ids
             again = index.search(np.asarray(vectors)[early], k, allowed=ids[ids < rows])
             found.ids[early], found.scores[early] = again
-        return found
 
     def _required(self) -> VectorIndex:
         assert self._index is not None  # noqa: S101  # `_catch_up` has seen to it
@@ -206,6 +207,7 @@ class Searcher:
             last = None
             if rows > self._rows:
                 new = catalog.live_ids(self._rows)
+                self._half = True
                 for block, vectors in self._pieces(new[~_held(index, new)]):
                     if last is not None:
                         index.add(*last)
@@ -215,7 +217,7 @@ class Searcher:
                     index.add(*last)
                 if len(gone):
                     index.remove(gone)
-                self._rows, self._seen = rows, changes
+                self._rows, self._seen, self._half = rows, changes, False
             return index
 
     def follow(self) -> None:
@@ -369,6 +371,7 @@ class Searcher:
         with self._seeing.write():
             self._index, self.projection = index, projection
             self._rows, self._seen, self._trained_on = rows, changes, len(ids)
+            self._half = False
         return index
 
     def _prepare(

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
 from imgret.types import Embeddings, Ids, Image, Metric
@@ -27,6 +28,7 @@ _LONGEST = 9e18
 
 # A sum of squares below this may have lost digits to underflow.
 _TINY = 1e-30
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_count(value: object, name: str) -> int:
@@ -83,9 +85,10 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
     """
     vectors = _as_vectors(values, dim, name)
     # A NaN or infinity shows in the square of its row: nothing else is computed as a rule.
-    squares = np.einsum("ij,ij->i", vectors, vectors)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.vecdot(vectors, vectors)
     if metric != "cosine":
-        if not (squares <= _LONGEST**2).all():
+        if not _all_between(squares, 0.0, _LONGEST**2):
             _check_finite(vectors, name)
             lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
             row = int(np.argmax(lengths))
@@ -94,7 +97,7 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
                 f"float32, found {lengths[row]:.1e} in row {row}"
             )
         return vectors
-    if not ((squares >= _TINY) & (squares < np.inf)).all():  # or their precision is lost
+    if not _all_between(squares, _TINY, _LARGEST):  # or their precision is lost
         _check_finite(vectors, name)
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         if not lengths.all():
@@ -106,6 +109,13 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
     else:
         unit = vectors / np.sqrt(squares)[:, None]
     return unit
+
+
+def _all_between(values: NDArray[np.float32], low: float, high: float) -> bool:
+    """Tell whether all lie in the closed range; NaN does not."""
+    if len(values) == 1:  # a query, as a rule: an array would cost more than it does
+        return bool(low <= values.item() <= high)
+    return bool(((values >= low) & (values <= high)).all())
 
 
 def _as_vectors(values: Any, dim: int, name: str) -> Embeddings:

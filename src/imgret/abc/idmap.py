@@ -41,6 +41,16 @@ class IdMap:
         view.flags.writeable = False
         return view
 
+    def at(self, positions: Ids) -> Ids:
+        """Return the ids at positions; -1 stays -1."""
+        if self._is_range():
+            return positions
+        return np.where(positions >= 0, self._buffer[positions], -1)
+
+    def _is_range(self) -> bool:
+        """Whether every id is its position, as where nothing was removed."""
+        return self._increasing and self._size > 0 and self._buffer[self._size - 1] < self._size
+
     def append(self, ids: Ids) -> None:
         """Add ids that are not there yet (the caller has checked)."""
         if not len(ids):

@@ -484,8 +484,9 @@ class VectorIndex(ABC):
                 ids, scores = self._search_exactly(queries, found, allowed)
             else:
                 ids, scores = self._search_index(queries, found, there, allowed)
-                short = ids[:, -1] < 0
-                if short.any():  # an approximate index came back short: answer exactly
+                last = ids[:, -1]
+                if min(last.tolist()) < 0:  # an approximate index came back short: answer exactly
+                    short = last < 0
                     ids[short], scores[short] = self._search_exactly(
                         queries[short], found, self._ids.ids if allowed is None else allowed
                     )

@@ -266,7 +266,7 @@ class Searching(Augmenting, Calibrating):
         """
         wish = self._wish(k, where, threshold, precision, rerank)
         batch = self._batch(vectors, wish, Scope(self._store, self._searcher, where))
-        return [Hits(batch, row) for row in range(len(batch.counts))]
+        return [Hits(batch, row) for row in range(len(batch))]
 
     def embed(self, images: Sequence[ImageLike], *, threads: int | None = None) -> Embeddings:
         """Crop and embed pictures as the gallery does, adding nothing.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
@@ -26,8 +25,8 @@ __all__ = [
 ]
 
 # Vectors compared with the queries, times the dimension, from which more threads pay: about
-# 15 ms on one core. Waking a thread costs as much where other programs keep the cores busy.
-_WORTH_THREADS = 100_000_000
+# 2 ms on one core. Where other programs keep the cores busy, a thread is waited for some 10 ms.
+_WORTH_THREADS = 10_000_000
 
 # True vectors that are looked at twice, in values: a megabyte, which stays in the cache.
 _CACHED_VALUES = 2**18
@@ -36,18 +35,22 @@ _CACHED_VALUES = 2**18
 _PASSED = 0.03
 
 
-@contextmanager
-def threads(work: float) -> Iterator[None]:
-    """Run on one OpenMP thread unless ``work`` multiply-adds are worth more."""
-    most = faiss.omp_get_max_threads()
-    if most == 1 or work >= _WORTH_THREADS:
-        yield
-        return
-    faiss.omp_set_num_threads(1)  # counts for the calling thread alone
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(most)
+class threads:  # noqa: N801  # used like a function
+    """Run a ``with`` block on one OpenMP thread unless ``work`` multiply-adds are worth more."""
+
+    __slots__ = ("_before",)
+
+    def __init__(self, work: float) -> None:
+        most = 1 if work >= _WORTH_THREADS else faiss.omp_get_max_threads()
+        self._before = None if most == 1 else most
+
+    def __enter__(self) -> None:
+        if self._before is not None:
+            faiss.omp_set_num_threads(1)  # counts for the calling thread alone
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            faiss.omp_set_num_threads(self._before)
 
 
 def row_selector(rows: NDArray[np.integer[Any]], total: int) -> Any:
@@ -180,7 +183,7 @@ class FaissIndex(VectorIndex):
     @final
     def _named(self, positions: Ids) -> Ids:
         """Return the ids at positions in the order of insertion; -1 stays -1."""
-        return np.where(positions >= 0, self.ids[positions], -1)
+        return self._ids.at(positions)
 
     @final
     def _write(self, directory: Path) -> None:
