@@ -46,10 +46,13 @@ def searched(retriever: Retriever, queries: Any, threads: int, seconds: float) -
 
 
 def written(retriever: Retriever, rows: Any, stop: threading.Event, count: list[int]) -> None:
-    """Add and remove items until told to stop."""
+    """Add and remove items, near others but never the same, until told to stop."""
     keys = [f"new {n}" for n in range(_AT_ONCE)]
+    rng = np.random.default_rng(1)
     while not stop.is_set():
-        retriever.add_vectors(rows[:_AT_ONCE], keys=keys)
+        near = rows[rng.integers(len(rows), size=_AT_ONCE)]
+        noise = rng.standard_normal(near.shape, dtype=np.float32)
+        retriever.add_vectors(near + 0.3 * noise, keys=keys)
         retriever.remove(keys)
         count[0] += 2
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,8 +37,10 @@ __all__ = ["Searcher"]
 _RETRAIN_GROWTH = 4
 # Enough for the cells of any index here (Faiss looks at no more than 256 a cell).
 _TRAINING_ITEMS = 262_144
-# Items added to an index in use at a time: searches wait meanwhile.
-_PIECE_ITEMS = 1024
+# For how long items are added to an index in use at a time, in seconds: searches wait meanwhile.
+_PIECE_SECONDS = 0.05
+# So many items at a time; a graph, say, has its costs for each time.
+_PIECE_ITEMS = 16, 16_384
 # Times a search plans anew because something changed meanwhile.
 _PLANS = 3
 _AS_KEPT: Any = object()
@@ -63,6 +66,7 @@ class Searcher:
         self._rows = 0  # ids below this have been taken in
         self._seen = 0  # changes up to this have been followed
         self._half = False  # whether it may hold items that searches are not to see yet
+        self._piece = 256  # items that are added at a time: fitted to what they take
         self._trained_on = 0  # items there were when the index was built
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self.projection: LinearProjection | None = None
@@ -98,10 +102,12 @@ class Searcher:
             with self._seeing.read():
                 index, rows = self._required(), self._rows
                 vectors = _projected(self.projection, vectors)
-                found = index.search(vectors, k)
-                if self._half:  # looked at afterwards, as a change may have begun meanwhile
-                    self._ask_again(rows, found, index, vectors, k)
-                return found
+                if not self._half:
+                    found = index.search(vectors, k)
+                    # A change may have begun meanwhile.
+                    if not self._half or not (found.ids >= rows).any():
+                        return found
+                return _search_below(rows, index, vectors, k)
         vectors = np.asarray(vectors)
         for _ in range(_PLANS):
             # Made without the lock, as the filter may have to look at every item.
@@ -151,30 +157,18 @@ class Searcher:
     ) -> Neighbors:
         """Search for more than is wanted, and keep what passes: no list of all that pass."""
         catalog, rows = self._store.catalog, self._rows
-        # More by three standard deviations, and by what helps where k is small.
-        wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
-        found = index.search(vectors, max(k, min(wide, len(index) + 1)))
-        held = np.unique(found.ids)
-        held = held[(held >= 0) & (held < rows)]
-        passing = np.array(sorted(catalog.passing(where, held.tolist())), dtype=np.int64)
-        passes = np.isin(found.ids, passing)
-        ids, scores = first_of(found, passes, k)
-        # Too few pass, though not all there are were found.
-        short = (ids[:, -1] < 0) & (found.ids[:, -1] >= 0)
-        if short.any():
-            allowed = catalog.matching(where)
-            allowed = allowed[: np.searchsorted(allowed, rows)]
-            ids[short], scores[short] = index.search(vectors[short], k, allowed=allowed)
-        return Neighbors(ids, scores)
 
-    @staticmethod
-    def _ask_again(rows: int, found: Neighbors, index: VectorIndex, vectors: Any, k: int) -> None:
-        """Ask again where an item was found that is only half taken in."""
-        early = (found.ids >= rows).any(axis=1)
-        if early.any():
-            ids = index.ids
-            again = index.search(np.asarray(vectors)[early], k, allowed=ids[ids < rows])
-            found.ids[early], found.scores[early] = again
+        def passes(ids: Ids) -> NDArray[np.bool_]:
+            held = np.unique(ids)
+            held = held[(held >= 0) & (held < rows)]
+            passing = np.array(sorted(catalog.passing(where, held.tolist())), dtype=np.int64)
+            return np.isin(ids, passing)
+
+        def allowed() -> Ids:
+            matching = catalog.matching(where)
+            return matching[: np.searchsorted(matching, rows)]
+
+        return _search_widely(index, vectors, k, share=share, passes=passes, allowed=allowed)
 
     def _required(self) -> VectorIndex:
         assert self._index is not None  # noqa: S101  # `_catch_up` has seen to it
@@ -210,15 +204,32 @@ class Searcher:
                 self._half = True
                 for block, vectors in self._pieces(new[~_held(index, new)]):
                     if last is not None:
-                        index.add(*last)
+                        self._let_search(self._add(index, *last))
                     last = vectors, block
+            taken = 0.0
             with self._seeing.write():
                 if last is not None:
-                    index.add(*last)
+                    taken = self._add(index, *last)
                 if len(gone):
                     index.remove(gone)
                 self._rows, self._seen, self._half = rows, changes, False
+            self._let_search(taken)
             return index
+
+    def _add(self, index: VectorIndex, vectors: Embeddings, ids: Ids) -> float:
+        """Add a piece, fit the next one to the time it took, and return that."""
+        started = time.perf_counter()
+        index.add(vectors, ids)
+        taken = time.perf_counter() - started
+        fitting = int(len(ids) * _PIECE_SECONDS / max(taken, 1e-6))
+        least, most = _PIECE_ITEMS
+        self._piece = max(least, min(fitting, 2 * self._piece, most))
+        return taken
+
+    def _let_search(self, taken: float) -> None:
+        """Leave searches that were kept waiting as long as they waited."""
+        if self._seeing.is_read:
+            time.sleep(min(taken, _PIECE_SECONDS))
 
     def follow(self) -> None:
         """Take in new items as they come, where that costs no more than all at the end."""
@@ -389,9 +400,51 @@ class Searcher:
         """Yield increasing ids and what is indexed of them, in pieces that are added quickly."""
         for block, embeddings in self._store.blocks(ids):
             vectors = _projected(self.projection, embeddings)
-            for start in range(0, len(block), _PIECE_ITEMS):
-                piece = slice(start, start + _PIECE_ITEMS)
+            start = 0
+            while start < len(block):
+                piece = slice(start, start + self._piece)
+                start = piece.stop
                 yield block[piece], vectors[piece]
+
+
+def _search_below(rows: int, index: VectorIndex, vectors: Any, k: int) -> Neighbors:
+    """Search for ids below ``rows`` in an index that holds others, in increasing order."""
+    ids = index.ids
+    known = ids[: np.searchsorted(ids, rows)]
+    if not len(known):
+        return index.search(vectors, k, allowed=known)
+    return _search_widely(
+        index,
+        np.asarray(vectors),
+        k,
+        share=len(known) / len(ids),
+        passes=lambda found: (found >= 0) & (found < rows),
+        allowed=lambda: known,
+    )
+
+
+def _search_widely(
+    index: VectorIndex,
+    vectors: Any,
+    k: int,
+    *,
+    share: float,
+    passes: Callable[[Ids], NDArray[np.bool_]],
+    allowed: Callable[[], Ids],
+) -> Neighbors:
+    """Search for more than is wanted, and keep what passes, a share of all.
+
+    Where too few do, the index is asked again, for such as are allowed.
+    """
+    # More by three standard deviations, and by what helps where k is small.
+    wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
+    found = index.search(vectors, max(k, min(wide, len(index) + 1)))
+    ids, scores = first_of(found, passes(found.ids), k)
+    # Too few pass, though not all there are were found.
+    short = (ids[:, -1] < 0) & (found.ids[:, -1] >= 0)
+    if short.any():
+        ids[short], scores[short] = index.search(vectors[short], k, allowed=allowed())
+    return Neighbors(ids, scores)
 
 
 def _held(index: VectorIndex, ids: Ids) -> NDArray[np.bool_]:

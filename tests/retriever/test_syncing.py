@@ -1,6 +1,7 @@
 """Adding a folder again: new, changed, unchanged, renamed, vanished, interrupted."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -155,8 +156,9 @@ def test_a_hidden_or_unreadable_place_is_not_vanished(retriever, photos):
 def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
     from imgret import searcher
 
-    monkeypatch.setattr(searcher, "_PIECE_ITEMS", 10)
+    monkeypatch.setattr(searcher, "_PIECE_ITEMS", (10, 10))
     retriever = Retriever(embedder=mean_color)
+    retriever._searcher._piece = 10
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((100, 48))
     retriever.add_vectors(rows[:20], keys=[f"a{n}" for n in range(20)])
@@ -178,3 +180,33 @@ def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
     retriever.remove(["b3", "b70"])
     found = {hit.key for hit in retriever.search_vectors(rows[:1], 100)[0]}
     assert found == {*(f"a{n}" for n in range(20)), *(f"b{n}" for n in range(80))} - {"b3", "b70"}
+
+
+@pytest.mark.parametrize("index", ["flat", "exact", "hnsw"])
+def test_a_search_between_two_pieces_sees_nothing_of_them(mean_color, monkeypatch, index):
+    from imgret import searcher
+
+    monkeypatch.setattr(searcher, "_PIECE_ITEMS", (10, 10))
+    retriever = Retriever(embedder=mean_color, index=index)
+    retriever._searcher._piece = 10
+    rows = np.random.default_rng(0).standard_normal((300, 48))
+    retriever.add_vectors(rows[:100], keys=[f"a{n}" for n in range(100)])
+
+    def keys_of(k):
+        return [[hit.key for hit in hits] for hits in retriever.search_vectors(rows, k)]
+
+    before = {k: keys_of(k) for k in (1, 5, 100)}
+    whole, sizes = type(retriever.index).add, []
+
+    def add(self, vectors, ids):
+        sizes.append(len(self))
+        if len(self) < 290:  # the last piece is taken in together with what makes all seen
+            with ThreadPoolExecutor(1) as pool:
+                for k, expected in before.items():
+                    assert pool.submit(keys_of, k).result(60) == expected
+        whole(self, vectors, ids)
+
+    monkeypatch.setattr(type(retriever.index), "add", add)
+    retriever.add_vectors(rows[100:], keys=[f"b{n}" for n in range(200)])
+    assert sizes == [*range(100, 300, 10)]
+    assert retriever.search_vectors(rows[-1:], 1)[0][0].key == "b199"

@@ -61,6 +61,11 @@ class ReadWriteLock:
             with self._condition:
                 self._condition.notify_all()
 
+    @property
+    def is_read(self) -> bool:
+        """Whether there are readers, be it that they wait."""
+        return bool(self._readers or self._waiting)
+
     def read(self) -> _Sharing:
         """Share the lock for the length of a ``with`` block."""
         return self._sharing
