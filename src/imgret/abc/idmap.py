@@ -14,7 +14,8 @@ class IdMap:
     """Ids in the order of insertion; the position of an id is found in O(log n).
 
     Ids that arrive in increasing order, as a gallery's do, cost 8 bytes each; others need
-    a sorted copy beside them, made on the first look-up.
+    a sorted copy beside them, made on the first look-up. Where they are 0, 1, 2 and so on, there is
+    nothing to look up.
 
     Parameters
     ----------
@@ -74,6 +75,8 @@ class IdMap:
         known = self._buffer[: self._size]
         if self._size == 0:
             return np.full(len(ids), -1, dtype=np.intp)
+        if self._is_range():
+            return np.where((ids >= 0) & (ids < self._size), ids, -1)
         if self._increasing:
             found = np.minimum(np.searchsorted(known, ids), self._size - 1)
         else:
