@@ -121,6 +121,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/startup.py")
     session.run("python", "benchmarks/overhead.py", *out)
     session.run("python", "benchmarks/ann.py", "--threads", "1", "2", *out)
+    session.run("python", "benchmarks/threads.py", *out)
     session.run("python", "benchmarks/scale.py", *out)
     session.run("python", "benchmarks/filters.py", *out)
     session.run("python", "benchmarks/filters.py", "--index", "ivf-pq", *out)
