@@ -2,8 +2,8 @@
 
     python benchmarks/overhead.py [--items 100000] [--dim 128] [--out DIR]
 
-Rounds of both alternate, in both orders, so that a machine whose speed drifts treats them alike. "Read" is the
-time in which every hit is looked at as well: keys, labels and metadata.
+Rounds of both alternate, in both orders, so that a machine whose speed drifts treats them alike.
+"Read" is the time in which every hit is looked at as well: keys, labels and metadata.
 """
 
 from __future__ import annotations
