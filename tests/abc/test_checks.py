@@ -145,3 +145,13 @@ def test_pictures_pass_through(images):
 def test_what_is_no_picture_is_told_by_its_place(image):
     with pytest.raises(InvalidInputError, match=r"images\[1\]: expected uint8"):
         check_images([np.zeros((1, 1, 3), dtype=np.uint8), image])
+
+
+@pytest.mark.parametrize("shape", [(1, 128), (1, 33), (7, 64)])
+def test_queries_begin_with_a_cache_line(shape):
+    for _ in range(20):
+        rows = np.random.default_rng(0).random(shape, dtype=np.float32)
+        checked = check_scorable(rows, shape[1], "cosine", "queries")
+        assert checked.ctypes.data % 64 == 0
+        assert checked.flags.c_contiguous
+        assert checked.shape == shape
