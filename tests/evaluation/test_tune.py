@@ -14,6 +14,7 @@ from imgret.errors import (
     StoreReadOnlyError,
 )
 from imgret.evaluation.plot import frontier, plot
+from imgret.evaluation.tuning import settled
 
 N = 1500
 
@@ -248,3 +249,20 @@ def test_a_plan_refuses_what_a_search_refuses(mean_color, vectors):
         retriever.explain(0)
     with pytest.raises(EmptyGalleryError):
         Retriever(embedder=mean_color).explain()
+
+
+@pytest.mark.parametrize(
+    ("reached", "expected"),
+    [
+        ([0.7, 0.8, 0.9, 0.9, 0.9], True),
+        ([0.7, 0.8, 0.9, 0.9], False),
+        ([0.3] * 6, False),  # until there are as many candidates as neighbours are wanted
+        ([0.3] * 7, True),
+        # One list and two hold too few candidates, so that four and eight are visited.
+        ([0.8934, 0.9153, 0.8858, 0.8934], False),
+        ([0.8934, 0.9153, 0.8858, 0.8934, 0.9310, 0.9310, 0.9310], True),
+        ([0.9, 0.9990, 0.9989, 0.9988], True),  # noise
+    ],
+)
+def test_more_of_an_option_is_tried_until_recall_rises_no_more(reached, expected):
+    assert settled(reached) is expected

@@ -26,6 +26,8 @@ _LEAST_RUNS, _LEAST_SECONDS = 3, 0.1
 # Steps without a gain of recall after which more of an option is of no use: once it has risen, and
 # before.
 _IDLE, _IDLE_AT_FIRST, _GAIN = 2, 6, 1e-4
+# So far below the best there was, recall has sunk, and rises again.
+_SUNK = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +222,14 @@ def settled(reached: list[float]) -> bool:
     """Whether more of an option is of no use, by the recalls that it has reached so far.
 
     Fewer candidates than neighbours are wanted make no difference, so that it may take a while
-    until recall begins to rise.
+    until recall begins to rise. It may sink, too: where the lists that are visited hold too few
+    candidates, four times as many are, which two lists may lead to and three not.
     """
     patience = _IDLE if max(reached) > reached[0] + _GAIN else _IDLE_AT_FIRST
     before = reached[:-patience]
-    return bool(before) and max(reached) <= max(before) + _GAIN
+    if not before or reached[-1] < max(reached) - _SUNK:
+        return False
+    return max(reached) <= max(before) + _GAIN
 
 
 def _fastest(name: str, tries: list[Try], recall: float) -> Try:
