@@ -18,9 +18,9 @@ class ReadWriteLock:
     Writer Synchronization for Shared-Memory Multiprocessor Real-Time Systems", 2009). Where no
     writer is about, readers touch no mutex: each puts its thread into a set, which is one step,
     and then looks whether a writer has shut the door, who in turn looks into the set after that.
-    A thread that reads must not ask to read again before it is done: it stands in the set once.
 
-    Not reentrant: a thread that holds it must not ask for it again.
+    Not reentrant: a thread that holds it must not ask for it again, not even to read twice, as it
+    stands in the set once.
     """
 
     def __init__(self) -> None:
