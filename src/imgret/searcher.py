@@ -43,6 +43,8 @@ _PIECE_SECONDS = 0.05
 _PIECE_ITEMS = 16, 16_384
 # Times a search plans anew because something changed meanwhile.
 _PLANS = 3
+# Times a stored index is read anew because a writer put another in its place meanwhile.
+_READS = 3
 _AS_KEPT: Any = object()
 
 
@@ -63,6 +65,8 @@ class Searcher:
         self._seeing = ReadWriteLock()
         self._make = index_maker(store.manifest.index, store.manifest.metric, prepared)
         self._index: VectorIndex | None = None
+        # The gallery whose stored index is to be read, or was, and is not up to date yet.
+        self._beside: Path | None = None
         self._rows = 0  # ids below this have been taken in
         self._seen = 0  # changes up to this have been followed
         self._half = False  # whether it may hold items that searches are not to see yet
@@ -78,17 +82,27 @@ class Searcher:
 
     def describe(self) -> str:
         """Name the index, and what ``"auto"`` chose."""
-        name = self._store.manifest.index.name
-        if name == "auto" and self._index is not None:
-            return f"'auto' ({self._index.name})"
-        return repr(name)
+        name, chosen = self._store.manifest.index.name, self._chosen()
+        return repr(name) if name != "auto" or chosen is None else f"'auto' ({chosen[0]})"
 
     def reason(self) -> str | None:
         """Say why ``"auto"`` chose what it did; None for an index that was named."""
-        part = self._store.manifest.index
-        if part.name != "auto" or self._index is None:
+        part, chosen = self._store.manifest.index, self._chosen()
+        if part.name != "auto" or chosen is None:
             return None
-        return choose(max(self._trained_on, 1), self.dim, **part.config).reason
+        return choose(max(chosen[1], 1), self.dim, **part.config).reason
+
+    def _chosen(self) -> tuple[str, int] | None:
+        """Return the name of the index, and the number of items it is for; None without any."""
+        if self._index is not None:
+            return self._index.name, self._trained_on
+        found = None if self._beside is None else Store.read_checkpoint(self._beside)
+        if found is not None and self._fits(found[0]):
+            return found[0].part.name, found[0].trained_on
+        part, n = self._store.manifest.index, len(self._store.catalog)
+        if not n or part.name != "auto":
+            return None
+        return choose(n, self.dim, **part.config).name, n
 
     def search(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
         """Find the ids nearest to embeddings, of those a filter lets pass: see `VectorIndex`.
@@ -176,7 +190,7 @@ class Searcher:
 
     def _catch_up(self) -> None:
         """Take in what the store has; what another thread is taking in is not waited for."""
-        if self._index is None:
+        if self._index is None or self._beside is not None:
             self.sync()
         elif self._rows != self._store.catalog.rows and self._syncing.acquire(blocking=False):
             try:
@@ -188,6 +202,7 @@ class Searcher:
         """Bring the index up to date with the store, and return it."""
         with self._syncing:
             catalog = self._store.catalog
+            self._take_up()
             index = self._index
             if index is None or self._outgrown(index):
                 return self._build(self._make)
@@ -195,14 +210,14 @@ class Searcher:
             # What is in the index, but not below `_rows`, is not seen by searches: they are let in
             # between the pieces. Some is there already where an earlier try was broken off.
             gone = catalog.removed_since(self._seen)
-            gone = gone[_held(index, gone)]
+            gone = gone[index.holds(gone)]
             if len(gone) and (not index.supports_remove or index.removal_rebuilds(len(gone))):
                 return self._build(self._make)
             last = None
             if rows > self._rows:
                 new = catalog.live_ids(self._rows)
                 self._half = True
-                for block, vectors in self._pieces(new[~_held(index, new)]):
+                for block, vectors in self._pieces(new[~index.holds(new)]):
                     if last is not None:
                         self._let_search(self._add(index, *last))
                     last = vectors, block
@@ -212,7 +227,8 @@ class Searcher:
                     taken = self._add(index, *last)
                 if len(gone):
                     index.remove(gone)
-                self._rows, self._seen, self._half = rows, changes, False
+                self._rows, self._seen = rows, changes
+                self._half, self._beside = False, None
             self._let_search(taken)
             return index
 
@@ -235,6 +251,7 @@ class Searcher:
         """Take in new items as they come, where that costs no more than all at the end."""
         with self._syncing:
             rows = self._store.catalog.rows
+            self._take_up()
             if self._index is None and not len(self._store.catalog):
                 self._build(self._make)
             if self._index is not None and not self._index.needs_training and rows > self._rows:
@@ -279,22 +296,17 @@ class Searcher:
     # -- on disk ---------------------------------------------------------------------------
 
     def restore(self, path: Path) -> None:
-        """Take up the projection and the index kept beside the gallery at ``path``."""
-        manifest = self._store.manifest
-        if manifest.projection is not None:
-            self.projection = _read_projection(path, manifest.projection)
-        found = Store.read_checkpoint(path)
-        if found is not None:
-            checkpoint, state = found
-            if (
-                checkpoint.projection == manifest.projection
-                and checkpoint.rows <= self._store.catalog.rows
-                and checkpoint.changes <= self._store.catalog.changes
-                and self._is_current(checkpoint)
-            ):
-                self._load(checkpoint, state, path)
+        """Take up the projection kept beside the gallery at ``path``, and its index when needed.
+
+        A gallery in memory reads it now, as it does not hold on to the files.
+        """
+        fingerprint = self._store.manifest.projection
+        if fingerprint is not None:
+            self.projection = _read_projection(path, fingerprint)
         if len(self._store.catalog):
-            self.sync()
+            self._beside = path
+            if self._store.path is None:
+                self.sync()
 
     def checkpoint(self) -> None:
         """Write the index beside the gallery, unless the copy there is current."""
@@ -311,6 +323,8 @@ class Searcher:
         index = self._index
         if index is None or index.cheap_to_build or not len(index):
             return None
+        if not (index.ids[1:] > index.ids[:-1]).all():
+            return None  # see `_turn_back`; searches beside a writer count on the order
         checkpoint = Checkpoint(
             rows=self._rows,
             changes=self._seen,
@@ -320,33 +334,87 @@ class Searcher:
         )
         return checkpoint, index.save_state
 
-    def _is_current(self, checkpoint: Checkpoint) -> bool:
-        """Whether the stored index is of the kind the manifest names."""
-        part, tuned = self._store.manifest.index, self._store.manifest.tuned
+    def _take_up(self) -> None:
+        """Read the stored index, where that was not done yet."""
+        if self._index is None and self._beside is not None and not self._read(self._beside):
+            self._beside = None
+
+    def _read(self, path: Path) -> bool:
+        """Read the index stored beside the gallery at ``path``; False where it is of no use."""
+        for _ in range(_READS):
+            found = Store.read_checkpoint(path)
+            if found is None or not self._fits(found[0]):
+                return False
+            checkpoint, state = found
+            problem = None
+            try:
+                index = make_index(checkpoint.part, self.dim, self._store.manifest.metric)
+                index.load_state(state)
+            except ImgretError as error:
+                problem = error
+            if not self._store.is_at(path):
+                return False
+            if Store.read_checkpoint(path) != found:
+                continue  # what was read may be of both
+            if problem is not None:
+                warnings.warn(
+                    f"{path}: the stored index is of no use and is built anew: {problem}",
+                    stacklevel=2,
+                )
+                return False
+            return self._use(index, checkpoint)
+        return False
+
+    def _fits(self, checkpoint: Checkpoint) -> bool:
+        """Whether a stored index is of the kind the manifest names."""
+        manifest = self._store.manifest
+        part, tuned = manifest.index, manifest.tuned
         free = {} if tuned is None else tuned["settings"]  # set when it is in use
-        return part.name == "auto" or (
-            part.name == checkpoint.part.name
-            and all(
-                checkpoint.part.config.get(name) == value
-                for name, value in part.config.items()
-                if name not in free
+        return checkpoint.projection == manifest.projection and (
+            part.name == "auto"
+            or (
+                part.name == checkpoint.part.name
+                and all(
+                    checkpoint.part.config.get(name) == value
+                    for name, value in part.config.items()
+                    if name not in free
+                )
             )
         )
 
-    def _load(self, checkpoint: Checkpoint, state: Path, path: Path) -> None:
-        try:
-            index = make_index(checkpoint.part, self.dim, self._store.manifest.metric)
-            index.load_state(state)
-        except ImgretError as error:
-            warnings.warn(
-                f"{path}: the stored index is of no use and is built anew: {error}", stacklevel=2
-            )
-            return
+    def _turn_back(self, index: VectorIndex, checkpoint: Checkpoint) -> bool:
+        """Make an index that was stored after a reader opened hold what the reader sees.
+
+        Returns
+        -------
+        bool
+            False where building one is as quick.
+        """
+        catalog = self._store.catalog
+        if checkpoint.changes <= catalog.changes:
+            return True
+        later = index.ids[index.ids >= catalog.rows]
+        if len(later):
+            if not index.supports_remove or index.removal_rebuilds(len(later)):
+                return False
+            index.remove(later)
+        seen = catalog.removed_by_others()
+        for block, embeddings in self._store.blocks(seen[~index.holds(seen)]):
+            index.add(_projected(self.projection, embeddings), block)
+        return True
+
+    def _use(self, index: VectorIndex, checkpoint: Checkpoint) -> bool:
+        """Search by an index that was stored, if it can be brought to what is seen here."""
+        if not self._turn_back(index, checkpoint):
+            return False
         self._prepare(index, self.projection, self._store.manifest.tuned)
+        catalog = self._store.catalog
         self._index = index
-        self._rows, self._seen = checkpoint.rows, checkpoint.changes
+        self._rows = min(checkpoint.rows, catalog.rows)
+        self._seen = min(checkpoint.changes, catalog.changes)
         self._trained_on = checkpoint.trained_on
-        self._stored = self._rows, self._seen
+        self._stored = checkpoint.rows, checkpoint.changes
+        return True
 
     # -- building ----------------------------------------------------------------------------
 
@@ -382,7 +450,7 @@ class Searcher:
         with self._seeing.write():
             self._index, self.projection = index, projection
             self._rows, self._seen, self._trained_on = rows, changes, len(ids)
-            self._half = False
+            self._half, self._beside = False, None
         return index
 
     def _prepare(
@@ -445,13 +513,6 @@ def _search_widely(
     if short.any():
         ids[short], scores[short] = index.search(vectors[short], k, allowed=allowed())
     return Neighbors(ids, scores)
-
-
-def _held(index: VectorIndex, ids: Ids) -> NDArray[np.bool_]:
-    """Tell which ids an index holds that got its ids in increasing order."""
-    held = index.ids
-    places = np.minimum(np.searchsorted(held, ids), max(len(held) - 1, 0))
-    return held[places] == ids if len(held) else np.zeros(len(ids), dtype=bool)
 
 
 def _projected(projection: LinearProjection | None, embeddings: Any) -> Any:

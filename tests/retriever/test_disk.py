@@ -153,9 +153,14 @@ def test_damaged_vectors_are_found_out(saved, mean_color):
     data = bytearray((saved / "vectors.f16").read_bytes())
     data[2 * 48 * 5 + 7] ^= 0x10
     (saved / "vectors.f16").write_bytes(data)
-    for opening in (Retriever.load, Retriever.open):
-        with pytest.raises(StoreCorruptError, match=r"1 stored vectors are damaged.*'sand/1.jpg'"):
-            opening(saved, embedder=mean_color)
+    message = r"1 stored vectors are damaged.*'sand/1.jpg'"
+    with pytest.raises(StoreCorruptError, match=message):
+        Retriever.load(saved, embedder=mean_color)
+    # Opening looks at no vector, and a search at all of them.
+    with Retriever.open(saved, embedder=mean_color) as retriever:
+        for _ in range(2):
+            with pytest.raises(StoreCorruptError, match=message):
+                retriever.search(np.zeros((8, 8, 3), dtype=np.uint8))
 
 
 def test_another_embedder_is_refused(saved, other_embedder):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret.abc.brute import best_of, exact_search, pair_scores
 from imgret.abc.checks import check_count, check_ids, check_scorable
@@ -243,6 +244,23 @@ class VectorIndex(ABC):
         if not isinstance(id_, (int, np.integer)):
             return False
         return bool(self._ids.positions(np.array([id_], dtype=np.int64))[0] >= 0)
+
+    @final
+    def holds(self, ids: Any) -> NDArray[np.bool_]:
+        """Tell which ids are there.
+
+        Parameters
+        ----------
+        ids : array of whole numbers of shape (n,)
+            Each once.
+
+        Returns
+        -------
+        bool array of shape (n,)
+        """
+        ids = check_ids(ids, "ids")
+        with self._lock.read():
+            return self._ids.positions(ids) >= 0
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self._options().items())

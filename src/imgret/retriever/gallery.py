@@ -175,6 +175,7 @@ class Gallery:
                 raise InvalidInputError("path: expected one for a gallery in memory, found None")
             if path is None or (own is not None and Path(path).absolute() == own.absolute()):
                 self._store.check_writable()
+                self._searcher.sync()
                 self._searcher.checkpoint()
                 return
             self._searcher.sync()

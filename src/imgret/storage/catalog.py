@@ -294,6 +294,14 @@ class Catalog:
         )
         return np.array([row[0] for row in rows], dtype=np.int64)
 
+    def removed_by_others(self) -> Ids:
+        """Ids that a reader still sees, though they were removed since: int64, increasing."""
+        rows = self._query(
+            "SELECT id FROM items WHERE removed_at > ? AND id < ? ORDER BY id",
+            (self._changes, self._rows),
+        )
+        return np.array([row[0] for row in rows], dtype=np.int64)
+
     def checksums(self, ids: Ids) -> list[int]:
         """CRC-32 of the stored vectors of increasing ids."""
         rows = self._query(

@@ -68,6 +68,7 @@ class Store:
         self._vectors = vectors
         self._lock = lock
         self._closed = False
+        self._source = None if path is None else _file_of(path / _CATALOG)
 
     @classmethod
     def in_memory(cls, manifest: Manifest) -> Store:
@@ -154,6 +155,7 @@ class Store:
             undo.callback(catalog.close)
             vectors = source._vectors.to_memory(catalog.rows)  # noqa: SLF001  # of the same class
             store = cls(source.manifest, catalog, vectors)
+            store._source = source._source  # noqa: SLF001
             for _ in store.blocks(catalog.live_ids()):
                 pass
             undo.pop_all()
@@ -357,6 +359,10 @@ class Store:
             self.check_writable()
             drop_index(self.path)
 
+    def is_at(self, path: Path) -> bool:
+        """Whether the gallery at a path is the one that was opened, and not one in its place."""
+        return self._source is not None and self._source == _file_of(path / _CATALOG)
+
     @staticmethod
     def read_checkpoint(path: Path) -> tuple[Checkpoint, Path] | None:
         """Return what the stored index of a gallery covers and where it is; None without one."""
@@ -424,6 +430,15 @@ def _vectors_path(directory: Path, manifest: Manifest) -> Path:
 
 def _is_empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others; as long as it is open, none is taken for it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

@@ -34,6 +34,9 @@ class ChangingTests(IndexCase):
         assert self.ids[0] in index
         assert int(self.ids.max()) + 1 not in index
         assert "0" not in index
+        absent = int(self.ids.max()) + 1
+        asked = np.array([absent, *self.ids[:3], absent + 7])
+        np.testing.assert_array_equal(index.holds(asked), [False, True, True, True, False])
         with pytest.raises(ValueError, match="read-only"):
             index.ids[0] = 1
 
