@@ -83,6 +83,22 @@ class TestIVFPQ(VectorIndexTests):
         return FactoryIndex("IVF8,PQ8x4np", dim=dim, metric=metric, parameters="nprobe=4")
 
 
+class TestFastScan(VectorIndexTests):
+    recall_floor = 0.5
+    score_tolerance = 0.5
+
+    def make(self, dim, metric):
+        return FactoryIndex("PQ8x4fs", dim=dim, metric=metric)
+
+
+class TestFastScanOfLists(VectorIndexTests):
+    recall_floor = 0.5
+    score_tolerance = 0.5
+
+    def make(self, dim, metric):
+        return FactoryIndex("IVF8,PQ8x4fs", dim=dim, metric=metric, parameters="nprobe=4")
+
+
 class TestHNSWOfCodes(VectorIndexTests):
     recall_floor = 0.9
     score_tolerance = 0.02

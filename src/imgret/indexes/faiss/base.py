@@ -16,6 +16,7 @@ from imgret.types import Embeddings, Ids, Metric
 
 __all__ = [
     "FaissIndex",
+    "clear_end",
     "flat_rows",
     "id_selector",
     "row_selector",
@@ -80,6 +81,28 @@ def search_params(index: Any, params: Any) -> Any:
     if isinstance(index, faiss.IndexPreTransform):
         return faiss.SearchParametersPreTransform(index_params=params)
     return params
+
+
+def clear_end(packer: Any, codes: Any, size: int) -> None:
+    """Zero the unused end of the last block of codes for fast scan.
+
+    Faiss 1.15 leaves there what was removed, and adds by OR (``pq4_pack_codes_range``): what
+    came in its place would be a mixture of both.
+
+    Parameters
+    ----------
+    packer : faiss.CodePacker
+    codes : pointer to uint8
+    size : int
+        Vectors there are.
+    """
+    used = size % packer.nvec
+    if used:
+        start = size // packer.nvec * packer.block_size
+        block = faiss.rev_swig_ptr(codes, start + packer.block_size)[None, start:]
+        zero = np.zeros(packer.code_size, dtype=np.uint8)
+        for place in range(used, packer.nvec):
+            packer.pack_1(zero, place, block)
 
 
 def flat_rows(index: Any) -> Embeddings:

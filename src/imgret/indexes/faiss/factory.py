@@ -9,7 +9,14 @@ from typing import Any, final
 
 from imgret.errors import InvalidInputError, UnsupportedError
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, row_selector, scan_work, search_params, threads
+from imgret.indexes.faiss.base import (
+    FaissIndex,
+    clear_end,
+    row_selector,
+    scan_work,
+    search_params,
+    threads,
+)
 from imgret.indexes.faiss.ivf import Lists
 from imgret.indexes.faiss.strings import check_factory, explain
 from imgret.types import Embeddings, Ids, Json, Metric
@@ -197,6 +204,9 @@ class FactoryIndex(FaissIndex):
             self._lists.remove(ids)
         else:
             self._faiss.remove_ids(row_selector(self._ids.positions(ids), len(self)))
+            if isinstance(self._inner, faiss.IndexFastScan):
+                inner = self._inner
+                clear_end(inner.get_CodePacker(), inner.codes.data(), inner.ntotal)
 
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         if self._lists is not None:

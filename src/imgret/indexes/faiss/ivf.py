@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.auto import PQ_LISTS, default_code_bytes
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, id_selector, scan_work, search_params, threads
+from imgret.indexes.faiss.base import (
+    FaissIndex,
+    clear_end,
+    id_selector,
+    scan_work,
+    search_params,
+    threads,
+)
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["IVFIndex", "IVFPQIndex", "Lists"]
@@ -40,6 +48,8 @@ class Lists:
     def __init__(self, index: Any) -> None:
         self.index = index
         self.ivf = faiss.extract_index_ivf(index)
+        lists = faiss.downcast_InvertedLists(self.ivf.invlists)
+        self._packed: Any = lists if isinstance(lists, faiss.BlockInvertedLists) else None
         self._lock = threading.Lock()
 
     def add(self, vectors: Embeddings, ids: Ids) -> None:
@@ -57,8 +67,21 @@ class Lists:
     def remove(self, ids: Ids) -> None:
         """Take ids out; those that are not there are passed over."""
         self._forget_map()
+        before = self._sizes()
         with threads(self.index.ntotal):
             self.index.remove_ids(id_selector(ids))
+        for changed in np.flatnonzero(self._sizes() != before).tolist():
+            clear_end(
+                self._packed.packer,
+                self._packed.get_codes(changed),
+                self._packed.list_size(changed),
+            )
+
+    def _sizes(self) -> NDArray[np.int64]:
+        """Return the length of every list of codes for fast scan; of other lists, nothing."""
+        count = 0 if self._packed is None else self.ivf.nlist
+        sizes = (self._packed.list_size(place) for place in range(count))
+        return np.fromiter(sizes, dtype=np.int64, count=count)
 
     def work(self, n_allowed: int | None) -> float:
         """Return about how many vectors and centroids a query is compared with."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,23 @@ class ChangingTests(IndexCase):
         self.check(index.search(self.queries, 2), self.queries, 2, 0)
         index.add(self.vectors, self.ids)
         self.check(index.search(self.queries, 9), self.queries, 9, 9)
+
+    def test_removals_leave_no_trace_in_what_is_added_later(
+        self, metric: Metric, tmp_path: Path
+    ) -> None:
+        index = self.filled(metric)
+        if not index.supports_remove:
+            pytest.skip("the index cannot remove")
+        index.save_state(tmp_path)
+        other = type(index).from_config(index.config())
+        other.load_state(tmp_path)
+        index.remove(self.ids[5::7])
+        new = self.ids[:60] + int(self.ids.max()) + 1
+        vectors = self.vectors[:60] + 0.1 * self.vectors[60:120]
+        for changed in (index, other):
+            for row in range(0, 60, 20):  # lists that were full get new ends
+                changed.add(vectors[row : row + 20], new[row : row + 20])
+        np.testing.assert_array_equal(index.reconstruct(new), other.reconstruct(new))
 
     def test_searching_after_many_small_removals(self, metric: Metric) -> None:
         index = self.filled(metric)
