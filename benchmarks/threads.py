@@ -3,7 +3,8 @@
     python benchmarks/threads.py [--items 200000] [--dim 128] [--index flat hnsw] [--out DIR]
 
 Each thread asks for one query after another (``search_vectors``, hits not read), Faiss on one
-thread each. The writer adds and removes 100 items at a time, as fast as it can.
+thread each. The writer adds and removes 100 items at a time, as fast as it can. Then, apart, it
+adds a tenth of the items in one call.
 """
 
 from __future__ import annotations
@@ -45,6 +46,41 @@ def searched(retriever: Retriever, queries: Any, threads: int, seconds: float) -
     return sum(counts) / seconds
 
 
+def adding(retriever: Retriever, vectors: Any, n: int, threads: int) -> dict[str, float]:
+    """Add vectors in one call; return what that took, and what searches beside it took."""
+    stop = threading.Event()
+    taken: list[list[float]] = [[] for _ in range(threads)]
+
+    def work(number: int) -> None:
+        place = number
+        while not stop.is_set():
+            started = time.perf_counter()
+            retriever.search_vectors(vectors[place : place + 1], 10)
+            taken[number].append(time.perf_counter() - started)
+            place = (place + threads) % 1000
+
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(threads)]
+    for worker in workers:
+        worker.start()
+    time.sleep(0.3)
+    for own in taken:
+        own.clear()
+    started = time.perf_counter()
+    retriever.add_vectors(vectors[n:], keys=[f"new {n}" for n in range(len(vectors) - n)])
+    seconds = time.perf_counter() - started
+    stop.set()
+    for worker in workers:
+        worker.join()
+    every = np.concatenate([np.zeros(1), *map(np.array, taken)])
+    return {
+        "adding, s": seconds,
+        "searches a second": (len(every) - 1) / seconds,
+        "median, ms": 1000 * float(np.median(every)),
+        "slowest of 100, ms": 1000 * float(np.quantile(every, 0.99)),
+        "slowest, ms": 1000 * float(every.max()),
+    }
+
+
 def written(retriever: Retriever, rows: Any, stop: threading.Event, count: list[int]) -> None:
     """Add and remove items, near others but never the same, until told to stop."""
     keys = [f"new {n}" for n in range(_AT_ONCE)]
@@ -71,6 +107,7 @@ def main() -> None:
     vectors = centres[rng.integers(len(centres), size=options.items)]
     vectors += 0.5 * rng.standard_normal(vectors.shape, dtype=np.float32)
     rows: list[dict[str, Any]] = []
+    added: list[dict[str, Any]] = []
     series: dict[str, list[Point]] = {}
     for index in options.index:
         retriever = Retriever(embedder=Given(options.dim), index=index)
@@ -101,6 +138,24 @@ def main() -> None:
                 )
                 name = f"{index}{', beside a writer' if writes else ''}"
                 series.setdefault(name, []).append((threads, rate, ""))
+        del retriever
+        for threads in (0, 1, 8):
+            n = len(vectors) - len(vectors) // 10
+            retriever = Retriever(embedder=Given(options.dim), index=index)
+            retriever.add_vectors(vectors[:n], keys=[str(n) for n in range(n)])
+            added.append(
+                {
+                    "index": index,
+                    "searching threads": threads,
+                    **adding(retriever, vectors, n, threads),
+                }
+            )
+    save(
+        options.out,
+        "adding",
+        added,
+        title=f"Adding {len(vectors) // 10:,} to {n:,} x {options.dim} while threads search",
+    )
     save(
         options.out,
         "threads",

@@ -74,6 +74,10 @@ class Gallery:
     ) -> Self:
         """Work on a gallery where it lies on disk.
 
+        This takes the same few milliseconds whatever there is: items and embeddings are looked
+        up where they lie, and the index is read, or built, by the first search. `index` brings
+        that about earlier.
+
         Parameters
         ----------
         path : path
@@ -88,7 +92,8 @@ class Gallery:
         Raises
         ------
         StoreNotFoundError, StoreVersionError, StoreCorruptError
-            There is none, it is of a newer format, or damaged.
+            There is none, it is of a newer format, or damaged. Damage to vectors or index shows
+            when they are read.
         StoreLockedError, StoreReadOnlyError
             It cannot be written, and was to be.
         StoreMismatchError

@@ -46,19 +46,23 @@ class Checkpoint:
 def write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path], None]) -> None:
     """Write the index of a gallery; ``write`` fills the directory it is given.
 
-    Nothing is synced: what a loss of power leaves is found out by its checksums.
+    Nothing is synced: what a loss of power leaves is found out by its checksums. The old one
+    stays until the new one is whole, and a reader finds none only between two renames.
     """
-    temporary = directory / f"{_INDEX}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, old = directory / f"{_INDEX}.tmp", directory / f"{_INDEX}.old"
+    for left in (temporary, old):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         (temporary / _STATE).mkdir(parents=True)
         write(temporary / _STATE)
         content = json.dumps({"crc32": _crc(checkpoint), **asdict(checkpoint)}, indent=2)
         (temporary / _FILE).write_text(content + "\n", encoding="utf-8")
-        drop_index(directory)
+        if (directory / _INDEX).exists():
+            (directory / _INDEX).rename(old)
         temporary.rename(directory / _INDEX)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def drop_index(directory: Path) -> None:

@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 # Vectors compared with the queries, times the dimension, from which more threads pay: about
-# 2 ms on one core. Where other programs keep the cores busy, a thread is waited for some 10 ms.
-_WORTH_THREADS = 10_000_000
+# 1 ms on one core. Where other programs keep the cores busy, a thread is waited for some 10 ms.
+_WORTH_THREADS = 5_000_000
 
 # True vectors that are looked at twice, in values: a megabyte, which stays in the cache.
 _CACHED_VALUES = 2**18
