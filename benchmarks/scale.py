@@ -5,7 +5,8 @@
 
 Vectors are synthetic (clusters on the sphere) and streamed: none of the sizes is ever in memory
 as a whole. Opening and searching is measured in a process of its own, so that its memory is that
-of a program that only searches. "RSS" is the most it held, "cold" the first search of all.
+of a program that only searches. "RSS" is the most it held, "cold" the first search of all, which
+reads the index.
 """
 
 from __future__ import annotations
