@@ -137,6 +137,16 @@ def test_index_round_trip(tmp_path):
     assert read_checkpoint(tmp_path) is None
 
 
+def test_what_a_killed_writer_left_of_an_index_goes(tmp_path):
+    keep(tmp_path)
+    (tmp_path / "index").rename(tmp_path / "index.old")  # killed between the two renames
+    (tmp_path / "index.tmp").mkdir()
+    assert read_checkpoint(tmp_path) is None
+    keep(tmp_path)
+    assert read_checkpoint(tmp_path)[0] == CHECKPOINT
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
 def test_index_that_cannot_be_written(tmp_path):
     keep(tmp_path)
 
