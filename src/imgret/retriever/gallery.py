@@ -74,9 +74,9 @@ class Gallery:
     ) -> Self:
         """Work on a gallery where it lies on disk.
 
-        This takes the same few milliseconds whatever there is: items and embeddings are looked
-        up where they lie, and the index is read, or built, by the first search. `index` brings
-        that about earlier.
+        This takes milliseconds, as many for ten items as for ten million: items and embeddings
+        are looked up where they lie, and the index is read, or built, by the first search.
+        `index` brings that about earlier.
 
         Parameters
         ----------
