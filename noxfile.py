@@ -126,6 +126,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/filters.py", *out)
     session.run("python", "benchmarks/filters.py", "--index", "ivf-pq", *out)
     session.run("python", "benchmarks/filters.py", "--costs")
+    session.run("python", "benchmarks/replacing.py", *out)
     session.run("python", "benchmarks/embedder.py", "speed")
     session.run("python", "benchmarks/embedders.py")
     session.run("python", "benchmarks/ingest.py", *folder)

@@ -158,7 +158,7 @@ def main() -> None:
         retriever = Retriever(embedder=Given(options.dim), index=index, dtype="float32")
         retriever.add_vectors(vectors, keys=names)
         raw = raw_twin(retriever, vectors)
-        for size in (1, 10, 100, 1000):
+        for size in (1, 2, 5, 10, 100, 1000):
             some = queries[:size]
             aligned = from_a_cache_line(some)
             # Raw Faiss is the fastest there is for one query on one thread.

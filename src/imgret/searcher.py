@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from imgret.abc import VectorIndex
 from imgret.abc.brute import first_of
 from imgret.abc.checks import check_count
 from imgret.abc.locks import ReadWriteLock
-from imgret.errors import ImgretError, StoreCorruptError
 from imgret.indexes import choose
-from imgret.parts import IndexMaker, index_maker, make_index, part_of
+from imgret.parts import IndexMaker, index_maker, part_of
 from imgret.planning import Choice, SearchPlan
-from imgret.projections import LinearProjection
+from imgret.projections import LinearProjection, projected
+from imgret.restoring import fits, read_index, read_projection
 from imgret.storage import Checkpoint, Part, Store
 from imgret.types import Embeddings, Ids, Json, Neighbors
 
@@ -43,8 +42,6 @@ _PIECE_SECONDS = 0.05
 _PIECE_ITEMS = 16, 16_384
 # Times a search plans anew because something changed meanwhile.
 _PLANS = 3
-# Times a stored index is read anew because a writer put another in its place meanwhile.
-_READS = 3
 _AS_KEPT: Any = object()
 
 
@@ -97,7 +94,7 @@ class Searcher:
         if self._index is not None:
             return self._index.name, self._trained_on
         found = None if self._beside is None else Store.read_checkpoint(self._beside)
-        if found is not None and self._fits(found[0]):
+        if found is not None and fits(self._store.manifest, found[0]):
             return found[0].part.name, found[0].trained_on
         part, n = self._store.manifest.index, len(self._store.catalog)
         if not n or part.name != "auto":
@@ -115,7 +112,7 @@ class Searcher:
         if where is None:
             with self._seeing.read():
                 index, rows = self._required(), self._rows
-                vectors = _projected(self.projection, vectors)
+                vectors = projected(self.projection, vectors)
                 if not self._half:
                     found = index.search(vectors, k)
                     # A change may have begun meanwhile.
@@ -161,7 +158,7 @@ class Searcher:
         )
 
     def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
-        index, vectors = self._required(), _projected(self.projection, vectors)
+        index, vectors = self._required(), projected(self.projection, vectors)
         if choice.allowed is not None:
             return index.search(vectors, k, allowed=choice.allowed)
         return self._search_and_check(index, vectors, k, where, choice.share)
@@ -302,7 +299,7 @@ class Searcher:
         """
         fingerprint = self._store.manifest.projection
         if fingerprint is not None:
-            self.projection = _read_projection(path, fingerprint)
+            self.projection = read_projection(path, fingerprint)
         if len(self._store.catalog):
             self._beside = path
             if self._store.path is None:
@@ -324,7 +321,7 @@ class Searcher:
         if index is None or index.cheap_to_build or not len(index):
             return None
         if not (index.ids[1:] > index.ids[:-1]).all():
-            return None  # see `_turn_back`; searches beside a writer count on the order
+            return None  # see `imgret.restoring`; searches beside a writer count on the order
         checkpoint = Checkpoint(
             rows=self._rows,
             changes=self._seen,
@@ -335,78 +332,14 @@ class Searcher:
         return checkpoint, index.save_state
 
     def _take_up(self) -> None:
-        """Read the stored index, where that was not done yet."""
-        if self._index is None and self._beside is not None and not self._read(self._beside):
+        """Search by the stored index, where it was not read yet and is of use."""
+        if self._index is not None or self._beside is None:
+            return
+        found = read_index(self._store, self._beside, self.projection)
+        if found is None:
             self._beside = None
-
-    def _read(self, path: Path) -> bool:
-        """Read the index stored beside the gallery at ``path``; False where it is of no use."""
-        for _ in range(_READS):
-            found = Store.read_checkpoint(path)
-            if found is None or not self._fits(found[0]):
-                return False
-            checkpoint, state = found
-            problem = None
-            try:
-                index = make_index(checkpoint.part, self.dim, self._store.manifest.metric)
-                index.load_state(state)
-            except ImgretError as error:
-                problem = error
-            if not self._store.is_at(path):
-                return False
-            if Store.read_checkpoint(path) != found:
-                continue  # what was read may be of both
-            if problem is not None:
-                warnings.warn(
-                    f"{path}: the stored index is of no use and is built anew: {problem}",
-                    stacklevel=2,
-                )
-                return False
-            return self._use(index, checkpoint)
-        return False
-
-    def _fits(self, checkpoint: Checkpoint) -> bool:
-        """Whether a stored index is of the kind the manifest names."""
-        manifest = self._store.manifest
-        part, tuned = manifest.index, manifest.tuned
-        free = {} if tuned is None else tuned["settings"]  # set when it is in use
-        return checkpoint.projection == manifest.projection and (
-            part.name == "auto"
-            or (
-                part.name == checkpoint.part.name
-                and all(
-                    checkpoint.part.config.get(name) == value
-                    for name, value in part.config.items()
-                    if name not in free
-                )
-            )
-        )
-
-    def _turn_back(self, index: VectorIndex, checkpoint: Checkpoint) -> bool:
-        """Make an index that was stored after a reader opened hold what the reader sees.
-
-        Returns
-        -------
-        bool
-            False where building one is as quick.
-        """
-        catalog = self._store.catalog
-        if checkpoint.changes <= catalog.changes:
-            return True
-        later = index.ids[index.ids >= catalog.rows]
-        if len(later):
-            if not index.supports_remove or index.removal_rebuilds(len(later)):
-                return False
-            index.remove(later)
-        seen = catalog.removed_by_others()
-        for block, embeddings in self._store.blocks(seen[~index.holds(seen)]):
-            index.add(_projected(self.projection, embeddings), block)
-        return True
-
-    def _use(self, index: VectorIndex, checkpoint: Checkpoint) -> bool:
-        """Search by an index that was stored, if it can be brought to what is seen here."""
-        if not self._turn_back(index, checkpoint):
-            return False
+            return
+        index, checkpoint = found
         self._prepare(index, self.projection, self._store.manifest.tuned)
         catalog = self._store.catalog
         self._index = index
@@ -414,7 +347,6 @@ class Searcher:
         self._seen = min(checkpoint.changes, catalog.changes)
         self._trained_on = checkpoint.trained_on
         self._stored = checkpoint.rows, checkpoint.changes
-        return True
 
     # -- building ----------------------------------------------------------------------------
 
@@ -443,9 +375,9 @@ class Searcher:
             if len(ids) > _TRAINING_ITEMS:
                 generator = np.random.default_rng(0)
                 sample = np.sort(generator.choice(ids, _TRAINING_ITEMS, replace=False))
-            index.train(_projected(projection, self._store.read(sample)), expected=len(ids))
+            index.train(projected(projection, self._store.read(sample)), expected=len(ids))
         for block, embeddings in self._store.blocks(ids):
-            index.add(_projected(projection, embeddings), block)
+            index.add(projected(projection, embeddings), block)
         self._prepare(index, projection, self._store.manifest.tuned if tuned is _AS_KEPT else tuned)
         with self._seeing.write():
             self._index, self.projection = index, projection
@@ -458,7 +390,7 @@ class Searcher:
     ) -> None:
         """Let an index rank by the kept embeddings, and search as it was tuned."""
         index.refine_by(
-            lambda ids: _projected(projection, self._store.read(ids)),
+            lambda ids: projected(projection, self._store.read(ids)),
             self._store.table if projection is None else None,
         )
         if tuned is not None and tuned["index"] == index.name:
@@ -467,7 +399,7 @@ class Searcher:
     def _pieces(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield increasing ids and what is indexed of them, in pieces that are added quickly."""
         for block, embeddings in self._store.blocks(ids):
-            vectors = _projected(self.projection, embeddings)
+            vectors = projected(self.projection, embeddings)
             start = 0
             while start < len(block):
                 piece = slice(start, start + self._piece)
@@ -513,21 +445,3 @@ def _search_widely(
     if short.any():
         ids[short], scores[short] = index.search(vectors[short], k, allowed=allowed())
     return Neighbors(ids, scores)
-
-
-def _projected(projection: LinearProjection | None, embeddings: Any) -> Any:
-    return embeddings if projection is None else projection.apply(embeddings)
-
-
-def _read_projection(path: Path, fingerprint: str) -> LinearProjection:
-    candidates = Store.projection_files(path)
-    for candidate in candidates:
-        if candidate.exists():
-            projection = LinearProjection.load(candidate)
-            if projection.fingerprint == fingerprint:
-                return projection
-    raise StoreCorruptError(
-        f"{candidates[0]}: expected the projection {fingerprint[:12]} that the manifest names, "
-        f'found another or none; restore it from a copy, or set "projection" to null in the '
-        f"manifest to search the full embeddings"
-    )

@@ -18,7 +18,7 @@ from imgret.abc.checks import check_vectors
 from imgret.errors import InvalidInputError, StoreCorruptError, StoreVersionError
 from imgret.types import Embeddings, Json
 
-__all__ = ["LinearProjection"]
+__all__ = ["LinearProjection", "projected"]
 
 _FORMAT = 1
 
@@ -217,3 +217,8 @@ def _check_version(path: Path, version: int) -> None:
             f"{path}: expected a projection of format {_FORMAT} or older, found format {version}; "
             f"upgrade imgret"
         )
+
+
+def projected(projection: LinearProjection | None, embeddings: Any) -> Any:
+    """Return what is indexed of embeddings: themselves where there is no projection."""
+    return embeddings if projection is None else projection.apply(embeddings)
