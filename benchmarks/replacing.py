@@ -1,4 +1,4 @@
-"""What replacing items does to recall: imgret's ``ivf-pq`` beside the same index of raw Faiss.
+"""What replacing items does to recall: imgret's ``ivf-pq`` beside such an index of raw Faiss.
 
     python benchmarks/replacing.py [--items 100000] [--rounds 5] [--out DIR]
 
