@@ -51,7 +51,7 @@ class Batch:
         Holds the items.
     threshold : float or None
         Score that hits have at least.
-    best : sequence of float
+    best : float array of shape (n,)
         The best score there was for each query, -inf where there was none.
     probability : callable or None
         Turns scores into probabilities.
@@ -64,7 +64,7 @@ class Batch:
         catalog: _Catalog,
         threshold: float | None,
         *,
-        best: Sequence[float],
+        best: NDArray[np.floating[Any]],
         probability: Probability | None,
     ) -> None:
         self._ids, self._scores = neighbors
@@ -195,8 +195,8 @@ class Hits(Sequence[Hit]):
     @property
     def best_score(self) -> float | None:
         """The best score there was, below the threshold or not; None where there was no item."""
-        best = self._batch.best[self._row]
-        return float(best) if best > -math.inf else None
+        best = float(self._batch.best[self._row])
+        return best if best > -math.inf else None
 
     @property
     def no_match(self) -> str:

@@ -147,11 +147,20 @@ def test_what_is_no_picture_is_told_by_its_place(image):
         check_images([np.zeros((1, 1, 3), dtype=np.uint8), image])
 
 
-@pytest.mark.parametrize("shape", [(1, 128), (1, 33), (7, 64)])
-def test_queries_begin_with_a_cache_line(shape):
-    for _ in range(20):
-        rows = np.random.default_rng(0).random(shape, dtype=np.float32)
-        checked = check_scorable(rows, shape[1], "cosine", "queries")
-        assert checked.ctypes.data % 64 == 0
-        assert checked.flags.c_contiguous
-        assert checked.shape == shape
+@given(strategies.vectors(count=st.integers(1, 80), dim=6), st.integers(0, 80))
+def test_what_has_unit_length_is_passed_on_as_it_is(vectors, place):
+    unit = (vectors / np.linalg.norm(vectors.astype(np.float64), axis=1)[:, None]).astype("f4")
+    assert check_scorable(unit, 6, "cosine", "vectors") is unit
+    unit[place % len(unit)] *= np.float32(1 + 1e-5)  # of one row alone
+    again = check_scorable(unit, 6, "cosine", "vectors")
+    np.testing.assert_allclose(np.linalg.norm(again.astype(np.float64), axis=1), 1, atol=3e-7)
+
+
+@pytest.mark.parametrize("count", [1, 64, 65, 200])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_a_row_that_is_not_finite_is_named(count, value, metric):
+    rows = np.eye(count, 8, dtype=np.float32) + 1
+    rows[count // 2, 3] = value
+    with pytest.raises(InvalidInputError, match=f"NaN or infinity in row {count // 2} "):
+        check_scorable(rows, 8, metric, "vectors")

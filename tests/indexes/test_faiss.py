@@ -46,6 +46,30 @@ def test_the_number_of_threads_of_the_caller_is_left_alone(many, threads):
         faiss.omp_set_num_threads(before)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_queries_of_a_long_scan_begin_with_a_cache_line(many, metric, monkeypatch):
+    few, _ = many
+    index = FlatIndex(16, metric)
+    index.add(np.resize(few, (130_000, 16)), np.arange(130_000))
+    begin = []
+    search = index._faiss.search
+
+    def spy(queries, k, **options):
+        begin.append(queries.ctypes.data % 64)
+        return search(queries, k, **options)
+
+    monkeypatch.setattr(index._faiss, "search", spy)
+    for count in (1, 3, 30):
+        buffer = np.empty(count * 16 + 16, dtype=np.float32)
+        start = (4 - buffer.ctypes.data // 4) % 16  # 16 bytes after the beginning of one
+        queries = buffer[start : start + count * 16].reshape(count, 16)
+        queries[:] = few[:count]
+        expected, _ = search(index._checked(queries, "queries"), 5)
+        found = index.search(queries, 5).scores
+        np.testing.assert_allclose(found, -expected if metric == "l2" else expected, atol=1e-4)
+    assert begin == [0, 0, 0]
+
+
 def test_searching_while_another_thread_changes_a_graph(many):
     vectors, ids = many
     index = HNSWIndex(16, "l2", M=8, ef_construction=20, ef_search=16)

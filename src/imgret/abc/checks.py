@@ -33,12 +33,14 @@ _LARGEST = float(np.finfo(np.float32).max)
 # Up to so many numbers are looked at faster one by one than by NumPy.
 _FEW = 64
 
-# Values in a cache line of 64 bytes.
-_LINE = 16
+# Squares of lengths that are 1 as far as float32 tells: within 4 units in the last place.
+_UNIT = 1 - 2**-21, 1 + 2**-21
 
 
 def check_count(value: object, name: str) -> int:
     """Return ``value`` as an int of at least 1."""
+    if type(value) is int and value >= 1:
+        return value
     if isinstance(value, bool):
         raise InvalidInputError(f"{name}: expected a whole number of at least 1, found {value!r}")
     try:
@@ -93,16 +95,22 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
     # A NaN or infinity shows in the square of its row: nothing else is computed as a rule.
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(vectors, vectors)
-    if metric != "cosine":
-        if not _all_between(squares, 0.0, _LONGEST**2):
-            _check_finite(vectors, name)
-            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-            row = int(np.argmax(lengths))
-            raise InvalidInputError(
-                f"{name}: expected vectors of length {_LONGEST:.0e} at most, so that scores fit "
-                f"float32, found {lengths[row]:.1e} in row {row}"
-            )
-        return vectors
+    if metric == "cosine":
+        return vectors if _all_between(squares, *_UNIT) else _scaled(vectors, squares, name)
+    if not _all_between(squares, 0.0, _LONGEST**2):
+        _check_finite(vectors, name)
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        row = int(np.argmax(lengths))
+        raise InvalidInputError(
+            f"{name}: expected vectors of length {_LONGEST:.0e} at most, so that scores fit "
+            f"float32, found {lengths[row]:.1e} in row {row}"
+        )
+    return vectors
+
+
+def _scaled(vectors: Embeddings, squares: NDArray[np.float32], name: str) -> Embeddings:
+    """Return vectors scaled to unit length, given the squares of their lengths."""
+    lengths: NDArray[np.floating[Any]] = np.sqrt(squares)
     if not _all_between(squares, _TINY, _LARGEST):  # or their precision is lost
         _check_finite(vectors, name)
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
@@ -111,27 +119,17 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
                 f"{name}: expected vectors with a direction (metric 'cosine'), found only zeros "
                 f"in row {int(np.argmin(lengths))}"
             )
-        unit: Embeddings = (vectors / lengths[:, None]).astype(np.float32)
-    else:
-        unit = np.divide(vectors, np.sqrt(squares)[:, None], out=_aligned(vectors.shape))
+    unit: Embeddings = (vectors / lengths[:, None]).astype(np.float32, copy=False)
     return unit
-
-
-def _aligned(shape: tuple[int, ...]) -> Embeddings:
-    """Return an empty array that begins with a cache line.
-
-    Elsewhere most reads of a query by AVX-512 touch two lines, and a scan takes 7 % longer.
-    """
-    size = math.prod(shape)
-    buffer = np.empty(size + _LINE, dtype=np.float32)
-    start = -(buffer.__array_interface__["data"][0] // buffer.itemsize) % _LINE
-    return buffer[start : start + size].reshape(shape)
 
 
 def _all_between(values: NDArray[np.float32], low: float, high: float) -> bool:
     """Tell whether all lie in the closed range; NaN does not."""
     if len(values) <= _FEW:
-        return all(low <= value <= high for value in values.tolist())
+        for value in values.tolist():  # noqa: SIM110  # a generator costs more
+            if not low <= value <= high:
+                return False
+        return True
     return bool(((values >= low) & (values <= high)).all())
 
 

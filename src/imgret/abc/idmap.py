@@ -27,10 +27,12 @@ class IdMap:
         self._buffer: Ids = np.empty(0, dtype=np.int64)
         self._size = 0
         self._increasing = True
+        self._is_range = False  # whether every id is its position, as where nothing was removed
         self._order: NDArray[np.intp] | None = None
         if ids is not None:
             self._buffer, self._size = ids, len(ids)
             self._increasing = bool((ids[1:] > ids[:-1]).all())
+            self._see_range()
 
     def __len__(self) -> int:
         return self._size
@@ -44,13 +46,13 @@ class IdMap:
 
     def at(self, positions: Ids) -> Ids:
         """Return the ids at positions; -1 stays -1."""
-        if self._is_range():
+        if self._is_range:
             return positions
         return np.where(positions >= 0, self._buffer[positions], -1)
 
-    def _is_range(self) -> bool:
-        """Whether every id is its position, as where nothing was removed."""
-        return self._increasing and self._size > 0 and self._buffer[self._size - 1] < self._size
+    def _see_range(self) -> None:
+        size = self._size
+        self._is_range = self._increasing and size > 0 and bool(self._buffer[size - 1] < size)
 
     def append(self, ids: Ids) -> None:
         """Add ids that are not there yet (the caller has checked)."""
@@ -69,13 +71,14 @@ class IdMap:
         self._buffer[self._size : size] = ids
         self._size = size
         self._order = None
+        self._see_range()
 
     def positions(self, ids: Ids) -> NDArray[np.intp]:
         """Position of each id; -1 where it is not there."""
         known = self._buffer[: self._size]
         if self._size == 0:
             return np.full(len(ids), -1, dtype=np.intp)
-        if self._is_range():
+        if self._is_range:
             return np.where((ids >= 0) & (ids < self._size), ids, -1)
         if self._increasing:
             found = np.minimum(np.searchsorted(known, ids), self._size - 1)
@@ -93,3 +96,4 @@ class IdMap:
         self._buffer = self._buffer[: self._size][keep]
         self._size = len(self._buffer)
         self._order = None
+        self._see_range()

@@ -27,21 +27,17 @@ class ReadWriteLock:
         self._condition = Condition()
         self._readers: set[int] = set()
         self._waiting: set[int] = set()  # readers that came while the door was shut
-        self._shut = False  # a writer writes or waits
+        self.shut = False  # a writer writes or waits
         self._writing = False
         self._writers_waiting = 0
-        self._sharing = _Sharing(self)
+        self._sharing = _Sharing(self, self._readers)
 
-    def acquire_read(self) -> None:
-        """Wait until no writer holds it or waits for it, then share it."""
-        me = get_ident()
-        self._readers.add(me)
-        if not self._shut:
-            return
+    def wait_to_read(self, me: int) -> None:
+        """Wait until no writer holds it or waits for it, where a reader found the door shut."""
         with self._condition:
             self._readers.discard(me)
             self._condition.notify_all()  # a writer may have seen this thread in the set
-            if not self._shut:
+            if not self.shut:
                 self._readers.add(me)
                 return
             self._waiting.add(me)
@@ -54,12 +50,10 @@ class ReadWriteLock:
                 self._condition.notify_all()
                 raise
 
-    def release_read(self) -> None:
-        """Give back a share."""
-        self._readers.discard(get_ident())
-        if self._shut:
-            with self._condition:
-                self._condition.notify_all()
+    def tell_writer(self) -> None:
+        """Wake a writer that waits for readers to leave."""
+        with self._condition:
+            self._condition.notify_all()
 
     @property
     def is_read(self) -> bool:
@@ -75,7 +69,7 @@ class ReadWriteLock:
         """Hold the lock alone for the length of the block."""
         with self._condition:
             self._writers_waiting += 1
-            self._shut = True
+            self.shut = True
             try:
                 while self._writing or self._readers:
                     self._condition.wait()
@@ -95,22 +89,26 @@ class ReadWriteLock:
     def _open(self) -> None:
         """Let in the readers that waited; others only where no writer waits."""
         if not self._writing:
-            self._readers |= self._waiting
+            self._readers.update(self._waiting)
             self._waiting.clear()
-            self._shut = self._writers_waiting > 0
+            self.shut = self._writers_waiting > 0
         self._condition.notify_all()
 
 
 class _Sharing:
     """The ``with`` block of a reader."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_lock", "_readers")
 
-    def __init__(self, lock: ReadWriteLock) -> None:
+    def __init__(self, lock: ReadWriteLock, readers: set[int]) -> None:
         self._lock = lock
+        self._readers = readers
 
     def __enter__(self) -> None:
-        self._lock.acquire_read()
+        me = get_ident()
+        self._readers.add(me)
+        if self._lock.shut:
+            self._lock.wait_to_read(me)
 
     def __exit__(
         self,
@@ -118,4 +116,6 @@ class _Sharing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lock.release_read()
+        self._readers.discard(get_ident())
+        if self._lock.shut:
+            self._lock.tell_writer()

@@ -43,7 +43,7 @@ class Scope:
         self._store = store
         self._searcher = searcher
         self._where = where
-        self._without = np.array(without or [], dtype=np.int64)
+        self._without = without
         self._projection = searcher.projection
 
     @property
@@ -53,10 +53,9 @@ class Scope:
 
     def find(self, embeddings: Any, k: int) -> Neighbors:
         """Return the ``k`` nearest of each embedding, -1 and -inf where there are fewer."""
-        n = len(self._without)
-        found = self._searcher.search(embeddings, k + n, self._where)
-        if not n:
-            return found
+        if not self._without:
+            return self._searcher.search(embeddings, k, self._where)
+        found = self._searcher.search(embeddings, k + len(self._without), self._where)
         left = (found.ids >= 0) & ~np.isin(found.ids, self._without)
         return first_of(found, left, k)
 

@@ -27,7 +27,7 @@ from imgret.retriever.augmenting import Augmenting
 from imgret.retriever.calibrating import Calibrating
 from imgret.retriever.queries import check_box, check_weights, combined, cut, several
 from imgret.retriever.scope import Scope
-from imgret.types import Box, Embeddings, ImageLike
+from imgret.types import Box, Embeddings, ImageLike, Metric
 
 __all__ = ["Searching"]
 
@@ -357,7 +357,7 @@ class Searching(Augmenting, Calibrating):
         rerankers = find_rerankers(rerank)
         if where is not None:
             self._store.catalog.check_where(where)
-        kept = all(reranker.scores == "kept" for reranker in rerankers)
+        kept = not rerankers or all(reranker.scores == "kept" for reranker in rerankers)
         if precision is not None:
             least = self._threshold_of(precision)
             if not (single and kept):
@@ -392,19 +392,23 @@ class Searching(Augmenting, Calibrating):
 
     def _batch(self, embeddings: Any, wish: _Wish, scope: Scope) -> Batch:
         """Search, and rank what was found anew where that is asked for."""
-        found = scope.find(embeddings, wanted(wish.rerankers, wish.k)[0])
-        best = found.scores[:, 0]
-        if wish.rerankers:
+        metric: Metric | None = scope.metric
+        if not wish.rerankers:
+            found = scope.find(embeddings, wish.k)
+            best = found.scores[:, 0]
+        else:
+            found = scope.find(embeddings, wanted(wish.rerankers, wish.k)[0])
             asked = Asked(scope.vectors(embeddings, "queries"), found)
             found, best = rank_anew(wish.rerankers, asked, wish.k, scope, wish.threshold)
-        own = any(reranker.scores == "own" for reranker in wish.rerankers)
+            if any(reranker.scores == "own" for reranker in wish.rerankers):
+                metric = None
         calibration = wish.calibration
         batch = Batch(
             found,
-            None if own else scope.metric,
+            metric,
             self._store.catalog,
             wish.threshold,
-            best=best.tolist(),
+            best=best,
             probability=None if calibration is None else calibration.probability,
         )
         self._unresolved.add(batch)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from imgret.abc import VectorIndex
 from imgret.errors import InvalidInputError, StoreError
 from imgret.indexes.faiss import faiss
+from imgret.indexes.faiss.pages import HugePages
 from imgret.types import Embeddings, Ids, Metric
 
 __all__ = [
     "FaissIndex",
+    "array_of",
     "clear_end",
     "flat_rows",
     "id_selector",
@@ -105,6 +108,11 @@ def clear_end(packer: Any, codes: Any, size: int) -> None:
             packer.pack_1(zero, place, block)
 
 
+def array_of(vector: Any, size: int = 1) -> tuple[int, int]:
+    """Return address and bytes of a vector of Faiss, whose values have ``size`` bytes."""
+    return int(vector.data() or 0), size * int(vector.size())
+
+
 def flat_rows(index: Any) -> Embeddings:
     """View the vectors of an IndexFlat, without a copy; valid until it changes."""
     total, dim = index.ntotal, index.d
@@ -119,10 +127,20 @@ class FaissIndex(VectorIndex):
     """
 
     _faiss: Any = None
+    _worth_threads: ClassVar[float] = _WORTH_THREADS  # of the work of a search
 
     def __init__(self, dim: int, metric: Metric = "cosine") -> None:
         super().__init__(dim, metric)
         self._selectors: list[tuple[Ids, int, Any]] = []
+        self._huge_pages = HugePages(self._lock)
+
+    def _arrays(self) -> Iterable[tuple[int, int]]:
+        """Return address and bytes of the arrays that are worth huge pages."""
+        return ()
+
+    @final
+    def _use_huge_pages(self) -> None:
+        self._huge_pages.follow(self._arrays)
 
     @final
     def _selected(self, allowed: Ids, make: Callable[[Ids], Any]) -> Any:
@@ -144,11 +162,12 @@ class FaissIndex(VectorIndex):
         self, lists: Any, queries: Embeddings, k: int, allowed: Ids | None
     ) -> tuple[Ids, Embeddings]:
         """Search an inverted file: see `Lists`."""
+        ask = partial(self._ask, work=lists.work(None) if len(queries) > 1 else 0.0)
         if allowed is None:
-            found = lists.search(self._ask, queries, k, None, None)
+            found = lists.search(ask, queries, k, None, None)
         else:
             selector = self._selected(allowed, id_selector)
-            found = lists.search(self._ask, queries, k, len(allowed), selector)
+            found = lists.search(ask, queries, k, len(allowed), selector)
         ids, scores = found
         return ids, scores
 
@@ -160,13 +179,25 @@ class FaissIndex(VectorIndex):
 
     @final
     def _ask(
-        self, queries: Embeddings, k: int, params: Any = None, *, index: Any = None
+        self,
+        queries: Embeddings,
+        k: int,
+        params: Any = None,
+        *,
+        work: float,
+        index: Any = None,
     ) -> tuple[Ids, Embeddings]:
-        """Search ``_faiss``, or a part of it; return labels (-1 where short) and scores."""
+        """Search ``_faiss``, or a part of it; return labels (-1 where short) and scores.
+
+        ``work`` is about how many vectors a query is compared with.
+        """
+        index = self._faiss if index is None else index
         # One query is never split over threads.
-        work = len(queries) * self._work(k, None) * self.dim if len(queries) > 1 else 0.0
-        with threads(work):
-            scores, labels = (index or self._faiss).search(queries, k, params=params)
+        if len(queries) > 1 and queries.size * work >= self._worth_threads:
+            scores, labels = index.search(queries, k, params=params)
+        else:
+            with threads(0.0):
+                scores, labels = index.search(queries, k, params=params)
         if self.metric == "l2":
             np.negative(scores, out=scores)
         return labels, scores

@@ -215,7 +215,7 @@ class FactoryIndex(FaissIndex):
         if allowed is not None:
             selector = self._selected(allowed, self._row_selector)
             params = search_params(self._faiss, faiss.SearchParameters(sel=selector))
-        labels, scores = self._ask(queries, k, params)
+        labels, scores = self._ask(queries, k, params, work=self._work(k, None))
         return self._named(labels), scores
 
     def _reconstruct(self, ids: Ids) -> Embeddings:

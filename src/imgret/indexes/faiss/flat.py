@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import final
 
+import numpy as np
+
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work
+from imgret.indexes.faiss.base import FaissIndex, array_of, flat_rows, row_selector, scan_work
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["FlatIndex"]
+
+# Multiplications from which queries are copied to where a cache line begins.
+_WORTH_ALIGNING = 2_000_000
+
+# Values in a cache line of 64 bytes.
+_LINE = 16
 
 
 @final
@@ -34,6 +43,9 @@ class FlatIndex(FaissIndex):
         super().__init__(dim, metric)
         self._faiss = faiss.IndexFlat(self.dim, self._faiss_metric)
 
+    def _arrays(self) -> Iterable[tuple[int, int]]:
+        return [array_of(self._faiss.codes)]
+
     def _options(self) -> Json:
         return {}
 
@@ -47,6 +59,7 @@ class FlatIndex(FaissIndex):
         except BaseException:
             self._faiss.remove_ids(faiss.IDSelectorRange(before, self._faiss.ntotal))
             raise
+        self._use_huge_pages()
 
     def _remove(self, ids: Ids) -> None:
         self._faiss.remove_ids(row_selector(self._ids.positions(ids), len(self)))
@@ -55,7 +68,9 @@ class FlatIndex(FaissIndex):
         params = None
         if allowed is not None:
             params = faiss.SearchParameters(sel=self._selected(allowed, self._row_selector))
-        labels, scores = self._ask(queries, k, params)
+        if len(self) * queries.size >= _WORTH_ALIGNING:
+            queries = _aligned(queries)
+        labels, scores = self._ask(queries, k, params, work=len(self))
         return self._named(labels), scores
 
     def _reconstruct(self, ids: Ids) -> Embeddings:
@@ -66,3 +81,16 @@ class FlatIndex(FaissIndex):
 
     def _load(self, directory: Path) -> None:
         self._faiss = self._read(directory)
+        self._use_huge_pages()
+
+
+def _aligned(queries: Embeddings) -> Embeddings:
+    """Copy queries to where a cache line begins.
+
+    Elsewhere most reads of a query by AVX-512 touch two lines, and a scan takes 6 to 10 % longer.
+    """
+    buffer = np.empty(queries.size + _LINE, dtype=np.float32)
+    start = -(buffer.ctypes.data // buffer.itemsize) % _LINE
+    copy = buffer[start : start + queries.size].reshape(queries.shape)
+    copy[:] = queries
+    return copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
+from imgret.indexes.faiss.base import (
+    FaissIndex,
+    array_of,
+    flat_rows,
+    row_selector,
+    scan_work,
+    threads,
+)
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]
@@ -31,6 +38,8 @@ class _Graph(FaissIndex):
 
     supports_remove = True
     supports_allowed = True
+    # About 1 ms as well, as vectors here and there are fetched from memory, not from the cache.
+    _worth_threads = 1_500_000
 
     def __init__(
         self,
@@ -60,8 +69,13 @@ class _Graph(FaissIndex):
         """Take a graph and its rows that are in the index, in their order; None means all."""
         graph.hnsw.efSearch = self.ef_search
         self._faiss = graph
+        self._total = int(graph.ntotal)  # rows, those that were removed included
         self._live = live
         self._live_selector = None if live is None else row_selector(live, graph.ntotal)
+        self._use_huge_pages()
+
+    def _arrays(self) -> Iterable[tuple[int, int]]:
+        return [array_of(self._storage().codes), array_of(self._faiss.hnsw.neighbors, 4)]
 
     def _options(self) -> Json:
         return {"M": self.M, "ef_construction": self.ef_construction, "ef_search": self.ef_search}
@@ -79,13 +93,13 @@ class _Graph(FaissIndex):
             self._faiss.hnsw.efSearch = self.ef_search
 
     def _scanned(self, n_allowed: int | None) -> float:
-        return scan_work(self._faiss.ntotal, len(self), n_allowed)
+        return scan_work(self._total, len(self), n_allowed)
 
     def _ef(self, k: int, n_allowed: int | None) -> int:
         """Return the candidates to keep: with a filter the walk goes on until as many pass."""
         among = len(self) if n_allowed is None else n_allowed
         wanted = max(self.ef_search, k)
-        return math.ceil(wanted * int(self._faiss.ntotal) / max(among, 1))
+        return wanted if among == self._total else math.ceil(wanted * self._total / max(among, 1))
 
     def _storage(self) -> Any:
         """Return the index of the vectors themselves."""
@@ -110,10 +124,10 @@ class _Graph(FaissIndex):
         self._set_graph(self._faiss, live)
 
     def _removal_rebuilds(self, count: int) -> bool:
-        return len(self) - count < _LIVE_SHARE * int(self._faiss.ntotal)
+        return len(self) - count < _LIVE_SHARE * self._total
 
     def _remove(self, ids: Ids) -> None:
-        total = self._faiss.ntotal
+        total = self._total
         keep = np.ones(len(self), dtype=bool)
         keep[self._ids.positions(ids)] = False
         live = np.flatnonzero(keep) if self._live is None else self._live[keep]
@@ -132,20 +146,21 @@ class _Graph(FaissIndex):
         selector = self._live_selector
         if allowed is not None:
             selector = self._selected(allowed, self._graph_selector)
-        if ef_search * self.M < self._scanned(count):
+        walk, scan = ef_search * self.M, self._scanned(count)
+        if walk < scan:
             params = None  # those of the graph
             if selector is not None or ef_search != self.ef_search:
                 params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
-            rows, scores = self._ask(queries, k, params)
+            rows, scores = self._ask(queries, k, params, work=walk * _JUMP)
         else:  # a walk would compare as many as a scan
             params = faiss.SearchParameters(sel=selector)
-            rows, scores = self._ask(queries, k, params, index=self._storage())
+            rows, scores = self._ask(queries, k, params, work=scan, index=self._storage())
         if self._live is not None:
             rows = np.where(rows >= 0, np.searchsorted(self._live, rows), -1)
         return self._named(rows), scores
 
     def _graph_selector(self, allowed: Ids) -> Any:
-        return row_selector(self._graph_rows(allowed), self._faiss.ntotal)
+        return row_selector(self._graph_rows(allowed), self._total)
 
     def _reconstruct(self, ids: Ids) -> Embeddings:
         return self._rows(self._graph_rows(ids))
