@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imgret.abc.locks import ReadWriteLock
-from imgret.indexes import FlatIndex, HNSWIndex
+from imgret.indexes import FactoryIndex, FlatIndex, HNSWIndex
 from imgret.indexes.faiss import pages
 from imgret.testing.data import clustered
 
@@ -119,6 +119,21 @@ def test_searches_find_the_same_while_and_after_arrays_are_moved(make):
     after = index.search(vectors[:200], 5)
     np.testing.assert_array_equal(after.ids, before.ids)
     np.testing.assert_array_equal(after.scores, before.scores)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW8", "PCA64,Flat", "HNSW8_SQ8"])
+def test_arrays_of_a_factory_index_are_moved(factory, moved):
+    index = FactoryIndex(factory, dim=128)
+    vectors, ids = clustered(1000, 128, seed=1)
+    index.train(vectors)
+    index.add(vectors, ids)
+    sizes = {"Flat": 4 * 128, "HNSW8": 4 * 128, "PCA64,Flat": 4 * 64, "HNSW8_SQ8": 128}
+    assert index._arrays()[0][1] == 1000 * sizes[factory]
+    assert len(index._arrays()) == 1 + factory.startswith("HNSW")
+    index._arrays = lambda: [(64 * MB, 8 * MB)]
+    index.add(vectors, ids + 10_000)
+    index._huge_pages.wait()
+    assert moved == [(64 * MB, 8 * MB)]
 
 
 def test_linux_moves_them():

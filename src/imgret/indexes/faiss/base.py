@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -18,10 +18,10 @@ from imgret.types import Embeddings, Ids, Metric
 
 __all__ = [
     "FaissIndex",
-    "array_of",
     "clear_end",
     "flat_rows",
     "id_selector",
+    "large_arrays",
     "row_selector",
     "scan_work",
     "search_params",
@@ -108,9 +108,14 @@ def clear_end(packer: Any, codes: Any, size: int) -> None:
             packer.pack_1(zero, place, block)
 
 
-def array_of(vector: Any, size: int = 1) -> tuple[int, int]:
-    """Return address and bytes of a vector of Faiss, whose values have ``size`` bytes."""
-    return int(vector.data() or 0), size * int(vector.size())
+def large_arrays(index: Any) -> list[tuple[int, int]]:
+    """Return address and bytes of what searches of a graph or a plain list read."""
+    if isinstance(index, faiss.IndexHNSW):
+        stored, links = faiss.downcast_index(index.storage), index.hnsw.neighbors
+        return [*large_arrays(stored), (int(links.data() or 0), 4 * int(links.size()))]
+    if isinstance(index, faiss.IndexFlatCodes):
+        return [(int(index.codes.data() or 0), int(index.codes.size()))]
+    return []
 
 
 def flat_rows(index: Any) -> Embeddings:
@@ -134,12 +139,13 @@ class FaissIndex(VectorIndex):
         self._selectors: list[tuple[Ids, int, Any]] = []
         self._huge_pages = HugePages(self._lock)
 
-    def _arrays(self) -> Iterable[tuple[int, int]]:
+    def _arrays(self) -> list[tuple[int, int]]:
         """Return address and bytes of the arrays that are worth huge pages."""
-        return ()
+        return large_arrays(self._faiss)
 
     @final
     def _use_huge_pages(self) -> None:
+        """Move the arrays where they may be others now: see `HugePages`."""
         self._huge_pages.follow(self._arrays)
 
     @final

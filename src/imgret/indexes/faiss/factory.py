@@ -12,6 +12,7 @@ from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import (
     FaissIndex,
     clear_end,
+    large_arrays,
     row_selector,
     scan_work,
     search_params,
@@ -147,6 +148,7 @@ class FactoryIndex(FaissIndex):
                 raise InvalidInputError(message) from error
         self._faiss, self._inner = index, inner
         self._lists = Lists(index) if isinstance(inner, faiss.IndexIVF) else None
+        self._use_huge_pages()
 
     def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # much the same
         if self._lists is not None:
@@ -198,6 +200,10 @@ class FactoryIndex(FaissIndex):
             if self.supports_remove and self._faiss.ntotal > before:
                 self._faiss.remove_ids(faiss.IDSelectorRange(before, self._faiss.ntotal))
             raise
+        self._use_huge_pages()
+
+    def _arrays(self) -> list[tuple[int, int]]:
+        return large_arrays(self._inner)
 
     def _remove(self, ids: Ids) -> None:
         if self._lists is not None:

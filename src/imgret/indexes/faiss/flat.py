@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import final
 
 import numpy as np
 
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import FaissIndex, array_of, flat_rows, row_selector, scan_work
+from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["FlatIndex"]
@@ -42,9 +41,6 @@ class FlatIndex(FaissIndex):
     def __init__(self, dim: int, metric: Metric = "cosine") -> None:
         super().__init__(dim, metric)
         self._faiss = faiss.IndexFlat(self.dim, self._faiss_metric)
-
-    def _arrays(self) -> Iterable[tuple[int, int]]:
-        return [array_of(self._faiss.codes)]
 
     def _options(self) -> Json:
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +16,6 @@ from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import (
     FaissIndex,
-    array_of,
     flat_rows,
     row_selector,
     scan_work,
@@ -73,9 +72,6 @@ class _Graph(FaissIndex):
         self._live = live
         self._live_selector = None if live is None else row_selector(live, graph.ntotal)
         self._use_huge_pages()
-
-    def _arrays(self) -> Iterable[tuple[int, int]]:
-        return [array_of(self._storage().codes), array_of(self._faiss.hnsw.neighbors, 4)]
 
     def _options(self) -> Json:
         return {"M": self.M, "ef_construction": self.ef_construction, "ef_search": self.ef_search}
