@@ -89,6 +89,19 @@ def test_a_change_does_not_wait_for_all_of_it(monkeypatch):
     assert left[64 * MB] < 2064 * MB
 
 
+def test_where_no_thread_can_be_started_arrays_stay(moved, monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    huge = pages.HugePages(ReadWriteLock())
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", start)
+        follow(huge, (64 * MB, 8 * MB))
+    assert not moved
+    follow(huge, (64 * MB, 8 * MB))
+    assert moved
+
+
 @pytest.mark.parametrize(
     ("setting", "allowed"),
     [

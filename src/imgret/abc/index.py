@@ -50,7 +50,8 @@ class VectorIndex(ABC):
     What the hooks may rely on:
 
     * vectors and queries are C-contiguous float32 of shape (n, dim), finite; for metric
-      ``"cosine"`` of unit length, so that the inner product is the score;
+      ``"cosine"`` of unit length, so that the inner product is the score. They may be the
+      caller's own arrays: a hook copies what it keeps, and writes to none of them;
     * ids are int64, >= 0, unique, and new (`_add`) or present (`_remove`,
       `_reconstruct`);
     * ``k`` is at least 1, and at most the number of vectors that may be found;

@@ -11,6 +11,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
@@ -57,8 +58,10 @@ class HugePages:
             Returns address and bytes of each array.
         """
         if self._thread is None and self._next(arrays(), _PIECE) is not None and _allowed():
-            self._thread = threading.Thread(target=self._move, args=[arrays], daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._move, args=[arrays], daemon=True)
+            with suppress(RuntimeError):  # where there are too many
+                thread.start()
+                self._thread = thread  # it waits for the lock
 
     def wait(self) -> None:
         """Wait until all is moved."""

@@ -41,6 +41,18 @@ class ChangingTests(IndexCase):
         with pytest.raises(ValueError, match="read-only"):
             index.ids[0] = 1
 
+    def test_what_was_added_is_the_indexs_own(self, metric: Metric) -> None:
+        vectors = self.vectors / np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        index = self.trained(metric)
+        index.add(vectors, self.ids)
+        queries = vectors[:7].copy()
+        before = index.search(queries, 3)
+        vectors[:] = vectors[::-1].copy()
+        after = index.search(queries, 3)
+        np.testing.assert_array_equal(after.ids, before.ids)
+        np.testing.assert_array_equal(after.scores, before.scores)
+
     def test_adding_nothing_changes_nothing(self, metric: Metric) -> None:
         index = self.filled(metric)
         index.add(np.empty((0, self.dim)), [])
