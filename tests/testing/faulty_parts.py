@@ -129,6 +129,18 @@ class Undead(Wrapped):
         pass
 
 
+class Borrowing(Wrapped):
+    def _add(self, vectors, ids):
+        super()._add(vectors, ids)
+        self.kept = [*getattr(self, "kept", []), (vectors, ids)]
+
+    def _search(self, queries, k, allowed):
+        lent = ExactIndex(self.dim, self.metric)
+        for vectors, ids in self.kept:
+            lent.add(vectors, ids)
+        return lent.search(queries, k, allowed=self.inner.ids if allowed is None else allowed)
+
+
 class TestBatchEmbedder(EmbedderTests):
     make = Batch
 
@@ -179,3 +191,7 @@ class TestForgetfulIndex(IndexCase):
 
 class TestUndeadIndex(IndexCase):
     make = staticmethod(Undead)
+
+
+class TestBorrowingIndex(IndexCase):
+    make = staticmethod(Borrowing)

@@ -88,6 +88,7 @@ FAULTY = {
     "index filter": ("test_the_index_itself_keeps_to_allowed_ids", "IgnoringIndex"),
     "index config": ("test_config_makes_a_twin", "ForgetfulIndex"),
     "index removal": ("test_removing", "UndeadIndex"),
+    "index array": ("test_what_was_added_is_the_indexs_own", "BorrowingIndex"),
 }
 
 
