@@ -111,8 +111,7 @@ class Searcher:
         self._catch_up()
         if where is None:
             with self._seeing.read():
-                index, rows = self._index, self._rows
-                assert index is not None  # noqa: S101  # `_catch_up` has seen to it
+                index, rows = self._required(), self._rows
                 vectors = projected(self.projection, vectors)
                 if not self._half:
                     found = index.search(vectors, k)

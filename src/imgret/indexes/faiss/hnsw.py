@@ -14,13 +14,7 @@ from numpy.typing import NDArray
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
-from imgret.indexes.faiss.base import (
-    FaissIndex,
-    flat_rows,
-    row_selector,
-    scan_work,
-    threads,
-)
+from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]
