@@ -14,6 +14,7 @@ anyway, so ``except ValueError`` and ``except ImgretError`` both work::
     ├── ImageError (ValueError)                 a picture cannot be read
     │   ├── ImageNotFoundError (FileNotFoundError)
     │   ├── ImageFormatError                    not a picture, or of an unknown format
+    │   ├── ImageUnsupportedError               valid, but of a kind that cannot be decoded here
     │   ├── ImageCorruptError                   empty, truncated or damaged
     │   └── ImageTooLargeError                  over the pixel limit
     ├── ModelError (ValueError)                 a model file cannot be used as asked
@@ -25,6 +26,7 @@ anyway, so ``except ValueError`` and ``except ImgretError`` both work::
         ├── StoreNotFoundError (FileNotFoundError)
         ├── StoreExistsError (FileExistsError)
         ├── StoreLockedError (BlockingIOError)  another process is writing
+        │   └── StoreForkedError                opened for writing before this process was forked
         ├── StoreReadOnlyError (PermissionError)
         ├── StoreClosedError                    used after ``close()``
         ├── StoreVersionError                   written by a newer imgret
@@ -47,6 +49,7 @@ __all__ = [
     "ImageFormatError",
     "ImageNotFoundError",
     "ImageTooLargeError",
+    "ImageUnsupportedError",
     "ImgretError",
     "InvalidInputError",
     "KeyNotFoundError",
@@ -58,6 +61,7 @@ __all__ = [
     "StoreCorruptError",
     "StoreError",
     "StoreExistsError",
+    "StoreForkedError",
     "StoreLockedError",
     "StoreMismatchError",
     "StoreNotFoundError",
@@ -140,6 +144,10 @@ class ImageFormatError(ImageError):
     """The bytes are not a picture, or of a format that cannot be read here."""
 
 
+class ImageUnsupportedError(ImageError):
+    """The image may well be valid, but is of a kind that cannot be decoded here."""
+
+
 class ImageCorruptError(ImageError):
     """The picture is empty, truncated or damaged."""
 
@@ -182,6 +190,10 @@ class StoreExistsError(StoreError, FileExistsError):
 
 class StoreLockedError(StoreError, BlockingIOError):
     """Another process has the gallery open for writing."""
+
+
+class StoreForkedError(StoreLockedError):
+    """The gallery was opened for writing before this process was forked from the one that did."""
 
 
 class StoreReadOnlyError(StoreError, PermissionError):
