@@ -24,6 +24,7 @@ from imgret.errors import (
     MissingExtraError,
 )
 from imgret.images.header import Alpha, Header, header, png_chunks
+from imgret.images.tiff import decode_tiff
 from imgret.types import Image
 
 __all__ = ["MAX_PIXELS", "Decoded", "decode"]
@@ -123,6 +124,11 @@ def decode(
         )
     if head.format == "HEIC":
         return _decode_heic(data, max_pixels, path)
+    if head.format == "TIFF":
+        pixels, alpha = decode_tiff(data, path=path)
+        if alpha is not None:
+            pixels = over_white(pixels, alpha, head.alpha or "straight")
+        return Decoded(np.ascontiguousarray(orient(pixels, head.orientation)), head.size)
     flags, is_reduced = _flags(head, min_side)
     try:
         with _opencv_silenced():
@@ -139,8 +145,7 @@ def decode(
         )
     if flags == cv2.IMREAD_UNCHANGED:
         pixels = _flatten(pixels, head, path)
-    if head.format != "TIFF":  # where libtiff has done so
-        pixels = orient(pixels, head.orientation)
+    pixels = orient(pixels, head.orientation)
     height, width = pixels.shape[:2]
     return Decoded(np.ascontiguousarray(pixels), head.size if is_reduced else (width, height))
 
@@ -226,10 +231,7 @@ def _flatten(pixels: Any, head: Header, path: Path | None) -> Any:
         scale = 1 if head.bits in {8, 16} else 255 // (2**head.bits - 1)
         alpha = np.where(pixels == head.transparent * scale, 0, 255).astype(np.uint8)
     if pixels.dtype == np.uint16 and 8 < head.bits <= 16:
-        white = 2**head.bits - 1
-        if head.format == "TIFF":  # 10, 12 and 14 bits fill 16 from the top
-            white <<= 16 - head.bits
-        pixels = cv2.convertScaleAbs(pixels, alpha=255 / white)
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / (2**head.bits - 1))
     elif pixels.dtype != np.uint8:
         raise ImageFormatError(
             f"expected a {head.format} of 1 to 16 bits per channel, found {pixels.dtype}; "

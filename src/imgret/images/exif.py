@@ -10,9 +10,7 @@ from typing import Any
 __all__ = ["ORIENTATION", "exif_facts", "exif_orientation", "tiff_tags"]
 
 ORIENTATION = 0x0112
-# width, height, bits, photometric, samples, extra samples, orientation
-_TIFF_TAGS = frozenset({0x0100, 0x0101, 0x0102, 0x0106, 0x0115, 0x0152, ORIENTATION})
-_TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 _ASCII, _INTEGERS, _RATIONAL = 2, {4, 13}, 5  # 13 is of offsets alone
 _MAKE, _MODEL, _DATE, _EXIF, _GPS = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825
 _DATE_TAKEN, _DATE_DIGITIZED, _OFFSET_TAKEN, _OFFSET_DIGITIZED = 0x9003, 0x9004, 0x9011, 0x9012
@@ -28,27 +26,40 @@ def exif_orientation(exif: bytes) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-def tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
-    """Return the tags of `_TIFF_TAGS` in the first directory."""
+def tiff_tags(
+    data: bytes, wanted: frozenset[int] = frozenset({ORIENTATION})
+) -> dict[int, tuple[Any, ...]]:
+    """Return the numbers of the wanted tags in the first directory.
+
+    Fractions are divided. Of a tag that stands there twice the first counts, as for libtiff.
+    """
     order = {b"II": "<", b"MM": ">"}[data[:2]]
     is_big = unpack_from(order + "H", data, 2)[0] == 43
     word, entry = ("Q", order + "HHQ8s") if is_big else ("I", order + "HHI4s")
     (start,) = unpack_from(order + word, data, 8 if is_big else 4)
     (entries,) = unpack_from(order + ("Q" if is_big else "H"), data, start)
     start += 8 if is_big else 2
-    tags = {}
+    tags: dict[int, tuple[Any, ...]] = {}
     for position in range(min(entries, 4096)):  # sorted: those of interest come early
         tag, kind, count, value = unpack_from(
             entry, data, start + position * struct.calcsize(entry)
         )
-        if tag not in _TIFF_TAGS or kind not in _TIFF_INTEGERS or not 1 <= count <= 16:
+        if tag not in wanted or tag in tags or not 1 <= count <= len(data):
             continue
-        layout = f"{order}{count}{_TIFF_INTEGERS[kind]}"
+        if kind in _TIFF_NUMBERS:
+            layout = f"{order}{count}{_TIFF_NUMBERS[kind]}"
+        elif kind == _RATIONAL:
+            layout = f"{order}{2 * count}I"
+        else:
+            continue
         if struct.calcsize(layout) > len(value):  # too long to stand in its entry
             (at,) = unpack_from(order + word, value)
-            tags[tag] = unpack_from(layout, data, at)
+            numbers = unpack_from(layout, data, at)
         else:
-            tags[tag] = unpack_from(layout, value)
+            numbers = unpack_from(layout, value)
+        if kind == _RATIONAL:
+            numbers = tuple(a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
+        tags[tag] = numbers
     return tags
 
 

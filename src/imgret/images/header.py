@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 
 from imgret.errors import ImageCorruptError, ImageFormatError
 from imgret.images.exif import ORIENTATION, exif_orientation, tiff_tags
+from imgret.images.tiff import alpha_kind
 
 __all__ = ["Format", "Header", "header"]
 
@@ -24,6 +25,8 @@ Format: TypeAlias = Literal["JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF",
 Alpha: TypeAlias = Literal["straight", "premultiplied"]
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, less DHT, JPG, DAC
+# width, height, bits, extra samples, orientation
+_TIFF_TAGS = frozenset({0x0100, 0x0101, 0x0102, 0x0152, ORIENTATION})
 # EXIF orientation by HEIF mirror axis (None, top to bottom, left to right) and quarter turns.
 _HEIF_ORIENTATIONS = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
 
@@ -229,25 +232,15 @@ def _gif_palette(flags: int) -> int:
 
 
 def _tiff(data: bytes) -> Header:
-    tags = tiff_tags(data)
-    bits = max(tags.get(0x0102, (1,)))
-    (photometric,) = tags.get(0x0106, (1,))[:1]
-    (samples,) = tags.get(0x0115, (1,))[:1]
-    extra = tags.get(0x0152, (0,))[0]
-    alpha: Alpha | None = None
-    # Of grey with alpha OpenCV delivers the grey only.
-    if photometric == 2 and samples == 4 and extra in {1, 2}:
-        # libtiff multiplies 8-bit colour by its alpha; deeper pictures come as stored.
-        alpha = "straight" if extra == 2 and bits == 16 else "premultiplied"
+    tags = tiff_tags(data, _TIFF_TAGS)
     orientation = tags.get(ORIENTATION, (1,))[0]
     return Header(
         "TIFF",
         tags[0x0100][0],
         tags[0x0101][0],
         orientation if 1 <= orientation <= 8 else 1,
-        # Where 0 is white, and in CMYK, only the decoder's own conversion to 8 bits is right.
-        bits=8 if bits == 16 and photometric not in {1, 2} else bits,
-        alpha=alpha,
+        bits=max(tags.get(0x0102, (1,))),
+        alpha=alpha_kind(tags.get(0x0152, ())),
         end=len(data),
         exif=data,
     )

@@ -1,0 +1,239 @@
+"""The strips and tiles of a TIFF: compressed bytes to rows of bytes.
+
+libtiff, by way of Pillow, undoes the compressions that Python has not. It gets a TIFF made here, in
+which a row is so many bytes of grey whatever the pixels of the real one are, and a tile is a strip.
+So only the part of it that decompresses is asked for: what it makes of unusual pixels is of no
+matter, and an error in the data is an error, where its readers of whole images carry on.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import numpy as np
+
+__all__ = ["COMPRESSIONS", "JPEG", "RAW", "Damaged", "Rows", "Unavailable", "unpack"]
+
+RAW, JPEG = 1, 7
+_CCITT = frozenset({2, 3, 4, 32771})
+_DEFLATE, _LZMA, _ZSTD = frozenset({8, 32946}), 34925, 50000
+
+COMPRESSIONS = {
+    1: "none",
+    2: "CCITT RLE",
+    3: "CCITT group 3",
+    4: "CCITT group 4",
+    5: "LZW",
+    7: "JPEG",
+    8: "Deflate",
+    32771: "CCITT RLE, words",
+    32773: "PackBits",
+    32946: "Deflate",
+    34925: "LZMA",
+    50000: "zstd",
+}
+"""What can be undone, by the number of the tag."""
+
+_JPEG_PHOTOMETRIC = {1: 1, 2: 1, 3: 2, 4: 5}  # by samples: grey, grey and alpha, RGB, CMYK
+_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+# The letter A in a zstd frame of one raw block.
+_ZSTD_PROBE = b"\x28\xb5\x2f\xfd\x20\x01\x09\x00\x00A"
+
+
+class Damaged(ValueError):
+    """The data end early, or are not what the compression makes."""
+
+
+class Unavailable(ValueError):
+    """The Pillow that is installed lacks the compression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How rows are packed in the strips and tiles of a page.
+
+    Attributes
+    ----------
+    compression : int
+        A key of `COMPRESSIONS`.
+    width : int
+        Pixels of a row of a strip or tile.
+    size : int
+        Bytes of such a row; ``samples * width`` in a JPEG.
+    is_reversed : bool
+        Bits fill bytes from the lowest (FillOrder 2).
+    samples, is_ycbcr, subsampling, tables
+        Of a JPEG: channels, whether to convert to RGB, the subsampling tag, shared tables.
+    options : int
+        T4Options of group 3, T6Options of group 4.
+    """
+
+    compression: int
+    width: int
+    size: int
+    is_reversed: bool = False
+    samples: int = 1
+    is_ycbcr: bool = False
+    subsampling: tuple[int, ...] = ()
+    tables: bytes = b""
+    options: int = 0
+
+
+def unpack(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
+    """Undo the compression of strips or tiles that stand below each other.
+
+    Parameters
+    ----------
+    chunks : sequence of memoryview
+    rows : Rows
+    each : int
+        Rows of a chunk; the last may have fewer.
+    total : int
+        Rows of all.
+
+    Returns
+    -------
+    uint8 array of shape (total, rows.size), or a PIL image of the same bytes
+        For `take`, which spares memory where there is one large strip.
+
+    Raises
+    ------
+    Damaged
+    Unavailable
+    """
+    if rows.is_reversed and rows.compression != JPEG:
+        chunks = [memoryview(bytes(chunk).translate(_REVERSED)) for chunk in chunks]
+    if rows.compression not in {RAW, _LZMA, *_DEFLATE}:
+        return _libtiff(chunks, rows, each, total)
+    undo = _UNDO.get(rows.compression, _inflate)
+    parts = []
+    for position, chunk in enumerate(chunks):
+        size = min(each, total - position * each) * rows.size
+        part = undo(chunk, size)
+        if len(part) < size:
+            raise Damaged(f"{len(part)} bytes where {size} were expected")
+        parts.append(np.frombuffer(part, np.uint8, size).reshape(-1, rows.size))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def take(unpacked: Any, start: int, stop: int, rows: Rows) -> Any:
+    """Return rows of what `unpack` returned as uint8 array ``(stop - start, rows.size)``."""
+    if isinstance(unpacked, np.ndarray):
+        return unpacked[start:stop]
+    part = unpacked.crop((0, start, unpacked.width, stop)).tobytes()
+    return np.frombuffer(part, np.uint8).reshape(stop - start, rows.size)
+
+
+def _inflate(chunk: memoryview, size: int) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        found = stream.decompress(chunk, size)
+        stream.decompress(stream.unconsumed_tail, 1)  # the checksum, unless more pixels follow
+    except zlib.error as error:
+        raise Damaged(str(error)) from error
+    return found
+
+
+def _lzma(chunk: memoryview, size: int) -> bytes:
+    stream = lzma.LZMADecompressor()
+    try:
+        found = stream.decompress(chunk, size)
+        if not stream.eof and not stream.needs_input:
+            stream.decompress(b"", 1)
+    except lzma.LZMAError as error:
+        raise Damaged(str(error)) from error
+    return found
+
+
+def _raw(chunk: memoryview, size: int) -> memoryview:
+    return chunk[:size]
+
+
+_UNDO: dict[int, Any] = {RAW: _raw, _LZMA: _lzma}
+
+
+_Tags: TypeAlias = dict[int, tuple[str, Sequence[int]]]
+
+
+def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
+    try:
+        return _load(chunks, _tags(rows, each, total))
+    except OSError as error:
+        if not _has(rows.compression):
+            raise Unavailable from error
+        raise Damaged(f"libtiff reports {error}") from error
+
+
+def _tags(rows: Rows, each: int, total: int) -> _Tags:
+    """Return the tags of a TIFF whose pixels are the bytes of the real one."""
+    tags: _Tags = {
+        256: ("I", [rows.size]),
+        257: ("I", [total]),
+        258: ("H", [8]),
+        259: ("H", [rows.compression]),
+        262: ("H", [1]),
+        277: ("H", [1]),
+        278: ("I", [each]),
+    }
+    if rows.compression in _CCITT:
+        tags[256], tags[258] = ("I", [rows.width]), ("H", [1])
+        if rows.compression in {3, 4}:
+            tags[292 if rows.compression == 3 else 293] = ("I", [rows.options])
+    elif rows.compression == JPEG:
+        photometric = 6 if rows.is_ycbcr else _JPEG_PHOTOMETRIC[rows.samples]
+        tags[256], tags[258] = ("I", [rows.width]), ("H", [8] * rows.samples)
+        tags[262], tags[277] = ("H", [photometric]), ("H", [rows.samples])
+        if rows.samples == 2:
+            tags[338] = ("H", [2])
+        if rows.tables:
+            tags[347] = ("B", rows.tables)
+        if rows.is_ycbcr and rows.subsampling:
+            tags[530] = ("H", rows.subsampling)
+    return tags
+
+
+def _load(chunks: Sequence[memoryview], tags: _Tags) -> Any:
+    from PIL.TiffImagePlugin import TiffImageFile  # noqa: PLC0415  # `import imgret` stays lean
+
+    sizes = [len(chunk) for chunk in chunks]
+    *starts, end = accumulate(sizes, initial=8)
+    tags = dict(sorted({**tags, 273: ("I", starts), 279: ("I", sizes)}.items()))
+    entries, longer = [struct.pack("<H", len(tags))], []
+    after = end + 2 + 12 * len(tags) + 4
+    for tag, (kind, values) in tags.items():
+        value = struct.pack(f"<{len(values)}{kind}", *values)
+        if len(value) > 4:
+            longer.append(value)
+            value, after = struct.pack("<I", after), after + len(value)
+        entries.append(
+            struct.pack("<HHI4s", tag, {"B": 7, "H": 3, "I": 4}[kind], len(values), value)
+        )
+    head = b"II*\0" + struct.pack("<I", end)
+    # Not by PIL.Image.open, whose limit of pixels is the process's and warns.
+    image = TiffImageFile(io.BytesIO(b"".join([head, *chunks, *entries, bytes(4), *longer])))
+    image.load()
+    return image
+
+
+@cache
+def _has(compression: int) -> bool:
+    """Whether Pillow's libtiff has a compression that it is sometimes built without."""
+    from PIL import features  # noqa: PLC0415  # as above
+
+    if not features.check("libtiff"):
+        return False
+    if compression != _ZSTD:
+        return True
+    try:
+        _load([memoryview(_ZSTD_PROBE)], _tags(Rows(_ZSTD, 1, 1), 1, 1))
+    except OSError:
+        return False
+    return True
