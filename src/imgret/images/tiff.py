@@ -5,9 +5,8 @@ of `_page` let through, any combination of it:
 
 =============  ===================================================================================
 compression    none, CCITT (RLE, group 3 and 4), LZW, Deflate, PackBits, JPEG, LZMA, zstd
-bits           1 to 16 unsigned, the same in all channels; palettes 1 to 8; JPEG and YCbCr 8; Lab 8
-               and 16; CCITT 1
-photometric    grey from white or black, RGB, palette, CMYK, YCbCr with subsampling, CIE Lab, ICC Lab
+bits           1 to 16 unsigned, the same in all channels; palettes 1 to 8; JPEG and YCbCr 8; CCITT 1
+photometric    grey from white or black, RGB, palette, CMYK, YCbCr with subsampling
 extra bands    one of alpha, straight or premultiplied; unspecified ones are passed over
 layout         strips or tiles, contiguous or planar, either byte order, either order of bits
 predictor      none, or horizontal differences of 8 and 16 bits
@@ -45,17 +44,8 @@ _TAGS = frozenset(
     | {_SUBSAMPLING, _RANGE}
 )
 
-_WHITE, _BLACK, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
-_COLOR_BANDS = {
-    _WHITE: 1,
-    _BLACK: 1,
-    _RGB: 3,
-    _PALETTE: 1,
-    _CMYK: 4,
-    _YCBCR: 3,
-    _CIELAB: 3,
-    _ICCLAB: 3,
-}
+_WHITE, _BLACK, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_COLOR_BANDS = {_WHITE: 1, _BLACK: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 _CCITT = frozenset({2, 3, 4, 32771})
 _PREDICTABLE = frozenset({5, 8, 32946, 34925, 50000})
 # Seen in files, to name them.
@@ -81,6 +71,9 @@ _NOT_DECODED = {
 }
 _PHOTOMETRICS = {
     4: "transparency mask",
+    # Writers differ by the white point and by 1 to 2 levels of a and b, and do not say so.
+    8: "CIE Lab",
+    9: "ICC Lab",
     10: "ITU Lab",
     32803: "colour filter array",
     32844: "LogL",
@@ -91,16 +84,6 @@ _FORMATS = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
 _CHUNK_BYTES = 1 << 30  # the most that one strip or tile may hold
 _BAND_BYTES = 1 << 22
-# XYZ under D50 to linear sRGB, adapted by Bradford's method (ICC).
-_XYZ_TO_RGB = np.array(
-    [
-        [3.1338561, -1.6168667, -0.4906146],
-        [-0.9787684, 1.9161415, 0.0334540],
-        [0.0719453, -0.2289914, 1.4052427],
-    ],
-    np.float32,
-)
-_D50 = np.array([0.96422, 1.0, 0.82521], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +200,7 @@ def _page(data: bytes, path: Path | None) -> _Page:  # noqa: C901, PLR0912, PLR0
     if photometric not in _COLOR_BANDS:
         raise unsupported(
             _PHOTOMETRICS.get(photometric, f"photometric {photometric}"),
-            "grey, RGB, palette, CMYK, YCbCr or Lab pixels",
+            "grey, RGB, palette, CMYK or YCbCr pixels",
         )
     kinds = set(tags.get(_FORMAT, (1,))) - {1, 4}
     if kinds:
@@ -246,8 +229,6 @@ def _page(data: bytes, path: Path | None) -> _Page:  # noqa: C901, PLR0912, PLR0
         raise corrupt(f"a palette of {len(tags[_COLORS])} numbers for {depth} bits")
     if photometric == _CMYK and first(_INKS, 1) != 1:
         raise unsupported("other inks", "the inks cyan, magenta, yellow and black")
-    if photometric in {_CIELAB, _ICCLAB} and depth not in {8, 16}:
-        raise unsupported("another depth", "8 or 16 bits where colours are Lab")
 
     is_planar = first(_PLANAR, 1) == 2 and samples > 1
     fill = first(_FILL_ORDER, 1)
@@ -454,8 +435,6 @@ def _color(samples: Any, page: _Page) -> Any:
         # Some writers fill in 8 bits, which libtiff takes as such, too.
         palette = colors.astype(np.uint8) if colors.max() < 256 else _to_8_bits(colors, 16)
         return palette[samples[:, :, 0]]
-    if page.photometric in {_CIELAB, _ICCLAB}:
-        return _from_lab(samples, page)
     samples = _to_8_bits(samples, page.bits)
     if page.photometric == _YCBCR:
         return _from_ycbcr(samples, page.tags)
@@ -475,19 +454,3 @@ def _from_ycbcr(samples: Any, tags: dict[int, tuple[Any, ...]]) -> Any:
     b = y + cb * (2 - 2 * blue)
     g = (y - r * red - b * blue) / green
     return np.clip(np.rint(np.dstack([r, g, b])), 0, 255).astype(np.uint8)
-
-
-def _from_lab(samples: Any, page: _Page) -> Any:
-    """Convert L*a*b* under D50 to sRGB."""
-    wide = 1 if page.bits == 8 else 256
-    if page.photometric == _ICCLAB:
-        white, colors = 255 * wide, samples[:, :, 1:] / np.float32(wide) - 128
-    else:
-        white = 2**page.bits - 1
-        colors = samples[:, :, 1:].view(np.int8 if page.bits == 8 else np.int16) / np.float32(wide)
-    y = (samples[:, :, 0] * np.float32(100 / white) + 16) / 116
-    f = np.dstack([y + colors[:, :, 0] / 500, y, y - colors[:, :, 1] / 200])
-    xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * (108 / 841)) * _D50
-    linear = np.clip(xyz @ _XYZ_TO_RGB.T, 0, 1)
-    coded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(coded * 255).astype(np.uint8)

@@ -8,6 +8,7 @@ matter, and an error in the data is an error, where its readers of whole images 
 
 from __future__ import annotations
 
+import ctypes
 import io
 import lzma
 import struct
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
+from threading import get_ident
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -219,8 +221,48 @@ def _load(chunks: Sequence[memoryview], tags: _Tags) -> Any:
     head = b"II*\0" + struct.pack("<I", end)
     # Not by PIL.Image.open, whose limit of pixels is the process's and warns.
     image = TiffImageFile(io.BytesIO(b"".join([head, *chunks, *entries, bytes(4), *longer])))
-    image.load()
+    _listen()
+    thread = get_ident()
+    _heard[thread] = False
+    try:
+        image.load()
+    finally:
+        is_wrong = _heard.pop(thread)
+    if is_wrong:
+        raise OSError("an error that it goes on after")
     return image
+
+
+_heard: dict[int, bool] = {}  # by threads that decode, whether libtiff has reported an error
+
+
+@cache
+def _listen() -> object:
+    """Hear of the errors that libtiff reports, once and for all.
+
+    By itself it prints them, and of damaged CCITT data it says no more. Reports that are not for
+    a thread of ours go where they went before. Where Pillow hides its libtiff (on Windows) all is
+    left as it is. The handler is returned, so that it stays alive.
+    """
+    from PIL import Image  # noqa: PLC0415  # as above
+
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)  # module, format, va_list
+    before: Any = None
+
+    def report(*message: Any) -> None:
+        if get_ident() in _heard:
+            _heard[get_ident()] = True
+        elif before:
+            kind(before)(*message)
+
+    try:
+        exchange = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+        handler = kind(report)
+    except (AttributeError, OSError, MemoryError):
+        return None
+    exchange.argtypes, exchange.restype = [kind], ctypes.c_void_p
+    before = exchange(handler)
+    return handler
 
 
 @cache
