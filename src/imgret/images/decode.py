@@ -125,10 +125,10 @@ def decode(
     if head.format == "HEIC":
         return _decode_heic(data, max_pixels, path)
     if head.format == "TIFF":
-        pixels, alpha = decode_tiff(data, path=path)
+        rgb, alpha = decode_tiff(data, path=path)
         if alpha is not None:
-            pixels = over_white(pixels, alpha, head.alpha or "straight")
-        return Decoded(np.ascontiguousarray(orient(pixels, head.orientation)), head.size)
+            rgb = over_white(rgb, alpha, head.alpha or "straight")
+        return Decoded(np.ascontiguousarray(orient(rgb, head.orientation)), head.size)
     flags, is_reduced = _flags(head, min_side)
     try:
         with _opencv_silenced():

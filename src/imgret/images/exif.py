@@ -58,6 +58,8 @@ def tiff_tags(
         else:
             numbers = unpack_from(layout, value)
         if kind == _RATIONAL:
+            if 0 in numbers[1::2]:
+                continue
             numbers = tuple(a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
         tags[tag] = numbers
     return tags

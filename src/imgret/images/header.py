@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 
 from imgret.errors import ImageCorruptError, ImageFormatError
 from imgret.images.exif import ORIENTATION, exif_orientation, tiff_tags
-from imgret.images.tiff import alpha_kind
+from imgret.images.tiff_page import HEADER_TAGS, alpha_band
 
 __all__ = ["Format", "Header", "header"]
 
@@ -25,8 +25,6 @@ Format: TypeAlias = Literal["JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF",
 Alpha: TypeAlias = Literal["straight", "premultiplied"]
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, less DHT, JPG, DAC
-# width, height, bits, extra samples, orientation
-_TIFF_TAGS = frozenset({0x0100, 0x0101, 0x0102, 0x0152, ORIENTATION})
 # EXIF orientation by HEIF mirror axis (None, top to bottom, left to right) and quarter turns.
 _HEIF_ORIENTATIONS = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
 
@@ -232,15 +230,15 @@ def _gif_palette(flags: int) -> int:
 
 
 def _tiff(data: bytes) -> Header:
-    tags = tiff_tags(data, _TIFF_TAGS)
-    orientation = tags.get(ORIENTATION, (1,))[0]
+    tags = tiff_tags(data, HEADER_TAGS)
+    orientation, alpha = tags.get(ORIENTATION, (1,))[0], alpha_band(tags)
     return Header(
         "TIFF",
         tags[0x0100][0],
         tags[0x0101][0],
         orientation if 1 <= orientation <= 8 else 1,
         bits=max(tags.get(0x0102, (1,))),
-        alpha=alpha_kind(tags.get(0x0152, ())),
+        alpha=alpha[1] if alpha else None,
         end=len(data),
         exif=data,
     )

@@ -22,10 +22,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["COMPRESSIONS", "JPEG", "RAW", "Damaged", "Rows", "Unavailable", "unpack"]
+from imgret.errors import ImageCorruptError, ImageUnsupportedError
 
-RAW, JPEG = 1, 7
-_CCITT = frozenset({2, 3, 4, 32771})
+__all__ = ["CCITT", "COMPRESSIONS", "JPEG", "PREDICTED", "Rows", "take", "unpack"]
+
+_RAW, JPEG = 1, 7
+CCITT = frozenset({2, 3, 4, 32771})
+PREDICTED = frozenset({5, 8, 32946, 34925, 50000})
+"""Compressions that may store differences of pixels."""
 _DEFLATE, _LZMA, _ZSTD = frozenset({8, 32946}), 34925, 50000
 
 COMPRESSIONS = {
@@ -48,14 +52,6 @@ _JPEG_PHOTOMETRIC = {1: 1, 2: 1, 3: 2, 4: 5}  # by samples: grey, grey and alpha
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 # The letter A in a zstd frame of one raw block.
 _ZSTD_PROBE = b"\x28\xb5\x2f\xfd\x20\x01\x09\x00\x00A"
-
-
-class Damaged(ValueError):
-    """The data end early, or are not what the compression makes."""
-
-
-class Unavailable(ValueError):
-    """The Pillow that is installed lacks the compression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +104,14 @@ def unpack(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> A
 
     Raises
     ------
-    Damaged
-    Unavailable
+    ImageCorruptError
+        The data end early, or are not what the compression makes.
+    ImageUnsupportedError
+        The Pillow that is installed lacks the compression.
     """
     if rows.is_reversed and rows.compression != JPEG:
         chunks = [memoryview(bytes(chunk).translate(_REVERSED)) for chunk in chunks]
-    if rows.compression not in {RAW, _LZMA, *_DEFLATE}:
+    if rows.compression not in {_RAW, _LZMA, *_DEFLATE}:
         return _libtiff(chunks, rows, each, total)
     undo = _UNDO.get(rows.compression, _inflate)
     parts = []
@@ -121,7 +119,10 @@ def unpack(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> A
         size = min(each, total - position * each) * rows.size
         part = undo(chunk, size)
         if len(part) < size:
-            raise Damaged(f"{len(part)} bytes where {size} were expected")
+            raise ImageCorruptError(
+                f"damaged TIFF data ({COMPRESSIONS[rows.compression]}): a strip or tile holds "
+                f"{len(part)} bytes where {size} were expected"
+            )
         parts.append(np.frombuffer(part, np.uint8, size).reshape(-1, rows.size))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -140,7 +141,7 @@ def _inflate(chunk: memoryview, size: int) -> bytes:
         found = stream.decompress(chunk, size)
         stream.decompress(stream.unconsumed_tail, 1)  # the checksum, unless more pixels follow
     except zlib.error as error:
-        raise Damaged(str(error)) from error
+        raise ImageCorruptError(f"damaged TIFF data (Deflate): zlib reports {error}") from error
     return found
 
 
@@ -151,7 +152,7 @@ def _lzma(chunk: memoryview, size: int) -> bytes:
         if not stream.eof and not stream.needs_input:
             stream.decompress(b"", 1)
     except lzma.LZMAError as error:
-        raise Damaged(str(error)) from error
+        raise ImageCorruptError(f"damaged TIFF data (LZMA): liblzma reports {error}") from error
     return found
 
 
@@ -159,7 +160,7 @@ def _raw(chunk: memoryview, size: int) -> memoryview:
     return chunk[:size]
 
 
-_UNDO: dict[int, Any] = {RAW: _raw, _LZMA: _lzma}
+_UNDO: dict[int, Any] = {_RAW: _raw, _LZMA: _lzma}
 
 
 _Tags: TypeAlias = dict[int, tuple[str, Sequence[int]]]
@@ -169,9 +170,13 @@ def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) ->
     try:
         return _load(chunks, _tags(rows, each, total))
     except OSError as error:
+        name = COMPRESSIONS[rows.compression]
         if not _has(rows.compression):
-            raise Unavailable from error
-        raise Damaged(f"libtiff reports {error}") from error
+            raise ImageUnsupportedError(
+                f"the Pillow that is installed cannot decode TIFF of {name} compression; install "
+                f"one of its wheels from PyPI, or save the image as PNG"
+            ) from error
+        raise ImageCorruptError(f"damaged TIFF data ({name}): libtiff reports {error}") from error
 
 
 def _tags(rows: Rows, each: int, total: int) -> _Tags:
@@ -185,7 +190,7 @@ def _tags(rows: Rows, each: int, total: int) -> _Tags:
         277: ("H", [1]),
         278: ("I", [each]),
     }
-    if rows.compression in _CCITT:
+    if rows.compression in CCITT:
         tags[256], tags[258] = ("I", [rows.width]), ("H", [1])
         if rows.compression in {3, 4}:
             tags[292 if rows.compression == 3 else 293] = ("I", [rows.options])
@@ -244,7 +249,7 @@ def _listen() -> object:
     a thread of ours go where they went before. Where Pillow hides its libtiff (on Windows) all is
     left as it is. The handler is returned, so that it stays alive.
     """
-    from PIL import Image  # noqa: PLC0415  # as above
+    from PIL import _imaging  # noqa: PLC0415  # as above
 
     kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)  # module, format, va_list
     before: Any = None
@@ -256,7 +261,7 @@ def _listen() -> object:
             kind(before)(*message)
 
     try:
-        exchange = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+        exchange = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
         handler = kind(report)
     except (AttributeError, OSError, MemoryError):
         return None
