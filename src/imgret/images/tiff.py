@@ -19,7 +19,7 @@ from imgret.images.tiff_page import CMYK, PALETTE, WHITE, YCBCR, Page, read_page
 
 __all__ = ["decode_tiff"]
 
-_BAND_BYTES = 1 << 22
+_BAND_NUMBERS = 1 << 20  # which bounds what NumPy needs beside the image
 
 
 def decode_tiff(data: bytes, *, path: Path | None = None) -> tuple[Any, Any | None]:
@@ -70,8 +70,9 @@ def _bands(data: bytes, page: Page) -> Iterator[tuple[int, Any]]:
     """Yield the first row and the samples ``(rows, width, bands)`` of a few rows after another."""
     view = memoryview(data)
     across, each = page.across, -(-page.chunk_height // page.unit[1])
+    rows_in_band = max(1, _BAND_NUMBERS // (page.rows.width * page.rows.samples))
     # A row of tiles, or as many strips as make a band.
-    step = across if across > 1 else max(1, _BAND_BYTES // (each * page.rows.size))
+    step = across if across > 1 else max(1, rows_in_band // each)
     for start in range(0, len(page.planes[0]), step):
         stop = min(start + step, len(page.planes[0]))
         top = start // across * page.chunk_height
@@ -83,7 +84,7 @@ def _bands(data: bytes, page: Page) -> Iterator[tuple[int, Any]]:
             unpack([view[at : at + size] for at, size in plane[start:stop]], page.rows, each, total)
             for plane in planes
         ]
-        rows = total if across > 1 else max(1, _BAND_BYTES // page.rows.size)
+        rows = total if across > 1 else rows_in_band
         for first in range(0, total, rows):
             last = min(first + rows, total)
             samples = _samples([take(part, first, last, page.rows) for part in unpacked], page)
@@ -115,7 +116,8 @@ def _samples(planes: list[Any], page: Page) -> Any:
     if len(page.planes) > 1:
         return np.concatenate(found, axis=2)
     (numbers,) = found
-    return numbers if page.bands == tuple(range(page.rows.samples)) else numbers[:, :, page.bands]
+    count = len(page.bands)
+    return numbers[:, :, :count] if page.bands[-1] < count else numbers[:, :, page.bands]
 
 
 def _bits(packed: Any, count: int, bits: int) -> Any:

@@ -9,7 +9,6 @@ matter, and an error in the data is an error, where its readers of whole images 
 from __future__ import annotations
 
 import ctypes
-import io
 import lzma
 import struct
 import zlib
@@ -48,7 +47,6 @@ COMPRESSIONS = {
 }
 """What can be undone, by the number of the tag."""
 
-_JPEG_PHOTOMETRIC = {1: 1, 2: 1, 3: 2, 4: 5}  # by samples: grey, grey and alpha, RGB, CMYK
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 # The letter A in a zstd frame of one raw block.
 _ZSTD_PROBE = b"\x28\xb5\x2f\xfd\x20\x01\x09\x00\x00A"
@@ -163,59 +161,39 @@ def _raw(chunk: memoryview, size: int) -> memoryview:
 _UNDO: dict[int, Any] = {_RAW: _raw, _LZMA: _lzma}
 
 
-_Tags: TypeAlias = dict[int, tuple[str, Sequence[int]]]
-
-
 def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
-    try:
-        return _load(chunks, _tags(rows, each, total))
-    except OSError as error:
-        name = COMPRESSIONS[rows.compression]
-        if not _has(rows.compression):
-            raise ImageUnsupportedError(
-                f"the Pillow that is installed cannot decode TIFF of {name} compression; install "
-                f"one of its wheels from PyPI, or save the image as PNG"
-            ) from error
-        raise ImageCorruptError(f"damaged TIFF data ({name}): libtiff reports {error}") from error
+    name = COMPRESSIONS[rows.compression]
+    if rows.compression == JPEG and not all(b"\xff\xd9" in bytes(chunk[-64:]) for chunk in chunks):
+        raise ImageCorruptError("damaged TIFF data (JPEG): a strip or tile stops before its end")
+    image = _load(chunks, rows, each, total)
+    if image is not None:
+        return image
+    if _has(rows.compression):
+        raise ImageCorruptError(f"damaged TIFF data ({name}): libtiff cannot decode them")
+    raise ImageUnsupportedError(
+        f"the installed Pillow cannot decode TIFF of {name} compression; install a wheel of Pillow "
+        f"from PyPI, or save the image as PNG"
+    )
 
 
-def _tags(rows: Rows, each: int, total: int) -> _Tags:
-    """Return the tags of a TIFF whose pixels are the bytes of the real one."""
-    tags: _Tags = {
-        256: ("I", [rows.size]),
-        257: ("I", [total]),
-        258: ("H", [8]),
-        259: ("H", [rows.compression]),
-        262: ("H", [1]),
-        277: ("H", [1]),
-        278: ("I", [each]),
-    }
-    if rows.compression in CCITT:
-        tags[256], tags[258] = ("I", [rows.width]), ("H", [1])
-        if rows.compression in {3, 4}:
-            tags[292 if rows.compression == 3 else 293] = ("I", [rows.options])
-    elif rows.compression == JPEG:
-        photometric = 6 if rows.is_ycbcr else _JPEG_PHOTOMETRIC[rows.samples]
-        tags[256], tags[258] = ("I", [rows.width]), ("H", [8] * rows.samples)
-        tags[262], tags[277] = ("H", [photometric]), ("H", [rows.samples])
-        if rows.samples == 2:
-            tags[338] = ("H", [2])
-        if rows.tables:
-            tags[347] = ("B", rows.tables)
-        if rows.is_ycbcr and rows.subsampling:
-            tags[530] = ("H", rows.subsampling)
-    return tags
+def _load(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
+    """Have libtiff decode strips; None where it cannot."""
+    from PIL import Image  # noqa: PLC0415  # `import imgret` stays lean
 
-
-def _load(chunks: Sequence[memoryview], tags: _Tags) -> Any:
-    from PIL.TiffImagePlugin import TiffImageFile  # noqa: PLC0415  # `import imgret` stays lean
-
+    width, mode, tags = _grey(rows)
     sizes = [len(chunk) for chunk in chunks]
     *starts, end = accumulate(sizes, initial=8)
-    tags = dict(sorted({**tags, 273: ("I", starts), 279: ("I", sizes)}.items()))
+    tags |= {
+        256: ("I", [width]),
+        257: ("I", [total]),
+        259: ("H", [rows.compression]),
+        273: ("I", starts),
+        278: ("I", [each]),
+        279: ("I", sizes),
+    }
     entries, longer = [struct.pack("<H", len(tags))], []
     after = end + 2 + 12 * len(tags) + 4
-    for tag, (kind, values) in tags.items():
+    for tag, (kind, values) in sorted(tags.items()):
         value = struct.pack(f"<{len(values)}{kind}", *values)
         if len(value) > 4:
             longer.append(value)
@@ -224,18 +202,43 @@ def _load(chunks: Sequence[memoryview], tags: _Tags) -> Any:
             struct.pack("<HHI4s", tag, {"B": 7, "H": 3, "I": 4}[kind], len(values), value)
         )
     head = b"II*\0" + struct.pack("<I", end)
-    # Not by PIL.Image.open, whose limit of pixels is the process's and warns.
-    image = TiffImageFile(io.BytesIO(b"".join([head, *chunks, *entries, bytes(4), *longer])))
+    data = b"".join([head, *chunks, *entries, bytes(4), *longer])
     _listen()
     thread = get_ident()
     _heard[thread] = False
     try:
-        image.load()
+        # Not PIL.Image.open, whose limit of pixels is the process's and warns.
+        image = Image.frombytes(mode, (width, total), data, "libtiff", (mode, False, end))
+    except (OSError, ValueError):
+        return None
     finally:
         is_wrong = _heard.pop(thread)
-    if is_wrong:
-        raise OSError("an error that it goes on after")
-    return image
+    return None if is_wrong else image
+
+
+_Tags: TypeAlias = dict[int, tuple[str, Sequence[int]]]
+
+
+def _grey(rows: Rows) -> tuple[int, str, _Tags]:
+    """Return the width, Pillow's mode and the tags of pixels that libtiff delivers as they are."""
+    tags: _Tags = {258: ("H", [8]), 262: ("H", [1]), 277: ("H", [1])}
+    if rows.compression in CCITT:
+        tags[258] = ("H", [1])
+        if rows.compression in {3, 4}:
+            tags[292 if rows.compression == 3 else 293] = ("I", [rows.options])
+        return rows.width, "1", tags
+    if rows.compression != JPEG:
+        return rows.size, "L", tags
+    mode, photometric = {1: ("L", 1), 2: ("LA", 1), 3: ("RGB", 2), 4: ("CMYK", 5)}[rows.samples]
+    tags[258], tags[277] = ("H", [8] * rows.samples), ("H", [rows.samples])
+    tags[262] = ("H", [6 if rows.is_ycbcr else photometric])
+    if rows.samples == 2:
+        tags[338] = ("H", [2])
+    if rows.tables:
+        tags[347] = ("B", rows.tables)
+    if rows.is_ycbcr and rows.subsampling:
+        tags[530] = ("H", rows.subsampling)
+    return rows.width, mode, tags
 
 
 _heard: dict[int, bool] = {}  # by threads that decode, whether libtiff has reported an error
@@ -279,8 +282,4 @@ def _has(compression: int) -> bool:
         return False
     if compression != _ZSTD:
         return True
-    try:
-        _load([memoryview(_ZSTD_PROBE)], _tags(Rows(_ZSTD, 1, 1), 1, 1))
-    except OSError:
-        return False
-    return True
+    return _load([memoryview(_ZSTD_PROBE)], Rows(_ZSTD, 1, 1), 1, 1) is not None
