@@ -402,6 +402,7 @@ REFUSED = {
     "complex": (Variant(bits=16, tags={339: ("H", [6] * 3)}), "complex float numbers"),
     "32 bits": (Variant(bits=32, photometric=BLACK), "bits 32"),
     "float": (Variant(bits=32, photometric=BLACK, tags={339: ("H", [3])}), "float numbers"),
+    "100 bands": (Variant(extra=(0,) * 97), "at most 512 bits per pixel"),
     "5, 6 and 5 bits": (Variant(bits=16, tags={258: ("H", [5, 6, 5])}), "bits 5, 6"),
     "predictor of floats": (Variant(8, tags={317: ("H", [3])}), "predictor 3"),
     "predictor of 12 bits": (Variant(8, 12, tags={317: ("H", [2])}), "predictor 2"),
@@ -447,7 +448,7 @@ class TestDamage:
     # How many of 80 files in which 16 bytes were changed; Pillow refuses no more of any kind.
     @pytest.mark.parametrize(
         ("compression", "least"),
-        [(4, 55), (5, 60), (8, 80), (32946, 80), (34925, 80), (50000, 10), (7, 5)],
+        [(4, 30), (5, 60), (8, 80), (32946, 80), (34925, 80), (50000, 10), (7, 5)],
     )
     @pytest.mark.parametrize("tile", [None, (32, 32)])
     def test_changed_bytes(self, compression, least, tile, capfd):
@@ -595,6 +596,18 @@ class TestTags:
         double = b"".join([data[:directory], struct.pack("<H", count + 2), *twice, behind])
         assert images.header(double).size == (WIDTH, HEIGHT)
         np.testing.assert_array_equal(images.decode(double).image, images.decode(data).image)
+
+    def test_strips_that_share_their_data(self):
+        """A few small ones may; a file that asks for gigabytes is refused at once."""
+        data = images.decode(write(Variant(strip=1))).image[:1]
+        shared = self.decode(Variant(strip=1), tags={273: ("I", [8] * HEIGHT)})
+        np.testing.assert_array_equal(shared, data.repeat(HEIGHT, axis=0))
+        much = {
+            256: ("I", [1000]), 257: ("I", [10_000]), 278: ("I", [1]),
+            273: ("I", [8] * 10_000), 279: ("I", [60_000] * 10_000),
+        }  # fmt: skip
+        with pytest.raises(ImageCorruptError, match="600,000,000 bytes in a file of"):
+            self.decode(Variant(5, strip=1), tags=much)
 
     def test_an_eight_bit_palette(self):
         """Some writers fill in 0 to 255 where 65,535 is white."""

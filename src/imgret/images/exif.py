@@ -11,6 +11,7 @@ __all__ = ["ORIENTATION", "exif_facts", "exif_orientation", "tiff_tags"]
 
 ORIENTATION = 0x0112
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+_TIFF_FRACTIONS = frozenset({529, 532})  # of YCbCr: shares of the colours, black and white
 _ASCII, _INTEGERS, _RATIONAL = 2, {4, 13}, 5  # 13 is of offsets alone
 _MAKE, _MODEL, _DATE, _EXIF, _GPS = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825
 _DATE_TAKEN, _DATE_DIGITIZED, _OFFSET_TAKEN, _OFFSET_DIGITIZED = 0x9003, 0x9004, 0x9011, 0x9012
@@ -29,9 +30,9 @@ def exif_orientation(exif: bytes) -> int:
 def tiff_tags(
     data: bytes, wanted: frozenset[int] = frozenset({ORIENTATION})
 ) -> dict[int, tuple[Any, ...]]:
-    """Return the numbers of the wanted tags in the first directory.
+    """Return the numbers of the wanted tags in the first directory, whole but for `_TIFF_FRACTIONS`.
 
-    Fractions are divided. Of a tag that stands there twice the first counts, as for libtiff.
+    Of a tag that stands there twice the first counts, as for libtiff.
     """
     order = {b"II": "<", b"MM": ">"}[data[:2]]
     is_big = unpack_from(order + "H", data, 2)[0] == 43
@@ -48,7 +49,7 @@ def tiff_tags(
             continue
         if kind in _TIFF_NUMBERS:
             layout = f"{order}{count}{_TIFF_NUMBERS[kind]}"
-        elif kind == _RATIONAL:
+        elif kind == _RATIONAL and tag in _TIFF_FRACTIONS:
             layout = f"{order}{2 * count}I"
         else:
             continue

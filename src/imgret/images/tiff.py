@@ -15,7 +15,7 @@ import numpy as np
 
 from imgret.errors import ImageCorruptError, ImageError
 from imgret.images.tiff_data import take, unpack
-from imgret.images.tiff_page import CMYK, PALETTE, WHITE, YCBCR, Page, read_page
+from imgret.images.tiff_page import CMYK, PALETTE, RGB, WHITE, YCBCR, Page, read_page
 
 __all__ = ["decode_tiff"]
 
@@ -122,6 +122,8 @@ def _samples(planes: list[Any], page: Page) -> Any:
 
 def _bits(packed: Any, count: int, bits: int) -> Any:
     """Take numbers of some bits, the highest first, out of rows of bytes."""
+    if bits == 1:
+        return np.unpackbits(packed, axis=1, count=count)
     at = np.arange(count) * bits
     # A number lies within three bytes.
     padded = np.pad(packed, ((0, 0), (0, 2))).astype(np.uint32)
@@ -148,7 +150,7 @@ def _to_8_bits(numbers: Any, bits: int) -> Any:
 
 
 def _color(samples: Any, page: Page) -> Any:
-    """Make uint8 RGB, or one channel of grey that broadcasts, of the samples of colour."""
+    """Make uint8 RGB of the samples of colour."""
     if page.photometric == PALETTE:
         colors = np.array(page.palette, np.uint16).reshape(3, -1).T
         # Some writers fill in 8 bits, which libtiff takes as such, too.
@@ -160,7 +162,10 @@ def _color(samples: Any, page: Page) -> Any:
     if page.photometric == CMYK:
         paper = cv2.bitwise_not(np.ascontiguousarray(samples))
         return cv2.multiply(paper[:, :, :3], np.repeat(paper[:, :, 3:], 3, axis=2), scale=1 / 255)
-    return ~samples if page.photometric == WHITE else samples
+    if page.photometric == RGB:
+        return samples
+    grey = cv2.cvtColor(np.ascontiguousarray(samples), cv2.COLOR_GRAY2RGB)
+    return cv2.bitwise_not(grey) if page.photometric == WHITE else grey
 
 
 def _from_ycbcr(samples: Any, page: Page) -> Any:

@@ -94,6 +94,8 @@ _NOT_UNDONE = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
+_SHARED_BYTES = 1 << 28  # the most to be read where strips or tiles share their data
+_PIXEL_BITS = 512
 _SHARES, _LEVELS = (0.299, 0.587, 0.114), (0, 255, 128, 255, 128, 255)  # of YCbCr
 _FORMATS = {2: "signed", 3: "float", 5: "complex signed", 6: "complex float"}
 _CHUNK_BYTES = 1 << 30  # the most that a strip or tile may hold
@@ -297,6 +299,8 @@ def _check_pixels(tags: Tags, compression: int, photometric: int, samples: int) 
         _check_palette(tags)
     elif photometric == CMYK and _first(tags, _INKS, 1) != 1:
         _refuse(tags, "the inks cyan, magenta, yellow and black", "other inks")
+    if not _is_planar(tags) and samples * depths[0] > _PIXEL_BITS:
+        _refuse(tags, f"at most {_PIXEL_BITS} bits per pixel")
     alpha = alpha_band(tags)
     if alpha and alpha[1] == "premultiplied" and photometric not in {BLACK, RGB}:
         _refuse(tags, "grey or RGB where alpha is premultiplied")
@@ -371,6 +375,8 @@ def _planes(
         sizes = tuple(following.get(start, start) - start for start in starts)
     elif len(starts) == 1 and _first(tags, _COMPRESSION, 1) == 1:  # as libtiff does: some are wrong
         sizes = (size,)
+    if sum(sizes) > max(2 * len(data), _SHARED_BYTES):
+        _contradict(f"strips or tiles of {sum(sizes):,} bytes in a file of {len(data):,}")
     if 0 in starts or 0 in sizes:
         _refuse(tags, "strips and tiles that all have data", "one without")
     if any(start + length > len(data) for start, length in zip(starts, sizes, strict=True)):
