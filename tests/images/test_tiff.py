@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import imagecodecs
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image as Pil
@@ -153,6 +154,8 @@ def chunks_of(numbers, variant):
 
 def write(variant, numbers=None):
     """Return a TIFF; every layout, by forty lines of the specification."""
+    if variant.compression == 50000 and not tiff_data._has(50000):
+        pytest.skip("this Pillow lacks zstd")
     numbers = numbers_of(variant) if numbers is None else numbers
     parts = []
     for chunk in chunks_of(numbers, variant):
@@ -663,14 +666,18 @@ class TestPillow:
             images.decode(data[:-300])
 
     def test_without_zstd(self, monkeypatch):
-        data = write(Variant(50000))
+        """What there is and what not is asked for when decoding fails."""
+        data = bytearray(write(Variant(50000)))
+        data[8:20] = bytes(12)
+        with pytest.raises(ImageCorruptError, match="libtiff cannot decode them"):
+            images.decode(bytes(data))
         monkeypatch.setattr(tiff_data, "_has", lambda compression: False)
-        images.decode(data)  # it is asked for when decoding fails
         with pytest.raises(ImageUnsupportedError, match="cannot decode TIFF of zstd compression"):
-            images.decode(data[:60] + data[:20] + data[80:])
+            images.decode(bytes(data))
 
     def test_what_it_has(self, monkeypatch):
-        assert tiff_data._has(50000)
+        assert tiff_data._has(5)
+        assert tiff_data._has(50000) or int(PIL.__version__.split(".")[0]) < 12
         tiff_data._has.cache_clear()
         monkeypatch.setattr(features, "check", lambda name: False)
         assert not tiff_data._has(5)

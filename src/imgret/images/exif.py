@@ -30,7 +30,7 @@ def exif_orientation(exif: bytes) -> int:
 def tiff_tags(
     data: bytes, wanted: frozenset[int] = frozenset({ORIENTATION})
 ) -> dict[int, tuple[Any, ...]]:
-    """Return the numbers of the wanted tags in the first directory, whole but for `_TIFF_FRACTIONS`.
+    """Return the numbers of the wanted tags in the first directory.
 
     Of a tag that stands there twice the first counts, as for libtiff.
     """

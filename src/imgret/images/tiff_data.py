@@ -9,6 +9,7 @@ matter, and an error in the data is an error, where its readers of whole images 
 from __future__ import annotations
 
 import ctypes
+import io
 import lzma
 import struct
 import zlib
@@ -129,8 +130,12 @@ def take(unpacked: Any, start: int, stop: int, rows: Rows) -> Any:
     """Return rows of what `unpack` returned as uint8 array ``(stop - start, rows.size)``."""
     if isinstance(unpacked, np.ndarray):
         return unpacked[start:stop]
-    part = unpacked.crop((0, start, unpacked.width, stop)).tobytes()
-    return np.frombuffer(part, np.uint8).reshape(stop - start, rows.size)
+    from PIL import Image  # noqa: PLC0415  # `import imgret` stays lean
+
+    # crop() would ask Pillow's limit of pixels, which is the process's and warns.
+    part = Image.new(unpacked.mode, (unpacked.width, stop - start))
+    part.paste(unpacked, (0, -start))
+    return np.frombuffer(part.tobytes(), np.uint8).reshape(stop - start, rows.size)
 
 
 def _inflate(chunk: memoryview, size: int) -> bytes:
@@ -171,7 +176,7 @@ def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) ->
     if _has(rows.compression):
         raise ImageCorruptError(f"damaged TIFF data ({name}): libtiff cannot decode them")
     raise ImageUnsupportedError(
-        f"the installed Pillow cannot decode TIFF of {name} compression; install a wheel of Pillow "
+        f"the installed Pillow cannot decode TIFF of {name} compression; install Pillow 12 or later "
         f"from PyPI, or save the image as PNG"
     )
 
@@ -179,8 +184,9 @@ def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) ->
 def _load(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
     """Have libtiff decode strips; None where it cannot."""
     from PIL import Image  # noqa: PLC0415  # `import imgret` stays lean
+    from PIL.TiffImagePlugin import TiffImageFile  # noqa: PLC0415
 
-    width, mode, tags = _grey(rows)
+    width, tags = _grey(rows)
     sizes = [len(chunk) for chunk in chunks]
     *starts, end = accumulate(sizes, initial=8)
     tags |= {
@@ -207,9 +213,11 @@ def _load(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> An
     thread = get_ident()
     _heard[thread] = False
     try:
-        # Not PIL.Image.open, whose limit of pixels is the process's and warns.
-        image = Image.frombytes(mode, (width, total), data, "libtiff", (mode, False, end))
-    except (OSError, ValueError):
+        image = TiffImageFile(io.BytesIO(data))
+        # Else load() makes it, and asks that limit.
+        image.im = Image.new(image.mode, image.size).im
+        image.load()
+    except (OSError, SyntaxError):  # the latter where Pillow does not know the compression
         return None
     finally:
         is_wrong = _heard.pop(thread)
@@ -219,17 +227,17 @@ def _load(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> An
 _Tags: TypeAlias = dict[int, tuple[str, Sequence[int]]]
 
 
-def _grey(rows: Rows) -> tuple[int, str, _Tags]:
-    """Return the width, Pillow's mode and the tags of pixels that libtiff delivers as they are."""
+def _grey(rows: Rows) -> tuple[int, _Tags]:
+    """Return the width and the tags of pixels that libtiff delivers as they are."""
     tags: _Tags = {258: ("H", [8]), 262: ("H", [1]), 277: ("H", [1])}
     if rows.compression in CCITT:
         tags[258] = ("H", [1])
         if rows.compression in {3, 4}:
             tags[292 if rows.compression == 3 else 293] = ("I", [rows.options])
-        return rows.width, "1", tags
+        return rows.width, tags
     if rows.compression != JPEG:
-        return rows.size, "L", tags
-    mode, photometric = {1: ("L", 1), 2: ("LA", 1), 3: ("RGB", 2), 4: ("CMYK", 5)}[rows.samples]
+        return rows.size, tags
+    photometric = {1: 1, 2: 1, 3: 2, 4: 5}[rows.samples]  # grey, with alpha, RGB, CMYK
     tags[258], tags[277] = ("H", [8] * rows.samples), ("H", [rows.samples])
     tags[262] = ("H", [6 if rows.is_ycbcr else photometric])
     if rows.samples == 2:
@@ -238,7 +246,7 @@ def _grey(rows: Rows) -> tuple[int, str, _Tags]:
         tags[347] = ("B", rows.tables)
     if rows.is_ycbcr and rows.subsampling:
         tags[530] = ("H", rows.subsampling)
-    return rows.width, mode, tags
+    return rows.width, tags
 
 
 _heard: dict[int, bool] = {}  # by threads that decode, whether libtiff has reported an error

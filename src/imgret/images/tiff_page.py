@@ -196,6 +196,8 @@ def read_page(data: bytes) -> Page:
     interleaved = 1 if is_planar else samples
     unit = _block(tags, compression) if photometric == YCBCR else (1, 1)
     alpha = alpha_band(tags)
+    if alpha and alpha[1] == "premultiplied" and photometric not in {BLACK, RGB}:
+        _refuse(tags, "grey or RGB where alpha is premultiplied")
     colors = tuple(range(_COLOR_BANDS[photometric]))
     (width,), (height,) = tags[_WIDTH][:1], tags[_HEIGHT][:1]
     is_tiled = _TILE_WIDTH in tags or _TILE_OFFSETS in tags
@@ -301,9 +303,6 @@ def _check_pixels(tags: Tags, compression: int, photometric: int, samples: int) 
         _refuse(tags, "the inks cyan, magenta, yellow and black", "other inks")
     if not _is_planar(tags) and samples * depths[0] > _PIXEL_BITS:
         _refuse(tags, f"at most {_PIXEL_BITS} bits per pixel")
-    alpha = alpha_band(tags)
-    if alpha and alpha[1] == "premultiplied" and photometric not in {BLACK, RGB}:
-        _refuse(tags, "grey or RGB where alpha is premultiplied")
     return depths[0]
 
 
