@@ -72,7 +72,13 @@ COMPRESS = {
     50000: imagecodecs.zstd_encode,
 }
 # Of pixels.
-COMPRESS_PIXELS = {3: by_pillow("group3"), 4: by_pillow("group4"), 7: by_jpeg}
+COMPRESS_PIXELS = {
+    2: by_pillow("tiff_ccitt"),
+    32771: by_pillow("tiff_ccitt"),
+    3: by_pillow("group3"),
+    4: by_pillow("group4"),
+    7: by_jpeg,
+}
 PREDICTED = {5, 8, 32946, 34925, 50000}
 
 
@@ -314,7 +320,7 @@ LAYOUTS = list(itertools.product([None, (16, 16), (48, 32)], [False, True]))
 
 @pytest.mark.parametrize("compression", COMPRESS)
 def test_equals_tifffile(compression):
-    """These must all be decoded; with what follows some 1,400 variants."""
+    """These must all be decoded; with what follows some 2,200 variants."""
     chance = np.random.default_rng(compression)
     pixels_and_layouts = list(itertools.product(PIXELS, LAYOUTS))
     for count, ((photometric, bits, extra), (tile, planar)) in enumerate(pixels_and_layouts):
@@ -348,11 +354,11 @@ def test_ccitt_equals_tifffile(compression, photometric, tile):
         )
 
 
-def test_ccitt_without_lines():
-    """Compression 2, which tifffile does not decode."""
+@pytest.mark.parametrize(("compression", "strip"), [(2, 100), (32771, 1)])
+def test_ccitt_by_runs(compression, strip):
+    """Which tifffile does not decode."""
     numbers = np.kron(NUMBERS.integers(0, 2, (5, 6)), np.ones((8, 8)))[:HEIGHT, :WIDTH, None]
-    variant = Variant(2, 1, WHITE, strip=100)
-    COMPRESS_PIXELS[2] = by_pillow("tiff_ccitt")
+    variant = Variant(compression, 1, WHITE, strip=strip)
     found = images.decode(write(variant, numbers.astype(np.uint16))).image
     np.testing.assert_array_equal(found, 255 - 255 * numbers.repeat(3, 2).astype(np.uint8))
 
@@ -482,7 +488,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("compression", [*COMPRESS, *COMPRESS_PIXELS])
     def test_nothing_is_printed(self, compression, capfd):
-        bits, kind = (1, WHITE) if compression in {2, 3, 4} else (8, RGB)
+        bits, kind = (1, WHITE) if compression in {2, 3, 4, 32771} else (8, RGB)
         data = bytearray(write(Variant(compression, bits, kind)))
         data[8:200] = bytes(range(192))
         with suppress(ImageCorruptError):
@@ -654,8 +660,8 @@ class TestPillow:
 
     @pytest.mark.parametrize("compression", [*COMPRESS, *COMPRESS_PIXELS])
     def test_limits(self, compression, monkeypatch):
-        bits, kind = (1, WHITE) if compression in {2, 3, 4} else (8, RGB)
-        data = write(Variant(compression, bits, kind))
+        bits, kind = (1, WHITE) if compression in {2, 3, 4, 32771} else (8, RGB)
+        data = write(Variant(compression, bits, kind, strip=1))
         expected = images.decode(data).image
         monkeypatch.setattr(Pil, "MAX_IMAGE_PIXELS", 1)
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)

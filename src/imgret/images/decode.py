@@ -79,9 +79,9 @@ def decode(
 ) -> Decoded:
     """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC picture.
 
-    Of several frames or pages the first is decoded. Alpha is laid over white (OpenCV delivers
-    none for grey TIFF with alpha, which is seen over black); deeper channels are scaled to 8
-    bits; colour profiles are not applied. HEIC needs the extra ``imgret[heic]``.
+    Of several frames or pages the first is decoded. Alpha is laid over white; deeper channels are
+    scaled to 8 bits; colour profiles are not applied. Which TIFFs are decoded says
+    `imgret.images.tiff_page`. HEIC needs the extra ``imgret[heic]``.
 
     Parameters
     ----------
@@ -106,6 +106,8 @@ def decode(
     ------
     ImageFormatError
         Not a picture, or of a kind that cannot be read here.
+    ImageUnsupportedError
+        Valid, but of a kind that is not decoded here.
     ImageCorruptError
         Empty, truncated or damaged.
     ImageTooLargeError

@@ -1,9 +1,9 @@
 """The strips and tiles of a TIFF: compressed bytes to rows of bytes.
 
-libtiff, by way of Pillow, undoes the compressions that Python has not. It gets a TIFF made here, in
-which a row is so many bytes of grey whatever the pixels of the real one are, and a tile is a strip.
-So only the part of it that decompresses is asked for: what it makes of unusual pixels is of no
-matter, and an error in the data is an error, where its readers of whole images carry on.
+libtiff, by way of Pillow, undoes the compressions that Python has not. It gets a TIFF made here in
+which pixels are bytes of grey, whatever they are in the real one, and tiles are strips. So nothing
+but decompression is asked of it, and an error in the data is an error, where its readers of whole
+images carry on.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ COMPRESSIONS = {
 }
 """What can be undone, by the number of the tag."""
 
+_JPEG_END = b"\xff\xd9"
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 # The letter A in a zstd frame of one raw block.
 _ZSTD_PROBE = b"\x28\xb5\x2f\xfd\x20\x01\x09\x00\x00A"
@@ -168,7 +169,7 @@ _UNDO: dict[int, Any] = {_RAW: _raw, _LZMA: _lzma}
 
 def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
     name = COMPRESSIONS[rows.compression]
-    if rows.compression == JPEG and not all(b"\xff\xd9" in bytes(chunk[-64:]) for chunk in chunks):
+    if rows.compression == JPEG and not all(_JPEG_END in bytes(part) for part in chunks):
         raise ImageCorruptError("damaged TIFF data (JPEG): a strip or tile stops before its end")
     image = _load(chunks, rows, each, total)
     if image is not None:
@@ -176,8 +177,8 @@ def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) ->
     if _has(rows.compression):
         raise ImageCorruptError(f"damaged TIFF data ({name}): libtiff cannot decode them")
     raise ImageUnsupportedError(
-        f"the installed Pillow cannot decode TIFF of {name} compression; install Pillow 12 or later "
-        f"from PyPI, or save the image as PNG"
+        f"the installed Pillow cannot decode TIFF of {name} compression; install Pillow 12 or "
+        f"later from PyPI, or save the image as PNG"
     )
 
 
@@ -250,15 +251,16 @@ def _grey(rows: Rows) -> tuple[int, _Tags]:
 
 
 _heard: dict[int, bool] = {}  # by threads that decode, whether libtiff has reported an error
+_handlers: list[object] = []  # kept, as libtiff may call them
 
 
 @cache
-def _listen() -> object:
+def _listen() -> None:
     """Hear of the errors that libtiff reports, once and for all.
 
     By itself it prints them, and of damaged CCITT data it says no more. Reports that are not for
     a thread of ours go where they went before. Where Pillow hides its libtiff (on Windows) all is
-    left as it is. The handler is returned, so that it stays alive.
+    left as it is.
     """
     from PIL import _imaging  # noqa: PLC0415  # as above
 
@@ -273,12 +275,11 @@ def _listen() -> object:
 
     try:
         exchange = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
-        handler = kind(report)
+        _handlers.append(kind(report))
     except (AttributeError, OSError, MemoryError):
-        return None
+        return
     exchange.argtypes, exchange.restype = [kind], ctypes.c_void_p
-    before = exchange(handler)
-    return handler
+    before = exchange(_handlers[-1])
 
 
 @cache

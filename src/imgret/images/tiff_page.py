@@ -47,10 +47,12 @@ _FILL_ORDER, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP = 266, 273, 277, 278
 _STRIP_BYTES, _PLANAR, _T4, _T6, _PREDICTOR, _COLORS = 279, 284, 292, 293, 317, 320
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES, _INKS = 322, 323, 324, 325, 332
 _EXTRA, _FORMAT, _TABLES, _LUMA, _SUBSAMPLING, _RANGE = 338, 339, 347, 529, 530, 532
-HEADER_TAGS = frozenset({_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, ORIENTATION, _SAMPLES, _EXTRA})
+HEADER_TAGS = frozenset(
+    {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, ORIENTATION, _SAMPLES, _EXTRA}
+)
 """What the header of a TIFF is made of."""
 _TAGS = HEADER_TAGS | frozenset(
-    {_COMPRESSION, _FILL_ORDER, _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR, _T4, _T6}
+    {_FILL_ORDER, _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR, _T4, _T6}
     | {_PREDICTOR, _COLORS, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES, _INKS, _FORMAT}
     | {_TABLES, _LUMA, _SUBSAMPLING, _RANGE}
 )
@@ -163,7 +165,7 @@ def alpha_band(tags: Tags) -> tuple[int, AlphaKind] | None:
     A fourth band of RGB that is not declared at all is straight alpha, as OpenCV writes it; one
     that is declared as unspecified is not.
     """
-    samples, photometric = _first(tags, _SAMPLES, 1), _first(tags, _PHOTOMETRIC, RGB)
+    samples, photometric = _first(tags, _SAMPLES, 1), _photometric(tags)
     color = _COLOR_BANDS.get(photometric, samples)
     extra = tags.get(_EXTRA, (2,) if photometric == RGB and samples == 4 else ())
     for at, kind in enumerate(extra[: max(0, samples - color)]):
@@ -187,9 +189,7 @@ def read_page(data: bytes) -> Page:
     tags = tiff_tags(data, _TAGS)
     compression = _first(tags, _COMPRESSION, 1)
     samples = _first(tags, _SAMPLES, 1)
-    default = WHITE if compression in CCITT else BLACK if samples < 3 else RGB
-    tags.setdefault(_PHOTOMETRIC, (default,))
-    photometric = tags[_PHOTOMETRIC][0]
+    photometric = _photometric(tags)
     bits = _check_pixels(tags, compression, photometric, samples)
     _check_coding(tags, compression, samples)
     is_planar = _is_planar(tags)
@@ -237,7 +237,7 @@ def read_page(data: bytes) -> Page:
             is_ycbcr=is_jpeg_ycbcr,
             subsampling=tags.get(_SUBSAMPLING, ()),
             tables=bytes(tags.get(_TABLES, ())),
-            options=_first(tags, _T6 if compression == 4 else _T4, 0),
+            options=_first(tags, _T6 if compression == 4 else _T4, 0) & 7,
         ),
         is_predicted=_first(tags, _PREDICTOR, 1) == 2,
         unit=unit,
@@ -256,13 +256,20 @@ def _first(tags: Tags, tag: int, default: int) -> int:
     return value
 
 
+def _photometric(tags: Tags) -> int:
+    default = BLACK if _first(tags, _SAMPLES, 1) < 3 else RGB
+    if _first(tags, _COMPRESSION, 1) in CCITT:
+        default = WHITE
+    return _first(tags, _PHOTOMETRIC, default)
+
+
 def _contradict(reason: str) -> NoReturn:
     raise ImageCorruptError(f"the TIFF header contradicts itself: it gives {reason}")
 
 
 def _refuse(tags: Tags, expected: str, found: str = "") -> NoReturn:
     compression = _first(tags, _COMPRESSION, 1)
-    photometric = _first(tags, _PHOTOMETRIC, BLACK)
+    photometric = _photometric(tags)
     name = COMPRESSIONS.get(compression) or _NOT_UNDONE.get(compression, "unknown")
     what = (
         f"{name} compression (tag {compression}), "
@@ -343,8 +350,6 @@ def _block(tags: Tags, compression: int) -> tuple[int, int]:
     found = (*_depths(tags), _first(tags, _SAMPLES, 1), _first(tags, _PREDICTOR, 1))
     if found != (8, 3, 1) or (compression == JPEG and is_planar):
         _refuse(tags, "3 interleaved channels of 8 bits without predictor where there is YCbCr")
-    if compression == JPEG:
-        return (1, 1)
     levels = tags.get(_RANGE, _LEVELS)
     if len(tags.get(_LUMA, _SHARES)) != 3 or not all(tags.get(_LUMA, _SHARES)):
         _contradict("no share of each colour in YCbCr")
@@ -357,7 +362,7 @@ def _block(tags: Tags, compression: int) -> tuple[int, int]:
             "YCbCr that is interleaved and subsampled by 1, 2 or 4",
             f"subsampling by {across} x {down}",
         )
-    return across, down
+    return (1, 1) if compression == JPEG else (across, down)
 
 
 def _planes(
