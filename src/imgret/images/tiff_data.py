@@ -113,15 +113,16 @@ def unpack(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> A
         chunks = [memoryview(bytes(chunk).translate(_REVERSED)) for chunk in chunks]
     if rows.compression not in {_RAW, _LZMA, *_DEFLATE}:
         return _libtiff(chunks, rows, each, total)
-    undo = _UNDO.get(rows.compression, _inflate)
+    name, most = COMPRESSIONS[rows.compression], each * rows.size
     parts = []
     for position, chunk in enumerate(chunks):
+        # The last strip may be filled up to the rows of the others.
         size = min(each, total - position * each) * rows.size
-        part = undo(chunk, size)
-        if len(part) < size:
+        part = chunk if rows.compression == _RAW else _inflate(chunk, most, rows.compression)
+        if len(part) < size or (len(part) > most and rows.compression != _RAW):
             raise ImageCorruptError(
-                f"damaged TIFF data ({COMPRESSIONS[rows.compression]}): a strip or tile holds "
-                f"{len(part)} bytes where {size} were expected"
+                f"damaged TIFF data ({name}): expected strips or tiles of {size} bytes, found one "
+                f"of {len(part)} or more"
             )
         parts.append(np.frombuffer(part, np.uint8, size).reshape(-1, rows.size))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -139,32 +140,15 @@ def take(unpacked: Any, start: int, stop: int, rows: Rows) -> Any:
     return np.frombuffer(part.tobytes(), np.uint8).reshape(stop - start, rows.size)
 
 
-def _inflate(chunk: memoryview, size: int) -> bytes:
-    stream = zlib.decompressobj()
+def _inflate(chunk: memoryview, most: int, compression: int) -> bytes:
+    """Undo Deflate or LZMA, checksum included; a byte more than ``most`` where there is more."""
     try:
-        found = stream.decompress(chunk, size)
-        stream.decompress(stream.unconsumed_tail, 1)  # the checksum, unless more pixels follow
-    except zlib.error as error:
-        raise ImageCorruptError(f"damaged TIFF data (Deflate): zlib reports {error}") from error
-    return found
-
-
-def _lzma(chunk: memoryview, size: int) -> bytes:
-    stream = lzma.LZMADecompressor()
-    try:
-        found = stream.decompress(chunk, size)
-        if not stream.eof and not stream.needs_input:
-            stream.decompress(b"", 1)
-    except lzma.LZMAError as error:
-        raise ImageCorruptError(f"damaged TIFF data (LZMA): liblzma reports {error}") from error
-    return found
-
-
-def _raw(chunk: memoryview, size: int) -> memoryview:
-    return chunk[:size]
-
-
-_UNDO: dict[int, Any] = {_RAW: _raw, _LZMA: _lzma}
+        if compression == _LZMA:
+            return lzma.LZMADecompressor().decompress(chunk, most + 1)
+        return zlib.decompressobj().decompress(chunk, most + 1)
+    except (zlib.error, lzma.LZMAError) as error:
+        name = COMPRESSIONS[compression]
+        raise ImageCorruptError(f"damaged TIFF data ({name}): {error}") from error
 
 
 def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
