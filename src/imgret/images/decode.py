@@ -23,7 +23,8 @@ from imgret.errors import (
     ImageTooLargeError,
     MissingExtraError,
 )
-from imgret.images.header import Alpha, Header, header, png_chunks
+from imgret.images.ground import Alpha, over_ground
+from imgret.images.header import Header, header, png_chunks
 from imgret.types import Image
 
 __all__ = ["MAX_PIXELS", "Decoded", "decode"]
@@ -78,7 +79,8 @@ def decode(
 ) -> Decoded:
     """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC picture.
 
-    Of several frames or pages the first is decoded. Alpha is laid over white (OpenCV delivers
+    Of several frames or pages the first is decoded. Alpha is laid over white, or over grey or
+    black where a white outline would vanish: see `imgret.images.ground` (OpenCV delivers
     none for grey TIFF with alpha, which is seen over black); deeper channels are scaled to 8
     bits; colour profiles are not applied. HEIC needs the extra ``imgret[heic]``.
 
@@ -220,7 +222,7 @@ def _opencv_silenced() -> Iterator[None]:
 
 
 def _flatten(pixels: Any, head: Header, path: Path | None) -> Any:
-    """Make RGB of 8 bits over white from what OpenCV decoded unchanged: grey, BGR or BGRA."""
+    """Make opaque RGB of 8 bits from what OpenCV decoded unchanged: grey, BGR or BGRA."""
     alpha = None
     if head.transparent is not None and pixels.ndim == 2:
         scale = 1 if head.bits in {8, 16} else 255 // (2**head.bits - 1)
@@ -242,15 +244,7 @@ def _flatten(pixels: Any, head: Header, path: Path | None) -> Any:
         rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     else:
         rgb, alpha = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), pixels[:, :, 3]
-    return rgb if alpha is None else over_white(rgb, alpha, head.alpha or "straight")
-
-
-def over_white(rgb: Any, alpha: Any, kind: Alpha) -> Any:
-    """Lay uint8 colour ``(H, W, 3)`` over white by its alpha ``(H, W)``."""
-    weight = cv2.cvtColor(np.ascontiguousarray(alpha), cv2.COLOR_GRAY2RGB)
-    if kind == "straight":
-        rgb = cv2.multiply(rgb, weight, scale=1 / 255)
-    return cv2.add(rgb, cv2.bitwise_not(weight))  # white shines through by 255 - alpha
+    return rgb if alpha is None else over_ground(rgb, alpha, head.alpha or "straight")
 
 
 def orient(pixels: Any, orientation: int) -> Any:
@@ -286,7 +280,7 @@ def _decode_heic(data: bytes, max_pixels: int, path: Path | None) -> Decoded:
         kind: Alpha = "premultiplied" if picture.premultiplied_alpha else "straight"
         color = np.ascontiguousarray(pixels[:, :, :-1])
         rgb = cv2.cvtColor(color, cv2.COLOR_GRAY2RGB) if color.shape[2] == 1 else color
-        pixels = over_white(rgb, pixels[:, :, -1], kind)
+        pixels = over_ground(rgb, pixels[:, :, -1], kind)
     elif pixels.ndim == 2:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     return Decoded(np.ascontiguousarray(pixels), (pixels.shape[1], pixels.shape[0]))

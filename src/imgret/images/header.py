@@ -17,11 +17,11 @@ from typing import Literal, TypeAlias
 
 from imgret.errors import ImageCorruptError, ImageFormatError
 from imgret.images.exif import ORIENTATION, exif_orientation, tiff_tags
+from imgret.images.ground import Alpha
 
 __all__ = ["Format", "Header", "header"]
 
 Format: TypeAlias = Literal["JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC"]
-Alpha: TypeAlias = Literal["straight", "premultiplied"]
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, less DHT, JPG, DAC
 # EXIF orientation by HEIF mirror axis (None, top to bottom, left to right) and quarter turns.

@@ -11,8 +11,9 @@ import numpy as np
 
 from imgret.abc.checks import check_count
 from imgret.errors import ImageCorruptError, ImageNotFoundError, InvalidInputError
-from imgret.images.decode import MAX_PIXELS, check_size, decode, orient, over_white
+from imgret.images.decode import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
+from imgret.images.ground import over_ground
 from imgret.types import Image, ImageLike
 
 __all__ = ["load", "read"]
@@ -25,7 +26,8 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
     ----------
     source : path, bytes, binary file object, array or PIL image
         A file is read from where it stands to its end. An array is uint8: RGB ``(H, W, 3)``,
-        grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``. Alpha is laid over white.
+        grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``. Alpha is laid over a
+        ground as by `decode`.
     max_pixels, min_side
         As in `decode`; ``min_side`` is for encoded pictures only.
 
@@ -106,7 +108,7 @@ def _from_array(array: Any) -> Image:
     if channels == 1:
         array = cv2.cvtColor(array, cv2.COLOR_GRAY2RGB)
     elif channels == 4:
-        array = over_white(array[:, :, :3], array[:, :, 3], "straight")
+        array = over_ground(array[:, :, :3], array[:, :, 3], "straight")
     return array  # type: ignore[no-any-return]  # checked above
 
 
