@@ -11,6 +11,7 @@ import numpy as np
 
 from imgret.abc.checks import check_count
 from imgret.errors import ImageCorruptError, ImageNotFoundError, InvalidInputError
+from imgret.images.color import cmyk_to_srgb, to_srgb
 from imgret.images.decode import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
 from imgret.images.ground import over_ground
@@ -27,7 +28,7 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
     source : path, bytes, binary file object, array or PIL image
         A file is read from where it stands to its end. An array is uint8: RGB ``(H, W, 3)``,
         grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``. Alpha is laid over a
-        ground as by `decode`.
+        ground as by `decode`, and a PIL image's profile is applied.
     max_pixels, min_side
         As in `decode`; ``min_side`` is for encoded pictures only.
 
@@ -120,17 +121,34 @@ def _from_pil(picture: Any, max_pixels: int) -> Image:
             f"source: expected a PIL image that converts to RGB, found one of mode {picture.mode}"
         )
     try:
+        picture.load()  # PIL turns a TIFF here, and takes its orientation away
+        rgb, alpha = _pil_pixels(picture)
         orientation = picture.getexif().get(ORIENTATION, 1)
-        if picture.mode.startswith("I"):  # 16 bits, which convert() would clip
-            deep = np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)
-            pixels: Any = cv2.convertScaleAbs(deep, alpha=1 / 257)
-        else:
-            has_alpha = picture.mode in {"RGBA", "LA", "PA", "RGBa"}
-            has_alpha = has_alpha or "transparency" in picture.info
-            pixels = np.asarray(picture.convert("RGBA" if has_alpha else "RGB"))
     except (OSError, SyntaxError) as error:  # PIL decodes on first use
         path = getattr(picture, "filename", None)
         raise ImageCorruptError(
             f"PIL cannot decode it: {error}", Path(path) if path else None
         ) from error
-    return orient(_from_array(pixels), orientation)  # type: ignore[no-any-return]  # an Image, turned
+    if alpha is not None:
+        rgb = over_ground(rgb, alpha, "straight")
+    return np.ascontiguousarray(orient(rgb, orientation))
+
+
+def _pil_pixels(picture: Any) -> tuple[Any, Any]:
+    """Return sRGB and straight alpha, or None, of a PIL image."""
+    profile = picture.info.get("icc_profile") or b""
+    if picture.mode == "CMYK" and profile:
+        rgb = cmyk_to_srgb(np.asarray(picture), profile)
+        if rgb is not None:
+            return rgb, None
+    alpha = None
+    if picture.mode.startswith("I"):  # 16 bits, which convert() would clip
+        deep = np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)
+        rgb = _from_array(cv2.convertScaleAbs(deep, alpha=1 / 257))
+    elif picture.mode in {"RGBA", "LA", "PA", "RGBa"} or "transparency" in picture.info:
+        pixels = np.asarray(picture.convert("RGBA"))
+        rgb, alpha = np.ascontiguousarray(pixels[:, :, :3]), pixels[:, :, 3]
+    else:
+        rgb = np.asarray(picture.convert("RGB"))
+    gray = picture.mode in {"1", "L", "LA"} or picture.mode.startswith("I")
+    return to_srgb(rgb, profile, gray=gray), alpha
