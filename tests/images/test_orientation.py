@@ -255,10 +255,10 @@ def test_orientation_of_heif_is_not_that_of_exif():
     block = Pil.Exif()
     block[0x0113] = 6  # Pillow would take an orientation out, so it is named so afterwards
     data = save("AVIF", exif=block.tobytes(), quality=100, subsampling="4:4:4")
-    at = data.index(struct.pack("<HHIH", 0x0113, 3, 1, 6))
-    data = data[:at] + b"\x12" + data[at + 1 :]
+    at = data.index(struct.pack(">HHIH", 0x0113, 3, 1, 6))
+    data = data[: at + 1] + b"\x12" + data[at + 2 :]
     head = images.header(data)
-    assert struct.pack("<HHIH", 0x0112, 3, 1, 6) in head.exif
+    assert struct.pack(">HHIH", 0x0112, 3, 1, 6) in head.exif
     assert head.orientation == 1
     assert_turned(images.decode(data).image, 1)
 
