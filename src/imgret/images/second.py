@@ -51,6 +51,11 @@ def pillow_decode(
     """
     if head.format not in _PLUGINS:
         return None
+    from PIL import ImageFile  # noqa: PLC0415  # few images need it
+
+    # A setting of the process that makes half an image whole; AVIF and JPEG are checked otherwise.
+    if ImageFile.LOAD_TRUNCATED_IMAGES and head.format not in {"AVIF", "JPEG"}:
+        return None
     module, _, name = _PLUGINS[head.format].partition(".")
     try:
         with getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data)) as image:
