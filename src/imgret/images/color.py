@@ -116,6 +116,9 @@ def _transform(profile: bytes, mode: Literal["RGB", "CMYK", "L"]) -> _Conversion
     """Return the conversion to sRGB; None for a profile that LittleCMS cannot use."""
     from PIL import ImageCms  # noqa: PLC0415  # only images with a profile need it
 
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+    if mode == "L":  # made a table of once; optimised, its darkest levels are 9 off
+        flags |= ImageCms.Flags.NOOPTIMIZE
     try:
         transform = ImageCms.buildTransform(
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
@@ -123,7 +126,7 @@ def _transform(profile: bytes, mode: Literal["RGB", "CMYK", "L"]) -> _Conversion
             mode,
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            flags,
         )
     except (ImageCms.PyCMSError, OSError):
         return None

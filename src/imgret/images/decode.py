@@ -258,7 +258,8 @@ def opaque_srgb(
     """
     kind = kind or head.alpha or "straight"
     gray = head.channels == 1 if gray is None else gray
-    if head.profile and differs(head.profile, gray=gray):
+    fits = head.channels != 4  # CMYK that a decoder has made RGB of
+    if fits and head.profile and differs(head.profile, gray=gray):
         if alpha is not None and kind == "premultiplied":
             weight = np.maximum(alpha, 1)[:, :, None].astype(np.float32)
             rgb, kind = np.clip(rgb * (255 / weight) + 0.5, 0, 255).astype(np.uint8), "straight"
