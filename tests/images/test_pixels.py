@@ -1,15 +1,19 @@
 """How many pixels are decoded, and where the limit is given."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image as Pil
 
 from imgret import Retriever, images
 from imgret.cli import main
 from imgret.cli.options import MAX_PIXELS
 from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError
+from imgret.images.av1 import largest_frame
 
 
 class TestReducedScale:
@@ -59,6 +63,38 @@ class TestReducedScale:
         data[start + 5 : start + 9] = b"\xff\xff\xff\xff"
         with pytest.raises(ImageTooLargeError, match="more cannot be decoded here"):
             images.decode(bytes(data), min_side=1, max_pixels=10**12)
+
+
+class TestFramesThatAreLargerThanSaid:
+    """An AVIF whose container says 8 x 8 of what its stream makes large."""
+
+    def avif(self, size, **options):
+        file = io.BytesIO()
+        Pil.new("RGB", size, (9, 99, 200)).save(file, "AVIF", **options)
+        return file.getvalue()
+
+    @pytest.mark.parametrize("options", [{}, {"subsampling": "4:0:0"}, {"range": "limited"}])
+    def test_is_refused_before_it_is_decoded(self, options):
+        data = self.avif((640, 480), **options)
+        small = data.replace(struct.pack(">II", 640, 480), struct.pack(">II", 8, 8))
+        assert images.header(small).size == (8, 8)
+        with pytest.raises(ImageTooLargeError, match="found 640 x 480"):
+            images.decode(small, max_pixels=100_000)
+
+    @pytest.mark.parametrize("size", [(64, 48), (333, 77), (31, 17), (1, 1)])
+    def test_honest_ones_are_as_large_as_they_say(self, size):
+        animated = {"save_all": True, "append_images": [Pil.new("RGB", size)]}
+        for options in ({}, {"subsampling": "4:0:0"}, animated):
+            data = self.avif(size, **options)
+            assert images.header(data).coded == (0, 0)
+            at = data.index(b"mdat") + 4
+            assert largest_frame(data[at:]) == size
+
+    @given(st.binary(max_size=60))
+    def test_noise_has_no_frame_or_some(self, data):
+        width, height = largest_frame(data)
+        assert width >= 0
+        assert height >= 0
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ def decode(
     factor = _factor(head, min_side)
     # What a decoder must hold in full is not made smaller by the scale.
     check_size(head.size, max_pixels, path, factor=1 if head.buffered else factor)
+    check_size(head.coded, max_pixels, path)
     if head.end is None:
         raise ImageCorruptError(
             f"truncated: the {head.format} data stop after {len(data)} bytes, before their end",

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 from imgret.errors import ImageCorruptError, ImageFormatError
 from imgret.images import bmp
+from imgret.images.av1 import largest_frame
 from imgret.images.exif import ORIENTATION, exif_orientation, tiff_profile, tiff_tags
 from imgret.images.ground import Alpha
 from imgret.images.heif import read_items
@@ -69,6 +70,9 @@ class Header:
     buffered : bool
         Whether a decoder must hold all of a JPEG, at any scale: progressive ones, and those of
         several scans.
+    coded : tuple of int
+        Width and height in pixels of the largest frame in an AVIF, where they are greater than
+        what the container says: a decoder makes them before it finds that out.
     unsupported : str
         What there is about the file that no decoder here is known to take; empty where it is
         of an ordinary kind.
@@ -86,6 +90,7 @@ class Header:
     profile: bytes = field(default=b"", repr=False, compare=False)
     channels: int = 3
     buffered: bool = False
+    coded: tuple[int, int] = (0, 0)
     unsupported: str = ""
 
     @property
@@ -337,6 +342,12 @@ def _heif(data: bytes, name: Format) -> Header:
         if kind == b"av1C"
     }
     kind = items.kinds.get(items.primary, b"")
+    frames = [
+        largest_frame(items.beginning(data, item))
+        for item, coding in items.kinds.items()
+        if coding == b"av01"
+    ]
+    coded = max(frames, key=lambda size: size[0] * size[1], default=(0, 0))
     is_usual = kind in _HEIF_KINDS[name]
     return Header(
         name,
@@ -349,6 +360,7 @@ def _heif(data: bytes, name: Format) -> Header:
         exif=items.exif(data),
         profile=_heif_profile(data, own),
         channels=1 if grays == {1} else 3,
+        coded=coded if coded[0] * coded[1] > width * height else (0, 0),
         unsupported="" if is_usual else f"{name} of an item {kind.decode('latin-1')!r}",
     )
 

@@ -58,6 +58,11 @@ class Items:
         parts = self._extents.get(item, [])
         return b"".join(data[start : start + (length or len(data))] for start, length in parts)
 
+    def beginning(self, data: bytes, item: int, most: int = 1024) -> bytes:
+        """Return the first bytes of an item."""
+        parts = self._extents.get(item, [])[:1]
+        return b"".join(data[at : at + min(length or most, most)] for at, length in parts)
+
     def exif(self, data: bytes) -> bytes:
         """Return the EXIF block, beginning with its TIFF header; empty where there is none."""
         for item, kind in self.kinds.items():
