@@ -178,3 +178,12 @@ def test_white_icons_are_no_copies_of_each_other():
     scores = vectors @ vectors.T - 2 * np.eye(len(found), dtype=np.float32)
     assert scores.max() < 0.9
     assert not list(retriever.duplicates(0.95))
+
+
+def test_a_thin_line_in_a_large_image_is_not_overlooked():
+    """Of large images only some rows are looked at first."""
+    line = np.zeros((1600, 2000, 4), np.uint8)
+    line[801:803, 100:1900] = 255
+    assert corner(images.load(line)) == GRAY
+    line[801:803, 100:1900, :3] = 0
+    assert corner(images.load(line)) == WHITE

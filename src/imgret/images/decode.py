@@ -87,11 +87,14 @@ def decode(
 ) -> Decoded:
     """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC picture.
 
-    Of several frames or pages the first is decoded. Alpha is laid over white, or over grey or
-    black where a white outline would vanish: see `imgret.images.ground` (OpenCV delivers
-    none for grey TIFF with alpha, which is seen over black). Deeper channels are scaled to 8
-    bits. Colours are converted to sRGB by the profile that the image carries; high dynamic range
-    (PQ, HLG) is not mapped. HEIC needs the extra ``imgret[heic]``.
+    Of several frames or pages the first is decoded. Alpha is laid over white, unless more than a
+    quarter of the outline would vanish in it, as that of a white icon would: then over mid-grey,
+    or over black where that hides less (OpenCV delivers no alpha of grey TIFF, which is seen over
+    black). Deeper channels are scaled to 8 bits. Colours are converted to sRGB by the profile
+    that the image carries, after which alpha is applied; a profile that is damaged or does not
+    fit is ignored, and high dynamic range (PQ, HLG) is not mapped. The orientation is that of
+    EXIF, or of XMP where EXIF gives none; in AVIF and HEIC that of the container. HEIC needs the
+    extra ``imgret[heic]``.
 
     Parameters
     ----------

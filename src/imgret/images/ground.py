@@ -19,6 +19,7 @@ Alpha: TypeAlias = Literal["straight", "premultiplied"]
 _NEAR = 24
 # Share of the outline that may vanish in the ground before another is chosen.
 _VANISHING = 0.25
+_ENOUGH = 1 << 20  # pixels among which the outline is looked for
 _WHITE, _GRAY, _BLACK = 255, 128, 0
 
 
@@ -62,12 +63,16 @@ def over_ground(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], kind: Alpha) -
 def _ground(color: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> int:
     """Return the grey level to lay premultiplied colour over."""
     around: Any = cv2.morphologyEx(alpha, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    rows, columns = np.nonzero(cv2.min(around, alpha))
-    if not len(rows):  # nothing is seen, or nothing has an outline
+    seen = cv2.min(around, alpha)
+    for step in (1 + alpha.size // _ENOUGH, 1):  # of a large image some rows tell as much
+        rows, columns = np.nonzero(seen[::step])
+        if len(rows):
+            break
+    else:  # nothing is seen, or nothing has an outline
         return _WHITE
-    opacity = alpha[rows, columns].astype(np.float32) / 255
-    weight = around[rows, columns] * opacity
-    outline = color[rows, columns].astype(np.float32)
+    opacity = alpha[::step][rows, columns].astype(np.float32) / 255
+    weight = around[::step][rows, columns] * opacity
+    outline = color[::step][rows, columns].astype(np.float32)
     total = float(weight.sum())
 
     def hidden(level: int) -> float:
