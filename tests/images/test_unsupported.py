@@ -135,4 +135,35 @@ def test_a_second_decoder_is_no_way_around_the_size():
         images.decode(bytes(data), max_pixels=100_000)
 
 
-assert PIL.AvifImagePlugin.SUPPORTED
+def test_what_one_of_two_decoders_takes_is_not_called_damaged(monkeypatch):
+    """Nor is it believed: of damaged GIFs Pillow makes images that are wrong."""
+    data = save(Pil.fromarray(RGB).quantize(64), "GIF")
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    with pytest.raises(ImageUnsupportedError, match="one decoder here takes them and another"):
+        images.decode(data)
+
+
+def test_gray_avif_where_pillow_was_built_without_it(monkeypatch):
+    data = save(Pil.fromarray(GRAY), "AVIF", subsampling="4:0:0")
+    monkeypatch.setattr(PIL.AvifImagePlugin, "SUPPORTED", False)
+    with pytest.raises(ImageUnsupportedError):
+        images.decode(data)
+
+
+def test_jpeg_that_gives_its_height_after_the_first_scan():
+    data = bytearray(save(Pil.fromarray(RGB), "JPEG"))
+    start = data.index(b"\xff\xc0")
+    data[start + 5 : start + 7] = b"\0\0"
+    with pytest.raises(ImageUnsupportedError, match="gives it after its first scan"):
+        images.decode(bytes(data))
+
+
+def test_pil_without_a_decoder():
+    class Missing(Pil.Image):
+        def load(self):
+            raise OSError("decoder jpeg2k not available")
+
+    picture = Missing()
+    picture._mode, picture._size = "RGB", (4, 4)
+    with pytest.raises(ImageUnsupportedError, match="decoder jpeg2k not available"):
+        images.load(picture)

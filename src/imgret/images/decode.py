@@ -32,7 +32,7 @@ from imgret.images.ground import Alpha, over_ground
 from imgret.images.header import Header, header
 from imgret.images.icc import profile_space
 from imgret.images.png import png_chunks
-from imgret.images.second import pillow_decode
+from imgret.images.second import pillow_decode, pillow_reads
 from imgret.types import Image
 
 __all__ = ["MAX_PIXELS", "Decoded", "decode"]
@@ -144,7 +144,7 @@ def decode(
         )
     if head.format == "HEIC":
         return _decode_heic(data, head, max_pixels, path)
-    pixels = _decode_otherwise(data, head, factor)
+    pixels = _decode_otherwise(data, head, factor, path)
     if pixels is None:
         pixels = _decode_opencv(data, head, factor, path)
     if head.format != "TIFF":  # where libtiff has done so
@@ -185,13 +185,16 @@ def _factor(head: Header, min_side: int | None) -> int:
     return next((factor for factor in _REDUCED if factor <= enough), 1)
 
 
-def _decode_otherwise(data: bytes, head: Header, factor: int) -> Any:
+def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | None) -> Any:
     """Return uint8 RGB of what OpenCV decodes wrongly; None of all else."""
     if head.format == "JPEG" and head.channels == 4 and profile_space(head.profile) == "CMYK":
         cmyk = pillow_decode(data, head, factor=factor, cmyk=True)
         return cmyk_to_srgb(cmyk, head.profile)
     if head.format == "AVIF" and head.channels == 1:  # limited range is not expanded
-        return _from_pillow(pillow_decode(data, head), head)
+        pixels = pillow_decode(data, head)
+        if pixels is None:
+            raise _refusal(head, path, is_read=not pillow_reads(head.format))
+        return _from_pillow(pixels, head)
     if head.format == "BMP" and has_masks(data):
         with suppress(ValueError, struct.error):
             return _flatten(decode_masks(data), head, None)
@@ -211,38 +214,43 @@ def _decode_opencv(data: bytes, head: Header, factor: int, path: Path | None) ->
         except cv2.error as error:
             problem = error
     if pixels is None:
-        pixels = _from_pillow(pillow_decode(data, head, factor=factor), head)
-        if pixels is None:
-            raise _refusal(head, path) from problem
-        return pixels
+        second = pillow_decode(data, head, factor=factor)
+        # Of an ordinary kind Pillow reads some files that are damaged, wrongly.
+        if second is None or not (head.unsupported or head.format == "BMP"):
+            raise _refusal(head, path, is_read=second is not None) from problem
+        return _from_pillow(second, head)
     if flags == cv2.IMREAD_UNCHANGED:
         return _flatten(pixels, head, path)
     return opaque_srgb(pixels, None, head)
 
 
 def _from_pillow(pixels: Any, head: Header) -> Any:
-    """Return uint8 RGB of what Pillow decoded, if it did."""
-    if pixels is None:
-        return None
+    """Return uint8 RGB of what Pillow decoded."""
     alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
     return opaque_srgb(np.ascontiguousarray(pixels[:, :, :3]), alpha, head, kind="straight")
 
 
-def _refusal(head: Header, path: Path | None) -> ImageError:
-    """Return the error for what no decoder takes: only ordinary files are called damaged."""
+def _refusal(head: Header, path: Path | None, *, is_read: bool) -> ImageError:
+    """Return the error for what is not decoded, which is called damaged only if it surely is.
+
+    Files of an unusual kind, and those that one of two decoders takes (``is_read``), may be valid.
+    """
     if head.unsupported:
         return ImageUnsupportedError(
             f"expected an image that can be decoded here, found a {head.unsupported}; save it as "
             f"PNG or JPEG",
             path,
         )
-    decoders = "OpenCV" if head.format == "TIFF" else "neither OpenCV nor Pillow"
-    return ImageCorruptError(
-        f"damaged{' or unusual' if head.format == 'TIFF' else ''} {head.format} data "
-        f"({head.width} x {head.height} pixels, {head.bits} bits): {decoders} "
-        f"can{'not' if head.format == 'TIFF' else ''} decode them",
-        path,
-    )
+    what = f"{head.format} data ({head.width} x {head.height} pixels, {head.bits} bits)"
+    if head.format == "TIFF":
+        return ImageCorruptError(f"damaged or unusual {what}: OpenCV cannot decode them", path)
+    if is_read:
+        return ImageUnsupportedError(
+            f"unusual or damaged {what}: one decoder here takes them and another does not; if the "
+            f"image looks right elsewhere, save it as PNG or JPEG",
+            path,
+        )
+    return ImageCorruptError(f"damaged {what}: neither OpenCV nor Pillow can decode them", path)
 
 
 def opaque_srgb(

@@ -14,7 +14,7 @@ from pathlib import Path
 from struct import unpack_from
 from typing import Literal, TypeAlias
 
-from imgret.errors import ImageCorruptError, ImageFormatError
+from imgret.errors import ImageCorruptError, ImageFormatError, ImageUnsupportedError
 from imgret.images import bmp
 from imgret.images.av1 import largest_frame
 from imgret.images.exif import ORIENTATION, exif_orientation, tiff_profile, tiff_tags
@@ -114,6 +114,8 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     ------
     ImageFormatError
         Not a picture, or of an unknown format.
+    ImageUnsupportedError
+        It may be valid, but its size cannot be told.
     ImageCorruptError
         No data, or a header that is cut short or contradicts itself.
     """
@@ -134,6 +136,12 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
         raise ImageCorruptError(
             f"the {name} header is damaged or cut short after {len(data)} bytes", path
         ) from error
+    if found.format == "JPEG" and found.width and not found.height:
+        raise ImageUnsupportedError(
+            "expected a JPEG that gives its height in its frame, found one that gives it after "
+            "its first scan; save it as PNG or JPEG",
+            path,
+        )
     if found.width < 1 or found.height < 1:
         raise ImageCorruptError(
             f"the {name} header gives a size of {found.width} x {found.height} pixels", path

@@ -10,7 +10,12 @@ import cv2
 import numpy as np
 
 from imgret.abc.checks import check_count
-from imgret.errors import ImageCorruptError, ImageNotFoundError, InvalidInputError
+from imgret.errors import (
+    ImageCorruptError,
+    ImageNotFoundError,
+    ImageUnsupportedError,
+    InvalidInputError,
+)
 from imgret.images.color import cmyk_to_srgb, to_srgb
 from imgret.images.decode import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
@@ -126,9 +131,9 @@ def _from_pil(picture: Any, max_pixels: int) -> Image:
         orientation = picture.getexif().get(ORIENTATION, 1)
     except (OSError, SyntaxError) as error:  # PIL decodes on first use
         path = getattr(picture, "filename", None)
-        raise ImageCorruptError(
-            f"PIL cannot decode it: {error}", Path(path) if path else None
-        ) from error
+        # What PIL says of a decoder that it was built without.
+        kind = ImageUnsupportedError if "not available" in str(error) else ImageCorruptError
+        raise kind(f"PIL cannot decode it: {error}", Path(path) if path else None) from error
     if alpha is not None:
         rgb = over_ground(rgb, alpha, "straight")
     return np.ascontiguousarray(orient(rgb, orientation))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgret.images.header import Header
 
-__all__ = ["pillow_decode"]
+__all__ = ["pillow_decode", "pillow_reads"]
 
 _PLUGINS = {
     "JPEG": "JpegImagePlugin.JpegImageFile",
@@ -67,6 +67,11 @@ def pillow_decode(
             return _pixels(image, cmyk=cmyk)
     except Exception:  # noqa: BLE001  # whatever damaged data lead to
         return None
+
+
+def pillow_reads(name: str) -> bool:
+    """Whether this build of Pillow reads a format: AVIF is left out of some."""
+    return bool(getattr(import_module(f"PIL.{_PLUGINS[name].split('.')[0]}"), "SUPPORTED", True))
 
 
 def _pixels(image: Any, *, cmyk: bool) -> NDArray[np.uint8]:
