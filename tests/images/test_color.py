@@ -326,6 +326,13 @@ class TestCmyk:
     def test_profile(self):
         self.assert_as_printed(images.decode(self.jpeg(icc_profile=self.profile)).image)
 
+    def test_ycck(self):
+        data = self.jpeg(icc_profile=self.profile)
+        at = data.index(b"Adobe") + 11
+        ycck = data[:at] + b"\2" + data[at + 1 :]  # other inks, then, and as Pillow has them
+        picture = Pil.open(io.BytesIO(ycck))
+        assert_close(images.decode(ycck).image, images.load(picture), 1)
+
     def test_without_a_profile_it_is_as_before(self):
         found = images.decode(self.jpeg()).image
         assert_close(found[4:5, 68:69], np.array([[[0, 255, 255]]]), 4)

@@ -219,6 +219,18 @@ def test_a_crop_of_what_is_too_large_in_full_is_taken_from_the_reduced_scale(mea
     assert retriever.embed([file.getvalue()]).shape == (1, 48)
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO])
+def test_reduced_scale_is_for_all_that_is_encoded(mean_color, kind):
+    class Small(type(mean_color)):
+        min_side = 40
+
+    file = io.BytesIO()
+    Pil.new("RGB", (800, 600), (90, 120, 30)).save(file, "JPEG")
+    retriever = Retriever(embedder=Small(), max_pixels=200 * 150)
+    retriever.add([kind(file.getvalue())], keys=["a"])
+    assert retriever["a"].box == (0, 0, 800, 600)
+
+
 def test_hits_of_large_photos_are_drawn_at_reduced_scale(mean_color, tmp_path):
     from imgret import display
     from imgret.types import Box, Hit

@@ -86,6 +86,15 @@ class TestAvif:
             images.decode(data[:-200] + bytes(200))
 
 
+@pytest.mark.parametrize("brand", [b"avis", b"msf1"])
+def test_a_sequence_without_a_still_image(brand):
+    data = b"\0\0\0\x14ftyp" + brand + bytes(4) + brand + b"\0\0\0\x0cmoov" + bytes(4)
+    with pytest.raises(ImageUnsupportedError, match="only a sequence"):
+        images.decode(data)
+    with pytest.raises(ImageCorruptError):
+        images.decode(data[:-12] + b"\0\0\0\x0cmeta" + bytes(4))
+
+
 @pytest.mark.parametrize("codec", [b"vvc1", b"j2k1", b"avc1"])
 def test_heic_of_another_codec(codec):
     heif = pytest.importorskip("pillow_heif")

@@ -19,7 +19,7 @@ from imgret.images import bmp
 from imgret.images.av1 import largest_frame
 from imgret.images.exif import ORIENTATION, exif_orientation, tiff_profile, tiff_tags
 from imgret.images.ground import Alpha
-from imgret.images.heif import read_items
+from imgret.images.heif import is_film, read_items
 from imgret.images.icc import coded_profile
 from imgret.images.jpeg import read_segments
 from imgret.images.png import read_chunks
@@ -133,6 +133,12 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     try:
         found = parse(data)
     except (struct.error, LookupError, ValueError, ArithmeticError, StopIteration) as error:
+        if name in {"AVIF", "HEIC"} and is_film(data):
+            raise ImageUnsupportedError(
+                f"expected an {name} of a still image, found one that has only a sequence of "
+                f"them; save the image wanted as PNG or JPEG",
+                path,
+            ) from error
         raise ImageCorruptError(
             f"the {name} header is damaged or cut short after {len(data)} bytes", path
         ) from error

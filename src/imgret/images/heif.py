@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from struct import unpack_from
+from struct import error, unpack_from
 
-__all__ = ["Items", "boxes", "read_items"]
+__all__ = ["Items", "boxes", "is_film", "read_items"]
 
 _MOST = 10_000  # items, properties and extents that are looked at
 
@@ -115,6 +115,15 @@ def read_items(data: bytes) -> Items:
                 if name == b"ipma":
                     _read_owned(data, first, last, items)
     return items
+
+
+def is_film(data: bytes) -> bool:
+    """Whether a file has tracks and no still image."""
+    try:
+        kinds = {kind for kind, _, _ in boxes(data, 0, len(data))}
+    except (ValueError, error):
+        return False
+    return b"moov" in kinds and b"meta" not in kinds
 
 
 def _box(data: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:

@@ -55,22 +55,44 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
         return decode(read(path), path=path, max_pixels=max_pixels, min_side=min_side).image
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return decode(bytes(source), max_pixels=max_pixels, min_side=min_side).image
-    if callable(getattr(source, "convert", None)) and callable(getattr(source, "getexif", None)):
-        return _from_pil(source, max_pixels)
-    if callable(getattr(source, "read", None)):
-        data = source.read()
-        if not isinstance(data, bytes):
-            raise InvalidInputError(
-                f"source: expected a file opened in binary mode, found one that reads "
-                f"{type(data).__name__}; open it with mode 'rb'"
-            )
+    data = encoded(source)
+    if data is not None:
         return decode(data, max_pixels=max_pixels, min_side=min_side).image
+    if _is_pil(source):
+        return _from_pil(source, max_pixels)
     raise InvalidInputError(
         f"source: expected a path, bytes, a binary file object, a uint8 array or a PIL image, "
         f"found {type(source).__name__}"
     )
+
+
+def encoded(source: Any) -> bytes | None:
+    """Return what a buffer or a file object holds; None for what is neither.
+
+    Raises
+    ------
+    InvalidInputError
+        A file opened in text mode.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if (
+        isinstance(source, np.ndarray)
+        or _is_pil(source)
+        or not callable(getattr(source, "read", None))
+    ):
+        return None
+    data = source.read()
+    if not isinstance(data, bytes):
+        raise InvalidInputError(
+            f"source: expected a file opened in binary mode, found one that reads "
+            f"{type(data).__name__}; open it with mode 'rb'"
+        )
+    return data
+
+
+def _is_pil(source: Any) -> bool:
+    return callable(getattr(source, "convert", None)) and callable(getattr(source, "getexif", None))
 
 
 def read(path: str | os.PathLike[str]) -> bytes:

@@ -22,6 +22,7 @@ from typing import Any
 from imgret import images
 from imgret.abc import Cropper, Embedder
 from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError
+from imgret.images.load import encoded
 from imgret.ingest.report import Status
 from imgret.storage import Item
 from imgret.types import Box, Embeddings, Image, ImageLike
@@ -242,6 +243,8 @@ class _Worker:
             if outcome.status != "ok" or outcome.twin is not None:
                 return None
             with _timed(stages, "decode"):
+                if data is None:
+                    data = encoded(source.image)
                 if data is None:
                     image = images.load(source.image, max_pixels=self._max_pixels)
                     size = image.shape[1], image.shape[0]
