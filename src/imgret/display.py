@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from imgret import images
 from imgret.errors import ImageError
-from imgret.types import Box, Hit, ImageLike
+from imgret.types import Box, Hit, Image, ImageLike
 
 __all__ = ["Row", "Shown", "grid", "page"]
 
@@ -127,13 +128,26 @@ def _hit(hit: Hit) -> str:
     )
 
 
+def _small(picture: Any) -> tuple[Image, tuple[int, int]]:
+    """Return an image, a large JPEG at reduced scale, and its full size."""
+    if isinstance(picture, (str, os.PathLike)):
+        path = Path(picture)
+        return images.decode(images.read(path), path=path, min_side=2 * _SIDE)
+    if isinstance(picture, bytes):
+        return images.decode(picture, min_side=2 * _SIDE)
+    image = images.load(picture)
+    return image, (image.shape[1], image.shape[0])
+
+
 def _frame(picture: Any, box: Box | None) -> str:
     if picture is None:
         return '<div class="frame">no picture kept</div>'
     try:
-        image = images.load(picture, min_side=2 * _SIDE if box is None else None)
+        image, size = _small(picture)
     except ImageError as error:
         return f'<div class="frame">{html.escape(error.reason)}</div>'
+    if box is not None:
+        box = box.scale(image.shape[1] / size[0], image.shape[0] / size[1])
     if box is not None and box.clip(image.shape[1], image.shape[0]) != Box.full(image):
         image = images.draw_box(image, box, thickness=max(2, min(image.shape[:2]) // 80))
     data = base64.b64encode(images.encode(images.thumbnail(image, _SIDE), "jpeg", quality=82))

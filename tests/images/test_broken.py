@@ -18,6 +18,7 @@ from imgret.errors import (
     ImageUnsupportedError,
     MissingExtraError,
 )
+from imgret.images.icc import make_profile
 
 NOISE = Pil.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 4), dtype=np.uint8))
 EXIF = Pil.Exif()
@@ -29,6 +30,8 @@ def save(kind, mode="RGB", **options):
     NOISE.convert(mode).save(file, kind, **options)
     return file.getvalue()
 
+
+PROFILE = make_profile((0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290), None)
 
 FILES = {
     "jpeg": save("JPEG", exif=EXIF),
@@ -43,6 +46,10 @@ FILES = {
     "tiff big": save("TIFF", big_tiff=True),
     "bmp": save("BMP"),
     "avif": save("AVIF", "RGBA", exif=EXIF),
+    "avif grey": save("AVIF", "L", subsampling="4:0:0", exif=EXIF),
+    "jpeg CMYK": save("JPEG", "CMYK", icc_profile=PROFILE),
+    "png profile": save("PNG", icc_profile=PROFILE),
+    "webp profile": save("WEBP", icc_profile=PROFILE, exif=EXIF),
 }
 if find_spec("pillow_heif"):
     import pillow_heif

@@ -17,6 +17,7 @@ from imgret.cli.duplicates import duplicates
 from imgret.cli.evaluate import evaluate
 from imgret.cli.map import draw_map
 from imgret.cli.models import models
+from imgret.cli.options import MAX_PIXELS, MaxPixels
 from imgret.cli.paths import check_writable
 from imgret.cli.train import train
 from imgret.cli.train_saliency import train_saliency
@@ -107,6 +108,7 @@ def index(
     threads: Annotated[
         int | None, typer.Option(callback=_at_least_one, help="Threads. [one for each core]")
     ] = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Index the pictures of a folder; run again, it takes in what has changed."""
     from imgret.ingest import IngestInterrupted  # noqa: PLC0415
@@ -127,6 +129,7 @@ def index(
         cropper=cropper,
         index=index,
         metric=metric,  # type: ignore[arg-type]  # checked there, with a message
+        max_pixels=max_pixels,
     ) as retriever:
         try:
             report = retriever.add_folder(
@@ -186,6 +189,7 @@ def search(
     html: Annotated[
         Path | None, typer.Option(help="Write a page that shows the hits, pictures inlined.")
     ] = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Find the pictures most like each query."""
     from imgret import display  # noqa: PLC0415
@@ -196,7 +200,7 @@ def search(
     condition = _filter(where)
     failed = 0
     rows: list[display.Row] = []
-    with Retriever.open(gallery) as retriever:
+    with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
         for query in queries:
             try:
                 hits = retriever.search(

@@ -220,6 +220,7 @@ def report_crops(
     *,
     n_worst: int,
     threads: int | None,
+    max_pixels: int = images.MAX_PIXELS,
 ) -> CropReport:
     """Embed the labelled items whole and cropped, and evaluate each view.
 
@@ -232,6 +233,8 @@ def report_crops(
         Evaluates embeddings of labelled pictures, leave one out.
     n_worst, threads
         As for `Retriever.crop_report`.
+    max_pixels : int
+        As for `Retriever`.
     """
     catalog = store.catalog
     items = catalog.items([id_ for id_, _, _, label in catalog.origins() if label is not None])
@@ -250,8 +253,10 @@ def report_crops(
     def add_stage(stage: str, seconds: float) -> None:
         stages[stage] = stages.get(stage, 0.0) + seconds
 
-    cropped = _embedded(sources, embedder, cropper, threads, add_stage)
-    whole = _embedded(sources, embedder, NoCrop(), threads)
+    cropped = _embedded(
+        sources, embedder, cropper, threads=threads, max_pixels=max_pixels, on_stage=add_stage
+    )
+    whole = _embedded(sources, embedder, NoCrop(), threads=threads, max_pixels=max_pixels)
     keys = [s.key for s in sources if s.key in cropped and s.key in whole]
     left_out = sorted({item.key for item in items.values()} - set(keys))
     if not keys:
@@ -300,11 +305,15 @@ def _embedded(
     sources: list[Source],
     embedder: Embedder,
     cropper: Cropper,
+    *,
     threads: int | None,
+    max_pixels: int,
     on_stage: Callable[[str, float], None] | None = None,
 ) -> dict[str, Outcome]:
     """Return what became of each picture that could be embedded, by key."""
-    runs = embed_sources(sources, embedder, cropper, threads=threads, on_stage=on_stage)
+    runs = embed_sources(
+        sources, embedder, cropper, threads=threads, max_pixels=max_pixels, on_stage=on_stage
+    )
     return {outcome.source.key: outcome for run in runs for outcome in run if outcome.error is None}
 
 
@@ -320,11 +329,13 @@ def _of_each(report: Report, metric: str) -> dict[str, float]:
 def _figure(crop: Crop) -> str:
     label = f"<b>{html.escape(crop.label)}</b><br>{crop.whole:.2f} → {crop.crop:.2f}"
     try:
-        image = images.load(crop.path)
+        image, size = images.decode(images.read(crop.path), path=crop.path, min_side=_SIDE)
     except ImageError as error:
         return f"<figure>{html.escape(error.reason)}<figcaption>{label}</figcaption></figure>"
-    thickness = max(2, min(image.shape[:2]) // 80)
-    drawn = images.thumbnail(images.draw_box(image, crop.box, thickness=thickness), _SIDE)
+    height, width = image.shape[:2]
+    box = crop.box.scale(width / size[0], height / size[1])
+    thickness = max(2, min(width, height) // 80)
+    drawn = images.thumbnail(images.draw_box(image, box, thickness=thickness), _SIDE)
     data = base64.b64encode(images.encode(drawn, "jpeg", quality=82)).decode()
     return (
         f'<figure><img alt="{html.escape(crop.path.name)}" '

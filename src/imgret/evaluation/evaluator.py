@@ -26,6 +26,7 @@ from imgret.evaluation.queries import (
     query_sources,
 )
 from imgret.evaluation.report import Report
+from imgret.images import MAX_PIXELS
 from imgret.projections import LinearProjection
 from imgret.storage import Store
 from imgret.types import Json
@@ -52,6 +53,7 @@ def evaluate(
     n_resamples: int = 1000,
     seed: int = 0,
     threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: bool | None = False,
 ) -> Report:
     """Ask the queries, or every labelled item of the gallery: see `Retriever.evaluate`.
@@ -69,6 +71,8 @@ def evaluate(
         Of the gallery.
     queries, labels, k, near_identical, n_resamples, seed, threads, progress
         As for `Retriever.evaluate`.
+    max_pixels : int
+        As for `Retriever`.
     """
     started = time.perf_counter()
     ks = _check_ks(k)
@@ -96,7 +100,14 @@ def evaluate(
     else:
         total = len(sources)
         runs = ask_pictures(
-            sources, store, gallery, embedder, cropper, threads=threads, on_stage=add_stage
+            sources,
+            store,
+            gallery,
+            embedder,
+            cropper,
+            threads=threads,
+            max_pixels=max_pixels,
+            on_stage=add_stage,
         )
     judge = Judge(
         store,

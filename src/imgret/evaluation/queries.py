@@ -139,11 +139,18 @@ def ask_pictures(
     cropper: Cropper,
     *,
     threads: int | None,
+    max_pixels: int,
     on_stage: Callable[[str, float], None],
 ) -> Iterator[list[Query]]:
     """Yield the queries as they are embedded, in order."""
     runs = embed_sources(
-        sources, embedder, cropper, refuse=store.refusals, threads=threads, on_stage=on_stage
+        sources,
+        embedder,
+        cropper,
+        refuse=store.refusals,
+        threads=threads,
+        max_pixels=max_pixels,
+        on_stage=on_stage,
     )
     for run in runs:
         yield [

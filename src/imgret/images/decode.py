@@ -6,9 +6,10 @@ refused before memory is spent on it.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -19,11 +20,19 @@ import numpy as np
 from imgret.abc.checks import check_count
 from imgret.errors import (
     ImageCorruptError,
+    ImageError,
     ImageFormatError,
     ImageTooLargeError,
+    ImageUnsupportedError,
     MissingExtraError,
 )
-from imgret.images.header import Alpha, Header, header, png_chunks
+from imgret.images.bmp import decode_masks, has_masks
+from imgret.images.color import cmyk_to_srgb, differs, to_srgb
+from imgret.images.ground import Alpha, over_ground
+from imgret.images.header import Header, header
+from imgret.images.icc import profile_space
+from imgret.images.png import png_chunks
+from imgret.images.second import pillow_decode, pillow_reads
 from imgret.images.tiff import decode_tiff
 from imgret.types import Image
 
@@ -37,11 +46,11 @@ _OPENCV_PIXELS, _OPENCV_SIDE = 1 << 30, 1 << 20
 
 # libjpeg scales while it decodes. The names say grey; the bits only say how much, and go
 # together with IMREAD_COLOR_RGB, which the names that say colour do not.
-_REDUCED = (
-    (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
-    (4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
-    (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
-)
+_REDUCED = {
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+}
 # What must remain beside min_side. libjpeg's smaller picture is a little sharper than an average
 # of areas; with this much left to average, the embedding of `general` moves by 0.0013 in cosine
 # on average and 0.0043 at most (26 photos enlarged two ways, with noise); with 2.25, by 0.017.
@@ -79,9 +88,14 @@ def decode(
 ) -> Decoded:
     """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC picture.
 
-    Of several frames or pages the first is decoded. Alpha is laid over white; deeper channels are
-    scaled to 8 bits; colour profiles are not applied. Which TIFFs are decoded says
-    `imgret.images.tiff_page`. HEIC needs the extra ``imgret[heic]``.
+    Of several frames or pages the first is decoded. Alpha is laid over white, unless more than a
+    quarter of the outline would vanish in it, as that of a white icon would: then over mid-grey,
+    or over black where that hides less. Deeper channels are scaled to 8 bits. Colours are
+    converted to sRGB by the profile that the image carries, after which alpha is applied; a
+    profile that is damaged or does not fit is ignored, and high dynamic range (PQ, HLG) is not
+    mapped. The orientation is that of EXIF, or of XMP where EXIF gives none; in AVIF and HEIC
+    that of the container. Which TIFFs are decoded says `imgret.images.tiff_page`. HEIC needs the
+    extra ``imgret[heic]``.
 
     Parameters
     ----------
@@ -90,7 +104,9 @@ def decode(
     path : Path, optional
         Named in errors.
     max_pixels : int
-        A picture whose header announces more is refused before it is decoded.
+        A picture that has more is refused before it is decoded. Those that will be decoded
+        count: with ``min_side``, a JPEG of 200 megapixels may be one of 3. A progressive JPEG
+        counts in full, as its decoder holds all of it at any scale.
     min_side : int, optional
         Shorter side, in pixels, to which the caller will shrink the picture. A larger JPEG
         is then decoded at 1/2, 1/4 or 1/8 of its size, which saves time and memory, but
@@ -107,7 +123,7 @@ def decode(
     ImageFormatError
         Not a picture, or of a kind that cannot be read here.
     ImageUnsupportedError
-        Valid, but of a kind that is not decoded here.
+        It may be valid, but is of a kind that no decoder here takes.
     ImageCorruptError
         Empty, truncated or damaged.
     ImageTooLargeError
@@ -118,61 +134,150 @@ def decode(
     max_pixels = check_count(max_pixels, "max_pixels")
     min_side = None if min_side is None else check_count(min_side, "min_side")
     head = header(data, path=path)
-    check_size(head.size, max_pixels, path)
+    factor = _factor(head, min_side)
+    # What a decoder must hold in full is not made smaller by the scale.
+    check_size(head.size, max_pixels, path, factor=1 if head.buffered else factor)
+    check_size(head.coded, max_pixels, path)
     if head.end is None:
         raise ImageCorruptError(
             f"truncated: the {head.format} data stop after {len(data)} bytes, before their end",
             path,
         )
     if head.format == "HEIC":
-        return _decode_heic(data, max_pixels, path)
+        return _decode_heic(data, head, max_pixels, path)
     if head.format == "TIFF":
-        rgb, alpha = decode_tiff(data, path=path)
-        if alpha is not None:
-            rgb = over_white(rgb, alpha, head.alpha or "straight")
-        return Decoded(np.ascontiguousarray(orient(rgb, head.orientation)), head.size)
-    flags, is_reduced = _flags(head, min_side)
-    try:
-        with _opencv_silenced():
-            pixels: Any = cv2.imdecode(np.frombuffer(_to_decode(data, head, path), np.uint8), flags)
-    except cv2.error as error:
-        raise ImageCorruptError(
-            f"damaged {head.format} data: OpenCV reports {error.err!r}", path
-        ) from error
+        pixels = opaque_srgb(*decode_tiff(data, path=path), head)
+    else:
+        pixels = _decode_otherwise(data, head, factor, path)
     if pixels is None:
-        raise ImageCorruptError(
-            f"damaged or unusual {head.format} data ({head.width} x {head.height} pixels, "
-            f"{head.bits} bits): OpenCV cannot decode them",
-            path,
-        )
-    if flags == cv2.IMREAD_UNCHANGED:
-        pixels = _flatten(pixels, head, path)
+        pixels = _decode_opencv(data, head, factor, path)
     pixels = orient(pixels, head.orientation)
     height, width = pixels.shape[:2]
-    return Decoded(np.ascontiguousarray(pixels), head.size if is_reduced else (width, height))
+    return Decoded(np.ascontiguousarray(pixels), head.size if factor > 1 else (width, height))
 
 
-def check_size(size: tuple[int, int], max_pixels: int, path: Path | None) -> None:
-    """Raise an error where there are too many pixels."""
+def check_size(
+    size: tuple[int, int], max_pixels: int, path: Path | None, *, factor: int = 1
+) -> None:
+    """Raise an error where there are too many pixels, both sides divided by ``factor``."""
     width, height = size
-    if width * height > min(max_pixels, _OPENCV_PIXELS) or max(width, height) > _OPENCV_SIDE:
-        raise ImageTooLargeError(
-            f"expected at most {min(max_pixels, _OPENCV_PIXELS):,} pixels (max_pixels) and "
-            f"{_OPENCV_SIDE:,} a side, found {width} x {height} = {width * height:,}",
+    pixels = -(-width // factor) * -(-height // factor)
+    most = min(max_pixels, _OPENCV_PIXELS)
+    if pixels <= most and width * height <= _OPENCV_PIXELS and max(width, height) <= _OPENCV_SIDE:
+        return
+    if pixels > max_pixels:
+        advice = (
+            "; if there is memory for it, raise max_pixels, which Retriever, images.load and "
+            "images.decode take (--max-pixels on the command line)"
+        )
+    else:
+        most, advice = _OPENCV_PIXELS, "; more cannot be decoded here: make it smaller"
+    scaled = f", and {pixels:,} at 1/{factor} of that" if factor > 1 else ""
+    raise ImageTooLargeError(
+        f"expected at most {most:,} pixels to decode and {_OPENCV_SIDE:,} a side, found {width} x "
+        f"{height} = {width * height:,}{scaled}{advice}",
+        path,
+    )
+
+
+def _factor(head: Header, min_side: int | None) -> int:
+    """Return by how much a JPEG may be reduced while it is decoded."""
+    if head.format != "JPEG" or min_side is None:
+        return 1
+    enough = min(head.size) / (_MARGIN * min_side)
+    return next((factor for factor in _REDUCED if factor <= enough), 1)
+
+
+def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | None) -> Any:
+    """Return uint8 RGB of what OpenCV decodes wrongly; None of all else."""
+    if head.format == "JPEG" and head.channels == 4 and profile_space(head.profile) == "CMYK":
+        cmyk = pillow_decode(data, head, factor=factor, cmyk=True)
+        return cmyk_to_srgb(cmyk, head.profile)
+    if head.format == "AVIF" and head.channels == 1:  # limited range is not expanded
+        pixels = pillow_decode(data, head)
+        if pixels is None:
+            raise _refusal(head, path, is_read=not pillow_reads(head.format))
+        return _from_pillow(pixels, head)
+    if head.format == "BMP" and has_masks(data):
+        with suppress(ValueError, struct.error):
+            return _flatten(decode_masks(data), head, None)
+    return None
+
+
+def _decode_opencv(data: bytes, head: Header, factor: int, path: Path | None) -> Any:
+    """Return uint8 RGB as OpenCV decodes it, or else Pillow."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED.get(factor, 0)
+    if head.bits > 8 or head.alpha is not None or head.transparent is not None:
+        flags = cv2.IMREAD_UNCHANGED
+    pixels: Any = None
+    problem = None
+    with suppress_opencv_log():
+        try:
+            pixels = cv2.imdecode(np.frombuffer(_to_decode(data, head, path), np.uint8), flags)
+        except cv2.error as error:
+            problem = error
+    if pixels is None:
+        second = pillow_decode(data, head, factor=factor)
+        # Of an ordinary kind Pillow reads some files that are damaged, wrongly.
+        if second is None or not (head.unsupported or head.format == "BMP"):
+            raise _refusal(head, path, is_read=second is not None) from problem
+        return _from_pillow(second, head)
+    if flags == cv2.IMREAD_UNCHANGED:
+        return _flatten(pixels, head, path)
+    return opaque_srgb(pixels, None, head)
+
+
+def _from_pillow(pixels: Any, head: Header) -> Any:
+    """Return uint8 RGB of what Pillow decoded."""
+    alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
+    return opaque_srgb(np.ascontiguousarray(pixels[:, :, :3]), alpha, head, kind="straight")
+
+
+def _refusal(head: Header, path: Path | None, *, is_read: bool) -> ImageError:
+    """Return the error for what is not decoded, which is called damaged only if it surely is.
+
+    Files of an unusual kind, and those that one of two decoders takes (``is_read``), may be valid.
+    """
+    if head.unsupported:
+        return ImageUnsupportedError(
+            f"expected an image that can be decoded here, found a {head.unsupported}; save it as "
+            f"PNG or JPEG",
             path,
         )
+    what = f"{head.format} data ({head.width} x {head.height} pixels, {head.bits} bits)"
+    if is_read:
+        return ImageUnsupportedError(
+            f"unusual or damaged {what}: one decoder here takes them and another does not; if the "
+            f"image looks right elsewhere, save it as PNG or JPEG",
+            path,
+        )
+    return ImageCorruptError(f"damaged {what}: neither OpenCV nor Pillow can decode them", path)
 
 
-def _flags(head: Header, min_side: int | None) -> tuple[int, bool]:
-    """Return OpenCV's flags, and whether they mean reduced scale."""
-    if head.bits > 8 or head.alpha is not None or head.transparent is not None:
-        return cv2.IMREAD_UNCHANGED, False
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    if head.format != "JPEG" or min_side is None:
-        return flags, False
-    enough = min(head.size) / (_MARGIN * min_side)
-    reduced = next((flag for factor, flag in _REDUCED if factor <= enough), 0)
-    return flags | reduced, reduced != 0
+def opaque_srgb(
+    rgb: Any, alpha: Any, head: Header, *, gray: bool | None = None, kind: Alpha | None = None
+) -> Any:
+    """Convert colours to sRGB by the image's profile, then lay them over a ground.
+
+    Parameters
+    ----------
+    rgb : uint8 array of shape (H, W, 3)
+    alpha : uint8 array of shape (H, W), or None
+    head : Header
+    gray : bool, optional
+        Whether the image is grey; by default what the header says.
+    kind : {"straight", "premultiplied"}, optional
+        Of ``rgb``; by default what the header says.
+    """
+    kind = kind or head.alpha or "straight"
+    gray = head.channels == 1 if gray is None else gray
+    fits = head.channels != 4  # CMYK that a decoder has made RGB of
+    if fits and head.profile and differs(head.profile, gray=gray):
+        if alpha is not None and kind == "premultiplied":
+            weight = np.maximum(alpha, 1)[:, :, None].astype(np.float32)
+            rgb, kind = np.clip(rgb * (255 / weight) + 0.5, 0, 255).astype(np.uint8), "straight"
+        rgb = to_srgb(rgb, head.profile, gray=gray)
+    return rgb if alpha is None else over_ground(rgb, alpha, kind)
 
 
 def _to_decode(data: bytes, head: Header, path: Path | None) -> bytes:
@@ -207,7 +312,7 @@ class _Silence:
 
 
 @contextmanager
-def _opencv_silenced() -> Iterator[None]:
+def suppress_opencv_log() -> Iterator[None]:
     """Keep OpenCV from logging; what goes wrong is told by an exception.
 
     The level is the process's: it is given back as soon as no thread decodes. What libjpeg
@@ -227,7 +332,7 @@ def _opencv_silenced() -> Iterator[None]:
 
 
 def _flatten(pixels: Any, head: Header, path: Path | None) -> Any:
-    """Make RGB of 8 bits over white from what OpenCV decoded unchanged: grey, BGR or BGRA."""
+    """Make opaque RGB of 8 bits from what OpenCV decoded unchanged: grey, BGR or BGRA."""
     alpha = None
     if head.transparent is not None and pixels.ndim == 2:
         scale = 1 if head.bits in {8, 16} else 255 // (2**head.bits - 1)
@@ -246,15 +351,7 @@ def _flatten(pixels: Any, head: Header, path: Path | None) -> Any:
         rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     else:
         rgb, alpha = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), pixels[:, :, 3]
-    return rgb if alpha is None else over_white(rgb, alpha, head.alpha or "straight")
-
-
-def over_white(rgb: Any, alpha: Any, kind: Alpha) -> Any:
-    """Lay uint8 colour ``(H, W, 3)`` over white by its alpha ``(H, W)``."""
-    weight = cv2.cvtColor(np.ascontiguousarray(alpha), cv2.COLOR_GRAY2RGB)
-    if kind == "straight":
-        rgb = cv2.multiply(rgb, weight, scale=1 / 255)
-    return cv2.add(rgb, cv2.bitwise_not(weight))  # white shines through by 255 - alpha
+    return opaque_srgb(rgb, alpha, head)
 
 
 def orient(pixels: Any, orientation: int) -> Any:
@@ -272,7 +369,7 @@ def orient(pixels: Any, orientation: int) -> Any:
     return cv2.rotate(pixels, turns[orientation]) if orientation in turns else pixels
 
 
-def _decode_heic(data: bytes, max_pixels: int, path: Path | None) -> Decoded:
+def _decode_heic(data: bytes, head: Header, max_pixels: int, path: Path | None) -> Decoded:
     try:
         import pillow_heif  # noqa: PLC0415  # an extra
     except ImportError:
@@ -285,12 +382,20 @@ def _decode_heic(data: bytes, max_pixels: int, path: Path | None) -> Decoded:
     except ImageTooLargeError:
         raise
     except Exception as error:  # pillow-heif lets through whatever damaged data lead to
+        if head.unsupported or "nsupported" in str(error):
+            kind = head.unsupported or "HEIC that libheif does not support"
+            raise ImageUnsupportedError(
+                f"expected an image that can be decoded here, found a {kind}: libheif reports "
+                f"{error}; save it as PNG or JPEG",
+                path,
+            ) from error
         raise ImageCorruptError(f"damaged HEIC data: libheif reports {error}", path) from error
-    if pixels.ndim == 3 and pixels.shape[2] in {2, 4}:
-        kind: Alpha = "premultiplied" if picture.premultiplied_alpha else "straight"
-        color = np.ascontiguousarray(pixels[:, :, :-1])
-        rgb = cv2.cvtColor(color, cv2.COLOR_GRAY2RGB) if color.shape[2] == 1 else color
-        pixels = over_white(rgb, pixels[:, :, -1], kind)
-    elif pixels.ndim == 2:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-    return Decoded(np.ascontiguousarray(pixels), (pixels.shape[1], pixels.shape[0]))
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    alpha = np.ascontiguousarray(pixels[:, :, -1]) if channels in {2, 4} else None
+    rgb: Any = np.ascontiguousarray(pixels if alpha is None else pixels[:, :, :-1])
+    gray = channels < 3
+    if gray:
+        rgb = cv2.cvtColor(rgb, cv2.COLOR_GRAY2RGB)
+    kind_of: Alpha = "premultiplied" if picture.premultiplied_alpha else "straight"
+    rgb = opaque_srgb(rgb, alpha, head, gray=gray, kind=kind_of)
+    return Decoded(np.ascontiguousarray(rgb), (rgb.shape[1], rgb.shape[0]))

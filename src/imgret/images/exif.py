@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from datetime import datetime
 from struct import unpack_from
 from typing import Any
 
-__all__ = ["ORIENTATION", "exif_facts", "exif_orientation", "tiff_tags"]
+__all__ = [
+    "ORIENTATION",
+    "exif_facts",
+    "exif_orientation",
+    "is_tiff",
+    "tiff_profile",
+    "tiff_tags",
+]
 
 ORIENTATION = 0x0112
+_PROFILE = 0x8773
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 _TIFF_FRACTIONS = frozenset({529, 532})  # of YCbCr: shares of the colours, black and white
 _ASCII, _INTEGERS, _RATIONAL = 2, {4, 13}, 5  # 13 is of offsets alone
 _MAKE, _MODEL, _DATE, _EXIF, _GPS = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825
 _DATE_TAKEN, _DATE_DIGITIZED, _OFFSET_TAKEN, _OFFSET_DIGITIZED = 0x9003, 0x9004, 0x9011, 0x9012
 _TEXT_BYTES = 256  # of a text that counts
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([0-9])")
 
 
-def exif_orientation(exif: bytes) -> int:
-    """Return the orientation of an EXIF block; 1 where it has none or is damaged."""
+def exif_orientation(exif: bytes, xmp: bytes = b"") -> int:
+    """Return the orientation of an EXIF block; 1 where it has none or is damaged.
+
+    One that stands only in XMP, as some programs of macOS write it, counts where EXIF gives none.
+    Pillow does the same.
+    """
     try:
         orientation = tiff_tags(exif.removeprefix(b"Exif\0\0"))[ORIENTATION][0]
     except (struct.error, LookupError, OverflowError):
-        return 1
+        found = _XMP_ORIENTATION.search(xmp)
+        orientation = int(found[1]) if found else 1
     return orientation if 1 <= orientation <= 8 else 1
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether data begin as EXIF blocks and TIFF files do."""
+    return data[:4] in {b"II*\0", b"MM\0*"}
 
 
 def tiff_tags(
@@ -64,6 +84,24 @@ def tiff_tags(
             numbers = tuple(a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
         tags[tag] = numbers
     return tags
+
+
+def tiff_profile(data: bytes) -> bytes:
+    """Return the ICC profile in the first directory of a TIFF; empty where there is none."""
+    try:
+        order = {b"II": "<", b"MM": ">"}[data[:2]]
+        is_big = unpack_from(order + "H", data, 2)[0] == 43
+        word, size = ("Q", 20) if is_big else ("I", 12)
+        (start,) = unpack_from(order + word, data, 8 if is_big else 4)
+        (entries,) = unpack_from(order + ("Q" if is_big else "H"), data, start)
+        start += 8 if is_big else 2
+        for at in range(start, start + size * min(entries, 4096), size):
+            if unpack_from(order + "H", data, at)[0] == _PROFILE:
+                count, where = unpack_from(order + 2 * word, data, at + 4)
+                return data[where : where + count]
+    except (struct.error, LookupError, OverflowError):
+        pass
+    return b""
 
 
 def exif_facts(exif: bytes) -> dict[str, Any]:

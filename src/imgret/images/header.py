@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import unpack_from
 from typing import Literal, TypeAlias
 
-from imgret.errors import ImageCorruptError, ImageFormatError
-from imgret.images.exif import ORIENTATION, exif_orientation, tiff_tags
+from imgret.errors import ImageCorruptError, ImageFormatError, ImageUnsupportedError
+from imgret.images import bmp
+from imgret.images.av1 import largest_frame
+from imgret.images.exif import ORIENTATION, exif_orientation, tiff_profile, tiff_tags
+from imgret.images.ground import Alpha
+from imgret.images.heif import is_film, read_items
+from imgret.images.icc import coded_profile
+from imgret.images.jpeg import read_segments
+from imgret.images.png import read_chunks
 from imgret.images.tiff_page import HEADER_TAGS, alpha_band
 
 __all__ = ["Format", "Header", "header"]
 
 Format: TypeAlias = Literal["JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC"]
-Alpha: TypeAlias = Literal["straight", "premultiplied"]
 
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, less DHT, JPG, DAC
+_JPEG_KINDS = {0xC3: "lossless", 0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded progressive"}
+# What libheif and libavif decode; an item of no kind is one of an old file.
+_HEIF_KINDS = {
+    "HEIC": {b"", b"hvc1", b"hev1", b"av01", b"grid", b"iden", b"iovl"},
+    "AVIF": {b"", b"av01", b"grid"},
+}
 # EXIF orientation by HEIF mirror axis (None, top to bottom, left to right) and quarter turns.
 _HEIF_ORIENTATIONS = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
 
@@ -51,7 +61,22 @@ class Header:
         Offset behind the last byte of the first picture; None where the data stop before.
         Where a format does not tell, the length of the data.
     exif : bytes
-        EXIF block of a JPEG, PNG, WebP or TIFF; empty where there is none.
+        EXIF block of a JPEG, PNG, WebP, TIFF, AVIF or HEIC, the first where there are several;
+        empty where there is none.
+    profile : bytes
+        ICC profile of the colours, or one made from what the file says of them (``cICP``,
+        ``gAMA`` and ``cHRM`` of PNG, ``nclx`` of AVIF and HEIC); empty for sRGB.
+    channels : int
+        1 for grey, 3 for colour, 4 for CMYK, alpha not counted.
+    buffered : bool
+        Whether a decoder must hold all of a JPEG, at any scale: progressive ones, and those of
+        several scans.
+    coded : tuple of int
+        Width and height in pixels of the largest frame in an AVIF, where they are greater than
+        what the container says: a decoder makes them before it finds that out.
+    unsupported : str
+        What there is about the file that no decoder here is known to take; empty where it is
+        of an ordinary kind.
     """
 
     format: Format
@@ -63,6 +88,11 @@ class Header:
     transparent: int | None = None
     end: int | None = None
     exif: bytes = field(default=b"", repr=False, compare=False)
+    profile: bytes = field(default=b"", repr=False, compare=False)
+    channels: int = 3
+    buffered: bool = False
+    coded: tuple[int, int] = (0, 0)
+    unsupported: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,6 +115,8 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     ------
     ImageFormatError
         Not a picture, or of an unknown format.
+    ImageUnsupportedError
+        It may be valid, but its size cannot be told.
     ImageCorruptError
         No data, or a header that is cut short or contradicts itself.
     """
@@ -102,9 +134,21 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     try:
         found = parse(data)
     except (struct.error, LookupError, ValueError, ArithmeticError, StopIteration) as error:
+        if name in {"AVIF", "HEIC"} and is_film(data):
+            raise ImageUnsupportedError(
+                f"expected an {name} of a still image, found one that has only a sequence of "
+                f"them; save the image wanted as PNG or JPEG",
+                path,
+            ) from error
         raise ImageCorruptError(
             f"the {name} header is damaged or cut short after {len(data)} bytes", path
         ) from error
+    if found.format == "JPEG" and found.width and not found.height:
+        raise ImageUnsupportedError(
+            "expected a JPEG that gives its height in its frame, found one that gives it after "
+            "its first scan; save it as PNG or JPEG",
+            path,
+        )
     if found.width < 1 or found.height < 1:
         raise ImageCorruptError(
             f"the {name} header gives a size of {found.width} x {found.height} pixels", path
@@ -112,74 +156,57 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     return found
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, first byte and length of the contents of each chunk up to IEND.
-
-    Ends early where the data do.
-    """
-    start = 8
-    while start + 12 <= len(data):
-        length, kind = unpack_from(">I4s", data, start)
-        if start + 12 + length > len(data):
-            return
-        yield kind, start + 8, length
-        if kind == b"IEND":
-            return
-        start += 12 + length
-
-
 def _jpeg(data: bytes) -> Header:
-    exif, frame, start = b"", None, 2
-    while True:
-        start = data.index(b"\xff", start)  # bytes between segments are skipped, as libjpeg does
-        while data[start] == 0xFF:
-            start += 1
-        marker = data[start]
-        start += 1
-        if marker in {0x00, 0x01} or 0xD0 <= marker <= 0xD8:  # no segment follows
-            continue
-        if marker == 0xD9:
-            raise ValueError
-        length = int.from_bytes(data[start : start + 2], "big")
-        if marker == 0xDA:
-            break
-        if marker in _JPEG_FRAMES:
-            frame = unpack_from(">BHH", data, start + 2)
-        elif marker == 0xE1 and data.startswith(b"Exif\0", start + 2):
-            exif = data[start + 8 : start + length]
-        start += length
-    if frame is None:
-        raise ValueError
-    bits, height, width = frame
-    # 0xFF is stuffed in the scans, so that this marker stands at the end only.
-    complete = data.rfind(b"\xff\xd9", start) >= 0
-    end = len(data) if complete else None
-    return Header("JPEG", width, height, exif_orientation(exif), bits=bits, end=end, exif=exif)
+    found = read_segments(data)
+    bits, height, width, channels = found.frame
+    unsupported = ""
+    if found.kind not in {0xC0, 0xC1, 0xC2}:
+        unsupported = f"{_JPEG_KINDS.get(found.kind, 'hierarchical')} JPEG"
+    elif bits != 8:
+        unsupported = f"JPEG of {bits} bits a channel"
+    elif channels not in {1, 3, 4}:
+        unsupported = f"JPEG of {channels} channels"
+    return Header(
+        "JPEG",
+        width,
+        height,
+        exif_orientation(found.exif, found.xmp),
+        bits=bits,
+        end=len(data) if found.complete else None,
+        exif=found.exif,
+        profile=found.profile,
+        channels=channels,
+        buffered=found.kind in {0xC2, 0xC6, 0xCA, 0xCE} or found.first_scan < channels,
+        unsupported=unsupported,
+    )
 
 
 def _png(data: bytes) -> Header:
     width, height, bits, color = unpack_from(">II2B", data, 16)
     if data[12:16] != b"IHDR":
         raise ValueError
-    exif, transparent, end = b"", None, None
-    has_alpha = color in {4, 6}
-    for kind, start, length in png_chunks(data):
-        if kind == b"eXIf":
-            exif = data[start : start + length]
-        elif kind == b"tRNS" and color == 0:  # which OpenCV leaves out
-            transparent = int.from_bytes(data[start : start + 2], "big")
-        elif kind == b"tRNS":
-            has_alpha = True
-        elif kind == b"IEND":
-            end = start + 4
-    alpha: Alpha | None = "straight" if has_alpha else None
-    orientation = exif_orientation(exif)
-    return Header("PNG", width, height, orientation, bits, alpha, transparent, end, exif)
+    found = read_chunks(data)
+    level = found.first.get(b"tRNS")
+    has_level = level is not None and color == 0  # which OpenCV leaves out
+    has_alpha = color in {4, 6} or (level is not None and not has_level)
+    return Header(
+        "PNG",
+        width,
+        height,
+        exif_orientation(found.exif, found.xmp),
+        bits,
+        "straight" if has_alpha else None,
+        int.from_bytes(level[:2], "big") if level is not None and has_level else None,
+        found.end,
+        found.exif,
+        found.profile,
+        channels=1 if color in {0, 4} else 3,
+    )
 
 
 def _webp(data: bytes) -> Header:
     width = height = 0
-    exif, has_alpha, start = b"", False, 12
+    exif, xmp, profile, has_alpha, start = b"", b"", b"", False, 12
     stop = 8 + int.from_bytes(data[4:8], "little")
     while start + 8 <= min(stop, len(data)):
         kind, length = unpack_from("<4sI", data, start)
@@ -195,11 +222,22 @@ def _webp(data: bytes) -> Header:
         elif kind == b"VP8 " and not width:
             width, height = (side & 0x3FFF for side in unpack_from("<HH", data, start + 6))
         elif kind == b"EXIF":
-            exif = data[start : start + length]
+            exif = exif or data[start : start + length]
+        elif kind == b"XMP ":
+            xmp = xmp or data[start : start + length]
+        elif kind == b"ICCP":
+            profile = profile or data[start : start + length]
         start += length + (length & 1)
-    end = stop if stop <= len(data) else None
-    alpha: Alpha | None = "straight" if has_alpha else None
-    return Header("WebP", width, height, exif_orientation(exif), alpha=alpha, end=end, exif=exif)
+    return Header(
+        "WebP",
+        width,
+        height,
+        exif_orientation(exif, xmp),
+        alpha="straight" if has_alpha else None,
+        end=stop if stop <= len(data) else None,
+        exif=exif,
+        profile=profile,
+    )
 
 
 def _gif(data: bytes) -> Header:
@@ -232,6 +270,7 @@ def _gif_palette(flags: int) -> int:
 def _tiff(data: bytes) -> Header:
     tags = tiff_tags(data, HEADER_TAGS)
     orientation, alpha = tags.get(ORIENTATION, (1,))[0], alpha_band(tags)
+    (photometric, *_) = tags.get(0x0106, (1,))
     return Header(
         "TIFF",
         tags[0x0100][0],
@@ -241,19 +280,36 @@ def _tiff(data: bytes) -> Header:
         alpha=alpha[1] if alpha else None,
         end=len(data),
         exif=data,
+        profile=tiff_profile(data),
+        channels=1 if photometric in {0, 1} else 4 if photometric == 5 else 3,
     )
 
 
 def _bmp(data: bytes) -> Header:
     (size,) = unpack_from("<I", data, 14)
     if size == 12:
-        width, height = unpack_from("<HH", data, 18)
-        return Header("BMP", width, height, end=len(data))
+        width, height, _, bits = unpack_from("<HHHH", data, 18)
+        return Header("BMP", width, height, end=len(data), unsupported=_bmp_kind(bits, 0, size))
     width, height, _, bits, compression = unpack_from("<iiHHI", data, 18)
-    mask = unpack_from("<I", data, 66)[0] if size >= 56 and compression == 3 else 0
-    return Header(  # a negative height: stored from the top
-        "BMP", width, abs(height), alpha="straight" if mask and bits == 32 else None, end=len(data)
+    return Header(
+        "BMP",
+        width,
+        abs(height),  # a negative one: stored from the top
+        alpha="straight" if bmp.alpha_mask(data) else None,
+        end=len(data),
+        unsupported=_bmp_kind(bits, compression, size),
     )
+
+
+def _bmp_kind(bits: int, compression: int, size: int) -> str:
+    """Return what is unusual about a BMP."""
+    fits = {0: {1, 4, 8, 16, 24, 32}, 1: {8}, 2: {4}, 3: {16, 32}, 6: {16, 32}}
+    if size != 64 and compression in fits:
+        return "" if bits in fits[compression] else f"BMP of {bits} bits a pixel"
+    if size == 64 and compression in {0, 1, 2}:
+        return ""
+    name = {4: "RLE24" if size == 64 else "JPEG", 5: "PNG", 11: "CMYK", 12: "CMYK", 13: "CMYK"}
+    return f"BMP of compression {name.get(compression, compression)}, {bits} bits a pixel"
 
 
 def _avif(data: bytes) -> Header:
@@ -265,26 +321,40 @@ def _heic(data: bytes) -> Header:
 
 
 def _heif(data: bytes, name: Format) -> Header:
-    start, end = _box(data, 0, len(data), b"meta")
-    start, end = _box(data, start + 4, end, b"iprp")
-    properties = list(_boxes(data, *_box(data, start, end, b"ipco")))
+    items = read_items(data)
+    properties, own = items.properties, items.of(items.primary)
     # A thumbnail, an alpha plane and tiles have sizes too; none is larger than the picture.
     sizes = [
         unpack_from(">II", data, start + 4) for kind, start, _ in properties if kind == b"ispe"
     ]
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     if name == "HEIC":  # libheif crops; libavif leaves it to others, who do not
-        for start in (start for kind, start, _ in properties if kind == b"clap"):
+        for start in (start for kind, start, _ in own if kind == b"clap"):
             across, per_width, down, per_height = unpack_from(">4I", data, start)
             width, height = across // per_width, down // per_height
-    turn = next((data[start] & 3 for kind, start, _ in properties if kind == b"irot"), 0)
-    axis = next((data[start] & 1 for kind, start, _ in properties if kind == b"imir"), None)
+    # These count; libheif has applied them, and an orientation in EXIF is there to be read only.
+    turn = next((data[start] & 3 for kind, start, _ in own if kind == b"irot"), 0)
+    axis = next((data[start] & 1 for kind, start, _ in own if kind == b"imir"), None)
     has_alpha = any(
         kind == b"auxC" and data[start + 4 : end].rstrip(b"\0").endswith((b":alpha", b":auxid:1"))
         for kind, start, end in properties
     )
-    # High bit depth and twelve bits, in the configuration of the AV1 decoder.
+    # High bit depth, twelve bits and monochrome, in the configuration of the AV1 decoder.
     depths = {data[start + 2] >> 5 & 3 for kind, start, _ in properties if kind == b"av1C"}
+    grays = {
+        data[start + 2] >> 4 & 1
+        for item in items.shown
+        for kind, start, _ in items.of(item)
+        if kind == b"av1C"
+    }
+    kind = items.kinds.get(items.primary, b"")
+    frames = [
+        largest_frame(items.beginning(data, item))
+        for item, coding in items.kinds.items()
+        if coding == b"av01"
+    ]
+    coded = max(frames, key=lambda size: size[0] * size[1], default=(0, 0))
+    is_usual = kind in _HEIF_KINDS[name]
     return Header(
         name,
         width,
@@ -293,26 +363,22 @@ def _heif(data: bytes, name: Format) -> Header:
         bits={2: 10, 3: 12}.get(max(depths, default=0), 8),
         alpha="straight" if has_alpha else None,
         end=len(data),
+        exif=items.exif(data),
+        profile=_heif_profile(data, own),
+        channels=1 if grays == {1} else 3,
+        coded=coded if coded[0] * coded[1] > width * height else (0, 0),
+        unsupported="" if is_usual else f"{name} of an item {kind.decode('latin-1')!r}",
     )
 
 
-def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, first byte and end of the contents of each ISO base media box."""
-    while start + 8 <= stop:
-        length, kind = unpack_from(">I4s", data, start)
-        body = start + 8
-        if length == 1:
-            (length,) = unpack_from(">Q", data, body)
-            body += 8
-        end = start + length if length else stop
-        if end < body:
-            raise ValueError
-        yield kind, body, min(end, stop)
-        start = end
-
-
-def _box(data: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:
-    return next(box[1:] for box in _boxes(data, start, stop) if box[0] == wanted)
+def _heif_profile(data: bytes, properties: list[tuple[bytes, int, int]]) -> bytes:
+    profile = b""
+    for kind, start, end in properties:
+        if kind == b"colr" and data[start : start + 4] in {b"prof", b"rICC"}:
+            return data[start + 4 : end]  # counts before the code points
+        if kind == b"colr" and data[start : start + 4] == b"nclx":
+            profile = coded_profile(*unpack_from(">HH", data, start + 4))
+    return profile
 
 
 _FORMATS = (

@@ -10,9 +10,16 @@ import cv2
 import numpy as np
 
 from imgret.abc.checks import check_count
-from imgret.errors import ImageCorruptError, ImageNotFoundError, InvalidInputError
-from imgret.images.decode import MAX_PIXELS, check_size, decode, orient, over_white
+from imgret.errors import (
+    ImageCorruptError,
+    ImageNotFoundError,
+    ImageUnsupportedError,
+    InvalidInputError,
+)
+from imgret.images.color import cmyk_to_srgb, to_srgb
+from imgret.images.decode import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
+from imgret.images.ground import over_ground
 from imgret.types import Image, ImageLike
 
 __all__ = ["load", "read"]
@@ -25,7 +32,8 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
     ----------
     source : path, bytes, binary file object, array or PIL image
         A file is read from where it stands to its end. An array is uint8: RGB ``(H, W, 3)``,
-        grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``. Alpha is laid over white.
+        grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``. Alpha is laid over a
+        ground as by `decode`, and a PIL image's profile is applied.
     max_pixels, min_side
         As in `decode`; ``min_side`` is for encoded pictures only.
 
@@ -47,22 +55,44 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
         return decode(read(path), path=path, max_pixels=max_pixels, min_side=min_side).image
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return decode(bytes(source), max_pixels=max_pixels, min_side=min_side).image
-    if callable(getattr(source, "convert", None)) and callable(getattr(source, "getexif", None)):
-        return _from_pil(source, max_pixels)
-    if callable(getattr(source, "read", None)):
-        data = source.read()
-        if not isinstance(data, bytes):
-            raise InvalidInputError(
-                f"source: expected a file opened in binary mode, found one that reads "
-                f"{type(data).__name__}; open it with mode 'rb'"
-            )
+    data = encoded(source)
+    if data is not None:
         return decode(data, max_pixels=max_pixels, min_side=min_side).image
+    if _is_pil(source):
+        return _from_pil(source, max_pixels)
     raise InvalidInputError(
         f"source: expected a path, bytes, a binary file object, a uint8 array or a PIL image, "
         f"found {type(source).__name__}"
     )
+
+
+def encoded(source: Any) -> bytes | None:
+    """Return what a buffer or a file object holds; None for what is neither.
+
+    Raises
+    ------
+    InvalidInputError
+        A file opened in text mode.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if (
+        isinstance(source, np.ndarray)
+        or _is_pil(source)
+        or not callable(getattr(source, "read", None))
+    ):
+        return None
+    data = source.read()
+    if not isinstance(data, bytes):
+        raise InvalidInputError(
+            f"source: expected a file opened in binary mode, found one that reads "
+            f"{type(data).__name__}; open it with mode 'rb'"
+        )
+    return data
+
+
+def _is_pil(source: Any) -> bool:
+    return callable(getattr(source, "convert", None)) and callable(getattr(source, "getexif", None))
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
@@ -106,7 +136,7 @@ def _from_array(array: Any) -> Image:
     if channels == 1:
         array = cv2.cvtColor(array, cv2.COLOR_GRAY2RGB)
     elif channels == 4:
-        array = over_white(array[:, :, :3], array[:, :, 3], "straight")
+        array = over_ground(array[:, :, :3], array[:, :, 3], "straight")
     return array  # type: ignore[no-any-return]  # checked above
 
 
@@ -118,17 +148,34 @@ def _from_pil(picture: Any, max_pixels: int) -> Image:
             f"source: expected a PIL image that converts to RGB, found one of mode {picture.mode}"
         )
     try:
+        picture.load()  # PIL turns a TIFF here, and takes its orientation away
+        rgb, alpha = _pil_pixels(picture)
         orientation = picture.getexif().get(ORIENTATION, 1)
-        if picture.mode.startswith("I"):  # 16 bits, which convert() would clip
-            deep = np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)
-            pixels: Any = cv2.convertScaleAbs(deep, alpha=1 / 257)
-        else:
-            has_alpha = picture.mode in {"RGBA", "LA", "PA", "RGBa"}
-            has_alpha = has_alpha or "transparency" in picture.info
-            pixels = np.asarray(picture.convert("RGBA" if has_alpha else "RGB"))
     except (OSError, SyntaxError) as error:  # PIL decodes on first use
         path = getattr(picture, "filename", None)
-        raise ImageCorruptError(
-            f"PIL cannot decode it: {error}", Path(path) if path else None
-        ) from error
-    return orient(_from_array(pixels), orientation)  # type: ignore[no-any-return]  # an Image, turned
+        # What PIL says of a decoder that it was built without.
+        kind = ImageUnsupportedError if "not available" in str(error) else ImageCorruptError
+        raise kind(f"PIL cannot decode it: {error}", Path(path) if path else None) from error
+    if alpha is not None:
+        rgb = over_ground(rgb, alpha, "straight")
+    return np.ascontiguousarray(orient(rgb, orientation))
+
+
+def _pil_pixels(picture: Any) -> tuple[Any, Any]:
+    """Return sRGB and straight alpha, or None, of a PIL image."""
+    profile = picture.info.get("icc_profile") or b""
+    if picture.mode == "CMYK" and profile:
+        rgb = cmyk_to_srgb(np.asarray(picture), profile)
+        if rgb is not None:
+            return rgb, None
+    alpha = None
+    if picture.mode.startswith("I"):  # 16 bits, which convert() would clip
+        deep = np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)
+        rgb = _from_array(cv2.convertScaleAbs(deep, alpha=1 / 257))
+    elif picture.mode in {"RGBA", "LA", "PA", "RGBa"} or "transparency" in picture.info:
+        pixels = np.asarray(picture.convert("RGBA"))
+        rgb, alpha = np.ascontiguousarray(pixels[:, :, :3]), pixels[:, :, 3]
+    else:
+        rgb = np.asarray(picture.convert("RGB"))
+    gray = picture.mode in {"1", "L", "LA"} or picture.mode.startswith("I")
+    return to_srgb(rgb, profile, gray=gray), alpha

@@ -21,7 +21,8 @@ from typing import Any
 
 from imgret import images
 from imgret.abc import Cropper, Embedder
-from imgret.errors import ImageError, InvalidInputError
+from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError
+from imgret.images.load import encoded
 from imgret.ingest.report import Status
 from imgret.storage import Item
 from imgret.types import Box, Embeddings, Image, ImageLike
@@ -128,6 +129,7 @@ def embed_sources(
     refuse: Callable[[Embeddings], list[str | None]] | None = None,
     exif: bool = False,
     threads: int | None = None,
+    max_pixels: int = images.MAX_PIXELS,
     on_stage: Callable[[str, float], None] | None = None,
 ) -> Iterator[list[Outcome]]:
     """Read, crop and embed; a picture that cannot be read costs only itself.
@@ -145,6 +147,8 @@ def embed_sources(
         Whether what `images.exif_facts` tells of a file becomes its metadata ``exif``.
     threads : int, optional
         By default one for each core.
+    max_pixels : int
+        As for `images.decode`, which gets the embedder's ``min_side``.
     on_stage : callable, optional
         Told the name of a stage and seconds spent in it, from the calling thread.
 
@@ -153,7 +157,7 @@ def embed_sources(
     list of Outcome
         For each run of sources, in their order.
     """
-    worker = _Worker(embedder, cropper, find_twin, refuse, exif=exif)
+    worker = _Worker(embedder, cropper, find_twin, refuse, exif=exif, max_pixels=max_pixels)
     runs = deque(sources[start : start + _RUN] for start in range(0, len(sources), _RUN))
     workers = min(worker_count(threads), len(runs))
     if workers <= 1:
@@ -192,12 +196,14 @@ class _Worker:
         refuse: Callable[[Embeddings], list[str | None]] | None,
         *,
         exif: bool,
+        max_pixels: int,
     ) -> None:
         self._embedder = embedder
         self._cropper = cropper
         self._find_twin = find_twin
         self._refuse = refuse
         self._exif = exif
+        self._max_pixels = max_pixels
         self._embed_lock: AbstractContextManager[Any] = (
             nullcontext() if embedder.thread_safe else _EMBED_ALONE
         )
@@ -238,10 +244,17 @@ class _Worker:
                 return None
             with _timed(stages, "decode"):
                 if data is None:
-                    image = images.load(source.image)
+                    data = encoded(source.image)
+                if data is None:
+                    image = images.load(source.image, max_pixels=self._max_pixels)
                     size = image.shape[1], image.shape[0]
                 else:
-                    image, size = images.decode(data, path=source.path, min_side=self._min_side)
+                    image, size = images.decode(
+                        data,
+                        path=source.path,
+                        max_pixels=self._max_pixels,
+                        min_side=self._min_side,
+                    )
             with _timed(stages, "crop"):
                 return self._crop(outcome, image, size, data)
         except Exception as error:  # noqa: BLE001  # whatever a file does, it costs only itself
@@ -300,8 +313,11 @@ class _Worker:
             and side
             and min(box.width, box.height) < side
         ):
-            image = images.decode(data, path=outcome.source.path).image
-            box = outcome.box
+            with suppress(ImageTooLargeError):  # a small crop of it is better than none
+                image = images.decode(
+                    data, path=outcome.source.path, max_pixels=self._max_pixels
+                ).image
+                box = outcome.box
         return image[box.y0 : box.y1, box.x0 : box.x1]
 
     def _embed(self, held: list[tuple[Outcome, Image]], stages: dict[str, float]) -> None:

@@ -44,6 +44,11 @@ class Retriever(Measuring, Overview):
         Scores are higher-is-better for all three.
     dtype : {"float16", "float32"}
         How embeddings are kept. What is indexed and scored is what is kept.
+    max_pixels : int
+        Images of more pixels are refused, as queries and when they are added, since decoding
+        takes 3 bytes a pixel in each thread. Pixels that will be decoded count: those of a large
+        JPEG at the reduced scale that the embedder needs, so that photos of 200 megapixels are
+        taken, unless they are progressive. Not kept with the gallery.
 
     Examples
     --------

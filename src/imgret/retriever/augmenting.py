@@ -72,7 +72,9 @@ class Augmenting(Gallery):
                     moved = self._moved(some, embeddings[start : start + _BLOCK], scope, k, alpha)
                     items = self._store.catalog.items(some)
                     store.add(moved, [items[id_] for id_ in some.tolist()])
-            return self._around(store, self._embedder, self._cropper, self._searcher.projection)
+            made = self._around(store, self._embedder, self._cropper, self._searcher.projection)
+            made._max_pixels = self._max_pixels  # noqa: SLF001  # another of this class
+            return made
 
     @classmethod
     def _around(

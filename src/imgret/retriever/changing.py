@@ -17,6 +17,7 @@ from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
 from imgret.croppers import NoCrop
 from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
+from imgret.images import MAX_PIXELS
 from imgret.ingest import (
     IngestInterrupted,
     IngestReport,
@@ -59,6 +60,7 @@ class Changing(Gallery):
         embedder: str | Embedder = "general",
         cropper: str | Cropper | None = None,
         progress: bool | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Make a gallery anew from the pictures of another, with another embedder.
 
@@ -73,6 +75,8 @@ class Changing(Gallery):
             As for `Retriever`; the cropper is by default the other gallery's.
         progress : bool, optional
             As for `add_folder`.
+        max_pixels : int
+            As for `Retriever`.
 
         Raises
         ------
@@ -96,6 +100,7 @@ class Changing(Gallery):
             cropper=same_cropper(manifest, Path(path), None) if cropper is None else cropper,
             metric=manifest.metric,
             dtype=manifest.dtype,
+            max_pixels=max_pixels,
         )
         report = made._ingest(
             [
@@ -545,6 +550,7 @@ class Changing(Gallery):
                     refuse=self._store.refusals,
                     exif=exif,
                     threads=threads,
+                    max_pixels=self._max_pixels,
                     on_stage=report.add_stage,
                 ):
                     if raise_failures and outcomes[0].error is not None:

@@ -13,8 +13,10 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
+from imgret.abc.checks import check_count
 from imgret.errors import EmptyGalleryError, InvalidInputError
 from imgret.hits import Batch
+from imgret.images import MAX_PIXELS
 from imgret.making import check_given, new_manifest, same_cropper, same_embedder
 from imgret.naming import Namer
 from imgret.parts import find_cropper, find_embedder
@@ -32,6 +34,8 @@ Mode: TypeAlias = Literal["r", "r+", "a"]
 class Gallery:
     """What all the other parts of the facade stand on."""
 
+    _max_pixels = MAX_PIXELS
+
     def __init__(
         self,
         *,
@@ -40,7 +44,9 @@ class Gallery:
         index: str | VectorIndex = "flat",
         metric: Metric = "cosine",
         dtype: Dtype = "float16",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._max_pixels = check_count(max_pixels, "max_pixels")
         embedder, cropper = find_embedder(embedder), find_cropper(cropper)
         manifest, prepared = new_manifest(embedder, cropper, index, metric, dtype)
         self._start(Store.in_memory(manifest), embedder, cropper, prepared)
@@ -71,6 +77,7 @@ class Gallery:
         index: str | VectorIndex | None = None,
         metric: Metric | None = None,
         dtype: Dtype | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Work on a gallery where it lies on disk.
 
@@ -88,6 +95,8 @@ class Gallery:
         embedder, cropper, index, metric, dtype
             As for `Retriever`. An existing gallery knows its own; what is given must agree
             with it.
+        max_pixels : int
+            As for `Retriever`; not kept with the gallery.
 
         Raises
         ------
@@ -102,6 +111,7 @@ class Gallery:
         path = Path(path)
         if mode not in {"r", "r+", "a"}:
             raise InvalidInputError(f"mode: expected 'r', 'r+' or 'a', found {mode!r}")
+        max_pixels = check_count(max_pixels, "max_pixels")
         if mode == "a" and (not path.exists() or (path.is_dir() and not any(path.iterdir()))):
             made_embedder, made_cropper = (
                 find_embedder(embedder or "general"),
@@ -115,10 +125,13 @@ class Gallery:
                 dtype or "float16",
             )
             self = cls.__new__(cls)
+            self._max_pixels = max_pixels
             self._start(Store.create(path, manifest), made_embedder, made_cropper, prepared)
             return self
         store = Store.open(path, writable=mode != "r")
-        return cls._attach(store, path, embedder, cropper, index=index, metric=metric, dtype=dtype)
+        self = cls._attach(store, path, embedder, cropper, index=index, metric=metric, dtype=dtype)
+        self._max_pixels = max_pixels
+        return self
 
     @classmethod
     def load(
@@ -127,12 +140,16 @@ class Gallery:
         *,
         embedder: str | Embedder | None = None,
         cropper: str | Cropper | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Read a gallery into memory, every vector checked; the files are not held on to.
 
         Takes and raises what `open` does.
         """
-        return cls._attach(Store.load(Path(path)), Path(path), embedder, cropper)
+        max_pixels = check_count(max_pixels, "max_pixels")
+        self = cls._attach(Store.load(Path(path)), Path(path), embedder, cropper)
+        self._max_pixels = max_pixels
+        return self
 
     @classmethod
     def _attach(

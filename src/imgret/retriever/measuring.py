@@ -98,6 +98,7 @@ class Measuring(Changing, Searching):
                 n_resamples=n_resamples,
                 seed=seed,
                 threads=threads,
+                max_pixels=self._max_pixels,
                 progress=progress,
             )
 
@@ -284,6 +285,7 @@ class Measuring(Changing, Searching):
                 search_in=self._beside,
                 n_worst=n_worst,
                 threads=threads,
+                max_pixels=self._max_pixels,
             )
 
     def _beside(self, vectors: Embeddings, keys: list[str], labels: list[str]) -> Report:

@@ -82,7 +82,7 @@ def check_box(box: Any) -> Box:
     return Box(x0, y0, x1, y1)
 
 
-def cut(image: ImageLike, box: Box) -> Image:
+def cut(image: ImageLike, box: Box, max_pixels: int) -> Image:
     """Read a picture and return the part of it that is in the box.
 
     Raises
@@ -92,7 +92,7 @@ def cut(image: ImageLike, box: Box) -> Image:
     ImageError
         The picture cannot be read.
     """
-    whole = images.load(image)
+    whole = images.load(image, max_pixels=max_pixels)
     height, width = whole.shape[:2]
     if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height:
         raise InvalidInputError(

@@ -135,7 +135,7 @@ class Searching(Augmenting, Calibrating):
         if region is None:
             embeddings = self.embed([*pictures, *unlike])
         else:
-            part = self._embed([cut(pictures[0], region)], NoCrop())
+            part = self._embed([cut(pictures[0], region, self._max_pixels)], NoCrop())
             embeddings = np.concatenate([part, self.embed(unlike)])
         scope = Scope(self._store, self._searcher, where)
         asked = self._asked(embeddings, weigh, negative_weight, scope)
@@ -288,7 +288,9 @@ class Searching(Augmenting, Calibrating):
         sources = [Source(str(n), image, path_of(image)) for n, image in enumerate(images)]
         embeddings = np.empty((len(sources), self._embedder.dim), dtype=np.float32)
         done = 0
-        for outcomes in embed_sources(sources, self._embedder, cropper, threads=threads):
+        for outcomes in embed_sources(
+            sources, self._embedder, cropper, threads=threads, max_pixels=self._max_pixels
+        ):
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error

@@ -1,0 +1,85 @@
+"""The ground that transparent images are laid over."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.types import Image
+
+__all__ = ["Alpha", "over_ground"]
+
+Alpha: TypeAlias = Literal["straight", "premultiplied"]
+
+# Levels of 255 by which an outline must differ from the ground in some channel, at full opacity.
+# `general` tells shapes of 248 from a ground of 255 (cosine 0.48 to 0.67), those of 252 badly.
+_NEAR = 24
+# Share of the outline that may vanish in the ground before another is chosen.
+_VANISHING = 0.25
+_ENOUGH = 1 << 20  # pixels among which the outline is looked for
+_WHITE, _GRAY, _BLACK = 255, 128, 0
+
+
+def over_ground(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], kind: Alpha) -> Image:
+    """Lay colour over a plain ground by its alpha.
+
+    The ground is white, as pages are, unless more than a quarter of the outline would vanish in
+    it, as that of a white icon would. Then it is mid-grey (128), or black where that hides less.
+    The outline is where alpha changes, weighted by how much it changes and by how opaque the
+    pixel is, so that the colour of what is fully transparent never counts. It vanishes where
+    every channel is within 24 levels of the ground. White, black and coloured shapes therefore
+    stay apart, and the same shape gets the same ground at any scale.
+
+    Parameters
+    ----------
+    rgb : uint8 array of shape (H, W, 3)
+    alpha : uint8 array of shape (H, W)
+        0 is transparent, 255 opaque.
+    kind : {"straight", "premultiplied"}
+        Whether ``rgb`` has been multiplied by alpha.
+
+    Returns
+    -------
+    uint8 array of shape (H, W, 3)
+        ``rgb`` itself where every pixel is opaque.
+    """
+    alpha = np.ascontiguousarray(alpha)
+    if alpha.min() == 255:
+        return rgb
+    weight: Any = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
+    color: Any = cv2.multiply(rgb, weight, scale=1 / 255) if kind == "straight" else rgb
+    level = _ground(color, alpha)
+    if level == _BLACK:
+        return color  # type: ignore[no-any-return]  # an Image
+    through = cv2.bitwise_not(weight)  # the ground shines through by 255 - alpha
+    if level != _WHITE:
+        through = cv2.convertScaleAbs(through, alpha=level / 255)
+    return cv2.add(color, through)  # type: ignore[no-any-return]  # an Image
+
+
+def _ground(color: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> int:
+    """Return the grey level to lay premultiplied colour over."""
+    around: Any = cv2.morphologyEx(alpha, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    seen = cv2.min(around, alpha)
+    for step in (1 + alpha.size // _ENOUGH, 1):  # of a large image some rows tell as much
+        rows, columns = np.nonzero(seen[::step])
+        if len(rows):
+            break
+    else:  # nothing is seen, or nothing has an outline
+        return _WHITE
+    opacity = alpha[::step][rows, columns].astype(np.float32) / 255
+    weight = around[::step][rows, columns] * opacity
+    outline = color[::step][rows, columns].astype(np.float32)
+    total = float(weight.sum())
+
+    def hidden(level: int) -> float:
+        contrast = np.abs(outline - level * opacity[:, None]).max(axis=1)
+        return float(weight[contrast < _NEAR * opacity].sum()) / total
+
+    for level in (_WHITE, _GRAY, _BLACK):
+        if hidden(level) <= _VANISHING:
+            return level
+    return min((_WHITE, _GRAY, _BLACK), key=hidden)

@@ -1,0 +1,198 @@
+"""Boxes of HEIF files, which HEIC and AVIF are: items, where they lie, and their properties.
+
+Specifications: ISO/IEC 14496-12 (boxes, ``iloc``, ``iinf``, ``iref``), ISO/IEC 23008-12 (HEIF),
+AV1-ISOBMFF (``av1C``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from struct import error, unpack_from
+
+__all__ = ["Items", "boxes", "is_film", "read_items"]
+
+_MOST = 10_000  # items, properties and extents that are looked at
+
+
+@dataclass(slots=True)
+class Items:
+    """What the ``meta`` box of a file tells.
+
+    Attributes
+    ----------
+    primary : int
+        Id of the item that is shown; 0 where the file does not tell.
+    kinds : dict of int to bytes
+        Four letters of each item: ``b"hvc1"``, ``b"av01"``, ``b"grid"``, ``b"Exif"``, ...
+    references : list of (bytes, int, tuple of int)
+        Kind, from which item, to which.
+    properties : list of (bytes, int, int)
+        Kind, first byte and end of the contents.
+    owned : dict of int to list of int
+        Positions in `properties` of those of an item.
+    """
+
+    primary: int = 0
+    kinds: dict[int, bytes] = field(default_factory=dict)
+    references: list[tuple[bytes, int, tuple[int, ...]]] = field(default_factory=list)
+    properties: list[tuple[bytes, int, int]] = field(default_factory=list)
+    owned: dict[int, list[int]] = field(default_factory=dict)
+    _extents: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def of(self, item: int) -> list[tuple[bytes, int, int]]:
+        """Return the properties of an item; all there are, where none are assigned to it."""
+        own = self.owned.get(item)
+        if own is None:
+            return self.properties
+        return [self.properties[at] for at in own if 0 <= at < len(self.properties)]
+
+    @property
+    def shown(self) -> set[int]:
+        """Ids of items that make up the image: neither auxiliary ones nor thumbnails."""
+        beside = {source for kind, source, _ in self.references if kind in {b"auxl", b"thmb"}}
+        return set(self.owned) - beside
+
+    def contents(self, data: bytes, item: int) -> bytes:
+        """Return the bytes of an item; empty where they are not in the file."""
+        parts = self._extents.get(item, [])
+        return b"".join(data[start : start + (length or len(data))] for start, length in parts)
+
+    def beginning(self, data: bytes, item: int, most: int = 1024) -> bytes:
+        """Return the first bytes of an item."""
+        parts = self._extents.get(item, [])[:1]
+        return b"".join(data[at : at + min(length or most, most)] for at, length in parts)
+
+    def exif(self, data: bytes) -> bytes:
+        """Return the EXIF block, beginning with its TIFF header; empty where there is none."""
+        for item, kind in self.kinds.items():
+            if kind == b"Exif":
+                block = self.contents(data, item)
+                begin = 4 + int.from_bytes(block[:4], "big")
+                return block[begin:].removeprefix(b"Exif\0\0")
+        return b""
+
+
+def boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, first byte and end of the contents of each ISO base media box."""
+    while start + 8 <= stop:
+        length, kind = unpack_from(">I4s", data, start)
+        body = start + 8
+        if length == 1:
+            (length,) = unpack_from(">Q", data, body)
+            body += 8
+        end = start + length if length else stop
+        if end < body:
+            raise ValueError
+        yield kind, body, min(end, stop)
+        start = end
+
+
+def read_items(data: bytes) -> Items:
+    """Read the ``meta`` box.
+
+    Raises
+    ------
+    StopIteration, ValueError, struct.error, LookupError
+        There is no image, or the boxes are damaged.
+    """
+    items = Items()
+    start, stop = _box(data, 0, len(data), b"meta")
+    children = list(boxes(data, start + 4, stop))
+    inside = next((body for kind, body, _ in children if kind == b"idat"), 0)
+    for kind, body, end in children:
+        if kind == b"pitm":
+            items.primary = _number(data, body + 4, 4 if data[body] else 2)
+        elif kind == b"iinf":
+            _read_kinds(data, body, end, items)
+        elif kind == b"iref":
+            _read_references(data, body, end, items)
+        elif kind == b"iloc":
+            _read_extents(data, body, inside, items)
+        elif kind == b"iprp":
+            items.properties = list(boxes(data, *_box(data, body, end, b"ipco")))[:_MOST]
+            for name, first, last in boxes(data, body, end):
+                if name == b"ipma":
+                    _read_owned(data, first, last, items)
+    return items
+
+
+def is_film(data: bytes) -> bool:
+    """Whether a file has tracks and no still image."""
+    try:
+        kinds = {kind for kind, _, _ in boxes(data, 0, len(data))}
+    except (ValueError, error):
+        return False
+    return b"moov" in kinds and b"meta" not in kinds
+
+
+def _box(data: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:
+    return next(box[1:] for box in boxes(data, start, stop) if box[0] == wanted)
+
+
+def _number(data: bytes, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "big")
+
+
+def _read_kinds(data: bytes, body: int, end: int, items: Items) -> None:
+    first = body + (6 if data[body] == 0 else 8)
+    for kind, start, _ in boxes(data, first, end):
+        if kind == b"infe" and data[start] >= 2:  # older ones have no four letters
+            wide = 2 if data[start] == 2 else 4
+            name = data[start + 6 + wide : start + 10 + wide]
+            items.kinds[_number(data, start + 4, wide)] = name
+
+
+def _read_references(data: bytes, body: int, end: int, items: Items) -> None:
+    wide = 4 if data[body] else 2
+    for kind, start, stop in boxes(data, body + 4, end):
+        source = _number(data, start, wide)
+        targets = range(start + wide + 2, stop - wide + 1, wide)[:_MOST]
+        items.references.append((kind, source, tuple(_number(data, at, wide) for at in targets)))
+
+
+def _read_extents(data: bytes, body: int, inside: int, items: Items) -> None:
+    version = data[body]
+    offset_size, length_size = data[body + 4] >> 4, data[body + 4] & 15
+    base_size, index_size = data[body + 5] >> 4, data[body + 5] & 15 if version else 0
+    wide = 4 if version == 2 else 2
+    at = body + 6 + wide
+    for _ in range(min(_number(data, body + 6, wide), _MOST)):
+        item = _number(data, at, wide)
+        at += wide
+        method = 0
+        if version:
+            method = _number(data, at, 2) & 15
+            at += 2
+        at += 2  # of which file: this one
+        base = _number(data, at, base_size)
+        at += base_size
+        extents = _number(data, at, 2)
+        at += 2
+        found = []
+        for _ in range(min(extents, _MOST)):
+            at += index_size
+            offset = base + _number(data, at, offset_size)
+            at += offset_size
+            found.append((offset + (inside if method == 1 else 0), _number(data, at, length_size)))
+            at += length_size
+        if method in {0, 1} and at <= len(data):
+            items._extents[item] = found  # noqa: SLF001  # its own reader
+
+
+def _read_owned(data: bytes, body: int, end: int, items: Items) -> None:
+    wide, large = 4 if data[body] else 2, data[body + 3] & 1
+    (count,) = unpack_from(">I", data, body + 4)
+    at = body + 8
+    for _ in range(min(count, _MOST)):
+        item = _number(data, at, wide)
+        at += wide
+        if at >= end:
+            return
+        many = data[at]
+        at += 1
+        own = items.owned.setdefault(item, [])
+        for _ in range(many):
+            number = _number(data, at, 2) & 0x7FFF if large else data[at] & 0x7F
+            at += 2 if large else 1
+            own.append(number - 1)  # 0 is for none
