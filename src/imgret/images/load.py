@@ -163,7 +163,8 @@ def _from_pil(picture: Any, max_pixels: int) -> Image:
 
 def _pil_pixels(picture: Any) -> tuple[Any, Any]:
     """Return sRGB and straight alpha, or None, of a PIL image."""
-    profile = picture.info.get("icc_profile") or b""
+    profile = picture.info.get("icc_profile")
+    profile = profile if isinstance(profile, bytes) else b""
     if picture.mode == "CMYK" and profile:
         rgb = cmyk_to_srgb(np.asarray(picture), profile)
         if rgb is not None:
