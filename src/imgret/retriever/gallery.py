@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
+from imgret.abc.locks import RLock
 from imgret.errors import EmptyGalleryError, InvalidInputError
 from imgret.hits import Batch
 from imgret.making import check_given, new_manifest, same_cropper, same_embedder
@@ -55,7 +55,7 @@ class Gallery:
         self._store = store
         self._embedder = embedder
         self._cropper = cropper
-        self._changing = threading.RLock()
+        self._changing = RLock()
         self._unresolved: weakref.WeakSet[Batch] = weakref.WeakSet()
         self._searcher = Searcher(store, prepared)
         self._namer: tuple[object, Namer] | None = None  # and what it was learned from
@@ -194,11 +194,11 @@ class Gallery:
     def close(self) -> None:
         """Bring the stored index up to date and let the files go; twice is fine.
 
-        Hits found before stay valid.
+        Hits found before stay valid. In a forked child nothing is written.
         """
         with self._changing:
-            self._settle()
             try:
+                self._settle()
                 if self._store.path is not None and self._store.writable:
                     self._searcher.checkpoint()
             finally:

@@ -23,9 +23,18 @@ from imgret.errors import (
 )
 from imgret.storage.lock import LOCK, WriterLock
 
-__all__ = ["replacement", "settle", "sync", "write_text", "writing"]
+__all__ = ["file_id", "replacement", "settle", "sync", "write_text", "writing"]
 
 _WAIT_SECONDS = 5.0
+
+
+def file_id(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others; as long as it is open, none is taken for it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def sync(path: Path) -> None:
