@@ -13,7 +13,7 @@ import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.locks import RLock
-from imgret.errors import EmptyGalleryError, InvalidInputError
+from imgret.errors import EmptyGalleryError, InvalidInputError, StoreExistsError
 from imgret.hits import Batch
 from imgret.making import check_given, new_manifest, same_cropper, same_embedder
 from imgret.naming import Namer
@@ -21,6 +21,7 @@ from imgret.parts import find_cropper, find_embedder
 from imgret.projections import LinearProjection
 from imgret.searcher import Searcher
 from imgret.storage import Item, Store
+from imgret.storage.manifest import is_gallery
 from imgret.types import Embeddings, Metric
 
 __all__ = ["Gallery"]
@@ -114,9 +115,16 @@ class Gallery:
                 metric or "cosine",
                 dtype or "float16",
             )
-            self = cls.__new__(cls)
-            self._start(Store.create(path, manifest), made_embedder, made_cropper, prepared)
-            return self
+            try:
+                made = Store.create(path, manifest)
+            except StoreExistsError:
+                if not is_gallery(path):
+                    raise
+                # Another process has just made it: it is there now, as any other would be.
+            else:
+                self = cls.__new__(cls)
+                self._start(made, made_embedder, made_cropper, prepared)
+                return self
         store = Store.open(path, writable=mode != "r")
         return cls._attach(store, path, embedder, cropper, index=index, metric=metric, dtype=dtype)
 

@@ -93,7 +93,7 @@ class Store:
                 f"{'a gallery' if is_gallery(path) else 'something else'} there"
             )
         with closing(cls.in_memory(manifest)) as empty:
-            empty.save(path, projection=None, index=None)
+            empty.save(path, projection=None, index=None, replaces=False)
         return cls.open(path, writable=True)
 
     @classmethod
@@ -384,8 +384,11 @@ class Store:
         *,
         projection: Callable[[Path], None] | None,
         index: tuple[Checkpoint, Callable[[Path], None]] | None,
+        replaces: bool = True,
     ) -> None:
         """Write a copy of the gallery; one that is there is replaced at the very end.
+
+        One that another process makes there meanwhile is not.
 
         Parameters
         ----------
@@ -395,11 +398,13 @@ class Store:
             Writes the projection to the path it is given.
         index : (Checkpoint, callable) or None
             What the index covers; writes it into the directory it is given.
+        replaces : bool
+            False takes a gallery that is there for something else.
 
         Raises
         ------
         StoreExistsError
-            Something stands there that is no gallery.
+            Something stands there that is no gallery, or was put there meanwhile.
         StoreLockedError
             The gallery there is open for writing.
         StoreError
@@ -411,7 +416,7 @@ class Store:
             raise StoreExistsError(
                 f"{path}: expected a gallery or nothing, found something else; choose another path"
             )
-        with writing(path), replacement(path, mark=FILE) as new:
+        with writing(path), replacement(path, mark=FILE, replaces=replaces) as new:
             self.catalog.copy_to(new / _CATALOG)
             with closing(Catalog(new / _CATALOG, writable=False)) as copied:
                 rows = copied.rows  # another process may have added some since this one opened
