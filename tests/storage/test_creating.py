@@ -55,7 +55,7 @@ def test_processes_that_make_the_same_gallery_at_once(tmp_path, kit):
     try:
         for process in processes.values():
             assert process.stdout.readline() == "ready\n"
-        for turn in range(12):
+        for turn in range(5):
             for process in processes.values():
                 process.stdin.write(f"{turn}\n")
                 process.stdin.flush()
@@ -64,25 +64,26 @@ def test_processes_that_make_the_same_gallery_at_once(tmp_path, kit):
             stored = {name for name, word in said.items() if word == "stored\n"}
             with closing(Store.open(folder / f"{turn}.imgret", writable=False)) as store:
                 assert set(store.catalog) == stored
-        assert kit.names(folder) == sorted(f"{turn}.imgret" for turn in range(12))
+        assert kit.names(folder) == sorted(f"{turn}.imgret" for turn in range(5))
     finally:
         for process in processes.values():
             kit.end(process)
 
 
-@pytest.fixture
-def rival(monkeypatch, manifest, kit):
-    """Let another gallery be made at the last moment; returns how often."""
-    put, made = files._put_in_place, []
+@pytest.fixture(params=["_clear_abandoned", "_put_in_place"])
+def rival(request, monkeypatch, manifest, kit):
+    """Let another gallery be made after the look whether one is there, or at the last moment."""
+    step, made = getattr(files, request.param), []
 
-    def late(new, path, **options):
+    def late(*args, **options):
         if not made:
+            path = args[-1]
             made.append(path)
             with closing(Store.create(path, manifest)) as store:
                 kit.add(store, 7)
-        put(new, path, **options)
+        return step(*args, **options)
 
-    monkeypatch.setattr(files, "_put_in_place", late)
+    monkeypatch.setattr(files, request.param, late)
     return made
 
 
@@ -99,6 +100,7 @@ def test_one_that_is_made_at_the_last_moment_stays(tmp_path, manifest, kit, riva
     assert kit.names(tmp_path) == ["g.imgret"]
 
 
+@pytest.mark.parametrize("rival", ["_put_in_place"], indirect=True)
 def test_a_save_replaces_none_that_was_not_there_when_it_began(tmp_path, manifest, kit, rival):
     path = tmp_path / "g.imgret"
     with closing(Store.in_memory(manifest)) as store:

@@ -17,7 +17,7 @@ from imgret.errors import InvalidInputError, ModelError
 # whoever wants to send sets it to 0 beforehand.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime as ort  # noqa: E402  # after that
+import onnxruntime as ort  # after that
 
 __all__ = ["Session", "Tensor", "available_providers"]
 

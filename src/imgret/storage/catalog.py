@@ -400,7 +400,7 @@ class Catalog:
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy into a new file, with all that is committed by now."""
-        with self._lock, closing(sqlite3.connect(path)) as target, explained(path):
+        with self._lock, explained(path), closing(sqlite3.connect(path)) as target:
             self._db.backup(target)
 
     def to_memory(self) -> Catalog:

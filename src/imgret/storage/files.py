@@ -201,5 +201,8 @@ def _clear_abandoned(path: Path) -> None:
     """Delete what replacements that were killed have left."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.saving-*"):
         with suppress(OSError):  # locked: it is not abandoned
-            WriterLock(left / LOCK).release()
+            lock = WriterLock(left / LOCK)
+            if sys.platform == "win32":  # deletes no file that is open
+                lock.release()
             shutil.rmtree(left, ignore_errors=True)
+            lock.release()  # only now, as whoever has just made it waits to lock it
