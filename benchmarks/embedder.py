@@ -12,6 +12,9 @@ counts the queries whose nearest (or one of whose five nearest) is of their clas
 
 from __future__ import annotations
 
+import imgret.models.session  # noqa: F401  # first: it switches off onnxruntime's telemetry
+
+# isort: split
 import argparse
 import os
 import time

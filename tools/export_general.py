@@ -13,6 +13,9 @@ into the convolutions. What was measured: docs/decisions/0002-general-is-int8.md
 
 from __future__ import annotations
 
+import imgret.models.session  # noqa: F401  # first: it switches off onnxruntime's telemetry
+
+# isort: split
 import argparse
 import random
 import tempfile

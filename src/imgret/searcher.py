@@ -7,7 +7,6 @@ has taken in and which change it saw last.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from imgret import planning
 from imgret.abc import VectorIndex
 from imgret.abc.brute import first_of
 from imgret.abc.checks import check_count
-from imgret.abc.locks import ReadWriteLock
+from imgret.abc.locks import ReadWriteLock, RLock, renew_in_child
 from imgret.indexes import choose
 from imgret.parts import IndexMaker, index_maker, part_of
 from imgret.planning import Choice, SearchPlan
@@ -57,7 +56,7 @@ class Searcher:
 
     def __init__(self, store: Store, prepared: VectorIndex | None = None) -> None:
         self._store = store
-        self._syncing = threading.RLock()
+        self._syncing = RLock()
         # Held by searches, and for the moment in which what they see changes.
         self._seeing = ReadWriteLock()
         self._make = index_maker(store.manifest.index, store.manifest.metric, prepared)
@@ -71,6 +70,15 @@ class Searcher:
         self._trained_on = 0  # items there were when the index was built
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self.projection: LinearProjection | None = None
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Forget, in a forked child, an index that another thread was changing."""
+        if self._seeing.abandoned or (self._index is not None and self._index.is_abandoned):
+            self._seeing = ReadWriteLock()
+            self._index, self._beside = None, self._store.path
+            self._rows = self._seen = self._trained_on = 0
+            self._half = False
 
     @property
     def dim(self) -> int:

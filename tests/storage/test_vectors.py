@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgret.errors import DimensionError, InvalidInputError, StoreCorruptError, StoreError
+from imgret.errors import (
+    DimensionError,
+    InvalidInputError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreError,
+)
 from imgret.storage import vectors as module
 from imgret.storage.vectors import VectorLog
 
@@ -213,8 +219,9 @@ def test_closed(log):
     log.append(rows(2))
     log.close()
     log.close()
-    with pytest.raises(IndexError):
-        log.read(np.arange(2))
+    for use in (log.read, log.stored, lambda ids: list(log.blocks(ids)), log.append):
+        with pytest.raises(StoreClosedError, match="closed; open it again"):
+            use(np.arange(2) if use != log.append else rows(1))
 
 
 operations = st.lists(

@@ -599,6 +599,14 @@ class VectorIndex(ABC):
             self._ids = IdMap(ids)
             self._changes += 1
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether this process was forked while another thread changed the index.
+
+        It is of no use then: every method that looks at the vectors raises.
+        """
+        return self._lock.abandoned
+
     # -- inside --------------------------------------------------------------------------
 
     def _checked(self, vectors: Any, name: str) -> Embeddings:

@@ -1,15 +1,73 @@
-"""A lock for many readers or one writer."""
+"""Locks that a forked child finds free, among them one for many readers or one writer.
+
+``fork`` copies the thread that calls it and no other, but all of memory. A lock that another
+thread held at that moment is held in the child by nobody, for ever. So every lock of imgret is
+made here, and is made new in a child; where a thread was in the middle of a change, the child
+hears of it. See ``docs/decisions/0024-what-may-cross-a-fork.md``.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition, get_ident
 from types import TracebackType
+from typing import Any, Protocol, TypeAlias, final
 
-__all__ = ["ReadWriteLock"]
+from imgret.errors import ImgretError
+
+__all__ = ["RLock", "ReadWriteLock", "renew_in_child"]
 
 
+@final
+class RLock:
+    """A reentrant lock; in a forked child it is free, unless the thread that forked holds it.
+
+    Parameters
+    ----------
+    brief : bool
+        Whether it is held for a moment only, and no other lock is waited for meanwhile. A fork
+        waits for such locks, so that a child never finds what they guard half done.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "brief")
+
+    def __init__(self, *, brief: bool = False) -> None:
+        self._lock = threading.RLock()
+        self.brief = brief
+        _remember(_locks, self)
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        """Take the lock; False where another thread has it and it is not to be waited for."""
+        return self._lock.acquire(blocking=blocking)
+
+    def release(self) -> None:
+        """Give it back."""
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Let go of a thread that is not in this process."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
+
+
+@final
 class ReadWriteLock:
     """Many readers at once, or one writer alone.
 
@@ -21,6 +79,12 @@ class ReadWriteLock:
 
     Not reentrant: a thread that holds it must not ask for it again, not even to read twice, as it
     stands in the set once.
+
+    Attributes
+    ----------
+    abandoned : bool
+        Whether this process was forked while another thread wrote: what the lock guards may be
+        half changed. Nobody gets it any more.
     """
 
     def __init__(self) -> None:
@@ -28,15 +92,18 @@ class ReadWriteLock:
         self._readers: set[int] = set()
         self._waiting: set[int] = set()  # readers that came while the door was shut
         self.shut = False  # a writer writes or waits
-        self._writing = False
+        self.abandoned = False
+        self._writer: int | None = None  # the thread that writes
         self._writers_waiting = 0
         self._sharing = _Sharing(self, self._readers)
+        _remember(_locks, self)
 
     def wait_to_read(self, me: int) -> None:
         """Wait until no writer holds it or waits for it, where a reader found the door shut."""
         with self._condition:
             self._readers.discard(me)
             self._condition.notify_all()  # a writer may have seen this thread in the set
+            self._check()
             if not self.shut:
                 self._readers.add(me)
                 return
@@ -68,27 +135,45 @@ class ReadWriteLock:
     def write(self) -> Iterator[None]:
         """Hold the lock alone for the length of the block."""
         with self._condition:
+            self._check()
             self._writers_waiting += 1
             self.shut = True
             try:
-                while self._writing or self._readers:
+                while self._writer is not None or self._readers:
                     self._condition.wait()
             except BaseException:  # an interrupt: readers may have waited for this writer
                 self._writers_waiting -= 1
                 self._open()
                 raise
             self._writers_waiting -= 1
-            self._writing = True
+            self._writer = get_ident()
         try:
             yield
         finally:
             with self._condition:
-                self._writing = False
+                self._writer = None
                 self._open()
+
+    def renew(self) -> None:
+        """Let go of threads that are not in this process."""
+        me = get_ident()
+        self._condition = Condition()
+        self._readers.intersection_update({me})
+        self._waiting.clear()
+        self._writers_waiting = 0
+        self.abandoned = self.abandoned or self._writer not in {None, me}
+        self.shut = self._writer is not None
+
+    def _check(self) -> None:
+        if self.abandoned:
+            raise ImgretError(
+                f"expected an index that was at rest when process {os.getpid()} was forked, found "
+                f"one that another thread was changing; make or load it in this process"
+            )
 
     def _open(self) -> None:
         """Let in the readers that waited; others only where no writer waits."""
-        if not self._writing:
+        if self._writer is None:
             self._readers.update(self._waiting)
             self._waiting.clear()
             self.shut = self._writers_waiting > 0
@@ -119,3 +204,68 @@ class _Sharing:
         self._readers.discard(get_ident())
         if self._lock.shut:
             self._lock.tell_writer()
+
+
+# -- forks -----------------------------------------------------------------------------------------
+
+
+class Renewed(Protocol):
+    """What has to be looked after in a forked child."""
+
+    def renew(self) -> None:
+        """Let go of what belongs to the parent: of threads, files and connections."""
+
+
+# By id, in the order they were made, so that two threads that fork wait in the same order.
+_Table: TypeAlias = dict[int, "weakref.ref[Any]"]
+_locks: _Table = {}
+_others: _Table = {}
+_forking = threading.RLock()
+_held: list[list[RLock]] = []  # brief locks, by the forks that hold them
+
+
+def renew_in_child(thing: Renewed) -> None:
+    """Have ``renew`` called in every forked child, once all locks are free; not kept alive."""
+    _remember(_others, thing)
+
+
+def _remember(table: _Table, thing: Renewed) -> None:
+    key = id(thing)
+    table[key] = weakref.ref(thing, lambda _: table.pop(key, None))
+
+
+def _alive(table: _Table) -> Iterator[Any]:
+    for reference in tuple(table.values()):
+        if (thing := reference()) is not None:
+            yield thing
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _held.append([])
+    for lock in _alive(_locks):
+        if isinstance(lock, RLock) and lock.brief:
+            lock.acquire()
+            _held[-1].append(lock)
+
+
+def _after_fork() -> None:
+    for lock in reversed(_held.pop()):
+        lock.release()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
+    for lock in _alive(_locks):
+        lock.renew()
+    for thing in _alive(_others):
+        thing.renew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork,
+        after_in_child=_after_fork_in_child,
+    )

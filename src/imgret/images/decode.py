@@ -11,13 +11,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple
+from threading import get_ident
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
 
 from imgret.abc.checks import check_count
+from imgret.abc.locks import RLock, renew_in_child
 from imgret.errors import (
     ImageCorruptError,
     ImageError,
@@ -304,11 +305,22 @@ def _to_decode(data: bytes, head: Header, path: Path | None) -> bytes:
 
 
 class _Silence:
-    """How many decodes are under way, and the log level to go back to after the last."""
+    """The threads that decode, and the log level to go back to after the last."""
 
-    lock = Lock()
-    depth = 0
+    lock = RLock(brief=True)
+    threads: ClassVar[list[int]] = []
     level = 0
+
+    @classmethod
+    def renew(cls) -> None:
+        """Give the level back in a forked child, which has one thread of those at most."""
+        if cls.threads:
+            cls.threads = [thread for thread in cls.threads if thread == get_ident()]
+            if not cls.threads:
+                _set_log_level(cls.level)
+
+
+renew_in_child(_Silence)
 
 
 @contextmanager
@@ -319,15 +331,15 @@ def suppress_opencv_log() -> Iterator[None]:
     writes to stderr about damaged scans goes by no log and cannot be stopped.
     """
     with _Silence.lock:
-        if _Silence.depth == 0:
+        if not _Silence.threads:
             _Silence.level = _set_log_level(_SILENT)
-        _Silence.depth += 1
+        _Silence.threads.append(get_ident())
     try:
         yield
     finally:
         with _Silence.lock:
-            _Silence.depth -= 1
-            if _Silence.depth == 0:
+            _Silence.threads.remove(get_ident())
+            if not _Silence.threads:
                 _set_log_level(_Silence.level)
 
 

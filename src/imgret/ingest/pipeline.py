@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from imgret import images
 from imgret.abc import Cropper, Embedder
+from imgret.abc.locks import RLock
 from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError
 from imgret.images.load import encoded
 from imgret.ingest.report import Status
@@ -36,7 +36,7 @@ _RUN = 32
 _HELD_BYTES = 48 * 2**20
 # Held around parts that are not thread-safe. Of the process, not of a call: the same part may
 # serve several galleries and searches at once.
-_EMBED_ALONE, _CROP_ALONE = threading.Lock(), threading.Lock()
+_EMBED_ALONE, _CROP_ALONE = RLock(), RLock()
 
 
 @dataclass(frozen=True, slots=True)

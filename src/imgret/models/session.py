@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, ModelError
+
+# From 1.32 on onnxruntime looks up a host for telemetry, and writes an identification of the device
+# and a database of events below the user's cache directory. It reads this when it is loaded;
+# whoever wants to send sets it to 0 beforehand.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort  # after that
 
 __all__ = ["Session", "Tensor", "available_providers"]
 

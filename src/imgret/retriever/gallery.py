@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count
-from imgret.errors import EmptyGalleryError, InvalidInputError
+from imgret.abc.locks import RLock
+from imgret.errors import EmptyGalleryError, InvalidInputError, StoreExistsError
 from imgret.hits import Batch
 from imgret.images import MAX_PIXELS
 from imgret.making import check_given, new_manifest, same_cropper, same_embedder
@@ -23,6 +23,7 @@ from imgret.parts import find_cropper, find_embedder
 from imgret.projections import LinearProjection
 from imgret.searcher import Searcher
 from imgret.storage import Item, Store
+from imgret.storage.manifest import is_gallery
 from imgret.types import Embeddings, Metric
 
 __all__ = ["Gallery"]
@@ -61,7 +62,7 @@ class Gallery:
         self._store = store
         self._embedder = embedder
         self._cropper = cropper
-        self._changing = threading.RLock()
+        self._changing = RLock()
         self._unresolved: weakref.WeakSet[Batch] = weakref.WeakSet()
         self._searcher = Searcher(store, prepared)
         self._namer: tuple[object, Namer] | None = None  # and what it was learned from
@@ -124,10 +125,17 @@ class Gallery:
                 metric or "cosine",
                 dtype or "float16",
             )
-            self = cls.__new__(cls)
-            self._max_pixels = max_pixels
-            self._start(Store.create(path, manifest), made_embedder, made_cropper, prepared)
-            return self
+            try:
+                made = Store.create(path, manifest)
+            except StoreExistsError:
+                if not is_gallery(path):
+                    raise
+                # Another process has just made it: it is there now, as any other would be.
+            else:
+                self = cls.__new__(cls)
+                self._max_pixels = max_pixels
+                self._start(made, made_embedder, made_cropper, prepared)
+                return self
         store = Store.open(path, writable=mode != "r")
         self = cls._attach(store, path, embedder, cropper, index=index, metric=metric, dtype=dtype)
         self._max_pixels = max_pixels
@@ -211,11 +219,11 @@ class Gallery:
     def close(self) -> None:
         """Bring the stored index up to date and let the files go; twice is fine.
 
-        Hits found before stay valid.
+        Hits found before stay valid. In a forked child nothing is written.
         """
         with self._changing:
-            self._settle()
             try:
+                self._settle()
                 if self._store.path is not None and self._store.writable:
                     self._searcher.checkpoint()
             finally:

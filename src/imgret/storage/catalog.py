@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,10 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from imgret.errors import DuplicateKeyError, KeyNotFoundError, StoreCorruptError
-from imgret.storage.database import connect, explained
+from imgret.abc.locks import RLock, renew_in_child
+from imgret.errors import (
+    DuplicateKeyError,
+    KeyNotFoundError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreNotFoundError,
+)
+from imgret.storage.database import CONNECTING, connect, explained, leave
 from imgret.storage.fields import FIELDS, metadata_field
+from imgret.storage.files import file_id
 from imgret.storage.item import COLUMNS, Item, from_row, is_text, to_row
+from imgret.storage.lock import forked
 from imgret.storage.matching import Matcher
 from imgret.storage.where import Condition, compile_where
 from imgret.types import Ids
@@ -24,6 +32,8 @@ __all__ = ["Catalog"]
 
 # Keys looked up by one statement; SQLite allows 32,766 parameters.
 _CHUNK = 10_000
+# Far above any, and far below what SQLite's integers hold.
+_MOST_CHANGES = 2**62
 # Compiled filters kept.
 _CONDITIONS_KEPT = 128
 
@@ -48,16 +58,30 @@ class Catalog:
     """
 
     def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
-        self._path = path
-        self._lock = threading.RLock()
-        self._db = connect(path, writable=writable)
+        self._path = None if path is None else path.absolute()
+        self._lock = RLock(brief=True)
         self._matcher = Matcher(self._query)
         self._conditions: dict[str, Condition] = {}
-        try:
-            self.reload_counts()
-        except BaseException:
-            self._db.close()
-            raise
+        self._closed = False
+        self._process = os.getpid()
+        self._for_writing = writable
+        self._reopened = 0  # by this process and those it was forked from
+        with CONNECTING:
+            self._connection: sqlite3.Connection | None = connect(path, writable=writable)
+            try:
+                self._source = None if path is None else file_id(path)
+                self._take(self._counts("count(*)"))
+                if path is not None:
+                    renew_in_child(self)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def renew(self) -> None:
+        """Leave the connection to the parent, in a forked child; the next look makes a new one."""
+        if self._connection is not None:
+            leave(self._connection)
+            self._connection = None
 
     # -- reading -------------------------------------------------------------------------
 
@@ -189,11 +213,12 @@ class Catalog:
         return ids, codes, list(places)
 
     @property
-    def version(self) -> tuple[int, int]:
+    def version(self) -> tuple[int, int, int]:
         """What changes with every commit, new labels and those of other processes included."""
         with self._lock, explained(self._path):
-            (seen,) = self._db.execute("PRAGMA data_version").fetchone()
-            return self._db.total_changes, int(seen)
+            db = self._db
+            (seen,) = db.execute("PRAGMA data_version").fetchone()
+            return self._reopened, db.total_changes, int(seen)
 
     def live_ids(self, start: int = 0) -> Ids:
         """Ids from ``start`` on that are not removed: int64, increasing."""
@@ -375,7 +400,7 @@ class Catalog:
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy into a new file, with all that is committed by now."""
-        with self._lock, closing(sqlite3.connect(path)) as target, explained(path):
+        with self._lock, explained(path), closing(sqlite3.connect(path)) as target:
             self._db.backup(target)
 
     def to_memory(self) -> Catalog:
@@ -384,28 +409,101 @@ class Catalog:
         try:
             with self._lock, explained(self._path):
                 self._db.backup(copy._db)
-            copy.reload_counts()
+            copy._take(copy._counts("count(*)"))
         except BaseException:
             copy.close()
             raise
         return copy
 
     def reload_counts(self) -> None:
-        """Take `rows`, `changes` and the length from the database."""
-        counts = self._query("SELECT rows, live, changes FROM counts")
-        if len(counts) != 1:
-            raise StoreCorruptError(f"{self._path}: expected a catalog with one row of counts")
-        self._rows: int
-        self._live: int
-        self._changes: int
-        self._rows, self._live, self._changes = counts[0]
+        """Take `rows`, `changes` and the length from the database.
+
+        Raises
+        ------
+        StoreCorruptError
+            The counts do not agree with the items.
+        """
+        self._take(self._counts("NULL"))
 
     def close(self) -> None:
-        """Give the file back."""
+        """Give the file back; twice is fine."""
         with self._lock:
-            self._db.close()
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     # -- inside --------------------------------------------------------------------------
+
+    def _counts(self, removed: str) -> tuple[Any, ...]:
+        """Return the counts, and in the same moment what the items say.
+
+        Parameters
+        ----------
+        removed : str
+            Of removed items: how many there are, which takes a look at each, or ``NULL``.
+        """
+        counts = self._query(
+            "SELECT rows, live, changes, "  # noqa: S608  # a constant
+            "(SELECT ifnull(max(id), -1) + 1 FROM items), "
+            f"(SELECT {removed} FROM items WHERE removed_at IS NOT NULL), "
+            "(SELECT ifnull(max(removed_at), 0) FROM items WHERE removed_at IS NOT NULL) "
+            "FROM counts LIMIT 2"
+        )
+        if len(counts) != 1:
+            raise StoreCorruptError(
+                f"{self._path}: expected a catalog with one row of counts, found {len(counts)}; "
+                f"restore it from a copy"
+            )
+        return counts[0]
+
+    def _take(self, counts: tuple[Any, ...]) -> None:
+        """Believe the counts where the items say the same.
+
+        By them vectors are cut off that were appended and not committed: one wrong bit must not
+        make all others go.
+        """
+        rows, live, changes, ids, removed, last = counts
+        if not (
+            all(isinstance(count, int) for count in counts[:3])
+            and rows == ids
+            and (rows - removed == live if removed is not None else 0 <= live <= rows)
+            and last <= changes < _MOST_CHANGES
+        ):
+            gone = "" if removed is None else f", {removed} of them removed"
+            raise StoreCorruptError(
+                f"{self._path}: expected counts that agree with the items, {ids} rows{gone} up to "
+                f"change {last}, found rows={rows!r}, live={live!r}, changes={changes!r} in the "
+                f"table counts; nothing was changed. Restore the file from a copy; if there is "
+                f"none, correct that table with the sqlite3 program"
+            )
+        self._rows: int = rows
+        self._live: int = live
+        self._changes: int = changes
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """The connection, for whoever holds the lock."""
+        if self._closed:
+            raise StoreClosedError(
+                f"{self._path or 'gallery'}: closed; open it again with Retriever.open()"
+            )
+        if self._connection is None:
+            self._connection = self._connect_again()
+        return self._connection
+
+    def _connect_again(self) -> sqlite3.Connection:
+        """Open the file for reading in a forked child: no connection crosses a fork."""
+        assert self._path is not None  # noqa: S101  # what is in memory goes with the process
+        db = connect(self._path, writable=False)
+        if file_id(self._path) != self._source:  # the parent's is open still, so has its number
+            db.close()
+            raise StoreNotFoundError(
+                f"{self._path}: another gallery was put in the place of the one that was open when "
+                f"this process, {os.getpid()}, was forked; open it again in this process"
+            )
+        self._reopened += 1
+        return db
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock, explained(self._path):
@@ -414,6 +512,8 @@ class Catalog:
     @contextmanager
     def _change(self) -> Iterator[None]:
         """Commit what the block does, or on an error nothing of it."""
+        if self._path is not None and self._for_writing and self._process != os.getpid():
+            raise forked(self._path, self._process)
         with self._lock, explained(self._path):
             try:
                 self._db.execute("BEGIN IMMEDIATE")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from imgret.abc.locks import RLock
 from imgret.errors import (
     StoreCorruptError,
     StoreError,
@@ -15,7 +17,11 @@ from imgret.errors import (
     StoreVersionError,
 )
 
-__all__ = ["connect", "explained"]
+__all__ = ["CONNECTING", "connect", "explained", "leave"]
+
+# Held while a connection is made or given up that has no lock yet: a fork waits for it, as SQLite
+# has locks of its own.
+CONNECTING = RLock(brief=True)
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -88,6 +94,15 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
                 f"{path}: expected a catalog, found another database; restore it from a copy"
             )
         db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+
+
+def leave(db: sqlite3.Connection) -> None:
+    """Keep a connection to a file, in a forked child, from ever being closed.
+
+    It belongs to the parent. Closing it would roll back what the parent was about to commit
+    (https://sqlite.org/howtocorrupt.html, 2.6), and Python closes what nobody refers to.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
 
 
 @contextmanager

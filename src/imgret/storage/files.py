@@ -23,9 +23,18 @@ from imgret.errors import (
 )
 from imgret.storage.lock import LOCK, WriterLock
 
-__all__ = ["replacement", "settle", "sync", "write_text", "writing"]
+__all__ = ["file_id", "replacement", "settle", "sync", "write_text", "writing"]
 
 _WAIT_SECONDS = 5.0
+
+
+def file_id(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others; as long as it is open, none is taken for it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def sync(path: Path) -> None:
@@ -86,7 +95,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacement(path: Path, *, mark: str) -> Iterator[Path]:
+def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Path]:
     """Give a new directory beside ``path`` to fill; it takes its place when the block is done.
 
     Parameters
@@ -95,33 +104,41 @@ def replacement(path: Path, *, mark: str) -> Iterator[Path]:
         Resolved. A directory, empty or with a file of the name ``mark``, or nothing.
     mark : str
         File without which a directory aside is not put back.
+    replaces : bool
+        Whether a directory with such a file is replaced. Where not, and where there was none at
+        the beginning, what another process puts there meanwhile stays, and this raises.
 
     Raises
     ------
+    FileExistsError, OSError
+        Something is at ``path`` that is not to be replaced.
     StoreLockedError
         What is at ``path`` is open for writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     settle(path, mark=mark)
     _clear_abandoned(path)
-    new = path.with_name(f".{path.name}.saving-{secrets.token_hex(4)}")
-    locks = [WriterLock(path / LOCK)] if (path / mark).exists() else []
+    locks = [WriterLock(path / LOCK)] if replaces and (path / mark).exists() else []
+    new = None
     try:
-        new.mkdir()
-        locks.append(WriterLock(new / LOCK))
+        new, lock = _new_beside(path)
+        locks.append(lock)
         yield new
         for part in (*new.rglob("*"), new):
             sync(part)
         if sys.platform == "win32":  # renames no directory in which a file is open
             for lock in locks:
                 lock.release()
-        _put_in_place(new, path, replaces=len(locks) == 2)
+        there = len(locks) == 2
+        _put_in_place(new, path, replaces=there)
         sync(path.parent)
     finally:
         for lock in locks:
             lock.release()
-        shutil.rmtree(new, ignore_errors=True)
-    _discard(_aside(path), mark)
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+    if there:
+        _discard(_aside(path), mark)
 
 
 def settle(path: Path, *, mark: str) -> None:
@@ -143,14 +160,26 @@ def settle(path: Path, *, mark: str) -> None:
         lock.release()
 
 
+def _new_beside(path: Path) -> tuple[Path, WriterLock]:
+    """Make a directory for what is to take the place of ``path``, and lock it."""
+    while True:
+        new = path.with_name(f".{path.name}.saving-{secrets.token_hex(4)}")
+        new.mkdir()
+        # Another process may take it for one that was abandoned, as long as it is not locked.
+        with suppress(FileNotFoundError, StoreLockedError):
+            return new, WriterLock(new / LOCK)
+
+
 def _put_in_place(new: Path, path: Path, *, replaces: bool) -> None:
-    if path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
+    if sys.platform == "win32" and path.is_dir() and not any(path.iterdir()):
+        path.rmdir()  # other systems put a directory in the place of an empty one, and of no other
+    if not replaces:  # nothing was there, and what is there now is not ours to move
+        new.rename(path)
+        return
     aside = _aside(path)
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        if replaces:  # otherwise nothing was there, or what is there now is not ours to move
-            path.rename(aside)
+        path.rename(aside)
         new.rename(path)
     except BaseException:
         if not path.exists() and aside.exists():
@@ -172,5 +201,8 @@ def _clear_abandoned(path: Path) -> None:
     """Delete what replacements that were killed have left."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.saving-*"):
         with suppress(OSError):  # locked: it is not abandoned
-            WriterLock(left / LOCK).release()
+            lock = WriterLock(left / LOCK)
+            if sys.platform == "win32":  # deletes no file that is open
+                lock.release()
             shutil.rmtree(left, ignore_errors=True)
+            lock.release()  # only now, as whoever has just made it waits to lock it

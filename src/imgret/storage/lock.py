@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
 
-from imgret.errors import StoreLockedError
+from imgret.abc.locks import renew_in_child
+from imgret.errors import StoreForkedError, StoreLockedError
 
-__all__ = ["LOCK", "WriterLock"]
+__all__ = ["LOCK", "WriterLock", "forked"]
 
 LOCK = "lock"
 
 
+def forked(path: Path | None, process: int) -> StoreForkedError:
+    """Make the error for a change in a child of the process that opened a gallery."""
+    return StoreForkedError(
+        f"{path}: opened for writing by process {process}, from which this one, {os.getpid()}, "
+        f"was forked; nothing was changed. Change it there, or close it there and open it in the "
+        f"process that is to change it, after the fork"
+    )
+
+
 class WriterLock:
-    """Held from construction to `release`.
+    """Held from construction to `release`, by the process that made it and by no child of it.
 
     Parameters
     ----------
@@ -30,22 +40,29 @@ class WriterLock:
 
     def __init__(self, path: Path) -> None:
         self._file = _open_locked(path)
+        self.process = os.getpid()
         try:
             self._file.truncate(0)
-            self._file.write(str(os.getpid()).encode())
-            self._file.flush()
+            self._file.write(str(self.process).encode())
         except BaseException:
             self._file.close()
             raise
+        renew_in_child(self)
 
     def release(self) -> None:
-        """Let another writer in; doing so twice is fine."""
+        """Let another writer in; doing so twice is fine, and in a child nothing happens."""
+        if not self._file.closed and self.process == os.getpid():
+            _unlock(self._file.fileno())  # whoever else may have the file open
+        self._file.close()
+
+    def renew(self) -> None:
+        """Leave the lock to the parent alone: a child that has the file open would keep it, too."""
         self._file.close()
 
 
-def _open_locked(path: Path) -> BufferedRandom:
+def _open_locked(path: Path) -> FileIO:
     while True:
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)
         try:
             _lock(file.fileno())
             # A save may have put another directory in place of this one in between.
@@ -72,8 +89,15 @@ if sys.platform == "win32":
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # far from the text, which stays readable
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

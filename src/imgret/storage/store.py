@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -22,9 +23,9 @@ from imgret.errors import (
 )
 from imgret.storage.catalog import Catalog
 from imgret.storage.checkpoint import Checkpoint, drop_index, read_checkpoint, write_index
-from imgret.storage.files import replacement, settle, sync, writing
+from imgret.storage.files import file_id, replacement, settle, sync, writing
 from imgret.storage.item import Item
-from imgret.storage.lock import LOCK, WriterLock
+from imgret.storage.lock import LOCK, WriterLock, forked
 from imgret.storage.manifest import FILE, Manifest, is_gallery
 from imgret.storage.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.types import Embeddings, Ids
@@ -48,7 +49,6 @@ class Store:
         The directory, absolute; None in memory.
     manifest : Manifest
     catalog : Catalog
-    writable : bool
     """
 
     def __init__(
@@ -64,11 +64,12 @@ class Store:
         self.path = path
         self.manifest = manifest
         self.catalog = catalog
-        self.writable = writable
+        self._for_writing = writable
+        self._process = os.getpid()
         self._vectors = vectors
         self._lock = lock
         self._closed = False
-        self._source = None if path is None else _file_of(path / _CATALOG)
+        self._source = None if path is None else file_id(path / _CATALOG)
 
     @classmethod
     def in_memory(cls, manifest: Manifest) -> Store:
@@ -92,7 +93,7 @@ class Store:
                 f"{'a gallery' if is_gallery(path) else 'something else'} there"
             )
         with closing(cls.in_memory(manifest)) as empty:
-            empty.save(path, projection=None, index=None)
+            empty.save(path, projection=None, index=None, replaces=False)
         return cls.open(path, writable=True)
 
     @classmethod
@@ -171,6 +172,11 @@ class Store:
         """Whether it was closed."""
         return self._closed
 
+    @property
+    def writable(self) -> bool:
+        """Whether it can be changed: one on disk not in a forked child of who opened it."""
+        return self._for_writing and (self.path is None or self._process == os.getpid())
+
     def check_open(self) -> None:
         """Raise if it was closed."""
         if self._closed:
@@ -179,9 +185,11 @@ class Store:
             )
 
     def check_writable(self) -> None:
-        """Raise if it was closed or opened for reading."""
+        """Raise if it was closed, opened for reading, or opened by the parent of this process."""
         self.check_open()
         if not self.writable:
+            if self._for_writing:
+                raise forked(self.path, self._process)
             raise StoreReadOnlyError(
                 f"{self.path}: opened for reading; open it with mode='r+' to change it"
             )
@@ -361,7 +369,7 @@ class Store:
 
     def is_at(self, path: Path) -> bool:
         """Whether the gallery at a path is the one that was opened, and not one in its place."""
-        return self._source is not None and self._source == _file_of(path / _CATALOG)
+        return self._source is not None and self._source == file_id(path / _CATALOG)
 
     @staticmethod
     def read_checkpoint(path: Path) -> tuple[Checkpoint, Path] | None:
@@ -376,8 +384,11 @@ class Store:
         *,
         projection: Callable[[Path], None] | None,
         index: tuple[Checkpoint, Callable[[Path], None]] | None,
+        replaces: bool = True,
     ) -> None:
         """Write a copy of the gallery; one that is there is replaced at the very end.
+
+        One that another process makes there meanwhile is not.
 
         Parameters
         ----------
@@ -387,11 +398,13 @@ class Store:
             Writes the projection to the path it is given.
         index : (Checkpoint, callable) or None
             What the index covers; writes it into the directory it is given.
+        replaces : bool
+            False takes a gallery that is there for something else.
 
         Raises
         ------
         StoreExistsError
-            Something stands there that is no gallery.
+            Something stands there that is no gallery, or was put there meanwhile.
         StoreLockedError
             The gallery there is open for writing.
         StoreError
@@ -403,7 +416,7 @@ class Store:
             raise StoreExistsError(
                 f"{path}: expected a gallery or nothing, found something else; choose another path"
             )
-        with writing(path), replacement(path, mark=FILE) as new:
+        with writing(path), replacement(path, mark=FILE, replaces=replaces) as new:
             self.catalog.copy_to(new / _CATALOG)
             with closing(Catalog(new / _CATALOG, writable=False)) as copied:
                 rows = copied.rows  # another process may have added some since this one opened
@@ -430,15 +443,6 @@ def _vectors_path(directory: Path, manifest: Manifest) -> Path:
 
 def _is_empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
-
-
-def _file_of(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from others; as long as it is open, none is taken for it."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

@@ -15,9 +15,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.abc.locks import ReadWriteLock
 from imgret.errors import (
     DimensionError,
     InvalidInputError,
+    StoreClosedError,
     StoreCorruptError,
     StoreError,
     StoreReadOnlyError,
@@ -105,6 +107,10 @@ class VectorLog:
         self._view: NDArray[Any] | None = None  # of a mapped file
         self._waits = False  # for a disk, at the last look
         self._file: FileIO | None = None
+        self._closed = False
+        # Shared while rows are read: the number of a file that is closed goes to the next one that
+        # is opened, and a reader would read that.
+        self._reading = ReadWriteLock()
         if path is not None:
             try:
                 if writable and not rows:
@@ -143,6 +149,7 @@ class VectorLog:
         OSError
             The disk is full, say; no row was added.
         """
+        self._check_open()
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise DimensionError(
                 f"vectors: expected shape (n, {self.dim}), found {np.shape(vectors)}"
@@ -177,25 +184,31 @@ class VectorLog:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Give the file back; reading is over."""
-        self._view = None
-        self._table = self._empty(0)
-        self._rows = 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Give the file back; reading is over. Waits for reads that are under way."""
+        with self._reading.write():
+            self._closed = True
+            self._view = None
+            self._table = self._empty(0)
+            self._rows = 0
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
     def stored(self, ids: Ids) -> NDArray[Any]:
         """Return a copy of the rows of these ids as they are kept."""
-        rows = self._at_hand()
-        return self._fetched(ids) if rows is None else rows.take(ids, axis=0)
+        with self._reading.read():
+            rows = self._at_hand()
+            return self._fetched(ids) if rows is None else rows.take(ids, axis=0)
 
     def table(self) -> NDArray[Any] | None:
         """View all rows, where they are kept as float32 of this machine's order; else None.
 
         None as well where they lie in a file so large that its pages would fill memory.
         """
-        return self._at_hand() if self._stored == np.float32 else None
+        if self._stored != np.float32:
+            return None
+        with self._reading.read():
+            return self._at_hand()
 
     def read(self, ids: Ids) -> Embeddings:
         """Return the rows of these ids: float32, shape (n, dim)."""
@@ -207,11 +220,14 @@ class VectorLog:
         for start in range(0, len(ids), step):
             block = ids[start : start + step]
             # Mapped for this block alone: the pages that were read leave memory with it.
-            yield block, self._first(self._rows).take(block, axis=0)
+            with self._reading.read():
+                rows = self._first(self._rows).take(block, axis=0)
+            yield block, rows
 
     def copy_to(self, path: Path, rows: int) -> None:
         """Write the first rows to a new file; also rows that another process added since."""
-        table = self._first(rows)
+        with self._reading.read():
+            table = self._first(rows)
         step = self._step()
         with path.open("wb") as file:
             for start in range(0, rows, step):
@@ -220,7 +236,8 @@ class VectorLog:
     def to_memory(self, rows: int) -> VectorLog:
         """Return the first rows in memory; also rows that another process added since."""
         copy = VectorLog(self.dim, self.dtype)
-        copy._table = np.array(self._first(rows))
+        with self._reading.read():
+            copy._table = np.array(self._first(rows))
         copy._rows = rows
         return copy
 
@@ -228,6 +245,7 @@ class VectorLog:
 
     def _at_hand(self) -> NDArray[Any] | None:
         """View the rows, in memory or mapped; None of a file that is large."""
+        self._check_open()
         if self._file is None:
             return self._table[: self._rows]
         self._check_length(self._rows)  # to look past the end would kill the process
@@ -290,7 +308,14 @@ class VectorLog:
             file.truncate(start)
             raise
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(
+                f"{self._path or 'gallery'}: closed; open it again with Retriever.open()"
+            )
+
     def _first(self, rows: int) -> NDArray[Any]:
+        self._check_open()
         if self._file is None or not rows:
             return self._table[:rows]
         self._check_length(rows)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import imgret.models.session  # noqa: F401  # first: it switches off onnxruntime's telemetry
+
+# isort: split
 import contextlib
 import copy
 import io

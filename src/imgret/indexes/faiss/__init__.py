@@ -10,6 +10,7 @@ Reference: M. Douze et al., "The Faiss library", 2024, https://arxiv.org/abs/240
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import faiss as _faiss
@@ -31,6 +32,11 @@ __all__ = [
 
 # What the modules beside this one use; the types Faiss declares miss half of it.
 faiss: Any = _faiss
+
+# GNU's OpenMP waits for threads that a forked child does not have, but asks for none where it is
+# to use one. That holds for the thread that forked; others, started in the child, have their own.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
 
 _HOMES = {
     "FactoryIndex": "factory",

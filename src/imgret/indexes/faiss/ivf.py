@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc.checks import check_count
+from imgret.abc.locks import RLock
 from imgret.errors import InvalidInputError
 from imgret.indexes.auto import PQ_LISTS, default_code_bytes
 from imgret.indexes.faiss import faiss
@@ -50,7 +50,7 @@ class Lists:
         self.ivf = faiss.extract_index_ivf(index)
         lists = faiss.downcast_InvertedLists(self.ivf.invlists)
         self._packed: Any = lists if isinstance(lists, faiss.BlockInvertedLists) else None
-        self._lock = threading.Lock()
+        self._lock = RLock(brief=True)
 
     def add(self, vectors: Embeddings, ids: Ids) -> None:
         """Add all or, where Faiss raises, none."""

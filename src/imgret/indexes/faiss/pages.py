@@ -57,6 +57,9 @@ class HugePages:
         arrays : callable
             Returns address and bytes of each array.
         """
+        thread = self._thread
+        if thread is not None and not thread.is_alive():  # it stayed in the process that forked
+            self._thread = None
         if self._thread is None and self._next(arrays(), _PIECE) is not None and _allowed():
             thread = threading.Thread(target=self._move, args=[arrays], daemon=True)
             with suppress(RuntimeError):  # where there are too many
