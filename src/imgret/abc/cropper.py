@@ -79,6 +79,7 @@ class Cropper(ABC):
 
         Takes and returns what `detect` does, without the None.
         """
+        images = check_images(images)
         return [
             Box.full(image) if box is None else box
             for box, image in zip(self.detect(images), images, strict=True)
@@ -93,6 +94,7 @@ class Cropper(ABC):
         list of uint8 arrays of shape (h, w, 3)
             Views into the pictures, not copies.
         """
+        images = check_images(images)
         return [
             image[box.y0 : box.y1, box.x0 : box.x1]
             for box, image in zip(self.boxes(images), images, strict=True)

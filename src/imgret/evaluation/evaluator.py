@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from imgret.abc import Cropper, Embedder, VectorIndex
-from imgret.abc.checks import check_count
+from imgret.abc.checks import check_count, check_seed
+from imgret.abc.given import threshold_or_none
 from imgret.errors import InvalidInputError
 from imgret.evaluation.gallery import Gallery
 from imgret.evaluation.judge import Judge, Search
@@ -72,8 +73,8 @@ def evaluate(
     """
     started = time.perf_counter()
     ks = _check_ks(k)
-    n_resamples, seed = check_count(n_resamples, "n_resamples"), _check_seed(seed)
-    if not 0 < near_identical <= 1:
+    n_resamples, seed = check_count(n_resamples, "n_resamples"), check_seed(seed)
+    if not 0 < (threshold_or_none(near_identical, "near_identical") or 0) <= 1:
         raise InvalidInputError(
             f"near_identical: expected a cosine above 0 and up to 1, found {near_identical!r}"
         )
@@ -164,12 +165,6 @@ def _check_ks(k: Any) -> tuple[int, ...]:
     if not ks or len(set(ks)) != len(ks):
         raise InvalidInputError(f"k: expected some ranks, each once, found {k!r}")
     return tuple(sorted(ks))
-
-
-def _check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InvalidInputError(f"seed: expected a whole number of at least 0, found {seed!r}")
-    return int(seed)
 
 
 def _blocks(runs: Iterable[Sequence[Query]]) -> Iterator[list[Query]]:

@@ -15,6 +15,14 @@ from tqdm import tqdm
 from imgret import adaptation
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
+from imgret.abc.given import (
+    label_or_none,
+    one_image,
+    one_or_many_images,
+    one_text,
+    plain_metadata,
+    texts,
+)
 from imgret.croppers import NoCrop
 from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
 from imgret.ingest import (
@@ -115,11 +123,11 @@ class Changing(Gallery):
 
     def add(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Iterable[ImageLike],
         *,
-        keys: str | Sequence[str] | None = None,
-        labels: str | Sequence[str | None] | None = None,
-        metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        keys: str | Iterable[str] | None = None,
+        labels: str | Iterable[str | None] | None = None,
+        metadata: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
         exif: bool = False,
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
@@ -129,12 +137,14 @@ class Changing(Gallery):
 
         Parameters
         ----------
-        images : ImageLike or sequence of ImageLike
-            Paths, bytes, file objects, uint8 RGB arrays or PIL images.
+        images : ImageLike or iterable of ImageLike
+            Paths, bytes, file objects, uint8 RGB arrays or PIL images: one, or a list, tuple,
+            generator, pandas Series or array of shape (n, H, W, 3) of them.
         keys : str or sequence of str, optional
             New names; by default the path of a file, ``image-000001`` and so on for others.
         labels, metadata : optional
-            One a picture: a class name; a mapping of JSON values.
+            One a picture: a class name, where NaN counts as None; a mapping of JSON values. A set
+            is refused, as it has no order.
         exif : bool
             Whether date, camera and place are read from the EXIF block of files and bytes into
             the metadata, under the name ``exif``: see `imgret.images.exif_facts`.
@@ -160,8 +170,7 @@ class Changing(Gallery):
         ImageError
             The only picture cannot be read.
         """
-        single = not isinstance(images, (list, tuple))
-        many: list[ImageLike] = [images] if single else list(images)  # type: ignore[arg-type]  # a list by now
+        many, single = one_or_many_images(images, "images")
         n = len(many)
         with self._changing:
             self._store.check_writable()
@@ -258,9 +267,9 @@ class Changing(Gallery):
         self,
         vectors: Any,
         *,
-        keys: Sequence[str],
-        labels: Sequence[str | None] | None = None,
-        metadata: Sequence[Mapping[str, Any]] | None = None,
+        keys: Iterable[str],
+        labels: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
     ) -> None:
         """Add embeddings made elsewhere: all of them, or on any error none.
 
@@ -268,8 +277,8 @@ class Changing(Gallery):
         ----------
         vectors : array of shape (n, dim)
             What the gallery's embedder would give.
-        keys : sequence of str
-            ``n`` new names.
+        keys : iterable of str
+            ``n`` new names, in the order of the vectors.
         labels, metadata : optional
             One a vector, as for `add`.
         """
@@ -303,7 +312,7 @@ class Changing(Gallery):
         KeyNotFoundError
             Naming the key the gallery does not hold.
         """
-        names = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
+        names = list(dict.fromkeys(texts(keys, "keys", ordered=False)))
         with self._changing:
             self._store.check_writable()
             ids = self._store.catalog.require(names)
@@ -330,14 +339,17 @@ class Changing(Gallery):
         ImageError
             The new picture cannot be read; the item is as it was.
         """
+        if image is not None:
+            image = one_image(image, "image")
+        key = one_text(key, "key")
         with self._changing:
             self._store.check_writable()
             (id_,) = self._store.catalog.require([key])
             item = self._store.catalog.items([id_])[id_]
             now = replace(
                 item,
-                label=item.label if label is _KEEP else label,
-                metadata=item.metadata if metadata is _KEEP else metadata,
+                label=item.label if label is _KEEP else label_or_none(label),
+                metadata=item.metadata if metadata is _KEEP else plain_metadata(metadata, key),
             )
             source = Source(key, image, path_of(image), now.label, now.metadata, Known(id_, now))
             check_sources([source])
@@ -369,7 +381,7 @@ class Changing(Gallery):
         InvalidInputError
             An item does not come from a file; nothing is changed.
         """
-        names = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
+        names = list(dict.fromkeys(texts(keys, "keys", ordered=False)))
         with self._changing:
             self._store.check_writable()
             ids = self._store.catalog.require(names)

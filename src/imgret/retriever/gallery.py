@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
+from imgret.abc.given import one_text, texts
 from imgret.errors import EmptyGalleryError, InvalidInputError
 from imgret.hits import Batch
 from imgret.making import check_given, new_manifest, same_cropper, same_embedder
@@ -236,7 +237,7 @@ class Gallery:
         KeyNotFoundError
         """
         self._store.check_open()
-        (id_,) = self._store.catalog.require([key])
+        (id_,) = self._store.catalog.require([one_text(key, "key")])
         return self._store.catalog.items([id_])[id_]
 
     @property
@@ -276,8 +277,13 @@ class Gallery:
         """Directory of the gallery; None in memory."""
         return self._store.path
 
-    def embeddings(self, keys: Iterable[str] | None = None) -> Embeddings:
+    def embeddings(self, keys: str | Iterable[str] | None = None) -> Embeddings:
         """Return the kept embeddings of some items, by default of all, in order.
+
+        Parameters
+        ----------
+        keys : str or iterable of str, optional
+            A text is one key.
 
         Returns
         -------
@@ -288,7 +294,7 @@ class Gallery:
         ids = (
             self._store.catalog.live_ids()
             if keys is None
-            else np.array(self._store.catalog.require(list(keys)), dtype=np.int64)
+            else np.array(self._store.catalog.require(texts(keys, "keys")), dtype=np.int64)
         )
         return self._store.read(ids)
 

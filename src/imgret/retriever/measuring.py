@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_count
+from imgret.abc.checks import check_count, check_seed
+from imgret.abc.given import many_images, plain_filter
 from imgret.evaluation import (
     CropReport,
     Recall,
@@ -130,6 +131,7 @@ class Measuring(Changing, Searching):
         """
         with self._changing:
             self._require_items()
+            seed = check_seed(seed)
             index, projection = self._searcher.sync(), self._searcher.projection
             return measure_recall(
                 self._store,
@@ -169,14 +171,14 @@ class Measuring(Changing, Searching):
             There are no items.
         """
         self._require_items()
-        return self._searcher.explain(k, where, n_queries)
+        return self._searcher.explain(k, plain_filter(where), n_queries)
 
     def tune(
         self,
         recall: float = 0.95,
         k: int = 10,
         *,
-        queries: Sequence[ImageLike] | None = None,
+        queries: Iterable[ImageLike] | None = None,
         n_queries: int = 1000,
         seed: int = 0,
     ) -> Tuning:
@@ -194,7 +196,7 @@ class Measuring(Changing, Searching):
             Share of the true ``k`` nearest to be found, over 0 and at most 1.
         k : int
             Fewer than there are items.
-        queries : sequence of ImageLike, optional
+        queries : iterable of ImageLike, optional
             Pictures like those that will be searched with. By default items of the gallery are
             asked for others, which an index may find a little more easily than what is new.
         n_queries : int
@@ -218,6 +220,9 @@ class Measuring(Changing, Searching):
         StoreReadOnlyError
             The gallery was opened for reading.
         """
+        seed = check_seed(seed)
+        if queries is not None:
+            queries = many_images(queries, "queries", single="give a list of them")
         with self._changing:
             self._store.check_writable()
             self._require_items()
@@ -228,7 +233,7 @@ class Measuring(Changing, Searching):
                 (lambda vectors: vectors) if projection is None else projection.apply,
                 recall=recall,
                 k=k,
-                queries=None if queries is None else self.embed(queries),
+                queries=None if queries is None else self._embed(queries, self._cropper),
                 n_queries=n_queries,
                 seed=seed,
             )
