@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Set as AbstractSet
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping
+from collections.abc import Set as AbstractSet
 from numbers import Real
 from typing import Any, TypeAlias
 
