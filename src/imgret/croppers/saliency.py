@@ -61,7 +61,7 @@ class SaliencyCropper(MapCropper):
         Networks only: execution providers of onnxruntime; the CPU's alone by default.
     batch_size : int, optional
         Networks only: pictures a run; by default 1 on the CPU, which is fastest there, and 16
-        elsewhere.
+        elsewhere, or what a network of fixed batches takes.
 
     Raises
     ------
@@ -129,7 +129,8 @@ class SaliencyCropper(MapCropper):
                 self._options["output"] = output
             if providers is not None:
                 self._options["providers"] = list(providers)
-            self.batch_size = 1 if self._network.session.providers[0] == _CPU else 16
+            session = self._network.session
+            self.batch_size = session.batch or (1 if session.providers[0] == _CPU else 16)
             if batch_size is not None:
                 self.batch_size = check_count(batch_size, "batch_size")
                 self._options["batch_size"] = self.batch_size

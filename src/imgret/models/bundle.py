@@ -53,6 +53,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, ModelError
 from imgret.models import protobuf
+from imgret.models.external import weight_files
 from imgret.models.preprocess import Preprocess
 from imgret.types import Json
 
@@ -199,9 +200,29 @@ class Bundle:
 
 
 def fingerprint(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a model, in hexadecimal digits.
+
+    That of its file, if all of it is in there. Otherwise that of the digest of the file and, for
+    each other file with weights, ordered by name, the name, a zero byte and the digest.
+
+    Raises
+    ------
+    ModelError
+        A file cannot be read, or one with weights is missing.
+    """
+    try:
+        data = path.read_bytes()
+        digest = hashlib.sha256(data)
+        files = weight_files(path, data)
+        if files:
+            digest = hashlib.sha256(digest.digest())
+            for name, file in files.items():
+                digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+                with file.open("rb") as weights:  # as large as they may be
+                    digest.update(hashlib.file_digest(weights, "sha256").digest())
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    return digest.hexdigest()
 
 
 def read(path: Path) -> Bundle | None:
