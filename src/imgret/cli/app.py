@@ -17,7 +17,9 @@ from imgret.cli.duplicates import duplicates
 from imgret.cli.evaluate import evaluate
 from imgret.cli.map import draw_map
 from imgret.cli.models import models
+from imgret.cli.parts import CropperAt, EmbedderAt
 from imgret.cli.paths import check_writable
+from imgret.cli.relocate import relocate
 from imgret.cli.train import train
 from imgret.cli.train_saliency import train_saliency
 from imgret.cli.tune import tune
@@ -40,6 +42,7 @@ app.command()(crop_report)
 app.command()(duplicates)
 app.command()(evaluate)
 app.command("map")(draw_map)
+app.command()(relocate)
 app.command()(train)
 app.command()(train_saliency)
 app.command()(tune)
@@ -186,6 +189,8 @@ def search(
     html: Annotated[
         Path | None, typer.Option(help="Write a page that shows the hits, pictures inlined.")
     ] = None,
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
 ) -> None:
     """Find the pictures most like each query."""
     from imgret import display  # noqa: PLC0415
@@ -196,7 +201,7 @@ def search(
     condition = _filter(where)
     failed = 0
     rows: list[display.Row] = []
-    with Retriever.open(gallery) as retriever:
+    with Retriever.open(gallery, embedder=embedder, cropper=cropper) as retriever:
         for query in queries:
             try:
                 hits = retriever.search(

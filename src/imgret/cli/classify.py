@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.parts import CropperAt, EmbedderAt
+
 __all__ = ["classify"]
 
 
-def classify(
+def classify(  # noqa: PLR0917  # options of a command
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     queries: Annotated[list[Path], typer.Argument(help="Pictures to name.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Pictures of the gallery that vote.")] = 10,
@@ -20,13 +22,15 @@ def classify(
         typer.Option(min=0, max=1, help="Unknown below this confidence. [learned]"),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,  # noqa: FBT002  # typer makes an option of it
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
 ) -> None:
     """Name each picture by the vote of those most like it, or say that it is unknown."""
     from imgret.errors import ImageError  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415  # the same
 
     done = 0
-    with Retriever.open(gallery) as retriever:
+    with Retriever.open(gallery, embedder=embedder, cropper=cropper) as retriever:
         for query in queries:
             try:
                 name = retriever.classify(query, k, threshold=threshold)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.parts import EmbedderAt
 from imgret.cli.paths import check_writable
 
 __all__ = ["crop_report"]
@@ -21,12 +22,13 @@ def crop_report(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with the crops that cost most.")
     ] = None,
+    embedder: EmbedderAt = None,
 ) -> None:
     """Compare whole pictures, crops, and both together; every picture is read again."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(html, "--html")
-    with Retriever.open(gallery) as retriever:
+    with Retriever.open(gallery, embedder=embedder) as retriever:
         report = retriever.crop_report(cropper)
     typer.echo(report.to_json() if json_ else str(report))
     if html is not None:

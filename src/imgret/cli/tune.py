@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.parts import CropperAt, EmbedderAt
 from imgret.cli.paths import check_writable
 
 __all__ = ["tune"]
@@ -25,6 +26,8 @@ def tune(  # noqa: PLR0917  # options of a command
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the plot as SVG.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
 ) -> None:
     """Find the fastest options of search that reach a recall, and keep them."""
     from imgret.ingest.folder import find_pictures  # noqa: PLC0415  # so that --help is quick
@@ -39,7 +42,7 @@ def tune(  # noqa: PLR0917  # options of a command
                 f"{queries}: expected a folder, found {found}", param_hint="--queries"
             )
         pictures, _ = find_pictures(queries)
-    with Retriever.open(gallery, "r+") as retriever:
+    with Retriever.open(gallery, "r+", embedder=embedder, cropper=cropper) as retriever:
         tuning = retriever.tune(recall, k, queries=pictures)
     if plot is not None:
         plot.write_text(tuning.to_svg(), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -122,7 +123,7 @@ class SaliencyCropper(MapCropper):
             builtin = builtin_name(self._network.path)
             self.name = builtin or "onnx"
             if builtin is None:
-                self._options["model"] = str(self._network.path)
+                self._options["model"] = str(self._network.path.absolute())
             if preprocess is not None:
                 self._options["preprocess"] = self._network.preprocess.to_json()
             if output is not None:
@@ -149,6 +150,14 @@ class SaliencyCropper(MapCropper):
     def config(self) -> Json:
         """Return the arguments that make this cropper again."""
         return self._options | super().config()
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the network, and the options of the box; for ``"spectral"`` name and options."""
+        if self._network is None:
+            return super().fingerprint
+        options = json.dumps(super().config(), sort_keys=True)
+        return f"{self._network.fingerprint} saliency {options}"
 
     def _map(self, image: Image) -> Map | None:
         return next(iter(self._maps([image])))

@@ -90,7 +90,7 @@ class OnnxEmbedder(Embedder):
         )
         builtin = builtin_name(self._model.path)
         self.name = builtin or "onnx"
-        self._config: Json = {} if builtin else {"model": str(self._model.path)}
+        self._config: Json = {} if builtin else {"model": str(self._model.path.absolute())}
         if preprocess is not None:
             self._config["preprocess"] = self._model.preprocess.to_json()
         elif size is not None:

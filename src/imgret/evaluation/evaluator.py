@@ -42,8 +42,8 @@ def evaluate(
     store: Store,
     search: Search,
     index: VectorIndex,
-    embedder: Embedder,
-    cropper: Cropper,
+    embedder: Embedder | None,
+    cropper: Cropper | None,
     *,
     projection: LinearProjection | None,
     queries: Queries | None = None,
@@ -67,7 +67,7 @@ def evaluate(
         What ``search`` asks; one that is not exact is searched once as users search it, for
         the metrics at ``k``, and once more to the depth that mAP@R and MRR need.
     embedder, cropper, projection
-        Of the gallery.
+        Of the gallery; the first two are needed for queries only.
     queries, labels, k, near_identical, n_resamples, seed, threads, progress
         As for `Retriever.evaluate`.
     """
@@ -92,7 +92,7 @@ def evaluate(
     def add_stage(stage: str, seconds: float) -> None:
         stages[stage] = stages.get(stage, 0.0) + seconds
 
-    if sources is None:
+    if sources is None or embedder is None or cropper is None:
         total, runs = len(gallery.labelled), ask_stored(store, gallery)
     else:
         total = len(sources)

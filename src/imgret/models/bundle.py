@@ -57,7 +57,7 @@ from imgret.models.external import weight_files
 from imgret.models.preprocess import Preprocess
 from imgret.types import Json
 
-__all__ = ["Bundle", "Golden", "Kind", "fingerprint", "read", "write"]
+__all__ = ["Bundle", "Golden", "Kind", "digest_of", "fingerprint", "read", "write"]
 
 Kind: TypeAlias = Literal["embedder", "saliency"]
 
@@ -210,10 +210,20 @@ def fingerprint(path: Path) -> str:
     ModelError
         A file cannot be read, or one with weights is missing.
     """
+    return str(digest_of(path))
+
+
+def digest_of(path: Path, *, at_most: int | None = None) -> str | None:
+    """Return what `fingerprint` does; None where there are more bytes to read than a limit."""
     try:
+        if at_most is not None and path.stat().st_size > at_most:
+            return None
         data = path.read_bytes()
         digest = hashlib.sha256(data)
         files = weight_files(path, data)
+        size = len(data) + sum(file.stat().st_size for file in files.values())
+        if at_most is not None and size > at_most:
+            return None
         if files:
             digest = hashlib.sha256(digest.digest())
             for name, file in files.items():

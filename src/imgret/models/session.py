@@ -106,10 +106,10 @@ class Session:
         given: Path | bytes = path
         if graph is None and not _is_utf8(path):  # onnxruntime opens no other
             graph = path.read_bytes()
-            if names := locations(graph):
+            if second := locations(graph):
                 raise ModelError(
                     f"{path}: expected a path that is UTF-8 for a model with weights in a second "
-                    f"file ({names[0]}), found other bytes; rename the file or its folder"
+                    f"file ({second[0]}), found other bytes; rename the file or its folder"
                 )
         if graph is not None:
             given = graph

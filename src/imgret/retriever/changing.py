@@ -64,8 +64,8 @@ class Changing(Gallery):
         cls,
         path: str | os.PathLike[str],
         *,
-        embedder: str | Embedder = "general",
-        cropper: str | Cropper | None = None,
+        embedder: str | os.PathLike[str] | Embedder = "general",
+        cropper: str | os.PathLike[str] | Cropper | None = None,
         progress: bool | None = None,
     ) -> Self:
         """Make a gallery anew from the pictures of another, with another embedder.
@@ -101,7 +101,9 @@ class Changing(Gallery):
             )
         made = cls(
             embedder=embedder,
-            cropper=same_cropper(manifest, Path(path), None) if cropper is None else cropper,
+            cropper=same_cropper(manifest, Path(path).absolute(), None).made
+            if cropper is None
+            else cropper,
             metric=manifest.metric,
             dtype=manifest.dtype,
         )
@@ -551,8 +553,8 @@ class Changing(Gallery):
             try:
                 for outcomes in embed_sources(
                     sources,
-                    self._embedder,
-                    self._cropper if cropper is None else cropper,
+                    self.embedder,
+                    self.cropper if cropper is None else cropper,
                     find_twin=find_twin,
                     refuse=self._store.refusals,
                     exif=exif,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -89,8 +90,8 @@ class Measuring(Changing, Searching):
                 self._store,
                 self._searcher.search,
                 self._searcher.sync(),
-                self._embedder,
-                self._cropper,
+                None if queries is None else self.embedder,
+                None if queries is None else self.cropper,
                 projection=self._searcher.projection,
                 queries=queries,
                 labels=labels,
@@ -233,7 +234,7 @@ class Measuring(Changing, Searching):
                 (lambda vectors: vectors) if projection is None else projection.apply,
                 recall=recall,
                 k=k,
-                queries=None if queries is None else self._embed(queries, self._cropper),
+                queries=None if queries is None else self._embed(queries, self.cropper),
                 n_queries=n_queries,
                 seed=seed,
             )
@@ -245,7 +246,7 @@ class Measuring(Changing, Searching):
 
     def crop_report(
         self,
-        cropper: str | Cropper | None = None,
+        cropper: str | os.PathLike[str] | Cropper | None = None,
         *,
         n_worst: int = 24,
         threads: int | None = None,
@@ -279,12 +280,12 @@ class Measuring(Changing, Searching):
         """
         check_count(n_worst, "n_worst")
         if cropper is None:
-            cropper = self._cropper if self._cropper.crops else "saliency"
+            cropper = self.cropper if self.cropper.crops else "saliency"
         with self._changing:
             self._require_items()
             return report_crops(
                 self._store,
-                self._embedder,
+                self.embedder,
                 find_cropper(cropper),
                 search_in=self._beside,
                 n_worst=n_worst,
@@ -293,6 +294,6 @@ class Measuring(Changing, Searching):
 
     def _beside(self, vectors: Embeddings, keys: list[str], labels: list[str]) -> Report:
         """Evaluate embeddings in a gallery of their own, leave one out."""
-        beside = type(self)(embedder=self._embedder, metric=self.metric, dtype="float32")
+        beside = type(self)(embedder=self.embedder, metric=self.metric, dtype="float32")
         beside.add_vectors(vectors, keys=keys, labels=labels)
         return beside.evaluate(k=(1, 5))

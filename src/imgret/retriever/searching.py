@@ -136,10 +136,10 @@ class Searching(Augmenting, Calibrating):
                 f"beforehand"
             )
         if region is None:
-            embeddings = self._embed([*pictures, *unlike], self._cropper)
+            embeddings = self._embed([*pictures, *unlike], self.cropper)
         else:
             part = self._embed([cut(pictures[0], region)], NoCrop())
-            embeddings = np.concatenate([part, self._embed(unlike, self._cropper)])
+            embeddings = np.concatenate([part, self._embed(unlike, self.cropper)])
         scope = Scope(self._store, self._searcher, where)
         asked = self._asked(embeddings, weigh, negative_weight, scope)
         batch = self._batch(asked, wish, scope)
@@ -243,7 +243,7 @@ class Searching(Augmenting, Calibrating):
         where = plain_filter(where)
         wish = self._wish(k, where, threshold, precision, rerank)
         scope = Scope(self._store, self._searcher, where)
-        batch = self._batch(self._embed(queries, self._cropper, threads), wish, scope)
+        batch = self._batch(self._embed(queries, self.cropper, threads), wish, scope)
         self._settle()
         return [Hits(batch, row, query) for row, query in enumerate(queries)]
 
@@ -297,15 +297,15 @@ class Searching(Augmenting, Calibrating):
             One of them cannot be read.
         """
         several = many_images(images, "images", single="a single one goes in as [image]")
-        return self._embed(several, self._cropper, threads)
+        return self._embed(several, self.cropper, threads)
 
     def _embed(
         self, images: Sequence[ImageLike], cropper: Cropper, threads: int | None = None
     ) -> Embeddings:
         sources = [Source(str(n), image, path_of(image)) for n, image in enumerate(images)]
-        embeddings = np.empty((len(sources), self._embedder.dim), dtype=np.float32)
+        embeddings = np.empty((len(sources), self.embedder.dim), dtype=np.float32)
         done = 0
-        for outcomes in embed_sources(sources, self._embedder, cropper, threads=threads):
+        for outcomes in embed_sources(sources, self.embedder, cropper, threads=threads):
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
