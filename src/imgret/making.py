@@ -160,7 +160,7 @@ def same_cropper(
 
 
 def check_files(manifest: Manifest, path: Path, *, without: Container[str] = ()) -> None:
-    """Raise `StoreMismatchError` if a model file was replaced, as far as that is told at once.
+    """Raise if a model file was replaced, as far as that is told at once, or a name is unknown.
 
     The file's sha256 is compared with the fingerprint: a few milliseconds, no model is loaded. What
     is missing, very large or made of several parts is looked at when it is first needed.
@@ -172,12 +172,24 @@ def check_files(manifest: Manifest, path: Path, *, without: Container[str] = ())
         Of the gallery, absolute.
     without : container of str
         ``"embedder"`` or ``"cropper"`` where that was given, and looked at.
+
+    Raises
+    ------
+    StoreMismatchError
+        The file of a model is another.
+    UnknownNameError
+        Embedder or cropper is not registered here, and was not given.
     """
-    for kind, part, fingerprint, same in (
-        ("embedder", manifest.embedder, manifest.fingerprint, same_embedder),
-        ("cropper", manifest.cropper, manifest.cropper_fingerprint, same_cropper),
-    ):
-        places = [] if kind in without else _model_files(part, path, manifest)
+    looked_at: tuple[tuple[registry.Kind, str, Part, str | None, Callable[..., object]], ...] = (
+        ("embedders", "embedder", manifest.embedder, manifest.fingerprint, same_embedder),
+        ("croppers", "cropper", manifest.cropper, manifest.cropper_fingerprint, same_cropper),
+    )
+    for kind, argument, part, fingerprint, same in looked_at:
+        if argument in without:
+            continue
+        if part.name not in registry.names(kind):
+            registry.factory(kind, part.name)  # says so
+        places = _model_files(part, path, manifest)
         if fingerprint is None or not places:
             continue
         try:

@@ -184,9 +184,9 @@ class Gallery:
     ) -> Self:
         try:
             self = cls.__new__(cls)
-            manifest, path = store.manifest, path.absolute()
-            embeds: Late[Embedder] = Late(lambda: self._take("embedder", same_embedder, path))
-            crops: Late[Cropper] = Late(lambda: self._take("cropper", same_cropper, path))
+            manifest, home = store.manifest, path.absolute()
+            embeds: Late[Embedder] = Late(lambda: self._take("embedder", same_embedder, home))
+            crops: Late[Cropper] = Late(lambda: self._take("cropper", same_cropper, home))
             at: dict[str, Part] = {}
             if embedder is not None:
                 made = same_embedder(manifest, path, embedder)

@@ -78,7 +78,7 @@ def candidates(stored: str, gallery: Path, files: Mapping[str, str]) -> list[str
     places += [Path(files[stored])] if stored in files else []
     if not Path(stored).is_absolute():
         places += [Path(stored).absolute(), gallery.parent / stored, gallery / stored]
-    return [str(place) for place in dict.fromkeys(places) if place.exists()]
+    return [str(place.absolute()) for place in dict.fromkeys(places) if place.exists()]
 
 
 def relative_to(place: str, directory: Path) -> str | None:
