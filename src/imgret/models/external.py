@@ -13,7 +13,7 @@ from pathlib import Path
 from imgret.errors import ModelError
 from imgret.models import protobuf
 
-__all__ = ["locations", "weight_files"]
+__all__ = ["external_data", "locations", "weight_files"]
 
 # Of each message, the fields that hold messages in which a tensor may stand: their numbers, and
 # the messages they hold.
@@ -50,7 +50,8 @@ def locations(model: bytes | memoryview) -> list[str]:
     while waiting:
         kind, message = waiting.pop()
         if kind == "tensor":
-            found |= _of_tensor(message)
+            if "location" in (where := external_data(message)):
+                found.add(where["location"])
             continue
         holders = _HOLDERS[kind]
         waiting += [
@@ -90,9 +91,16 @@ def weight_files(path: Path, model: bytes | memoryview) -> dict[str, Path]:
     return files
 
 
-def _of_tensor(message: memoryview) -> set[str]:
-    external, names = False, set()
-    for field in protobuf.fields(message):
+def external_data(tensor: memoryview) -> dict[str, str]:
+    """Return where a tensor's numbers stand in another file; nothing where they do not.
+
+    Returns
+    -------
+    dict of str to str
+        ``location``, and ``offset`` and ``length`` in bytes where they are given.
+    """
+    external, found = False, {}
+    for field in protobuf.fields(tensor):
         if field.number == _DATA_LOCATION:
             external = field.integer == _EXTERNAL
         elif field.number == _EXTERNAL_DATA and field.value is not None:
@@ -101,6 +109,5 @@ def _of_tensor(message: memoryview) -> set[str]:
                 for entry in protobuf.fields(field.value)
                 if entry.value is not None
             }
-            if pair.get(_KEY) == "location":
-                names.add(pair.get(_VALUE, ""))
-    return names if external else set()
+            found[pair.get(_KEY, "")] = pair.get(_VALUE, "")
+    return found if external else {}

@@ -43,7 +43,7 @@ class Late(Generic[_Part]):
     """An embedder or cropper that is made when it is first asked for, and then kept."""
 
     def __init__(self, made: _Part | Callable[[], _Part]) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
         self._make: Callable[[], _Part] | None = None
         if isinstance(made, (Embedder, Cropper)):
             self._made: _Part = made
@@ -53,6 +53,8 @@ class Late(Generic[_Part]):
     def get(self) -> _Part:
         """Return it; raises what making it raises, each time."""
         if self._make is not None:
+            if self._process != os.getpid():  # forked, perhaps while a thread held the lock
+                self._lock, self._process = threading.Lock(), os.getpid()
             with self._lock:
                 if self._make is not None:
                     self._made = self._make()
