@@ -145,7 +145,7 @@ def same_cropper(
             found = f"one of another fingerprint ({made.fingerprint[:19]}...): its file has changed"
         raise StoreMismatchError(
             f"{path}: expected the cropper it was made with, {_told(manifest.cropper)}, found "
-            f"{found}; open it with the former (cropper=, or --cropper), leave it out, or make the "
+            f"{found}; open it with the former (cropper=, or --cropper), or make the "
             f"gallery anew with Retriever.reembed({str(path)!r}, cropper=...)"
         )
 
