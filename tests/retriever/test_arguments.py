@@ -409,6 +409,8 @@ NO_NUMBER = [math.nan, np.float32("nan"), "0.5", True, np.bool_(True), [0.5], 1j
         "seed": lambda r, x: r.clusters(2, seed=x),
         "seed ": lambda r, x: r.recall(2, seed=x),
         "seed  ": lambda r, x: r.map2d(seed=x),
+        "threads": lambda r, x: r.embed([], threads=x),
+        "dim": lambda r, x: r.adapt(dim=x),
         "k": lambda r, x: r.search_key("a", x),
         "k ": lambda r, x: r.evaluate(k=[x]),
         "n": lambda r, x: r.clusters(x),

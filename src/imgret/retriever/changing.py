@@ -498,6 +498,8 @@ class Changing(Gallery):
         """
         with self._changing:
             self._store.check_writable()
+            if dim is not None:
+                dim = check_count(dim, "dim")
             return adaptation.adapt(
                 self._store, self._searcher.project, dim=dim, shrinkage=shrinkage
             )
@@ -514,7 +516,7 @@ class Changing(Gallery):
         """
         with self._changing:
             self._store.check_writable()
-            self._store.catalog.create_filter_index(field)
+            self._store.catalog.create_filter_index(one_text(field, "field"))
 
     def _ingest(
         self,

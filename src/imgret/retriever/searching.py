@@ -302,6 +302,8 @@ class Searching(Augmenting, Calibrating):
     def _embed(
         self, images: Sequence[ImageLike], cropper: Cropper, threads: int | None = None
     ) -> Embeddings:
+        if threads is not None:
+            threads = check_count(threads, "threads")
         sources = [Source(str(n), image, path_of(image)) for n, image in enumerate(images)]
         embeddings = np.empty((len(sources), self.embedder.dim), dtype=np.float32)
         done = 0
