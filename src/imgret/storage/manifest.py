@@ -172,10 +172,10 @@ class Manifest:
                 dim=content["dim"],
                 metric=check_metric(content["metric"]),
                 dtype=content["dtype"],
-                embedder=Part(**content["embedder"]),
+                embedder=_check_part(content["embedder"]),
                 fingerprint=content["fingerprint"],
-                cropper=Part(**content["cropper"]),
-                index=Part(**content["index"]),
+                cropper=_check_part(content["cropper"]),
+                index=_check_part(content["index"]),
                 projection=content["projection"],
                 tuned=_check_tuned(content.get("tuned")),
                 calibration=_check_calibration(content.get("calibration")),
@@ -217,6 +217,13 @@ def _check_tuned(tuned: Any) -> Json | None:
     ):
         raise TypeError(f"tuned: {tuned!r}")
     found: Json = tuned
+    return found
+
+
+def _check_part(part: Any) -> Part:
+    found = Part(**part)
+    if not isinstance(found.name, str) or not isinstance(found.config, dict):
+        raise TypeError(f"part: {part!r}")
     return found
 
 
