@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from imgret import images
 from imgret.abc import Embedder
+from imgret.models import protobuf
 from imgret.types import Embeddings, Image, Json
 
 settings.register_profile("imgret", deadline=None, print_blob=True)  # machines are busy at times
@@ -74,3 +75,83 @@ def photos(tmp_path: Path) -> Path:
             data = images.encode(picture(10 * label_number + n), "jpeg", quality=90)
             (root / label / f"{n}.jpg").write_bytes(data)
     return root
+
+
+def _tensor(name: str, values: np.ndarray, external: str | None) -> bytes:
+    dims = b"".join(protobuf.encode_integer(1, length) for length in values.shape)
+    head = dims + protobuf.encode_integer(2, 1) + protobuf.encode(8, name.encode())
+    if external is None:
+        return head + protobuf.encode(9, values.astype("<f4").tobytes())
+    entry = protobuf.encode(1, b"location") + protobuf.encode(2, external.encode())
+    return head + protobuf.encode(13, entry) + protobuf.encode_integer(14, 1)
+
+
+def _info(name: str, dtype: int, shape: Sequence[int | str]) -> bytes:
+    dims = b"".join(
+        protobuf.encode(
+            1,
+            protobuf.encode_integer(1, length)
+            if isinstance(length, int)
+            else protobuf.encode(2, length.encode()),
+        )
+        for length in shape
+    )
+    tensor = protobuf.encode_integer(1, dtype) + protobuf.encode(2, dims)
+    return protobuf.encode(1, name.encode()) + protobuf.encode(2, protobuf.encode(1, tensor))
+
+
+def _node(op: str, inputs: Sequence[str], output: str) -> bytes:
+    return (
+        b"".join(protobuf.encode(1, name.encode()) for name in inputs)
+        + protobuf.encode(2, output.encode())
+        + protobuf.encode(4, op.encode())
+    )
+
+
+def write_onnx(
+    path: Path,
+    *,
+    seed: int = 0,
+    batch: int | str = "n",
+    external: str | None = None,
+    outputs: Sequence[str] = ("emb",),
+) -> Path:
+    """Write an ONNX file of float32 (n, 3, 8, 8) -> any of ``emb`` (n, 5), ``map``, ``class``.
+
+    ``external`` is the name of a second file, beside it, that takes the weights.
+    """
+    rng = np.random.default_rng(seed)
+    weights = {
+        "W": rng.standard_normal((192, 5)).astype("<f4"),
+        "M": np.full((1, 3, 1, 1), -1 if seed else 1, "<f4"),
+    }
+    nodes = [
+        _node("Flatten", ["x"], "flat"),
+        _node("MatMul", ["flat", "W"], "emb"),
+        _node("Conv", ["x", "M"], "map"),
+        _node("ArgMax", ["emb"], "class")
+        + protobuf.encode(
+            5,
+            protobuf.encode(1, b"axis")
+            + protobuf.encode_integer(3, 1)
+            + protobuf.encode_integer(20, 2),
+        ),
+    ]
+    shapes = {"emb": (1, [batch, 5]), "map": (1, [batch, 1, 8, 8]), "class": (7, [batch, 1])}
+    graph = b"".join(protobuf.encode(1, node) for node in nodes) + protobuf.encode(2, b"g")
+    for name, values in weights.items():
+        graph += protobuf.encode(5, _tensor(name, values, external if name == "W" else None))
+    graph += protobuf.encode(11, _info("x", 1, [batch, 3, 8, 8]))
+    for name in outputs:
+        graph += protobuf.encode(12, _info(name, *shapes[name]))
+    opset = protobuf.encode(8, protobuf.encode(1, b"") + protobuf.encode_integer(2, 17))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(protobuf.encode_integer(1, 8) + protobuf.encode(7, graph) + opset)
+    if external is not None:
+        path.with_name(external).write_bytes(weights["W"].tobytes())
+    return path
+
+
+@pytest.fixture
+def make_onnx():
+    return write_onnx

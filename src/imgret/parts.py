@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TypeAlias
@@ -29,12 +30,12 @@ __all__ = [
 IndexMaker: TypeAlias = Callable[[int, int], VectorIndex]
 
 
-def find_embedder(given: str | Embedder) -> Embedder:
+def find_embedder(given: str | os.PathLike[str] | Embedder) -> Embedder:
     """Return the embedder of a registered name, of a model file, or the object itself."""
     return registry.made("embedders", given, Embedder)  # type: ignore[type-abstract]  # it is only compared with
 
 
-def find_cropper(given: str | Cropper) -> Cropper:
+def find_cropper(given: str | os.PathLike[str] | Cropper) -> Cropper:
     """Return the cropper of a registered name, of a model file, or the object itself."""
     return registry.made("croppers", given, Cropper)  # type: ignore[type-abstract]  # it is only compared with
 

@@ -15,9 +15,11 @@ colon takes the rest of the asked name as its first argument: ``faiss:`` makes
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from imgret.errors import (
@@ -27,7 +29,7 @@ from imgret.errors import (
     UnknownNameError,
 )
 
-__all__ = ["Kind", "create", "factory", "made", "names", "refresh"]
+__all__ = ["Kind", "create", "factory", "is_model_path", "made", "names", "refresh"]
 
 Kind: TypeAlias = Literal["embedders", "croppers", "indexes"]
 
@@ -146,8 +148,8 @@ def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
     Parameters
     ----------
     kind : {"embedders", "croppers", "indexes"}
-    given : str, mapping or object
-        A registered name, or a path that ends in ``.onnx``; a mapping
+    given : str, path, mapping or object
+        A registered name, or the path of a model file; a mapping
         ``{"name": ..., "config": {...}}``; or the part.
     contract : type
         What it must be.
@@ -160,8 +162,8 @@ def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
         As in `factory`.
     """
     part, what = given, _SINGULAR[kind]
-    if isinstance(given, str):
-        given = {"name": given}
+    if isinstance(given, str | os.PathLike):
+        given = {"name": os.fspath(given)}
     if isinstance(given, Mapping):
         name = given.get("name")
         if not isinstance(name, str) or not set(given) <= {"name", "config"}:
@@ -179,9 +181,14 @@ def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
 
 def _named(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
     """Make the part of a registered name, or of a model file."""
-    if name.endswith(".onnx") and name not in names(kind):
+    if name not in names(kind) and is_model_path(name):
         return create(kind, "onnx", **{"model": name, **config})
     return create(kind, name, **config)
+
+
+def is_model_path(name: str) -> bool:
+    """Whether text that is no registered name is the path of a model file, there or not."""
+    return name.casefold().endswith(".onnx") or Path(name).name != name or Path(name).is_file()
 
 
 def _package(entry: EntryPoint) -> str:

@@ -79,7 +79,7 @@ def test_bad_queries(retriever, tmp_path):
         retriever.search_vectors(np.full((1, 48), np.nan))
     with pytest.raises(InvalidInputError, match="direction"):
         retriever.search_vectors(np.zeros((1, 48)))
-    with pytest.raises(InvalidInputError, match="expected a list of pictures"):
+    with pytest.raises(InvalidInputError, match="expected several images.*found one"):
         retriever.search_many(str(tmp_path / "a.jpg"))
 
 

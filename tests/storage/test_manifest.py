@@ -98,12 +98,44 @@ def test_every_field_is_needed(tmp_path, content):
         ("version", 0),
         ("embedder", "colors"),
         ("index", {"name": "flat", "config": {}, "more": 1}),
+        ("embedder", {"name": ["colors"], "config": {}}),
+        ("embedder", {"name": "colors", "config": []}),
+        ("cropper", {"name": "onnx", "config": "model.onnx"}),
+        ("cropper_fingerprint", 5),
+        ("files", []),
+        ("files", {"/a.onnx": 5}),
     ],
 )
 def test_bad_values(tmp_path, content, name, value):
     put(tmp_path, {**content, name: value})
     with pytest.raises(StoreCorruptError, match=r"manifest\.json"):
         Manifest.read(tmp_path)
+
+
+def test_files_are_absolute_here_and_relative_there(tmp_path, manifest):
+    model = tmp_path / "models" / "m.onnx"
+    model.parent.mkdir()
+    model.touch()
+    config = {"parts": [{"config": {"model": str(model), "size": 8, "resize": "crop"}}]}
+    absent = {"model": "/nowhere/n.onnx", "url": "https://example.org/x"}
+    manifest = manifest.with_(
+        embedder=Part("two", config), cropper=Part("other", absent), cropper_fingerprint="c 1"
+    )
+    (tmp_path / "a" / "g").mkdir(parents=True)
+    manifest.write(tmp_path / "a" / "g")
+    written = json.loads((tmp_path / "a" / "g" / "manifest.json").read_text())
+    assert written["files"] == {str(model): "../../models/m.onnx"}
+    read = Manifest.read(tmp_path / "a" / "g")
+    assert (read.files, read.cropper_fingerprint) == ({str(model): str(model)}, "c 1")
+    model.unlink()  # for the time being
+    read.write(tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "manifest.json").read_text())["files"] == {
+        str(model): "../models/m.onnx"
+    }
+
+
+def test_what_is_not_said_is_not_written(content):
+    assert not {"cropper_fingerprint", "files", "tuned", "calibration"} & set(content)
 
 
 def test_an_interrupted_write_leaves_the_old_one(tmp_path, manifest, monkeypatch):

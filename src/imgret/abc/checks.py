@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.abc.given import listed
 from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
 from imgret.types import Embeddings, Ids, Image, Metric
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_images",
     "check_number",
     "check_scorable",
+    "check_seed",
     "check_vectors",
 ]
 
@@ -70,6 +72,13 @@ def check_number(
             f"{name}: expected a number {low} and at most {at_most:g}, found {value!r}"
         )
     return number
+
+
+def check_seed(value: object) -> int:
+    """Return the seed of a random sample as an int of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise InvalidInputError(f"seed: expected a whole number of at least 0, found {value!r}")
+    return int(value)
 
 
 def check_vectors(values: Any, dim: int, name: str) -> Embeddings:
@@ -197,6 +206,8 @@ def check_images(images: Sequence[Image], name: str = "images") -> Sequence[Imag
             f"{name}: expected a list of pictures, found one array of shape {images.shape}; "
             f"a single picture goes in as [image]"
         )
+    if not isinstance(images, (list, tuple, np.ndarray)):
+        images = listed(images, name, "a list of images")
     for position, image in enumerate(images):
         if (
             not isinstance(image, np.ndarray)

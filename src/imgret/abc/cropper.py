@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, final
@@ -16,7 +17,8 @@ __all__ = ["Cropper"]
 class Cropper(ABC):
     """Finds the box of the subject of a picture.
 
-    A subclass sets ``name`` and fills in `config` and `_detect`. Everything else is final.
+    A subclass sets ``name`` and fills in `config` and `_detect`; one that is made of a file also
+    overrides `fingerprint`. Everything else is final.
 
     Attributes
     ----------
@@ -36,6 +38,18 @@ class Cropper(ABC):
     @abstractmethod
     def config(self) -> Json:
         """Keyword arguments, as JSON values, that make this cropper again."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Text that changes whenever the box of some picture could change.
+
+        By default the name and `config`, which is enough for a cropper that is made of its options
+        alone. One that is made of a file, or of other parts, overrides it: the sha256 of the file
+        counts, not its place. Galleries keep it, and refuse a cropper of another fingerprint.
+        """
+        kind = type(self)
+        name = self.name or f"{kind.__module__}.{kind.__qualname__}"
+        return f"{name} {json.dumps(self.config(), sort_keys=True)}"
 
     @abstractmethod
     def _detect(self, images: Sequence[Image]) -> Sequence[Box | None]:
@@ -79,6 +93,7 @@ class Cropper(ABC):
 
         Takes and returns what `detect` does, without the None.
         """
+        images = check_images(images)
         return [
             Box.full(image) if box is None else box
             for box, image in zip(self.detect(images), images, strict=True)
@@ -93,6 +108,7 @@ class Cropper(ABC):
         list of uint8 arrays of shape (h, w, 3)
             Views into the pictures, not copies.
         """
+        images = check_images(images)
         return [
             image[box.y0 : box.y1, box.x0 : box.x1]
             for box, image in zip(self.boxes(images), images, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from imgret.abc.brute import exact_search
 from imgret.abc.checks import check_scorable
+from imgret.abc.given import listed
 from imgret.adaptation.folds import fold_of
 from imgret.errors import InvalidInputError
 from imgret.projections import Discriminant, LinearProjection
@@ -106,6 +108,8 @@ def given_pairs(
     KeyNotFoundError
         The gallery does not hold a key.
     """
+    if not isinstance(pairs, AbstractSet):  # whose order does not matter here
+        pairs = listed(pairs, "pairs", "a list of (key, key, True or False)")
     rows = [_checked(number, pair) for number, pair in enumerate(pairs)]
     metric = store.manifest.metric
     queries = np.array(store.catalog.require([row[0] for row in rows]), dtype=np.int64)

@@ -18,7 +18,9 @@ from imgret.cli.evaluate import evaluate
 from imgret.cli.map import draw_map
 from imgret.cli.models import models
 from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.parts import CropperAt, EmbedderAt
 from imgret.cli.paths import check_writable
+from imgret.cli.relocate import relocate
 from imgret.cli.train import train
 from imgret.cli.train_saliency import train_saliency
 from imgret.cli.tune import tune
@@ -41,6 +43,7 @@ app.command()(crop_report)
 app.command()(duplicates)
 app.command()(evaluate)
 app.command("map")(draw_map)
+app.command()(relocate)
 app.command()(train)
 app.command()(train_saliency)
 app.command()(tune)
@@ -189,6 +192,8 @@ def search(
     html: Annotated[
         Path | None, typer.Option(help="Write a page that shows the hits, pictures inlined.")
     ] = None,
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Find the pictures most like each query."""
@@ -200,7 +205,9 @@ def search(
     condition = _filter(where)
     failed = 0
     rows: list[display.Row] = []
-    with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
+    with Retriever.open(
+        gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
+    ) as retriever:
         for query in queries:
             try:
                 hits = retriever.search(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.parts import CropperAt, EmbedderAt
 
 __all__ = ["classify"]
 
@@ -22,6 +23,8 @@ def classify(  # noqa: PLR0917  # options of a command
         typer.Option(min=0, max=1, help="Unknown below this confidence. [learned]"),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,  # noqa: FBT002  # typer makes an option of it
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Name each picture by the vote of those most like it, or say that it is unknown."""
@@ -29,7 +32,9 @@ def classify(  # noqa: PLR0917  # options of a command
     from imgret.retriever import Retriever  # noqa: PLC0415  # the same
 
     done = 0
-    with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
+    with Retriever.open(
+        gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
+    ) as retriever:
         for query in queries:
             try:
                 name = retriever.classify(query, k, threshold=threshold)

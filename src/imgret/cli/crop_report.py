@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.parts import EmbedderAt
 from imgret.cli.paths import check_writable
 
 __all__ = ["crop_report"]
 
 
-def crop_report(
+def crop_report(  # noqa: PLR0917  # what typer makes options of
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     cropper: Annotated[
         str | None, typer.Option(help="Name or model file. [the gallery's, or saliency]")
@@ -22,13 +23,14 @@ def crop_report(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with the crops that cost most.")
     ] = None,
+    embedder: EmbedderAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Compare whole pictures, crops, and both together; every picture is read again."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(html, "--html")
-    with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
+    with Retriever.open(gallery, embedder=embedder, max_pixels=max_pixels) as retriever:
         report = retriever.crop_report(cropper)
     typer.echo(report.to_json() if json_ else str(report))
     if html is not None:

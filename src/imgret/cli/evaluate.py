@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.parts import CropperAt, EmbedderAt
 from imgret.cli.paths import check_writable
 
 __all__ = ["evaluate"]
@@ -28,6 +29,8 @@ def evaluate(  # noqa: PLR0917  # what typer makes arguments and options of
     html: Annotated[
         Path | None, typer.Option(help="Write a page with classes and the worst queries.")
     ] = None,
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Measure how well labelled queries find the items of their class."""
@@ -44,7 +47,9 @@ def evaluate(  # noqa: PLR0917  # what typer makes arguments and options of
         found = "a file" if folder.exists() else "nothing"
         raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
     check_writable(html, "--html")
-    with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
+    with Retriever.open(
+        gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
+    ) as retriever:
         report = retriever.evaluate(folder, progress=None)
     if json_:
         typer.echo(report.to_json())

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.parts import CropperAt, EmbedderAt
 from imgret.cli.paths import check_writable
 
 __all__ = ["tune"]
@@ -26,6 +27,8 @@ def tune(  # noqa: PLR0917  # options of a command
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the plot as SVG.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Find the fastest options of search that reach a recall, and keep them."""
@@ -41,7 +44,9 @@ def tune(  # noqa: PLR0917  # options of a command
                 f"{queries}: expected a folder, found {found}", param_hint="--queries"
             )
         pictures, _ = find_pictures(queries)
-    with Retriever.open(gallery, "r+", max_pixels=max_pixels) as retriever:
+    with Retriever.open(
+        gallery, "r+", embedder=embedder, cropper=cropper, max_pixels=max_pixels
+    ) as retriever:
         tuning = retriever.tune(recall, k, queries=pictures)
     if plot is not None:
         plot.write_text(tuning.to_svg(), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
@@ -91,7 +92,8 @@ class AttentionCropper(MapCropper):
             whole = facts.input.to_json() | seen
         network = Model(path, kind="embedder", preprocess=whole, providers=providers)
         self._network, self._features = network, FeatureModel(network)
-        self._options: Json = {"embedder": builtin_name(network.path) or str(network.path)}
+        named = builtin_name(network.path) or str(network.path.absolute())
+        self._options: Json = {"embedder": named}
         if size != _SIZE:
             self._options["size"] = size
         if providers is not None:
@@ -100,6 +102,12 @@ class AttentionCropper(MapCropper):
     def config(self) -> Json:
         """Return the arguments that make this cropper again."""
         return self._options | super().config()
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the network, which covers the size, and the options of the box."""
+        options = json.dumps(super().config(), sort_keys=True)
+        return f"{self._network.fingerprint} attention {options}"
 
     def _map(self, image: Image) -> Map | None:
         from imgret.images import resize  # noqa: PLC0415  # loads OpenCV, only when used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, final, get_args
@@ -113,6 +114,12 @@ class CombinedCropper(MapCropper):
         # Its own defaults of these are not those of the class above.
         config |= {"least": self.least, "most": self.most}
         return config | {"weights": self._weights} if self._given_weights else config
+
+    @property
+    def fingerprint(self) -> str:
+        """Those of the croppers, and how they are combined."""
+        options = self.config() | {"croppers": [one.fingerprint for one in self._croppers]}
+        return f"combined {json.dumps(options, sort_keys=True)}"
 
     def _map(self, image: Image) -> Map | None:
         height, width = image.shape[:2]

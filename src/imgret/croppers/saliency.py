@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -61,7 +62,7 @@ class SaliencyCropper(MapCropper):
         Networks only: execution providers of onnxruntime; the CPU's alone by default.
     batch_size : int, optional
         Networks only: pictures a run; by default 1 on the CPU, which is fastest there, and 16
-        elsewhere.
+        elsewhere, or what a network of fixed batches takes.
 
     Raises
     ------
@@ -122,14 +123,15 @@ class SaliencyCropper(MapCropper):
             builtin = builtin_name(self._network.path)
             self.name = builtin or "onnx"
             if builtin is None:
-                self._options["model"] = str(self._network.path)
+                self._options["model"] = str(self._network.path.absolute())
             if preprocess is not None:
                 self._options["preprocess"] = self._network.preprocess.to_json()
             if output is not None:
                 self._options["output"] = output
             if providers is not None:
                 self._options["providers"] = list(providers)
-            self.batch_size = 1 if self._network.session.providers[0] == _CPU else 16
+            session = self._network.session
+            self.batch_size = session.batch or (1 if session.providers[0] == _CPU else 16)
             if batch_size is not None:
                 self.batch_size = check_count(batch_size, "batch_size")
                 self._options["batch_size"] = self.batch_size
@@ -148,6 +150,14 @@ class SaliencyCropper(MapCropper):
     def config(self) -> Json:
         """Return the arguments that make this cropper again."""
         return self._options | super().config()
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the network, and the options of the box; for ``"spectral"`` name and options."""
+        if self._network is None:
+            return super().fingerprint
+        options = json.dumps(super().config(), sort_keys=True)
+        return f"{self._network.fingerprint} saliency {options}"
 
     def _map(self, image: Image) -> Map | None:
         return next(iter(self._maps([image])))

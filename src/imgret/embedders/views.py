@@ -72,8 +72,16 @@ class TwoViewEmbedder(Embedder):
 
     @property
     def fingerprint(self) -> str:
-        """That of the embedder, with the cropper and the weight."""
-        view = {"cropper": _part(self._cropper), "weight": self._weight}
+        """Those of the embedder and the cropper, with the weight."""
+        return self._fingerprint(self._cropper.fingerprint)
+
+    @property
+    def former_fingerprint(self) -> str:
+        """What galleries of older versions hold: it says nothing of the cropper's file."""
+        return self._fingerprint(_part(self._cropper))
+
+    def _fingerprint(self, cropper: Any) -> str:
+        view = {"cropper": cropper, "weight": self._weight}
         return f"{self._embedder.fingerprint} two-view {json.dumps(view, sort_keys=True)}"
 
     def config(self) -> Json:

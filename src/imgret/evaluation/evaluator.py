@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from imgret.abc import Cropper, Embedder, VectorIndex
-from imgret.abc.checks import check_count
+from imgret.abc.checks import check_count, check_seed
+from imgret.abc.given import threshold_or_none
 from imgret.errors import InvalidInputError
 from imgret.evaluation.gallery import Gallery
 from imgret.evaluation.judge import Judge, Search
@@ -42,8 +43,8 @@ def evaluate(
     store: Store,
     search: Search,
     index: VectorIndex,
-    embedder: Embedder,
-    cropper: Cropper,
+    embedder: Embedder | None,
+    cropper: Cropper | None,
     *,
     projection: LinearProjection | None,
     queries: Queries | None = None,
@@ -68,7 +69,7 @@ def evaluate(
         What ``search`` asks; one that is not exact is searched once as users search it, for
         the metrics at ``k``, and once more to the depth that mAP@R and MRR need.
     embedder, cropper, projection
-        Of the gallery.
+        Of the gallery; the first two are needed for queries only.
     queries, labels, k, near_identical, n_resamples, seed, threads, progress
         As for `Retriever.evaluate`.
     max_pixels : int
@@ -76,8 +77,8 @@ def evaluate(
     """
     started = time.perf_counter()
     ks = _check_ks(k)
-    n_resamples, seed = check_count(n_resamples, "n_resamples"), _check_seed(seed)
-    if not 0 < near_identical <= 1:
+    n_resamples, seed = check_count(n_resamples, "n_resamples"), check_seed(seed)
+    if not 0 < (threshold_or_none(near_identical, "near_identical") or 0) <= 1:
         raise InvalidInputError(
             f"near_identical: expected a cosine above 0 and up to 1, found {near_identical!r}"
         )
@@ -95,7 +96,7 @@ def evaluate(
     def add_stage(stage: str, seconds: float) -> None:
         stages[stage] = stages.get(stage, 0.0) + seconds
 
-    if sources is None:
+    if sources is None or embedder is None or cropper is None:
         total, runs = len(gallery.labelled), ask_stored(store, gallery)
     else:
         total = len(sources)
@@ -175,12 +176,6 @@ def _check_ks(k: Any) -> tuple[int, ...]:
     if not ks or len(set(ks)) != len(ks):
         raise InvalidInputError(f"k: expected some ranks, each once, found {k!r}")
     return tuple(sorted(ks))
-
-
-def _check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InvalidInputError(f"seed: expected a whole number of at least 0, found {seed!r}")
-    return int(seed)
 
 
 def _blocks(runs: Iterable[Sequence[Query]]) -> Iterator[list[Query]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from imgret.abc import Cropper, Embedder
+from imgret.abc.given import label_or_none, many_images
 from imgret.errors import InvalidInputError
 from imgret.evaluation.gallery import Gallery
 from imgret.ingest import Source, embed_sources, one_each, path_of
@@ -59,15 +60,11 @@ def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
         There are no queries, or a label is missing or no text.
     """
     folder = Path(queries) if isinstance(queries, (str, os.PathLike)) else None
-    if isinstance(queries, bytes):
-        raise InvalidInputError("queries: expected a folder or a list of pictures, found bytes")
-    found: Any = queries if folder is None else find_pictures(folder)[0]
-    try:
-        pictures: list[ImageLike] = list(found)
-    except TypeError:
-        raise InvalidInputError(
-            f"queries: expected a folder or a list of pictures, found {type(queries).__name__}"
-        ) from None
+    pictures: list[ImageLike] = (
+        many_images(queries, "queries", single="a single one goes in as [image], a folder by path")
+        if folder is None
+        else list(find_pictures(folder)[0])
+    )
     if not pictures:
         raise InvalidInputError(
             f"queries: expected at least one picture, found none{f' in {folder}' if folder else ''}"
@@ -82,7 +79,10 @@ def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
         sources.append(Source(name.encode("utf-8", "replace").decode(), image, path))
     if folder is not None and labels is None:
         labels = "parent"
-    given = _labels(sources, labels, None if folder is None else folder.absolute())
+    given = [
+        label_or_none(label)
+        for label in _labels(sources, labels, None if folder is None else folder.absolute())
+    ]
     missing = [s.key for s, label in zip(sources, given, strict=True) if label is None]
     if missing:
         raise InvalidInputError(

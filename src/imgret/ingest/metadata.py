@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
+from imgret.abc.given import plain_metadata
 from imgret.errors import InvalidInputError
 from imgret.ingest.pipeline import Source
 from imgret.ingest.sources import check_sources
@@ -139,7 +140,7 @@ def describe(sources: Sequence[Source], metadata: Any) -> Described:
             f"None, found {metadata!r}"
         )
     described = [
-        replace(source, metadata={} if facts is None else facts)
+        replace(source, metadata={} if facts is None else plain_metadata(facts, source.key))
         for source, facts in zip(sources, found, strict=True)
     ]
     check_sources(described)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from imgret.abc.given import label_or_none, listed, plain_metadata
 from imgret.errors import DuplicateKeyError, InvalidInputError
 from imgret.ingest.folder import find_pictures
 from imgret.ingest.pipeline import Known, Source
@@ -34,19 +35,9 @@ def one_each(given: Any, n: int, what: str, *, single: bool = False) -> list[Any
     """
     if given is None:
         return [None] * n
-    if single and not isinstance(given, (list, tuple)):
+    if single and (isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)):
         return [given]
-    if isinstance(given, (str, bytes, Mapping)):
-        raise InvalidInputError(
-            f"{what}: expected a list of one for each of {n} pictures, found a single "
-            f"{type(given).__name__}"
-        )
-    try:
-        values = list(given)
-    except TypeError:
-        raise InvalidInputError(
-            f"{what}: expected a list of one for each of {n} pictures, found {given!r}"
-        ) from None
+    values = listed(given, what, f"a list of one for each of {n} pictures")
     if len(values) != n:
         raise InvalidInputError(
             f"{what}: expected one for each of {n} pictures, found {len(values)}"
@@ -76,8 +67,9 @@ def list_sources(
     ):
         path = path_of(image)
         default = f"image-{number:06d}" if path is None else str(image)
-        named = default if key is None else key
-        sources.append(Source(named, image, path, label, {} if facts is None else facts))
+        named = default if key is None else str(key) if isinstance(key, str) else key
+        described = {} if facts is None else plain_metadata(facts, named)
+        sources.append(Source(named, image, path, label_or_none(label), described))
     check_sources(sources)
     seen: set[str] = set()
     for source in sources:
@@ -136,7 +128,8 @@ def folder_sources(folder: Path, labels: Labels, prefix: str, catalog: Catalog) 
                 failed.append(Line("failed", key, str(path), reason))
                 continue
             known = Known(ids[key], item)
-        sources.append(Source(key, path, path.absolute(), label_of(key, path), {}, known))
+        label = label_or_none(label_of(key, path))
+        sources.append(Source(key, path, path.absolute(), label, {}, known))
     check_sources(sources)
     here = {str(source.path) for source in sources}
     vanished = {

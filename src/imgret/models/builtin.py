@@ -10,7 +10,7 @@ from imgret.errors import ModelError, UnknownNameError
 from imgret.models import bundle as bundles
 from imgret.models.bundle import Bundle
 
-__all__ = ["available", "builtin_name", "resolve"]
+__all__ = ["available", "builtin_file", "builtin_name", "resolve"]
 
 _FOLDER = Path(__file__).parent
 
@@ -24,7 +24,8 @@ def available() -> dict[str, Bundle]:
 def resolve(model: str | os.PathLike[str]) -> Path:
     """Return the file of a built-in model's name, or of a path.
 
-    Text that ends in ``.onnx`` or holds a path separator is a path, other text a name.
+    Text that ends in ``.onnx``, in capitals or not, or holds a path separator is a path. Other
+    text is the name of a built-in model, or else the path of a file that is there.
 
     Raises
     ------
@@ -34,8 +35,12 @@ def resolve(model: str | os.PathLike[str]) -> Path:
         There is no file at the path.
     """
     text = os.fspath(model)
-    is_name = isinstance(model, str) and not text.endswith(".onnx") and Path(text).name == text
-    path = _FOLDER / f"{text}.onnx" if is_name else Path(text)
+    is_name = (
+        isinstance(model, str) and not text.casefold().endswith(".onnx") and Path(text).name == text
+    )
+    builtin, path = _FOLDER / f"{text}.onnx", Path(text)
+    if is_name and builtin.is_file():
+        return builtin
     if path.is_file():
         return path
     if not is_name:
@@ -45,6 +50,12 @@ def resolve(model: str | os.PathLike[str]) -> Path:
     if near := difflib.get_close_matches(text, known, n=1):
         message += f". Did you mean {near[0]!r}?"
     raise UnknownNameError(message)
+
+
+def builtin_file(name: str) -> Path | None:
+    """Return the file of a built-in model, None where no such model has the name."""
+    path = _FOLDER / f"{name}.onnx"
+    return path if path.name == f"{name}.onnx" and path.is_file() else None
 
 
 def builtin_name(path: Path) -> str | None:

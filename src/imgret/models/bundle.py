@@ -53,10 +53,11 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, ModelError
 from imgret.models import protobuf
+from imgret.models.external import weight_files
 from imgret.models.preprocess import Preprocess
 from imgret.types import Json
 
-__all__ = ["Bundle", "Golden", "Kind", "fingerprint", "read", "write"]
+__all__ = ["Bundle", "Golden", "Kind", "digest_of", "fingerprint", "read", "write"]
 
 Kind: TypeAlias = Literal["embedder", "saliency"]
 
@@ -199,9 +200,39 @@ class Bundle:
 
 
 def fingerprint(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a model, in hexadecimal digits.
+
+    That of its file, if all of it is in there. Otherwise that of the digest of the file and, for
+    each other file with weights, ordered by name, the name, a zero byte and the digest.
+
+    Raises
+    ------
+    ModelError
+        A file cannot be read, or one with weights is missing.
+    """
+    return str(digest_of(path))
+
+
+def digest_of(path: Path, *, at_most: int | None = None) -> str | None:
+    """Return what `fingerprint` does; None where there are more bytes to read than a limit."""
+    try:
+        if at_most is not None and path.stat().st_size > at_most:
+            return None
+        data = path.read_bytes()
+        digest = hashlib.sha256(data)
+        files = weight_files(path, data)
+        size = len(data) + sum(file.stat().st_size for file in files.values())
+        if at_most is not None and size > at_most:
+            return None
+        if files:
+            digest = hashlib.sha256(digest.digest())
+            for name, file in files.items():
+                digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+                with file.open("rb") as weights:  # as large as they may be
+                    digest.update(hashlib.file_digest(weights, "sha256").digest())
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    return digest.hexdigest()
 
 
 def read(path: Path) -> Bundle | None:

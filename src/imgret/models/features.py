@@ -14,6 +14,7 @@ written before this was thought of, and costs nothing where it is not asked for.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import ModelError
 from imgret.models import protobuf
+from imgret.models.external import external_data
 from imgret.models.model import Model
 from imgret.models.session import Session
 from imgret.types import Image
@@ -104,7 +106,7 @@ class FeatureModel:
         try:
             tensor, self._steps = _follow(model.path, model.output)
             data = _with_output(model.path.read_bytes(), tensor)
-        except (ValueError, struct.error) as error:
+        except (KeyError, OSError, ValueError, struct.error) as error:
             raise ModelError(f"{model.path}: {error}") from error
         self._tensor = tensor
         self._session = Session(
@@ -211,7 +213,7 @@ def _parts(path: Path) -> tuple[list[_Node], dict[str, _Array]]:
             if field.number == _NODE:
                 nodes.append(_node(field.value))
             elif field.number == _INITIALIZER:
-                name, array = _tensor(field.value)
+                name, array = _tensor(field.value, path.parent)
                 if array is not None:
                     constants[name] = array
     return nodes, constants
@@ -238,7 +240,7 @@ def _node(message: memoryview) -> _Node:
     return _Node(op, inputs, outputs, integers)
 
 
-def _tensor(message: memoryview) -> tuple[str, _Array | None]:
+def _tensor(message: memoryview, folder: Path) -> tuple[str, _Array | None]:
     dims: list[int] = []
     name, kind = "", 0
     data: Any = None
@@ -252,6 +254,10 @@ def _tensor(message: memoryview) -> tuple[str, _Array | None]:
             name = bytes(field.value).decode()
         elif field.number in {_RAW, _FLOATS} and field.value is not None:
             data = field.value
+    if kind == _FLOAT and (where := external_data(message)):
+        with (folder / where["location"]).open("rb") as file:
+            file.seek(int(where.get("offset", 0)))
+            data = file.read(int(where["length"]) if "length" in where else 4 * math.prod(dims))
     if kind != _FLOAT or data is None:
         return name, None
     return name, np.frombuffer(data, dtype="<f4").reshape(dims)

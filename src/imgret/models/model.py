@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Model"]
 
+# Types of an output that can be an embedding or a map; 8-bit ones are those of quantised models.
+_NUMBERS = {"float64", "float32", "float16", "int8", "uint8", "tensor(bfloat16)"}
+
 
 @final
 class Model:
@@ -38,7 +41,7 @@ class Model:
     preprocess : Preprocess or mapping, optional
         What the input must be; needed where the file does not say so itself.
     output : str, optional
-        Name of the output; by default what the file says, or its only one.
+        Name of the output; by default what the file says, or its only one of such numbers.
     providers : sequence of str, optional
         Execution providers of onnxruntime; the CPU's alone by default.
 
@@ -53,7 +56,9 @@ class Model:
         Name of the output that `run` returns.
     session : Session
     fingerprint : str
-        sha256 of the file, and the facts that were chosen against what the file says.
+        sha256 of the file and of others that hold its weights, and the facts that were chosen
+        against what the file says. Neither version nor provider of onnxruntime is part of it:
+        they change the last digits, not the space.
 
     Raises
     ------
@@ -84,6 +89,7 @@ class Model:
         self.preprocess = _preprocess(self.path, self.bundle, preprocess)
         if size is not None:
             self.preprocess = self.preprocess.resized(size)
+        self._digest = bundles.fingerprint(self.path)  # finds out, too, whether a file is missing
         # A bundle's weights cannot saturate; of another file's nobody knows.
         self.session: Session = Session(
             self.path, providers=providers, guard_int8=self.bundle is None
@@ -94,12 +100,7 @@ class Model:
 
     def run(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Return the output for pictures of any sizes, as float32 of shape (n, ...)."""
-        batch = self.preprocess.prepare(images)
-        if self.session.input.shape[0] == 1 and len(batch) != 1:
-            # The graph was exported for one picture at a time.
-            rows = [self.session.run(row[None], self.output) for row in batch]
-            return np.concatenate(rows)
-        return self.session.run(batch, self.output)
+        return self.session.run(self.preprocess.prepare(images), self.output)
 
     def _check_input(self) -> None:
         wanted = self.preprocess
@@ -108,7 +109,7 @@ class Model:
         fits = len(there.shape) == 4 and all(
             a is None or b is None or a == b for a, b in zip(there.shape, shape, strict=True)
         )
-        if not fits or there.dtype != wanted.dtype or there.shape[0] not in {None, 1}:
+        if not fits or there.dtype != wanted.dtype or there.shape[0] == 0:
             raise ModelError(
                 f"{self.path}: expected an input of {wanted.dtype} and shape "
                 f"{_shown(shape)} ({wanted.layout}), found {there.dtype} of shape "
@@ -116,15 +117,27 @@ class Model:
             )
 
     def _find_output(self, asked: str | None) -> str:
-        names = [tensor.name for tensor in self.session.outputs]
+        types = {tensor.name: tensor.dtype for tensor in self.session.outputs}
+        names = [name for name, dtype in types.items() if dtype in _NUMBERS] or list(types)
         if asked is None and self.bundle is not None:
             asked = self.bundle.output
         if asked is None and len(names) == 1:
             asked = names[0]
-        if asked not in names:
+        if asked not in types:
             found = "no choice" if asked is None else repr(asked)
             raise ModelError(
                 f"{self.path}: output: expected one of {', '.join(names)}, found {found}"
+            )
+        if types[asked] not in _NUMBERS:
+            others = [name for name in names if name != asked]
+            raise ModelError(
+                f"{self.path}: expected output {asked!r} of floating-point numbers, found "
+                f"{types[asked]}{', as of class numbers' if 'int' in types[asked] else ''}; "
+                + (
+                    f"choose another by output=: {', '.join(others)}"
+                    if others
+                    else "export the model with the layer before as its output"
+                )
             )
         return asked
 
@@ -134,7 +147,7 @@ class Model:
             told = self.bundle.input.to_json() | {"output": self.bundle.output}
             chosen = {name: fact for name, fact in chosen.items() if fact != told[name]}
         suffix = f" {json.dumps(chosen, sort_keys=True)}" if chosen else ""
-        return f"sha256:{bundles.fingerprint(self.path)}{suffix}"
+        return f"sha256:{self._digest}{suffix}"
 
 
 def _preprocess(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, ModelError
+from imgret.models.external import locations
 
 # From 1.32 on onnxruntime looks up a host for telemetry, and writes an identification of the device
 # and a database of events below the user's cache directory. It reads this when it is loaded;
@@ -22,7 +23,17 @@ import onnxruntime as ort  # after that
 __all__ = ["Session", "Tensor", "available_providers"]
 
 _DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
-_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
+_DTYPES = {
+    "tensor(double)": "float64",
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+}
+
+
+# A folder, for the weights that a graph given as bytes keeps in other files.
+_WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 
 
 class Tensor(NamedTuple):
@@ -50,6 +61,9 @@ def available_providers() -> list[str]:
 @final
 class Session:
     """A loaded graph of one input.
+
+    A graph that was exported for batches of one length gets them: a shorter batch is filled up with
+    copies of its last row, a longer one is cut, and the rows of the answer are those of the batch.
 
     Runs on one thread of its own; `run` may be called from several threads at once, and that
     is how a machine's cores are used: one-threaded runs side by side finish more pictures a
@@ -96,10 +110,20 @@ class Session:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what goes wrong is raised
         options.add_session_config_entry("session.x64quantprecision", "1" if guard_int8 else "0")
+        given: Path | bytes = path
+        if graph is None and not _is_utf8(path):  # onnxruntime opens no other
+            graph = path.read_bytes()
+            if second := locations(graph):
+                raise ModelError(
+                    f"{path}: expected a path that is UTF-8 for a model with weights in a second "
+                    f"file ({second[0]}), found other bytes; rename the file or its folder"
+                )
+        if graph is not None:
+            given = graph
+            if _is_utf8(path):  # where the graph's second files are, if there are any
+                options.add_session_config_entry(_WEIGHTS_IN, str(path.absolute().parent))
         try:
-            self._session = ort.InferenceSession(
-                path if graph is None else graph, options, providers=self.providers
-            )
+            self._session = ort.InferenceSession(given, options, providers=self.providers)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(
                 f"{path}: onnxruntime {ort.__version__} cannot load it: {error}"
@@ -118,14 +142,38 @@ class Session:
         self.input = inputs[0]
         self.outputs = tuple(_tensor(value) for value in self._session.get_outputs())
 
+    @property
+    def batch(self) -> int | None:
+        """Length of the batches the graph was exported for; None where it takes any."""
+        return self.input.shape[0] if self.input.shape else None
+
     def run(self, batch: NDArray[Any], output: str) -> NDArray[np.float32]:
         """Return one output for a batch, as float32.
 
         Raises
         ------
         ModelError
-            The graph does not take the batch.
+            The graph does not take the batch, or answers with another number of rows.
         """
+        fixed = self.batch
+        if fixed is None or not len(batch):
+            return self._run(batch, output)
+        answers = []
+        for start in range(0, len(batch), fixed):
+            rows = batch[start : start + fixed]
+            n = len(rows)
+            if n < fixed:
+                rows = np.concatenate([rows, np.repeat(rows[-1:], fixed - n, axis=0)])
+            answer = self._run(rows, output)
+            if fixed > 1 and answer.shape[:1] != (fixed,):
+                raise ModelError(
+                    f"{self.path}: expected output {output!r} of a row for each of the {fixed} "
+                    f"images in its batch, found shape {answer.shape}; choose another by output="
+                )
+            answers.append(answer[:n])
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    def _run(self, batch: NDArray[Any], output: str) -> NDArray[np.float32]:
         try:
             (result,) = self._session.run([output], {self.input.name: batch})
         except Exception as error:
@@ -134,6 +182,14 @@ class Session:
                 f"{self.input.shape}, found {batch.dtype} of shape {batch.shape}: {error}"
             ) from error
         return np.asarray(result, dtype=np.float32)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _tensor(value: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, final
 
 import numpy as np
@@ -98,7 +99,8 @@ class Discriminant:
         InvalidInputError
             A value out of its range, or class means that lie in fewer directions.
         """
-        if isinstance(shrinkage, bool) or not 0 <= shrinkage <= 1:
+        number = isinstance(shrinkage, Real) and not isinstance(shrinkage, bool)
+        if not number or not 0 <= shrinkage <= 1:
             raise InvalidInputError(
                 f"shrinkage: expected a number between 0 and 1, found {shrinkage!r}"
             )

@@ -10,7 +10,7 @@ from imgret.abc import Cropper, Embedder
 from imgret.abc.checks import check_count
 from imgret.projections import LinearProjection
 from imgret.rerank.expansion import check_alpha, weights_of
-from imgret.retriever.gallery import Gallery
+from imgret.retriever.gallery import Gallery, Late
 from imgret.retriever.scope import Scope
 from imgret.storage import Store
 from imgret.types import Embeddings, Ids
@@ -80,8 +80,8 @@ class Augmenting(Gallery):
     def _around(
         cls,
         store: Store,
-        embedder: Embedder,
-        cropper: Cropper,
+        embedder: Late[Embedder],
+        cropper: Late[Cropper],
         projection: LinearProjection | None,
     ) -> Self:
         self = cls.__new__(cls)

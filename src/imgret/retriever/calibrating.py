@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from imgret.abc.checks import check_count
+from imgret.abc.checks import check_count, check_seed
 from imgret.calibration import (
     CalibrationReport,
     ScoreCalibration,
@@ -97,6 +97,7 @@ class Calibrating(Gallery):
         and Comparisons to Regularized Likelihood Methods", 1999.
         """
         find_curve(method)
+        seed = check_seed(seed)
         k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
         with self._changing:
             self._store.check_writable()

@@ -15,6 +15,14 @@ from tqdm import tqdm
 from imgret import adaptation
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
+from imgret.abc.given import (
+    label_or_none,
+    one_image,
+    one_or_many_images,
+    one_text,
+    plain_metadata,
+    texts,
+)
 from imgret.croppers import NoCrop
 from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
 from imgret.images import MAX_PIXELS
@@ -57,8 +65,8 @@ class Changing(Gallery):
         cls,
         path: str | os.PathLike[str],
         *,
-        embedder: str | Embedder = "general",
-        cropper: str | Cropper | None = None,
+        embedder: str | os.PathLike[str] | Embedder = "general",
+        cropper: str | os.PathLike[str] | Cropper | None = None,
         progress: bool | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
@@ -97,7 +105,9 @@ class Changing(Gallery):
             )
         made = cls(
             embedder=embedder,
-            cropper=same_cropper(manifest, Path(path), None) if cropper is None else cropper,
+            cropper=same_cropper(manifest, Path(path).absolute(), None).made
+            if cropper is None
+            else cropper,
             metric=manifest.metric,
             dtype=manifest.dtype,
             max_pixels=max_pixels,
@@ -120,11 +130,11 @@ class Changing(Gallery):
 
     def add(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Iterable[ImageLike],
         *,
-        keys: str | Sequence[str] | None = None,
-        labels: str | Sequence[str | None] | None = None,
-        metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        keys: str | Iterable[str] | None = None,
+        labels: str | Iterable[str | None] | None = None,
+        metadata: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
         exif: bool = False,
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
@@ -134,12 +144,14 @@ class Changing(Gallery):
 
         Parameters
         ----------
-        images : ImageLike or sequence of ImageLike
-            Paths, bytes, file objects, uint8 RGB arrays or PIL images.
+        images : ImageLike or iterable of ImageLike
+            Paths, bytes, file objects, uint8 RGB arrays or PIL images: one, or a list, tuple,
+            generator, pandas Series or array of shape (n, H, W, 3) of them.
         keys : str or sequence of str, optional
             New names; by default the path of a file, ``image-000001`` and so on for others.
         labels, metadata : optional
-            One a picture: a class name; a mapping of JSON values.
+            One a picture: a class name, where NaN counts as None; a mapping of JSON values. A set
+            is refused, as it has no order.
         exif : bool
             Whether date, camera and place are read from the EXIF block of files and bytes into
             the metadata, under the name ``exif``: see `imgret.images.exif_facts`.
@@ -165,8 +177,7 @@ class Changing(Gallery):
         ImageError
             The only picture cannot be read.
         """
-        single = not isinstance(images, (list, tuple))
-        many: list[ImageLike] = [images] if single else list(images)  # type: ignore[arg-type]  # a list by now
+        many, single = one_or_many_images(images, "images")
         n = len(many)
         with self._changing:
             self._store.check_writable()
@@ -263,9 +274,9 @@ class Changing(Gallery):
         self,
         vectors: Any,
         *,
-        keys: Sequence[str],
-        labels: Sequence[str | None] | None = None,
-        metadata: Sequence[Mapping[str, Any]] | None = None,
+        keys: Iterable[str],
+        labels: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
     ) -> None:
         """Add embeddings made elsewhere: all of them, or on any error none.
 
@@ -273,8 +284,8 @@ class Changing(Gallery):
         ----------
         vectors : array of shape (n, dim)
             What the gallery's embedder would give.
-        keys : sequence of str
-            ``n`` new names.
+        keys : iterable of str
+            ``n`` new names, in the order of the vectors.
         labels, metadata : optional
             One a vector, as for `add`.
         """
@@ -308,7 +319,7 @@ class Changing(Gallery):
         KeyNotFoundError
             Naming the key the gallery does not hold.
         """
-        names = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
+        names = list(dict.fromkeys(texts(keys, "keys", ordered=False)))
         with self._changing:
             self._store.check_writable()
             ids = self._store.catalog.require(names)
@@ -335,14 +346,17 @@ class Changing(Gallery):
         ImageError
             The new picture cannot be read; the item is as it was.
         """
+        if image is not None:
+            image = one_image(image, "image")
+        key = one_text(key, "key")
         with self._changing:
             self._store.check_writable()
             (id_,) = self._store.catalog.require([key])
             item = self._store.catalog.items([id_])[id_]
             now = replace(
                 item,
-                label=item.label if label is _KEEP else label,
-                metadata=item.metadata if metadata is _KEEP else metadata,
+                label=item.label if label is _KEEP else label_or_none(label),
+                metadata=item.metadata if metadata is _KEEP else plain_metadata(metadata, key),
             )
             source = Source(key, image, path_of(image), now.label, now.metadata, Known(id_, now))
             check_sources([source])
@@ -374,7 +388,7 @@ class Changing(Gallery):
         InvalidInputError
             An item does not come from a file; nothing is changed.
         """
-        names = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
+        names = list(dict.fromkeys(texts(keys, "keys", ordered=False)))
         with self._changing:
             self._store.check_writable()
             ids = self._store.catalog.require(names)
@@ -489,6 +503,8 @@ class Changing(Gallery):
         """
         with self._changing:
             self._store.check_writable()
+            if dim is not None:
+                dim = check_count(dim, "dim")
             return adaptation.adapt(
                 self._store, self._searcher.project, dim=dim, shrinkage=shrinkage
             )
@@ -505,7 +521,7 @@ class Changing(Gallery):
         """
         with self._changing:
             self._store.check_writable()
-            self._store.catalog.create_filter_index(field)
+            self._store.catalog.create_filter_index(one_text(field, "field"))
 
     def _ingest(
         self,
@@ -544,8 +560,8 @@ class Changing(Gallery):
             try:
                 for outcomes in embed_sources(
                     sources,
-                    self._embedder,
-                    self._cropper if cropper is None else cropper,
+                    self.embedder,
+                    self.cropper if cropper is None else cropper,
                     find_twin=find_twin,
                     refuse=self._store.refusals,
                     exif=exif,

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count
-from imgret.abc.locks import RLock
+from imgret.abc.given import one_text, texts
+from imgret.abc.locks import Lock, RLock
 from imgret.errors import EmptyGalleryError, InvalidInputError, StoreExistsError
 from imgret.hits import Batch
 from imgret.images import MAX_PIXELS
-from imgret.making import check_given, new_manifest, same_cropper, same_embedder
+from imgret.making import (
+    Found,
+    check_files,
+    check_given,
+    new_manifest,
+    same_cropper,
+    same_embedder,
+)
 from imgret.naming import Namer
 from imgret.parts import find_cropper, find_embedder
 from imgret.projections import LinearProjection
 from imgret.searcher import Searcher
-from imgret.storage import Item, Store
+from imgret.storage import Item, Manifest, Part, Store
 from imgret.storage.manifest import is_gallery
 from imgret.types import Embeddings, Metric
 
@@ -30,6 +38,29 @@ __all__ = ["Gallery"]
 
 Dtype: TypeAlias = Literal["float16", "float32"]
 Mode: TypeAlias = Literal["r", "r+", "a"]
+
+_Part = TypeVar("_Part", Embedder, Cropper)
+
+
+class Late(Generic[_Part]):
+    """An embedder or cropper that is made when it is first asked for, and then kept."""
+
+    def __init__(self, made: _Part | Callable[[], _Part]) -> None:
+        self._lock = Lock()
+        self._make: Callable[[], _Part] | None = None
+        if isinstance(made, (Embedder, Cropper)):
+            self._made: _Part = made
+        else:
+            self._make = made
+
+    def get(self) -> _Part:
+        """Return it; raises what making it raises, each time."""
+        if self._make is not None:
+            with self._lock:
+                if self._make is not None:
+                    self._made = self._make()
+                    self._make = None
+        return self._made
 
 
 class Gallery:
@@ -40,8 +71,8 @@ class Gallery:
     def __init__(
         self,
         *,
-        embedder: str | Embedder = "general",
-        cropper: str | Cropper = "none",
+        embedder: str | os.PathLike[str] | Embedder = "general",
+        cropper: str | os.PathLike[str] | Cropper = "none",
         index: str | VectorIndex = "flat",
         metric: Metric = "cosine",
         dtype: Dtype = "float16",
@@ -50,16 +81,19 @@ class Gallery:
         self._max_pixels = check_count(max_pixels, "max_pixels")
         embedder, cropper = find_embedder(embedder), find_cropper(cropper)
         manifest, prepared = new_manifest(embedder, cropper, index, metric, dtype)
-        self._start(Store.in_memory(manifest), embedder, cropper, prepared)
+        self._start(Store.in_memory(manifest), Late(embedder), Late(cropper), prepared)
+
+    _found_at: dict[str, Part]  # embedder and cropper as found, where the manifest may differ
 
     def _start(
         self,
         store: Store,
-        embedder: Embedder,
-        cropper: Cropper,
+        embedder: Late[Embedder],
+        cropper: Late[Cropper],
         prepared: VectorIndex | None = None,
     ) -> None:
         self._store = store
+        self._found_at = {}
         self._embedder = embedder
         self._cropper = cropper
         self._changing = RLock()
@@ -73,8 +107,8 @@ class Gallery:
         path: str | os.PathLike[str],
         mode: Mode = "r",
         *,
-        embedder: str | Embedder | None = None,
-        cropper: str | Cropper | None = None,
+        embedder: str | os.PathLike[str] | Embedder | None = None,
+        cropper: str | os.PathLike[str] | Cropper | None = None,
         index: str | VectorIndex | None = None,
         metric: Metric | None = None,
         dtype: Dtype | None = None,
@@ -84,7 +118,9 @@ class Gallery:
 
         This takes milliseconds, as many for ten items as for ten million: items and embeddings
         are looked up where they lie, and the index is read, or built, by the first search.
-        `index` brings that about earlier.
+        `index` brings that about earlier. A model is loaded when an image is to be embedded, and
+        not at all by what needs none, such as `remove`, `search_key` or `duplicates`; its file is
+        compared with the gallery's fingerprint here already.
 
         Parameters
         ----------
@@ -95,7 +131,8 @@ class Gallery:
             if it is not. Many may read while one writes.
         embedder, cropper, index, metric, dtype
             As for `Retriever`. An existing gallery knows its own; what is given must agree
-            with it.
+            with it. For an embedder or cropper that is a file, the fingerprint decides: give the
+            new path of one that was moved. A gallery opened for writing keeps that path.
         max_pixels : int
             As for `Retriever`; not kept with the gallery.
 
@@ -107,7 +144,8 @@ class Gallery:
         StoreLockedError, StoreReadOnlyError
             It cannot be written, and was to be.
         StoreMismatchError
-            It was made with another embedder, cropper, index or metric.
+            It was made with another embedder, cropper, index or metric, or the file of its model
+            was replaced.
         """
         path = Path(path)
         if mode not in {"r", "r+", "a"}:
@@ -134,7 +172,7 @@ class Gallery:
             else:
                 self = cls.__new__(cls)
                 self._max_pixels = max_pixels
-                self._start(made, made_embedder, made_cropper, prepared)
+                self._start(made, Late(made_embedder), Late(made_cropper), prepared)
                 return self
         store = Store.open(path, writable=mode != "r")
         self = cls._attach(store, path, embedder, cropper, index=index, metric=metric, dtype=dtype)
@@ -146,8 +184,8 @@ class Gallery:
         cls,
         path: str | os.PathLike[str],
         *,
-        embedder: str | Embedder | None = None,
-        cropper: str | Cropper | None = None,
+        embedder: str | os.PathLike[str] | Embedder | None = None,
+        cropper: str | os.PathLike[str] | Cropper | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Read a gallery into memory, every vector checked; the files are not held on to.
@@ -164,21 +202,48 @@ class Gallery:
         cls,
         store: Store,
         path: Path,
-        embedder: str | Embedder | None,
-        cropper: str | Cropper | None,
+        embedder: str | os.PathLike[str] | Embedder | None,
+        cropper: str | os.PathLike[str] | Cropper | None,
         **given: Any,
     ) -> Self:
         try:
             self = cls.__new__(cls)
-            made = same_embedder(store.manifest, path, embedder)
-            crop = same_cropper(store.manifest, path, cropper)
-            check_given(store.manifest, path, given)
-            self._start(store, made, crop)
+            manifest, home = store.manifest, path.absolute()
+            embeds: Late[Embedder] = Late(lambda: self._take("embedder", same_embedder, home))
+            crops: Late[Cropper] = Late(lambda: self._take("cropper", same_cropper, home))
+            at: dict[str, Part] = {}
+            if embedder is not None:
+                made = same_embedder(manifest, path, embedder)
+                embeds, at["embedder"] = Late(made.made), made.part
+            if cropper is not None:
+                found = same_cropper(manifest, path, cropper)
+                crops, at["cropper"] = Late(found.made), found.part
+            check_given(manifest, path, given)
+            check_files(manifest, path, without=set(at))
+            self._start(store, embeds, crops)
+            self._found_at = at
             self._searcher.restore(path)
+            if store.path is not None and store.writable:
+                self._keep_places()
         except BaseException:
             store.close()
             raise
         return self
+
+    def _take(
+        self, kind: str, same: Callable[[Manifest, Path, None], Found[_Part]], path: Path
+    ) -> _Part:
+        """Open the embedder or cropper of a gallery, and note where it was found."""
+        found = same(self._store.manifest, path, None)
+        self._found_at[kind] = found.part
+        return found.made
+
+    def _keep_places(self) -> None:
+        """Write down where embedder and cropper were found, where that is another place."""
+        manifest = self._store.manifest
+        moved = {k: part for k, part in self._found_at.items() if part != getattr(manifest, k)}
+        if moved:
+            self._store.change_manifest(**moved)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write the gallery, replacing one that is there only when all is written.
@@ -200,6 +265,8 @@ class Gallery:
         """
         with self._changing:
             self._store.check_open()
+            if self._store.writable:
+                self._keep_places()
             own = self._store.path
             if path is None and own is None:
                 raise InvalidInputError("path: expected one for a gallery in memory, found None")
@@ -225,6 +292,8 @@ class Gallery:
             try:
                 self._settle()
                 if self._store.path is not None and self._store.writable:
+                    if not self._store.closed:
+                        self._keep_places()
                     self._searcher.checkpoint()
             finally:
                 self._store.close()
@@ -261,18 +330,26 @@ class Gallery:
         KeyNotFoundError
         """
         self._store.check_open()
-        (id_,) = self._store.catalog.require([key])
+        (id_,) = self._store.catalog.require([one_text(key, "key")])
         return self._store.catalog.items([id_])[id_]
 
     @property
     def embedder(self) -> Embedder:
-        """What turns pictures into vectors."""
-        return self._embedder
+        """What turns pictures into vectors; loaded now, if it was not needed before.
+
+        Raises
+        ------
+        ModelError
+            Its file is not found; give it to `open` or `load` by ``embedder=``.
+        StoreMismatchError
+            What is there is another model.
+        """
+        return self._embedder.get()
 
     @property
     def cropper(self) -> Cropper:
-        """What cuts pictures down to their subject."""
-        return self._cropper
+        """What cuts pictures down to their subject; loaded and raised as for `embedder`."""
+        return self._cropper.get()
 
     @property
     def index(self) -> VectorIndex:
@@ -301,8 +378,13 @@ class Gallery:
         """Directory of the gallery; None in memory."""
         return self._store.path
 
-    def embeddings(self, keys: Iterable[str] | None = None) -> Embeddings:
+    def embeddings(self, keys: str | Iterable[str] | None = None) -> Embeddings:
         """Return the kept embeddings of some items, by default of all, in order.
+
+        Parameters
+        ----------
+        keys : str or iterable of str, optional
+            A text is one key.
 
         Returns
         -------
@@ -313,7 +395,7 @@ class Gallery:
         ids = (
             self._store.catalog.live_ids()
             if keys is None
-            else np.array(self._store.catalog.require(list(keys)), dtype=np.int64)
+            else np.array(self._store.catalog.require(texts(keys, "keys")), dtype=np.int64)
         )
         return self._store.read(ids)
 

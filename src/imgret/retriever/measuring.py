@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_count
+from imgret.abc.checks import check_count, check_seed
+from imgret.abc.given import many_images, plain_filter
 from imgret.evaluation import (
     CropReport,
     Recall,
@@ -88,8 +90,8 @@ class Measuring(Changing, Searching):
                 self._store,
                 self._searcher.search,
                 self._searcher.sync(),
-                self._embedder,
-                self._cropper,
+                None if queries is None else self.embedder,
+                None if queries is None else self.cropper,
                 projection=self._searcher.projection,
                 queries=queries,
                 labels=labels,
@@ -131,6 +133,7 @@ class Measuring(Changing, Searching):
         """
         with self._changing:
             self._require_items()
+            seed = check_seed(seed)
             index, projection = self._searcher.sync(), self._searcher.projection
             return measure_recall(
                 self._store,
@@ -170,14 +173,14 @@ class Measuring(Changing, Searching):
             There are no items.
         """
         self._require_items()
-        return self._searcher.explain(k, where, n_queries)
+        return self._searcher.explain(k, plain_filter(where), n_queries)
 
     def tune(
         self,
         recall: float = 0.95,
         k: int = 10,
         *,
-        queries: Sequence[ImageLike] | None = None,
+        queries: Iterable[ImageLike] | None = None,
         n_queries: int = 1000,
         seed: int = 0,
     ) -> Tuning:
@@ -195,7 +198,7 @@ class Measuring(Changing, Searching):
             Share of the true ``k`` nearest to be found, over 0 and at most 1.
         k : int
             Fewer than there are items.
-        queries : sequence of ImageLike, optional
+        queries : iterable of ImageLike, optional
             Pictures like those that will be searched with. By default items of the gallery are
             asked for others, which an index may find a little more easily than what is new.
         n_queries : int
@@ -219,6 +222,9 @@ class Measuring(Changing, Searching):
         StoreReadOnlyError
             The gallery was opened for reading.
         """
+        seed = check_seed(seed)
+        if queries is not None:
+            queries = many_images(queries, "queries", single="give a list of them")
         with self._changing:
             self._store.check_writable()
             self._require_items()
@@ -229,7 +235,7 @@ class Measuring(Changing, Searching):
                 (lambda vectors: vectors) if projection is None else projection.apply,
                 recall=recall,
                 k=k,
-                queries=None if queries is None else self.embed(queries),
+                queries=None if queries is None else self._embed(queries, self.cropper),
                 n_queries=n_queries,
                 seed=seed,
             )
@@ -241,7 +247,7 @@ class Measuring(Changing, Searching):
 
     def crop_report(
         self,
-        cropper: str | Cropper | None = None,
+        cropper: str | os.PathLike[str] | Cropper | None = None,
         *,
         n_worst: int = 24,
         threads: int | None = None,
@@ -275,12 +281,12 @@ class Measuring(Changing, Searching):
         """
         check_count(n_worst, "n_worst")
         if cropper is None:
-            cropper = self._cropper if self._cropper.crops else "saliency"
+            cropper = self.cropper if self.cropper.crops else "saliency"
         with self._changing:
             self._require_items()
             return report_crops(
                 self._store,
-                self._embedder,
+                self.embedder,
                 find_cropper(cropper),
                 search_in=self._beside,
                 n_worst=n_worst,
@@ -290,6 +296,6 @@ class Measuring(Changing, Searching):
 
     def _beside(self, vectors: Embeddings, keys: list[str], labels: list[str]) -> Report:
         """Evaluate embeddings in a gallery of their own, leave one out."""
-        beside = type(self)(embedder=self._embedder, metric=self.metric, dtype="float32")
+        beside = type(self)(embedder=self.embedder, metric=self.metric, dtype="float32")
         beside.add_vectors(vectors, keys=keys, labels=labels)
         return beside.evaluate(k=(1, 5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imgret.abc.checks import check_seed
 from imgret.overview import (
     Clusters,
     DuplicateGroup,
@@ -104,7 +105,7 @@ class Overview(Gallery):
         """
         with self._changing:
             self._require_items()
-            return fit_clusters(self._store, self._project, n=n, seed=seed)
+            return fit_clusters(self._store, self._project, n=n, seed=check_seed(seed))
 
     def neighbor_graph(self, k: int = 10) -> NeighborGraph:
         """Find the nearest others of every item.
@@ -240,7 +241,11 @@ class Overview(Gallery):
             self._require_items()
             self._searcher.sync()
             return draw_map(
-                self._store, self._searcher.search, self._project, method=method, seed=seed
+                self._store,
+                self._searcher.search,
+                self._project,
+                method=method,
+                seed=check_seed(seed),
             )
 
     @property

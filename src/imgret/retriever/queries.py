@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret import images
+from imgret.abc.given import listed, one_or_many_images, texts
 from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.types import Box, Embeddings, Image, ImageLike, Metric
@@ -19,20 +21,36 @@ __all__ = ["check_box", "check_weights", "combined", "cut", "several"]
 _NOTHING = 1e-4
 
 
-def several(given: Any, required: str = "") -> list[Any]:
-    """Return pictures or keys that are given as one or as a list; none where it is None.
+def several(
+    given: Any, name: str, *, images: bool = False, least: int = 1
+) -> tuple[list[Any], bool]:
+    """Return images or keys as a list, and whether a single one was given as such.
+
+    Parameters
+    ----------
+    given : ImageLike or str, or iterable of these
+    name : str
+        Of the argument.
+    images : bool
+        Whether they are images; else keys.
+    least : {0, 1}
+        How many there must be; with 0 None is none of them.
 
     Raises
     ------
     InvalidInputError
-        The list is empty, and at least one is ``required``, which names the argument.
+        They are something else, or too few.
     """
-    found = list(given) if isinstance(given, (list, tuple)) else [given]
-    if given is None and not required:
-        return []
-    if required and not found:
-        raise InvalidInputError(f"{required}: expected at least one, found none")
-    return found
+    if given is None and not least:
+        return [], False
+    found: list[Any]
+    if images:
+        found, alone = one_or_many_images(given, name)
+    else:
+        found, alone = list(texts(given, name)), isinstance(given, str)
+    if len(found) < least:
+        raise InvalidInputError(f"{name}: expected at least one, found none")
+    return found, alone
 
 
 def check_weights(weights: Any, n: int) -> NDArray[np.float32]:
@@ -45,8 +63,11 @@ def check_weights(weights: Any, n: int) -> NDArray[np.float32]:
     """
     if weights is None:
         return np.ones(n, dtype=np.float32)
+    if not isinstance(weights, np.ndarray) and isinstance(weights, Iterable):
+        weights = listed(weights, "weights", f"{n}, one for each image,")
     try:
-        found = np.array(weights, dtype=np.float64)
+        found = np.asarray(weights)
+        found = found.astype(np.float64, casting="same_kind") if found.size else np.empty(0)
     except (TypeError, ValueError):
         found = np.empty((0, 0))
     if found.shape != (n,):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from imgret.abc import Cropper
 from imgret.abc.checks import check_count, check_number
+from imgret.abc.given import many_images, one_image, plain_filter, threshold_or_none
 from imgret.calibration import ScoreCalibration
 from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
@@ -50,11 +50,11 @@ class Searching(Augmenting, Calibrating):
 
     def search(
         self,
-        image: ImageLike | Sequence[ImageLike],
+        image: ImageLike | Iterable[ImageLike],
         k: int = 10,
         *,
-        weights: Sequence[float] | None = None,
-        negatives: ImageLike | Sequence[ImageLike] | None = None,
+        weights: Iterable[float] | None = None,
+        negatives: ImageLike | Iterable[ImageLike] | None = None,
         negative_weight: float = NEGATIVE_WEIGHT,
         box: Box | tuple[int, int, int, int] | None = None,
         where: Mapping[str, Any] | None = None,
@@ -69,13 +69,14 @@ class Searching(Augmenting, Calibrating):
 
         Parameters
         ----------
-        image : ImageLike, or list or tuple of ImageLike
-            Path, bytes, file object, uint8 RGB array or PIL image.
+        image : ImageLike, or iterable of ImageLike
+            Path, bytes, file object, uint8 RGB array or PIL image; or a list, tuple, generator,
+            pandas Series or array of shape (n, H, W, 3) of these.
         k : int
             Hits wanted, at least 1; more than there are gives all there are.
         weights : sequence of float, optional
             Of each picture, at least 0; by default all alike.
-        negatives : ImageLike, or list or tuple of ImageLike, optional
+        negatives : ImageLike, or iterable of ImageLike, optional
             Pictures that hits should be unlike, such as wrong hits of an earlier search.
         negative_weight : float
             0 to 100. Much over the default leads away from the query, too.
@@ -122,7 +123,9 @@ class Searching(Augmenting, Calibrating):
         ----------
         J. Rocchio, "Relevance Feedback in Information Retrieval", 1971.
         """
-        pictures, unlike = several(image, "image"), several(negatives)
+        where = plain_filter(where)
+        pictures, alone = several(image, "image", images=True)
+        unlike, _ = several(negatives, "negatives", images=True, least=0)
         wish = self._wish(k, where, threshold, precision, rerank, single=_single(pictures, unlike))
         weigh = check_weights(weights, len(pictures))
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
@@ -133,10 +136,10 @@ class Searching(Augmenting, Calibrating):
                 f"beforehand"
             )
         if region is None:
-            embeddings = self.embed([*pictures, *unlike])
+            embeddings = self._embed([*pictures, *unlike], self.cropper)
         else:
             part = self._embed([cut(pictures[0], region, self._max_pixels)], NoCrop())
-            embeddings = np.concatenate([part, self.embed(unlike)])
+            embeddings = np.concatenate([part, self._embed(unlike, self.cropper)])
         scope = Scope(self._store, self._searcher, where)
         asked = self._asked(embeddings, weigh, negative_weight, scope)
         batch = self._batch(asked, wish, scope)
@@ -144,18 +147,18 @@ class Searching(Augmenting, Calibrating):
         return Hits(
             batch,
             0,
-            tuple(pictures) if isinstance(image, (list, tuple)) else image,
+            image if alone else tuple(pictures),
             negatives=tuple(unlike),
             box=region,
         )
 
     def search_key(
         self,
-        key: str | Sequence[str],
+        key: str | Iterable[str],
         k: int = 10,
         *,
-        weights: Sequence[float] | None = None,
-        negatives: str | Sequence[str] | None = None,
+        weights: Iterable[float] | None = None,
+        negatives: str | Iterable[str] | None = None,
         negative_weight: float = NEGATIVE_WEIGHT,
         where: Mapping[str, Any] | None = None,
         threshold: float | None = None,
@@ -169,9 +172,9 @@ class Searching(Augmenting, Calibrating):
 
         Parameters
         ----------
-        key : str, or list or tuple of str
+        key : str, or iterable of str
             Of the items that are searched with.
-        negatives : str, or list or tuple of str, optional
+        negatives : str, or iterable of str, optional
             Keys of items that hits should be unlike.
         k, weights, negative_weight, where, threshold, precision, rerank
             As for `search`.
@@ -188,7 +191,9 @@ class Searching(Augmenting, Calibrating):
         EmptyGalleryError, InvalidInputError, UnknownNameError
             As for `search`.
         """
-        keys, unlike = several(key, "key"), several(negatives)
+        where = plain_filter(where)
+        keys, alone = several(key, "key")
+        unlike, _ = several(negatives, "negatives", least=0)
         wish = self._wish(k, where, threshold, precision, rerank, single=_single(keys, unlike))
         weigh = check_weights(weights, len(keys))
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
@@ -203,7 +208,7 @@ class Searching(Augmenting, Calibrating):
         return Hits(
             batch,
             0,
-            (shown[0] if shown else None) if isinstance(key, str) else shown,
+            (shown[0] if shown else None) if alone else shown,
             negatives=tuple(path for path in paths[len(keys) :] if path is not None),
             box=items[ids[0]].box if len(keys) == 1 else None,
         )
@@ -223,19 +228,22 @@ class Searching(Augmenting, Calibrating):
 
         Takes and raises what `search` does, for several at once.
 
+        Parameters
+        ----------
+        images : iterable of ImageLike
+            A list, tuple, generator, pandas Series, or array of shape (n, H, W, 3). A single image
+            is refused, and so is a set, which has no order.
+
         Returns
         -------
         list of Hits
             In the order of the pictures.
         """
-        if isinstance(images, (str, bytes, os.PathLike)):
-            raise InvalidInputError(
-                "images: expected a list of pictures, found one; search() takes a single one"
-            )
-        queries = list(images)
+        queries = many_images(images, "images", single="search() takes a single one")
+        where = plain_filter(where)
         wish = self._wish(k, where, threshold, precision, rerank)
         scope = Scope(self._store, self._searcher, where)
-        batch = self._batch(self.embed(queries, threads=threads), wish, scope)
+        batch = self._batch(self._embed(queries, self.cropper, threads), wish, scope)
         self._settle()
         return [Hits(batch, row, query) for row, query in enumerate(queries)]
 
@@ -264,12 +272,20 @@ class Searching(Augmenting, Calibrating):
             One a vector. Keys and labels are looked up when first asked for, and show what
             was in the gallery at the time of the search.
         """
+        where = plain_filter(where)
         wish = self._wish(k, where, threshold, precision, rerank)
         batch = self._batch(vectors, wish, Scope(self._store, self._searcher, where))
         return [Hits(batch, row) for row in range(len(batch))]
 
-    def embed(self, images: Sequence[ImageLike], *, threads: int | None = None) -> Embeddings:
+    def embed(self, images: Iterable[ImageLike], *, threads: int | None = None) -> Embeddings:
         """Crop and embed pictures as the gallery does, adding nothing.
+
+        Parameters
+        ----------
+        images : iterable of ImageLike
+            Several, as for `search_many`; a single one goes in as ``[image]``.
+        threads : int, optional
+            By default one for each core.
 
         Returns
         -------
@@ -280,16 +296,19 @@ class Searching(Augmenting, Calibrating):
         ImageError
             One of them cannot be read.
         """
-        return self._embed(images, self._cropper, threads)
+        several = many_images(images, "images", single="a single one goes in as [image]")
+        return self._embed(several, self.cropper, threads)
 
     def _embed(
         self, images: Sequence[ImageLike], cropper: Cropper, threads: int | None = None
     ) -> Embeddings:
+        if threads is not None:
+            threads = check_count(threads, "threads")
         sources = [Source(str(n), image, path_of(image)) for n, image in enumerate(images)]
-        embeddings = np.empty((len(sources), self._embedder.dim), dtype=np.float32)
+        embeddings = np.empty((len(sources), self.embedder.dim), dtype=np.float32)
         done = 0
         for outcomes in embed_sources(
-            sources, self._embedder, cropper, threads=threads, max_pixels=self._max_pixels
+            sources, self.embedder, cropper, threads=threads, max_pixels=self._max_pixels
         ):
             for outcome in outcomes:
                 if outcome.error is not None:
@@ -324,7 +343,8 @@ class Searching(Augmenting, Calibrating):
         ImageError, EmptyGalleryError
             As for `search`.
         """
-        return self.classify_many([image], k, threshold=threshold)[0]
+        asked = one_image(image, "image", several="classify_many()")
+        return self.classify_many([asked], k, threshold=threshold)[0]
 
     def classify_many(
         self,
@@ -334,13 +354,14 @@ class Searching(Augmenting, Calibrating):
         threshold: float | None = None,
         threads: int | None = None,
     ) -> list[Name]:
-        """Name each of some pictures: see `classify`."""
-        if threshold is not None and not 0 <= threshold <= 1:
+        """Name each of some pictures: see `classify` and, for what they may be, `search_many`."""
+        queries = many_images(images, "images", single="classify() takes a single one")
+        if (threshold := threshold_or_none(threshold)) is not None and not 0 <= threshold <= 1:
             raise InvalidInputError(
                 f"threshold: expected a confidence between 0 and 1, found {threshold!r}"
             )
         namer = self._name_by(check_count(k, "k"))
-        found = self.search_many(images, k, threads=threads)
+        found = self.search_many(queries, k, threads=threads)
         return [namer.name(hits, threshold) for hits in found]
 
     def _wish(
@@ -354,7 +375,7 @@ class Searching(Augmenting, Calibrating):
         single: bool = True,
     ) -> _Wish:
         """Check what is asked for, before any picture is read."""
-        k = check_count(k, "k")
+        k, threshold = check_count(k, "k"), threshold_or_none(threshold)
         self._require_items()
         rerankers = find_rerankers(rerank)
         if where is not None:

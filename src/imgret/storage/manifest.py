@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.storage.files import write_text
+from imgret.storage.places import paths_in, relative_to
 from imgret.storage.vectors import SUFFIXES, Dtype
 from imgret.types import Json, Metric, check_metric
 from imgret.version import __version__
@@ -26,7 +28,7 @@ FILE = "manifest.json"
 FORMAT = "imgret-gallery"
 FORMAT_VERSION = 1
 # Fields that stand in the file only where they say something.
-_OPTIONAL = ("tuned", "calibration")
+_OPTIONAL = ("tuned", "calibration", "cropper_fingerprint", "files")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class Manifest:
     calibration : dict or None
         What turns a score into a probability, and for which projection and metric: see
         `imgret.calibration.ScoreCalibration`.
+    cropper_fingerprint : str or None
+        Of the cropper; boxes of another differ. None in galleries of older versions.
+    files : dict of str to str
+        Where the files may be that the options of embedder and cropper name, by the path as it
+        stands there: absolute here, relative to the gallery in the file. It follows a tree that is
+        moved as a whole.
     created : str
         ISO 8601, UTC.
     created_with : str
@@ -74,6 +82,8 @@ class Manifest:
     projection: str | None = None
     tuned: Json | None = None
     calibration: Json | None = None
+    cropper_fingerprint: str | None = None
+    files: Json = field(default_factory=dict)
     created: str = ""
     created_with: str = ""
 
@@ -89,10 +99,26 @@ class Manifest:
             created_with=self.created_with or __version__,
         )
         content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(filled)}
+        content["files"] = self._files_from(directory)
         for name in _OPTIONAL:
-            if content[name] is None:
+            if content[name] is None or content[name] == {}:
                 del content[name]
         write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
+
+    def _files_from(self, directory: Path) -> dict[str, str]:
+        """Return paths of the parts' files relative to a directory, by their stored paths."""
+        found = {}
+        for stored in paths_in([self.embedder.config, self.cropper.config]):
+            place = self.files.get(stored, stored)
+            if Path(stored).exists() and not Path(place).exists():
+                place = stored
+            known = stored in self.files or Path(place).exists()
+            relative = None
+            if known and Path(place).is_absolute():
+                relative = relative_to(place, directory)
+            if relative is not None:
+                found[stored] = relative
+        return found
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -146,13 +172,15 @@ class Manifest:
                 dim=content["dim"],
                 metric=check_metric(content["metric"]),
                 dtype=content["dtype"],
-                embedder=Part(**content["embedder"]),
+                embedder=_check_part(content["embedder"]),
                 fingerprint=content["fingerprint"],
-                cropper=Part(**content["cropper"]),
-                index=Part(**content["index"]),
+                cropper=_check_part(content["cropper"]),
+                index=_check_part(content["index"]),
                 projection=content["projection"],
                 tuned=_check_tuned(content.get("tuned")),
                 calibration=_check_calibration(content.get("calibration")),
+                cropper_fingerprint=_check_text(content.get("cropper_fingerprint")),
+                files=_check_files(content.get("files", {}), directory),
                 created=content["created"],
                 created_with=content["created_with"],
             )
@@ -190,6 +218,27 @@ def _check_tuned(tuned: Any) -> Json | None:
         raise TypeError(f"tuned: {tuned!r}")
     found: Json = tuned
     return found
+
+
+def _check_part(part: Any) -> Part:
+    found = Part(**part)
+    if not isinstance(found.name, str) or not isinstance(found.config, dict):
+        raise TypeError(f"part: {part!r}")
+    return found
+
+
+def _check_text(text: Any) -> str | None:
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"cropper_fingerprint: {text!r}")
+    return text
+
+
+def _check_files(files: Any, directory: Path) -> Json:
+    """Return absolute places of files that are given relative to a directory."""
+    if not isinstance(files, dict) or not all(isinstance(one, str) for one in files.values()):
+        raise TypeError(f"files: {files!r}")
+    real = directory.resolve()
+    return {stored: os.path.normpath(real / one) for stored, one in files.items()}
 
 
 def _check_calibration(calibration: Any) -> Json | None:

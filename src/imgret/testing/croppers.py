@@ -110,6 +110,7 @@ class CropperTests:
         else:
             again = type(cropper)(**config)
         assert again.config() == cropper.config()
+        assert again.fingerprint == cropper.fingerprint
         images = list(pictures().values())
         assert again.detect(images) == cropper.detect(images)
 

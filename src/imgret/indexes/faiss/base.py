@@ -249,13 +249,17 @@ class FaissIndex(VectorIndex):
     def _write(self, directory: Path) -> None:
         path = directory / "index.faiss"
         try:
-            faiss.write_index(self._faiss, str(path))
-        except RuntimeError as error:
+            # Opened here, as Faiss takes no path that is not UTF-8; a buffered file writes all
+            # that it is given, where Faiss does not look how much was written.
+            with path.open("wb") as file:
+                faiss.write_index(self._faiss, faiss.PyCallbackIOWriter(file.write))
+        except (OSError, RuntimeError) as error:
             raise StoreError(f"{path}: cannot be written: {error}") from error
 
     @final
     def _read(self, directory: Path) -> Any:
-        index = faiss.read_index(str(directory / "index.faiss"))
+        with (directory / "index.faiss").open("rb") as file:
+            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
         if index.d != self.dim or index.metric_type != self._faiss_metric:
             raise InvalidInputError(
                 f"index.faiss: expected dimension {self.dim} and Faiss metric "

@@ -1,0 +1,301 @@
+"""What callers give: one image or many, keys, labels, metadata, filters, numbers.
+
+Every public method takes its arguments through these functions, so that one image, a list of
+images, a text and a number mean the same everywhere. They raise `InvalidInputError` with the name
+of the argument, what was expected and what was found; values are converted only where nothing is
+lost (a NumPy number becomes a Python one).
+
+===================== ==========================================================================
+one image             path, bytes, bytearray, memoryview, binary file object, PIL image, array
+                      ``(H, W)`` or ``(H, W, 1 | 3 | 4)``
+many images           list, tuple, generator, ``Path.glob``, view of a mapping, pandas Series,
+                      1-d array of paths, array ``(n, H, W, 1 | 3 | 4)``
+neither               set (it has no order), mapping, table, anything else
+===================== ==========================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping
+from collections.abc import Set as AbstractSet
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from imgret.errors import InvalidInputError
+
+__all__ = [
+    "is_image",
+    "label_or_none",
+    "listed",
+    "many_images",
+    "one_image",
+    "one_or_many_images",
+    "one_text",
+    "plain_filter",
+    "plain_metadata",
+    "texts",
+    "threshold_or_none",
+]
+
+_CHANNELS = {1, 3, 4}
+_IMAGE = "a path, bytes, a binary file object, a uint8 array or a PIL image"
+# Levels of a filter or of metadata looked into here; what is deeper is refused where it is used.
+_DEEPEST = 250
+
+# What is done about a value that is none of JSON's: the value, and the name of its field.
+_Odd: TypeAlias = Callable[[object, str], object]
+
+
+def is_image(given: object) -> bool:
+    """Whether it is one image, of whatever quality, rather than many or nothing."""
+    if isinstance(given, np.ndarray):
+        if given.ndim == 0 or given.dtype.kind not in "biuf":
+            return False
+        return given.ndim == 2 or (given.ndim == 3 and given.shape[2] in _CHANNELS)
+    if isinstance(given, (str, bytes, bytearray, memoryview, os.PathLike)):
+        return True
+    return callable(getattr(given, "read", None)) or (
+        callable(getattr(given, "convert", None)) and callable(getattr(given, "getexif", None))
+    )
+
+
+def one_image(given: Any, name: str, *, several: str = "") -> Any:
+    """Return one image as it was given, what is like bytes as bytes.
+
+    Parameters
+    ----------
+    given : ImageLike
+    name : str
+        Of the argument.
+    several : str
+        What takes many, such as ``"search_many()"``.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not one image.
+    """
+    if is_image(given):
+        return _settled(given)
+    advice = f"; {several} takes many" if several and isinstance(given, Iterable) else ""
+    raise InvalidInputError(f"{name}: expected one image ({_IMAGE}), found {_shown(given)}{advice}")
+
+
+def many_images(given: Any, name: str, *, single: str) -> list[Any]:
+    """Return several images as a list.
+
+    Parameters
+    ----------
+    given : iterable of ImageLike
+    name : str
+        Of the argument.
+    single : str
+        What to do with a single image, such as ``"search() takes a single one"``.
+
+    Raises
+    ------
+    InvalidInputError
+        It is a single image, or no ordered collection.
+    """
+    if is_image(given):
+        raise InvalidInputError(
+            f"{name}: expected several images, such as a list, found one ({_shown(given)}); "
+            f"{single}"
+        )
+    found = _listed(given, name, "several images, such as a list", images=True)
+    return [_settled(image) for image in found]
+
+
+def one_or_many_images(given: Any, name: str) -> tuple[list[Any], bool]:
+    """Return images as a list, and whether a single one was given as such.
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither one image nor an ordered collection of them.
+    """
+    if is_image(given):
+        return [_settled(given)], True
+    expected = f"one image ({_IMAGE}) or several, such as a list"
+    return [_settled(image) for image in _listed(given, name, expected, images=True)], False
+
+
+def listed(given: Any, name: str, expected: str) -> list[Any]:
+    """Return an ordered collection that is no text as a list.
+
+    Raises
+    ------
+    InvalidInputError
+        It is a text, bytes, a set, a mapping, a table, or not iterable.
+    """
+    if isinstance(given, (str, bytes, bytearray, memoryview)):
+        kind = type(given).__name__
+        raise InvalidInputError(f"{name}: expected {expected}, found a single {kind}")
+    return _listed(given, name, expected)
+
+
+def texts(given: Any, name: str, *, ordered: bool = True) -> list[str]:
+    """Return one text or many as a list of texts.
+
+    Parameters
+    ----------
+    given : str or iterable of str
+    name : str
+        Of the argument.
+    ordered : bool
+        Whether the order matters, so that a set is refused.
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither, or one of them is no text.
+    """
+    if isinstance(given, str):
+        return [str(given)]
+    if not ordered and isinstance(given, AbstractSet):
+        given = list(given)
+    found = listed(given, name, "a text, or several such as a list")
+    for position, text in enumerate(found):
+        if not isinstance(text, str):
+            raise InvalidInputError(f"{name}[{position}]: expected a text, found {_shown(text)}")
+    return [str(text) for text in found]
+
+
+def one_text(given: Any, name: str) -> str:
+    """Return one text, such as a key.
+
+    Raises
+    ------
+    InvalidInputError
+        It is none.
+    """
+    if not isinstance(given, str):
+        raise InvalidInputError(f"{name}: expected a text, found {_shown(given)}")
+    return str(given)
+
+
+def label_or_none(label: Any) -> Any:
+    """Return a label as plain text; None where it is missing as pandas says it: NaN or NA."""
+    if isinstance(label, np.str_):
+        return str(label)
+    if (isinstance(label, (float, np.floating)) and math.isnan(label)) or (
+        type(label).__name__ in {"NAType", "NaTType"}  # of pandas, which is not imported for it
+    ):
+        return None
+    return label
+
+
+def plain_metadata(metadata: Any, key: object) -> Any:
+    """Return the metadata of an item with NumPy numbers as Python ones.
+
+    Raises
+    ------
+    InvalidInputError
+        A value is none that JSON has: the message names item and field.
+    """
+    if not isinstance(metadata, Mapping):  # refused where it is stored
+        return metadata
+
+    def refuse(value: object, field: str) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidInputError(
+                f"metadata of {key!r}: {field!r}: expected a finite number, found {value!r}; "
+                f"leave the field out, or use None"
+            )
+        raise InvalidInputError(
+            f"metadata of {key!r}: {field!r}: expected a JSON value (text, number, True, False, "
+            f"None, list or mapping), found {_shown(value)}{_remedy(value)}"
+        )
+
+    return {name: _plain(metadata[name], str(name), refuse, 1) for name in metadata}
+
+
+def plain_filter(where: Any) -> Any:
+    """Return a filter of plain mappings, lists and Python numbers; what is odd stays as it is."""
+
+    def keep(value: object, _: str) -> object:
+        return value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
+
+    return _plain(where, "", keep, 0)
+
+
+def threshold_or_none(value: Any, name: str = "threshold") -> float | None:
+    """Return a number as a float, None as it is; NaN, truth values and text are refused."""
+    if value is None:
+        return None
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or math.isnan(value):
+        raise InvalidInputError(f"{name}: expected a number, found {value!r}")
+    return float(value)
+
+
+def _settled(image: Any) -> Any:
+    """Return bytes for what is like them, so that equal ones are known to be equal."""
+    return bytes(image) if isinstance(image, (bytearray, memoryview)) else image
+
+
+def _plain(value: Any, field: str, odd: _Odd, depth: int) -> Any:
+    """Convert NumPy's numbers and texts, also in lists and mappings; ask ``odd`` about others."""
+    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        value = value.item()
+    if value is None or type(value) in {str, int, bool} or depth > _DEEPEST:
+        return value
+    if isinstance(value, Mapping):
+        below = f"{field}." if field else ""
+        return {n: _plain(value[n], f"{below}{n}", odd, depth + 1) for n in value}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, f"{field}[{n}]", odd, depth + 1) for n, one in enumerate(value)]
+    known = isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+    return value if known else odd(value, field)
+
+
+def _listed(given: Any, name: str, expected: str, *, images: bool = False) -> list[Any]:
+    found = _odd_array(given, images=images) if isinstance(given, np.ndarray) else _odd(given)
+    if found:
+        raise InvalidInputError(f"{name}: expected {expected}, found {found}")
+    return list(given)
+
+
+def _odd_array(given: Any, *, images: bool) -> str:
+    """Say why an array is no list; nothing where it is one."""
+    if given.ndim == 1:
+        return f"an array of {given.dtype}" if images and given.dtype.kind not in "OU" else ""
+    if images and given.ndim == 4 and given.shape[3] in _CHANNELS:
+        return ""
+    neither = ", which is neither one image (H, W, 3) nor several (n, H, W, 3)" if images else ""
+    return f"{given.dtype} of shape {given.shape}{neither}"
+
+
+def _odd(given: Any) -> str:
+    """Say why something is no ordered collection; nothing where it is one."""
+    kind = type(given).__name__
+    if isinstance(given, AbstractSet) and not isinstance(given, (KeysView, ItemsView)):
+        return f"a {kind}, which has no order; give a list"
+    if isinstance(given, Mapping):
+        return f"a single {kind}; give a list, such as its values()"
+    if isinstance(getattr(given, "ndim", None), int) and given.ndim != 1:
+        return f"a {kind} of {given.ndim} dimensions; give a list or a column"
+    return "" if isinstance(given, Iterable) else _shown(given)
+
+
+def _shown(given: object) -> str:
+    """Name what was given, shortly."""
+    if isinstance(given, np.ndarray):
+        return f"an array of {given.dtype} of shape {given.shape}"
+    if given is None or isinstance(given, (str, os.PathLike, int, float, np.generic)):
+        text = repr(given)
+        return text if len(text) <= 80 else f"{text[:77]}..."
+    return type(given).__name__
+
+
+def _remedy(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return "; use its tolist()"
+    if isinstance(value, AbstractSet):
+        return "; use a sorted list"
+    if callable(getattr(value, "isoformat", None)):
+        return "; use its isoformat()"
+    return ""

@@ -1,0 +1,28 @@
+"""``imgret relocate``: where the model files of a gallery are now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgret.cli.parts import CropperAt, EmbedderAt
+
+__all__ = ["relocate"]
+
+
+def relocate(
+    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
+) -> None:
+    """Keep where the model files of a gallery are now; they must be the ones it was made with."""
+    from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
+
+    if embedder is None and cropper is None:
+        raise typer.BadParameter(
+            "expected --embedder or --cropper with the new path of a model, found neither"
+        )
+    with Retriever.open(gallery, "r+", embedder=embedder, cropper=cropper):
+        typer.echo(f"{gallery}: {' and '.join(str(at) for at in (embedder, cropper) if at)}")

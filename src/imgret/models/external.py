@@ -1,0 +1,113 @@
+"""Weights that an ONNX file keeps in other files.
+
+A tensor whose ``data_location`` is ``EXTERNAL`` names, in ``external_data``, a file beside the
+model (``location``), and where in it the numbers stand. `torch.onnx.export` writes such files by
+default. They are as much a part of the model as the ``.onnx`` file is. The numbers of fields are
+those of onnx.proto3 of the ONNX project.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imgret.errors import ModelError
+from imgret.models import protobuf
+
+__all__ = ["external_data", "locations", "weight_files"]
+
+# Of each message, the fields that hold messages in which a tensor may stand: their numbers, and
+# the messages they hold.
+_HOLDERS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
+_KEY, _VALUE = 1, 2
+
+
+def locations(model: bytes | memoryview) -> list[str]:
+    """Return the names of the files in which a model keeps weights, each once, in order.
+
+    Parameters
+    ----------
+    model : bytes
+        Of an ``.onnx`` file.
+
+    Raises
+    ------
+    ValueError
+        The bytes are no model.
+    """
+    found: set[str] = set()
+    if b"location" not in bytes(model):  # the key of each; most models have none
+        return []
+    waiting = [("model", memoryview(model))]
+    while waiting:
+        kind, message = waiting.pop()
+        if kind == "tensor":
+            if "location" in (where := external_data(message)):
+                found.add(where["location"])
+            continue
+        holders = _HOLDERS[kind]
+        waiting += [
+            (holders[field.number], field.value)
+            for field in protobuf.fields(message)
+            if field.number in holders and field.value is not None
+        ]
+    return sorted(found)
+
+
+def weight_files(path: Path, model: bytes | memoryview) -> dict[str, Path]:
+    """Return the files in which a model keeps weights, by the names that it gives them.
+
+    Parameters
+    ----------
+    path : Path
+        Of the model.
+    model : bytes
+        What is in that file.
+
+    Raises
+    ------
+    ModelError
+        One is missing, or the file is damaged.
+    """
+    try:
+        names = locations(model)
+    except ValueError as error:
+        raise ModelError(f"{path}: expected an ONNX file, found damage or other data") from error
+    files = {name: path.parent / name for name in names}
+    for name, file in files.items():
+        if not file.is_file():
+            raise ModelError(
+                f"{path}: expected its weights in a second file, {file}, found none there; put it "
+                f"beside the model as {name!r}, or export the model with its weights inside"
+            )
+    return files
+
+
+def external_data(tensor: memoryview) -> dict[str, str]:
+    """Return where a tensor's numbers stand in another file; nothing where they do not.
+
+    Returns
+    -------
+    dict of str to str
+        ``location``, and ``offset`` and ``length`` in bytes where they are given.
+    """
+    external, found = False, {}
+    for field in protobuf.fields(tensor):
+        if field.number == _DATA_LOCATION:
+            external = field.integer == _EXTERNAL
+        elif field.number == _EXTERNAL_DATA and field.value is not None:
+            pair = {
+                entry.number: bytes(entry.value).decode("utf-8", "surrogateescape")
+                for entry in protobuf.fields(field.value)
+                if entry.value is not None
+            }
+            found[pair.get(_KEY, "")] = pair.get(_VALUE, "")
+    return found if external else {}
