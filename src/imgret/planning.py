@@ -118,6 +118,7 @@ def choose_way(
     InvalidInputError
         The filter is none: see `Retriever.search`.
     """
+    k = max(1, min(k, len(index)))
     if where is None:
         return Choice("index", 1.0, None, index.plan(k, n_queries=n_queries))
     ids = index.ids

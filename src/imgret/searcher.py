@@ -106,13 +106,19 @@ class Searcher:
 
         What is found is a state that the gallery was in: of a change that another thread is
         taking into the index, all or nothing.
+
+        Returns
+        -------
+        Neighbors
+            Of at least one column and at most ``k``: no more than the index holds vectors, or
+            the filter lets pass. Padded with -1 and -inf.
         """
         k = check_count(k, "k")
         self._catch_up()
         if where is None:
             with self._seeing.read():
                 index, rows = self._required(), self._rows
-                vectors = projected(self.projection, vectors)
+                vectors, k = projected(self.projection, vectors), _clipped(k, len(index))
                 if not self._half:
                     found = index.search(vectors, k)
                     # A change may have begun meanwhile.
@@ -159,6 +165,7 @@ class Searcher:
 
     def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
         index, vectors = self._required(), projected(self.projection, vectors)
+        k = _clipped(k, len(index) if choice.allowed is None else len(choice.allowed))
         if choice.allowed is not None:
             return index.search(vectors, k, allowed=choice.allowed)
         return self._search_and_check(index, vectors, k, where, choice.share)
@@ -405,6 +412,11 @@ class Searcher:
                 piece = slice(start, start + self._piece)
                 start = piece.stop
                 yield block[piece], vectors[piece]
+
+
+def _clipped(k: int, there: int) -> int:
+    """Return how many columns an answer needs: no more than may be found, but one at least."""
+    return max(1, min(k, there))
 
 
 def _search_below(rows: int, index: VectorIndex, vectors: Any, k: int) -> Neighbors:

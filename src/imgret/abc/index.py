@@ -36,6 +36,8 @@ __all__ = ["VectorIndex"]
 _BLOCK_ROWS = 16_384
 # Lists of allowed ids remembered, with what of them is in the index.
 _LISTS_KEPT = 8
+# Places for neighbours that do not exist, which an answer may have at most: 1.5 GB.
+_MOST_PADDING = 2**27
 
 
 class VectorIndex(ABC):
@@ -486,7 +488,8 @@ class VectorIndex(ABC):
         Raises
         ------
         DimensionError, InvalidInputError
-            As in `add`; ``k`` below 1.
+            As in `add`; ``k`` below 1, or so far above the number of vectors that the padding
+            would fill memory.
         """
         k = check_count(k, "k")
         queries = self._checked(queries, "queries")
@@ -494,6 +497,11 @@ class VectorIndex(ABC):
             allowed = None if allowed is None else self._present(allowed)
             there = len(self._ids) if allowed is None else len(allowed)
             found = min(k, there)
+            if (k - found) * len(queries) > _MOST_PADDING:
+                raise InvalidInputError(
+                    f"k: expected about as many neighbours as there are ({there}), as answers are "
+                    f"padded to k columns, found {k}; ask for min(k, {max(there, 1)})"
+                )
             if found == 0 or not len(queries):
                 shape = (len(queries), k)
                 return Neighbors(
