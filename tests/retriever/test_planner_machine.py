@@ -22,6 +22,9 @@ FILTERS = [
     ({"label": "it's; DROP TABLE items"}, lambda n: n % 7 == 0),
     ({"$not": {"key": "k3"}}, lambda n: n != 3),
 ]
+# Of each number the group; the vectors of a group lie together.
+GROUPS = 3
+OTHERS = [({"group": {"$ne": g}}, lambda n, g=g: n % GROUPS != g) for g in range(GROUPS)]
 
 
 class Given(Embedder):
@@ -57,12 +60,14 @@ class PlannerMachine(RuleBasedStateMachine):
     def add(self, count):
         numbers = range(self.made, self.made + count)
         self.made += count
-        rows = self.rng.standard_normal((count, DIM)).astype(np.float16).astype(np.float32)
+        rows = self.rng.standard_normal((count, DIM))
+        rows[np.arange(count), np.array(numbers) % GROUPS] += 8
+        rows = rows.astype(np.float16).astype(np.float32)
         self.retriever.add_vectors(
             rows,
             keys=[f"k{n}" for n in numbers],
             labels=["it's; DROP TABLE items" if n % 7 == 0 else None for n in numbers],
-            metadata=[{"n": n, "odd": n % 2 == 1} for n in numbers],
+            metadata=[{"n": n, "odd": n % 2 == 1, "group": n % GROUPS} for n in numbers],
         )
         self.model.update(zip(numbers, rows, strict=True))
 
@@ -107,6 +112,28 @@ class PlannerMachine(RuleBasedStateMachine):
             if exact:
                 best = sorted(true.values(), reverse=True)[: len(hits)]
                 np.testing.assert_allclose(scores, best, rtol=1e-4, atol=1e-3)
+
+    @rule(group=st.integers(0, GROUPS - 1), k=st.integers(1, 4), n=st.integers(1, 3))
+    def search_against_the_query(self, group, k, n):
+        """What is near is left out: what is farther is found exactly."""
+        where, passes = OTHERS[group]
+        live = [number for number in self.model if passes(number)]
+        own = [number for number in self.model if not passes(number)]
+        if len(own) < 40 or len(live) < k:  # so few may not be all that is near
+            return
+        queries = 0.1 * self.rng.standard_normal((n, DIM))
+        queries[:, group] += 8
+        queries = queries.astype(np.float32)
+        for hits, query in zip(
+            self.retriever.search_vectors(queries, k, where=where), queries, strict=True
+        ):
+            best = sorted(self._scores(query, live).values(), reverse=True)[:k]
+            np.testing.assert_allclose(
+                [hit.score for hit in hits],
+                best,
+                rtol=1e-3,
+                atol=1e-2 if self.metric == "l2" else 1e-3,
+            )
 
     def _scores(self, query, live):
         if not live:

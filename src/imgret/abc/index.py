@@ -467,7 +467,9 @@ class VectorIndex(ABC):
     # -- asking it -----------------------------------------------------------------------
 
     @final
-    def search(self, queries: Any, k: int, *, allowed: Any = None) -> Neighbors:
+    def search(
+        self, queries: Any, k: int, *, allowed: Any = None, exact: bool = False
+    ) -> Neighbors:
         """Find the ``k`` nearest vectors of each query.
 
         Parameters
@@ -478,6 +480,8 @@ class VectorIndex(ABC):
             Neighbours a query, at least 1. More than there are gives all there are.
         allowed : array of whole numbers of shape (m,), optional
             Only these ids may be found; ids the index does not hold are passed over.
+        exact : bool
+            Whether to compare with every vector that may be found, whatever the index.
 
         Returns
         -------
@@ -507,8 +511,12 @@ class VectorIndex(ABC):
                 return Neighbors(
                     np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
                 )
-            if allowed is not None and self._planned(found, len(allowed), len(queries)).exact:
-                ids, scores = self._search_exactly(queries, found, allowed)
+            exact = exact and not self.is_exact
+            if allowed is not None and not exact:
+                exact = self._planned(found, len(allowed), len(queries)).exact
+            if exact:
+                among = self._ids.ids if allowed is None else allowed
+                ids, scores = self._search_exactly(queries, found, among)
             else:
                 ids, scores = self._search_index(queries, found, there, allowed)
                 last = ids[:, -1]
