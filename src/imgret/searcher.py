@@ -121,7 +121,7 @@ class Searcher:
         if where is None:
             with self._seeing.read():
                 index, rows = self._required(), self._rows
-                vectors, k = projected(self.projection, vectors), _clipped(k, len(index))
+                vectors, k = self._as_indexed(vectors), _clipped(k, len(index))
                 if not self._half:
                     found = index.search(vectors, k)
                     # A change may have begun meanwhile.
@@ -167,7 +167,7 @@ class Searcher:
         )
 
     def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
-        index, vectors = self._required(), projected(self.projection, vectors)
+        index, vectors = self._required(), self._as_indexed(vectors)
         if choice.allowed is None:
             k = _clipped(k, len(index))
             return self._search_and_check(index, vectors, k, where, choice)
@@ -177,6 +177,12 @@ class Searcher:
             return found
         # Where what passes is far from a query, an index that looks for nothing else goes wrong.
         return _united(found, self._search_and_check(index, vectors, k, where, choice))
+
+    def _as_indexed(self, embeddings: Any) -> Any:
+        """Return what queries are compared as: projected from the length that items have."""
+        if self.projection is None:
+            return embeddings
+        return self.projection.apply(self._store.as_kept(embeddings))
 
     def _search_and_check(
         self, index: VectorIndex, vectors: Any, k: int, where: Any, choice: Choice

@@ -282,7 +282,8 @@ class Gallery:
         Returns
         -------
         float32 array of shape (n, dim)
-            As the embedder gave them, but for rounding to the gallery's dtype.
+            As the embedder gave them, but for rounding to the gallery's dtype. For metric
+            ``"cosine"`` those of numbers that are too small for float16 have length 1.
         """
         self._store.check_open()
         ids = (

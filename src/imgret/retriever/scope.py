@@ -95,7 +95,7 @@ class Scope:
             They are of another shape, not finite, or have no direction; ``name`` names them.
         """
         if self._projection is not None:
-            embeddings = self._projection.apply(embeddings)
+            embeddings = self._projection.apply(self._store.as_kept(embeddings))
             return check_scorable(embeddings, self._projection.dim_out, self.metric, name)
         return check_scorable(embeddings, self._store.dim, self.metric, name)
 
