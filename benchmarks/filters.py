@@ -7,7 +7,8 @@ For filters that let from 0.001 % to 90 % of the items pass: recall@10 against b
 what passes, and queries a second, of imgret, of the same Faiss index with an IDSelector (what
 passes is known to it beforehand, which is not counted), and of a search without a filter whose
 answers are filtered after it (1000 are asked for). One thread; batches of 100, and one at a time;
-filters that were asked some times before.
+filters that were asked some times before. The last row is anti-correlated: each query is asked for
+items of other clusters than its own, so that the filter takes out just what is near it.
 
 ``--costs`` tells what a filter that passes everything, or 100 items, adds to a search. "First" is
 a filter that was not asked before, or not since the gallery changed; "again" one of which
@@ -37,6 +38,7 @@ from imgret.types import Embeddings
 faiss: Any = _faiss  # its types miss half of it
 _FEW = 100
 _K, _QUERIES, _AFTERWARDS, _BEFORE = 10, 100, 1000, 12
+_AGAINST = 30
 _SHORT = {"imgret": "imgret", "Faiss with a selector": "Faiss", "filtered afterwards": "after"}
 
 
@@ -59,17 +61,20 @@ def selectivities(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((max(1, n // 200), dim), dtype=np.float32)
 
-    def drawn(count: int) -> Embeddings:
-        rows = centres[rng.integers(len(centres), size=count)]
+    def drawn(count: int) -> tuple[Embeddings, Any]:
+        clusters = rng.integers(len(centres), size=count)
+        rows = centres[clusters]
         rows += 0.5 * rng.standard_normal((count, dim), dtype=np.float32)
         unit: Embeddings = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        return unit
+        return unit, clusters
 
-    vectors, queries = drawn(n), drawn(_QUERIES)
+    (vectors, clusters), (queries, own) = drawn(n), drawn(_QUERIES)
     chance = rng.permutation(n)  # the filter passes what is below a number, wherever it lies
     retriever = Retriever(embedder=Given(dim), index=options.index, dtype="float32")
     retriever.add_vectors(
-        vectors, keys=[str(i) for i in range(n)], metadata=[{"u": int(u)} for u in chance]
+        vectors,
+        keys=[str(i) for i in range(n)],
+        metadata=[{"u": int(u), "c": int(c)} for u, c in zip(chance, clusters, strict=True)],
     )
     if not retriever.index.is_exact:
         tuned = retriever.tune(options.recall, _K)
@@ -100,6 +105,7 @@ def selectivities(options: argparse.Namespace) -> None:
             point = (percent, _QUERIES / batch[name], f"recall {recalls[name]:.3f}")
             series[name].append(point)
         rows.append(row)
+    rows.append(anti_correlated(retriever, vectors, clusters, queries, own))
     drawing = plot(
         series,
         title=f"{options.index}: queries a second by what a filter lets pass",
@@ -113,6 +119,37 @@ def selectivities(options: argparse.Namespace) -> None:
         title=f"Filters: {n:,} x {dim}, {options.index}, recall@{_K}",
         plots={f"filters-{options.index}": drawing},
     )
+
+
+def anti_correlated(
+    retriever: Retriever, vectors: Embeddings, clusters: Any, queries: Embeddings, own: Any
+) -> dict[str, Any]:
+    """Return the row of queries that are asked for anything but their own clusters."""
+    found: dict[str, list[float]] = {name: [] for name in _SHORT}
+    seconds: dict[str, list[float]] = {name: [] for name in _SHORT}
+    plans = []
+    for query, cluster in zip(queries[:_AGAINST, None], own[:_AGAINST].tolist(), strict=True):
+        where = {"c": {"$ne": cluster}}
+        ids = np.flatnonzero(clusters != cluster)
+        truth = ids[np.argsort(-(query @ vectors[ids].T), axis=1)[:, :_K]]
+        ways = _ways(retriever, where, ids)
+        for name, way in ways.items():
+            found[name].append(_recall(way(query), truth))
+        taken = alternate({w: partial(way, query) for w, way in ways.items()}, 5)
+        for name, value in taken.items():
+            seconds[name].append(value)
+        plans.append(retriever.explain(_K, where=where))
+    row: dict[str, Any] = {
+        "passes %": "anti-correlated",
+        "items": round(statistics.mean(plan.matching for plan in plans)),
+        "way": "",
+        "way of one": plans[-1].way,
+    }
+    for name, short in _SHORT.items():
+        row[f"recall {short}"] = statistics.mean(found[name])
+        row[f"QPS {short}"] = ""
+        row[f"one, us {short}"] = round(1e6 * statistics.median(seconds[name]))
+    return row
 
 
 def _ways(

@@ -8,6 +8,11 @@ index, then filter more is asked for than is wanted, and what is found is checke
 index, filtered    the index looks at what passes only, and further (ef, nprobe) than without
 exact              every item that passes is compared with: they are few, or the index is no help
 ================== ===========================================================================
+
+The first two ways with a filter count on items that pass being near the query about as often as
+elsewhere. Each query is checked for that, as a filter may take out just what is near it ("like
+this, but of another class"): such a query is searched for further, or compared with every item
+that passes. That depends on the query, so that `explain` names it without a figure.
 """
 
 from __future__ import annotations
@@ -118,6 +123,7 @@ def choose_way(
     InvalidInputError
         The filter is none: see `Retriever.search`.
     """
+    k = max(1, min(k, len(index)))
     if where is None:
         return Choice("index", 1.0, None, index.plan(k, n_queries=n_queries))
     ids = index.ids
@@ -143,6 +149,8 @@ def explain(
     reason = choice.plan.reason
     if choice.way == "index, then filter":
         reason = f"about {choice.share:.0%} match, so that a search for some more finds enough"
+    if choice.way in {"index, then filter", "index, filtered"} and not index.is_exact:
+        reason += "; where too few of those near a query match, more or all that match are compared"
     return SearchPlan(
         way=choice.way,
         index=index.name or type(index).__name__,

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from imgret import planning
 from imgret.abc import VectorIndex
-from imgret.abc.brute import first_of
+from imgret.abc.brute import best_of, first_of
 from imgret.abc.checks import check_count
 from imgret.abc.locks import ReadWriteLock, RLock, renew_in_child
+from imgret.abc.plan import exact_cost
 from imgret.indexes import choose
 from imgret.parts import IndexMaker, index_maker, part_of
 from imgret.planning import Choice, SearchPlan
@@ -41,6 +42,8 @@ _PIECE_SECONDS = 0.05
 _PIECE_ITEMS = 16, 16_384
 # Times a search plans anew because something changed meanwhile.
 _PLANS = 3
+# Times as much is searched for where a filter takes out what is near.
+_WIDER = 8
 _AS_KEPT: Any = object()
 
 
@@ -114,13 +117,19 @@ class Searcher:
 
         What is found is a state that the gallery was in: of a change that another thread is
         taking into the index, all or nothing.
+
+        Returns
+        -------
+        Neighbors
+            Of at least one column and at most ``k``: no more than the index holds vectors, or
+            the filter lets pass. Padded with -1 and -inf.
         """
         k = check_count(k, "k")
         self._catch_up()
         if where is None:
             with self._seeing.read():
                 index, rows = self._required(), self._rows
-                vectors = projected(self.projection, vectors)
+                vectors, k = self._as_indexed(vectors), _clipped(k, len(index))
                 if not self._half:
                     found = index.search(vectors, k)
                     # A change may have begun meanwhile.
@@ -166,28 +175,43 @@ class Searcher:
         )
 
     def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
-        index, vectors = self._required(), projected(self.projection, vectors)
-        if choice.allowed is not None:
-            return index.search(vectors, k, allowed=choice.allowed)
-        return self._search_and_check(index, vectors, k, where, choice.share)
+        index, vectors = self._required(), self._as_indexed(vectors)
+        if choice.allowed is None:
+            k = _clipped(k, len(index))
+            return self._search_and_check(index, vectors, k, where, choice)
+        k = _clipped(k, len(choice.allowed))
+        found = index.search(vectors, k, allowed=choice.allowed)
+        if choice.way == "exact" or index.is_exact:
+            return found
+        # Where what passes is far from a query, an index that looks for nothing else goes wrong.
+        return _united(found, self._search_and_check(index, vectors, k, where, choice))
+
+    def _as_indexed(self, embeddings: Any) -> Any:
+        """Return what queries are compared as: projected from the length that items have."""
+        if self.projection is None:
+            return embeddings
+        return self.projection.apply(self._store.as_kept(embeddings))
 
     def _search_and_check(
-        self, index: VectorIndex, vectors: Any, k: int, where: Any, share: float
+        self, index: VectorIndex, vectors: Any, k: int, where: Any, choice: Choice
     ) -> Neighbors:
-        """Search for more than is wanted, and keep what passes: no list of all that pass."""
-        catalog, rows = self._store.catalog, self._rows
+        """Search for more than is wanted, and keep what passes."""
+        catalog, rows, listed = self._store.catalog, self._rows, choice.allowed
 
         def passes(ids: Ids) -> NDArray[np.bool_]:
+            if listed is not None:
+                places = np.minimum(np.searchsorted(listed, ids), len(listed) - 1)
+                return np.equal(listed[places], ids)
             held = np.unique(ids)
             held = held[(held >= 0) & (held < rows)]
             passing = np.array(sorted(catalog.passing(where, held.tolist())), dtype=np.int64)
             return np.isin(ids, passing)
 
         def allowed() -> Ids:
-            matching = catalog.matching(where)
+            matching = catalog.matching(where) if listed is None else listed
             return matching[: np.searchsorted(matching, rows)]
 
-        return _search_widely(index, vectors, k, share=share, passes=passes, allowed=allowed)
+        return _search_widely(index, vectors, k, share=choice.share, passes=passes, allowed=allowed)
 
     def _required(self) -> VectorIndex:
         assert self._index is not None  # noqa: S101  # `_catch_up` has seen to it
@@ -415,6 +439,11 @@ class Searcher:
                 yield block[piece], vectors[piece]
 
 
+def _clipped(k: int, there: int) -> int:
+    """Return how many columns an answer needs: no more than may be found, but one at least."""
+    return max(1, min(k, there))
+
+
 def _search_below(rows: int, index: VectorIndex, vectors: Any, k: int) -> Neighbors:
     """Search for ids below ``rows`` in an index that holds others, in increasing order."""
     ids = index.ids
@@ -442,14 +471,48 @@ def _search_widely(
 ) -> Neighbors:
     """Search for more than is wanted, and keep what passes, a share of all.
 
-    Where too few do, the index is asked again, for such as are allowed.
+    Where too few do, the filter takes out just what is near the query. An index that is not exact
+    would go wrong if it looked for nothing but what passes: the lists and paths near the query lead
+    to what does not. So it is asked for still more, as long as that looks further and costs less
+    than comparing with all that pass; else these are compared.
     """
     # More by three standard deviations, and by what helps where k is small.
     wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
-    found = index.search(vectors, max(k, min(wide, len(index) + 1)))
+    asked = max(k, min(wide, len(index) + 1))
+    found = index.search(vectors, asked)
     ids, scores = first_of(found, passes(found.ids), k)
     # Too few pass, though not all there are were found.
-    short = (ids[:, -1] < 0) & (found.ids[:, -1] >= 0)
-    if short.any():
-        ids[short], scores[short] = index.search(vectors[short], k, allowed=allowed())
+    short = np.flatnonzero((ids[:, -1] < 0) & (found.ids[:, -1] >= 0))
+    while len(short):
+        looked_at = index.plan(asked, n_queries=len(short)).compared
+        asked *= _WIDER
+        cost = index.plan(asked, n_queries=len(short)).compared
+        if not looked_at < cost < exact_cost(round(share * len(index)), len(short)):
+            matching = allowed()
+            columns = _clipped(k, len(matching))
+            ids[short], scores[short] = -1, -np.inf
+            ids[short, :columns], scores[short, :columns] = index.search(
+                vectors[short], columns, allowed=matching, exact=True
+            )
+            break
+        found = index.search(vectors[short], asked)
+        kept = passes(found.ids)
+        ids[short], scores[short] = first_of(found, kept, k)
+        # The farther half of what a walk finds has gaps.
+        enough = kept[:, : asked // 2].sum(axis=1) >= k
+        short = short[~enough & (found.ids[:, -1] >= 0)]
     return Neighbors(ids, scores)
+
+
+def _united(a: Neighbors, b: Neighbors) -> Neighbors:
+    """Return the best of two answers of the same width to the same queries."""
+    ids, scores = (
+        np.concatenate([a.ids, b.ids], axis=1),
+        np.concatenate([a.scores, b.scores], axis=1),
+    )
+    order = np.argsort(ids, axis=1, kind="stable")
+    ids, scores = np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    twice = np.zeros(ids.shape, dtype=np.bool_)
+    twice[:, 1:] = ids[:, 1:] == ids[:, :-1]
+    ids[twice], scores[twice] = -1, -np.inf
+    return best_of(ids, scores, a.ids.shape[1])

@@ -120,6 +120,18 @@ def test_search_json_is_one_object_a_line(work, run):
     }
 
 
+@pytest.mark.parametrize("k", [99999999999, 2**63, 10**30])
+def test_a_k_far_above_the_gallery_gives_all_there_are(work, run, k):
+    n = len(list((work / "photos").rglob("*.jpg")))
+    ended = run("search", "photos.imgret", "query.jpg", "--json", "-k", k)
+    assert (ended.code, ended.err) == (0, "")
+    assert len(json.loads(ended.out)["hits"]) == n
+    assert len(run("search", "photos.imgret", "query.jpg", "-k", k).out.splitlines()) == n + 1
+    ended = run("tune", "photos.imgret", "-k", k)
+    assert ended.code == 1
+    assert ended.err.startswith("imgret: error: ")
+
+
 def test_search_leaves_out_hits_below_the_threshold(work, run):
     def scores(*arguments):
         out = run("search", "photos.imgret", "query.jpg", "--json", *arguments).out

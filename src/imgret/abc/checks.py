@@ -31,6 +31,8 @@ _LONGEST = 9e18
 # A sum of squares below this may have lost digits to underflow.
 _TINY = 1e-30
 _LARGEST = float(np.finfo(np.float32).max)
+# Numbers below this have fewer bits in float32, the fewer the smaller they are.
+_SMALLEST = 1e-36
 
 # Up to so many numbers are looked at faster one by one than by NumPy.
 _FEW = 64
@@ -165,7 +167,23 @@ def _as_vectors(values: Any, dim: int, name: str) -> Embeddings:
         raise DimensionError(
             f"{name}: expected vectors of dimension {dim}, found {vectors.shape[1]}"
         )
+    if isinstance(values, np.ndarray) and kind == "f" and values.dtype.itemsize > 4:
+        _check_narrowed(values, vectors, name)
     return np.ascontiguousarray(vectors)
+
+
+def _check_narrowed(given: NDArray[Any], vectors: Embeddings, name: str) -> None:
+    """Refuse rows of which float32 keeps zeros or a few bits, so small are their numbers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.flatnonzero(np.vecdot(vectors, vectors) == 0)
+    largest = np.abs(given[rows]).max(axis=1, initial=0.0)
+    lost = (largest > 0) & (largest < _SMALLEST)
+    if lost.any():
+        raise InvalidInputError(
+            f"{name}: expected values that float32 can tell apart, the largest of a row over "
+            f"{_SMALLEST:.0e}, found {largest[lost][0]:.1e} at most in row {rows[lost][0]}; scale "
+            f"the vectors"
+        )
 
 
 def _check_finite(vectors: Embeddings, name: str) -> None:

@@ -36,6 +36,8 @@ __all__ = ["VectorIndex"]
 _BLOCK_ROWS = 16_384
 # Lists of allowed ids remembered, with what of them is in the index.
 _LISTS_KEPT = 8
+# Places for neighbours that do not exist, which an answer may have at most: 1.5 GB.
+_MOST_PADDING = 2**27
 
 
 class VectorIndex(ABC):
@@ -465,7 +467,9 @@ class VectorIndex(ABC):
     # -- asking it -----------------------------------------------------------------------
 
     @final
-    def search(self, queries: Any, k: int, *, allowed: Any = None) -> Neighbors:
+    def search(
+        self, queries: Any, k: int, *, allowed: Any = None, exact: bool = False
+    ) -> Neighbors:
         """Find the ``k`` nearest vectors of each query.
 
         Parameters
@@ -476,6 +480,8 @@ class VectorIndex(ABC):
             Neighbours a query, at least 1. More than there are gives all there are.
         allowed : array of whole numbers of shape (m,), optional
             Only these ids may be found; ids the index does not hold are passed over.
+        exact : bool
+            Whether to compare with every vector that may be found, whatever the index.
 
         Returns
         -------
@@ -486,7 +492,8 @@ class VectorIndex(ABC):
         Raises
         ------
         DimensionError, InvalidInputError
-            As in `add`; ``k`` below 1.
+            As in `add`; ``k`` below 1, or so far above the number of vectors that the padding
+            would fill memory.
         """
         k = check_count(k, "k")
         queries = self._checked(queries, "queries")
@@ -494,13 +501,22 @@ class VectorIndex(ABC):
             allowed = None if allowed is None else self._present(allowed)
             there = len(self._ids) if allowed is None else len(allowed)
             found = min(k, there)
+            if (k - found) * len(queries) > _MOST_PADDING:
+                raise InvalidInputError(
+                    f"k: expected about as many neighbours as there are ({there}), as answers are "
+                    f"padded to k columns, found {k}; ask for min(k, {max(there, 1)})"
+                )
             if found == 0 or not len(queries):
                 shape = (len(queries), k)
                 return Neighbors(
                     np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
                 )
-            if allowed is not None and self._planned(found, len(allowed), len(queries)).exact:
-                ids, scores = self._search_exactly(queries, found, allowed)
+            exact = exact and not self.is_exact
+            if allowed is not None and not exact:
+                exact = self._planned(found, len(allowed), len(queries)).exact
+            if exact:
+                among = self._ids.ids if allowed is None else allowed
+                ids, scores = self._search_exactly(queries, found, among)
             else:
                 ids, scores = self._search_index(queries, found, there, allowed)
                 last = ids[:, -1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -86,7 +87,9 @@ class Judge:
         self._store, self._search, self._gallery = store, search, gallery
         self._ks, self._near = ks, near_identical
         self._exact, self._stored = exact, stored
-        nothing = metrics.per_query(np.zeros((0, ks[-1]), dtype=bool), np.zeros(0, dtype=int), ks)
+        # What is searched for and held; beyond it there is nothing to find.
+        self._deepest = min(ks[-1], gallery.size)
+        nothing = _measured(np.zeros((0, self._deepest), dtype=bool), np.zeros(0, dtype=int), ks)
         self._values = {name: np.zeros(total) for name in nothing}
         self._best_ids = np.full((total, _SHOWN_HITS), -1, dtype=np.int64)
         self._best_scores = np.full((total, _SHOWN_HITS), -np.inf, dtype=np.float32)
@@ -121,16 +124,16 @@ class Judge:
             [block[n].itself for n in read],
         )
         # A class of many items needs a deep ranking; fewer queries at a time keep that small.
-        step = max(1, _BLOCK_RANKS // max(self._ks[-1], int(asked.n_relevant.max())))
+        step = max(1, _BLOCK_RANKS // max(self._deepest, int(asked.n_relevant.max())))
         for start in range(0, len(read), step):
             self._judge(asked.part(slice(start, start + step)))
 
     def _judge(self, asked: _Asked) -> None:
-        at_k = self._ks[-1]
+        at_k = self._deepest
         depth = max(at_k, int(asked.n_relevant.max()))
         ids, scores = self._rank(asked, depth)
         relevant = self._relevant(asked, ids)
-        values = metrics.per_query(relevant, asked.n_relevant, self._ks)
+        values = _measured(relevant, asked.n_relevant, self._ks)
         if not self._exact and depth > at_k:
             # Asked for more, such an index looks harder: a search of the usual depth is what
             # its users get.
@@ -138,7 +141,7 @@ class Judge:
             near = np.zeros_like(relevant)
             near[:, :at_k] = self._relevant(asked, ids)
             deep = {name: values[name] for name in ("map_r", "mrr")}
-            values = metrics.per_query(near, asked.n_relevant, self._ks) | deep
+            values = _measured(near, asked.n_relevant, self._ks) | deep
         for name, block in values.items():
             self._values[name][asked.rows] = block
         shown = min(_SHOWN_HITS, ids.shape[1])
@@ -269,6 +272,27 @@ class Judge:
             )
             for row in rows
         )
+
+
+def _measured(
+    relevant: NDArray[np.bool_], n_relevant: NDArray[np.int64], ks: tuple[int, ...]
+) -> dict[str, NDArray[np.float64]]:
+    """Return `imgret.metrics.per_query`, also at ranks beyond the rankings.
+
+    Nothing is relevant there, so that of such a ``k`` only the denominator of precision counts.
+    """
+    depth = relevant.shape[1]
+    within = {k: min(k, depth) for k in ks}
+    found = metrics.per_query(relevant, n_relevant, sorted({*within.values()}))
+    overall = {name: found.pop(name) for name in ("map_r", "mrr")}
+    values = {}
+    for k, number in within.items():
+        for name, block in found.items():
+            before, digits, after = re.split(r"(\d+)", name)
+            if int(digits) == number:
+                beyond = before == "precision" and number < k
+                values[f"{before}{k}{after}"] = np.rint(block * number) / k if beyond else block
+    return values | overall
 
 
 def _cosines(a: Embeddings, b: Embeddings) -> NDArray[np.float64]:

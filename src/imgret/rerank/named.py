@@ -81,16 +81,18 @@ def rank_anew(
     Returns
     -------
     found : Neighbors
-        Shape (n, k).
+        Shape (n, k), or as many columns as ``asked.found`` where these are fewer.
     best : float32 array of shape (n,)
         The best score there was for each query, below the threshold or not; -inf where none.
     """
     best = asked.found.scores.max(axis=1)
+    there = asked.found.ids.shape[1]  # as many as wanted, or as there are
     changes = [reranker.scores != "kept" for reranker in rerankers]
     for number, reranker in enumerate(rerankers):
         if threshold is not None and not any(changes[number:]):
             asked = Asked(asked.queries, _at_least(threshold, asked.found))
-        asked = reranker.rank(asked, wanted(rerankers, k)[number + 1], searched)
+        handed_on = min(wanted(rerankers, k)[number + 1], there)
+        asked = reranker.rank(asked, handed_on, searched)
         if changes[number]:
             best = asked.found.scores.max(axis=1)
     return asked.found, best

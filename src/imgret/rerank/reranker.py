@@ -30,7 +30,11 @@ class Searched(Protocol):
     def metric(self) -> Metric: ...  # noqa: D102  # told above
 
     def search(self, vectors: Embeddings, k: int) -> Neighbors:
-        """Return the ``k`` nearest of each vector, by the gallery's index."""
+        """Return the ``k`` nearest of each vector, by the gallery's index.
+
+        There are ``k`` columns, -1 and -inf after the last that was found; where ``k`` is above
+        the number of items there may be fewer columns, never more than items.
+        """
 
     def read(self, ids: Ids) -> Embeddings:
         """Return the vectors of some ids: float32, shape (n, d)."""
@@ -84,7 +88,7 @@ class Reranker(ABC):
         asked : Asked
             Of each query, at least `candidates` and at least ``k`` items, as far as there are.
         k : int
-            Items wanted.
+            Items wanted, at most as many as ``asked.found`` has columns.
         searched : Searched
 
         Returns

@@ -14,7 +14,7 @@ import numpy as np
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count
 from imgret.abc.given import one_text, texts
-from imgret.abc.locks import Lock, RLock
+from imgret.abc.locks import RLock
 from imgret.errors import EmptyGalleryError, InvalidInputError, StoreExistsError
 from imgret.hits import Batch
 from imgret.images import MAX_PIXELS
@@ -46,7 +46,7 @@ class Late(Generic[_Part]):
     """An embedder or cropper that is made when it is first asked for, and then kept."""
 
     def __init__(self, made: _Part | Callable[[], _Part]) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._make: Callable[[], _Part] | None = None
         if isinstance(made, (Embedder, Cropper)):
             self._made: _Part = made
@@ -389,7 +389,8 @@ class Gallery:
         Returns
         -------
         float32 array of shape (n, dim)
-            As the embedder gave them, but for rounding to the gallery's dtype.
+            As the embedder gave them, but for rounding to the gallery's dtype. For metric
+            ``"cosine"`` those of numbers that are too small for float16 have length 1.
         """
         self._store.check_open()
         ids = (

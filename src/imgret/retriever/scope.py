@@ -45,6 +45,7 @@ class Scope:
         self._where = where
         self._without = without
         self._projection = searcher.projection
+        self._width = 1
 
     @property
     def metric(self) -> Metric:
@@ -52,16 +53,34 @@ class Scope:
         return self._store.manifest.metric
 
     def find(self, embeddings: Any, k: int) -> Neighbors:
-        """Return the ``k`` nearest of each embedding, -1 and -inf where there are fewer."""
+        """Return the ``k`` nearest of each embedding, -1 and -inf where there are fewer.
+
+        There are at most as many columns as items in the gallery.
+        """
         if not self._without:
-            return self._searcher.search(embeddings, k, self._where)
-        found = self._searcher.search(embeddings, k + len(self._without), self._where)
-        left = (found.ids >= 0) & ~np.isin(found.ids, self._without)
-        return first_of(found, left, k)
+            found = self._searcher.search(embeddings, k, self._where)
+        else:
+            found = self._searcher.search(embeddings, k + len(self._without), self._where)
+            left = (found.ids >= 0) & ~np.isin(found.ids, self._without)
+            found = first_of(found, left, k)
+        self._width = max(self._width, found.ids.shape[1])
+        return found
 
     def search(self, vectors: Embeddings, k: int) -> Neighbors:
-        """Return the ``k`` nearest of each vector, -1 and -inf where there are fewer."""
-        return self.find(self.embeddings(vectors), k)
+        """Return the ``k`` nearest of each vector, -1 and -inf where there are fewer.
+
+        There are ``k`` columns, or where ``k`` is above the number of items at most so many.
+        """
+        found = self.find(self.embeddings(vectors), k)
+        missing = min(k, self._width) - found.ids.shape[1]
+        if missing <= 0:
+            return found
+        # Items were removed since the first search, whose width re-rankers count on.
+        pad = ((0, 0), (0, missing))
+        return Neighbors(
+            np.pad(found.ids, pad, constant_values=-1),
+            np.pad(found.scores, pad, constant_values=-np.inf),
+        )
 
     def read(self, ids: Ids) -> Embeddings:
         """Return the vectors of some ids."""
@@ -76,7 +95,7 @@ class Scope:
             They are of another shape, not finite, or have no direction; ``name`` names them.
         """
         if self._projection is not None:
-            embeddings = self._projection.apply(embeddings)
+            embeddings = self._projection.apply(self._store.as_kept(embeddings))
             return check_scorable(embeddings, self._projection.dim_out, self.metric, name)
         return check_scorable(embeddings, self._store.dim, self.metric, name)
 

@@ -27,7 +27,7 @@ from imgret.storage.files import file_id, replacement, settle, sync, writing
 from imgret.storage.item import Item
 from imgret.storage.lock import LOCK, WriterLock, forked
 from imgret.storage.manifest import FILE, Manifest, is_gallery
-from imgret.storage.vectors import SUFFIXES, VectorLog, checksums, widened
+from imgret.storage.vectors import SUFFIXES, VectorLog, checksums, too_small, widened
 from imgret.types import Embeddings, Ids
 
 __all__ = ["Store"]
@@ -217,8 +217,8 @@ class Store:
         Raises
         ------
         InvalidInputError
-            The shape is another, a value is too large for float16, a key is taken, or an
-            item is not what `check_item` expects.
+            The shape is another, a value is too large or all are too small for float16, a key is
+            taken, or an item is not what `check_item` expects.
         StoreError
             The disk is full, say.
         """
@@ -227,6 +227,7 @@ class Store:
             raise InvalidInputError(
                 f"embeddings: expected one for each of {len(items)} items, found {len(embeddings)}"
             )
+        embeddings = self.as_kept(embeddings)
         for item, reason in zip(items, self.refusals(embeddings), strict=True):
             if reason is not None:
                 raise InvalidInputError(f"{item.key}: {reason}")
@@ -249,6 +250,7 @@ class Store:
 
         What counts is what remains of it when rounded to the gallery's dtype.
         """
+        embeddings = self.as_kept(embeddings)
         with np.errstate(over="ignore"):
             kept = embeddings.astype(self.manifest.dtype).astype(np.float32)
         metric = self.manifest.metric
@@ -258,7 +260,25 @@ class Store:
             raise
         except InvalidInputError:
             return [self._refusal(*rows) for rows in zip(embeddings, kept, strict=True)]
+        if self.manifest.dtype == "float16" and too_small(embeddings).any():
+            return [self._refusal(*rows) for rows in zip(embeddings, kept, strict=True)]
         return [None] * len(kept)
+
+    def as_kept(self, embeddings: Any) -> Any:
+        """Return embeddings at the length at which they are kept.
+
+        For metric ``"cosine"``, where it counts for nothing, that is 1 for those whose numbers are
+        too small for float16; else it stays as it is.
+        """
+        manifest, rows = self.manifest, np.asarray(embeddings)
+        if manifest.metric != "cosine" or manifest.dtype != "float16":
+            return embeddings
+        if rows.ndim != 2 or rows.dtype.kind != "f" or not (small := too_small(rows)).any():
+            return embeddings
+        scaled = rows.copy()
+        exact = rows[small].astype(np.float64)
+        scaled[small] = exact / np.linalg.norm(exact, axis=1, keepdims=True)
+        return scaled
 
     def _refusal(self, embedding: Embeddings, kept: Embeddings) -> str | None:
         if np.isfinite(embedding).all() and not np.isfinite(kept).all():
@@ -270,6 +290,12 @@ class Store:
             check_scorable(kept[None], self.dim, self.manifest.metric, "embedding")
         except InvalidInputError as error:
             return str(error)
+        if self.manifest.dtype == "float16" and too_small(embedding[None])[0]:
+            return (
+                f"embedding: expected values that float16 can tell apart, the largest of 6e-05 or "
+                f"more, found {np.abs(embedding).max():.4g} at most; make the gallery with "
+                f"dtype='float32', or scale the embeddings"
+            )
         return None
 
     def _drop_uncommitted(self) -> None:

@@ -1,0 +1,119 @@
+"""Filters that take out just what is near the query: "like this, but of another class"."""
+
+import numpy as np
+import pytest
+
+from imgret import Embedder, Retriever
+
+N, CLASSES, K = 2400, 12, 10
+# Settings so low that an index looks at far less than all that match.
+INDEXES = {
+    "hnsw": {"M": 8, "ef_search": 8},
+    "hnsw-sq8": {"M": 8, "ef_search": 8},
+    "ivf": {"nlist": 24, "nprobe": 2},
+    "ivf-pq": {"nlist": 24, "nprobe": 2},
+    "faiss:IVF24,SQ8": {},
+}
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # few points for ivf
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    """Tight classes of 200, in turn: the nearest of each item are of its own."""
+    rng = np.random.default_rng(5)
+    centres = 3 * rng.standard_normal((CLASSES, 48))
+    rows = centres[np.arange(N) % CLASSES] + rng.standard_normal((N, 48))
+    return rows.astype(np.float16).astype(np.float32)
+
+
+class Given(Embedder):
+    """Pictures do not come into it."""
+
+    name = "given"
+    dim = 48
+    fingerprint = "given"
+
+    def config(self):
+        return {}
+
+    def _embed(self, images):
+        raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def gallery(vectors, request):
+    made = Retriever(embedder=Given())
+    made.add_vectors(
+        vectors,
+        keys=[str(n) for n in range(N)],
+        labels=[f"c{n % CLASSES}" for n in range(N)],
+    )
+    made.reindex(request.param, **INDEXES[request.param])
+    return made
+
+
+def true_scores(vectors, query, passing):
+    unit = vectors[passing] / np.linalg.norm(vectors[passing], axis=1, keepdims=True)
+    return np.sort(unit @ query / np.linalg.norm(query))[::-1][:K]
+
+
+def recall(hits, vectors, query, passing):
+    """Share of the true neighbours among those that pass; equal scores are as good."""
+    least = true_scores(vectors, query, passing)[-1] - 1e-4
+    assert len(hits) == K
+    assert {int(hit.key) for hit in hits} <= set(passing.tolist())
+    return np.mean([hit.score >= least for hit in hits])
+
+
+def other_classes(number, some):
+    """Filter and ids of ``some`` classes that are not the one of a number."""
+    rng = np.random.default_rng(number)
+    codes = rng.permutation([code for code in range(CLASSES) if code != number % CLASSES])[:some]
+    where = {"label": {"$in": [f"c{code}" for code in codes]}}
+    return where, np.flatnonzero(np.isin(np.arange(N) % CLASSES, codes))
+
+
+@pytest.mark.parametrize("gallery", INDEXES, indirect=True, scope="module")
+@pytest.mark.parametrize("some", [CLASSES - 1, 5])
+def test_what_is_farther_is_found_as_well_as_what_is_near(gallery, vectors, some):
+    asked = range(0, N, 120)
+    rng = np.random.default_rng(0)
+    for listed in (False, True):
+        shares = []
+        for number in asked:
+            where, passing = other_classes(number, some)
+            if listed:  # a filter that is asked often goes another way
+                gallery.search_vectors(rng.standard_normal((100, 48)), K, where=where)
+            (hits,) = gallery.search_vectors(vectors[number][None], K, where=where)
+            shares.append(recall(hits, vectors, vectors[number], passing))
+        assert np.mean(shares) >= 0.99, gallery.explain(K, where=where)
+
+
+@pytest.mark.parametrize("gallery", INDEXES, indirect=True, scope="module")
+def test_queries_of_one_batch_are_told_apart(gallery, vectors):
+    where = {"label": {"$ne": "c0"}}
+    passing = np.flatnonzero(np.arange(N) % CLASSES)
+    asked = [0, 1, 12, 2, 24, 13]  # half of them are of the class that is left out
+    for hits, number in zip(
+        gallery.search_vectors(vectors[asked], K, where=where), asked, strict=True
+    ):
+        assert recall(hits, vectors, vectors[number], passing) >= (0.7 if number % CLASSES else 1)
+
+
+@pytest.mark.parametrize("gallery", ["hnsw", "ivf-pq"], indirect=True, scope="module")
+def test_other_ways_to_ask(gallery, vectors):
+    where, passing = other_classes(36, CLASSES - 1)
+    hits = gallery.search_key("36", K, where=where)
+    assert recall(hits, vectors, vectors[36], passing) == 1
+    hits = gallery.search_key(["36", "48"], K, where=where, threshold=-1.0)
+    assert len(hits) == K
+    best = true_scores(vectors, vectors[36], passing)
+    (hits,) = gallery.search_vectors(vectors[36][None], K, where=where, threshold=best[4] - 1e-4)
+    assert len(hits) == 5
+
+
+@pytest.mark.parametrize("gallery", ["hnsw", "ivf-pq"], indirect=True, scope="module")
+def test_the_plan_says_so(gallery):
+    plan = gallery.explain(K, where={"label": {"$ne": "c0"}})
+    assert plan.way in {"index, then filter", "index, filtered"}
+    assert "near a query" in plan.reason
