@@ -246,19 +246,19 @@ class FaissIndex(VectorIndex):
         return self._ids.at(positions)
 
     @final
-    def _write(self, directory: Path) -> None:
-        path = directory / "index.faiss"
+    def _write(self, directory: Path, name: str = "index.faiss") -> None:
+        path = directory / name
         try:
             faiss.write_index(self._faiss, str(path))
         except RuntimeError as error:
             raise StoreError(f"{path}: cannot be written: {error}") from error
 
     @final
-    def _read(self, directory: Path) -> Any:
-        index = faiss.read_index(str(directory / "index.faiss"))
+    def _read(self, directory: Path, name: str = "index.faiss") -> Any:
+        index = faiss.read_index(str(directory / name))
         if index.d != self.dim or index.metric_type != self._faiss_metric:
             raise InvalidInputError(
-                f"index.faiss: expected dimension {self.dim} and Faiss metric "
+                f"{name}: expected dimension {self.dim} and Faiss metric "
                 f"{self._faiss_metric}, found {index.d} and {index.metric_type}"
             )
         return index
