@@ -211,14 +211,13 @@ class FactoryIndex(FaissIndex):
         self._use_huge_pages()
 
     def _add_nodes(self, vectors: Embeddings) -> None:
-        codes = codes_of(self._faiss, vectors)
-        of, fresh = self._nodes.find(codes, lambda: codes_in(self._faiss))
+        placed = self._nodes.find(codes_of(self._faiss, vectors), lambda: codes_in(self._faiss))
         try:
-            if fresh.size:
-                new = vectors if len(fresh) == len(vectors) else vectors[fresh]
+            if placed.fresh.size:
+                new = vectors if len(placed.fresh) == len(vectors) else vectors[placed.fresh]
                 with threads(len(new) * _COMPARED_TO_ADD * self.dim):
                     self._faiss.add(new)
-            self._nodes.added(of, fresh, codes)
+            self._nodes.added(placed)
         except BaseException:  # nodes that came in before the failure never count
             self._nodes.failed(int(self._faiss.ntotal))
             raise

@@ -73,8 +73,7 @@ class _Graph(FaissIndex):
         graph.hnsw.efSearch = self.ef_search
         self._faiss = graph
         self._nodes = nodes
-        self._n_nodes = nodes.n_nodes  # those that no vector is left of do not count
-        every = self._n_nodes == nodes.total
+        every = nodes.n_nodes == nodes.total
         self._selector = None if every else row_selector(nodes.of, nodes.total)
         self._use_huge_pages()
 
@@ -82,9 +81,9 @@ class _Graph(FaissIndex):
         return {"M": self.M, "ef_construction": self.ef_construction, "ef_search": self.ef_search}
 
     def _work(self, k: int, n_allowed: int | None) -> float:
-        among = self._n_nodes
+        among = self._nodes.n_nodes
         if n_allowed is not None:
-            among = math.ceil(n_allowed * self._n_nodes / max(len(self), 1))
+            among = math.ceil(n_allowed * self._nodes.n_nodes / max(len(self), 1))
         walk, scan = self._ef(min(k, among), among) * self.M, self._scanned(among)
         return walk * _JUMP if walk < scan else scan
 
@@ -112,14 +111,13 @@ class _Graph(FaissIndex):
         return codes_in(self._faiss)
 
     def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # they keep their order
-        codes = codes_of(self._faiss, vectors)
-        of, fresh = self._nodes.find(codes, self._stored)
+        placed = self._nodes.find(codes_of(self._faiss, vectors), self._stored)
         try:
-            if fresh.size:
-                new = vectors if len(fresh) == len(vectors) else vectors[fresh]
+            if placed.fresh.size:
+                new = vectors if len(placed.fresh) == len(vectors) else vectors[placed.fresh]
                 with threads(len(new) * self.ef_construction * self.M * self.dim):
                     self._faiss.add(new)
-            self._nodes.added(of, fresh, codes)
+            self._nodes.added(placed)
         except BaseException:  # nodes that came in before the failure never count
             self._nodes.failed(int(self._faiss.ntotal))
             self._set_graph(self._faiss, self._nodes)
@@ -127,7 +125,7 @@ class _Graph(FaissIndex):
         self._set_graph(self._faiss, self._nodes)
 
     def _removal_rebuilds(self, count: int) -> bool:
-        return self._n_nodes - count < _LIVE_SHARE * self._nodes.total
+        return self._nodes.n_nodes - count < _LIVE_SHARE * self._nodes.total
 
     def _remove(self, ids: Ids) -> None:
         of = self._nodes.without(self._ids.positions(ids), len(self))
@@ -146,7 +144,7 @@ class _Graph(FaissIndex):
         self._set_graph(graph, Nodes(of, len(live)))
 
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
-        selector, among, groups = self._selector, self._n_nodes, None
+        selector, among, groups = self._selector, self._nodes.n_nodes, None
         if allowed is not None:
             selector, among, groups = self._selected(allowed, self._nodes_of)
         elif self._nodes.shared:

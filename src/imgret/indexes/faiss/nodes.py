@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,19 @@ from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
 from imgret.types import Embeddings, Ids
 
-__all__ = ["GRAPH_FILE", "Codes", "Groups", "Nodes", "codes_in", "codes_of", "distinct", "groups_of"]
+__all__ = [
+    "GRAPH_FILE",
+    "Codes",
+    "Groups",
+    "Nodes",
+    "codes_in",
+    "codes_of",
+    "distinct",
+    "groups_of",
+]
 
-# Graphs whose nodes are distinct are kept under a name of their own: releases that know of no copies
-# build an index again where they do not find ``index.faiss``.
+# Graphs whose nodes are distinct have a file name of their own: releases that know nothing of
+# shared nodes do not find ``index.faiss`` and build their index again.
 GRAPH_FILE = "graph.faiss"
 
 # What a graph stores of vectors: uint8 of shape (n, bytes of a vector).
@@ -29,7 +39,7 @@ _BLOCK_BYTES = 2**18
 # An odd number whose ones and zeros look random: 2**64 over the golden ratio.
 _MIXER = np.uint64(0x9E3779B97F4A7C15)
 
-# As many copies of a vector do a graph no harm: docs/decisions/0025-graphs-hold-distinct-vectors.md.
+# So many copies of a vector do a graph no harm (docs/decisions/0025).
 _HARMLESS = 20
 
 
@@ -99,6 +109,24 @@ def groups_of(nodes: Ids, positions: Ids, ids: Ids, total: int) -> Groups:
     return Groups(starts, positions[order], int(np.count_nonzero(counts)))
 
 
+class Placed(NamedTuple):
+    """Where new vectors go.
+
+    Attributes
+    ----------
+    of : int64 array of shape (n,)
+        Their nodes; new ones follow those there are.
+    fresh : int64 array of shape (m,)
+        Those to be added to the graph, in this order.
+    hashes : uint64 array of shape (m,)
+        Of what is stored of them.
+    """
+
+    of: Ids
+    fresh: Ids
+    hashes: NDArray[np.uint64]
+
+
 class Nodes:
     """Which node of a graph each vector is, by its position in the index.
 
@@ -115,27 +143,36 @@ class Nodes:
         Node of each position; taken over. By default position i is node i.
     total : int
         Nodes of the graph, those included that no position is left of.
+
+    Attributes
+    ----------
+    of : int64 array of shape (n,) or None
+    total : int
+        See the parameters.
+    n_nodes : int
+        Nodes with a position.
+    shared : bool
+        Whether a node has several positions.
     """
 
     def __init__(self, of: Ids | None = None, total: int = 0) -> None:
         self.of = of
         self.total = total
-        self.shared = False  # whether a node has several positions
+        self.shared = False
         self._known: _Known | None = None
         self._groups: Groups | None = None
         self._place: Ids | None = None
-        if of is not None:
-            if len(of) == total and bool((of == np.arange(total)).all()):
-                self.of = None
-            else:
-                self.shared = len(of) > self.n_nodes
+        self.n_nodes = total
+        if of is not None and len(of) == total and bool((of == np.arange(total)).all()):
+            self.of = None
+        self._count()
 
     @classmethod
     def load(cls, directory: Path, total: int) -> Self:
         """Read what `save` wrote, for a graph of so many nodes."""
         path = directory / "nodes.npy"
         of = np.load(path, allow_pickle=False) if path.exists() else None
-        if of is not None and len(of) and not (0 <= of.min() and of.max() < total):
+        if of is not None and len(of) and (of.min() < 0 or of.max() >= total):
             raise InvalidInputError(
                 f"nodes.npy: expected nodes below {total}, found {of.min()} to {of.max()}"
             )
@@ -145,15 +182,6 @@ class Nodes:
         """Write the nodes of all positions, where they are not the positions."""
         if self.of is not None:
             np.save(directory / "nodes.npy", self.of, allow_pickle=False)
-
-    @property
-    def n_nodes(self) -> int:
-        """Nodes with a position."""
-        if self.of is None:
-            return self.total
-        there = np.zeros(self.total, dtype=bool)
-        there[self.of] = True
-        return int(np.count_nonzero(there))
 
     def at(self, positions: NDArray[np.intp]) -> NDArray[np.integer]:
         """Return the nodes of positions."""
@@ -176,7 +204,7 @@ class Nodes:
             self._place = place
         return self._place[nodes]
 
-    def find(self, codes: Codes, stored: Callable[[], Codes]) -> tuple[Ids, Ids]:
+    def find(self, codes: Codes, stored: Callable[[], Codes]) -> Placed:
         """Find out which vectors get nodes of their own.
 
         Parameters
@@ -188,10 +216,7 @@ class Nodes:
 
         Returns
         -------
-        of : int64 array of shape (n,)
-            Their nodes; new ones follow those there are.
-        fresh : int64 array
-            Rows of ``codes`` to be added to the graph, in this order.
+        Placed
         """
         if self._known is None:
             self._known = _Known()
@@ -203,25 +228,28 @@ class Nodes:
         fresh = rest[first == rest]
         of[fresh] = self.total + np.arange(len(fresh))
         of[rest] = of[first]
-        return of, fresh
+        return Placed(of, fresh, hashes[fresh])
 
-    def added(self, of: Ids, fresh: Ids, codes: Codes) -> None:
+    def added(self, placed: Placed) -> None:
         """Take note of what `find` found, once the graph has the new nodes."""
-        count = self.total if self.of is None else len(self.of)
+        of, fresh, hashes = placed
         if self._known is not None and len(fresh):
-            self._known.add(_hashes(codes[fresh]), self.total)
-        if self.of is None and len(fresh) == len(of):
-            self.total += len(of)
-        else:
-            self.of = np.concatenate([self.at(np.arange(count)), of])
-            self.total += len(fresh)
-            self.shared = self.shared or len(self.of) > self.n_nodes
+            self._known.add(hashes, self.total)
+        every = self.n_nodes == self.total
+        if self.of is not None or len(fresh) < len(of):
+            self.of = np.concatenate([self._whole(), of])
+        self.total += len(fresh)
+        self.n_nodes += len(fresh)
+        if not every:  # nodes that no position was left of may have one again
+            self._count()
+        elif len(fresh) < len(of):
+            self.shared = True
         self._groups = self._place = None
 
     def failed(self, total: int) -> None:
         """Take note that the graph has so many nodes, of which the new ones do not count."""
         if total != self.total:
-            self.of = np.array(self.at(np.arange(self.total if self.of is None else len(self.of))))
+            self.of = self._whole()
             self.total = total
             self._known = self._groups = self._place = None
 
@@ -230,6 +258,16 @@ class Nodes:
         keep = np.ones(count, dtype=bool)
         keep[positions] = False
         return np.flatnonzero(keep) if self.of is None else self.of[keep]
+
+    def _whole(self) -> Ids:
+        return np.arange(self.total) if self.of is None else self.of
+
+    def _count(self) -> None:
+        if self.of is not None:
+            there = np.zeros(self.total, dtype=bool)
+            there[self.of] = True
+            self.n_nodes = int(np.count_nonzero(there))
+            self.shared = len(self.of) > self.n_nodes
 
     def replaced(self, of: Ids) -> Nodes:
         """Return the nodes of other positions in the same graph."""
@@ -306,9 +344,7 @@ class _Known:
             piece = _sorted(*merged)
         self._pieces.append(piece)
 
-    def find(
-        self, hashes: NDArray[np.uint64], codes: Codes, stored: Callable[[], Codes]
-    ) -> Ids:
+    def find(self, hashes: NDArray[np.uint64], codes: Codes, stored: Callable[[], Codes]) -> Ids:
         """Return the node that is equal to each row; -1 where there is none."""
         found: Ids = np.full(len(hashes), -1, dtype=np.int64)
         for known, nodes in self._pieces:
@@ -352,16 +388,21 @@ def _first_copies(hashes: NDArray[np.uint64], codes: Codes, rows: Ids) -> Ids:
 def _hashes(codes: Codes) -> NDArray[np.uint64]:
     """Return a number for each row: a sum of its words, each times an odd number of its own."""
     n, size = codes.shape
-    words = -(-size // 8)
-    odd = np.random.default_rng(0).integers(0, 2**63, words, dtype=np.uint64) * 2 + 1
+    odd = _odd_numbers(-(-size // 8))
     hashes = np.empty(n, dtype=np.uint64)
     step = max(1, _BLOCK_BYTES // size)
     for start in range(0, n, step):
         block = np.ascontiguousarray(codes[start : start + step])
         if size % 8:
-            block = np.pad(block, ((0, 0), (0, 8 * words - size)))
+            block = np.pad(block, ((0, 0), (0, -size % 8)))
         # Round numbers have their ones at the top only, where the product would drop them.
         mixed = block.view(np.uint64) * _MIXER
         mixed ^= mixed >> np.uint64(32)
         hashes[start : start + step] = mixed @ odd
     return hashes
+
+
+@cache
+def _odd_numbers(count: int) -> NDArray[np.uint64]:
+    numbers = np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64)
+    return numbers * np.uint64(2) + np.uint64(1)
