@@ -238,9 +238,13 @@ class FactoryIndex(FaissIndex):
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         if self._lists is not None:
             return self._search_lists(self._lists, queries, k, allowed)
-        params = None
+        params = selector = None
         if allowed is not None:
             selector = self._selected(allowed, self._row_selector)
+        if isinstance(self._faiss, faiss.IndexFlat):
+            among = len(self) if allowed is None else len(allowed)
+            return self._scan(self._faiss, queries, k, among, selector=selector, named=self._named)
+        if selector is not None:
             params = search_params(self._faiss, faiss.SearchParameters(sel=selector))
         work = self._work(k, None)
         if self._nodes.shared:

@@ -73,8 +73,9 @@ class _Graph(FaissIndex):
         graph.hnsw.efSearch = self.ef_search
         self._faiss = graph
         self._nodes = nodes
-        every = nodes.n_nodes == nodes.total
-        self._selector = None if every else row_selector(nodes.of, nodes.total)
+        self._selector = None
+        if nodes.of is not None and nodes.n_nodes < nodes.total:
+            self._selector = row_selector(nodes.of, nodes.total)
         self._use_huge_pages()
 
     def _options(self) -> Json:
@@ -157,6 +158,8 @@ class _Graph(FaissIndex):
             if selector is not None or ef_search != self.ef_search:
                 params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
             nodes, scores = self._ask(queries, asked, params, work=walk * _JUMP)
+        elif isinstance(self._storage(), faiss.IndexFlat):
+            nodes, scores = self._scan(self._storage(), queries, asked, among, selector=selector)
         else:  # a walk would compare as many as a scan
             params = faiss.SearchParameters(sel=selector)
             nodes, scores = self._ask(queries, asked, params, work=scan, index=self._storage())

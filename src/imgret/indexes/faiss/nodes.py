@@ -183,7 +183,7 @@ class Nodes:
         if self.of is not None:
             np.save(directory / "nodes.npy", self.of, allow_pickle=False)
 
-    def at(self, positions: NDArray[np.intp]) -> NDArray[np.integer]:
+    def at(self, positions: NDArray[np.intp]) -> Ids:
         """Return the nodes of positions."""
         return positions if self.of is None else self.of[positions]
 
@@ -340,8 +340,11 @@ class _Known:
         piece = _sorted(hashes, np.arange(start, start + len(hashes), dtype=np.int32))
         while self._pieces and len(self._pieces[-1][0]) <= 2 * len(piece[0]):
             other = self._pieces.pop()
-            merged = (np.concatenate(pair) for pair in zip(other, piece, strict=True))
-            piece = _sorted(*merged)
+            hashes, nodes = (
+                np.concatenate([other[0], piece[0]]),
+                np.concatenate([other[1], piece[1]]),
+            )
+            piece = _sorted(hashes, nodes)
         self._pieces.append(piece)
 
     def find(self, hashes: NDArray[np.uint64], codes: Codes, stored: Callable[[], Codes]) -> Ids:
