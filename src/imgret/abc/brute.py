@@ -49,34 +49,29 @@ def exact_search(
         not on what else is compared; equal ones are ordered by id.
     """
     n = len(queries)
-    best = Neighbors(
-        np.full((n, k), -1, dtype=np.int64), np.full((n, k), -np.inf, dtype=np.float32)
-    )
-    lengths = np.sqrt(np.vecdot(queries, queries, dtype=np.float64))[:, None]
+    best: Neighbors | None = None
     for ids, vectors in blocks:
         if not len(ids):
             continue
-        # A product of matrices is fast, and rounds in ways that depend on its size: it says which
-        # vectors may be among the best.
-        if metric == "l2":
-            # |q - v|^2 = |q|^2 + |v|^2 - 2 q.v; float64 keeps the difference of large norms.
-            norms = np.vecdot(vectors, vectors, dtype=np.float64)
-            products = queries.astype(np.float64) @ vectors.T.astype(np.float64)
-            about = np.minimum(2.0 * products - lengths**2 - norms, 0.0).astype(np.float32)
-        else:
-            about = queries @ vectors.T
-        chosen = _nearly_best(about, k, lengths, vectors, metric)
+        chosen = _nearly_best(queries, vectors, k, metric)
         if score is None:  # vectors have unit length where that matters
             raw: Metric = "l2" if metric == "l2" else "ip"
             scores = pair_scores(queries, chosen, vectors.__getitem__, raw)
         else:
             scores = score(queries, vectors, chosen)
-        best = best_of(
-            np.concatenate([best.ids, ids[chosen]], axis=1),
-            np.concatenate([best.scores, scores], axis=1),
-            k,
-        )
-    return best
+        candidates = ids[chosen]
+        if best is not None:
+            candidates = np.concatenate([best.ids, candidates], axis=1)
+            scores = np.concatenate([best.scores, scores], axis=1)
+        best = best_of(candidates, scores, k)
+    if best is None:
+        best = Neighbors(np.empty((n, 0), dtype=np.int64), np.empty((n, 0), dtype=np.float32))
+    if (short := k - best.ids.shape[1]) == 0:
+        return best
+    pad = ((0, 0), (0, short))
+    return Neighbors(
+        np.pad(best.ids, pad, constant_values=-1), np.pad(best.scores, pad, constant_values=-np.inf)
+    )
 
 
 def rounding(dim: int) -> float:
@@ -85,37 +80,38 @@ def rounding(dim: int) -> float:
 
 
 def _nearly_best(
-    about: Embeddings,
-    k: int,
-    lengths: NDArray[np.float64],
-    vectors: Embeddings,
-    metric: Metric,
+    queries: Embeddings, vectors: Embeddings, k: int, metric: Metric
 ) -> NDArray[np.intp]:
-    """Return, by row of scores that are nearly right, what may be among the ``k`` best.
+    """Return by query which vectors may be among the ``k`` best: shape (n, ``min(k, m)`` or more).
 
-    Shape (n, at least ``min(k, m)``).
+    A product of matrices is fast, and rounds in ways that depend on its size.
     """
-    m, dim = vectors.shape
+    n, (m, dim) = len(queries), vectors.shape
     some = k + _SPARE
-    everything = np.broadcast_to(np.arange(m), about.shape)
+    everything = np.broadcast_to(np.arange(m), (n, m))
     if 2 * some >= m:
         return everything
-    rows = np.arange(len(about))[:, None]
-    chosen = np.argpartition(-about, [k - 1, some - 1], axis=1)[:, :some]
-    least = about[rows, chosen[:, k - 1 : k]]
-    error = rounding(dim)
-    if metric == "cosine":
-        floor = least - 2 * error
+    error, rows = rounding(dim), np.arange(n)[:, None]
+    if metric == "l2":
+        # |q - v|^2 = |q|^2 + |v|^2 - 2 q.v; float64 keeps the difference of large norms.
+        left, right = queries.astype(np.float64), vectors.astype(np.float64)
+        norms, squares = np.vecdot(right, right), np.vecdot(left, left)[:, None]
+        away = (norms + squares - 2.0 * (left @ right.T)).astype(np.float32)
     else:
-        longest = float(np.sqrt(np.vecdot(vectors, vectors, dtype=np.float64).max()))
-        if metric == "ip":
-            floor = least - 2 * error * longest * lengths
-        else:  # of the distance itself, and what float64 loses of the norms
-            floor = least * (1 + 4 * error) - 1e-14 * (longest + lengths) ** 2
-    if bool((about[rows, chosen[:, -1:]] < floor).all()):
+        away = np.negative(queries @ vectors.T)
+    chosen = np.argpartition(away, (k - 1, some - 1), axis=1)[:, :some]
+    limit = away[rows, chosen[:, k - 1 : k]]
+    if metric == "cosine":
+        limit = limit + 2 * error
+    elif metric == "ip":
+        longest = np.sqrt(np.vecdot(vectors, vectors).max())
+        limit = limit + 2 * error * longest * np.sqrt(np.vecdot(queries, queries)[:, None])
+    else:  # errors of the distance itself, and what float64 loses of the norms
+        limit = limit * (1 + 4 * error) + 2e-14 * (norms.max() + squares)
+    if bool((away[rows, chosen[:, -1:]] > limit).all()):
         return chosen
-    count = int(np.count_nonzero(about >= floor, axis=1).max())
-    return everything if 2 * count >= m else np.argpartition(-about, count - 1, axis=1)[:, :count]
+    count = int(np.count_nonzero(away <= limit, axis=1).max())
+    return everything if 2 * count >= m else np.argpartition(away, count - 1, axis=1)[:, :count]
 
 
 def pair_scores(
@@ -177,6 +173,8 @@ def by_id(ids: Ids, scores: Embeddings) -> Neighbors:
     ids, scores : arrays of shape (n, m)
         Best first.
     """
+    if len(scores) == 1 and len(set(scores[0].tolist())) == scores.shape[1]:
+        return Neighbors(ids, scores)  # the usual case, seen faster
     equal = scores[:, 1:] == scores[:, :-1]
     if equal.any():
         wrong = (equal & (ids[:, 1:] < ids[:, :-1]) & (ids[:, 1:] >= 0)).any(axis=1)

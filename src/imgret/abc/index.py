@@ -60,8 +60,9 @@ class VectorIndex(ABC):
     What they must keep: a hook that raises leaves the index as it was; `_search` may run
     in several threads at once; none calls a public method that searches or changes the index.
     What `_search` finds for a query, and the scores, depend on no other query of the call, and
-    equal vectors score the same (up to rounding where ``is_compressed``). Equal scores are ordered by id here; where ``is_exact``, those of
-    the lowest ids must be found where not all that score the same fit.
+    equal vectors score the same (up to rounding where ``is_compressed``). Equal scores are
+    ordered by id here; where ``is_exact``, those of the lowest ids must be found where not all
+    that score the same fit.
 
     Parameters
     ----------

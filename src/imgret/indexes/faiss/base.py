@@ -36,8 +36,9 @@ _WORTH_THREADS = 5_000_000
 # True vectors that are looked at twice, in values: a megabyte, which stays in the cache.
 _CACHED_VALUES = 2**18
 
-# Rows asked for beside the best, among which those are that score the same.
-_SPARE = 8
+# Rows asked for beside the best, among which those are that score the same: where scores are
+# rounded in another way, and where they are not.
+_SPARE, _SPARE_ALONE = 8, 2
 
 # The least squared distance that is a normal number.
 _SMALLEST = np.finfo(np.float32).tiny
@@ -290,7 +291,7 @@ class FaissIndex(VectorIndex):
         named : callable, optional
             Rows -> ids, to order equal scores by; by default the rows themselves are returned.
         """
-        asked = min(k + _SPARE, among)
+        asked = min(k + (_SPARE if len(queries) > 1 else _SPARE_ALONE), among)
         params = None if selector is None else faiss.SearchParameters(sel=selector)
         rows, scores = self._ask(queries, asked, params, work=index.ntotal, index=index)
         ids = rows if named is None else named(rows)
