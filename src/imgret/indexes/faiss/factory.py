@@ -151,9 +151,18 @@ class FactoryIndex(FaissIndex):
             except RuntimeError as error:
                 raise InvalidInputError(message) from error
         self._faiss, self._inner = index, inner
-        self._lists = Lists(index) if isinstance(inner, faiss.IndexIVF) else None
+        self._lists = self._lists_of(index)
         self._is_graph = _has_graph(index)
         self._use_huge_pages()
+
+    def _lists_of(self, index: Any) -> Lists | None:
+        inner = faiss.downcast_index(index)
+        while isinstance(inner, faiss.IndexPreTransform):
+            inner = faiss.downcast_index(inner.index)
+        if not isinstance(inner, faiss.IndexIVF):
+            return None
+        flat = isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexFlat)
+        return Lists(index, by_nearest=self.metric == "ip" and flat)
 
     def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # much the same
         if self._lists is not None:
@@ -188,7 +197,8 @@ class FactoryIndex(FaissIndex):
         index = self._new()
         try:
             with threads(len(vectors) * _COMPARED_TO_ADD * self.dim):
-                index.train(vectors)
+                lists = self._lists_of(index)
+                (index if lists is None else lists).train(vectors)
         except RuntimeError as error:
             raise explain(self.factory, self.dim, error) from error
         self._take(index)
@@ -269,14 +279,14 @@ class FactoryIndex(FaissIndex):
             self._write(directory, GRAPH_FILE)
             self._nodes.save(directory)
         else:
-            self._write(directory)
+            self._write(directory, "index.faiss" if self._lists is None else self._lists.file)
 
     def _load(self, directory: Path) -> None:
         if (directory / GRAPH_FILE).exists():
             self._take(self._read(directory, GRAPH_FILE))
             self._nodes = Nodes.load(directory, self._faiss.ntotal)
             return
-        self._take(self._read(directory))
+        self._take(self._read(directory, self._lists.file if self._lists else "index.faiss"))
         if self._is_graph:  # written when copies had nodes of their own
             self._load_copies()
         if isinstance(self._inner, faiss.IndexIVFPQFastScan):
