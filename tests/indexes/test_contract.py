@@ -135,9 +135,11 @@ class Plain(VectorIndex):
 
     def _search(self, queries, k, allowed):
         assert allowed is None, "supports_allowed is False"
-        scores = queries @ self.rows.T
         if self.metric == "l2":
-            scores = 2 * scores - (queries**2).sum(1)[:, None] - (self.rows**2).sum(1)
+            gaps = queries[:, None] - self.rows
+            scores = -np.vecdot(gaps, gaps)
+        else:
+            scores = np.vecdot(queries[:, None], self.rows)
         order = np.argsort(-scores, axis=1)[:, :k]
         ids = self.ids[order]
         ids[::2, k // 2 :] = -1  # every other answer comes back short

@@ -32,11 +32,12 @@ def test_nearest_is_a_stable_sort(m, k, seed):
     gallery = _unit(rng.integers(-2, 3, (m, 3)) + 0.5).astype(np.float32)  # with many ties
     queries = gallery[: min(4, m)]
     rows, cosines = nearest(queries, gallery, k)
-    every = queries @ gallery.T
+    every = np.vecdot(queries[:, None], gallery)
     assert rows.shape == cosines.shape == (len(queries), min(k, m))
     for row, cosine, all_ in zip(rows, cosines, every, strict=True):
         np.testing.assert_array_equal(cosine, np.sort(all_)[::-1][: len(cosine)])
         np.testing.assert_array_equal(cosine, all_[row])
+        np.testing.assert_array_equal(row, np.argsort(-all_, kind="stable")[: len(row)])
         assert len(set(row.tolist())) == len(row)
 
 

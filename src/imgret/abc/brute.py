@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -9,10 +10,13 @@ from numpy.typing import NDArray
 
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 
-__all__ = ["best_of", "exact_search", "first_of", "pair_scores"]
+__all__ = ["best_of", "by_id", "exact_search", "first_of", "pair_scores", "rounding"]
 
 # Values fetched at a time for pairs: half a megabyte, which stays in the cache of a core.
 _BLOCK_VALUES = 2**17
+
+# Candidates beside the best ``k``, among which those are that score the same.
+_SPARE = 8
 
 
 def exact_search(
@@ -20,6 +24,7 @@ def exact_search(
     blocks: Iterable[tuple[Ids, Embeddings]],
     k: int,
     metric: Metric,
+    score: Callable[[Embeddings, Embeddings, Ids], Embeddings] | None = None,
 ) -> Neighbors:
     """Search every vector of every block.
 
@@ -33,40 +38,80 @@ def exact_search(
         Neighbours a query.
     metric : {"cosine", "ip", "l2"}
         ``"cosine"`` is the inner product of what is expected to be normalised.
+    score : callable, optional
+        Scores each query with rows of its own: queries, the vectors of a block and int64 of shape
+        (n, c) -> float32 of shape (n, c). Each score must depend on its pair alone.
 
     Returns
     -------
     Neighbors
-        Shape (n, k), equal scores in the order of the blocks; padded with -1 and -inf.
+        Shape (n, k), padded with -1 and -inf. Scores depend on the query and the vector alone,
+        not on what else is compared; equal ones are ordered by id.
     """
     n = len(queries)
-    rows = np.arange(n)[:, None]  # to index with; for one query far faster than take_along_axis
-    ids: Ids = np.full((n, k), -1, dtype=np.int64)
-    scores: Embeddings = np.full((n, k), -np.inf, dtype=np.float32)
-    squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64) if metric == "l2" else None
-    for block_ids, vectors in blocks:
-        if not len(block_ids):
+    best: Neighbors | None = None
+    for ids, vectors in blocks:
+        if not len(ids):
             continue
-        if squares is None:
-            block_scores = queries @ vectors.T
+        chosen = _nearly_best(queries, vectors, k, metric)
+        if score is None:  # vectors have unit length where that matters
+            raw: Metric = "l2" if metric == "l2" else "ip"
+            scores = pair_scores(queries, chosen, vectors.__getitem__, raw)
         else:
-            # |q - v|^2 = |q|^2 + |v|^2 - 2 q.v; float64 keeps the difference of large norms.
-            norms = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-            products = queries.astype(np.float64) @ vectors.T.astype(np.float64)
-            distances = squares[:, None] + norms[None, :] - 2.0 * products
-            block_scores = -np.maximum(distances, 0.0).astype(np.float32)
-        if len(block_ids) > 4 * k:  # narrow down before the merge
-            best = np.argpartition(-block_scores, k - 1, axis=1)[:, :k]
-            best.sort(axis=1)
-            block_scores = block_scores[rows, best]
-            candidates = block_ids[best]
-        else:
-            candidates = np.broadcast_to(block_ids, block_scores.shape)
-        all_scores = np.concatenate([scores, block_scores], axis=1)
-        all_ids = np.concatenate([ids, candidates], axis=1)
-        order = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
-        scores, ids = all_scores[rows, order], all_ids[rows, order]
-    return Neighbors(ids, scores)
+            scores = score(queries, vectors, chosen)
+        candidates = ids[chosen]
+        if best is not None:
+            candidates = np.concatenate([best.ids, candidates], axis=1)
+            scores = np.concatenate([best.scores, scores], axis=1)
+        best = best_of(candidates, scores, k)
+    if best is None:
+        best = Neighbors(np.empty((n, 0), dtype=np.int64), np.empty((n, 0), dtype=np.float32))
+    if (short := k - best.ids.shape[1]) == 0:
+        return best
+    pad = ((0, 0), (0, short))
+    return Neighbors(
+        np.pad(best.ids, pad, constant_values=-1), np.pad(best.scores, pad, constant_values=-np.inf)
+    )
+
+
+def rounding(dim: int) -> float:
+    """Return how far two float32 sums of ``dim`` products of unit vectors can lie apart."""
+    return 1e-6 * max(1.0, math.sqrt(dim) / 16)
+
+
+def _nearly_best(
+    queries: Embeddings, vectors: Embeddings, k: int, metric: Metric
+) -> NDArray[np.intp]:
+    """Return by query which vectors may be among the ``k`` best: shape (n, ``min(k, m)`` or more).
+
+    A product of matrices is fast, and rounds in ways that depend on its size.
+    """
+    n, (m, dim) = len(queries), vectors.shape
+    some = k + _SPARE
+    everything = np.broadcast_to(np.arange(m), (n, m))
+    if 2 * some >= m:
+        return everything
+    error, rows = rounding(dim), np.arange(n)[:, None]
+    if metric == "l2":
+        # |q - v|^2 = |q|^2 + |v|^2 - 2 q.v; float64 keeps the difference of large norms.
+        left, right = queries.astype(np.float64), vectors.astype(np.float64)
+        norms, squares = np.vecdot(right, right), np.vecdot(left, left)[:, None]
+        away = (norms + squares - 2.0 * (left @ right.T)).astype(np.float32)
+    else:
+        away = np.negative(queries @ vectors.T)
+    chosen = np.argpartition(away, (k - 1, some - 1), axis=1)[:, :some]
+    limit = away[rows, chosen[:, k - 1 : k]]
+    if metric == "cosine":
+        limit = limit + 2 * error
+    elif metric == "ip":
+        longest = np.sqrt(np.vecdot(vectors, vectors).max())
+        limit = limit + 2 * error * longest * np.sqrt(np.vecdot(queries, queries)[:, None])
+    else:  # errors of the distance itself, and what float64 loses of the norms
+        limit = limit * (1 + 4 * error) + 2e-14 * (norms.max() + squares)
+    if bool((away[rows, chosen[:, -1:]] > limit).all()):
+        return chosen
+    count = int(np.count_nonzero(away <= limit, axis=1).max())
+    return everything if 2 * count >= m else np.argpartition(away, count - 1, axis=1)[:, :count]
 
 
 def pair_scores(
@@ -95,18 +140,18 @@ def pair_scores(
         part = slice(start, start + step)
         vectors = vectors_of(ids[part].ravel()).reshape(-1, m, dim)
         if metric == "l2":
-            vectors = vectors - queries[part, None]
-            scores[part] = -np.einsum("nmd,nmd->nm", vectors, vectors)
+            gaps = vectors - queries[part, None]
+            scores[part] = -np.vecdot(gaps, gaps)
             continue
-        np.matmul(vectors, queries[part, :, None], out=scores[part, :, None])
+        scores[part] = np.vecdot(vectors, queries[part, None])
         if metric == "cosine":
-            squares = np.einsum("nmd,nmd->nm", vectors, vectors)
+            squares = np.vecdot(vectors, vectors)
             scores[part] /= np.sqrt(np.maximum(squares, np.float32(1e-24)))
     return scores
 
 
 def best_of(ids: Ids, scores: Embeddings, k: int) -> Neighbors:
-    """Return the ``k`` best of each row; of equal scores the first comes first.
+    """Return the ``k`` best of each row; equal scores are ordered by id.
 
     Parameters
     ----------
@@ -114,9 +159,31 @@ def best_of(ids: Ids, scores: Embeddings, k: int) -> Neighbors:
     k : int
         At most ``m``.
     """
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    rows = np.arange(len(ids))[:, None]
-    return Neighbors(ids[rows, order], scores[rows, order])
+    order = np.argsort(-scores, axis=1, kind="stable")
+    rows = np.arange(len(ids))[:, None]  # for one query far faster than take_along_axis
+    found = by_id(ids[rows, order], scores[rows, order])
+    return Neighbors(found.ids[:, :k], found.scores[:, :k])
+
+
+def by_id(ids: Ids, scores: Embeddings) -> Neighbors:
+    """Order those of each row that have equal scores by id.
+
+    Parameters
+    ----------
+    ids, scores : arrays of shape (n, m)
+        Best first.
+    """
+    if len(scores) == 1 and len(set(scores[0].tolist())) == scores.shape[1]:
+        return Neighbors(ids, scores)  # the usual case, seen faster
+    equal = scores[:, 1:] == scores[:, :-1]
+    if equal.any():
+        wrong = (equal & (ids[:, 1:] < ids[:, :-1]) & (ids[:, 1:] >= 0)).any(axis=1)
+        if wrong.any():
+            rows = np.flatnonzero(wrong)[:, None]
+            order = np.lexsort((ids[wrong], -scores[wrong]), axis=1)
+            ids, scores = ids.copy(), scores.copy()
+            ids[wrong], scores[wrong] = ids[rows, order], scores[rows, order]
+    return Neighbors(ids, scores)
 
 
 def first_of(found: Neighbors, kept: NDArray[np.bool_], k: int) -> Neighbors:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.brute import best_of, exact_search, pair_scores
+from imgret.abc.brute import best_of, by_id, exact_search, pair_scores
 from imgret.abc.checks import check_count, check_ids, check_scorable
 from imgret.abc.idmap import IdMap
 from imgret.abc.locks import ReadWriteLock
@@ -61,6 +61,10 @@ class VectorIndex(ABC):
 
     What they must keep: a hook that raises leaves the index as it was; `_search` may run
     in several threads at once; none calls a public method that searches or changes the index.
+    What `_search` finds for a query, and the scores, depend on no other query of the call, and
+    equal vectors score the same (up to rounding where ``is_compressed``). Equal scores are
+    ordered by id here; where ``is_exact``, those of the lowest ids must be found where not all
+    that score the same fit.
 
     Parameters
     ----------
@@ -189,6 +193,14 @@ class VectorIndex(ABC):
     ) -> Embeddings:
         """Score queries of shape (n, dim) with the true vectors of ids of shape (n, m)."""
         return pair_scores(queries, ids, vectors_of, self._metric)
+
+    def _pair_scores(self, queries: Embeddings, vectors: Embeddings, rows: Ids) -> Embeddings:
+        """Score queries of shape (n, dim) with rows of vectors, of shape (n, m).
+
+        For exact answers beside those of `_search`, which are to have the same scores.
+        """
+        metric: Metric = "l2" if self._metric == "l2" else "ip"
+        return pair_scores(queries, rows, vectors.__getitem__, metric)
 
     @abstractmethod
     def _save(self, directory: Path) -> None:
@@ -487,7 +499,9 @@ class VectorIndex(ABC):
         -------
         Neighbors
             ``ids`` and ``scores`` of shape (n, k), best first, padded with -1 and -inf.
-            Each row holds ``min(k, number that may be found)`` ids: never fewer.
+            Each row holds ``min(k, number that may be found)`` ids: never fewer. Equal scores
+            are ordered by id; where ``is_exact``, so is what is found of those that score the same
+            as the last. A query gets the same scores alone and among others.
 
         Raises
         ------
@@ -525,6 +539,7 @@ class VectorIndex(ABC):
                     ids[short], scores[short] = self._search_exactly(
                         queries[short], found, self._ids.ids if allowed is None else allowed
                     )
+                ids, scores = by_id(ids, scores)
         if found < k:
             pad = ((0, 0), (0, k - found))
             ids = np.pad(ids, pad, constant_values=-1)
@@ -707,4 +722,4 @@ class VectorIndex(ABC):
                     vectors = unit_length(vectors)
                 yield block, vectors
 
-        return exact_search(queries, blocks(), k, self._metric)
+        return exact_search(queries, blocks(), k, self._metric, self._pair_scores)

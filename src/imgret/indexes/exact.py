@@ -23,8 +23,7 @@ _BLOCK_ROWS = 16_384
 class ExactIndex(VectorIndex):
     """Compares every query with every vector.
 
-    Equal scores come in the order the vectors were added. `FlatIndex` gives the same
-    answers faster.
+    Equal scores are ordered by id. `FlatIndex` gives the same answers faster.
 
     Parameters
     ----------

@@ -132,11 +132,12 @@ class Diffusion(Reranker):
             vectors = unit_vectors(vectors, "items")
             graph = _graph(vectors, _places(near, ids), self.gamma)
             entry = np.zeros((1, len(ids)))
-            cosines = vectors[: self.k_query] @ unit_vectors(query, "query")[0]
+            cosines = np.vecdot(vectors[: self.k_query], unit_vectors(query, "query"))
             entry[0, : self.k_query] = np.maximum(cosines, 0).astype(np.float64) ** self.gamma
             arrived = np.maximum(_spread(graph, entry, self.alpha, self.iterations)[0], 0)
-            order = np.argsort(-arrived, kind="stable")
-            return ids[order], arrived[order].astype(np.float32)
+            result = arrived.astype(np.float32)
+            order = np.argsort(-result, kind="stable")  # equal ones stay in their order
+            return ids[order], result[order]
 
         return one_by_one(asked, k, rank)
 

@@ -59,7 +59,7 @@ def diversify(scores: Any, vectors: Any, k: int, *, lam: float = 0.7) -> NDArray
             f"scores: expected {len(vectors)} finite numbers, one a vector, found shape "
             f"{given.shape}{'' if np.isfinite(given).all() else ' with NaN or infinity'}"
         )
-    return _chosen(given, k, lam, lambda best: vectors @ vectors[best])
+    return _chosen(given, k, lam, lambda best: np.vecdot(vectors, vectors[best]))
 
 
 @final
@@ -115,7 +115,7 @@ def _likeness(vectors: Embeddings, metric: Metric) -> Callable[[int], NDArray[np
     """Return what gives the scores of all candidates to one of them."""
     if metric == "l2":
         return lambda best: -((vectors - vectors[best]) ** 2).sum(axis=1)
-    return lambda best: vectors @ vectors[best]
+    return lambda best: np.vecdot(vectors, vectors[best])
 
 
 def _chosen(

@@ -130,7 +130,7 @@ class QueryExpansion(Reranker):
         held, places = np.unique(ids, return_inverse=True)
         items = searched.read(np.maximum(held, 0))[places.reshape(ids.shape)]
         queries = asked.queries
-        cosines = np.einsum("nd,nkd->nk", unit_length(queries), _unit(items))
+        cosines = np.vecdot(_unit(items), unit_length(queries)[:, None])
         weights = weights_of(cosines, self.alpha) * (ids >= 0)
         total = queries + np.einsum("nk,nkd->nd", weights, items)
         moved = total / (1 + weights.sum(axis=1, keepdims=True))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.abc.brute import exact_search
 from imgret.abc.checks import check_count, check_vectors
 from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
@@ -50,14 +51,7 @@ def nearest(
     cosines = np.empty((len(queries), k), dtype=np.float32)
     step = max(1, _BLOCK // max(1, len(gallery)))
     for start in range(0, len(queries), step):
-        found = queries[start : start + step] @ gallery.T
-        if k < len(gallery):
-            some = np.argpartition(-found, k - 1, axis=1)[:, :k]
-            some.sort(axis=1)
-        else:
-            some = np.broadcast_to(np.arange(k), found.shape)
-        values = np.take_along_axis(found, some, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        rows[start : start + step] = np.take_along_axis(some, order, axis=1)
-        cosines[start : start + step] = np.take_along_axis(values, order, axis=1)
+        part = slice(start, start + step)
+        block = np.arange(len(gallery)), gallery
+        rows[part], cosines[part] = exact_search(queries[part], [block], k, "cosine")
     return rows, cosines

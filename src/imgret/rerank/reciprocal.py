@@ -182,6 +182,7 @@ class Neighbourhoods:
             shared = np.array([self._shared(item, dense) for item in some.tolist()])
             dense[columns] = 0
             mixed = (1 - lam) * (1 - shared / (2 - shared)) + lam * (1 - cosine[:kept])
+            mixed = mixed.astype(np.float32)
             best = np.argsort(mixed, kind="stable")
             order[n], scores[n] = some[best], -mixed[best]
         return order, scores

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import VectorIndex
+from imgret.abc.brute import best_of, rounding
 from imgret.errors import InvalidInputError, StoreError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.pages import HugePages
@@ -34,6 +35,13 @@ _WORTH_THREADS = 5_000_000
 
 # True vectors that are looked at twice, in values: a megabyte, which stays in the cache.
 _CACHED_VALUES = 2**18
+
+# Rows asked for beside the best, among which those are that score the same: where scores are
+# rounded in another way, and where they are not.
+_SPARE, _SPARE_ALONE = 8, 2
+
+# The least squared distance that is a normal number.
+_SMALLEST = np.finfo(np.float32).tiny
 
 # What it costs a scan to pass over a vector that is not allowed, in vectors compared.
 _PASSED = 0.03
@@ -125,6 +133,31 @@ def flat_rows(index: Any) -> Embeddings:
     return rows
 
 
+def _of_pairs(queries: Embeddings, table: Embeddings, rows: Ids, metric: int) -> Embeddings:
+    """Score each query with rows of a table, pair by pair, by a metric of Faiss.
+
+    Parameters
+    ----------
+    queries : float32 array of shape (n, dim)
+    table : float32 array of shape (m, dim)
+        C-contiguous.
+    rows : int64 array of shape (n, k)
+    """
+    n, k = rows.shape
+    dim = queries.shape[1]
+    rows = np.ascontiguousarray(rows)
+    is_l2 = metric == faiss.METRIC_L2
+    score = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
+    scores: Embeddings = np.empty((n, k), dtype=np.float32)
+    step = max(1, _CACHED_VALUES // max(1, k * dim))
+    with threads(n * k * dim):
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            given = scores[part], queries[part], table, rows[part]
+            score(*map(faiss.swig_ptr, given), dim, len(given[0]), k)
+    return np.negative(scores, out=scores) if is_l2 else scores
+
+
 class FaissIndex(VectorIndex):
     """What the adapters share: threads, the sign of scores, and files.
 
@@ -138,6 +171,7 @@ class FaissIndex(VectorIndex):
         super().__init__(dim, metric)
         self._selectors: list[tuple[Ids, int, Any]] = []
         self._huge_pages = HugePages(self._lock)
+        self._longest: tuple[int, float] | None = None  # of all vectors, after so many changes
 
     def _arrays(self) -> list[tuple[int, int]]:
         """Return address and bytes of the arrays that are worth huge pages."""
@@ -215,30 +249,103 @@ class FaissIndex(VectorIndex):
         table = None if self._true_table is None else self._true_table()
         if table is None:
             return super()._true_scores(queries, ids, vectors_of)
-        n, m = ids.shape
-        ids = np.ascontiguousarray(ids)
-        scores: Embeddings = np.empty((n, m), dtype=np.float32)
-        squares = np.empty_like(scores) if self.metric == "cosine" else None
-        step = max(1, _CACHED_VALUES // (m * self.dim))
-        with threads(n * m * self.dim):
-            for start in range(0, n, step):
-                part = slice(start, start + step)
-                given = queries[part], table, ids[part]
-                args = (*map(faiss.swig_ptr, given), self.dim, len(given[0]), m)
-                if self.metric == "l2":
-                    faiss.fvec_L2sqr_by_idx(faiss.swig_ptr(scores[part]), *args)
-                    continue
-                faiss.fvec_inner_products_by_idx(faiss.swig_ptr(scores[part]), *args)
-                if squares is not None:
-                    faiss.fvec_L2sqr_by_idx(faiss.swig_ptr(squares[part]), *args)
-        if self.metric == "l2":
-            np.negative(scores, out=scores)
-        if squares is not None:
+        scores = _of_pairs(queries, table, ids, self._faiss_metric)
+        if self.metric == "cosine":
             # |v|^2 = |q - v|^2 - 1 + 2 q.v, as queries have length 1.
-            squares += 2 * scores
-            squares -= 1
+            squares = _of_pairs(queries, table, ids, faiss.METRIC_L2)
+            squares = 2 * scores - squares - 1
             scores /= np.sqrt(np.maximum(squares, np.float32(1e-24)))
         return scores
+
+    @final
+    def _pair_scores(self, queries: Embeddings, vectors: Embeddings, rows: Ids) -> Embeddings:
+        return _of_pairs(queries, np.ascontiguousarray(vectors), rows, self._faiss_metric)
+
+    @final
+    def _scan(
+        self,
+        index: Any,
+        queries: Embeddings,
+        k: int,
+        among: int,
+        *,
+        selector: Any = None,
+        named: Callable[[Ids], Ids] | None = None,
+    ) -> tuple[Ids, Embeddings]:
+        """Compare queries with all rows of an IndexFlat, or with those selected.
+
+        Faiss leaves open which of several equal scores it returns, and multiplies matrices where it
+        thinks fit, which rounds otherwise. So a few more are asked for, these are scored by
+        themselves, and where that does not settle which are the best, all are found that score as
+        well as the last of them.
+
+        Parameters
+        ----------
+        index : faiss.IndexFlat
+        queries : float32 array of shape (n, dim)
+        k : int
+            At most ``among``.
+        among : int
+            Rows there are, or that are selected.
+        selector : faiss.IDSelector, optional
+        named : callable, optional
+            Rows -> ids, to order equal scores by; by default the rows themselves are returned.
+        """
+        asked = min(k + (_SPARE if len(queries) > 1 else _SPARE_ALONE), among)
+        params = None if selector is None else faiss.SearchParameters(sel=selector)
+        rows, scores = self._ask(queries, asked, params, work=index.ntotal, index=index)
+        ids = rows if named is None else named(rows)
+        if len(queries) == 1:
+            # Scored pair by pair, and in order but for the ids.
+            if k == asked or scores[0, k - 1] > scores[0, k]:
+                return ids[:, :k], scores[:, :k]
+            open_ = [0] if asked < among and scores[0, k - 1] == scores[0, -1] else []
+            best = best_of(ids, scores, k)
+        else:
+            last, table = scores[:, -1], flat_rows(index)
+            best = best_of(ids, _of_pairs(queries, table, rows, self._faiss_metric), k)
+            open_ = []
+            if asked < among:
+                error = self._scan_error(queries, table)
+                open_ = np.flatnonzero(last >= best.scores[:, -1] - error).tolist()
+        for row in open_:
+            best.ids[row], best.scores[row] = self._all_from(
+                index, queries[row : row + 1], best.scores[row, -1], k, params=params, named=named
+            )
+        return best.ids, best.scores
+
+    def _scan_error(self, queries: Embeddings, table: Embeddings) -> Embeddings:
+        """Return by how much a score from a product of matrices may be wrong, for each query."""
+        error = np.float32(2 * rounding(self.dim))
+        if self.metric == "cosine":
+            return np.full(len(queries), error, dtype=np.float32)
+        if self._longest is None or self._longest[0] != self._changes:
+            self._longest = self._changes, float(np.sqrt(np.vecdot(table, table).max()))
+        lengths: Embeddings = np.sqrt(np.vecdot(queries, queries))
+        longest = np.float32(self._longest[1])
+        return error * ((lengths + longest) ** 2 if self.metric == "l2" else lengths * longest)
+
+    def _all_from(
+        self,
+        index: Any,
+        query: Embeddings,
+        score: float,
+        k: int,
+        *,
+        params: Any,
+        named: Callable[[Ids], Ids] | None,
+    ) -> tuple[Ids, Embeddings]:
+        """Return the ``k`` best of one query, among all that score at least ``score``."""
+        if self.metric == "l2":
+            radius = max(np.nextafter(np.float32(-score), np.float32(np.inf)), _SMALLEST)
+        else:
+            radius = np.nextafter(np.float32(score), np.float32(-np.inf))
+        with threads(0.0):
+            _, _, rows = index.range_search(query, float(radius), params=params)
+        ids = rows if named is None else named(rows)
+        scores = _of_pairs(query, flat_rows(index), rows[None], self._faiss_metric)
+        found = best_of(ids[None], scores, k)
+        return found.ids[0], found.scores[0]
 
     @final
     def _named(self, positions: Ids) -> Ids:
@@ -246,8 +353,8 @@ class FaissIndex(VectorIndex):
         return self._ids.at(positions)
 
     @final
-    def _write(self, directory: Path) -> None:
-        path = directory / "index.faiss"
+    def _write(self, directory: Path, name: str = "index.faiss") -> None:
+        path = directory / name
         try:
             # Opened here, as Faiss takes no path that is not UTF-8; a buffered file writes all
             # that it is given, where Faiss does not look how much was written.
@@ -257,12 +364,12 @@ class FaissIndex(VectorIndex):
             raise StoreError(f"{path}: cannot be written: {error}") from error
 
     @final
-    def _read(self, directory: Path) -> Any:
-        with (directory / "index.faiss").open("rb") as file:
+    def _read(self, directory: Path, name: str = "index.faiss") -> Any:
+        with (directory / name).open("rb") as file:
             index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
         if index.d != self.dim or index.metric_type != self._faiss_metric:
             raise InvalidInputError(
-                f"index.faiss: expected dimension {self.dim} and Faiss metric "
+                f"{name}: expected dimension {self.dim} and Faiss metric "
                 f"{self._faiss_metric}, found {index.d} and {index.metric_type}"
             )
         return index

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
 from imgret.errors import InvalidInputError, UnsupportedError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import (
@@ -19,6 +21,7 @@ from imgret.indexes.faiss.base import (
     threads,
 )
 from imgret.indexes.faiss.ivf import Lists
+from imgret.indexes.faiss.nodes import GRAPH_FILE, Nodes, codes_in, codes_of, distinct
 from imgret.indexes.faiss.strings import check_factory, explain
 from imgret.types import Embeddings, Ids, Json, Metric
 
@@ -83,6 +86,7 @@ class FactoryIndex(FaissIndex):
         kinds = (faiss.IndexIVF, faiss.IndexFlat, faiss.IndexScalarQuantizer)
         self.supports_allowed = isinstance(self._inner, kinds)
         self.is_compressed = not self._keeps_vectors()
+        self._nodes = Nodes()
 
     def _options(self) -> Json:
         return {"factory": self.factory, "parameters": self.parameters}
@@ -147,8 +151,18 @@ class FactoryIndex(FaissIndex):
             except RuntimeError as error:
                 raise InvalidInputError(message) from error
         self._faiss, self._inner = index, inner
-        self._lists = Lists(index) if isinstance(inner, faiss.IndexIVF) else None
+        self._lists = self._lists_of(index)
+        self._is_graph = _has_graph(index)
         self._use_huge_pages()
+
+    def _lists_of(self, index: Any) -> Lists | None:
+        inner = faiss.downcast_index(index)
+        while isinstance(inner, faiss.IndexPreTransform):
+            inner = faiss.downcast_index(inner.index)
+        if not isinstance(inner, faiss.IndexIVF):
+            return None
+        flat = isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexFlat)
+        return Lists(index, by_nearest=self.metric == "ip" and flat)
 
     def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # much the same
         if self._lists is not None:
@@ -183,7 +197,8 @@ class FactoryIndex(FaissIndex):
         index = self._new()
         try:
             with threads(len(vectors) * _COMPARED_TO_ADD * self.dim):
-                index.train(vectors)
+                lists = self._lists_of(index)
+                (index if lists is None else lists).train(vectors)
         except RuntimeError as error:
             raise explain(self.factory, self.dim, error) from error
         self._take(index)
@@ -192,13 +207,29 @@ class FactoryIndex(FaissIndex):
         if self._lists is not None:
             self._lists.add(vectors, ids)
             return
+        if self._is_graph:
+            self._add_nodes(vectors)
+            return
         before = self._faiss.ntotal
         try:
             with threads(len(vectors) * _COMPARED_TO_ADD * self.dim):
                 self._faiss.add(vectors)
-        except BaseException:  # out of memory; what cannot remove cannot be set right again
+        except BaseException:  # out of memory
             if self.supports_remove and self._faiss.ntotal > before:
                 self._faiss.remove_ids(faiss.IDSelectorRange(before, self._faiss.ntotal))
+            raise
+        self._use_huge_pages()
+
+    def _add_nodes(self, vectors: Embeddings) -> None:
+        placed = self._nodes.find(codes_of(self._faiss, vectors), lambda: codes_in(self._faiss))
+        try:
+            if placed.fresh.size:
+                new = vectors if len(placed.fresh) == len(vectors) else vectors[placed.fresh]
+                with threads(len(new) * _COMPARED_TO_ADD * self.dim):
+                    self._faiss.add(new)
+            self._nodes.added(placed)
+        except BaseException:  # nodes that came in before the failure never count
+            self._nodes.failed(int(self._faiss.ntotal))
             raise
         self._use_huge_pages()
 
@@ -217,25 +248,73 @@ class FactoryIndex(FaissIndex):
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         if self._lists is not None:
             return self._search_lists(self._lists, queries, k, allowed)
-        params = None
+        params = selector = None
         if allowed is not None:
             selector = self._selected(allowed, self._row_selector)
+        if isinstance(self._faiss, faiss.IndexFlat):
+            among = len(self) if allowed is None else len(allowed)
+            return self._scan(self._faiss, queries, k, among, selector=selector, named=self._named)
+        if selector is not None:
             params = search_params(self._faiss, faiss.SearchParameters(sel=selector))
-        labels, scores = self._ask(queries, k, params, work=self._work(k, None))
+        work = self._work(k, None)
+        if self._nodes.shared:
+            groups = self._nodes.groups(self.ids)
+            nodes, scores = self._ask(queries, min(k, groups.n_nodes), params, work=work)
+            labels, scores = groups.spread(nodes, scores, k)
+        else:
+            labels, scores = self._ask(queries, k, params, work=work)
+            labels = self._nodes.positions(labels)
         return self._named(labels), scores
 
     def _reconstruct(self, ids: Ids) -> Embeddings:
         if self._lists is not None:
             return self._lists.reconstruct(ids)
         with threads(len(ids) * self.dim):
-            vectors: Embeddings = self._faiss.reconstruct_batch(self._ids.positions(ids))
+            nodes = self._nodes.at(self._ids.positions(ids))
+            vectors: Embeddings = self._faiss.reconstruct_batch(nodes)
         return vectors
 
     def _save(self, directory: Path) -> None:
-        self._write(directory)
+        if self._is_graph:
+            self._write(directory, GRAPH_FILE)
+            self._nodes.save(directory)
+        else:
+            self._write(directory, "index.faiss" if self._lists is None else self._lists.file)
 
     def _load(self, directory: Path) -> None:
-        self._take(self._read(directory))
+        if (directory / GRAPH_FILE).exists():
+            self._take(self._read(directory, GRAPH_FILE))
+            self._nodes = Nodes.load(directory, self._faiss.ntotal)
+            return
+        self._take(self._read(directory, self._lists.file if self._lists else "index.faiss"))
+        if self._is_graph:  # written when copies had nodes of their own
+            self._load_copies()
         if isinstance(self._inner, faiss.IndexIVFPQFastScan):
             # Faiss reads it back without this pointer, and crashes when it reconstructs.
             self._inner.fine_quantizer = self._inner.pq
+
+    def _load_copies(self) -> None:
+        total = int(self._faiss.ntotal)
+        self._nodes = Nodes(total=total)
+        fewer = distinct(codes_in(self._faiss), np.arange(total))
+        if fewer is None:
+            return
+        nodes, of = fewer
+        with threads(len(nodes) * _COMPARED_TO_ADD * self.dim):
+            vectors = self._faiss.reconstruct_batch(nodes)
+            self._faiss.reset()
+            self._faiss.add(vectors)
+        self._nodes = Nodes(of, len(nodes))
+        self._use_huge_pages()
+
+
+def _has_graph(index: Any) -> bool:
+    part = faiss.downcast_index(index)
+    while not isinstance(part, faiss.IndexHNSW):
+        if isinstance(part, faiss.IndexPreTransform):
+            part = faiss.downcast_index(part.index)
+        elif isinstance(part, faiss.IndexRefine):
+            part = faiss.downcast_index(part.base_index)
+        else:
+            return False
+    return True

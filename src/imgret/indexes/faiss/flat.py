@@ -61,13 +61,12 @@ class FlatIndex(FaissIndex):
         self._faiss.remove_ids(row_selector(self._ids.positions(ids), len(self)))
 
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
-        params = None
+        selector, among = None, len(self)
         if allowed is not None:
-            params = faiss.SearchParameters(sel=self._selected(allowed, self._row_selector))
+            selector, among = self._selected(allowed, self._row_selector), len(allowed)
         if len(self) * queries.size >= _WORTH_ALIGNING:
             queries = _aligned(queries)
-        labels, scores = self._ask(queries, k, params, work=len(self))
-        return self._named(labels), scores
+        return self._scan(self._faiss, queries, k, among, selector=selector, named=self._named)
 
     def _reconstruct(self, ids: Ids) -> Embeddings:
         return flat_rows(self._faiss)[self._ids.positions(ids)]

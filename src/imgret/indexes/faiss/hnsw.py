@@ -15,6 +15,16 @@ from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
+from imgret.indexes.faiss.nodes import (
+    GRAPH_FILE,
+    Codes,
+    Groups,
+    Nodes,
+    codes_in,
+    codes_of,
+    distinct,
+    groups_of,
+)
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]
@@ -52,26 +62,30 @@ class _Graph(FaissIndex):
 
     @abstractmethod
     def _new(self) -> Any:
-        """Return a graph without vectors."""
+        """Return a graph without vectors, trained as this one is."""
 
     @abstractmethod
     def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
         """Return the vectors at these rows of the graph."""
 
-    def _set_graph(self, graph: Any, live: NDArray[np.int64] | None) -> None:
-        """Take a graph and its rows that are in the index, in their order; None means all."""
+    def _set_graph(self, graph: Any, nodes: Nodes) -> None:
+        """Take a graph, and which of its nodes each vector is."""
         graph.hnsw.efSearch = self.ef_search
         self._faiss = graph
-        self._total = int(graph.ntotal)  # rows, those that were removed included
-        self._live = live
-        self._live_selector = None if live is None else row_selector(live, graph.ntotal)
+        self._nodes = nodes
+        self._selector = None
+        if nodes.of is not None and nodes.n_nodes < nodes.total:
+            self._selector = row_selector(nodes.of, nodes.total)
         self._use_huge_pages()
 
     def _options(self) -> Json:
         return {"M": self.M, "ef_construction": self.ef_construction, "ef_search": self.ef_search}
 
     def _work(self, k: int, n_allowed: int | None) -> float:
-        walk, scan = self._ef(k, n_allowed) * self.M, self._scanned(n_allowed)
+        among = self._nodes.n_nodes
+        if n_allowed is not None:
+            among = math.ceil(n_allowed * self._nodes.n_nodes / max(len(self), 1))
+        walk, scan = self._ef(min(k, among), among) * self.M, self._scanned(among)
         return walk * _JUMP if walk < scan else scan
 
     def _sweep(self) -> Mapping[str, Sequence[int]]:
@@ -82,88 +96,106 @@ class _Graph(FaissIndex):
         if self._faiss is not None:
             self._faiss.hnsw.efSearch = self.ef_search
 
-    def _scanned(self, n_allowed: int | None) -> float:
-        return scan_work(self._total, len(self), n_allowed)
+    def _scanned(self, among: int) -> float:
+        return scan_work(self._nodes.total, self._nodes.total, among)
 
-    def _ef(self, k: int, n_allowed: int | None) -> int:
-        """Return the candidates to keep: with a filter the walk goes on until as many pass."""
-        among = len(self) if n_allowed is None else n_allowed
-        wanted = max(self.ef_search, k)
-        return wanted if among == self._total else math.ceil(wanted * self._total / max(among, 1))
+    def _ef(self, k: int, among: int) -> int:
+        """Return the candidates to keep: the walk goes on until as many pass."""
+        wanted, total = max(self.ef_search, k), self._nodes.total
+        return wanted if among == total else math.ceil(wanted * total / max(among, 1))
 
     def _storage(self) -> Any:
         """Return the index of the vectors themselves."""
         return faiss.downcast_index(self._faiss.storage)
 
-    def _graph_rows(self, ids: Ids) -> NDArray[np.integer[Any]]:
-        positions = self._ids.positions(ids)
-        return positions if self._live is None else self._live[positions]
+    def _stored(self) -> Codes:
+        return codes_in(self._faiss)
 
-    def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # rows keep their order
-        before = self._faiss.ntotal
-        live = self._live
+    def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # they keep their order
+        placed = self._nodes.find(codes_of(self._faiss, vectors), self._stored)
         try:
-            with threads(len(vectors) * self.ef_construction * self.M * self.dim):
-                self._faiss.add(vectors)
-            if live is not None:
-                live = np.concatenate([live, np.arange(before, self._faiss.ntotal)])
-        except BaseException:
-            if self._faiss.ntotal > before:  # rows that came in before the failure never count
-                self._set_graph(self._faiss, np.arange(before) if live is None else live)
+            if placed.fresh.size:
+                new = vectors if len(placed.fresh) == len(vectors) else vectors[placed.fresh]
+                with threads(len(new) * self.ef_construction * self.M * self.dim):
+                    self._faiss.add(new)
+            self._nodes.added(placed)
+        except BaseException:  # nodes that came in before the failure never count
+            self._nodes.failed(int(self._faiss.ntotal))
+            self._set_graph(self._faiss, self._nodes)
             raise
-        self._set_graph(self._faiss, live)
+        self._set_graph(self._faiss, self._nodes)
 
     def _removal_rebuilds(self, count: int) -> bool:
-        return len(self) - count < _LIVE_SHARE * self._total
+        return self._nodes.n_nodes - count < _LIVE_SHARE * self._nodes.total
 
     def _remove(self, ids: Ids) -> None:
-        total = self._total
-        keep = np.ones(len(self), dtype=bool)
-        keep[self._ids.positions(ids)] = False
-        live = np.flatnonzero(keep) if self._live is None else self._live[keep]
-        if len(live) >= _LIVE_SHARE * total:
-            self._set_graph(self._faiss, live)
-            return
+        of = self._nodes.without(self._ids.positions(ids), len(self))
+        live = np.unique(of)
+        if len(live) >= _LIVE_SHARE * self._nodes.total:
+            self._set_graph(self._faiss, self._nodes.replaced(of))
+        else:
+            self._rebuild(live, np.searchsorted(live, of))
+
+    def _rebuild(self, live: NDArray[np.integer[Any]], of: Ids) -> None:
+        """Build the graph of some of its nodes; ``of`` says for each vector which of them."""
         graph = self._new()
         if len(live):
             with threads(len(live) * self.ef_construction * self.M * self.dim):
                 graph.add(self._rows(live))
-        self._set_graph(graph, None)
+        self._set_graph(graph, Nodes(of, len(live)))
 
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
-        count = None if allowed is None else len(allowed)
-        ef_search = self._ef(k, count)
-        selector = self._live_selector
+        selector, among, groups = self._selector, self._nodes.n_nodes, None
         if allowed is not None:
-            selector = self._selected(allowed, self._graph_selector)
-        walk, scan = ef_search * self.M, self._scanned(count)
+            selector, among, groups = self._selected(allowed, self._nodes_of)
+        elif self._nodes.shared:
+            groups = self._nodes.groups(self.ids)
+        asked = min(k, among)
+        ef_search = self._ef(asked, among)
+        walk, scan = ef_search * self.M, self._scanned(among)
         if walk < scan:
             params = None  # those of the graph
             if selector is not None or ef_search != self.ef_search:
                 params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
-            rows, scores = self._ask(queries, k, params, work=walk * _JUMP)
+            nodes, scores = self._ask(queries, asked, params, work=walk * _JUMP)
+        elif isinstance(self._storage(), faiss.IndexFlat):
+            nodes, scores = self._scan(self._storage(), queries, asked, among, selector=selector)
         else:  # a walk would compare as many as a scan
             params = faiss.SearchParameters(sel=selector)
-            rows, scores = self._ask(queries, k, params, work=scan, index=self._storage())
-        if self._live is not None:
-            rows = np.where(rows >= 0, np.searchsorted(self._live, rows), -1)
-        return self._named(rows), scores
+            nodes, scores = self._ask(queries, asked, params, work=scan, index=self._storage())
+        if groups is None:
+            return self._named(self._nodes.positions(nodes)), scores
+        positions, scores = groups.spread(nodes, scores, k)
+        return self._named(positions), scores
 
-    def _graph_selector(self, allowed: Ids) -> Any:
-        return row_selector(self._graph_rows(allowed), self._total)
+    def _nodes_of(self, allowed: Ids) -> tuple[Any, int, Groups | None]:
+        """Return a selector of their nodes, how many these are, and the ids behind each."""
+        positions, total = self._ids.positions(allowed), self._nodes.total
+        nodes = self._nodes.at(positions)
+        selector = row_selector(nodes, total)
+        if not self._nodes.shared:
+            return selector, len(allowed), None
+        groups = groups_of(nodes, positions, allowed, total)
+        return selector, groups.n_nodes, groups
 
     def _reconstruct(self, ids: Ids) -> Embeddings:
-        return self._rows(self._graph_rows(ids))
+        return self._rows(self._nodes.at(self._ids.positions(ids)))
 
     def _save(self, directory: Path) -> None:
-        self._write(directory)
-        if self._live is not None:
-            np.save(directory / "live.npy", self._live, allow_pickle=False)
+        self._write(directory, GRAPH_FILE)
+        self._nodes.save(directory)
 
     def _load(self, directory: Path) -> None:
-        live = directory / "live.npy"
-        rows = np.load(live, allow_pickle=False) if live.exists() else None
-        self._set_graph(self._read(directory), rows)
+        if (directory / GRAPH_FILE).exists():
+            graph = self._read(directory, GRAPH_FILE)
+            self._set_graph(graph, Nodes.load(directory, graph.ntotal))
+            return
+        # Written when copies had nodes of their own.
+        graph, live = self._read(directory), directory / "live.npy"
+        of = np.load(live, allow_pickle=False) if live.exists() else np.arange(graph.ntotal)
+        self._set_graph(graph, Nodes(of, graph.ntotal))
+        if (fewer := distinct(self._stored(), of)) is not None:
+            self._rebuild(*fewer)
 
 
 @final
@@ -206,7 +238,7 @@ class HNSWIndex(_Graph):
         ef_search: int = 64,
     ) -> None:
         super().__init__(dim, metric, M=M, ef_construction=ef_construction, ef_search=ef_search)
-        self._set_graph(self._new(), None)
+        self._set_graph(self._new(), Nodes())
 
     def _new(self) -> Any:
         graph = faiss.IndexHNSWFlat(self.dim, self.M, self._faiss_metric)
@@ -260,8 +292,7 @@ class HNSWSQ8Index(_Graph):
         graph = self._untrained()
         with threads(len(vectors) * self.dim):
             graph.train(vectors)
-        self._range = faiss.vector_to_array(faiss.downcast_index(graph.storage).sq.trained)
-        self._set_graph(graph, None)
+        self._set_graph(graph, Nodes())
 
     def _untrained(self) -> Any:
         kind = faiss.ScalarQuantizer.QT_8bit
@@ -272,14 +303,10 @@ class HNSWSQ8Index(_Graph):
     def _new(self) -> Any:
         graph = self._untrained()
         storage = faiss.downcast_index(graph.storage)
-        faiss.copy_array_to_vector(self._range, storage.sq.trained)
+        storage.sq.trained = self._storage().sq.trained
         graph.is_trained = storage.is_trained = True
         return graph
 
     def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
         vectors: Embeddings = self._storage().reconstruct_batch(rows)
         return vectors
-
-    def _load(self, directory: Path) -> None:
-        super()._load(directory)
-        self._range = faiss.vector_to_array(self._storage().sq.trained)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -43,21 +44,77 @@ _POINTS_PER_LIST = 39
 
 
 class Lists:
-    """An inverted file inside a Faiss index; it keeps the ids itself, beside the vectors."""
+    """An inverted file inside a Faiss index; it keeps the ids itself, beside the vectors.
 
-    def __init__(self, index: Any) -> None:
+    For inner products of vectors of any length, Faiss's own lists will not do: a vector goes to
+    the list whose centroid has the greatest product with it, which the longest ones have with
+    everything. Here it goes to the nearest centroid, and queries visit those of the greatest
+    product: see ``docs/decisions/0026-lists-for-inner-products.md``.
+
+    Parameters
+    ----------
+    index : faiss.Index
+        An inverted file, or one behind transforms.
+    by_nearest : bool
+        Whether vectors go to the nearest centroid although the metric is the inner product.
+    """
+
+    def __init__(self, index: Any, *, by_nearest: bool = False) -> None:
         self.index = index
+        self.by_nearest = by_nearest
+        self._nearest: Any = None
         self.ivf = faiss.extract_index_ivf(index)
         lists = faiss.downcast_InvertedLists(self.ivf.invlists)
         self._packed: Any = lists if isinstance(lists, faiss.BlockInvertedLists) else None
         self._lock = RLock(brief=True)
+
+    @property
+    def file(self) -> str:
+        """Name of the file they are kept in; another one where lists were laid in another way."""
+        return "lists.faiss" if self.by_nearest else "index.faiss"
+
+    def train(self, vectors: Embeddings) -> None:
+        """Lay the lists, and learn what else the index needs to know."""
+        if not self.by_nearest:
+            self.index.train(vectors)
+            return
+        if isinstance(self.index, faiss.IndexPreTransform):
+            for place in range(self.index.chain.size()):
+                step = faiss.downcast_VectorTransform(self.index.chain.at(place))
+                if not step.is_trained:
+                    step.train(vectors)
+                vectors = step.apply(vectors)
+        self.ivf.quantizer.reset()
+        self.ivf.quantizer.add(_mean_centroids(vectors, self.ivf.nlist, self.ivf.cp))
+        self._nearest = None
+        with self._sorted_by_nearest():
+            self.ivf.train(vectors)
+        self.index.is_trained = True
+
+    @contextmanager
+    def _sorted_by_nearest(self) -> Iterator[None]:
+        """Let Faiss put vectors into the lists of the nearest centroids within the block."""
+        if not self.by_nearest:
+            yield
+            return
+        given = self.ivf.quantizer
+        if self._nearest is None:
+            self._nearest = faiss.IndexFlatL2(given.d)
+            self._nearest.add(given.reconstruct_n(0, given.ntotal))
+        try:
+            self.ivf.quantizer = self._nearest
+            yield
+        finally:
+            self.ivf.quantizer = given
+            self._nearest.thisown = True  # whoever sets a part gives it away
 
     def add(self, vectors: Embeddings, ids: Ids) -> None:
         """Add all or, where Faiss raises, none."""
         self._forget_map()
         before = self.index.ntotal
         try:
-            with threads(len(vectors) * self.ivf.nlist * self.index.d):
+            work = len(vectors) * self.ivf.nlist * self.index.d
+            with threads(work), self._sorted_by_nearest():
                 self.index.add_with_ids(vectors, ids)
         except BaseException:
             if self.index.ntotal > before:
@@ -134,6 +191,34 @@ class Lists:
         return search_params(self.index, faiss.SearchParametersIVF(sel=selector, nprobe=nprobe))
 
 
+def _mean_centroids(vectors: Embeddings, n: int, given: Any) -> Embeddings:
+    """Return centroids of lists that hold vectors near one another, the long ones by themselves.
+
+    k-means after one more dimension, which makes all of them as long as the longest; where many
+    vectors are short, they would get most lists otherwise, and long ones be found nowhere (Bachrach
+    et al., "Speeding up the Xbox recommender system using a Euclidean transformation for
+    inner-product spaces", RecSys 2014). The centroids are the means of the vectors themselves.
+    """
+    parameters = faiss.ClusteringParameters()
+    parameters.niter, parameters.seed = given.niter, given.seed
+    parameters.min_points_per_centroid = 1  # or it warns on stderr
+    parameters.max_points_per_centroid = given.max_points_per_centroid
+    squares = np.vecdot(vectors, vectors)
+    more = np.sqrt(np.maximum(squares.max() - squares, 0))
+    wide = np.column_stack([vectors, more])
+    dim = vectors.shape[1]
+    clustering = faiss.Clustering(dim + 1, n, parameters)
+    index = faiss.IndexFlatL2(dim + 1)
+    clustering.train(wide, index)
+    _, numbers = index.search(wide, 1)
+    order = np.argsort(numbers[:, 0], kind="stable")
+    there, starts, counts = np.unique(numbers[order, 0], return_index=True, return_counts=True)
+    wide = faiss.vector_to_array(clustering.centroids).reshape(n, dim + 1)
+    centroids: Embeddings = wide[:, :dim].copy()
+    centroids[there] = np.add.reduceat(vectors[order], starts, axis=0) / counts[:, None]
+    return centroids
+
+
 class _InvertedFile(FaissIndex):
     """What inverted files share, whatever form their vectors are kept in."""
 
@@ -180,9 +265,11 @@ class _InvertedFile(FaissIndex):
 
     def _set_lists(self, index: Any) -> None:
         self._faiss = index
-        self._lists = Lists(index)
+        self._lists = Lists(index, by_nearest=self.metric == "ip")
         nlist = int(self._lists.ivf.nlist)
         default = max(8, int(self._default_probes * math.sqrt(nlist)))
+        if self.metric == "ip":  # many lists, of short vectors, are behind a few of long ones
+            default *= 2
         self._lists.ivf.nprobe = min(self._asked_nprobe or default, nlist)
 
     def _train(self, vectors: Embeddings) -> None:
@@ -202,7 +289,7 @@ class _InvertedFile(FaissIndex):
         cells = faiss.extract_index_ivf(index).cp
         cells.min_points_per_centroid = 1  # looked after above
         with threads(count * nlist * self.dim * cells.niter):
-            index.train(vectors)
+            Lists(index, by_nearest=self.metric == "ip").train(vectors)
         self._set_lists(index)
 
     def _add(self, vectors: Embeddings, ids: Ids) -> None:
@@ -218,10 +305,11 @@ class _InvertedFile(FaissIndex):
         return self._lists.reconstruct(ids)
 
     def _save(self, directory: Path) -> None:
-        self._write(directory)
+        self._write(directory, self._lists.file)
 
     def _load(self, directory: Path) -> None:
-        self._set_lists(self._read(directory))
+        name = "lists.faiss" if self.metric == "ip" else "index.faiss"
+        self._set_lists(self._read(directory, name))
 
 
 @final
@@ -241,7 +329,8 @@ class IVFIndex(_InvertedFile):
         Lists; by default ``4 * sqrt(n)`` for ``n`` expected vectors. k-means needs 39
         vectors a list: with fewer there are fewer lists, and a warning if ``nlist`` was given.
     nprobe : int, optional
-        Lists visited a query; by default ``sqrt(nlist)``, and at least 8.
+        Lists visited a query; by default ``sqrt(nlist)``, and at least 8; for metric ``"ip"``
+        twice as many.
 
     References
     ----------
@@ -282,7 +371,8 @@ class IVFPQIndex(_InvertedFile):
     nlist : int, optional
         Lists; by default ``2 * sqrt(n)`` for ``n`` expected vectors.
     nprobe : int, optional
-        Lists visited a query; by default half of ``sqrt(nlist)``, and at least 8.
+        Lists visited a query; by default half of ``sqrt(nlist)``, and at least 8; for metric
+        ``"ip"`` twice as many.
     code_bytes : int, optional
         Bytes a vector, at most one for 2 dimensions; by default one for 4, and where there are
         over 256 dimensions 64 bytes, or one for 16.
