@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments  # wherever it stands
     arguments = [word for word in arguments if word != "--debug"]
+    # An option that may have a value, which typer does not know.
+    arguments = ["--prune-all" if word == "--prune=all" else word for word in arguments]
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file may have a name that is no text
         sys.stdout.reconfigure(errors="backslashreplace")
