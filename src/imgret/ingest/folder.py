@@ -130,6 +130,8 @@ class _Walker:
         self.found.ignored = dict(sorted(self._ignored.items(), key=lambda kind: (-kind[1], kind)))
 
     def _path(self, relative: str) -> str:
+        if not relative:
+            return self._folder
         return os.path.join(self._folder, *relative.split("/"))  # noqa: PTH118  # many files
 
     def _below(self, top: str, real_top: str) -> None:
