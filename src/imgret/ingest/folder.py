@@ -56,7 +56,7 @@ class Walk:
 def find_pictures(folder: Path) -> tuple[list[Path], int]:
     """Find the files below a folder whose name ends as an image's does, to be read and no more.
 
-    As `walk_folder`, but what could not be listed is a warning.
+    As `walk_folder`; what could not be listed and links that were passed over are warnings.
 
     Returns
     -------
@@ -68,6 +68,12 @@ def find_pictures(folder: Path) -> tuple[list[Path], int]:
     walk = walk_folder(folder)
     for place, reason in walk.failed.items():
         warnings.warn(f"{folder / place}: passed over, as it {reason}", stacklevel=3)
+    if walk.repeated:
+        warnings.warn(
+            f"{folder}: {len(walk.repeated)} links to folders were passed over, as what they lead "
+            f"to is taken elsewhere or they lead back, the first {walk.repeated[0]!r}",
+            stacklevel=3,
+        )
     return [folder / name for name in walk.pictures], sum(walk.ignored.values())
 
 
