@@ -487,7 +487,7 @@ def test_the_report_names_what_was_passed_over(mean_color, photos):
     assert report.excluded == {"@eaDir": 0}
     assert report.repeated_links == ["loop"]
     text = str(report)
-    assert "1 excluded, 1 links passed over" in text
+    assert "1 excluded, 1 link passed over" in text
     assert "link passed over: loop" in text
     assert len(report.ok) == 12
 

@@ -70,8 +70,8 @@ def find_pictures(folder: Path) -> tuple[list[Path], int]:
         warnings.warn(f"{folder / place}: passed over, as it {reason}", stacklevel=3)
     if walk.repeated:
         warnings.warn(
-            f"{folder}: {len(walk.repeated)} links to folders were passed over, as what they lead "
-            f"to is taken elsewhere or they lead back, the first {walk.repeated[0]!r}",
+            f"{folder}: links to folders were passed over, as what they lead to is taken elsewhere "
+            f"or they lead back: {len(walk.repeated)}, the first {walk.repeated[0]!r}",
             stacklevel=3,
         )
     return [folder / name for name in walk.pictures], sum(walk.ignored.values())

@@ -144,7 +144,8 @@ class IngestReport:
         if self.excluded:
             parts.append(f"{len(self.excluded)} excluded")
         if self.repeated_links:
-            parts.append(f"{len(self.repeated_links)} links passed over")
+            links = "link" if len(self.repeated_links) == 1 else "links"
+            parts.append(f"{len(self.repeated_links)} {links} passed over")
         if self.ignored:
             kinds = [f"{count} {_kind(suffix)}" for suffix, count in self.ignored_suffixes.items()]
             if len(kinds) > _KINDS:
