@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgret import Retriever, images
+from imgret.croppers import NoCrop
 from imgret.ingest import pipeline, writer
 
 
@@ -183,6 +184,23 @@ def test_a_slow_model_takes_shorter_runs(counting, encoded, monkeypatch):
     )
     assert lengths[0] == 32
     assert 1 <= lengths[1] <= 16
+
+
+def test_who_stops_asking_waits_for_one_image_a_worker(encoded, mean_color, monkeypatch):
+    whole, decoded = images.decode, []
+
+    def slow(data, **options):
+        decoded.append(data)
+        time.sleep(0.05)
+        return whole(data, **options)
+
+    monkeypatch.setattr(images, "decode", slow)
+    sources = [pipeline.Source(str(n), encoded[n % 40] + bytes([n])) for n in range(200)]
+    runs = pipeline.embed_sources(sources, mean_color, NoCrop(), threads=2)
+    next(runs)
+    before = len(decoded)
+    runs.close()
+    assert len(decoded) <= before + 4
 
 
 def test_commits_go_by_time_as_well(counting, encoded, tmp_path, monkeypatch):

@@ -164,6 +164,15 @@ def test_names_that_are_no_unicode(folder, store, kit):
     assert (line.status, line.key) == ("failed", "caf?.jpg")
     assert "UTF-8" in line.reason
     str(line).encode()  # can be printed
+    for odd in (name + ".raw", b"\xff-folder"):
+        (folder / os.fsdecode(odd)).mkdir()
+    (folder / os.fsdecode(b"link-\xff")).symlink_to(folder)
+    (folder / os.fsdecode(b"x.\xff")).touch()
+    found = folder_sources(folder, None, "", store.catalog, exclude="*-folder")
+    str((found.excluded, found.repeated, found.ignored)).encode()
+    assert found.excluded == {"?-folder": 0}
+    assert found.repeated == ["link-?"]
+    assert found.ignored[".?"] == 1
     with pytest.raises(InvalidInputError, match="Unicode"):
         one_list([folder / name], store)
     with pytest.raises(InvalidInputError, match="path of 'named'.*Unicode"):

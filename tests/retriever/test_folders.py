@@ -273,6 +273,9 @@ def test_a_name_in_another_spelling_is_the_same_name(counting, tmp_path, held, f
     assert (len(report.skipped), report.vanished, report.renamed) == (2, [], [])
     assert set(retriever) == {f"{held}.jpg", "x.jpg"}
     assert retriever[f"{found}.jpg"].label == f"label of {held}.jpg"
+    retriever.update(f"{found}.jpg", label="new", image=folder / f"{found}.jpg")
+    assert retriever[f"{held}.jpg"].label == "new"
+    assert set(retriever) == {f"{held}.jpg", "x.jpg"}
     save(folder / f"{found}.jpg", 3)
     assert retriever.add_folder(folder, prune=True).ok == [f"{held}.jpg"]
     assert (counting.embedded, len(retriever)) == (1, 2)
@@ -459,6 +462,19 @@ def test_a_file_on_a_disk_that_fails_is_not_gone(retriever, photos, monkeypatch)
     (photos / "lake" / "1.jpg").unlink()
     monkeypatch.setattr(os, "lstat", lstat)
     assert gone(retriever.add_folder(photos, prune=True)) == ["lake/0.jpg"]
+
+
+def test_files_are_counted_and_not_items(mean_color, photos):
+    """A folder that is indexed twice, by itself and in its parent, does not lose twice as much."""
+    retriever = Retriever(embedder=mean_color)
+    retriever.add_folder(photos)
+    for label in ("lake", "sand", "wood"):
+        retriever.add_folder(photos / label, prefix=f"{label}-")
+    for n in range(3):
+        (photos / "lake" / f"{n}.jpg").unlink()
+        (photos / "sand" / f"{n}.jpg").unlink()
+    report = retriever.add_folder(photos, prune=True)
+    assert (len(report.vanished), report.unpruned, len(retriever)) == (12, 0, 12)
 
 
 # -- what is excluded, ignored, linked -----------------------------------------------------------

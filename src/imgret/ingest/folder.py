@@ -41,7 +41,9 @@ class Walk:
         Files and folders that are excluded, relative; nothing below them was looked at.
     repeated : list of str
         Links to folders, and folders reached through links, that were passed over, relative:
-        what is there was taken by another path, or they lead back to where they are.
+        what is there was taken by another path.
+    above : list of str
+        Links to folders above where they are, which were not followed, relative.
     failed : dict of str to str
         Folders that could not be listed, relative, and why.
     """
@@ -50,13 +52,14 @@ class Walk:
     ignored: dict[str, int] = field(default_factory=dict)
     excluded: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
+    above: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
 def find_pictures(folder: Path) -> tuple[list[Path], int]:
     """Find the files below a folder whose name ends as an image's does, to be read and no more.
 
-    As `walk_folder`; what could not be listed and links that were passed over are warnings.
+    As `walk_folder`; what could not be listed and links that were not followed are warnings.
 
     Returns
     -------
@@ -68,12 +71,9 @@ def find_pictures(folder: Path) -> tuple[list[Path], int]:
     walk = walk_folder(folder)
     for place, reason in walk.failed.items():
         warnings.warn(f"{folder / place}: passed over, as it {reason}", stacklevel=3)
-    if walk.repeated:
-        warnings.warn(
-            f"{folder}: links to folders were passed over, as what they lead to is taken elsewhere "
-            f"or they lead back: {len(walk.repeated)}, the first {walk.repeated[0]!r}",
-            stacklevel=3,
-        )
+    for place in walk.above:
+        reason = "it is a link to a folder above"
+        warnings.warn(f"{folder / place}: passed over, as {reason}", stacklevel=3)
     return [folder / name for name in walk.pictures], sum(walk.ignored.values())
 
 
@@ -106,7 +106,7 @@ def walk_folder(folder: Path, exclusion: Exclusion | None = None) -> Walk:
     if "" in found.failed:
         raise ImageNotFoundError(found.failed[""], folder)
     found.pictures.sort(key=lambda name: name.split("/"))
-    for names in (found.excluded, found.repeated):
+    for names in (found.excluded, found.repeated, found.above):
         names.sort()
     return found
 
@@ -129,8 +129,8 @@ class _Walker:
             # A link up the tree would bring in all that lies beside the folder.
             real = os.path.realpath(self._path(link))
             above = {self._root, os.path.realpath(os.path.dirname(self._path(link)))}  # noqa: PTH120  # strings all through
-            if any(is_below(place, real) for place in above):
-                self.found.repeated.append(link)
+            if real not in self._visited and any(is_below(place, real) for place in above):
+                self.found.above.append(link)
             else:
                 self._below(link, real)
         self.found.ignored = dict(sorted(self._ignored.items(), key=lambda kind: (-kind[1], kind)))

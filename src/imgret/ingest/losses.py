@@ -210,7 +210,7 @@ def spare(lost: Mapping[int, str], left: int, root: str) -> Spared:
 
     That is all of them, where nothing or less than half of what the gallery holds of the folder
     is left. Else those of folders that are there but empty, as the place of a disk is that
-    is not mounted, or that are links to nothing; of two items on.
+    is not mounted, or that are links to nothing; of two files on.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def spare(lost: Mapping[int, str], left: int, root: str) -> Spared:
     root : str
         The folder.
     """
-    n = len(lost)
+    n = len(set(lost.values()))  # files: one may have items of several keys
     advice = "; to remove them, use prune='all' (--prune=all)"
     if n > left:
         missing = "all" if not left else f"more than half ({n} of {n + left})"
@@ -231,22 +231,24 @@ def spare(lost: Mapping[int, str], left: int, root: str) -> Spared:
             f"not mounted looks the same{advice}",
         )
     empty: dict[str, bool] = {}
-    by_place: defaultdict[str, list[int]] = defaultdict(list)
+    by_place: dict[str, list[int]] = {}
     for id_, name in lost.items():
         place = _last_there(name, root)
         if place and place not in empty:
             empty[place] = _is_empty(os.path.join(root, place))
         if place and empty[place]:
-            by_place[place].append(id_)
+            by_place.setdefault(place, []).append(id_)
+    by_place = {
+        place: ids for place, ids in by_place.items() if len({lost[id_] for id_ in ids}) > 1
+    }
     reasons = {
         id_: f"kept, as the folder {place!r} is empty"
         for place, ids in by_place.items()
-        if len(ids) > 1
         for id_ in ids
     }
     if not reasons:
         return Spared({}, "")
-    names = ", ".join(repr(place) for place, ids in sorted(by_place.items()) if len(ids) > 1)
+    names = ", ".join(map(repr, sorted(by_place)))
     return Spared(
         reasons,
         f"{root}: {len(reasons)} images of {names} were not pruned, as a folder that is there and "

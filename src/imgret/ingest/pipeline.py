@@ -184,6 +184,7 @@ def embed_sources(
         if workers > 1:
             pool = ThreadPoolExecutor(workers, thread_name_prefix="imgret")
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            stack.callback(worker.stop)
         while start < len(sources) or pending:
             if pool is None:
                 run = worker(sources[start : start + length])
@@ -294,6 +295,7 @@ class _Worker:
         self._embedder = embedder
         self._cropper = cropper
         self._copies = copies
+        self._stopped = False
         self._refuse = refuse
         self._exif = exif
         self._embed_lock: AbstractContextManager[Any] = (
@@ -313,6 +315,8 @@ class _Worker:
         held: list[tuple[Outcome, Image]] = []
         held_bytes = 0
         for outcome in outcomes:
+            if self._stopped:
+                break
             image = self._read(outcome, stages)
             if image is None:
                 continue
@@ -321,11 +325,15 @@ class _Worker:
             if held_bytes > _HELD_BYTES:
                 self._embed(held, stages)
                 held, held_bytes = [], 0
-        if held:
+        if held and not self._stopped:
             self._embed(held, stages)
         for outcome in outcomes:
             outcome.is_done = True
         return _Run(outcomes, stages, time.perf_counter() - started)
+
+    def stop(self) -> None:
+        """Do no more than what is begun: nobody will ask for the rest."""
+        self._stopped = True
 
     def _read(self, outcome: Outcome, stages: dict[str, float]) -> Image | None:
         """Return the part of the picture that is to be embedded; None where nothing is."""

@@ -66,7 +66,7 @@ class IngestReport:
         how many items of the gallery lie there: these are left as they are.
     repeated_links : list of str
         Links to folders that were passed over, as what they lead to was taken by another path, or
-        they lead round in a circle.
+        they lead to a folder above.
     unpruned : int
         Vanished items that were to be removed and were kept, as a missing disk may be why: the
         reasons of the lines in ``vanished`` say more.

@@ -196,11 +196,11 @@ def folder_sources(
         sources,
         failed,
         vanished | moved,
-        walk.ignored,
+        {_readable(suffix): count for suffix, count in walk.ignored.items()},
         losses.names,
         moved,
-        {place: losses.excluded.get(place, 0) for place in walk.excluded},
-        walk.repeated,
+        {_readable(place): losses.excluded.get(place, 0) for place in walk.excluded},
+        [_readable(link) for link in sorted({*walk.repeated, *walk.above})],
         root,
     )
 

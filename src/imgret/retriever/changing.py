@@ -353,6 +353,7 @@ class Changing(Gallery):
             self._store.check_writable()
             (id_,) = self._store.catalog.require([key])
             item = self._store.catalog.items([id_])[id_]
+            key = item.key  # which may be spelled otherwise
             now = replace(
                 item,
                 label=item.label if label is _KEEP else label,
