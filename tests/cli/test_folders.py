@@ -111,8 +111,3 @@ def test_queries_that_all_fail(work, run):
     assert run("evaluate", "photos.imgret", "queries").code == 1
     shutil.copy("query.jpg", "queries/rose/b.jpg")
     assert run("evaluate", "photos.imgret", "queries").code == 3
-
-
-def test_the_demo_of_a_folder_in_part_broken(work, run):
-    (work / "photos" / "broken.jpg").write_bytes(b"no image")
-    assert run("demo", "--folder", "photos", "-o", "demo").code == 3

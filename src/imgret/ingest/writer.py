@@ -16,8 +16,9 @@ __all__ = ["Writer"]
 
 # Enough to make a commit cheap, few enough to lose little.
 _COMMIT_ITEMS = 512
-# What a kill may cost where embedding is slow.
+# What a kill may cost where embedding is slow; less at first, for runs that end soon.
 _COMMIT_SECONDS = 2.0
+_FIRST_COMMIT_SECONDS = 0.25
 
 
 class Writer:
@@ -48,6 +49,7 @@ class Writer:
         self._skip_duplicates = skip_duplicates
         self._waiting: list[Outcome] = []
         self._committed = time.monotonic()
+        self._wait = min(_FIRST_COMMIT_SECONDS, _COMMIT_SECONDS)
         self._first: dict[bytes, str] = {}  # sha256 -> key, of what this run has embedded
         self._renamed: list[Line] = []
         self._replaced: set[int] = set()  # ids of items that this run has embedded anew
@@ -81,10 +83,11 @@ class Writer:
             if source.known is not None:
                 self._replaced.add(source.known.id)
             self._waiting.append(outcome)
-        late = time.monotonic() - self._committed >= _COMMIT_SECONDS
+        late = time.monotonic() - self._committed >= self._wait
         if late or len(self._waiting) + len(self._moved) >= _COMMIT_ITEMS:
             self.commit()
             self._committed = time.monotonic()
+            self._wait = min(2 * self._wait, _COMMIT_SECONDS)
 
     def commit(self) -> None:
         """Commit what is waiting."""
