@@ -107,7 +107,7 @@ def test_links_to_folders_are_followed(tmp_path):
     (tmp_path / "photos" / "more").symlink_to(tmp_path / "disk")
     walk = walk_folder(tmp_path / "photos")
     assert walk.pictures == ["a.jpg", "more/b.jpg", "more/deep/c.jpg"]
-    assert walk.repeated == []
+    assert walk.repeated == {}
     assert [p.name for p in find_pictures(tmp_path / "photos")[0]] == ["a.jpg", "b.jpg", "c.jpg"]
 
 
@@ -123,10 +123,12 @@ def test_links_round_in_a_circle(tmp_path):
     (photos / "knot.jpg").symlink_to(photos / "knot.jpg")  # reading it says what is wrong
     walk = walk_folder(photos)
     assert walk.pictures == ["a.jpg", "disk/c.jpg", "knot.jpg", "sub/b.jpg"]
-    assert walk.repeated == ["disk/back", "disk/round", "self", "sub/up"]
+    assert walk.repeated == {"disk/back": ".", "disk/round": "disk", "self": ".", "sub/up": "."}
     assert walk.above == ["above"]
-    with pytest.warns(UserWarning, match="above: passed over, as it is a link to a folder above"):
+    with pytest.warns(UserWarning, match="passed over") as caught:
         assert len(find_pictures(photos)[0]) == 4
+    (warning,) = caught  # of what was not taken
+    assert str(warning.message) == f"{photos}/above: passed over, as it is a link to a folder above"
 
 
 def test_each_folder_is_visited_once_and_by_itself_rather_than_by_a_link(tmp_path):
@@ -138,7 +140,15 @@ def test_each_folder_is_visited_once_and_by_itself_rather_than_by_a_link(tmp_pat
     (photos / "l3").symlink_to(disk)
     walk = walk_folder(photos)
     assert walk.pictures == ["l1/c.jpg", "l2/b.jpg", "real/a.jpg"]
-    assert walk.repeated == ["again", "l2/part", "l3"]
+    assert walk.repeated == {"again": "real", "l2/part": "l1", "l3": "l2"}
+    with pytest.warns(
+        UserWarning, match="passed over"
+    ) as caught:  # of what would have another label as well
+        assert len(find_pictures(photos)[0]) == 3
+    assert sorted(str(warning.message).removeprefix(str(photos)) for warning in caught) == [
+        "/l2/part: passed over, as l1 leads there too",
+        "/l3: passed over, as l2 leads there too",
+    ]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8))

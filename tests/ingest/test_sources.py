@@ -9,7 +9,7 @@ import pytest
 
 from imgret.errors import DuplicateKeyError, ImageNotFoundError, InvalidInputError
 from imgret.ingest import folder_sources, list_sources, one_each, path_of
-from imgret.ingest.folder import find_pictures
+from imgret.ingest.folder import find_pictures, walk_folder
 from imgret.storage import Item
 
 NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg"]
@@ -19,8 +19,8 @@ NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.j
 
 
 def names_of(folder):
-    pictures, ignored = find_pictures(folder)
-    return [path.relative_to(folder).as_posix() for path in pictures], ignored
+    walk = walk_folder(folder)
+    return walk.pictures, sum(walk.ignored.values())
 
 
 def test_pictures_below_a_folder(folder):

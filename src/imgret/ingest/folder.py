@@ -39,9 +39,9 @@ class Walk:
         in, in lower case.
     excluded : list of str
         Files and folders that are excluded, relative; nothing below them was looked at.
-    repeated : list of str
-        Links to folders, and folders reached through links, that were passed over, relative:
-        what is there was taken by another path.
+    repeated : dict of str to str
+        Links to folders, and folders reached through links, that were passed over, relative, and
+        by which path what is there was taken.
     above : list of str
         Links to folders above where they are, which were not followed, relative.
     failed : dict of str to str
@@ -51,7 +51,7 @@ class Walk:
     pictures: list[str] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
     excluded: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
+    repeated: dict[str, str] = field(default_factory=dict)
     above: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -71,6 +71,13 @@ def find_pictures(folder: Path) -> tuple[list[Path], int]:
     walk = walk_folder(folder)
     for place, reason in walk.failed.items():
         warnings.warn(f"{folder / place}: passed over, as it {reason}", stacklevel=3)
+    root = os.path.realpath(folder)
+    for place, other in walk.repeated.items():
+        round_in_a_circle = f"{place}/".startswith(f"{other}/")
+        if not round_in_a_circle and not is_below(os.path.realpath(folder / place), root):
+            warnings.warn(
+                f"{folder / place}: passed over, as {other} leads there too", stacklevel=3
+            )
     for place in walk.above:
         reason = "it is a link to a folder above"
         warnings.warn(f"{folder / place}: passed over, as {reason}", stacklevel=3)
@@ -106,7 +113,7 @@ def walk_folder(folder: Path, exclusion: Exclusion | None = None) -> Walk:
     if "" in found.failed:
         raise ImageNotFoundError(found.failed[""], folder)
     found.pictures.sort(key=lambda name: name.split("/"))
-    for names in (found.excluded, found.repeated, found.above):
+    for names in (found.excluded, found.above):
         names.sort()
     return found
 
@@ -117,7 +124,7 @@ class _Walker:
         self._folder = str(folder)
         self._exclusion = exclusion
         self._root = os.path.realpath(folder)
-        self._visited: set[str] = set()  # folders by where they really are
+        self._visited: dict[str, str] = {}  # folders by where they really are, and as what
         self._links: list[str] = []  # to folders, relative, not followed yet
         self._ignored: Counter[str] = Counter()
 
@@ -146,9 +153,9 @@ class _Walker:
         while waiting:
             relative, real = waiting.pop()
             if real in self._visited:
-                self.found.repeated.append(relative)
+                self.found.repeated[relative] = self._visited[real] or "."
                 continue
-            self._visited.add(real)
+            self._visited[real] = relative
             try:
                 with os.scandir(self._path(relative)) as entries:
                     for entry in entries:
