@@ -142,10 +142,10 @@ def ingest(store, sources, embedder=None, cropper=None, *, duplicates="add", thr
 
 
 def ingest_folder(store, folder, *, labels=None, prefix="", **options):
-    sources, failed, _, ignored = folder_sources(folder, labels, prefix, store.catalog)
-    report = ingest(store, sources, **options)
-    report.record(failed)
-    report.ignored = ignored
+    found = folder_sources(folder, labels, prefix, store.catalog)
+    report = ingest(store, found.sources, **options)
+    report.record(found.failed)
+    report.ignored = sum(found.ignored.values())
     return report
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from imgret.errors import DuplicateKeyError, ImageNotFoundError, InvalidInputError
 from imgret.ingest import folder_sources, list_sources, one_each, path_of
-from imgret.ingest.folder import find_pictures
+from imgret.ingest.folder import find_pictures, walk_folder
 from imgret.storage import Item
 
 NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg"]
@@ -19,8 +19,8 @@ NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.j
 
 
 def names_of(folder):
-    pictures, ignored = find_pictures(folder)
-    return [path.relative_to(folder).as_posix() for path in pictures], ignored
+    walk = walk_folder(folder)
+    return walk.pictures, sum(walk.ignored.values())
 
 
 def test_pictures_below_a_folder(folder):
@@ -56,15 +56,19 @@ def test_order_is_that_of_the_parts(tmp_path):
 def test_links_and_pipes(folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.jpg").touch()
-    (folder / "link").symlink_to(tmp_path / "elsewhere")  # to a folder: not followed
-    (folder / "link.jpg").symlink_to(tmp_path / "elsewhere")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")  # to a folder: followed
+    (folder / "link.jpg").symlink_to(tmp_path / "elsewhere")  # once
     (folder / "to-file.jpg").symlink_to(tmp_path / "elsewhere" / "x.jpg")
     (folder / "to-nothing.jpg").symlink_to(tmp_path / "nothing")
     (folder / "folder.jpg").mkdir()
     if sys.platform != "win32":
         os.mkfifo(folder / "pipe.jpg")  # to read it would block
     names, _ = names_of(folder)
-    assert sorted(set(names) - set(NAMES)) == ["to-file.jpg", "to-nothing.jpg"]
+    assert sorted(set(names) - set(NAMES)) == [
+        "link/x.jpg",
+        "to-file.jpg",
+        "to-nothing.jpg",
+    ]
 
 
 def test_no_folder(tmp_path, folder):
@@ -80,11 +84,11 @@ def test_no_folder(tmp_path, folder):
 
 
 def test_keys_paths_and_labels(folder, store, monkeypatch):
-    sources, failed, _, ignored = folder_sources(folder, "parent", "", store.catalog)
+    sources, failed, _, ignored, *_ = folder_sources(folder, "parent", "", store.catalog)
     assert [source.key for source in sources] == NAMES
     assert [source.path for source in sources] == [folder / name for name in NAMES]
     assert [source.label for source in sources] == [None, None, "a", "a", "b", "c", "c"]
-    assert (failed, ignored) == ([], 2)
+    assert (failed, ignored) == ([], {"": 1, ".txt": 1})
     monkeypatch.chdir(folder.parent)
     relative, *_ = folder_sources(Path("photos"), "parent", "", store.catalog)
     assert [(s.key, s.path, s.label) for s in relative] == [
@@ -160,6 +164,15 @@ def test_names_that_are_no_unicode(folder, store, kit):
     assert (line.status, line.key) == ("failed", "caf?.jpg")
     assert "UTF-8" in line.reason
     str(line).encode()  # can be printed
+    for odd in (name + ".raw", b"\xff-folder"):
+        (folder / os.fsdecode(odd)).mkdir()
+    (folder / os.fsdecode(b"link-\xff")).symlink_to(folder)
+    (folder / os.fsdecode(b"x.\xff")).touch()
+    found = folder_sources(folder, None, "", store.catalog, exclude="*-folder")
+    str((found.excluded, found.repeated, found.ignored)).encode()
+    assert found.excluded == {"?-folder": 0}
+    assert found.repeated == ["link-?"]
+    assert found.ignored[".?"] == 1
     with pytest.raises(InvalidInputError, match="Unicode"):
         one_list([folder / name], store)
     with pytest.raises(InvalidInputError, match="path of 'named'.*Unicode"):

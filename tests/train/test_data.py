@@ -30,6 +30,17 @@ def test_a_picture_deeper_down_is_of_the_upper_folder(flowers, tmp_path):
     assert pictures.classes == ("daisy", "rose", "tulip")
 
 
+def test_a_class_may_be_a_link(flowers, tmp_path):
+    (tmp_path / "all").mkdir()
+    for path in flowers.iterdir():
+        (tmp_path / "all" / path.name).symlink_to(path)
+    pictures = find_classes(tmp_path / "all")
+    assert (pictures.classes, len(pictures)) == (("daisy", "rose", "tulip"), 24)
+    (tmp_path / "all" / "again").symlink_to(flowers / "rose")
+    with pytest.warns(UserWarning, match="rose: passed over, as again leads there too"):
+        assert len(find_classes(tmp_path / "all")) == 24
+
+
 def test_no_class_is_an_error(flowers, tmp_path):
     with pytest.raises(InvalidInputError, match=r"at least two classes, found none$"):
         find_classes(tmp_path)

@@ -3,10 +3,11 @@
 Data goes to stdout; progress, reports and errors go to stderr. Exit codes:
 
 === ====================================================================================
-0   done; pictures of a folder that could not be read are told on stderr
+0   done
 1   an error, told in one line (``--debug`` shows where it came from)
 2   wrong usage
-3   done in part: a query could not be read, a model failed its check
+3   done in part: a query, or a file or folder of what was to be indexed, could not be read,
+    --prune was held back, a model failed its check
 130 interrupted; what was committed stays
 === ====================================================================================
 
@@ -16,6 +17,7 @@ A reader that has seen enough, such as ``head``, is no error.
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -37,9 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     from imgret.cli.app import app  # noqa: PLC0415  # the same
     from imgret.errors import ImgretError  # noqa: PLC0415
 
+    _open_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments  # wherever it stands
     arguments = [word for word in arguments if word != "--debug"]
+    # An option that may have a value, which typer does not know.
+    arguments = ["--prune-all" if word == "--prune=all" else word for word in arguments]
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file may have a name that is no text
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -64,6 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code == 130:
         _say("interrupted; what was committed stays")
     sys.exit(code or 0)
+
+
+def _open_streams() -> None:
+    """Put the null device where a stream is closed, as it is in a service or by ``2>&-``.
+
+    In this order, so that no file of a gallery gets the number of a stream, to which libraries
+    write as they please.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # kept open
 
 
 def _text(error: Exception) -> str:

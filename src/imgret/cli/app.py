@@ -106,14 +106,33 @@ def index(
         str, typer.Option(help="Put before each key, to keep two folders apart.")
     ] = "",
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove pictures whose files are gone from the folder.")
+        bool,
+        typer.Option(
+            "--prune",
+            help="Remove images whose files are gone from the folder. Where more than half are "
+            "gone, as from a disk that is not mounted, only --prune=all does.",
+        ),
     ] = False,
+    prune_all: Annotated[  # what imgret.cli.main makes of --prune=all
+        bool, typer.Option("--prune-all", hidden=True)
+    ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pattern of files and folders to pass over, such as raw, '*.png' or '2019/**/a'; "
+            "may be given several times. @eaDir, __MACOSX and the like always are."
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(callback=_at_least_one, help="Threads. [one for each core]")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Index the pictures of a folder; run again, it takes in what has changed."""
+    """Index the pictures of a folder; run again, it takes in what has changed.
+
+    Exits with 3 where a file or a folder could not be read, or --prune was held back, and with 1
+    where nothing could be done at all.
+    """
     from imgret.ingest import IngestInterrupted  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
@@ -141,7 +160,8 @@ def index(
                 metadata=metadata,
                 exif=exif,
                 prefix=prefix,
-                prune=prune,
+                prune="all" if prune_all else prune,
+                exclude=exclude or (),
                 threads=threads,
             )
         except IngestInterrupted as interrupt:
@@ -149,6 +169,8 @@ def index(
             raise
         typer.echo(str(report), err=True)
         typer.echo(f"{output}: {len(retriever)} pictures")
+    if report.failed or report.unpruned:
+        raise typer.Exit(3 if report.total > len(report.failed) else 1)
 
 
 def _check_output(output: Path) -> None:

@@ -62,4 +62,4 @@ def evaluate(  # noqa: PLR0917  # what typer makes arguments and options of
         html.write_text(page, encoding="utf-8", errors="replace")
         typer.echo(f"wrote {html}", err=True)
     if report.failed:
-        raise typer.Exit(3)
+        raise typer.Exit(3 if len(report.failed) < report.n_queries else 1)

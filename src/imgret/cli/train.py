@@ -55,7 +55,8 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
 ) -> None:
     """Train an embedder on pictures of your own, and write it as a model file.
 
-    Beside OUT stand the 8-bit model, a report, and the checkpoints of the run.
+    Beside OUT stand the 8-bit model, a report, and the checkpoints of the run. Exits with 3 where
+    an image could not be read and was left out.
     """
     from imgret.train import train as run  # noqa: PLC0415  # so that --help is quick
     from imgret.train.recipes import find_recipe  # noqa: PLC0415
@@ -89,3 +90,5 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
         raise
     typer.echo(str(report))
     typer.echo(f"report: {out.with_suffix('.html')}", err=True)
+    if report.failed:
+        raise typer.Exit(3)

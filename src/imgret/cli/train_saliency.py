@@ -48,16 +48,22 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
 ) -> None:
     """Train a network that finds what stands out, and write it as a model file.
 
+    Exits with 3 where an image could not be read and was left out.
+
     Beside OUT stand the 8-bit model, a report, and the checkpoints of the run. A teacher must
     say of itself how it is used: see imgret.models.write_bundle.
     """
     from imgret.croppers import SaliencyCropper  # noqa: PLC0415  # so that --help is quick
+    from imgret.errors import ImageError  # noqa: PLC0415
     from imgret.train import draw_masks  # noqa: PLC0415
     from imgret.train import train_saliency as run  # noqa: PLC0415
 
+    undrawn: list[ImageError] = []
     try:
         if teacher is not None:
-            draw_masks(pictures, masks, SaliencyCropper(teacher), threads=threads)
+            undrawn = draw_masks(pictures, masks, SaliencyCropper(teacher), threads=threads)
+            for error in undrawn:
+                typer.echo(f"imgret: error: {error}", err=True)
         report = run(
             pictures,
             masks,
@@ -81,3 +87,5 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
         raise
     typer.echo(str(report))
     typer.echo(f"report: {out.with_suffix('.html')}", err=True)
+    if report.failed or undrawn:
+        raise typer.Exit(3)

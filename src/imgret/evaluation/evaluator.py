@@ -10,7 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_seed
@@ -28,6 +27,7 @@ from imgret.evaluation.queries import (
 )
 from imgret.evaluation.report import Report
 from imgret.images import MAX_PIXELS
+from imgret.ingest.progress import progress_bar
 from imgret.projections import LinearProjection
 from imgret.storage import Store
 from imgret.types import Json
@@ -120,13 +120,7 @@ def evaluate(
         exact=index.is_exact,
         stored=sources is None,
     )
-    bar = tqdm(
-        total=total,
-        unit="query",
-        desc="evaluating",
-        disable=None if progress is None else not progress,
-        dynamic_ncols=True,
-    )
+    bar = progress_bar(progress, total=total, unit="query", desc="evaluating")
     with bar:
         for block in _blocks(runs):
             began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,9 @@ class Gallery:
 
     def same_picture(self, path: Path | None, sha256: bytes | None) -> list[int]:
         """Ids of the items made from this file, or from one of the same bytes."""
-        by_path = self._by_path.get(str(path), [])
+        by_path = [] if path is None else self._by_path.get(str(path), [])
+        if path is not None and not by_path:  # items of a folder have it with links resolved
+            by_path = self._by_path.get(str(Path(os.path.realpath(path.parent), path.name)), [])
         by_sha256 = self._by_sha256.get(sha256 or b"", [])
         return sorted({*by_path, *by_sha256})
 

@@ -16,6 +16,7 @@ from imgret.abc.given import plain_metadata
 from imgret.errors import InvalidInputError
 from imgret.ingest.pipeline import Source
 from imgret.ingest.sources import check_sources
+from imgret.storage.spelling import respelled
 
 __all__ = ["Described", "Metadata", "Sidecar", "describe", "read_sidecar"]
 
@@ -127,10 +128,15 @@ def describe(sources: Sequence[Source], metadata: Any) -> Described:
     if metadata is None:
         return Described(list(sources), [], [])
     if isinstance(metadata, Mapping):
-        keys = {source.key for source in sources}
-        unmatched = [str(key) for key in metadata if key not in keys]
-        undescribed = [source.key for source in sources if source.key not in metadata]
-        found = [metadata.get(source.key) for source in sources]
+        # A file of rows and a disk may spell one name in two ways.
+        other = respelled([source.key for source in sources], metadata)
+        keys = [other.get(source.key, source.key) for source in sources]
+        asked = set(keys)
+        unmatched = [str(key) for key in metadata if key not in asked]
+        undescribed = [
+            source.key for source, key in zip(sources, keys, strict=True) if key not in metadata
+        ]
+        found = [metadata.get(key) for key in keys]
     elif callable(metadata):
         unmatched, undescribed = [], []
         found = [metadata(source.image) for source in sources]
@@ -224,7 +230,13 @@ def _relative(name: str, folder: Path) -> str:
     """Return a path as keys have it: relative to the folder, with forward slashes."""
     path = Path(name)
     if path.is_absolute():
-        return Path(os.path.relpath(path, folder.absolute())).as_posix()
+        root = folder.absolute()
+        if not path.is_relative_to(root):  # another spelling of the folder, perhaps
+            path, root = (
+                Path(os.path.realpath(path.parent), path.name),
+                Path(os.path.realpath(root)),
+            )
+        return Path(os.path.relpath(path, root)).as_posix()
     return str(PurePosixPath(name.replace("\\", "/") if os.sep == "\\" else name))
 
 

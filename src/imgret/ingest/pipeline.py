@@ -11,12 +11,12 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgret import images
 from imgret.abc import Cropper, Embedder
@@ -34,6 +34,11 @@ __all__ = ["Known", "Outcome", "Source", "embed_sources", "worker_count"]
 # in turns of 4.
 _RUN = 32
 _HELD_BYTES = 48 * 2**20
+# A run that takes longer makes the next ones shorter, so that a slow model keeps what it did.
+_RUN_SECONDS = 2.0
+# Embeddings of this run at hand for copies of their files. What is older is in the store, where
+# `find_twin` finds it: a writer commits before as many have come together.
+_AT_HAND = 2048
 # Held around parts that are not thread-safe. Of the process, not of a call: the same part may
 # serve several galleries and searches at once.
 _EMBED_ALONE, _CROP_ALONE = RLock(), RLock()
@@ -41,10 +46,19 @@ _EMBED_ALONE, _CROP_ALONE = RLock(), RLock()
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The item that a source is to replace, unless its file is unchanged."""
+    """The item that a source is to replace, unless its file is unchanged.
+
+    Attributes
+    ----------
+    id : int
+    item : Item
+    rival : str or None
+        Another file, which is there and has the key: only one of the same bytes takes its place.
+    """
 
     id: int
     item: Item
+    rival: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,8 @@ class Outcome:
         Behind a failure.
     twin : int or None
         Id of an item made from a file of the same bytes: nothing was decoded or embedded.
+    lender : Outcome or None
+        That of a file of the same bytes in this run, until it is known what became of it.
     embedding : float32 array of shape (dim,) or None
     box : Box or None
         In pixels of the full-size picture.
@@ -93,6 +109,8 @@ class Outcome:
         Whether the cropper found the box.
     missed : bool
         Whether it was asked and did not.
+    is_done : bool
+        Whether all there was to do has been done.
     sha256, size, mtime_ns
         Of the file.
     """
@@ -102,6 +120,8 @@ class Outcome:
     reason: str = ""
     error: Exception | None = None
     twin: int | None = None
+    lender: Outcome | None = None
+    is_done: bool = False
     embedding: Embeddings | None = None
     box: Box | None = None
     subject: bool = False
@@ -140,7 +160,8 @@ def embed_sources(
     embedder, cropper
         Called from several threads at once where they allow it.
     find_twin : callable, optional
-        Sha256 of a file -> id of an item made from the same bytes, or None.
+        Sha256 of a file -> id of an item made from the same bytes, or None. Where it is given,
+        files of the same bytes are embedded once, and without it each by itself.
     refuse : callable, optional
         Embeddings -> why each cannot be kept, or None.
     exif : bool
@@ -157,32 +178,110 @@ def embed_sources(
     list of Outcome
         For each run of sources, in their order.
     """
-    worker = _Worker(embedder, cropper, find_twin, refuse, exif=exif, max_pixels=max_pixels)
-    runs = deque(sources[start : start + _RUN] for start in range(0, len(sources), _RUN))
-    workers = min(worker_count(threads), len(runs))
-    if workers <= 1:
-        for run in runs:
-            yield _told(worker(run), on_stage)
-        return
-    pending: deque[Future[tuple[list[Outcome], dict[str, float]]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="imgret")
-    try:
-        while runs or pending:
-            while runs and len(pending) < workers + 2:
-                pending.append(pool.submit(worker, runs.popleft()))
-            yield _told(pending.popleft().result(), on_stage)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    workers = min(worker_count(threads), -(-len(sources) // _RUN))
+    copies = _Copies(find_twin)
+    worker = _Worker(embedder, cropper, copies, refuse, exif=exif, max_pixels=max_pixels)
+    start, length = 0, _RUN
+    pending: deque[Future[_Run]] = deque()
+    with ExitStack() as stack:
+        pool = None
+        if workers > 1:
+            pool = ThreadPoolExecutor(workers, thread_name_prefix="imgret")
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            stack.callback(worker.stop)
+        while start < len(sources) or pending:
+            if pool is None:
+                run = worker(sources[start : start + length])
+                start += length
+            else:
+                while start < len(sources) and len(pending) < workers + 2:
+                    pending.append(pool.submit(worker, sources[start : start + length]))
+                    start += length
+                run = pending.popleft().result()
+            length = _next_length(run)
+            copies.settle(run.outcomes, pending)
+            if on_stage is not None:
+                for stage, seconds in run.stages.items():
+                    on_stage(stage, seconds)
+            yield run.outcomes
+            copies.release(run.outcomes)
 
 
-def _told(
-    result: tuple[list[Outcome], dict[str, float]], on_stage: Callable[[str, float], None] | None
-) -> list[Outcome]:
-    outcomes, stages = result
-    if on_stage is not None:
-        for stage, seconds in stages.items():
-            on_stage(stage, seconds)
-    return outcomes
+class _Run(NamedTuple):
+    """Outcomes of a run of sources, seconds in each stage, and from start to end."""
+
+    outcomes: list[Outcome]
+    stages: dict[str, float]
+    seconds: float
+
+
+def _next_length(run: _Run) -> int:
+    """Return how many sources to take at a time, by how long a run took."""
+    seconds = run.seconds / len(run.outcomes) * _RUN
+    return _RUN if seconds <= _RUN_SECONDS else max(1, int(_RUN * _RUN_SECONDS / seconds))
+
+
+class _Copies:
+    """Files of the same bytes, each of which is decoded and embedded once.
+
+    Nobody waits for another while working: a copy notes whose embedding it will have, and gets
+    it when its run is handed on.
+
+    Parameters
+    ----------
+    find_twin : callable, optional
+        As for `embed_sources`.
+    """
+
+    def __init__(self, find_twin: Callable[[bytes], int | None] | None) -> None:
+        self._find_twin = find_twin
+        self._lock = RLock()
+        self._first: dict[bytes, Outcome] = {}
+        self._handed_on: deque[bytes] = deque()
+
+    def look(self, outcome: Outcome) -> None:
+        """Note where the embedding of an outcome's file is, or comes from."""
+        if outcome.sha256 is None or self._find_twin is None:
+            return
+        with self._lock:
+            first = self._first.setdefault(outcome.sha256, outcome)
+        if first is not outcome:
+            outcome.lender = first
+        # After the other: what is no longer at hand is committed, so that it is found here.
+        else:
+            outcome.twin = self._find_twin(outcome.sha256)
+
+    @staticmethod
+    def settle(outcomes: Sequence[Outcome], pending: Iterable[Future[_Run]]) -> None:
+        """Give copies what those they wait for have, which may be of a later run."""
+        for outcome in outcomes:
+            lender = outcome.lender
+            if lender is None:
+                continue
+            for future in pending:
+                if lender.is_done:
+                    break
+                future.result()
+            outcome.lender = None
+            for name in ("twin", "embedding", "box", "subject", "missed"):
+                setattr(outcome, name, getattr(lender, name))
+            if lender.status == "failed":
+                outcome.status, outcome.reason = "failed", lender.reason
+                outcome.error = lender.error
+
+    def release(self, outcomes: Sequence[Outcome]) -> None:
+        """Let go of what the store has, or will have before much more has been done."""
+        with self._lock:
+            for outcome in outcomes:
+                digest = outcome.sha256
+                if digest is None or self._first.get(digest) is not outcome:
+                    continue
+                if outcome.embedding is None or outcome.status == "failed":
+                    del self._first[digest]
+                else:
+                    self._handed_on.append(digest)
+            while len(self._handed_on) > _AT_HAND:
+                del self._first[self._handed_on.popleft()]
 
 
 class _Worker:
@@ -192,7 +291,7 @@ class _Worker:
         self,
         embedder: Embedder,
         cropper: Cropper,
-        find_twin: Callable[[bytes], int | None] | None,
+        copies: _Copies,
         refuse: Callable[[Embeddings], list[str | None]] | None,
         *,
         exif: bool,
@@ -200,7 +299,8 @@ class _Worker:
     ) -> None:
         self._embedder = embedder
         self._cropper = cropper
-        self._find_twin = find_twin
+        self._copies = copies
+        self._stopped = False
         self._refuse = refuse
         self._exif = exif
         self._max_pixels = max_pixels
@@ -214,12 +314,15 @@ class _Worker:
         # A subject is seldom smaller than half of the picture; where it is, `_crop` reads again.
         self._min_side = side if side is None or not cropper.crops else 2 * side
 
-    def __call__(self, run: Sequence[Source]) -> tuple[list[Outcome], dict[str, float]]:
+    def __call__(self, run: Sequence[Source]) -> _Run:
+        started = time.perf_counter()
         stages: dict[str, float] = {}
         outcomes = [Outcome(source) for source in run]
         held: list[tuple[Outcome, Image]] = []
         held_bytes = 0
         for outcome in outcomes:
+            if self._stopped:
+                break
             image = self._read(outcome, stages)
             if image is None:
                 continue
@@ -228,9 +331,15 @@ class _Worker:
             if held_bytes > _HELD_BYTES:
                 self._embed(held, stages)
                 held, held_bytes = [], 0
-        if held:
+        if held and not self._stopped:
             self._embed(held, stages)
-        return outcomes, stages
+        for outcome in outcomes:
+            outcome.is_done = True
+        return _Run(outcomes, stages, time.perf_counter() - started)
+
+    def stop(self) -> None:
+        """Do no more than what is begun: nobody will ask for the rest."""
+        self._stopped = True
 
     def _read(self, outcome: Outcome, stages: dict[str, float]) -> Image | None:
         """Return the part of the picture that is to be embedded; None where nothing is."""
@@ -240,7 +349,9 @@ class _Worker:
                 data = self._data(outcome)
                 if self._exif:
                     _take_exif(outcome, data)
-            if outcome.status != "ok" or outcome.twin is not None:
+            if outcome.status == "ok":
+                self._copies.look(outcome)
+            if outcome.status != "ok" or outcome.twin is not None or outcome.lender is not None:
                 return None
             with _timed(stages, "decode"):
                 if data is None:
@@ -267,6 +378,7 @@ class _Worker:
         """Read the bytes of the file, unless they are known; None for a picture in memory."""
         source = outcome.source
         known = None if source.known is None else source.known.item
+        rival = None if source.known is None else source.known.rival
         if source.path is not None:
             with suppress(OSError, ValueError):  # images.read says better what is wrong
                 status = source.path.stat()
@@ -274,6 +386,7 @@ class _Worker:
                 outcome.size, outcome.mtime_ns = status.st_size, status.st_mtime_ns
             if (
                 known is not None
+                and rival is None
                 and known.size is not None
                 and ((outcome.size, outcome.mtime_ns) == (known.size, known.mtime_ns))
             ):
@@ -288,8 +401,10 @@ class _Worker:
         outcome.sha256 = hashlib.sha256(data).digest()
         if known is not None and known.sha256 == outcome.sha256:
             outcome.status, outcome.reason = "skipped", "unchanged"
-        elif self._find_twin is not None:
-            outcome.twin = self._find_twin(outcome.sha256)
+        elif rival is not None:
+            outcome.status = "failed"
+            outcome.reason = refusal(source.key, rival)
+            outcome.error = InvalidInputError(f"{source.path}: {outcome.reason}")
         return data
 
     def _crop(
@@ -329,6 +444,11 @@ class _Worker:
             if reason is not None:
                 outcome.status, outcome.reason = "failed", reason
                 outcome.error = InvalidInputError(f"{outcome.source.key}: {reason}")
+
+
+def refusal(key: str, rival: str) -> str:
+    """Say why a file cannot have a key."""
+    return f"the key {key!r} belongs to {rival}; add this folder with a prefix"
 
 
 def _take_exif(outcome: Outcome, data: bytes | None) -> None:

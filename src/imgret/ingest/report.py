@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from imgret.storage.spelling import normal
+
 __all__ = ["IngestInterrupted", "IngestReport", "Line", "Status"]
 
 Status: TypeAlias = Literal["ok", "skipped", "renamed", "duplicate", "vanished", "failed"]
 
 _SHOWN = 20
+_KINDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,19 @@ class IngestReport:
         Not readable, and not in the gallery.
     ignored : int
         Files of a folder that are no pictures by their name.
+    ignored_suffixes : dict of str to int
+        What those names end in, in lower case, with how many of each; empty for no ending.
+    excluded : dict of str to int
+        Files and folders of a folder that were excluded, by their path relative to it, with
+        how many items of the gallery lie there: these are left as they are.
+    repeated_links : list of str
+        Links to folders that were passed over, as what they lead to was taken by another path, or
+        they lead to a folder above.
+    unpruned : int
+        Vanished items that were to be removed and were kept, as a missing disk may be why: the
+        reasons of the lines in ``vanished`` say more.
+    warnings : list of str
+        What needs a look, in sentences.
     uncropped : int
         Pictures in which the cropper found no subject; the whole picture was embedded.
     seconds : float
@@ -75,6 +91,11 @@ class IngestReport:
     vanished: list[Line] = field(default_factory=list)
     failed: list[Line] = field(default_factory=list)
     ignored: int = 0
+    ignored_suffixes: dict[str, int] = field(default_factory=dict)
+    excluded: dict[str, int] = field(default_factory=dict)
+    repeated_links: list[str] = field(default_factory=list)
+    unpruned: int = 0
+    warnings: list[str] = field(default_factory=list)
     uncropped: int = 0
     seconds: float = 0.0
     unmatched: list[str] = field(default_factory=list)
@@ -118,8 +139,20 @@ class IngestReport:
             )
             if lines
         ]
+        if self.unpruned:
+            parts.append(f"{self.unpruned} not pruned")
+        if self.excluded:
+            parts.append(f"{len(self.excluded)} excluded")
+        if self.repeated_links:
+            links = "link" if len(self.repeated_links) == 1 else "links"
+            parts.append(f"{len(self.repeated_links)} {links} passed over")
         if self.ignored:
-            parts.append(f"{self.ignored} other files ignored")
+            kinds = [f"{count} {_kind(suffix)}" for suffix, count in self.ignored_suffixes.items()]
+            if len(kinds) > _KINDS:
+                kinds = [*kinds[:_KINDS], f"and {len(kinds) - _KINDS} other kinds"]
+            kinds_text = f": {', '.join(kinds)}" if kinds else ""
+            files = "file" if self.ignored == 1 else "files"
+            parts.append(f"{self.ignored} other {files} ignored{kinds_text}")
         if self.uncropped:
             parts.append(f"{self.uncropped} without a subject, taken whole")
         if self.unmatched:
@@ -129,7 +162,7 @@ class IngestReport:
         return f"{', '.join(parts)}; {self.seconds:.1f} s, {self.images_per_second:.0f} images/s"
 
     def __str__(self) -> str:
-        lines = [self.summary()]
+        lines = [self.summary(), *(f"warning: {warning}" for warning in self.warnings)]
         if self.stages:
             stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.stages.items())
             lines.append(f"seconds over all threads: {stages}")
@@ -147,14 +180,31 @@ class IngestReport:
         for what, keys in (
             ("metadata without a picture", self.unmatched),
             ("picture without metadata", self.undescribed),
+            ("excluded", [_excluded(*place) for place in self.excluded.items()]),
+            ("link passed over", self.repeated_links),
         ):
-            lines += [f"{what}: {key}" for key in keys[:_SHOWN]]
+            lines += [f"{what}: {_name(key)}" for key in keys[:_SHOWN]]
             if len(keys) > _SHOWN:
                 lines.append(f"{what}: and {len(keys) - _SHOWN} more")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<IngestReport {self.summary()}>"
+
+
+def _kind(suffix: str) -> str:
+    return (suffix if suffix.isprintable() else ascii(suffix)) or "without an ending"
+
+
+def _name(key: str) -> str:
+    """Return a key as it is, or with escapes where another may look the same."""
+    return key if key == normal(key) else ascii(key)
+
+
+def _excluded(place: str, items: int) -> str:
+    if not items:
+        return place
+    return f"{place}: {items} items of the gallery lie there and stay as they are"
 
 
 class IngestInterrupted(KeyboardInterrupt):

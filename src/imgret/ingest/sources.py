@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from imgret.abc.given import label_or_none, listed, plain_metadata
 from imgret.errors import DuplicateKeyError, InvalidInputError
-from imgret.ingest.folder import find_pictures
-from imgret.ingest.pipeline import Known, Source
+from imgret.ingest.exclude import Exclusion
+from imgret.ingest.folder import walk_folder
+from imgret.ingest.losses import find_losses
+from imgret.ingest.pipeline import Known, Source, refusal
 from imgret.ingest.report import Line
 from imgret.storage import Catalog, Item, check_item
+from imgret.storage.spelling import respelled
 from imgret.types import ImageLike
 
 __all__ = ["Labels", "folder_sources", "list_sources", "one_each", "path_of"]
@@ -90,54 +94,108 @@ class Found(NamedTuple):
     Attributes
     ----------
     sources : list of Source
-        Its pictures, with what the catalog knows of those whose keys it holds.
+        Its images, with what the catalog knows of those whose keys it holds.
     failed : list of Line
-        Pictures whose key belongs to a file elsewhere, or whose name is no Unicode text.
+        Images whose key belongs to a file elsewhere, or whose name is no Unicode text; folders
+        that could not be listed.
     vanished : dict of int to Item
-        Items that came from a file below the folder which is gone.
-    ignored : int
-        Other files.
+        Items that came from a file of this folder which is gone.
+    ignored : dict of str to int
+        Other files, by the end of their names.
+    lost : dict of int to str
+        Where below the folder the files of the vanished items were.
+    moved : dict of int to Item
+        Vanished items of a folder that was moved here, with the path that they would have.
+    excluded : dict of str to int
+        What was excluded, and how many items of the gallery lie there.
+    repeated : list of str
+        Links that were passed over.
+    root : str
+        The folder, links resolved.
     """
 
     sources: list[Source]
     failed: list[Line]
     vanished: dict[int, Item]
-    ignored: int
+    ignored: dict[str, int]
+    lost: dict[int, str]
+    moved: dict[int, Item]
+    excluded: dict[str, int]
+    repeated: list[str]
+    root: str
 
 
-def folder_sources(folder: Path, labels: Labels, prefix: str, catalog: Catalog) -> Found:
-    """Return the pictures below a folder, keyed by their path relative to it."""
-    pictures, ignored = find_pictures(folder)
-    label_of = _labeller(labels, folder)
-    keyed = [(prefix + path.relative_to(folder).as_posix(), path) for path in pictures]
+def folder_sources(
+    folder: Path, labels: Labels, prefix: str, catalog: Catalog, exclude: Any = ()
+) -> Found:
+    """Return the images below a folder, keyed by their path relative to it.
+
+    An item belongs to the folder when its file lies there, links resolved; or when its file
+    lay under the same key below a folder of which nothing is left, and most of what both have
+    is the same: then that folder was moved here.
+    """
+    exclusion = Exclusion(exclude)
+    walk = walk_folder(folder, exclusion)
+    root = os.path.realpath(folder)
     failed = [
-        Line("failed", _readable(key), _readable(str(path)), "its name is not UTF-8; rename it")
-        for key, path in keyed
-        if _readable(key) != key
+        Line("failed", f"{prefix}{_readable(place)}/", _readable(str(folder / place)), reason)
+        for place, reason in walk.failed.items()
     ]
-    keyed = [(key, path) for key, path in keyed if _readable(key) == key]
-    ids = catalog.ids_of([key for key, _ in keyed])
-    held = catalog.items(ids.values())
+    keyed = {}
+    for name in walk.pictures:
+        if _readable(name) == name:
+            keyed[prefix + name] = name
+        else:
+            where = _readable(str(folder / name))
+            reason = "its name is not UTF-8; rename it"
+            failed.append(Line("failed", prefix + _readable(name), where, reason))
+    files = list(catalog.files())
+    known = _known(list(keyed), files, catalog)
+    # Keys as the gallery spells them.
+    names = {key: known[key].item.key if key in known else key for key in keyed}
+    label_of = _labeller(labels, folder, list(names.values()))
     sources = []
-    for key, path in keyed:
-        known = None
-        if key in ids:
-            item = held[ids[key]]
-            if (rival := _rival(item, path)) is not None:
-                reason = f"the key {key!r} belongs to {rival}; add this folder with a prefix"
-                failed.append(Line("failed", key, str(path), reason))
+    for found, name in keyed.items():
+        key, image, path = names[found], folder / name, Path(root, name)
+        before = known.get(found)
+        if before is not None:
+            rival = _rival(before.item, path)
+            if rival is not None and before.item.sha256 is None:
+                failed.append(Line("failed", key, str(path), refusal(key, rival)))
                 continue
-            known = Known(ids[key], item)
-        label = label_or_none(label_of(key, path))
-        sources.append(Source(key, path, path.absolute(), label, {}, known))
+            before = replace(before, rival=rival)
+        label = label_or_none(label_of(key, image))
+        sources.append(Source(key, image, path, label, {}, before))
     check_sources(sources)
-    here = {str(source.path) for source in sources}
-    vanished = {
-        id_: item
-        for id_, item in catalog.items_below(folder.absolute()).items()
-        if item.path not in here and not os.path.lexists(str(item.path))
+    losses = find_losses(
+        files,
+        {before.id: (keyed[key], before.item) for key, before in known.items()},
+        walk,
+        exclusion,
+        root=root,
+        prefix=prefix,
+    )
+    # Those that have their key from this folder come first: a file renamed is theirs.
+    vanished = dict(
+        sorted(
+            catalog.items(losses.names).items(),
+            key=lambda entry: entry[1].key != prefix + losses.names[entry[0]],
+        )
+    )
+    moved = {
+        id_: replace(vanished[id_], path=str(Path(root, losses.names[id_]))) for id_ in losses.moved
     }
-    return Found(sources, failed, vanished, ignored)
+    return Found(
+        sources,
+        failed,
+        vanished | moved,
+        {_readable(suffix): count for suffix, count in walk.ignored.items()},
+        losses.names,
+        moved,
+        {_readable(place): losses.excluded.get(place, 0) for place in walk.excluded},
+        [_readable(link) for link in sorted({*walk.repeated, *walk.above})],
+        root,
+    )
 
 
 def check_sources(sources: Sequence[Source]) -> None:
@@ -147,18 +205,32 @@ def check_sources(sources: Sequence[Source]) -> None:
         check_item(Item(source.key, path, label=source.label, metadata=source.metadata))
 
 
+def _known(keys: Sequence[str], files: Sequence[Any], catalog: Catalog) -> dict[str, Known]:
+    """Return the items that have these keys, in this or another Unicode form."""
+    ids = catalog.ids_of(keys)
+    if not all(key in ids or key.isascii() for key in keys):
+        names = respelled(keys, {key for _, key, _ in files})
+        other = catalog.ids_of(list(names.values()))
+        ids.update({key: other[name] for key, name in names.items()})
+    items = catalog.items(ids.values())
+    return {key: Known(id_, items[id_]) for key, id_ in ids.items()}
+
+
 def _readable(name: str) -> str:
     """Replace what came from bytes that are no UTF-8, which SQLite would refuse."""
     return name.encode("utf-8", "replace").decode()
 
 
-def _labeller(labels: Labels, folder: Path) -> Callable[[str, Path], str | None]:
+def _labeller(
+    labels: Labels, folder: Path, keys: Sequence[str]
+) -> Callable[[str, Path], str | None]:
     if labels is None:
         return lambda key, path: None  # noqa: ARG005  # one signature for all
     if labels == "parent":
         return lambda key, path: None if path.parent == folder else path.parent.name  # noqa: ARG005
     if isinstance(labels, Mapping):
-        return lambda key, path: labels.get(key)  # noqa: ARG005
+        other = respelled(keys, labels)
+        return lambda key, path: labels.get(other.get(key, key))  # noqa: ARG005
     if callable(labels):
         return lambda key, path: labels(path)  # noqa: ARG005
     raise InvalidInputError(
@@ -170,9 +242,11 @@ def _rival(item: Item, path: Path) -> str | None:
     """Return the other file a key belongs to, if that file still exists."""
     if item.path is None:
         return "an item that came from no file"
-    if item.path == str(path.absolute()):
+    if item.path == str(path):
         return None
     try:
         return None if path.samefile(item.path) else item.path
-    except OSError:  # that file is gone; or this one is, which reading it will tell
+    except (FileNotFoundError, NotADirectoryError):  # that one; or this, as reading it will show
         return None
+    except OSError:  # a disk that fails is no reason to replace what is known of it
+        return item.path

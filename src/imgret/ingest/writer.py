@@ -1,4 +1,4 @@
-"""Outcomes into the store, a few hundred to a commit."""
+"""Outcomes into the store, a few hundred or a few seconds to a commit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ __all__ = ["Writer"]
 
 # Enough to make a commit cheap, few enough to lose little.
 _COMMIT_ITEMS = 512
+# What a kill may cost where embedding is slow; less at first, for runs that end soon.
+_COMMIT_SECONDS = 2.0
+_FIRST_COMMIT_SECONDS = 0.25
 
 
 class Writer:
@@ -45,6 +48,8 @@ class Writer:
         self._report = report
         self._skip_duplicates = skip_duplicates
         self._waiting: list[Outcome] = []
+        self._committed = time.monotonic()
+        self._wait = min(_FIRST_COMMIT_SECONDS, _COMMIT_SECONDS)
         self._first: dict[bytes, str] = {}  # sha256 -> key, of what this run has embedded
         self._renamed: list[Line] = []
         self._replaced: set[int] = set()  # ids of items that this run has embedded anew
@@ -78,8 +83,11 @@ class Writer:
             if source.known is not None:
                 self._replaced.add(source.known.id)
             self._waiting.append(outcome)
-        if len(self._waiting) + len(self._moved) >= _COMMIT_ITEMS:
+        late = time.monotonic() - self._committed >= self._wait
+        if late or len(self._waiting) + len(self._moved) >= _COMMIT_ITEMS:
             self.commit()
+            self._committed = time.monotonic()
+            self._wait = min(2 * self._wait, _COMMIT_SECONDS)
 
     def commit(self) -> None:
         """Commit what is waiting."""

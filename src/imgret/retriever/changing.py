@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tqdm import tqdm
-
 from imgret import adaptation
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
@@ -43,7 +41,9 @@ from imgret.ingest import (
     path_of,
     read_sidecar,
 )
-from imgret.ingest.sources import check_sources
+from imgret.ingest.losses import Spared, spare
+from imgret.ingest.progress import progress_bar
+from imgret.ingest.sources import Found, check_sources
 from imgret.making import same_cropper
 from imgret.parts import index_part
 from imgret.projections import fit_pca
@@ -205,7 +205,8 @@ class Changing(Gallery):
         metadata: Metadata = None,
         exif: bool = False,
         prefix: str = "",
-        prune: bool = False,
+        prune: bool | Literal["all"] = False,
+        exclude: str | Sequence[str] = (),
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: bool | None = None,
@@ -217,6 +218,11 @@ class Changing(Gallery):
         modification time, or same bytes) is skipped, a changed one is embedded anew, one of
         the bytes of a file that is gone is taken for that one renamed. Labels that are given
         are taken over in any case. After an interrupt the same call goes on.
+
+        It does not matter how the folder is spelled: links in its path are resolved. After the
+        folder has been moved, its items are found again by their keys. Links to folders below it
+        are followed, each folder is visited once. Hidden files and folders are passed over, and
+        so are those which systems put beside images, such as ``@eaDir`` and ``__MACOSX``.
 
         Parameters
         ----------
@@ -232,9 +238,16 @@ class Changing(Gallery):
             As for `add`.
         prefix : str
             Put before each key, to keep two folders apart.
-        prune : bool
+        prune : bool or "all"
             Whether items whose files are gone from the folder are removed; they are reported
-            either way.
+            either way. As a disk that is not mounted looks like a folder without files, True
+            removes nothing where more than half of the folder's items, or all, would go, and
+            nothing of folders below it that are there but empty; "all" does.
+        exclude : str or sequence of str
+            Patterns of files and folders to pass over, such as ``"raw"``, ``"*.png"`` or
+            ``"2019/**/drafts"``: without a slash they are compared with each name, with one
+            with the path relative to the folder, where ``**`` stands for any folders. Items of
+            the gallery that lie there stay as they are.
         duplicates, threads, progress
             As for `add`; the bar is drawn where stderr is a terminal.
 
@@ -249,23 +262,29 @@ class Changing(Gallery):
         IngestInterrupted
             Ctrl-C; it is a KeyboardInterrupt, and its ``report`` tells what was done.
         """
+        if prune is not True and prune is not False and prune != "all":
+            raise InvalidInputError(f"prune: expected True, False or 'all', found {prune!r}")
         with self._changing:
             self._store.check_writable()
             if isinstance(metadata, (str, os.PathLike)):
                 rows = read_sidecar(Path(metadata), Path(folder), prefix)
                 metadata, labels = rows.facts, rows.labels if labels is None else labels
-            found = folder_sources(Path(folder), labels, prefix, self._store.catalog)
+            catalog = self._store.catalog
+            found = folder_sources(Path(folder), labels, prefix, catalog, exclude)
             described = describe(found.sources, metadata)
+            if found.moved:  # so that they are known to be of this folder from now on
+                catalog.replace_all(found.moved)
             report = self._ingest(
                 described.sources,
                 exif=exif,
                 duplicates=duplicates,
                 threads=threads,
                 progress=progress,
-                vanished=found.vanished,
+                found=found,
                 prune=prune,
             )
-        report.ignored = found.ignored
+        report.ignored, report.ignored_suffixes = sum(found.ignored.values()), found.ignored
+        report.excluded, report.repeated_links = found.excluded, found.repeated
         report.unmatched, report.undescribed = described.unmatched, described.undescribed
         report.record(found.failed)
         return report
@@ -353,6 +372,7 @@ class Changing(Gallery):
             self._store.check_writable()
             (id_,) = self._store.catalog.require([key])
             item = self._store.catalog.items([id_])[id_]
+            key = item.key  # which may be spelled otherwise
             now = replace(
                 item,
                 label=item.label if label is _KEEP else label_or_none(label),
@@ -533,8 +553,8 @@ class Changing(Gallery):
         threads: int | None = None,
         progress: bool | None = None,
         raise_failures: bool = False,
-        vanished: Mapping[int, Item] | None = None,
-        prune: bool = False,
+        found: Found | None = None,
+        prune: bool | Literal["all"] = False,
     ) -> IngestReport:
         if duplicates not in {"add", "skip"}:
             raise InvalidInputError(f"duplicates: expected 'add' or 'skip', found {duplicates!r}")
@@ -543,18 +563,14 @@ class Changing(Gallery):
         report = IngestReport()
         started = time.perf_counter()
         writer = Writer(
-            self._store, report, skip_duplicates=duplicates == "skip", vanished=vanished
+            self._store,
+            report,
+            skip_duplicates=duplicates == "skip",
+            vanished=None if found is None else found.vanished,
         )
         # An item of the same bytes lends its embedding, unless that was cropped otherwise.
-        lends = cropper is None and len(self._store.catalog) > 0
-        find_twin = self._find_twin if lends else None
-        bar = tqdm(
-            total=len(sources),
-            unit="img",
-            desc="indexing",
-            disable=None if progress is None else not progress,
-            dynamic_ncols=True,
-        )
+        find_twin = self._find_twin if cropper is None else None
+        bar = progress_bar(progress, total=len(sources), unit="img", desc="indexing")
         self._settle()
         with bar:
             try:
@@ -580,15 +596,42 @@ class Changing(Gallery):
                 raise IngestInterrupted(report) from None
             finally:
                 writer.commit()  # what is embedded is kept, whatever happens
-        if prune and writer.vanished:
-            self._store.remove(list(writer.vanished))
-        what = "its file is gone" + ("; removed" if prune else "; prune=True removes it")
-        report.record(
-            Line("vanished", item.key, item.path, what) for item in writer.vanished.values()
-        )
+        if found is not None:
+            self._prune(writer.vanished, found, report, prune)
         self._sync_after_adding()
         report.seconds = time.perf_counter() - started
         return report
+
+    def _prune(
+        self,
+        vanished: Mapping[int, Item],
+        found: Found,
+        report: IngestReport,
+        prune: bool | Literal["all"],  # noqa: FBT001  # passed on from an option of that name
+    ) -> None:
+        """Report what is gone from a folder, and remove it if that is wanted and safe."""
+        spared = Spared({}, "")
+        if prune is True:
+            renamed = len(found.vanished) - len(vanished)
+            known = sum(source.known is not None for source in found.sources)
+            lost = {id_: found.lost[id_] for id_ in vanished}
+            spared = spare(lost, known + renamed, found.root)
+        going = [id_ for id_ in vanished if prune and id_ not in spared.reasons]
+        if going:
+            self._store.remove(going)
+        if spared.reasons:
+            report.unpruned = len(spared.reasons)
+            report.warnings.append(spared.warning)
+        otherwise = "removed" if prune else "prune=True removes it"
+        report.record(
+            Line(
+                "vanished",
+                item.key,
+                item.path,
+                f"its file is gone; {spared.reasons.get(id_, otherwise)}",
+            )
+            for id_, item in vanished.items()
+        )
 
     def _find_twin(self, sha256: bytes) -> int | None:
         found = self._store.catalog.by_sha256(sha256)

@@ -25,6 +25,7 @@ from imgret.storage.files import file_id
 from imgret.storage.item import COLUMNS, Item, from_row, is_text, to_row
 from imgret.storage.lock import forked
 from imgret.storage.matching import Matcher
+from imgret.storage.spelling import normal, respelled, shown
 from imgret.storage.where import Condition, compile_where
 from imgret.types import Ids
 
@@ -99,7 +100,7 @@ class Catalog:
         return self._live
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and bool(self.ids_of([key]))
+        return isinstance(key, str) and bool(self._named([key]))
 
     def __iter__(self) -> Iterator[str]:
         """Keys in the order they were added."""
@@ -135,18 +136,40 @@ class Catalog:
     def require(self, keys: Sequence[str]) -> list[int]:
         """Ids of keys that must exist, in order.
 
+        A key may be spelled in another Unicode form than in the gallery, where that leaves no
+        doubt which one is meant: see `imgret.storage.spelling`.
+
         Raises
         ------
         KeyNotFoundError
             Naming the first that does not.
         """
-        found = self.ids_of(keys)
+        found = self._named(keys)
         for key in keys:
             if key not in found:
                 raise KeyNotFoundError(
-                    f"key: expected one of the {len(self)} in the gallery, found {key!r}"
+                    f"key: expected one of the {len(self)} in the gallery, found {shown(key)}"
+                    f"{self._alike(key)}"
                 )
         return [found[key] for key in keys]
+
+    def _named(self, keys: Sequence[str]) -> dict[str, int]:
+        """Ids of the keys that exist, in this or another spelling."""
+        found = self.ids_of(keys)
+        missing = [key for key in keys if key not in found]
+        if any(is_text(key) and not key.isascii() for key in missing):
+            names = respelled([key for key in keys if is_text(key)], set(self))
+            ids = self.ids_of(list(names.values()))
+            found.update({key: ids[name] for key, name in names.items()})
+        return found
+
+    def _alike(self, key: str) -> str:
+        """Name the keys that look like one which is not there, if any."""
+        if not is_text(key) or key.isascii():
+            return ""
+        form = normal(key)
+        alike = [name for name in self if not name.isascii() and normal(name) == form]
+        return f", which looks like {' and '.join(map(ascii, alike))}" if alike else ""
 
     def items(self, ids: Iterable[int]) -> dict[int, Item]:
         """Items by id, removed ones too."""
@@ -171,15 +194,16 @@ class Catalog:
         )
         return (rows[0][0], from_row(rows[0][1:])) if rows else None
 
-    def items_below(self, folder: Path) -> dict[int, Item]:
-        """Live items whose file lies, or lay, below an absolute folder."""
-        prefix = str(folder).rstrip(os.sep)
-        rows = self._query(
-            f"SELECT id, {COLUMNS} FROM items "  # noqa: S608  # a constant
-            "WHERE removed_at IS NULL AND path >= ? AND path < ? ORDER BY id",
-            (prefix + os.sep, prefix + chr(ord(os.sep) + 1)),
-        )
-        return {row[0]: from_row(row[1:]) for row in rows}
+    def files(self) -> Iterator[tuple[int, str, str | None]]:
+        """Id, key and path of every live item, by id."""
+        last = -1
+        while rows := self._query(
+            "SELECT id, key, path FROM items WHERE id > ? AND removed_at IS NULL "
+            "ORDER BY id LIMIT ?",
+            (last, _CHUNK),
+        ):
+            yield from rows
+            last = rows[-1][0]
 
     def label_count(self) -> int:
         """Return how many different labels there are."""

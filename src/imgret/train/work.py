@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from imgret.errors import InvalidInputError, TrainingError
+from imgret.ingest.progress import progress_bar, say
 from imgret.train import checkpoint
 from imgret.train.course import Course, Epoch
 
@@ -120,13 +119,12 @@ def run_epochs(
         See `imgret.train.train`.
     """
     epochs = course.schedule.epochs
-    bar = tqdm(
+    bar = progress_bar(
+        progress,
         total=epochs * n_pictures,
         initial=course.epochs_done * n_pictures,
         unit="img",
         desc="training",
-        disable=None if progress is None else not progress,
-        dynamic_ncols=True,
     )
     with bar:
 
@@ -149,10 +147,10 @@ def run_epochs(
                 checkpoint.write(work.best, course.state())
             work.log(done)
             if progress is not False:
-                bar.write(str(done), file=sys.stderr)
+                say(bar, str(done))
             if patience is not None and _stale(scores) >= patience:
                 if progress is not False:
-                    bar.write(f"no better for {patience} measurements: stopped", file=sys.stderr)
+                    say(bar, f"no better for {patience} measurements: stopped")
                 break
     if work.best.is_file():
         course.average.load_state_dict(checkpoint.read(work.best)["average"])

@@ -6,13 +6,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from imgret import images
 from imgret.croppers import SaliencyCropper
 from imgret.errors import ImageError
 from imgret.ingest.folder import find_pictures
 from imgret.ingest.pipeline import worker_count
+from imgret.ingest.progress import progress_bar
 
 __all__ = ["draw_masks"]
 
@@ -72,11 +71,10 @@ def draw_masks(
         return None
 
     with ThreadPoolExecutor(worker_count(threads)) as pool:
-        drawn = tqdm(
-            pool.map(draw, found),
-            total=len(found),
-            unit="img",
-            desc="masks",
-            disable=None if progress is None else not progress,
-        )
-        return [error for error in drawn if error is not None]
+        errors = []
+        with progress_bar(progress, total=len(found), unit="img", desc="masks") as bar:
+            for error in pool.map(draw, found):
+                bar.update()
+                if error is not None:
+                    errors.append(error)
+        return errors

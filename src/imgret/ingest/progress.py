@@ -1,0 +1,84 @@
+"""Progress bars on a stderr that may be closed, or none at all.
+
+A program without a console (``pythonw``, a service, ``2>&-``) has None for `sys.stderr`, and a
+stream that was closed or whose reader has left raises. None of that stops the work.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+from tqdm import tqdm
+
+__all__ = ["progress_bar", "say"]
+
+
+def progress_bar(
+    progress: bool | None,  # noqa: FBT001  # passed on from an option of that name
+    *,
+    total: int,
+    unit: str,
+    desc: str,
+    initial: int = 0,
+) -> Any:
+    """Return a bar of tqdm's on stderr, which is not drawn where nothing can be.
+
+    Parameters
+    ----------
+    progress : bool or None
+        Whether to draw it; None: where stderr is a terminal.
+    total, unit, desc, initial
+        As for `tqdm.tqdm`.
+    """
+    file = _Stderr(sys.stderr)
+    return tqdm(
+        total=total,
+        unit=unit,
+        desc=desc,
+        initial=initial,
+        file=file,
+        disable=not (file.isatty() if progress is None else progress and file.is_open()),
+        dynamic_ncols=True,
+    )
+
+
+def say(bar: Any, text: str) -> None:
+    """Write a line on stderr above a bar, if that can be done."""
+    bar.write(text, file=_Stderr(sys.stderr))
+
+
+class _Stderr:
+    """A stream that takes everything and never raises."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def is_open(self) -> bool:
+        return self._stream is not None and not getattr(self._stream, "closed", False)
+
+    def isatty(self) -> bool:
+        with suppress(AttributeError, OSError, ValueError):
+            return bool(self._stream.isatty())
+        return False
+
+    def write(self, text: str) -> int:
+        with suppress(AttributeError, OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(AttributeError, OSError, ValueError):
+            self._stream.flush()
+
+    @property
+    def encoding(self) -> str | None:
+        """Name of the encoding, by which tqdm chooses the letters of a bar."""
+        return getattr(self._stream, "encoding", None)
+
+    def fileno(self) -> int:
+        """Return what tqdm asks for the width of a terminal by."""
+        with suppress(AttributeError):
+            return int(self._stream.fileno())
+        raise OSError("there is no stderr")

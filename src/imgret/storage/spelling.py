@@ -1,0 +1,60 @@
+"""Names that look alike: Unicode spells many letters in two ways.
+
+"é" is one code point (NFC, what most systems write) or an "e" and an accent (NFD, what macOS
+hands out). A CSV file, a disk and a gallery may each have another spelling of one name.
+
+Unicode Standard Annex 15, "Unicode Normalization Forms".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from unicodedata import normalize
+
+__all__ = ["normal", "respelled", "shown"]
+
+
+def normal(name: str) -> str:
+    """Return the form (NFC) that all spellings of a name share."""
+    return name if name.isascii() else normalize("NFC", name)
+
+
+def respelled(wanted: Collection[str], held: Collection[Any]) -> dict[str, str]:
+    """Match names that are spelled differently, where only one can be meant.
+
+    Parameters
+    ----------
+    wanted, held : collection of str
+        What else there is in ``held`` is passed over.
+
+    Returns
+    -------
+    dict of str to str
+        Names of ``wanted`` that ``held`` lacks -> the one name of ``held`` of the same normal
+        form. Left out are names that are in both, and those for which there is another
+        candidate on either side.
+    """
+    missing = {name for name in wanted if not name.isascii() and name not in held}
+    if not missing:
+        return {}
+    asked = {name for name in wanted if not name.isascii()}
+    by_form: dict[str, list[str]] = {}
+    for name in missing:
+        by_form.setdefault(normal(name), []).append(name)
+    candidates: dict[str, list[str]] = {}
+    for name in held:
+        if not isinstance(name, str) or name.isascii() or name in asked:
+            continue
+        if (form := normal(name)) in by_form:
+            candidates.setdefault(form, []).append(name)
+    return {
+        by_form[form][0]: names[0]
+        for form, names in candidates.items()
+        if len(names) == len(by_form[form]) == 1
+    }
+
+
+def shown(name: object) -> str:
+    """Return a name in quotes, with escapes where it is not in the usual spelling."""
+    return ascii(name) if isinstance(name, str) and name != normal(name) else repr(name)
