@@ -1,10 +1,12 @@
 """TIFF, in 1,000 variants that tifffile and imagecodecs decode independently."""
 
+import ctypes
 import io
 import itertools
 import lzma
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -688,3 +690,35 @@ class TestPillow:
         monkeypatch.setattr(features, "check", lambda name: False)
         assert not tiff_data._has(5)
         tiff_data._has.cache_clear()
+
+    def test_errors_are_told_apart_by_thread(self, capfd):
+        good = write(Variant(4, 1, WHITE))
+        expected = images.decode(good).image
+        damaged = bytearray(good)
+        damaged[8:60] = bytes(range(52))
+
+        def decode(data):
+            try:
+                return images.decode(bytes(data)).image
+            except ImageCorruptError:
+                return None
+
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(decode, [good, damaged] * 200))
+        assert all(image is None for image in found[1::2])
+        assert all(np.array_equal(image, expected) for image in found[::2])
+        assert capfd.readouterr() == ("", "")
+
+    def test_reports_for_others_are_passed_on(self, capfd):
+        images.decode(write(Variant(4, 1, WHITE)))
+        damaged = bytearray(write(Variant(5, strip=100)))
+        damaged[8:60] = bytes(52)
+        assert pillow_refuses(damaged)
+        assert capfd.readouterr().err
+
+    def test_a_libtiff_that_cannot_be_reached(self, monkeypatch):
+        def refuse(name):
+            raise OSError(name)
+
+        monkeypatch.setattr(ctypes, "CDLL", refuse)
+        tiff_data._listen.__wrapped__()
