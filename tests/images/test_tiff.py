@@ -347,6 +347,18 @@ def test_equals_tifffile(compression):
     assert len(pixels_and_layouts) > 200
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("compression", [1, 7])
+def test_inks_may_be_converted_by_a_profile(bits, compression):
+    variant = Variant(compression, bits if compression == 1 else 8, CMYK, tile=(16, 16))
+    usual, _ = decode_tiff(write(variant))
+    inks, _ = decode_tiff(write(variant), from_cmyk=lambda cmyk: cmyk[:, :, 1:])
+    expected = np.rint(SMOOTH[:, :, 1:4] * 255)
+    assert np.abs(inks - expected).max() <= (0 if compression == 1 else 2)
+    unusable, _ = decode_tiff(write(variant), from_cmyk=lambda cmyk: None)
+    np.testing.assert_array_equal(unusable, usual)
+
+
 @pytest.mark.parametrize("compression", [3, 4])
 @pytest.mark.parametrize("photometric", [WHITE, BLACK])
 @pytest.mark.parametrize("tile", [None, (16, 16), (48, 32)])
