@@ -81,7 +81,7 @@ def decode(
 
     Of several frames or pages the first is decoded. Alpha is laid over white; deeper channels are
     scaled to 8 bits; colour profiles are not applied. Which TIFFs are decoded says
-    `imgret.images.tiff_page`. HEIC needs the extra ``imgret[heic]``.
+    ``imgret.images.tiff_page``. HEIC needs the extra ``imgret[heic]``.
 
     Parameters
     ----------
