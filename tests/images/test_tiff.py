@@ -1,10 +1,12 @@
 """TIFF, in 1,000 variants that tifffile and imagecodecs decode independently."""
 
+import ctypes
 import io
 import itertools
 import lzma
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -68,7 +70,7 @@ COMPRESS = {
     8: zlib.compress,
     32773: imagecodecs.packbits_encode,
     32946: zlib.compress,
-    34925: lambda data: lzma.compress(data, lzma.FORMAT_XZ),
+    34925: lambda data: lzma.compress(data, lzma.FORMAT_XZ, preset=0),
     50000: imagecodecs.zstd_encode,
 }
 # Of pixels.
@@ -213,13 +215,14 @@ def assemble(parts, tags, end, order, *, big=False):
     behind = end + struct.calcsize("<" + count) + len(tags) * struct.calcsize("<" + entry) + room
     for tag, (kind, values) in sorted(tags.items()):
         value = struct.pack(f"{order}{len(values)}{kind.removesuffix('/')}", *values)
-        number = {"B": 7, "H": 3, "I": 4, "Q": 16}[kind]
+        number = {"B": 7, "H": 3, "I": 4, "I/": 5, "Q": 16}[kind]
         if len(value) > room:
             value, longer = (
                 struct.pack(order + ("Q" if big else "I"), behind + len(longer)),
                 longer + value,
             )
-        entries.append(struct.pack(order + entry, tag, number, len(values), value))
+        size = len(values) // len(kind)  # a fraction is two numbers
+        entries.append(struct.pack(order + entry, tag, number, size, value))
     head = {"<": b"II", ">": b"MM"}[order]
     if big:
         head += struct.pack(order + "HHHQ", 43, 8, 0, end)
@@ -344,6 +347,18 @@ def test_equals_tifffile(compression):
     assert len(pixels_and_layouts) > 200
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("compression", [1, 7])
+def test_inks_may_be_converted_by_a_profile(bits, compression):
+    variant = Variant(compression, bits if compression == 1 else 8, CMYK, tile=(16, 16))
+    usual, _ = decode_tiff(write(variant))
+    inks, _ = decode_tiff(write(variant), from_cmyk=lambda cmyk: cmyk[:, :, 1:])
+    expected = np.rint(SMOOTH[:, :, 1:4] * 255)
+    assert np.abs(inks - expected).max() <= (0 if compression == 1 else 2)
+    unusable, _ = decode_tiff(write(variant), from_cmyk=lambda cmyk: None)
+    np.testing.assert_array_equal(unusable, usual)
+
+
 @pytest.mark.parametrize("compression", [3, 4])
 @pytest.mark.parametrize("photometric", [WHITE, BLACK])
 @pytest.mark.parametrize("tile", [None, (16, 16), (48, 32)])
@@ -375,6 +390,9 @@ def test_jpeg_equals_tifffile(photometric, blocks, tile):
         check(variant)
     if photometric in {RGB, CMYK}:
         check(replace(variant, planar=True))
+    if photometric == RGB:
+        check(replace(variant, extra=(2,)))
+        check(replace(variant, extra=(1,), planar=True))
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
@@ -382,6 +400,8 @@ def test_jpeg_equals_tifffile(photometric, blocks, tile):
 @pytest.mark.parametrize("tile", [None, (16, 16), (48, 32)])
 def test_ycbcr(compression, blocks, tile):
     """Subsampled colour without JPEG, which tifffile does not decode."""
+    if blocks == (1, 1):
+        check(Variant(compression, 8, YCBCR, planar=True, tile=tile))
     variant = Variant(compression, 8, YCBCR, tile=tile, blocks=blocks)
     numbers = numbers_of(variant).astype(float)
     for top, left in itertools.product(range(0, HEIGHT, blocks[1]), range(0, WIDTH, blocks[0])):
@@ -390,6 +410,27 @@ def test_ycbcr(compression, blocks, tile):
         block[:] = np.pad(block, [*padding, (0, 0)], mode="edge").mean(axis=(0, 1)).round()
     expected, _, _ = colors_of(numbers, variant)
     assert np.abs(images.decode(write(variant)).image - expected).max() <= 0.6
+
+
+def test_ycbcr_of_limited_range_and_other_shares():
+    shares, (black, white) = (0.2126, 0.7152, 0.0722), (16, 235)
+    colors = SMOOTH[:, :, :3]
+    y = colors @ shares
+    b, r = ((colors[:, :, at] - y) / (2 - 2 * shares[at]) for at in (2, 0))
+    numbers = np.dstack([black + y * (white - black), 128 + b * 224, 128 + r * 224])
+    tags = {
+        529: ("I/", [2126, 10_000, 7152, 10_000, 722, 10_000]),
+        532: ("I/", [black, 1, white, 1, 128, 1, 240, 1, 128, 1, 240, 1]),
+    }
+    data = write(Variant(photometric=YCBCR, tags=tags), np.rint(numbers).astype(np.uint16))
+    assert np.abs(images.decode(data).image - colors * 255).max() <= 3
+    for wrong in ({532: ("I/", [1, 1] * 6)}, {529: ("I/", [0, 1] * 3)}):
+        with pytest.raises(ImageCorruptError, match="YCbCr"):
+            images.decode(write(Variant(photometric=YCBCR, tags=wrong)))
+    usual = images.decode(write(Variant(photometric=YCBCR))).image
+    no_fractions = {532: ("I/", [1, 0] * 6)}
+    found = images.decode(write(Variant(photometric=YCBCR, tags=no_fractions))).image
+    np.testing.assert_array_equal(found, usual)
 
 
 # What is not decoded, and what the error must name.
@@ -688,3 +729,35 @@ class TestPillow:
         monkeypatch.setattr(features, "check", lambda name: False)
         assert not tiff_data._has(5)
         tiff_data._has.cache_clear()
+
+    def test_errors_are_told_apart_by_thread(self, capfd):
+        good = write(Variant(4, 1, WHITE))
+        expected = images.decode(good).image
+        damaged = bytearray(good)
+        damaged[8:60] = bytes(range(52))
+
+        def decode(data):
+            try:
+                return images.decode(bytes(data)).image
+            except ImageCorruptError:
+                return None
+
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(decode, [good, damaged] * 200))
+        assert all(image is None for image in found[1::2])
+        assert all(np.array_equal(image, expected) for image in found[::2])
+        assert capfd.readouterr() == ("", "")
+
+    def test_reports_for_others_are_passed_on(self, capfd):
+        images.decode(write(Variant(4, 1, WHITE)))
+        damaged = bytearray(write(Variant(5, strip=100)))
+        damaged[8:60] = bytes(52)
+        assert pillow_refuses(damaged)
+        assert capfd.readouterr().err
+
+    def test_a_libtiff_that_cannot_be_reached(self, monkeypatch):
+        def refuse(name):
+            raise OSError(name)
+
+        monkeypatch.setattr(ctypes, "CDLL", refuse)
+        tiff_data._listen.__wrapped__()

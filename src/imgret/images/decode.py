@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import get_ident
 from typing import Any, ClassVar, NamedTuple
@@ -95,7 +96,8 @@ def decode(
     converted to sRGB by the profile that the image carries, after which alpha is applied; a
     profile that is damaged or does not fit is ignored, and high dynamic range (PQ, HLG) is not
     mapped. The orientation is that of EXIF, or of XMP where EXIF gives none; in AVIF and HEIC
-    that of the container. Which TIFFs are decoded says `imgret.images.tiff_page`. HEIC needs the
+    that of the container. Which TIFFs are decoded says
+    ``imgret.images.tiff_page``. HEIC needs the
     extra ``imgret[heic]``.
 
     Parameters
@@ -146,10 +148,7 @@ def decode(
         )
     if head.format == "HEIC":
         return _decode_heic(data, head, max_pixels, path)
-    if head.format == "TIFF":
-        pixels = opaque_srgb(*decode_tiff(data, path=path), head)
-    else:
-        pixels = _decode_otherwise(data, head, factor, path)
+    pixels = _decode_otherwise(data, head, factor, path)
     if pixels is None:
         pixels = _decode_opencv(data, head, factor, path)
     pixels = orient(pixels, head.orientation)
@@ -191,6 +190,11 @@ def _factor(head: Header, min_side: int | None) -> int:
 
 def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | None) -> Any:
     """Return uint8 RGB of what OpenCV decodes wrongly; None of all else."""
+    if head.format == "TIFF":
+        has_inks = head.channels == 4 and profile_space(head.profile) == "CMYK"
+        from_cmyk = partial(cmyk_to_srgb, profile=head.profile) if has_inks else None
+        rgb, alpha = decode_tiff(data, path=path, from_cmyk=from_cmyk)
+        return opaque_srgb(rgb, alpha, head)
     if head.format == "JPEG" and head.channels == 4 and profile_space(head.profile) == "CMYK":
         cmyk = pillow_decode(data, head, factor=factor, cmyk=True)
         return cmyk_to_srgb(cmyk, head.profile)

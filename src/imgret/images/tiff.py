@@ -6,7 +6,7 @@ What is decoded says `tiff_page`; `tiff_data` undoes the compression.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ __all__ = ["decode_tiff"]
 _BAND_NUMBERS = 1 << 20  # which bounds what NumPy needs beside the image
 
 
-def decode_tiff(data: bytes, *, path: Path | None = None) -> tuple[Any, Any | None]:
+def decode_tiff(
+    data: bytes, *, path: Path | None = None, from_cmyk: Callable[[Any], Any] | None = None
+) -> tuple[Any, Any | None]:
     """Decode the first page of a TIFF whose size has been checked.
 
     Parameters
@@ -31,6 +33,9 @@ def decode_tiff(data: bytes, *, path: Path | None = None) -> tuple[Any, Any | No
         The whole file.
     path : Path, optional
         Named in errors.
+    from_cmyk : callable, optional
+        Makes uint8 RGB ``(rows, width, 3)`` of uint8 CMYK ``(rows, width, 4)``, 255 for all of an
+        ink, by a profile; None where it cannot. By default paper is multiplied by the inks.
 
     Returns
     -------
@@ -60,7 +65,7 @@ def decode_tiff(data: bytes, *, path: Path | None = None) -> tuple[Any, Any | No
             if alpha is not None:
                 alpha[top:bottom] = _to_8_bits(samples[:, :, -1:], page.bits)[:, :, 0]
                 samples = samples[:, :, :-1]  # noqa: PLW2901  # of colour
-            rgb[top:bottom] = _color(samples, page)
+            rgb[top:bottom] = _color(samples, page, from_cmyk)
     except ImageError as error:
         raise type(error)(error.reason, path) from error
     return rgb, alpha
@@ -149,7 +154,7 @@ def _to_8_bits(numbers: Any, bits: int) -> Any:
     return scaled.reshape(numbers.shape)  # OpenCV drops a single channel
 
 
-def _color(samples: Any, page: Page) -> Any:
+def _color(samples: Any, page: Page, from_cmyk: Callable[[Any], Any] | None) -> Any:
     """Make uint8 RGB of the samples of colour."""
     if page.photometric == PALETTE:
         colors = np.array(page.palette, np.uint16).reshape(3, -1).T
@@ -160,7 +165,11 @@ def _color(samples: Any, page: Page) -> Any:
     if page.photometric == YCBCR:
         return _from_ycbcr(samples, page)
     if page.photometric == CMYK:
-        paper = cv2.bitwise_not(np.ascontiguousarray(samples))
+        samples = np.ascontiguousarray(samples)
+        converted = None if from_cmyk is None else from_cmyk(samples)
+        if converted is not None:
+            return converted
+        paper = cv2.bitwise_not(samples)
         return cv2.multiply(paper[:, :, :3], np.repeat(paper[:, :, 3:], 3, axis=2), scale=1 / 255)
     if page.photometric == RGB:
         return samples
