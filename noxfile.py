@@ -50,6 +50,16 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs, env=ONE_EACH)
 
 
+@nox.session(default=False)
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest versions of what every user has."""
+    floors = [need.replace(">=", "==") + ".*" for need in PYPROJECT["project"]["dependencies"]]
+    constraints = Path(session.create_tmp()).absolute() / "lowest.txt"
+    constraints.write_text("\n".join(floors) + "\n", encoding="utf-8")
+    session.install("-e", ".", *group("test"), "--constraint", str(constraints))
+    session.run("pytest", *PARALLEL, *session.posargs, env=ONE_EACH)
+
+
 @nox.session
 def train(session: nox.Session) -> None:
     """Train small networks, and run what the docs say of it."""

@@ -270,7 +270,6 @@ def _gif_palette(flags: int) -> int:
 def _tiff(data: bytes) -> Header:
     tags = tiff_tags(data, HEADER_TAGS)
     orientation, alpha = tags.get(ORIENTATION, (1,))[0], alpha_band(tags)
-    (photometric, *_) = tags.get(0x0106, (1,))
     return Header(
         "TIFF",
         tags[0x0100][0],
@@ -281,7 +280,7 @@ def _tiff(data: bytes) -> Header:
         end=len(data),
         exif=data,
         profile=tiff_profile(data),
-        channels=1 if photometric in {0, 1} else 4 if photometric == 5 else 3,
+        channels={0: 1, 1: 1, 5: 4}.get(tags.get(0x0106, (2,))[0], 3),
     )
 
 

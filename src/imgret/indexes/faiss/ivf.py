@@ -39,6 +39,9 @@ _POINTS_FOR_CODES = 64
 # Searches of one query after another, list by list; on one core the fastest of Faiss's ways.
 _LIST_BY_LIST = 10
 
+# Training vectors asked for, to see how many vectors the lists hold that are visited.
+_POINTS_ASKED = 256
+
 # k-means wants at least this many training points a list (faiss.ClusteringParameters).
 _POINTS_PER_LIST = 39
 
@@ -73,8 +76,12 @@ class Lists:
         """Name of the file they are kept in; another one where lists were laid in another way."""
         return "lists.faiss" if self.by_nearest else "index.faiss"
 
-    def train(self, vectors: Embeddings) -> None:
-        """Lay the lists, and learn what else the index needs to know."""
+    def train(self, vectors: Embeddings, share: float | None = None) -> None:
+        """Lay the lists, and learn what else the index needs to know.
+
+        With ``share``, as many lists are visited as hold this share of the vectors, where the lists
+        of the long ones hold few.
+        """
         if not self.by_nearest:
             self.index.train(vectors)
             return
@@ -90,6 +97,18 @@ class Lists:
         with self._sorted_by_nearest():
             self.ivf.train(vectors)
         self.index.is_trained = True
+        if share is not None:
+            self.ivf.nprobe = self._probes(vectors, share)
+
+    def _probes(self, vectors: Embeddings, share: float) -> int:
+        """Return how many lists hold a share of the vectors, as queries visit them."""
+        centroids = self.ivf.quantizer.reconstruct_n(0, self.ivf.nlist)
+        some = vectors[:: -(-len(vectors) // _POINTS_ASKED)]
+        _, numbers = self._nearest.search(vectors, 1)
+        held = np.bincount(numbers[:, 0], minlength=self.ivf.nlist) / len(vectors)
+        order = np.argsort(-(some @ centroids.T), axis=1)
+        reached = np.cumsum(held[order], axis=1).mean(axis=0)
+        return int(min(np.searchsorted(reached, share) + 1, self.ivf.nlist))
 
     @contextmanager
     def _sorted_by_nearest(self) -> Iterator[None]:
@@ -234,6 +253,7 @@ class _InvertedFile(FaissIndex):
         super().__init__(dim, metric)
         self._asked_nlist = None if nlist is None else check_count(nlist, "nlist")
         self._asked_nprobe = None if nprobe is None else check_count(nprobe, "nprobe")
+        self._trained_probes: int | None = None  # for inner products
 
     @abstractmethod
     def _untrained(self, nlist: int) -> Any:
@@ -267,12 +287,17 @@ class _InvertedFile(FaissIndex):
         self._faiss = index
         self._lists = Lists(index, by_nearest=self.metric == "ip")
         nlist = int(self._lists.ivf.nlist)
-        default = max(8, int(self._default_probes * math.sqrt(nlist)))
-        if self.metric == "ip":  # many lists, of short vectors, are behind a few of long ones
-            default *= 2
+        default = self._probes_by_default(nlist)
+        if self.metric == "ip":
+            default = max(default, self._trained_probes or self._lists.ivf.nprobe)
+            self._trained_probes = default
         self._lists.ivf.nprobe = min(self._asked_nprobe or default, nlist)
 
+    def _probes_by_default(self, nlist: int) -> int:
+        return max(8, int(self._default_probes * math.sqrt(nlist)))
+
     def _train(self, vectors: Embeddings) -> None:
+        self._trained_probes = None
         count = len(vectors)
         wanted = self._asked_nlist or round(self._default_lists * math.sqrt(self._expected))
         nlist = max(1, min(wanted, count // _POINTS_PER_LIST))
@@ -289,7 +314,8 @@ class _InvertedFile(FaissIndex):
         cells = faiss.extract_index_ivf(index).cp
         cells.min_points_per_centroid = 1  # looked after above
         with threads(count * nlist * self.dim * cells.niter):
-            Lists(index, by_nearest=self.metric == "ip").train(vectors)
+            share = 2 * self._probes_by_default(nlist) / nlist
+            Lists(index, by_nearest=self.metric == "ip").train(vectors, share)
         self._set_lists(index)
 
     def _add(self, vectors: Embeddings, ids: Ids) -> None:
@@ -330,7 +356,7 @@ class IVFIndex(_InvertedFile):
         vectors a list: with fewer there are fewer lists, and a warning if ``nlist`` was given.
     nprobe : int, optional
         Lists visited a query; by default ``sqrt(nlist)``, and at least 8; for metric ``"ip"``
-        twice as many.
+        more, until they hold about twice the share of the vectors.
 
     References
     ----------
@@ -372,7 +398,7 @@ class IVFPQIndex(_InvertedFile):
         Lists; by default ``2 * sqrt(n)`` for ``n`` expected vectors.
     nprobe : int, optional
         Lists visited a query; by default half of ``sqrt(nlist)``, and at least 8; for metric
-        ``"ip"`` twice as many.
+        ``"ip"`` more, as in `IVFIndex`.
     code_bytes : int, optional
         Bytes a vector, at most one for 2 dimensions; by default one for 4, and where there are
         over 256 dimensions 64 bytes, or one for 16.
