@@ -212,7 +212,7 @@ with catalog._change():
         writer.close()
         del writer
         gc.collect()
-        sys.exit(0)
+        os._exit(0)
     assert os.waitpid(process, 0)[1] == 0
 writer.close()
 read = Retriever.load(path, embedder=Given())
