@@ -113,7 +113,7 @@ def to_row(item: Item) -> tuple[Any, ...]:
 
 
 def _check_names_and_texts(item: Item, *, nul: bool) -> None:
-    """Raise for a name that is not text, as JSON makes one of it, and for NUL if there may be any."""
+    """Raise for a name that is not text, of which JSON makes one, and for NUL."""
     level: list[tuple[str, Any]] = [("", item.metadata)]
     while level:
         above, value = level.pop()
@@ -180,7 +180,7 @@ def from_row(row: tuple[Any, ...]) -> Item:
 
 
 def _loaded(metadata: str) -> Any:
-    """Return metadata as filters see it: imgret 0.1 stored texts with NUL, and they read up to it."""
+    """Return metadata as filters see them, which read up to a NUL that an older imgret let in."""
     loaded = json.loads(metadata)
     return _cut(loaded) if _NUL_IN_JSON in metadata else loaded
 
