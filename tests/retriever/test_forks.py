@@ -40,7 +40,7 @@ class Given(Embedder):
         return np.stack([np.resize(image, 32).astype(np.float32) + 1 for image in images])
 
 
-N = 3000
+N = 1200
 V = np.random.default_rng(0).standard_normal((N, 32)).astype(np.float32)
 folder = Path(sys.argv[1])
 path = folder / "g.imgret"
@@ -470,6 +470,29 @@ with mine:
     assert child(held) == 0
 assert mine.acquire() and brief.acquire()
 leave.set()
+""",
+    )
+
+
+def test_a_thread_that_forks_while_it_reads(tmp_path):
+    """As a handler of signals may, between two steps of a decode."""
+    run(
+        tmp_path,
+        """
+from imgret.abc.locks import ReadWriteLock
+
+lock = ReadWriteLock(brief=True)
+
+def work():
+    assert lock.is_read
+    with lock.write(while_reading=True):
+        pass
+
+signal.alarm(30)
+with lock.read():
+    assert child(work) == 0
+with lock.write():
+    pass
 """,
     )
 

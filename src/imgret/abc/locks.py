@@ -139,14 +139,21 @@ class ReadWriteLock:
         return self._sharing
 
     @contextmanager
-    def write(self) -> Iterator[None]:
-        """Hold the lock alone for the length of the block."""
+    def write(self, *, while_reading: bool = False) -> Iterator[None]:
+        """Hold the lock alone for the length of the block.
+
+        Parameters
+        ----------
+        while_reading : bool
+            Whether this thread may be reading: a handler of signals that forks, say.
+        """
+        own = {get_ident()} if while_reading else set()
         with self._condition:
             self._check()
             self._writers_waiting += 1
             self.shut = True
             try:
-                while self._writer is not None or self._readers:
+                while self._writer is not None or self._readers - own:
                     self._condition.wait()
             except BaseException:  # an interrupt: readers may have waited for this writer
                 self._writers_waiting -= 1
@@ -252,7 +259,9 @@ def _before_fork() -> None:
     _held.append(ExitStack())
     for lock in _alive(_locks):
         if lock.brief:
-            _held[-1].enter_context(lock if isinstance(lock, RLock) else lock.write())
+            _held[-1].enter_context(
+                lock if isinstance(lock, RLock) else lock.write(while_reading=True)
+            )
 
 
 def _after_fork() -> None:
@@ -261,9 +270,9 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    _after_fork()
     for lock in _alive(_locks):
         lock.renew()
+    _after_fork()
     for thing in _alive(_others):
         thing.renew()
 
