@@ -9,13 +9,13 @@ import tempfile
 import webbrowser
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.abc.lazy import cached_property
 from imgret.errors import MissingExtraError
 from imgret.types import Box, Hit, ImageLike, Metric, Neighbors
 

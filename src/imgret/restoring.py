@@ -80,6 +80,8 @@ def read_index(
         if found is None or not fits(store.manifest, found[0]):
             return None
         checkpoint, state = found
+        if store.writable and checkpoint.changes > store.catalog.changes:
+            return None  # nobody else writes: one of the two is damaged, and it is not the items
         problem = None
         try:
             index = make_index(checkpoint.part, dim, store.manifest.metric)

@@ -1,5 +1,7 @@
 """A filter that most items pass is put to what was found, not to every item."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from imgret import Retriever
 from imgret.abc.brute import exact_search
 from imgret.errors import InvalidInputError
+from imgret.storage import Catalog, Item
 
 DIM = 48  # as wide as the embedder of the tests
 
@@ -145,3 +148,75 @@ def test_queries_are_what_a_search_takes(line):
     assert [hit.key for hit in hits] == ["0", "1", "2"]
     with pytest.raises(InvalidInputError, match="k: expected"):
         line.search_vectors(QUERY, 0, where=every)
+
+
+# -- what is remembered of filters ---------------------------------------------------------------
+
+
+class Where(dict):
+    """A dictionary that does not tell all by its repr."""
+
+    def __repr__(self):
+        return f"<Where of {len(self)}>"
+
+
+class Name(str):
+    __slots__ = ()
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = str.__hash__
+
+
+@pytest.fixture
+def typed():
+    catalog = Catalog()
+    values = [1, True, 1.0, "1", "True", 0, False, None]
+    many = [Item(f"k{n}", label=str(n), metadata={"v": v}) for n, v in enumerate(values)]
+    catalog.add(many, [0] * len(many))
+    yield catalog
+    catalog.close()
+
+
+def test_a_filter_with_a_repr_of_its_own_is_not_taken_for_another(typed):
+    for n in range(8):
+        assert typed.matching(Where(label=str(n))).tolist() == [n]
+        assert typed.matching({"$or": [Where(label=str(n))]}).tolist() == [n]
+        assert typed.matching({"label": {"$in": [Name(n), "-"]}}).tolist() == [n]
+
+
+def test_values_that_are_equal_are_not_taken_for_each_other(typed):
+    for _ in range(2):
+        assert typed.matching({"v": 1}).tolist() == [0, 2]
+        assert typed.matching({"v": True}).tolist() == [1]
+        assert typed.matching({"v": 1.0}).tolist() == [0, 2]
+        assert typed.matching({"v": "1"}).tolist() == [3]
+        assert typed.matching({"v": {"$in": [1]}}).tolist() == [0, 2]
+        assert typed.matching({"v": {"$in": [True]}}).tolist() == [1]
+        assert typed.matching({"v": {"$in": [0, False]}}).tolist() == [5, 6]
+        assert typed.matching({"v": {"$in": [False]}}).tolist() == [6]
+
+
+def test_a_filter_that_is_changed_is_another(typed):
+    where = {"label": {"$in": ["1"]}}
+    assert typed.matching(where).tolist() == [1]
+    where["label"]["$in"].append("2")
+    assert typed.matching(where).tolist() == [1, 2]
+
+
+def test_a_name_that_is_not_text_is_refused_after_its_twin(typed):
+    typed.matching({"v": {"$exists": True}})
+    with closing(Catalog()) as catalog:
+        catalog.add([Item("k", metadata={"1": "a"})], [0])
+        assert catalog.matching({"1": "a"}).tolist() == [0]
+        with pytest.raises(InvalidInputError, match="expected a field"):
+            catalog.matching({1: "a"})
+
+
+def test_a_filter_of_thousands_of_levels_is_refused_by_name(typed):
+    where = {"label": "1"}
+    for _ in range(5000):
+        where = {"$and": [where]}
+    with pytest.raises(InvalidInputError, match="at most 16 levels"):
+        typed.matching(where)

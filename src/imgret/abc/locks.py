@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Condition, get_ident
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias, final
@@ -29,8 +29,9 @@ class RLock:
     Parameters
     ----------
     brief : bool
-        Whether it is held for a moment only, and no other lock is waited for meanwhile. A fork
-        waits for such locks, so that a child never finds what they guard half done.
+        Whether it is held for a moment only, and no other lock is waited for meanwhile but brief
+        ones that were made later. A fork waits for such locks, in the order they were made, so
+        that a child never finds what they guard half done.
     """
 
     __slots__ = ("__weakref__", "_lock", "brief")
@@ -80,6 +81,11 @@ class ReadWriteLock:
     Not reentrant: a thread that holds it must not ask for it again, not even to read twice, as it
     stands in the set once.
 
+    Parameters
+    ----------
+    brief : bool
+        As for `RLock`: a fork waits for readers and writers, and lets none in meanwhile.
+
     Attributes
     ----------
     abandoned : bool
@@ -87,7 +93,8 @@ class ReadWriteLock:
         half changed. Nobody gets it any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, brief: bool = False) -> None:
+        self.brief = brief
         self._condition = Condition()
         self._readers: set[int] = set()
         self._waiting: set[int] = set()  # readers that came while the door was shut
@@ -132,14 +139,21 @@ class ReadWriteLock:
         return self._sharing
 
     @contextmanager
-    def write(self) -> Iterator[None]:
-        """Hold the lock alone for the length of the block."""
+    def write(self, *, while_reading: bool = False) -> Iterator[None]:
+        """Hold the lock alone for the length of the block.
+
+        Parameters
+        ----------
+        while_reading : bool
+            Whether this thread may be reading: a handler of signals that forks, say.
+        """
+        own = {get_ident()} if while_reading else set()
         with self._condition:
             self._check()
             self._writers_waiting += 1
             self.shut = True
             try:
-                while self._writer is not None or self._readers:
+                while self._writer is not None or self._readers - own:
                     self._condition.wait()
             except BaseException:  # an interrupt: readers may have waited for this writer
                 self._writers_waiting -= 1
@@ -221,7 +235,7 @@ _Table: TypeAlias = dict[int, "weakref.ref[Any]"]
 _locks: _Table = {}
 _others: _Table = {}
 _forking = threading.RLock()
-_held: list[list[RLock]] = []  # brief locks, by the forks that hold them
+_held: list[ExitStack] = []  # brief locks, by the forks that hold them
 
 
 def renew_in_child(thing: Renewed) -> None:
@@ -242,23 +256,23 @@ def _alive(table: _Table) -> Iterator[Any]:
 
 def _before_fork() -> None:
     _forking.acquire()
-    _held.append([])
+    _held.append(ExitStack())
     for lock in _alive(_locks):
-        if isinstance(lock, RLock) and lock.brief:
-            lock.acquire()
-            _held[-1].append(lock)
+        if lock.brief:
+            _held[-1].enter_context(
+                lock if isinstance(lock, RLock) else lock.write(while_reading=True)
+            )
 
 
 def _after_fork() -> None:
-    for lock in reversed(_held.pop()):
-        lock.release()
+    _held.pop().close()
     _forking.release()
 
 
 def _after_fork_in_child() -> None:
-    _after_fork()
     for lock in _alive(_locks):
         lock.renew()
+    _after_fork()
     for thing in _alive(_others):
         thing.renew()
 

@@ -7,7 +7,6 @@ import html
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from imgret import images
 from imgret.abc import Cropper, Embedder
+from imgret.abc.lazy import cached_property
 from imgret.abc.unit import unit_length
 from imgret.croppers import NoCrop
 from imgret.errors import ImageError, InvalidInputError

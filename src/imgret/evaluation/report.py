@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.abc.lazy import cached_property
 from imgret.evaluation.bootstrap import interval, resampled_means
 from imgret.types import Hit, ImageLike, Json
 

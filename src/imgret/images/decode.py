@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from imgret.abc.checks import check_count
-from imgret.abc.locks import RLock, renew_in_child
+from imgret.abc.locks import ReadWriteLock, RLock, renew_in_child
 from imgret.errors import (
     ImageCorruptError,
     ImageError,
@@ -311,6 +311,7 @@ def _to_decode(data: bytes, head: Header, path: Path | None) -> bytes:
 class _Silence:
     """The threads that decode, and the log level to go back to after the last."""
 
+    decoding = ReadWriteLock(brief=True)  # OpenCV has locks, too: a fork waits until it is done
     lock = RLock(brief=True)
     threads: ClassVar[list[int]] = []
     level = 0
@@ -339,7 +340,8 @@ def suppress_opencv_log() -> Iterator[None]:
             _Silence.level = _set_log_level(_SILENT)
         _Silence.threads.append(get_ident())
     try:
-        yield
+        with _Silence.decoding.read():
+            yield
     finally:
         with _Silence.lock:
             _Silence.threads.remove(get_ident())

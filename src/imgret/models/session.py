@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.abc.locks import ReadWriteLock
 from imgret.errors import InvalidInputError, ModelError
 from imgret.models.external import locations
 
@@ -106,6 +107,8 @@ class Session:
                 f"{', '.join(missing) if self.providers else 'none'}; others come with other "
                 f"builds of onnxruntime, such as onnxruntime-gpu"
             )
+        # onnxruntime has locks of its own: a fork waits until it is done.
+        self._running = ReadWriteLock(brief=True)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what goes wrong is raised
@@ -175,7 +178,8 @@ class Session:
 
     def _run(self, batch: NDArray[Any], output: str) -> NDArray[np.float32]:
         try:
-            (result,) = self._session.run([output], {self.input.name: batch})
+            with self._running.read():
+                (result,) = self._session.run([output], {self.input.name: batch})
         except Exception as error:
             raise ModelError(
                 f"{self.path}: expected input {self.input.name!r} as {self.input.dtype} of shape "

@@ -8,13 +8,13 @@ import os
 import struct
 import zipfile
 import zlib
-from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
 from imgret.abc.checks import check_vectors
+from imgret.abc.lazy import cached_property
 from imgret.errors import InvalidInputError, StoreCorruptError, StoreVersionError
 from imgret.types import Embeddings, Json
 

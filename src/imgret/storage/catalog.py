@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from imgret.storage.item import COLUMNS, Item, from_row, is_text, to_row
 from imgret.storage.lock import forked
 from imgret.storage.matching import Matcher
 from imgret.storage.spelling import normal, respelled, shown
-from imgret.storage.where import Condition, compile_where
+from imgret.storage.where import Condition, compile_where, identity_of
 from imgret.types import Ids
 
 __all__ = ["Catalog"]
@@ -62,7 +62,7 @@ class Catalog:
         self._path = None if path is None else path.absolute()
         self._lock = RLock(brief=True)
         self._matcher = Matcher(self._query)
-        self._conditions: dict[str, Condition] = {}
+        self._conditions: dict[Hashable, Condition] = {}
         self._closed = False
         self._process = os.getpid()
         self._for_writing = writable
@@ -315,13 +315,14 @@ class Catalog:
 
     def _condition(self, where: Any) -> Condition:
         """Compile a filter, or return what it was compiled to before."""
-        written = repr(where)  # of nothing but numbers, text and the like, or it is refused
-        found = self._conditions.get(written)
+        known_by = identity_of(where)
+        found = None if known_by is None else self._conditions.get(known_by)
         if found is None:
             found = compile_where(where)
-            if len(self._conditions) >= _CONDITIONS_KEPT:
-                self._conditions.clear()
-            self._conditions[written] = found
+            if known_by is not None:
+                if len(self._conditions) >= _CONDITIONS_KEPT:
+                    self._conditions.clear()
+                self._conditions[known_by] = found
         return found
 
     def create_filter_index(self, name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 from imgret.errors import InvalidInputError
@@ -24,7 +24,7 @@ from imgret.storage.fields import (
 )
 from imgret.storage.item import is_text
 
-__all__ = ["Condition", "compile_where"]
+__all__ = ["Condition", "compile_where", "identity_of"]
 
 _OPERATORS = (
     *("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains"),
@@ -34,6 +34,7 @@ _ORDERED = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 # What SQLite's parser and its limit on the depth of an expression take, with room to spare.
 _DEEPEST = 16
 _MOST_CONDITIONS = 500
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 class Condition(NamedTuple):
@@ -76,6 +77,34 @@ def compile_where(where: Any) -> Condition:
     return Condition(
         sql, tuple(compiler.parameters), tuple(compiler.fields), tuple(compiler.ordered)
     )
+
+
+def identity_of(where: Any) -> Hashable | None:
+    """Return what two filters share only if they are the same; None where that is not sure.
+
+    It is sure of Python's own dictionaries, lists, texts and numbers. Objects of other classes may
+    say of themselves what they like, and 1 is equal to True.
+    """
+    try:
+        return _identity(where)
+    except (TypeError, RecursionError):
+        return None
+
+
+def _identity(value: Any) -> Hashable:
+    kind = type(value)
+    if kind is dict:
+        if any(type(name) is not str for name in value):
+            raise TypeError
+        return dict, tuple(value), tuple(map(_identity, value.values()))
+    if kind is list or kind is tuple:
+        kinds = tuple(map(type, value))
+        if _SCALARS.issuperset(kinds):
+            return kinds, tuple(value)
+        return list, tuple(map(_identity, value))
+    if kind not in _SCALARS:
+        raise TypeError
+    return kind, value
 
 
 class _Compiler:

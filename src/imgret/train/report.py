@@ -8,11 +8,11 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from imgret import display
+from imgret.abc.lazy import cached_property
 from imgret.evaluation import Report
 from imgret.train.course import Epoch
 from imgret.train.recipes import Recipe

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from imgret.abc import VectorIndex
+from imgret.abc.lazy import cached_property
 from imgret.indexes.exact import ExactIndex
 from imgret.testing.data import clustered, true_scores
 from imgret.types import Embeddings, Ids, Metric, Neighbors

@@ -1,0 +1,39 @@
+"""A property that is computed once, without a lock."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+__all__ = ["cached_property"]
+
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    from functools import cached_property
+else:
+    T = TypeVar("T")
+
+    class cached_property(Generic[T]):  # noqa: N801  # used like a function
+        """What Python 3.12 has.
+
+        Python 3.11 holds a lock while the value is computed, one for all objects, which a forked
+        child would wait for in vain.
+        """
+
+        def __init__(self, function: Callable[[Any], T]) -> None:
+            self._function = function
+            self.__doc__ = function.__doc__
+
+        def __set_name__(self, owner: type, name: str) -> None:
+            self._name = name
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+        def __get__(self, instance: object | None, owner: type) -> Any:
+            if instance is None:
+                return self
+            value = self._function(instance)
+            vars(instance)[self._name] = value  # found there first from now on
+            return value
