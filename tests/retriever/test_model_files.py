@@ -358,6 +358,29 @@ def test_a_cropper_of_others_is_told_by_its_options(mean_color, tmp_path):
         Retriever.open(path, embedder=mean_color, cropper=Left(0.4))
 
 
+class OfFile(Left):
+    """A plugin that is made of a file of its own kind."""
+
+    def __init__(self, weights):
+        super().__init__(float(Path(weights).read_text()))
+        self.weights = str(weights)
+
+    def config(self):
+        return {"weights": self.weights}
+
+
+def test_a_file_of_a_plugin_counts_by_what_is_in_it(mean_color, tmp_path):
+    (tmp_path / "w.txt").write_text("0.5")
+    path = tmp_path / "g.imgret"
+    Retriever.open(path, "a", embedder=mean_color, cropper=OfFile(tmp_path / "w.txt")).close()
+    at = (tmp_path / "w.txt").rename(tmp_path / "v.txt")
+    Retriever.open(path, "r+", embedder=mean_color, cropper=OfFile(at)).close()
+    assert manifest_of(path)["cropper"]["config"] == {"weights": str(at)}
+    at.write_text("0.25")
+    with pytest.raises(StoreMismatchError, match="expected the cropper"):
+        Retriever.open(path, embedder=mean_color, cropper=OfFile(at))
+
+
 def test_galleries_without_a_fingerprint_of_their_cropper_are_accepted(
     tree, monkeypatch, make_onnx
 ):
