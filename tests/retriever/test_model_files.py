@@ -4,17 +4,20 @@ import json
 import os
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from imgret import OnnxEmbedder, Retriever, images
+from imgret import NoCrop, OnnxEmbedder, Retriever, images
 from imgret.abc import Cropper
 from imgret.croppers import AttentionCropper, CombinedCropper, SaliencyCropper
 from imgret.embedders import TwoViewEmbedder
 from imgret.errors import ModelError, StoreMismatchError
 from imgret.models import session
+from imgret.retriever.gallery import Late
 from imgret.types import Box
 
 PLAIN = {"size": 8, "scaling": None}
@@ -355,6 +358,29 @@ def test_a_cropper_of_others_is_told_by_its_options(mean_color, tmp_path):
         Retriever.open(path, embedder=mean_color, cropper=Left(0.4))
 
 
+class OfFile(Left):
+    """A plugin that is made of a file of its own kind."""
+
+    def __init__(self, weights):
+        super().__init__(float(Path(weights).read_text()))
+        self.weights = str(weights)
+
+    def config(self):
+        return {"weights": self.weights}
+
+
+def test_a_file_of_a_plugin_counts_by_what_is_in_it(mean_color, tmp_path):
+    (tmp_path / "w.txt").write_text("0.5")
+    path = tmp_path / "g.imgret"
+    Retriever.open(path, "a", embedder=mean_color, cropper=OfFile(tmp_path / "w.txt")).close()
+    at = (tmp_path / "w.txt").rename(tmp_path / "v.txt")
+    Retriever.open(path, "r+", embedder=mean_color, cropper=OfFile(at)).close()
+    assert manifest_of(path)["cropper"]["config"] == {"weights": str(at)}
+    at.write_text("0.25")
+    with pytest.raises(StoreMismatchError, match="expected the cropper"):
+        Retriever.open(path, embedder=mean_color, cropper=OfFile(at))
+
+
 def test_galleries_without_a_fingerprint_of_their_cropper_are_accepted(
     tree, monkeypatch, make_onnx
 ):
@@ -397,3 +423,30 @@ def test_a_model_whose_path_is_not_utf8(tree, monkeypatch):
     path = make(tree, monkeypatch, embedder=OnnxEmbedder(at, preprocess=PLAIN))
     monkeypatch.chdir("/")
     assert answers(path, tree) == ["2.png"]
+
+
+# -- opened once ------------------------------------------------------------------------------
+
+
+def test_threads_that_need_the_model_at_once_load_it_once(tree, monkeypatch, pictures):
+    path = make(tree, monkeypatch)
+    loaded = []
+    load = session.Session.__init__
+
+    def slowly(self, *arguments, **options):
+        loaded.append(1)
+        time.sleep(0.05)
+        load(self, *arguments, **options)
+
+    monkeypatch.setattr(session.Session, "__init__", slowly)
+    with Retriever.open(path) as opened, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: opened.search(one, 1)[0].key, pictures))
+    assert len(found) == 4
+    assert len(loaded) == 1
+
+
+def test_a_lock_that_was_held_when_a_process_forked_is_not_waited_for():
+    late = Late(lambda: NoCrop())  # noqa: PLW0108  # a class is no maker of a cropper
+    late._lock.acquire()
+    late._process -= 1  # as a child sees it
+    assert late.get() is late.get()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
 
 from imgret.abc.checks import check_images
+from imgret.abc.given import is_path
 from imgret.errors import ImgretError
 from imgret.types import Box, Image, Json
 
@@ -17,8 +20,8 @@ __all__ = ["Cropper"]
 class Cropper(ABC):
     """Finds the box of the subject of a picture.
 
-    A subclass sets ``name`` and fills in `config` and `_detect`; one that is made of a file also
-    overrides `fingerprint`. Everything else is final.
+    A subclass sets ``name`` and fills in `config` and `_detect`; one whose boxes
+    depend on more than its options also overrides `fingerprint`. Everything else is final.
 
     Attributes
     ----------
@@ -43,13 +46,13 @@ class Cropper(ABC):
     def fingerprint(self) -> str:
         """Text that changes whenever the box of some picture could change.
 
-        By default the name and `config`, which is enough for a cropper that is made of its options
-        alone. One that is made of a file, or of other parts, overrides it: the sha256 of the file
-        counts, not its place. Galleries keep it, and refuse a cropper of another fingerprint.
+        By default the name and `config`, where the sha256 of a file stands for its path: not its
+        place counts. One that is made of anything else overrides it. Galleries keep it, and refuse
+        a cropper of another fingerprint.
         """
         kind = type(self)
         name = self.name or f"{kind.__module__}.{kind.__qualname__}"
-        return f"{name} {json.dumps(self.config(), sort_keys=True)}"
+        return f"{name} {json.dumps(_contents(self.config()), sort_keys=True)}"
 
     @abstractmethod
     def _detect(self, images: Sequence[Image]) -> Sequence[Box | None]:
@@ -113,3 +116,15 @@ class Cropper(ABC):
             image[box.y0 : box.y1, box.x0 : box.x1]
             for box, image in zip(self.boxes(images), images, strict=True)
         ]
+
+
+def _contents(option: Any) -> Any:
+    """Return options with the sha256 of each file in the place of its path."""
+    if isinstance(option, Mapping):
+        return {name: _contents(value) for name, value in option.items()}
+    if isinstance(option, (list, tuple)):
+        return [_contents(value) for value in option]
+    if is_path(option) and Path(option).is_file():
+        with Path(option).open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return option

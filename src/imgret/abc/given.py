@@ -29,6 +29,7 @@ from imgret.errors import InvalidInputError
 
 __all__ = [
     "is_image",
+    "is_path",
     "label_or_none",
     "listed",
     "many_images",
@@ -61,6 +62,14 @@ def is_image(given: object) -> bool:
     return callable(getattr(given, "read", None)) or (
         callable(getattr(given, "convert", None)) and callable(getattr(given, "getexif", None))
     )
+
+
+def is_path(option: object) -> bool:
+    """Whether an option of a part looks like the path of a file, there or not."""
+    if not isinstance(option, str) or not option or "\0" in option:
+        return False
+    separators = [separator for separator in (os.sep, os.altsep) if separator]
+    return option.casefold().endswith(".onnx") or any(one in option for one in separators)
 
 
 def one_image(given: Any, name: str, *, several: str = "") -> Any:

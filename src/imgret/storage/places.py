@@ -12,15 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["candidates", "is_path", "paths_in", "relative_to", "replaced", "taken_over"]
+from imgret.abc.given import is_path
 
-
-def is_path(value: object) -> bool:
-    """Whether an option looks like the path of a file."""
-    if not isinstance(value, str) or not value or "\0" in value:
-        return False
-    separators = [separator for separator in (os.sep, os.altsep) if separator]
-    return value.casefold().endswith(".onnx") or any(one in value for one in separators)
+__all__ = ["candidates", "paths_in", "relative_to", "replaced", "taken_over"]
 
 
 def paths_in(config: Any) -> list[str]:
