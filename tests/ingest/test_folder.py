@@ -191,6 +191,46 @@ def test_a_folder_that_cannot_be_listed_costs_only_itself(tmp_path, refusing, co
         walk_folder(tmp_path / "photos")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links that may not be followed")
+def test_a_link_that_may_not_be_followed(tmp_path, monkeypatch):
+    touch(tmp_path, "photos/a.jpg", "closed/b.jpg")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "closed")
+    (tmp_path / "photos" / "link.jpg").symlink_to(tmp_path / "closed" / "b.jpg")
+    (tmp_path / "photos" / "knot").symlink_to(tmp_path / "photos" / "knot")
+    whole = os.scandir
+
+    class Entry:
+        """What a system gives that must look at where a link leads, and may not."""
+
+        def __init__(self, entry):
+            self.name, self.path, self.is_symlink = entry.name, entry.path, entry.is_symlink
+            self.entry = entry
+
+        def is_file(self):
+            return self.is_dir() or self.entry.is_file()
+
+        def is_dir(self):
+            if self.name.startswith("link"):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return self.entry.is_dir()
+
+    class Entries:
+        def __init__(self, path):
+            self.entries = whole(path)
+
+        def __enter__(self):
+            return map(Entry, self.entries)
+
+        def __exit__(self, *_):
+            self.entries.close()
+
+    monkeypatch.setattr(os, "scandir", Entries)
+    walk = walk_folder(tmp_path / "photos")
+    assert walk.failed == {"link": f"cannot be looked at: {os.strerror(errno.EACCES)}"}
+    assert walk.pictures == ["a.jpg", "link.jpg"]  # reading it says what is wrong
+    assert walk.ignored == {"": 1}
+
+
 # -- what is excluded ----------------------------------------------------------------------------
 
 

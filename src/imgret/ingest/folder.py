@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections import Counter
@@ -45,7 +46,7 @@ class Walk:
     above : list of str
         Links to folders above where they are, which were not followed, relative.
     failed : dict of str to str
-        Folders that could not be listed, relative, and why.
+        Folders that could not be listed, relative, and links to such, and why.
     """
 
     pictures: list[str] = field(default_factory=list)
@@ -169,24 +170,26 @@ class _Walker:
         """Enter a file where it belongs; return whether the entry is a folder to visit."""
         if entry.name.startswith("."):
             return False
+        error = None
         try:
             folder, file = entry.is_dir(), entry.is_file()
             link = entry.is_symlink() or _is_junction(entry)
-        except OSError:  # a link to itself: reading it says so
-            folder = file = link = False
+        except OSError as caught:
+            folder, file, link, error = False, False, False, caught
+        suffix = Path(entry.name).suffix.lower()
         if self._exclusion.matches(relative, folder=folder):
             self.found.excluded.append(relative)
         elif folder and link:
             self._links.append(relative)
         elif folder:
             return True
+        # To read a pipe would block; a link to nothing is reported when it is read.
+        elif suffix in SUFFIXES and (file or error or not os.path.exists(entry.path)):  # noqa: PTH110  # the same
+            self.found.pictures.append(relative)
+        elif error is not None and error.errno != errno.ELOOP:  # a link to itself is no folder
+            self.found.failed[relative] = f"cannot be looked at: {error.strerror or error}"
         else:
-            suffix = Path(entry.name).suffix.lower()
-            # To read a pipe would block; a link to nothing is reported when it is read.
-            if suffix in SUFFIXES and (file or not os.path.exists(entry.path)):  # noqa: PTH110  # the same
-                self.found.pictures.append(relative)
-            else:
-                self._ignored[suffix if suffix not in SUFFIXES else "pipe or device"] += 1
+            self._ignored[suffix if suffix not in SUFFIXES else "pipe or device"] += 1
         return False
 
 

@@ -113,16 +113,15 @@ class _Search:
         """Enter an item as lost, or as one of a folder elsewhere, or not at all."""
         if id_ in self._known:
             name = self._known[id_][0]
-            if path != os.path.join(self._root, name) and (other := _root_of(path, name)):
+            here = os.path.join(self._root, name.replace("/", os.sep))
+            if path != here and (other := _root_of(path, name)) is not None:
                 self._others[other].here.append(id_)
                 self._others[other].paths.append(path)
             return
         real = self._resolved(path)
-        spelled = path if is_below(path, self._root) else real
-        if is_below(spelled, self._root):
-            name = os.path.relpath(spelled, self._root).replace(os.sep, "/")
-            if not self._is_hidden(name, path, real) and _is_gone(path) and _is_gone(real):
-                self.lost[id_] = name
+        if (lost := self._name_of(path, real)) is not None:
+            if not self._is_hidden(lost, path, real) and _is_gone(path) and _is_gone(real):
+                self.lost[id_] = lost
         elif key.startswith(self._prefix):
             name = key.removeprefix(self._prefix)
             if (other := _root_of(path, name)) is not None:
@@ -137,6 +136,16 @@ class _Search:
                     if not self._is_hidden(name, os.path.join(self._root, name)):
                         self.lost[id_] = name
                         self.moved.add(id_)
+
+    def _name_of(self, *spellings: str) -> str | None:
+        """Return the path relative to the folder of a file that lies below it, or lay."""
+        for path in spellings:
+            if is_below(path, self._root):
+                return os.path.relpath(path, self._root).replace(os.sep, "/")
+        for path in map(normal, spellings):  # macOS takes a name in either form
+            if is_below(path, normal(self._root)):
+                return os.path.relpath(path, normal(self._root)).replace(os.sep, "/")
+        return None
 
     def _is_hidden(self, name: str, *paths: str) -> bool:
         """Whether a place was not looked at, so that nothing is known of its files."""
