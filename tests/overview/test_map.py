@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from imgret import Retriever, images
 from imgret.errors import InvalidInputError, MissingExtraError
-from imgret.overview import page as module
+from imgret.pages import map as module
 
 HOSTILE = "</script><script>alert(1)</script>\"'&amp;<!-- \u2028"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

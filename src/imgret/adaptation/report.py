@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+from imgret.pages.result import Result
+from imgret.types import Json
 
 __all__ = ["AdaptReport", "Gain"]
 
@@ -32,7 +35,7 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptReport:
+class AdaptReport(Result):
     """What `Retriever.adapt` found, and whether it was put to use.
 
     Attributes
@@ -71,6 +74,10 @@ class AdaptReport:
     dim: int
     shrinkage: float
     seconds: float
+
+    def to_dict(self) -> Json:
+        """Return everything as JSON values."""
+        return asdict(self)
 
     def __str__(self) -> str:
         verdict = (

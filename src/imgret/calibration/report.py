@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 
+from imgret.pages.result import Result
 from imgret.types import Json
 
 __all__ = ["CalibrationReport", "Level"]
@@ -39,7 +39,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationReport:
+class CalibrationReport(Result):
     """What `Retriever.calibrate` learned.
 
     All but the counts and the thresholds is measured by cross-validation: every pair by a curve
@@ -69,10 +69,6 @@ class CalibrationReport:
     def to_dict(self) -> Json:
         """Return JSON values."""
         return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
-
-    def to_json(self) -> str:
-        """Return `to_dict` as text."""
-        return json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:
         of_what = f"{self.pairs} pairs of {self.pictures} pictures with others"

@@ -188,14 +188,14 @@ def search(
     ] = None,
 ) -> None:
     """Find the pictures most like each query."""
-    from imgret import display  # noqa: PLC0415
     from imgret.errors import ImageError  # noqa: PLC0415
+    from imgret.pages import hits as hit_pages  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(html, "--html")
     condition = _filter(where)
     failed = 0
-    rows: list[display.Row] = []
+    rows: list[hit_pages.Row] = []
     with Retriever.open(gallery) as retriever:
         for query in queries:
             try:
@@ -216,7 +216,7 @@ def search(
         if html is not None and rows:
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
-            page = display.page(rows, title=title, note=note)
+            page = hit_pages.page(rows, title=title, note=note)
             html.write_text(page, encoding="utf-8", errors="replace")
             typer.echo(f"wrote {html}", err=True)
     if failed:

@@ -9,8 +9,9 @@ import numpy as np
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.overview.asking import Project, indexed, scorable
+from imgret.pages.result import Result
 from imgret.storage import Store
-from imgret.types import Embeddings, Ids
+from imgret.types import Embeddings, Ids, Json
 
 __all__ = ["Clusters", "fit_clusters"]
 
@@ -18,7 +19,7 @@ _POINTS = 256  # for each centroid, to learn it from; more are of no use
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Clusters:
+class Clusters(Result):
     """Items parted into clusters, which are numbered from the largest down.
 
     Attributes
@@ -50,6 +51,15 @@ class Clusters:
             f"<Clusters: {len(self.sizes)} of {len(self.keys)} items, of {self.sizes[-1]} to "
             f"{self.sizes[0]}, mean score {self.score:.4f}>"
         )
+
+    def to_dict(self) -> Json:
+        """Return everything but the centroids as JSON values."""
+        return {
+            "score": self.score,
+            "sizes": self.sizes.tolist(),
+            "representatives": list(self.representatives),
+            "assignments": dict(zip(self.keys, self.assignments.tolist(), strict=True)),
+        }
 
     def members(self, cluster: int) -> tuple[str, ...]:
         """Return the keys of one cluster.

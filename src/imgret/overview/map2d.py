@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,10 +12,11 @@ import numpy as np
 from imgret.errors import InvalidInputError, MissingExtraError
 from imgret.overview.asking import Project, Search, indexed
 from imgret.overview.graph import build_neighbor_graph
-from imgret.overview.page import map_page
+from imgret.pages import map as map_pages
+from imgret.pages.result import Result
 from imgret.projections import fit_pca
 from imgret.storage import Store
-from imgret.types import Embeddings
+from imgret.types import Embeddings, Json
 
 __all__ = ["Map2D", "Method", "draw_map"]
 
@@ -26,7 +26,7 @@ _NEIGHBOURS = 15  # of UMAP, the item itself included: its default
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Map2D:
+class Map2D(Result):
     """Items as points in the plane: the nearer, the more alike, as far as a plane can show it.
 
     Attributes
@@ -58,7 +58,7 @@ class Map2D:
         ----------
         title : str, optional
         """
-        return map_page(
+        return map_pages.page(
             title or f"Map of {len(self.keys)} items",
             self.keys,
             self.coordinates,
@@ -67,9 +67,16 @@ class Map2D:
             method=self.method,
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write the page."""
-        Path(path).write_text(self.to_html(), encoding="utf-8")
+    def to_dict(self) -> Json:
+        """Return everything as JSON values, one row an item."""
+        rows = zip(self.keys, self.labels, self.paths, self.coordinates.tolist(), strict=True)
+        return {
+            "method": self.method,
+            "items": [
+                {"key": key, "label": label, "path": path, "x": x, "y": y}
+                for key, label, path, (x, y) in rows
+            ],
+        }
 
 
 def draw_map(store: Store, search: Search, project: Project, *, method: Method, seed: int) -> Map2D:

@@ -1,4 +1,7 @@
-"""Line plots as SVG: recall against queries a second, or anything against anything."""
+"""Line plots as SVG: recall against queries a second, or anything against anything.
+
+A plot stands alone: it brings its colours, for light and for dark surroundings.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Axis", "Point", "frontier", "plot"]
+__all__ = ["Axis", "Point", "beside", "frontier", "plot"]
 
 # Where it lies, and what to say of it.
 Point: TypeAlias = tuple[float, float, str]
@@ -16,10 +19,22 @@ Point: TypeAlias = tuple[float, float, str]
 _WIDTH, _HEIGHT = 720, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 190, 40, 48
 _COLOURS = (
-    *("#0b6e4f", "#d1495b", "#2d6cdf", "#b8860b", "#7b3fa0", "#00879e"),
-    *("#6b705c", "#e07a1f", "#3d405b", "#a23b72"),
+    *("#2f9e75", "#e0596b", "#4c86ef", "#c4931c", "#9a5fc0", "#129db5"),
+    *("#85896f", "#e8842c", "#7a7fa3", "#c4548d"),
 )
 _STEPS = 5
+_STYLE = """<style>
+.imgret-plot{--page:#fff;--ink:#1d1d1f;--faint:#6e6e73;--line:#e5e5ea;
+font:12px system-ui,sans-serif}
+.imgret-plot text{fill:var(--faint)}
+.imgret-plot .ground{fill:var(--page)}
+.imgret-plot .title{fill:var(--ink);font-size:14px}
+.imgret-plot .grid{stroke:var(--line)}
+.imgret-plot .least{stroke:var(--faint);stroke-dasharray:4 4}
+.imgret-plot .mark{fill:none;stroke:var(--ink);stroke-width:2}
+@media (prefers-color-scheme:dark){
+.imgret-plot{--page:#1c1c1e;--ink:#f2f2f4;--faint:#a1a1a8;--line:#3a3a3e}}
+</style>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +98,21 @@ def plot(
     along = _Scale(x, [p[0] for p in points] + ([] if least is None else [least]), _LEFT, right)
     up = _Scale(y, [p[1] for p in points], bottom, _TOP)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}"',
-        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        f'<text x="{_LEFT}" y="18" font-size="14" fill="#222">{html.escape(title)}</text>',
+        _opening(_WIDTH, _HEIGHT),
+        _STYLE,
+        f'<rect class="ground" width="{_WIDTH}" height="{_HEIGHT}"/>',
+        f'<text class="title" x="{_LEFT}" y="18">{html.escape(title)}</text>',
     ]
     for value in along.ticks():
-        parts.append(_line(along(value), _TOP, along(value), bottom, "#ddd"))
+        parts.append(_line(along(value), _TOP, along(value), bottom, "grid"))
         parts.append(_text(along(value), bottom + 18, _number(value), "middle"))
     for value in up.ticks():
-        parts.append(_line(_LEFT, up(value), right, up(value), "#ddd"))
+        parts.append(_line(_LEFT, up(value), right, up(value), "grid"))
         parts.append(_text(_LEFT - 8, up(value) + 4, _number(value), "end"))
     parts.append(_text((_LEFT + right) / 2, _HEIGHT - 10, html.escape(x.name), "middle"))
     parts.append(_text(_LEFT, _TOP - 8, html.escape(y.name), "start"))
     if least is not None:
-        parts.append(_line(along(least), _TOP, along(least), bottom, "#888", dashed=True))
+        parts.append(_line(along(least), _TOP, along(least), bottom, "least"))
     for place, (name, each) in enumerate(series.items()):
         colour = _COLOURS[place % len(_COLOURS)]
         joined = frontier(each) if best else sorted(each)
@@ -115,11 +130,18 @@ def plot(
         parts.append(_text(right + 30, line + 1, html.escape(name), "start"))
     if mark is not None:
         parts.append(
-            f'<circle cx="{along(mark[0]):.1f}" cy="{up(mark[1]):.1f}" r="8" fill="none" '
-            f'stroke="#222" stroke-width="2"/>'
+            f'<circle class="mark" cx="{along(mark[0]):.1f}" cy="{up(mark[1]):.1f}" r="8"/>'
         )
     parts.append("</svg>")
     return "\n".join(parts)
+
+
+def beside(plots: Sequence[str]) -> str:
+    """Put plots side by side into one ``<svg>`` element."""
+    moved = (
+        each.replace("<svg ", f'<svg x="{_WIDTH * place}" ', 1) for place, each in enumerate(plots)
+    )
+    return "\n".join([_opening(_WIDTH * len(plots), _HEIGHT), *moved, "</svg>"])
 
 
 class _Scale:
@@ -163,12 +185,16 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
 
 
-def _line(x0: float, y0: float, x1: float, y1: float, colour: str, *, dashed: bool = False) -> str:
-    dash = ' stroke-dasharray="4 4"' if dashed else ""
+def _opening(width: int, height: int) -> str:
     return (
-        f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}"{dash}/>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="imgret-plot" width="{width}" '
+        f'height="{height}" viewBox="0 0 {width} {height}">'
     )
 
 
+def _line(x0: float, y0: float, x1: float, y1: float, kind: str) -> str:
+    return f'<line class="{kind}" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"/>'
+
+
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#444">{text}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
