@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TextIO
 
 from imgret import images
+from imgret.demo import samples
 from imgret.errors import ImageError, InvalidInputError
-from imgret.images import samples
 from imgret.ingest.folder import find_pictures
 from imgret.pages import hits as hit_pages
 from imgret.retriever import Retriever

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+from imgret.demo import samples
 from imgret.errors import InvalidInputError, UnknownNameError
-from imgret.images import samples
 
 
 @pytest.mark.parametrize("name", samples.species())

@@ -17,9 +17,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from imgret.abc.checks import check_count
+from imgret.demo.brush import UP, Pixels, shaded, stamp, stamp_petal
+from imgret.demo.flowers import LEAF, SPECIES, Species
 from imgret.errors import InvalidInputError, UnknownNameError
-from imgret.images.brush import UP, Pixels, shaded, stamp, stamp_petal
-from imgret.images.flowers import LEAF, SPECIES, Species
 from imgret.images.transform import encode
 from imgret.types import Image
 

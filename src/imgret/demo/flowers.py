@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from imgret.images.brush import UP, Color, Head, Pixels, petal
+from imgret.demo.brush import UP, Color, Head, Pixels, petal
 
 __all__ = ["LEAF", "SPECIES", "Species"]
 
