@@ -22,6 +22,7 @@ import numpy as np
 import imgret
 from imgret import Retriever
 from imgret.demo import samples
+from imgret.types import Image
 
 _ROOT = str(Path(imgret.__file__).parent)
 _REPEATS = 200
@@ -66,6 +67,17 @@ def microseconds(call: Callable[[], Any]) -> float:
     return float(np.median(taken)) * 1e6
 
 
+def _different(folder: Path, image: Image, count: int) -> list[str]:
+    """Write files that differ in a pixel: what is known already would not be embedded again."""
+    paths = []
+    for n in range(count):
+        image = image.copy()
+        image[0, 0] = n % 256
+        paths.append(str(folder / f"{n}.png"))
+        Path(paths[-1]).write_bytes(imgret.images.encode(image, "png"))
+    return paths
+
+
 def main() -> None:
     """Print a row a call, and with ``-v`` the files."""
     with tempfile.TemporaryDirectory() as folder:
@@ -74,14 +86,14 @@ def main() -> None:
         retriever.add(paths, labels=[Path(path).parent.name for path in paths])
         image = str(paths[0])
         vector = retriever.embeddings()[:1]
-        added = iter(range(10**6))
+        new = iter(_different(Path(folder), imgret.images.load(image), _REPEATS + 3))
         trips: dict[str, Callable[[], Any]] = {
             "search(image)": lambda: retriever.search(image, k=5),
             "search(image, where=)": lambda: retriever.search(
                 image, k=5, where={"label": {"$ne": "rose"}}
             ),
             "search_vectors": lambda: retriever.search_vectors(vector, k=5),
-            "add(one image)": lambda: retriever.add(image, keys=f"new-{next(added)}"),
+            "add(one image)": lambda: retriever.add(next(new)),
         }
         print(f"{'call':<24}{'files':>6}{'functions':>11}{'calls':>7}{'moves':>7}{'us':>9}")
         for name, call in trips.items():
