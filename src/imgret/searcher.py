@@ -107,12 +107,15 @@ class Searcher:
         What is found is a state that the gallery was in: of a change that another thread is
         taking into the index, all or nothing.
         """
+        return self.find(projected(self.projection, vectors), k, where)
+
+    def find(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
+        """Find the ids nearest to vectors that are projected already; else as `search`."""
         k = check_count(k, "k")
         self._catch_up()
         if where is None:
             with self._seeing.read():
                 index, rows = self._required(), self._rows
-                vectors = projected(self.projection, vectors)
                 if not self._half:
                     found = index.search(vectors, k)
                     # A change may have begun meanwhile.
@@ -158,7 +161,7 @@ class Searcher:
         )
 
     def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
-        index, vectors = self._required(), projected(self.projection, vectors)
+        index = self._required()
         if choice.allowed is not None:
             return index.search(vectors, k, allowed=choice.allowed)
         return self._search_and_check(index, vectors, k, where, choice.share)

@@ -18,7 +18,7 @@ from imgret.abc.checks import check_vectors
 from imgret.errors import InvalidInputError, StoreCorruptError, StoreVersionError
 from imgret.types import Embeddings, Json
 
-__all__ = ["LinearProjection", "projected"]
+__all__ = ["IdentityProjection", "LinearProjection", "projected"]
 
 _FORMAT = 1
 
@@ -37,6 +37,40 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+@final
+class IdentityProjection:
+    """Leaves embeddings as they are: what a gallery without a projection searches by.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the embeddings.
+    """
+
+    kind = "identity"
+    fingerprint = None
+    from_labels = False
+
+    def __init__(self, dim: int) -> None:
+        self.dim_in = self.dim_out = dim
+
+    @property
+    def info(self) -> Json:
+        """Facts about the fit: there was none."""
+        return {}
+
+    def apply(self, embeddings: Any) -> Any:
+        """Return the embeddings themselves, unchecked."""
+        return embeddings
+
+    def lift(self, vectors: Embeddings) -> Embeddings:
+        """Return the vectors themselves."""
+        return vectors
+
+    def __repr__(self) -> str:
+        return f"IdentityProjection({self.dim_in})"
 
 
 @final
@@ -102,6 +136,11 @@ class LinearProjection:
         return dict(self._info)
 
     @property
+    def from_labels(self) -> bool:
+        """Whether it was fitted to labels, and so answers the items it was fitted to too well."""
+        return self._kind == "lda"
+
+    @property
     def dim_in(self) -> int:
         """Dimension of the embeddings."""
         return int(self._matrix.shape[0])
@@ -141,6 +180,28 @@ class LinearProjection:
         # The mean goes first: taken from the product, it would cost digits in float32.
         projected: Embeddings = (embeddings - self._mean) @ self._matrix
         return projected
+
+    def lift(self, vectors: Embeddings) -> Embeddings:
+        """Return embeddings that are projected to these vectors.
+
+        There are some where the vectors are combinations of projected embeddings whose weights
+        add up to 1.
+
+        Parameters
+        ----------
+        vectors : float32 array of shape (n, dim_out)
+
+        Returns
+        -------
+        float32 array of shape (n, dim_in)
+        """
+        lifted: Embeddings = vectors @ self._inverse + self._mean
+        return lifted
+
+    @cached_property
+    def _inverse(self) -> Embeddings:
+        inverse: Embeddings = np.linalg.pinv(self._matrix.astype(np.float64)).astype(np.float32)
+        return inverse
 
     def save(self, path: str | Path) -> None:
         """Write the map to an ``.npz`` file at exactly ``path``, replacing what was there.

@@ -14,11 +14,13 @@ import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.errors import EmptyGalleryError, InvalidInputError
+from imgret.galleries.local.view import LocalView
 from imgret.hits import Batch
 from imgret.making import check_given, new_manifest, same_cropper, same_embedder
 from imgret.naming import Namer
 from imgret.parts import find_cropper, find_embedder
 from imgret.projections import LinearProjection
+from imgret.search import View
 from imgret.searcher import Searcher
 from imgret.storage import Item, Store
 from imgret.types import Embeddings, Metric
@@ -311,6 +313,15 @@ class Gallery:
             raise EmptyGalleryError(
                 "search: expected a gallery with items, found an empty one; add pictures first"
             )
+
+    def _view(self) -> View:
+        """Return the view of the whole gallery, the index brought up to date.
+
+        For whoever holds the lock of changes for as long as it is used.
+        """
+        self._require_items()
+        self._searcher.sync()
+        return LocalView(self._store, self._searcher)
 
     def _settle(self) -> None:
         """Look up what earlier searches found, before it changes."""

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
-from imgret.overview.asking import Search, nearest_others
-from imgret.storage import Store
+from imgret.search import View
 from imgret.types import Embeddings, Ids
 
 __all__ = ["LabelIssue", "find_mislabelled"]
@@ -39,39 +38,36 @@ class LabelIssue:
     confidence: float
 
 
-def find_mislabelled(store: Store, search: Search, *, k: int, threshold: float) -> list[LabelIssue]:
+def find_mislabelled(view: View, *, k: int, threshold: float) -> list[LabelIssue]:
     """Let the neighbours of every labelled item vote for its label, without the item itself.
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
-    search : callable
-        Embeddings and ``k`` -> neighbours, of the items that have a label.
+    view : View
     k, threshold
         As for `Retriever.mislabelled`.
     """
     k = check_count(k, "k")
     threshold = check_number(threshold, "threshold", at_least=0, at_most=1)
-    ids, codes, names = store.catalog.labelled()
+    ids, codes, names = view.labels
     if len(names) < 2:
         raise InvalidInputError(
             f"labels: expected at least 2 different ones, found {len(names)} on {len(ids)} of the "
-            f"gallery's {len(store.catalog)} items; label more items first"
+            f"gallery's {len(view)} items; label more items first"
         )
     rivals: Ids = np.empty(len(ids), dtype=np.int64)
     margins: Floats = np.empty(len(ids))
-    for part, places, scores in nearest_others(store, search, ids, min(k, len(ids) - 1)):
-        rivals[part], margins[part] = _vote(codes[places], scores, codes[part])
+    for part, near in view.labelled().nearest_others(ids, min(k, len(ids) - 1)):
+        places = np.searchsorted(ids, near.ids)
+        rivals[part], margins[part] = _vote(codes[places], near.scores, codes[part])
     # Whose label no other has could have no vote for it.
     alone = np.bincount(codes)[codes] == 1
     found = np.flatnonzero((margins > 0) & (margins >= threshold) & ~alone)
     found = found[np.argsort(-margins[found], kind="stable")]
-    items = store.catalog.items(ids[found])
     return [
-        LabelIssue(items[id_].key, names[own], names[rival], margin)
-        for id_, own, rival, margin in zip(
-            ids[found].tolist(),
+        LabelIssue(item.key, names[own], names[rival], margin)
+        for item, own, rival, margin in zip(
+            view.items(ids[found]),
             codes[found].tolist(),
             rivals[found].tolist(),
             margins[found].tolist(),

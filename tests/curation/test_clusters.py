@@ -5,8 +5,8 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
+from imgret.curation import clusters as module
 from imgret.errors import EmptyGalleryError, InvalidInputError
-from imgret.overview import clusters as module
 
 
 def test_what_belongs_together_is_found(gallery_of, clustered):

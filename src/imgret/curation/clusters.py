@@ -8,9 +8,8 @@ import numpy as np
 
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
-from imgret.overview.asking import Project, indexed, scorable
 from imgret.pages.result import Result
-from imgret.storage import Store
+from imgret.search import View
 from imgret.types import Embeddings, Ids, Json
 
 __all__ = ["Clusters", "fit_clusters"]
@@ -76,39 +75,33 @@ class Clusters(Result):
         return tuple(self.keys[place] for place in np.flatnonzero(self.assignments == cluster))
 
 
-def fit_clusters(store: Store, project: Project, *, n: int, seed: int) -> Clusters:
+def fit_clusters(view: View, *, n: int, seed: int) -> Clusters:
     """Learn centroids from a sample of the items, then assign every item to the nearest.
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
-    project : callable
-        Embeddings -> indexed vectors.
+    view : View
     n, seed : int
         As for `Retriever.clusters`.
     """
     from imgret.indexes.faiss.kmeans import assign, train_centroids  # noqa: PLC0415  # loads Faiss
 
     n = check_count(n, "n")
-    ids = store.catalog.live_ids()
-    if n > len(ids):
+    if n > len(view):
         raise InvalidInputError(
-            f"n: expected at most one cluster an item, which are {len(ids)}, found {n}"
+            f"n: expected at most one cluster an item, which are {len(view)}, found {n}"
         )
-    spherical = store.manifest.metric == "cosine"
+    spherical = view.metric == "cosine"
     generator = np.random.default_rng(seed)
-    sample = np.sort(generator.choice(ids, min(_POINTS * n, len(ids)), replace=False))
+    sample = np.sort(generator.choice(view.ids, min(_POINTS * n, len(view)), replace=False))
     centroids = train_centroids(
-        scorable(store, project(store.read(sample))),
+        view.read(sample),
         n,
         spherical=spherical,
         seed=int(generator.integers(2**31 - 1)),
     )
-    numbers: Ids = np.empty(len(ids), dtype=np.int64)
-    scores: Embeddings = np.empty(len(ids), dtype=np.float32)
-    for part, vectors in indexed(store, project, ids):
-        numbers[part], scores[part] = assign(vectors, centroids, spherical=spherical)
+    pieces = [assign(vectors, centroids, spherical=spherical) for _, vectors in view.blocks()]
+    numbers, scores = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
     # Where there are fewer different items than clusters, some are nobody's nearest.
     sizes = np.bincount(numbers, minlength=n)
     order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
@@ -118,7 +111,7 @@ def fit_clusters(store: Store, project: Project, *, n: int, seed: int) -> Cluste
     # By cluster, in each the best score first.
     by_score = np.lexsort((-scores, assignments))
     _, nearest = np.unique(assignments[by_score], return_index=True)
-    keys = tuple(store.catalog)
+    keys = view.keys()
     return Clusters(
         keys=keys,
         assignments=assignments,

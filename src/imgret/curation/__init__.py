@@ -13,12 +13,12 @@ others, or read once, in pieces: memory holds a few numbers an item, never all e
 ======================= =========================================================================
 """
 
-from imgret.overview.clusters import Clusters, fit_clusters
-from imgret.overview.duplicates import DuplicateGroup, find_duplicates
-from imgret.overview.graph import NeighborGraph, build_neighbor_graph
-from imgret.overview.map2d import Map2D, draw_map
-from imgret.overview.mislabelled import LabelIssue, find_mislabelled
-from imgret.overview.outliers import Outlier, find_outliers
+from imgret.curation.clusters import Clusters, fit_clusters
+from imgret.curation.duplicates import DuplicateGroup, find_duplicates
+from imgret.curation.graph import NeighborGraph, build_neighbor_graph
+from imgret.curation.map2d import Map2D, draw_map
+from imgret.curation.mislabelled import LabelIssue, find_mislabelled
+from imgret.curation.outliers import Outlier, find_outliers
 
 __all__ = [
     "Clusters",

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
 from imgret import Retriever
+from imgret.curation import duplicates
 from imgret.errors import EmptyGalleryError, InvalidInputError
-from imgret.overview import duplicates
+from imgret.search import View
 
 
 def _by_brute_force(scores, threshold):
@@ -101,13 +102,13 @@ def test_many_alike_cost_no_square(gallery_of, alike):
     vectors[:2000] = vectors[0] + spread * rng.normal(size=(2000, 16))
     gallery = gallery_of(vectors)
     asked = []
-    search = gallery._searcher.search
+    search = View.search
 
-    def counting(embeddings, k, where=None):
-        asked.append(len(embeddings) * k)
-        return search(embeddings, k, where)
+    def counting(view, vectors, k):
+        asked.append(len(vectors) * k)
+        return search(view, vectors, k)
 
-    with patch.object(gallery._searcher, "search", counting):
+    with patch.object(View, "search", counting):
         found = gallery.duplicates(0.97)
     assert [len(group.keys) for group in found[:1]] == [2000]
     assert sum(asked) < 4 * 16 * 4000

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgret.abc.checks import check_count
-from imgret.overview.asking import Search, nearest_others
-from imgret.storage import Store
+from imgret.search import View
 from imgret.types import Embeddings, Ids
 
 __all__ = ["NeighborGraph", "build_neighbor_graph"]
@@ -49,23 +48,20 @@ class NeighborGraph:
         return np.repeat(np.arange(n), k), self.indices.ravel(), self.scores.ravel()
 
 
-def build_neighbor_graph(store: Store, search: Search, *, k: int) -> NeighborGraph:
+def build_neighbor_graph(view: View, *, k: int) -> NeighborGraph:
     """Ask every item for its nearest others.
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
-    search : callable
-        Embeddings and ``k`` -> neighbours.
+    view : View
     k : int
         As for `Retriever.neighbor_graph`.
     """
     k = check_count(k, "k")
-    ids = store.catalog.live_ids()
+    ids = view.ids
     k = min(k, len(ids) - 1)
     indices: Ids = np.empty((len(ids), k), dtype=np.int64)
     scores: Embeddings = np.empty((len(ids), k), dtype=np.float32)
-    for part, places, found in nearest_others(store, search, ids, k):
-        indices[part], scores[part] = places, found
-    return NeighborGraph(tuple(store.catalog), indices, scores)
+    for part, found in view.nearest_others(ids, k) if k else ():
+        indices[part], scores[part] = np.searchsorted(ids, found.ids), found.scores
+    return NeighborGraph(view.keys(), indices, scores)

@@ -9,13 +9,12 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from imgret.curation.graph import build_neighbor_graph
 from imgret.errors import InvalidInputError, MissingExtraError
-from imgret.overview.asking import Project, Search, indexed
-from imgret.overview.graph import build_neighbor_graph
 from imgret.pages import map as map_pages
 from imgret.pages.result import Result
 from imgret.projections import fit_pca
-from imgret.storage import Store
+from imgret.search import View
 from imgret.types import Embeddings, Json
 
 __all__ = ["Map2D", "Method", "draw_map"]
@@ -79,38 +78,30 @@ class Map2D(Result):
         }
 
 
-def draw_map(store: Store, search: Search, project: Project, *, method: Method, seed: int) -> Map2D:
+def draw_map(view: View, *, method: Method, seed: int) -> Map2D:
     """Lay the items out in the plane.
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
-    search : callable
-        Embeddings and ``k`` -> neighbours.
-    project : callable
-        Embeddings -> indexed vectors.
+    view : View
     method, seed
         As for `Retriever.map2d`.
     """
     if method not in {"pca", "umap"}:
         raise InvalidInputError(f"method: expected 'pca' or 'umap', found {method!r}")
     lay_out = _umap() if method == "umap" else None  # before any work is done
-    ids = store.catalog.live_ids()
-    if len(ids) < 3:
-        raise InvalidInputError(f"map2d: expected at least 3 items, found {len(ids)}")
-    pca = fit_pca((vectors for _, vectors in indexed(store, project, ids)), 2)
-    coordinates: Embeddings = np.empty((len(ids), 2), dtype=np.float32)
-    for part, vectors in indexed(store, project, ids):
-        coordinates[part] = pca.apply(vectors)
+    if len(view) < 3:
+        raise InvalidInputError(f"map2d: expected at least 3 items, found {len(view)}")
+    pca = fit_pca((vectors for _, vectors in view.blocks()), 2)
+    coordinates = np.concatenate([pca.apply(vectors) for _, vectors in view.blocks()])
     if lay_out is not None:
-        coordinates = _unfolded(lay_out, store, search, coordinates, seed)
-    origins = list(store.catalog.origins())
+        coordinates = _unfolded(lay_out, view, coordinates, seed)
+    items = list(view.items())
     return Map2D(
-        keys=tuple(store.catalog),
+        keys=tuple(item.key for item in items),
         coordinates=coordinates,
-        labels=tuple(label for _, _, _, label in origins),
-        paths=tuple(path for _, path, _, _ in origins),
+        labels=tuple(item.label for item in items),
+        paths=tuple(item.path for item in items),
         method=method,
     )
 
@@ -126,12 +117,10 @@ def _umap() -> Callable[..., Any]:
     return made
 
 
-def _unfolded(
-    umap: Callable[..., Any], store: Store, search: Search, start: Embeddings, seed: int
-) -> Embeddings:
+def _unfolded(umap: Callable[..., Any], view: View, start: Embeddings, seed: int) -> Embeddings:
     """Let UMAP unfold the graph of neighbours, from where the principal components put it."""
     n = len(start)
-    graph = build_neighbor_graph(store, search, k=min(_NEIGHBOURS, n - 1) - 1)
+    graph = build_neighbor_graph(view, k=min(_NEIGHBOURS, n - 1) - 1)
     # UMAP looks at differences of the distances of one item alone: any descending measure will do.
     distances = graph.scores.max() - graph.scores
     generator = np.random.default_rng(seed)

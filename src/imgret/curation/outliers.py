@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgret.abc.checks import check_count
-from imgret.overview.asking import Search, nearest_others
-from imgret.storage import Store
+from imgret.search import View
 from imgret.types import Embeddings
 
 __all__ = ["Outlier", "find_outliers"]
@@ -29,29 +28,25 @@ class Outlier:
     score: float
 
 
-def find_outliers(store: Store, search: Search, *, k: int, n: int) -> list[Outlier]:
+def find_outliers(view: View, *, k: int, n: int) -> list[Outlier]:
     """Rank items by the mean score of their nearest others.
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
-    search : callable
-        Embeddings and ``k`` -> neighbours.
+    view : View
     k, n : int
         As for `Retriever.outliers`.
     """
     k, n = check_count(k, "k"), check_count(n, "n")
-    ids = store.catalog.live_ids()
+    ids = view.ids
     k = min(k, len(ids) - 1)
     if not k:
         return []
     means: Embeddings = np.empty(len(ids), dtype=np.float32)
-    for part, _, scores in nearest_others(store, search, ids, k):
-        means[part] = scores.mean(axis=1)
+    for part, found in view.nearest_others(ids, k):
+        means[part] = found.scores.mean(axis=1)
     least = np.argsort(means, kind="stable")[:n]
-    items = store.catalog.items(ids[least])
     return [
-        Outlier(items[id_].key, score)
-        for id_, score in zip(ids[least].tolist(), means[least].tolist(), strict=True)
+        Outlier(item.key, score)
+        for item, score in zip(view.items(ids[least]), means[least].tolist(), strict=True)
     ]

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc.checks import check_number
-from imgret.overview.asking import Project, Search, answers, scorable
-from imgret.overview.forest import Forest, joined
-from imgret.storage import Store
+from imgret.curation.forest import Forest, joined
+from imgret.search import View
 from imgret.types import Embeddings, Ids
 
 __all__ = ["DuplicateGroup", "find_duplicates"]
@@ -39,9 +38,7 @@ class DuplicateGroup:
     score: float
 
 
-def find_duplicates(
-    store: Store, search: Search, project: Project, *, threshold: float
-) -> list[DuplicateGroup]:
+def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
     """Find the connected components of the graph of all pairs that reach a threshold.
 
     Equal embeddings are found by their bytes, and asked as one. Each is asked for its 16 nearest.
@@ -52,22 +49,15 @@ def find_duplicates(
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
-    search : callable
-        Embeddings and ``k`` -> neighbours.
-    project : callable
-        Embeddings -> indexed vectors.
+    view : View
     threshold : float
         As for `Retriever.duplicates`.
     """
-    metric = store.manifest.metric
-    low, high = _RANGES[metric]
+    low, high = _RANGES[view.metric]
     threshold = check_number(threshold, "threshold", at_least=low, at_most=high)
-    ids = store.catalog.live_ids()
-    first = _first_equal(store, ids)
-    pairs = _Pairs(store, search, ids, first, threshold)
-    pairs.ask(np.flatnonzero(first == np.arange(len(ids))), _FIRST)
+    first = _first_equal(view)
+    pairs = _Pairs(view, first, threshold)
+    pairs.ask(np.flatnonzero(first == np.arange(len(view))), _FIRST)
     k = _FIRST
     while len(unsettled := pairs.unsettled()):
         k *= _MORE
@@ -75,10 +65,10 @@ def find_duplicates(
     group, weakest = pairs.groups()
     group = group[first]
     # What is held together by nothing but being equal.
-    sizes = np.bincount(group, minlength=len(ids))
+    sizes = np.bincount(group, minlength=len(view))
     copies = np.flatnonzero((sizes > 1) & (weakest == np.inf))
-    weakest[copies] = _own_scores(store, project, ids[copies])
-    keys = list(store.catalog)
+    weakest[copies] = _own_scores(view, view.ids[copies])
+    keys = view.keys()
     found = [
         DuplicateGroup(
             tuple(keys[place] for place in members.tolist()), min(float(weakest[root]), high)
@@ -95,19 +85,17 @@ class _Pairs:
     Items are meant by their place in ``ids``; equal ones are one, meant by the first of them.
     """
 
-    def __init__(
-        self, store: Store, search: Search, ids: Ids, first: Ids, threshold: float
-    ) -> None:
-        self._store, self._search, self._ids, self._first = store, search, ids, first
+    def __init__(self, view: View, first: Ids, threshold: float) -> None:
+        self._view, self._ids, self._first = view, view.ids, first
         self._threshold = np.float32(threshold)
-        self._forest = Forest(len(ids))
+        self._forest = Forest(len(view))
         # Pairs of a score above this one were all found.
-        self._known: Embeddings = np.full(len(ids), -np.inf, dtype=np.float32)
+        self._known: Embeddings = np.full(len(view), -np.inf, dtype=np.float32)
 
     def ask(self, places: Ids, k: int) -> None:
         """Take in the pairs of some items with their ``k`` nearest."""
         k = min(k, len(self._ids))
-        for part, found in answers(self._store, self._search, self._ids[places], k):
+        for part, found in self._view.nearest(self._ids[places], k):
             asked = places[part]
             last = found.scores[:, -1]
             more = (last >= self._threshold) & (k < len(self._ids))
@@ -156,11 +144,11 @@ def _but_largest(open_: NDArray[np.bool_], whole: Ids, part: Ids) -> Ids:
     return places[~np.isin(parts, largest)]
 
 
-def _first_equal(store: Store, ids: Ids) -> Ids:
+def _first_equal(view: View) -> Ids:
     """Return, for each item, the place of the first whose embedding has the same bytes."""
-    digests = np.empty(len(ids), dtype="S16")
+    digests = np.empty(len(view), dtype="S16")
     done = 0
-    for block, embeddings in store.blocks(ids):
+    for block, embeddings in view.embedding_blocks():
         digests[done : done + len(block)] = [
             blake2b(row.data, digest_size=16).digest() for row in embeddings
         ]
@@ -169,13 +157,11 @@ def _first_equal(store: Store, ids: Ids) -> Ids:
     return first[number]
 
 
-def _own_scores(store: Store, project: Project, ids: Ids) -> Embeddings:
+def _own_scores(view: View, ids: Ids) -> Embeddings:
     """Return the score of each item with one that is equal."""
-    metric = store.manifest.metric
-    if metric != "ip":
-        return np.full(len(ids), 1 if metric == "cosine" else 0, dtype=np.float32)
-    vectors = [scorable(store, project(rows)) for _, rows in store.blocks(ids)]
-    own = [np.einsum("nd,nd->n", rows, rows) for rows in vectors]
+    if view.metric != "ip":
+        return np.full(len(ids), 1 if view.metric == "cosine" else 0, dtype=np.float32)
+    own = [np.einsum("nd,nd->n", rows, rows) for _, rows in view.blocks(ids)]
     return np.concatenate([np.empty(0, dtype=np.float32), *own])
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgret.curation.mislabelled import _vote
 from imgret.errors import InvalidInputError
-from imgret.overview.mislabelled import _vote
 
 
 def _plainly(codes, scores, own):
