@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.evaluation.bootstrap import interval, resampled_means
 from imgret.pages.result import Result
+from imgret.support.statistics import interval, resampled_means
 from imgret.types import Hit, ImageLike, Json
 
 __all__ = ["Failure", "Kind", "Match", "Report", "Worst"]

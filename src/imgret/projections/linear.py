@@ -65,10 +65,6 @@ class IdentityProjection:
         """Return the embeddings themselves, unchecked."""
         return embeddings
 
-    def lift(self, vectors: Embeddings) -> Embeddings:
-        """Return the vectors themselves."""
-        return vectors
-
     def __repr__(self) -> str:
         return f"IdentityProjection({self.dim_in})"
 
@@ -180,28 +176,6 @@ class LinearProjection:
         # The mean goes first: taken from the product, it would cost digits in float32.
         projected: Embeddings = (embeddings - self._mean) @ self._matrix
         return projected
-
-    def lift(self, vectors: Embeddings) -> Embeddings:
-        """Return embeddings that are projected to these vectors.
-
-        There are some where the vectors are combinations of projected embeddings whose weights
-        add up to 1.
-
-        Parameters
-        ----------
-        vectors : float32 array of shape (n, dim_out)
-
-        Returns
-        -------
-        float32 array of shape (n, dim_in)
-        """
-        lifted: Embeddings = vectors @ self._inverse + self._mean
-        return lifted
-
-    @cached_property
-    def _inverse(self) -> Embeddings:
-        inverse: Embeddings = np.linalg.pinv(self._matrix.astype(np.float64)).astype(np.float32)
-        return inverse
 
     def save(self, path: str | Path) -> None:
         """Write the map to an ``.npz`` file at exactly ``path``, replacing what was there.

@@ -12,7 +12,6 @@ from typing import Any, Literal, Self
 
 from tqdm import tqdm
 
-from imgret import adaptation
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
 from imgret.croppers import NoCrop
@@ -35,6 +34,7 @@ from imgret.ingest import (
     read_sidecar,
 )
 from imgret.ingest.sources import check_sources
+from imgret.learning import AdaptReport, adapt
 from imgret.making import same_cropper
 from imgret.parts import index_part
 from imgret.projections import fit_pca
@@ -452,9 +452,7 @@ class Changing(Gallery):
                 projection = fit_pca(blocks, dim, whiten=whiten)
             self._searcher.project(projection)
 
-    def adapt(
-        self, *, dim: int | None = None, shrinkage: float | None = None
-    ) -> adaptation.AdaptReport:
+    def adapt(self, *, dim: int | None = None, shrinkage: float | None = None) -> AdaptReport:
         """Learn from the labels what tells the classes apart, and search by that.
 
         A discriminant projection (LDA with shrinkage) is tried by cross-validation: what it
@@ -484,9 +482,11 @@ class Changing(Gallery):
         """
         with self._changing:
             self._store.check_writable()
-            return adaptation.adapt(
-                self._store, self._searcher.project, dim=dim, shrinkage=shrinkage
-            )
+            started = time.perf_counter()
+            projection, report = adapt(self._view(), dim=dim, shrinkage=shrinkage)
+            if projection is not None:
+                self._searcher.project(projection)
+            return replace(report, seconds=time.perf_counter() - started)
 
     def create_filter_index(self, field: str) -> None:
         """Make filters on a field quick that let few of many items pass.

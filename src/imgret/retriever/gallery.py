@@ -16,8 +16,8 @@ from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.errors import EmptyGalleryError, InvalidInputError
 from imgret.galleries.local.view import LocalView
 from imgret.hits import Batch
+from imgret.learning import Classifier
 from imgret.making import check_given, new_manifest, same_cropper, same_embedder
-from imgret.naming import Namer
 from imgret.parts import find_cropper, find_embedder
 from imgret.projections import LinearProjection
 from imgret.search import View
@@ -60,7 +60,7 @@ class Gallery:
         self._changing = threading.RLock()
         self._unresolved: weakref.WeakSet[Batch] = weakref.WeakSet()
         self._searcher = Searcher(store, prepared)
-        self._namer: tuple[object, Namer] | None = None  # and what it was learned from
+        self._classifier: tuple[object, Classifier] | None = None  # and what it was learned from
 
     @classmethod
     def open(

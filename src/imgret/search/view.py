@@ -14,12 +14,15 @@ from imgret.abc.checks import check_count, check_scorable
 from imgret.abc.unit import unit_length
 from imgret.projections import Discriminant, IdentityProjection, LinearProjection
 from imgret.storage import Item
+from imgret.support.statistics import fold_of
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 
-__all__ = ["Labels", "View", "fold_of"]
+__all__ = ["Labels", "View"]
 
 # Neighbours held at once while every item is searched with.
 _NEIGHBORS = 2**20
+# Items looked up at once.
+_ITEMS = 1024
 # Parts into which labelled items fall where a projection is fitted again without each of them.
 _FOLDS = 3
 
@@ -75,6 +78,10 @@ class View(ABC):
     def _ids(self) -> Ids:
         """Return the ids of all items: int64, increasing."""
 
+    def _most(self) -> int:
+        """Return how many items there may be, where counting them takes long."""
+        return len(self)
+
     @abstractmethod
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
         """Return the ``k`` nearest of each vector, fewer only where there are fewer items."""
@@ -90,6 +97,10 @@ class View(ABC):
     @abstractmethod
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
         """Return items by id."""
+
+    @abstractmethod
+    def _require(self, keys: Sequence[str]) -> list[int]:
+        """Return the ids of keys that must exist, in their order."""
 
     @abstractmethod
     def _keys(self) -> Iterable[str]:
@@ -129,11 +140,22 @@ class View(ABC):
         return tuple(self._keys())
 
     @final
+    def require(self, keys: Sequence[str]) -> Ids:
+        """Return the ids of keys, in their order.
+
+        Raises
+        ------
+        KeyNotFoundError
+            Naming the first that the gallery does not hold.
+        """
+        return np.array(self._require(keys), dtype=np.int64)
+
+    @final
     def items(self, ids: Ids | None = None) -> Iterator[Item]:
         """Yield items in the order of their ids, by default all of them."""
         ids = self.ids if ids is None else ids
-        for start in range(0, len(ids), 1024):
-            some = ids[start : start + 1024].tolist()
+        for start in range(0, len(ids), _ITEMS):
+            some = ids[start : start + _ITEMS].tolist()
             found = self._items(some)
             yield from (found[id_] for id_ in some)
 
@@ -234,7 +256,7 @@ class View(ABC):
             after the last.
         """
         k = check_count(k, "k")
-        reach = min(k, max(len(self), 1))
+        reach = max(1, min(k, self._most()))
         found = self._search(vectors, reach)
         return found if reach == k else padded(found, k)
 
@@ -359,6 +381,10 @@ class _Refitted(View):
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
         return dict(zip(ids, self._base.items(np.array(ids, dtype=np.int64)), strict=True))
 
+    def _require(self, keys: Sequence[str]) -> list[int]:
+        ids: list[int] = self._base.require(keys).tolist()
+        return ids
+
     def _keys(self) -> Iterable[str]:
         return self._base.keys()
 
@@ -370,30 +396,6 @@ class _Refitted(View):
 
     def _labelled(self) -> View:
         return self._base._labelled()  # noqa: SLF001  # the same
-
-
-def fold_of(codes: Ids, folds: int, seed: int = 0) -> Ids:
-    """Return the fold of each item, 0 to ``folds - 1``; -1 for a class of one item.
-
-    Each class is spread over the folds as evenly as can be, so that an item that is held out has
-    one of its class among the others. An item that is alone in its class is never held out.
-
-    Parameters
-    ----------
-    codes : int64 array of shape (n,)
-        Class of each item, at least 0.
-    folds : int
-        At least 2.
-    seed : int
-        Of the shuffle.
-    """
-    shuffled = np.random.default_rng(seed).permutation(len(codes))
-    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    result: Ids = np.empty(len(codes), dtype=np.int64)
-    # Dealt out like cards, class after class: neighbours in this order are in different folds.
-    result[order] = np.arange(len(codes)) % folds
-    result[np.bincount(codes)[codes] == 1] = -1
-    return result
 
 
 def padded(found: Neighbors, k: int) -> Neighbors:

@@ -57,7 +57,7 @@ class Manifest:
         Options of search that were measured to be the cheapest for a recall, and for what index.
     calibration : dict or None
         What turns a score into a probability, and for which projection and metric: see
-        `imgret.calibration.ScoreCalibration`.
+        `imgret.learning.ScoreCalibration`.
     created : str
         ISO 8601, UTC.
     created_with : str

@@ -58,6 +58,9 @@ class LocalView(View):
         ids = catalog.live_ids() if self._where is None else catalog.matching(self._where)
         return np.setdiff1d(ids, self._removed, assume_unique=True) if len(self._removed) else ids
 
+    def _most(self) -> int:
+        return len(self._store.catalog)
+
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
         if not len(self._removed):
             return self._searcher.find(vectors, k, self._where)
@@ -73,6 +76,9 @@ class LocalView(View):
 
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
         return self._store.catalog.items(ids)
+
+    def _require(self, keys: Sequence[str]) -> list[int]:
+        return self._store.catalog.require(keys)
 
     def _keys(self) -> Iterable[str]:
         if self._where is None and not len(self._removed):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from imgret.calibration import (
+from imgret.errors import InvalidInputError, StoreCorruptError
+from imgret.learning import (
     IsotonicCurve,
     LogisticCurve,
     ScoreCalibration,
     pool_adjacent_violators,
 )
-from imgret.errors import InvalidInputError, StoreCorruptError
 
 
 def drawn(n=400, seed=0, steps=None):

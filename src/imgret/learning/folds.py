@@ -10,36 +10,13 @@ import numpy as np
 from imgret.abc.brute import exact_search
 from imgret.abc.checks import check_scorable
 from imgret.projections import Discriminant, LinearProjection
+from imgret.support.statistics import fold_of
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 
-__all__ = ["CrossFit", "fold_of", "sample_items"]
+__all__ = ["CrossFit", "sample_items"]
 
 # Rows of the score matrix at a time: 512 x 16,384 float32 take 32 MB.
 _QUERIES = 512
-
-
-def fold_of(codes: Ids, folds: int, seed: int = 0) -> Ids:
-    """Return the fold of each item, 0 to ``folds - 1``; -1 for a class of one item.
-
-    Each class is spread over the folds as evenly as can be, so that whoever is held out has
-    one of its class among the others. An item of its own class alone is never held out.
-
-    Parameters
-    ----------
-    codes : int64 array of shape (n,)
-        Class of each item, at least 0.
-    folds : int
-        At least 2.
-    seed : int
-        Of the shuffle.
-    """
-    shuffled = np.random.default_rng(seed).permutation(len(codes))
-    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    result: Ids = np.empty(len(codes), dtype=np.int64)
-    # Dealt out like cards, class after class: neighbours in this order are in unlike folds.
-    result[order] = np.arange(len(codes)) % folds
-    result[np.bincount(codes)[codes] == 1] = -1
-    return result
 
 
 def sample_items(codes: Ids, most: int, seed: int = 0) -> Ids:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgret import Embedder, Retriever
-from imgret.adaptation import CrossFit, sample_items
-from imgret.adaptation.folds import fold_of
 from imgret.errors import InvalidInputError, StoreReadOnlyError
+from imgret.learning.folds import CrossFit, sample_items
+from imgret.support.statistics import fold_of
 
 
 class Flat(Embedder):

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
+from imgret.support.statistics import logistic_regression, sigmoid
 from imgret.types import Embeddings, Ids
 
-__all__ = ["Calibration", "calibration_error", "vote"]
+__all__ = ["Confidence", "calibration_error", "vote"]
 
 Floats = NDArray[np.float64]
 
@@ -56,7 +57,7 @@ def vote(codes: Ids, scores: Any, temperature: float) -> tuple[Ids, Floats]:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Confidence:
     """Turns a vote into a confidence: the estimated probability that the name is right.
 
     A logistic regression on the log-odds of the winner's share and on the best score
@@ -85,7 +86,7 @@ class Calibration:
     queries: int
 
     @classmethod
-    def learn(cls, own: Ids, codes: Ids, scores: Embeddings, k: int) -> Calibration:
+    def learn(cls, own: Ids, codes: Ids, scores: Embeddings, k: int) -> Confidence:
         """Learn from items of the gallery, each with its neighbours among the others.
 
         The threshold comes from asking twice: once as they are, when a right name should be
@@ -141,7 +142,7 @@ class Calibration:
         winners, shares = vote(codes, scores, self.temperature)
         share, best = _features(codes, scores, shares)
         logits = self.bias + self.share_weight * share + self.score_weight * best
-        return winners, np.where(winners >= 0, _sigmoid(logits), 0.0)
+        return winners, np.where(winners >= 0, sigmoid(logits), 0.0)
 
 
 def calibration_error(confidence: Any, right: Any, bins: int = 15) -> float:
@@ -182,12 +183,14 @@ def _fit(
     target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
     shift, scale = float(best.mean()), float(best.std()) or 1.0
     columns = [np.ones(len(own)), share, (best - shift) / scale]
-    weights = _logistic(np.stack(columns, axis=1), target)
-    if weights[2] < 0:  # a worse likeness must not make it surer
-        weights = np.append(_logistic(np.stack(columns[:2], axis=1), target), 0.0)
-    if weights[1] < 0:
-        weights = np.array([_logistic(columns[0][:, None], target)[0], 0.0, 0.0])
-    predicted = _sigmoid(np.stack(columns, axis=1) @ weights)
+    # The penalty is for what the data leave open.
+    ridge = np.array([1e-3, 1.0, 1.0])
+    weights = logistic_regression(np.stack(columns, axis=1), target, ridge)
+    for used in (2, 1):  # a worse score, or a smaller share, must not make it surer
+        if weights[used] < 0:
+            fitted = logistic_regression(np.stack(columns[:used], axis=1), target, ridge[:used])
+            weights = np.concatenate([fitted, np.zeros(3 - used)])
+    predicted = sigmoid(np.stack(columns, axis=1) @ weights)
     loss = -(target * np.log(predicted) + (1 - target) * np.log(1 - predicted)).mean()
     bias, of_share, of_score = weights.tolist()
     return (
@@ -195,27 +198,6 @@ def _fit(
         temperature,
         (bias - of_score * shift / scale, of_share, of_score / scale),
     )
-
-
-def _logistic(columns: Floats, target: Floats) -> Floats:
-    """Return the weights of a logistic regression, the first column being ones; by Newton."""
-    weights = np.zeros(columns.shape[1])
-    ridge = np.full(len(weights), 1.0)  # of one query in n: for what the data leave open
-    ridge[0] = 1e-3
-    for _ in range(50):
-        predicted = _sigmoid(columns @ weights)
-        slope = columns.T @ (predicted - target) + ridge * weights
-        curve = (columns * (predicted * (1 - predicted))[:, None]).T @ columns + np.diag(ridge)
-        step = np.linalg.solve(curve, slope)
-        weights -= step * min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
-    return weights
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    values: Floats = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    return values
 
 
 def _without(own: Ids, codes: Ids, scores: Embeddings, k: int) -> tuple[Ids, Embeddings]:

@@ -2,63 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
 
-from imgret.adaptation.folds import sample_items
-from imgret.adaptation.report import AdaptReport
-from imgret.adaptation.trial import try_out
 from imgret.errors import InvalidInputError
+from imgret.learning.adapt_report import AdaptReport
+from imgret.learning.folds import sample_items
+from imgret.learning.trial import try_out
 from imgret.projections import Discriminant, LinearProjection
-from imgret.storage import Store
+from imgret.search import View
 
-__all__ = ["TRIAL_ITEMS", "adapt"]
+__all__ = ["adapt"]
 
 # What is held in memory for a trial, at 1280 dimensions 84 MB; the fit itself is streamed.
-TRIAL_ITEMS = 16_384
+_TRIAL_ITEMS = 16_384
 
 
 def adapt(
-    store: Store,
-    apply: Callable[[LinearProjection], None],
-    *,
-    dim: int | None = None,
-    shrinkage: float | None = None,
-) -> AdaptReport:
-    """Learn a discriminant projection from a gallery's labels, and apply it if it helps.
+    view: View, *, dim: int | None = None, shrinkage: float | None = None
+) -> tuple[LinearProjection | None, AdaptReport]:
+    """Learn a discriminant projection from a gallery's labels.
 
     Parameters
     ----------
-    store : Store
-    apply : callable
-        Takes the projection and builds the index anew.
+    view : View
+        The projection it has now is left out of account.
     dim, shrinkage
         See `Retriever.adapt`.
+
+    Returns
+    -------
+    projection : LinearProjection or None
+        None where it would not surely help.
+    report : AdaptReport
     """
     started = perf_counter()
-    ids, codes, names = store.catalog.labelled()
+    ids, codes, names = view.labels
     counts = np.bincount(codes, minlength=len(names))
-    most = min(max(len(names) - 1, 0), store.dim)
+    most = min(max(len(names) - 1, 0), view.projection.dim_in)
     if dim is not None and len(names) > 1 and not 1 <= dim <= most:
         raise InvalidInputError(
             f"dim: expected 1 to {most}, as {len(names)} classes differ in no more directions, "
             f"found {dim}"
         )
-    sample = sample_items(codes, TRIAL_ITEMS)
+    sample = sample_items(codes, _TRIAL_ITEMS)
     _, sampled = np.unique(codes[sample], return_inverse=True)
     # In pieces, as rows that lie far apart each bring their neighbours into memory.
-    pieces = [rows for _, rows in store.blocks(ids[sample])]
-    embeddings = np.concatenate(pieces) if pieces else store.read(ids)
-    trial = try_out(embeddings, sampled, store.manifest.metric, dim=dim, shrinkage=shrinkage)
-    kept = dim or most
+    pieces = [rows for _, rows in view.embedding_blocks(ids[sample])]
+    embeddings = np.concatenate(pieces) if pieces else view.embeddings(ids)
+    trial = try_out(embeddings, sampled, view.metric, dim=dim, shrinkage=shrinkage)
+    projection = None
     if trial.helps:
-        blocks = ((rows, codes[np.searchsorted(ids, block)]) for block, rows in store.blocks(ids))
+        blocks = (
+            (rows, codes[np.searchsorted(ids, block)]) for block, rows in view.embedding_blocks(ids)
+        )
         projection = Discriminant(blocks, len(names)).projection(trial.shrinkage, dim)
-        kept = projection.dim_out
-        apply(projection)
-    return AdaptReport(
+    report = AdaptReport(
         applied=trial.helps,
         top1=trial.top1,
         map5=trial.map5,
@@ -66,8 +66,9 @@ def adapt(
         items=len(ids),
         classes=len(names),
         singles=int((counts == 1).sum()),
-        unlabelled=len(store.catalog) - len(ids),
-        dim=kept,
+        unlabelled=len(view) - len(ids),
+        dim=dim or most if projection is None else projection.dim_out,
         shrinkage=trial.shrinkage,
         seconds=perf_counter() - started,
     )
+    return projection, report

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.calibration.curves import Curve, find_curve
-from imgret.calibration.pairs import Pairs
-from imgret.calibration.report import CalibrationReport, Level
 from imgret.errors import InvalidInputError, StoreCorruptError
-from imgret.naming import calibration_error
+from imgret.learning.calibration_report import CalibrationReport, Level
+from imgret.learning.confidence import calibration_error
+from imgret.learning.curves import Curve, find_curve
+from imgret.learning.pairs import Pairs
 from imgret.types import Json, Metric
 
 __all__ = ["ScoreCalibration", "calibrate"]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.adaptation.folds import CrossFit
-from imgret.adaptation.report import Gain
 from imgret.errors import InvalidInputError
+from imgret.learning.adapt_report import Gain
+from imgret.learning.folds import CrossFit
+from imgret.support.statistics import interval, resampled_means
 from imgret.types import Embeddings, Ids, Metric
 
 __all__ = ["Trial", "try_out"]
@@ -103,12 +104,8 @@ def try_out(
     total = scores.sum(axis=0)
     after = [fold[int((total - own).argmax())] for fold, own in zip(tried, scores, strict=True)]
     plain, adapted = np.concatenate(before, axis=1), np.concatenate(after, axis=1)
-    return Trial(
-        shrinkage=candidates[int(total.argmax())],
-        top1=_gain(plain[0], adapted[0]),
-        map5=_gain(plain[1], adapted[1]),
-        queries=usable,
-    )
+    top1, map5 = _gains(plain, adapted)
+    return Trial(candidates[int(total.argmax())], top1, map5, queries=usable)
 
 
 def _measures(found: Ids, own: Ids) -> Floats:
@@ -119,11 +116,9 @@ def _measures(found: Ids, own: Ids) -> Floats:
     return np.stack([right[:, 0].astype(np.float64), average])
 
 
-def _gain(before: Floats, after: Floats) -> Gain:
-    differences = after - before
-    n = len(differences)
-    # Resampling queries only matters by how often each difference is drawn.
-    values, counts = np.unique(differences, return_counts=True)
-    draws = np.random.default_rng(0).multinomial(n, counts / n, size=_RESAMPLES)
-    low, high = np.percentile(draws @ values / n, [2.5, 97.5])
-    return Gain(float(before.mean()), float(after.mean()), float(low), float(high))
+def _gains(before: Floats, after: Floats) -> list[Gain]:
+    """Return what each measure gains; arrays of shape (measures, n)."""
+    differences = {str(n): row for n, row in enumerate(after - before)}
+    bounds = interval(resampled_means(differences, n_resamples=_RESAMPLES, seed=0), 0.95)
+    columns = zip(before.mean(axis=1), after.mean(axis=1), *bounds, strict=True)
+    return [Gain(*map(float, column)) for column in columns]

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
+from imgret.support.statistics import logistic_regression, sigmoid
 
 __all__ = ["CURVES", "Curve", "IsotonicCurve", "LogisticCurve", "pool_adjacent_violators"]
 
 Floats: TypeAlias = NDArray[np.float64]
-
-_STEPS = 100  # of Newton's method, which takes some ten
 
 
 def pool_adjacent_violators(values: Any, weights: Any) -> Floats:
@@ -146,15 +145,7 @@ class LogisticCurve:
         targets = _targets(same)
         middle, scale = float(scores.mean()), float(scores.std()) or 1.0
         line = np.stack([(scores - middle) / scale, np.ones(len(scores))], axis=1)
-        weights = np.zeros(2)
-        for _ in range(_STEPS):
-            predicted = _sigmoid(line @ weights)
-            slope = line.T @ (predicted - targets)
-            curve = (line * (predicted * (1 - predicted))[:, None]).T @ line + 1e-9 * np.eye(2)
-            step = np.linalg.solve(curve, slope)
-            weights -= step * min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-12))
-            if np.abs(step).max() < 1e-8:
-                break
+        weights = logistic_regression(line, targets)
         if weights[0] < 0:  # a better score must not make it less likely
             mean = targets.mean()
             weights = np.array([0.0, np.log(mean / (1 - mean))])
@@ -163,7 +154,7 @@ class LogisticCurve:
 
     def probability(self, scores: Any) -> Floats:
         """Return the probability of each score."""
-        return _sigmoid(self.slope * np.asarray(scores, dtype=np.float64) + self.bias)
+        return sigmoid(self.slope * np.asarray(scores, dtype=np.float64) + self.bias)
 
     def threshold(self, precision: float) -> float | None:
         """Return the least score of a probability; None where no score has it."""
@@ -194,8 +185,3 @@ def _targets(same: NDArray[np.bool_]) -> Floats:
     yes = int(same.sum())
     no = len(same) - yes
     return np.where(same, (yes + 1) / (yes + 2), 1 / (no + 2))
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    values: Floats = 1 / (1 + np.exp(-np.clip(logits, -40, 40)))
-    return values

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from imgret import Embedder, Retriever
 from imgret.errors import EmptyGalleryError, InvalidInputError
-from imgret.naming import Calibration, calibration_error
-from imgret.naming.calibration import vote
+from imgret.learning import Confidence, calibration_error
+from imgret.learning.confidence import vote
 
 
 class Corners(Embedder):
@@ -50,7 +50,7 @@ def gallery(codes=CODES, labels=None, **how):
 
 
 def named(retriever, vectors):
-    namer = retriever._name_by(10)
+    namer = retriever._classify_by(10)
     return [namer.name(hits) for hits in retriever.search_vectors(vectors, 10)]
 
 
@@ -108,16 +108,16 @@ def test_classify_a_picture():
 
 def test_is_learned_again_when_the_gallery_has_changed():
     made = gallery()
-    first = made._name_by(10)
-    assert made._name_by(10) is first
+    first = made._classify_by(10)
+    assert made._classify_by(10) is first
     made.update("0", label="class 5")
-    second = made._name_by(10)
+    second = made._classify_by(10)
     assert second is not first
     made.remove("1")
-    third = made._name_by(10)
+    third = made._classify_by(10)
     assert third is not second
     made.project("pca", dim=3)
-    assert made._name_by(10) is not third
+    assert made._classify_by(10) is not third
 
 
 def test_unlabelled_neighbours_have_no_vote():
@@ -172,7 +172,7 @@ def test_votes_are_counted_per_row_and_in_little_memory():
 
 def test_all_right_is_not_certain():
     own = np.repeat([0, 1], 30)
-    calibration = Calibration.learn(own, np.repeat(own[:, None], 5, axis=1), np.ones((60, 5)), 5)
+    calibration = Confidence.learn(own, np.repeat(own[:, None], 5, axis=1), np.ones((60, 5)), 5)
     _, confidence = calibration.name(np.zeros((1, 5), dtype=np.int64), np.ones((1, 5)))
     assert 0.9 < confidence[0] < 1
     assert calibration.accuracy == 1
