@@ -335,10 +335,10 @@ def reindex(
 
 @app.command()
 def plugins(json_: Json = False) -> None:
-    """List the embedders, croppers and indexes there are, and where each comes from."""
+    """List the embedders, croppers, indexes and rerankers there are, and where each comes from."""
     from imgret import registry  # noqa: PLC0415
 
-    kinds: list[registry.Kind] = ["embedders", "croppers", "indexes"]
+    kinds: list[registry.Kind] = ["embedders", "croppers", "indexes", "rerankers"]
     if json_:
         typer.echo(json.dumps({kind: registry.names(kind) for kind in kinds}))
         return

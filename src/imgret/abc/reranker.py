@@ -1,4 +1,4 @@
-"""The contract of what ranks a search's hits anew."""
+"""The contract of what ranks the hits of a search again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Asked(NamedTuple):
 
 
 class Reranker(ABC):
-    """Ranks anew what a search has found: `Retriever.search` takes it as ``rerank=``.
+    """Ranks again what a search has found: `Retriever.search` takes it as ``rerank=``.
 
     A subclass sets the attributes and fills in `_rank`. It looks at the candidates and what is
     near them, never at the whole gallery.
@@ -77,7 +77,7 @@ class Reranker(ABC):
 
     @final
     def rank(self, asked: Asked, k: int, searched: Searched) -> Asked:
-        """Rank the candidates of each query anew.
+        """Rank the candidates of each query again.
 
         Parameters
         ----------
