@@ -13,6 +13,7 @@ from imgret.abc import Cropper
 from imgret.abc.checks import check_count, check_number
 from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
+from imgret.filters import Filter, parse_filter
 from imgret.galleries.local.view import LocalView
 from imgret.hits import Batch, Hits
 from imgret.ingest import (
@@ -40,6 +41,7 @@ class _Wish(NamedTuple):
     """What is wanted of a search, checked."""
 
     k: int
+    where: Filter | None
     threshold: float | None
     rerankers: tuple[Reranker, ...]
     calibration: ScoreCalibration | None
@@ -137,7 +139,7 @@ class Searching(Augmenting, Calibrating):
         else:
             part = self._embed([cut(pictures[0], region)], NoCrop())
             embeddings = np.concatenate([part, self.embed(unlike)])
-        view = LocalView(self._store, self._searcher, where)
+        view = LocalView(self._store, self._searcher, wish.where)
         query = self._query(embeddings, weigh, negative_weight, view)
         batch = self._batch(query, wish, view)
         self._settle()
@@ -194,7 +196,7 @@ class Searching(Augmenting, Calibrating):
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
         ids = self._store.catalog.require([*keys, *unlike])
         items = self._store.catalog.items(ids)
-        view = LocalView(self._store, self._searcher, where, without=sorted(set(ids)))
+        view = LocalView(self._store, self._searcher, wish.where, without=sorted(set(ids)))
         embeddings = self._store.read(np.array(ids, dtype=np.int64))
         query = self._query(embeddings, weigh, negative_weight, view)
         batch = self._batch(query, wish, view)
@@ -234,7 +236,7 @@ class Searching(Augmenting, Calibrating):
             )
         queries = list(images)
         wish = self._wish(k, where, threshold, precision, rerank)
-        view = LocalView(self._store, self._searcher, where)
+        view = LocalView(self._store, self._searcher, wish.where)
         vectors = view.project(self.embed(queries, threads=threads), "queries")
         batch = self._batch(vectors, wish, view)
         self._settle()
@@ -266,7 +268,7 @@ class Searching(Augmenting, Calibrating):
             was in the gallery at the time of the search.
         """
         wish = self._wish(k, where, threshold, precision, rerank)
-        view = LocalView(self._store, self._searcher, where)
+        view = LocalView(self._store, self._searcher, wish.where)
         batch = self._batch(view.project(vectors, "queries"), wish, view)
         return [Hits(batch, row) for row in range(len(batch))]
 
@@ -357,8 +359,9 @@ class Searching(Augmenting, Calibrating):
         k = check_count(k, "k")
         self._require_items()
         rerankers = find_rerankers(rerank)
-        if where is not None:
-            self._store.catalog.check_where(where)
+        parsed = None if where is None else parse_filter(where)
+        if parsed is not None:
+            self._store.catalog.check_where(parsed)
         kept = not rerankers or all(reranker.scores == "kept" for reranker in rerankers)
         if precision is not None:
             least = self._threshold_of(precision)
@@ -370,7 +373,7 @@ class Searching(Augmenting, Calibrating):
                 )
             threshold = least if threshold is None else max(least, threshold)
         calibration = self.calibration if single and kept else None
-        return _Wish(k, threshold, rerankers, calibration)
+        return _Wish(k, parsed, threshold, rerankers, calibration)
 
     @staticmethod
     def _query(

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from imgret.errors import DuplicateKeyError, KeyNotFoundError, StoreCorruptError
+from imgret.filters import metadata_field, parse_filter
+from imgret.filters.sqlite import Condition, column_of, compile_filter
+from imgret.filters.tree import COLUMNS as ITEM_FIELDS
+from imgret.filters.tree import Field, Filter
 from imgret.storage.database import connect, explained
-from imgret.storage.fields import FIELDS, metadata_field
-from imgret.storage.item import COLUMNS, Item, from_row, is_text, to_row
+from imgret.storage.item import COLUMNS, Item, from_row, to_row
 from imgret.storage.matching import Matcher
-from imgret.storage.where import Condition, compile_where
-from imgret.types import Ids
+from imgret.types import Ids, is_text
 
 __all__ = ["Catalog"]
 
 # Keys looked up by one statement; SQLite allows 32,766 parameters.
 _CHUNK = 10_000
-# Compiled filters kept.
-_CONDITIONS_KEPT = 128
 
 
 class Catalog:
@@ -52,7 +52,6 @@ class Catalog:
         self._lock = threading.RLock()
         self._db = connect(path, writable=writable)
         self._matcher = Matcher(self._query)
-        self._conditions: dict[str, Condition] = {}
         try:
             self.reload_counts()
         except BaseException:
@@ -216,6 +215,10 @@ class Catalog:
             yield from rows
             last = rows[-1][0]
 
+    def compile(self, where: Filter) -> Condition:
+        """Compile a filter, which all methods that take one take as well."""
+        return self._condition(where)
+
     def check_where(self, where: Any) -> None:
         """Raise what `matching` would, before work is spent on the rest of a search."""
         condition = self._condition(where)
@@ -264,22 +267,18 @@ class Catalog:
         with self._lock:
             return self._matcher.is_listed(condition, asked, len(self), self.version)
 
-    def _condition(self, where: Any) -> Condition:
-        """Compile a filter, or return what it was compiled to before."""
-        written = repr(where)  # of nothing but numbers, text and the like, or it is refused
-        found = self._conditions.get(written)
-        if found is None:
-            found = compile_where(where)
-            if len(self._conditions) >= _CONDITIONS_KEPT:
-                self._conditions.clear()
-            self._conditions[written] = found
-        return found
+    @staticmethod
+    def _condition(where: Condition | Filter | Mapping[str, Any]) -> Condition:
+        """Compile a filter, unless it is compiled already."""
+        if isinstance(where, Condition):
+            return where
+        return compile_filter(where if isinstance(where, Filter) else parse_filter(where))
 
     def create_filter_index(self, name: str) -> None:
         """Make filters on a field of the metadata quick; does nothing where they are."""
         if name in {"key", "label"}:  # have one
             return
-        indexed = name if name in FIELDS else metadata_field(name).value
+        indexed = column_of(Field(name) if name in ITEM_FIELDS else metadata_field(name))
         with self._change():
             self._db.execute(
                 f'CREATE INDEX IF NOT EXISTS "filter:{name}" ON items ({indexed}) '

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import final
 
 import numpy as np
 
 from imgret.abc.brute import first_of
+from imgret.filters import Filter
+from imgret.filters.tree import AllOf, Exists, Field
 from imgret.projections import IdentityProjection
 from imgret.search import Labels, View
 from imgret.searcher import Searcher
@@ -16,7 +18,7 @@ from imgret.types import Embeddings, Ids, Neighbors
 
 __all__ = ["LocalView"]
 
-_LABELLED: Mapping[str, Any] = {"label": {"$exists": True}}
+_LABELLED = Exists(Field("label"))
 
 
 @final
@@ -27,7 +29,7 @@ class LocalView(View):
     ----------
     store : Store
     searcher : Searcher
-    where : mapping, optional
+    where : Filter, optional
         Only items that pass are there.
     without : sequence of int
         Ids, increasing, that are not there.
@@ -37,7 +39,7 @@ class LocalView(View):
         self,
         store: Store,
         searcher: Searcher,
-        where: Mapping[str, Any] | None = None,
+        where: Filter | None = None,
         without: Sequence[int] = (),
     ) -> None:
         super().__init__(
@@ -45,7 +47,8 @@ class LocalView(View):
         )
         self._store = store
         self._searcher = searcher
-        self._where = where
+        self._filter = where
+        self._where = None if where is None else store.catalog.compile(where)
         self._removed = np.asarray(without, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -94,8 +97,8 @@ class LocalView(View):
 
     def _without(self, ids: Ids) -> View:
         removed = np.union1d(self._removed, ids).tolist()
-        return LocalView(self._store, self._searcher, self._where, removed)
+        return LocalView(self._store, self._searcher, self._filter, removed)
 
     def _labelled(self) -> View:
-        where = _LABELLED if self._where is None else {"$and": [self._where, _LABELLED]}
+        where = _LABELLED if self._filter is None else AllOf((self._filter, _LABELLED))
         return LocalView(self._store, self._searcher, where, self._removed.tolist())
