@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from overhead import Given
 
-from imgret import adaptation
+from imgret.galleries.local.view import LocalView
+from imgret.learning import adapt
 from imgret.making import new_manifest
 from imgret.parts import find_cropper
 from imgret.searcher import Searcher
@@ -91,7 +92,10 @@ def main() -> None:
         if _STATUS.exists():
             watch.start()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        report = adaptation.adapt(store, Searcher(store).project, dim=options.keep)
+        searcher = Searcher(store)
+        projection, report = adapt(LocalView(store, searcher), dim=options.keep)
+        if projection is not None:
+            searcher.project(projection)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if watch.is_alive():
             watch.stop()

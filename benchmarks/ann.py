@@ -37,8 +37,8 @@ from overhead import Given
 from results import save
 
 from imgret import Retriever
-from imgret.evaluation.plot import Point, plot
 from imgret.evaluation.tuning import settled
+from imgret.pages.plot import Point, plot
 from imgret.types import Embeddings, Ids
 
 faiss: Any = _faiss  # its types miss half of it

@@ -32,7 +32,7 @@ from overhead import Given, alternate
 from results import save
 
 from imgret import HNSWIndex, Retriever, VectorIndex
-from imgret.evaluation.plot import Axis, Point, plot
+from imgret.pages.plot import Axis, Point, plot
 from imgret.types import Embeddings
 
 faiss: Any = _faiss  # its types miss half of it

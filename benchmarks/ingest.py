@@ -26,7 +26,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from imgret import Retriever, images
-from imgret.images import samples
+from imgret.demo import samples
 from imgret.ingest.folder import find_pictures
 from imgret.ingest.pipeline import worker_count
 from imgret.models.model import Model

@@ -26,7 +26,7 @@ import numpy as np
 from results import save
 
 from imgret import Embedder, Retriever
-from imgret.evaluation.plot import Axis, Point, plot
+from imgret.pages.plot import Axis, Point, plot
 from imgret.types import Embeddings, Image, Json
 
 # Between two rested calls, in seconds, and how many of these there are.

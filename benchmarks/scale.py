@@ -29,7 +29,7 @@ from overhead import Given
 from results import save
 
 from imgret import Retriever
-from imgret.evaluation.plot import Axis, plot
+from imgret.pages.plot import Axis, plot
 from imgret.types import Embeddings
 
 _BLOCK = 100_000

@@ -21,7 +21,7 @@ from overhead import Given
 from results import save
 
 from imgret import Retriever
-from imgret.evaluation.plot import Axis, Point, plot
+from imgret.pages.plot import Axis, Point, plot
 
 _AT_ONCE = 100
 

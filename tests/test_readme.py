@@ -10,7 +10,7 @@ import pytest
 
 from imgret import images
 from imgret.cli import main
-from imgret.images import samples
+from imgret.demo import samples
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

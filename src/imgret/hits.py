@@ -22,7 +22,7 @@ from imgret.types import Box, Hit, ImageLike, Metric, Neighbors
 if TYPE_CHECKING:
     import pandas as pd
 
-    from imgret.display import Row
+    from imgret.pages.hits import Row
     from imgret.storage import Item
 
 # Scores in, probabilities out: float arrays of one shape.
@@ -242,18 +242,18 @@ class Hits(Sequence[Hit]):
 
     def to_html(self, *, title: str | None = None) -> str:
         """Return a page that shows the query and the hits, pictures inlined."""
-        from imgret import display  # noqa: PLC0415  # pictures are read only when drawn
+        from imgret.pages import hits as hit_pages  # noqa: PLC0415  # images are read only when drawn
 
         name = _title(self.query)
-        return display.page(
+        return hit_pages.page(
             [self.to_row()],
             title=title or (f"Pictures like {name}" if name else "Search results"),
             note=self.no_match or f"{len(self)} hits",
         )
 
     def to_row(self) -> Row:
-        """Return what ``imgret.display`` draws."""
-        from imgret.display import Shown  # noqa: PLC0415  # the same
+        """Return what `imgret.pages.hits` draws."""
+        from imgret.pages.hits import Shown  # noqa: PLC0415  # the same
 
         many = self.query if isinstance(self.query, tuple) else (self.query,)
         shown = [Shown("query", _title(picture), picture, self.box) for picture in many]
@@ -278,9 +278,9 @@ class Hits(Sequence[Hit]):
         return Path(name)
 
     def _repr_html_(self) -> str:
-        from imgret import display  # noqa: PLC0415  # the same
+        from imgret.pages import document, hits  # noqa: PLC0415  # the same
 
-        return display.styled(display.grid([self.to_row()]))
+        return document.fragment(hits.grid([self.to_row()]))
 
     def __repr__(self) -> str:
         if not len(self):

@@ -1,6 +1,6 @@
-"""Names of embedders, croppers and indexes, found through entry points.
+"""Names of embedders, croppers, indexes and rerankers, found through entry points.
 
-A package offers a part by an entry point in one of three groups, and imgret declares its
+A package offers a part by an entry point in one of four groups, and imgret declares its
 own parts in the same way::
 
     [project.entry-points."imgret.indexes"]
@@ -31,18 +31,22 @@ from imgret.errors import (
 
 __all__ = ["Kind", "create", "factory", "is_model_path", "made", "names", "refresh"]
 
-Kind: TypeAlias = Literal["embedders", "croppers", "indexes"]
+Kind: TypeAlias = Literal["embedders", "croppers", "indexes", "rerankers"]
 
 _Part = TypeVar("_Part")
 
-_SINGULAR = {"embedders": "embedder", "croppers": "cropper", "indexes": "index"}
-_KINDS: tuple[Kind, ...] = ("embedders", "croppers", "indexes")
+_SINGULAR: dict[Kind, str] = {
+    "embedders": "embedder",
+    "croppers": "cropper",
+    "indexes": "index",
+    "rerankers": "reranker",
+}
 
 
 @cache
 def _found(kind: Kind) -> dict[str, list[EntryPoint]]:
-    if kind not in _KINDS:
-        expected = ", ".join(map(repr, _KINDS))
+    if kind not in _SINGULAR:
+        expected = ", ".join(map(repr, _SINGULAR))
         raise InvalidInputError(f"kind: expected one of {expected}, found {kind!r}")
     found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=f"imgret.{kind}"):
@@ -62,7 +66,7 @@ def names(kind: Kind) -> dict[str, str]:
 
     Parameters
     ----------
-    kind : {"embedders", "croppers", "indexes"}
+    kind : {"embedders", "croppers", "indexes", "rerankers"}
 
     Returns
     -------
@@ -120,7 +124,7 @@ def create(kind: Kind, name: str, /, **options: Any) -> Any:
 
     Parameters
     ----------
-    kind : {"embedders", "croppers", "indexes"}
+    kind : {"embedders", "croppers", "indexes", "rerankers"}
     name : str
         A registered name; see `names`.
     **options
@@ -147,7 +151,7 @@ def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
 
     Parameters
     ----------
-    kind : {"embedders", "croppers", "indexes"}
+    kind : {"embedders", "croppers", "indexes", "rerankers"}
     given : str, path, mapping or object
         A registered name, or the path of a model file; a mapping
         ``{"name": ..., "config": {...}}``; or the part.

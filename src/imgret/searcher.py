@@ -124,12 +124,16 @@ class Searcher:
             Of at least one column and at most ``k``: no more than the index holds vectors, or
             the filter lets pass. Padded with -1 and -inf.
         """
+        return self.find(self._as_indexed(vectors), k, where)
+
+    def find(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
+        """Find the ids nearest to vectors that are projected already; else as `search`."""
         k = check_count(k, "k")
         self._catch_up()
         if where is None:
             with self._seeing.read():
                 index, rows = self._required(), self._rows
-                vectors, k = self._as_indexed(vectors), _clipped(k, len(index))
+                k = _clipped(k, len(index))
                 if not self._half:
                     found = index.search(vectors, k)
                     # A change may have begun meanwhile.
@@ -175,7 +179,7 @@ class Searcher:
         )
 
     def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
-        index, vectors = self._required(), self._as_indexed(vectors)
+        index = self._required()
         if choice.allowed is None:
             k = _clipped(k, len(index))
             return self._search_and_check(index, vectors, k, where, choice)

@@ -165,3 +165,14 @@ def check_metric(metric: str) -> Metric:
         expected = ", ".join(map(repr, get_args(Metric)))
         raise InvalidInputError(f"metric: expected one of {expected}, found {metric!r}")
     return metric  # type: ignore[return-value]  # narrowed by the line above
+
+
+def is_text(value: object) -> bool:
+    """Whether it is text that UTF-8 can hold; a file name of other bytes is not."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -13,7 +13,7 @@ import pytest
 
 from imgret import Retriever, images
 from imgret.cli import main
-from imgret.images import samples
+from imgret.demo import samples
 
 SPECIES = ("daisy", "rose", "tulip")
 PER_SPECIES = 4

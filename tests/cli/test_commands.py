@@ -201,9 +201,12 @@ def test_reindex_changes_the_index_and_not_the_answers(work, run):
     assert run("reindex", "photos.imgret").out.startswith("HNSWIndex(")
 
 
+KINDS = ("embedders", "croppers", "indexes", "rerankers")
+
+
 def test_plugins_lists_all_registered_names(run):
     listed = json.loads(run("plugins", "--json").out)
-    assert listed == {k: registry.names(k) for k in ("embedders", "croppers", "indexes")}
+    assert listed == {k: registry.names(k) for k in KINDS}
     text = run("plugins").out
     for names in listed.values():
         starts = set()

@@ -3,7 +3,7 @@
 import pytest
 
 from imgret import Retriever
-from imgret.images import samples
+from imgret.demo import samples
 
 
 def test_the_demo_draws_indexes_searches_and_shows(tmp_path, monkeypatch, command):

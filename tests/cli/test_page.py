@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from imgret import Retriever, display, images
+from imgret import Retriever, images
+from imgret.pages import hits as hit_pages
 from imgret.types import Box, Hit
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;<img src=x onerror=alert(2)>"
@@ -85,7 +86,7 @@ def test_names_and_labels_are_text_and_never_markup(work):
     retriever.add("query.jpg", keys=HOSTILE, labels=HOSTILE)
     hits = retriever.search("query.jpg")
     for text in (
-        display.page([(HOSTILE, "query.jpg", hits)], title=HOSTILE, note=HOSTILE),
+        hit_pages.page([(HOSTILE, "query.jpg", hits)], title=HOSTILE, note=HOSTILE),
         hits.to_html(title=HOSTILE),
         hits._repr_html_(),
     ):
@@ -122,7 +123,7 @@ def test_the_box_of_a_crop_is_drawn(work):
     picture = images.load("query.jpg")
     plain = Hit("a", 1.0, 1, None, {}, "query.jpg", Box.full(picture))
     boxed = Hit("b", 0.9, 2, None, {}, "query.jpg", Box(30, 20, 90, 70))
-    _, whole, cropped = Page(display.grid([("query", picture, [plain, boxed])])).pictures()
+    _, whole, cropped = Page(hit_pages.grid([("query", picture, [plain, boxed])])).pictures()
     differing = (abs(whole.astype(int) - cropped.astype(int)).max(axis=2) > 60).nonzero()
     assert len(differing[0])
     assert differing[0].min() >= 12
@@ -136,7 +137,7 @@ def test_a_vector_without_a_picture_is_told(work):
     retriever.add_vectors(retriever.embed(["query.jpg"]), keys=["alone"])
     page = Page(retriever.search_vectors(retriever.embed(["query.jpg"]))[0].to_html())
     assert not page.attributes("img")
-    assert "no picture kept" in page.text
+    assert "no image kept" in page.text
 
 
 def test_a_page_of_no_hits_still_shows_the_query(work, run):

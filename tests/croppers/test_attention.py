@@ -7,9 +7,9 @@ from skimage import data
 from imgret import images, registry
 from imgret.abc import Cropper
 from imgret.croppers import AttentionCropper, CombinedCropper
+from imgret.demo import samples
 from imgret.embedders import OnnxEmbedder
 from imgret.errors import InvalidInputError, ModelError, UnknownNameError
-from imgret.images import samples
 from imgret.models.features import FeatureModel
 from imgret.models.model import Model
 from imgret.types import Box

@@ -43,7 +43,7 @@ def test_the_interval_is_that_of_the_normal_law_for_many():
 def test_resampling_in_blocks_changes_nothing(monkeypatch):
     values = {"x": np.random.default_rng(0).random(7), "y": np.ones(7)}
     whole = resampled_means(values, n_resamples=50, seed=5)
-    monkeypatch.setattr("imgret.evaluation.bootstrap._BLOCK", 20)
+    monkeypatch.setattr("imgret.support.statistics._BLOCK", 20)
     np.testing.assert_allclose(resampled_means(values, n_resamples=50, seed=5), whole)
     np.testing.assert_allclose(whole[:, 1], 1)
 

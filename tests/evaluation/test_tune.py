@@ -13,8 +13,8 @@ from imgret.errors import (
     StoreCorruptError,
     StoreReadOnlyError,
 )
-from imgret.evaluation.plot import frontier, plot
 from imgret.evaluation.tuning import settled
+from imgret.pages.plot import frontier, plot
 
 N = 1500
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from imgret import filters
 from imgret.errors import InvalidInputError
+from imgret.filters import parse_filter
 from imgret.storage import Catalog, Item
 
 MISSING = object()
@@ -154,7 +156,7 @@ leaves = st.one_of(
     st.tuples(st.sampled_from(COLUMNS), text_tests),
     st.tuples(st.sampled_from(FIELDS[3:]), st.one_of(any_tests, scalars)),
 )
-filters = st.recursive(
+wheres = st.recursive(
     st.lists(leaves, max_size=2).map(dict),
     lambda below: st.one_of(
         st.builds(
@@ -169,7 +171,7 @@ filters = st.recursive(
 
 
 @settings(max_examples=400)
-@given(st.lists(st.tuples(columns, columns, metadatas), min_size=1, max_size=8), filters)
+@given(st.lists(st.tuples(columns, columns, metadatas), min_size=1, max_size=8), wheres)
 @example([(None, None, {"a": 1}), (None, None, {"a": True}), (None, None, {"a": "1"})], {"a": 1})
 @example([(None, None, {"a": [1]}), (None, None, {"a": "[1]"})], {"a": "[1]"})
 @example([(None, None, {"a": None}), (None, None, {})], {"a": {"$ne": None}})
@@ -195,3 +197,7 @@ def test_passes_what_the_reference_passes(rows, where):
             else:
                 expected = [n for n, item in enumerate(items) if passes(item, where)]
                 assert catalog.matching(where).tolist() == expected
+                parsed = parse_filter(where)
+                assert [filters.passes(item, parsed) for item in items] == [
+                    passes(item, where) for item in items
+                ]

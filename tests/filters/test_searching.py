@@ -10,8 +10,9 @@ import pytest
 
 from imgret import Retriever
 from imgret.errors import EmptyGalleryError, InvalidInputError, StoreReadOnlyError
+from imgret.filters import parse_filter
+from imgret.filters.sqlite import compile_filter
 from imgret.storage import Catalog, Item
-from imgret.storage.where import compile_where
 
 N, DIM = 120, 48  # as wide as the embedder of the tests
 LABELS = ("lake", "sand", "wood", None)
@@ -232,7 +233,7 @@ def test_only_some_answers_are_remembered(monkeypatch):
 
 
 def plan(catalog, where):
-    condition = compile_where(where)
+    condition = compile_filter(parse_filter(where))
     rows = catalog._query(
         f"EXPLAIN QUERY PLAN SELECT id FROM items WHERE removed_at IS NULL AND {condition.sql}",  # noqa: S608  # what is tested
         condition.parameters,

@@ -13,7 +13,7 @@ import pytest
 
 from imgret import images
 from imgret.abc import Cropper, Embedder
-from imgret.images import samples
+from imgret.demo import samples
 from imgret.ingest import IngestReport, Writer, embed_sources, folder_sources
 from imgret.storage import Manifest, Part, Store
 from imgret.types import Box

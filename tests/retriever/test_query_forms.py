@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
-from imgret import Retriever, rerank
+from imgret import Retriever, registry, rerank
 from imgret.errors import (
     EmptyGalleryError,
     ImageNotFoundError,
@@ -25,8 +25,9 @@ from imgret.rerank import (
     QueryExpansion,
     Reranker,
 )
-from imgret.rerank.named import NAMES
 from imgret.types import Box, Neighbors
+
+NAMES = tuple(registry.names("rerankers"))
 
 DIM = 48
 
@@ -500,7 +501,10 @@ def test_what_is_no_re_ranker(mean_color):
     with pytest.raises(UnknownNameError, match="alpha-qe, average-qe, diffusion.*'k-reciprocal'"):
         made.search_vectors(query, rerank="k-reciprical")
     for wrong in (3, KReciprocal, [None], {"mmr"}):
-        with pytest.raises(InvalidInputError, match="rerank: expected one of alpha-qe"):
+        with pytest.raises(
+            InvalidInputError,
+            match="reranker: expected a registered name or an",
+        ):
             made.search_vectors(query, rerank=wrong)
     for make, name in (
         (lambda: QueryExpansion(k=0), "k: expected"),

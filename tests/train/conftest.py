@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgret import images
-from imgret.images import samples
+from imgret.demo import samples
 
 SPECIES = ("daisy", "rose", "tulip")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from imgret.images import samples
+from imgret.demo import samples
 from imgret.train import Augmentation
 from imgret.train.augment import augment, mix
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from imgret import images
+from imgret.demo import samples
 from imgret.errors import TrainingError
-from imgret.images import samples
 from imgret.models import Preprocess
 from imgret.models.session import Session
 from imgret.train import export

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from imgret import OnnxEmbedder, images
+from imgret.demo import samples
 from imgret.errors import UnknownNameError
-from imgret.images import samples
 from imgret.train.networks import NETWORKS, build, count_parameters, fold
 from imgret.train.networks.efficientnet import lite_blocks
 from imgret.train.networks.residual import reference_blocks

@@ -90,7 +90,7 @@ def test_the_report_tells_it_all(trained):
     assert "broken.jpg" in text
     assert "int8 against fp32: top-1" in text
     page = out.with_suffix(".html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") >= 1
+    assert page.count("<polyline") >= 4  # loss, learning rate, two measures of validation
     for part in ("Curves", "Metrics", "Worst classes", "Worst queries", "Configuration"):
         assert f"<h2>{part}</h2>" in page
     facts = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
@@ -98,7 +98,6 @@ def test_the_report_tells_it_all(trained):
     assert [epoch["side"] for epoch in facts["history"]] == [64, 80]
     assert facts["models"][0]["metrics"]["top1"] == report.variants[0].evaluation.metrics["top1"]
     assert report.variants[0].difference < 1e-4
-    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     lines = (out.with_suffix(".training") / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
 

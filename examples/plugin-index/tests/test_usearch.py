@@ -5,7 +5,7 @@ from imgret_usearch import USearchIndex
 
 from imgret import Retriever, images
 from imgret.cli import main
-from imgret.images import samples
+from imgret.demo import samples
 from imgret.testing import IndexMachine, VectorIndexTests
 
 

@@ -1,4 +1,4 @@
-"""The three contracts: what a part must do to be composed by a Retriever.
+"""The contracts: what a part must do to be composed by a Retriever.
 
 A part fills in the hooks (the methods whose names begin with an underscore) and the few
 abstract properties; the public methods are final, check what comes in and what goes out,
@@ -8,5 +8,6 @@ and call the hooks. ``imgret.testing`` holds a suite for each contract.
 from imgret.abc.cropper import Cropper
 from imgret.abc.embedder import Embedder
 from imgret.abc.index import VectorIndex
+from imgret.abc.reranker import Reranker
 
-__all__ = ["Cropper", "Embedder", "VectorIndex"]
+__all__ = ["Cropper", "Embedder", "Reranker", "VectorIndex"]

@@ -219,14 +219,14 @@ def search(
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Find the pictures most like each query."""
-    from imgret import display  # noqa: PLC0415
     from imgret.errors import ImageError  # noqa: PLC0415
+    from imgret.pages import hits as hit_pages  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(html, "--html")
     condition = _filter(where)
     failed = 0
-    rows: list[display.Row] = []
+    rows: list[hit_pages.Row] = []
     with Retriever.open(
         gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:
@@ -249,7 +249,7 @@ def search(
         if html is not None and rows:
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
-            page = display.page(rows, title=title, note=note)
+            page = hit_pages.page(rows, title=title, note=note)
             html.write_text(page, encoding="utf-8", errors="replace")
             typer.echo(f"wrote {html}", err=True)
     if failed:
@@ -368,10 +368,10 @@ def reindex(
 
 @app.command()
 def plugins(json_: Json = False) -> None:
-    """List the embedders, croppers and indexes there are, and where each comes from."""
+    """List the embedders, croppers, indexes and rerankers there are, and where each comes from."""
     from imgret import registry  # noqa: PLC0415
 
-    kinds: list[registry.Kind] = ["embedders", "croppers", "indexes"]
+    kinds: list[registry.Kind] = ["embedders", "croppers", "indexes", "rerankers"]
     if json_:
         typer.echo(json.dumps({kind: registry.names(kind) for kind in kinds}))
         return

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from imgret import display, images
+from imgret import images
+from imgret.demo import samples
 from imgret.errors import ImageError, InvalidInputError
-from imgret.images import samples
 from imgret.ingest.folder import find_pictures
+from imgret.pages import hits as hit_pages
 from imgret.retriever import Retriever
 
 __all__ = ["run"]
@@ -56,7 +57,7 @@ def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: Tex
     retriever.save(store)
     say(f"gallery: {store}\n")
 
-    rows: list[display.Row] = []
+    rows: list[hit_pages.Row] = []
     for query, hits in zip(queries, retriever.search_many(queries, k=_HITS), strict=True):
         rows.append((query.name, query, hits))
         say(f"{query.name}" + (f" looks like: {hits.label}" if hits.label else ""))
@@ -65,7 +66,8 @@ def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: Tex
             say(f"  {hit.rank}. {hit.score:.3f}  {name}{hit.key}")
     result = output / "result.html"
     title = f"imgret demo: {len(rows)} pictures searched in {len(retriever)}"
-    result.write_text(display.page(rows, title=title, note=repr(retriever)[1:-1]), encoding="utf-8")
+    page = hit_pages.page(rows, title=title, note=repr(retriever)[1:-1])
+    result.write_text(page, encoding="utf-8")
     say(f"\nresult page: {result.absolute()}")
     say(f"go on with:  imgret search {store} {queries[0]}")
     return result

@@ -73,7 +73,7 @@ class SaliencyCropper(MapCropper):
 
     Examples
     --------
-    >>> from imgret.images import samples
+    >>> from imgret.demo import samples
     >>> cropper = SaliencyCropper()
     >>> picture = samples.draw("sunflower", 3)
     >>> box = cropper.boxes([picture])[0]

@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
+from imgret.support.statistics import interval, resampled_means
 from imgret.types import Json
 
 if TYPE_CHECKING:
     from imgret.evaluation.report import Report
 
-__all__ = ["Comparison", "compare", "interval", "resampled_means"]
-
-Values = NDArray[np.float64]
-
-# Counts of all queries in some resamples that may be held at once.
-_BLOCK = 2**22
-
-
-def resampled_means(values: Mapping[str, Values], *, n_resamples: int, seed: int) -> Values:
-    """Return the means of metrics over queries drawn with replacement.
-
-    Parameters
-    ----------
-    values : mapping of name to float64 array of shape (n,)
-        Of one or more queries.
-    n_resamples, seed : int
-
-    Returns
-    -------
-    float64 array of shape (n_resamples, number of metrics)
-        All metrics over the same draws.
-    """
-    table = np.stack(list(values.values()), axis=1)
-    n = len(table)
-    generator = np.random.default_rng(seed)
-    means = np.empty((n_resamples, table.shape[1]))
-    step = max(1, _BLOCK // n)
-    for start in range(0, n_resamples, step):
-        rows = min(step, n_resamples - start)
-        drawn = generator.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
-        means[start : start + rows] = counts @ table / n
-    return means
-
-
-def interval(means: Values, confidence: float) -> Values:
-    """Return the percentile interval of each metric: shape (2, number of metrics)."""
-    tail = (1 - confidence) / 2
-    bounds: Values = np.quantile(means, (tail, 1 - tail), axis=0)
-    return bounds
+__all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)

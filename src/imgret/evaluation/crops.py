@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +9,17 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from imgret import images
 from imgret.abc import Cropper, Embedder
 from imgret.abc.lazy import cached_property
 from imgret.abc.unit import unit_length
 from imgret.croppers import NoCrop
-from imgret.errors import ImageError, InvalidInputError
+from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import Comparison, compare
-from imgret.evaluation.page import sheet, table
 from imgret.evaluation.report import Report, flat
+from imgret.images import MAX_PIXELS
 from imgret.ingest import Source, embed_sources
 from imgret.ingest.pipeline import Outcome
+from imgret.pages.result import Result
 from imgret.storage import Store
 from imgret.types import Box, Embeddings, Json
 
@@ -35,7 +32,6 @@ _Evaluate: TypeAlias = Callable[[Embeddings, list[str], list[str]], Report]
 
 _DECIDES = "map5_min_k_r"
 _SHOWN = ("top1", "top5", "map5_hits", "map5_min_k_r")
-_SIDE = 160
 
 
 class Crop(NamedTuple):
@@ -67,7 +63,7 @@ class Crop(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class CropReport:
+class CropReport(Result):
     """Leave-one-out retrieval of the labelled items, three ways.
 
     Attributes
@@ -182,34 +178,11 @@ class CropReport:
             "seconds_per_crop": self.seconds_per_crop,
         }
 
-    def to_json(self) -> str:
-        """Return `to_dict` as text."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+    def to_html(self, *, title: str | None = None) -> str:
+        """Return a page in one file: figures, the worst crops as images, every class."""
+        from imgret.pages import crops  # noqa: PLC0415  # images are read only when drawn
 
-    def to_html(self) -> str:
-        """Return a page in one file: figures, the worst crops as pictures, every class."""
-        rows = [
-            [
-                label,
-                row["n_queries"],
-                *(f"{row[name]:.4f}" for name in VIEWS),
-                f"{row['crop'] - row['whole']:+.4f}",
-                f"{row['two-view'] - row['whole']:+.4f}",
-            ]
-            for label, row in self.per_class.items()
-        ]
-        names = ["class", "queries", *VIEWS, "crop - whole", "two-view - whole"]
-        figures = "".join(map(_figure, self.worst)) or "<p>No crop costs anything.</p>"
-        return sheet(
-            f"Cropping by {self.cropper['name']}",
-            f"<pre>{html.escape(str(self))}</pre><h2>Crops that cost most</h2>"
-            f'<p>Average precision at 5 of the whole picture, and of the crop.</p><div class="row">'
-            f"{figures}</div><h2>Classes</h2><p>mAP@5 (min_k_r)</p>{table(names, rows)}",
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write the page."""
-        Path(path).write_text(self.to_html(), encoding="utf-8")
+        return crops.page(self, title=title or f"Cropping by {self.cropper['name']}")
 
 
 def report_crops(
@@ -220,7 +193,7 @@ def report_crops(
     *,
     n_worst: int,
     threads: int | None,
-    max_pixels: int = images.MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
 ) -> CropReport:
     """Embed the labelled items whole and cropped, and evaluate each view.
 
@@ -324,21 +297,3 @@ def _vector(outcome: Outcome) -> Embeddings:
 
 def _of_each(report: Report, metric: str) -> dict[str, float]:
     return dict(zip(report.queries, report.values[metric].tolist(), strict=True))
-
-
-def _figure(crop: Crop) -> str:
-    label = f"<b>{html.escape(crop.label)}</b><br>{crop.whole:.2f} → {crop.crop:.2f}"
-    try:
-        image, size = images.decode(images.read(crop.path), path=crop.path, min_side=_SIDE)
-    except ImageError as error:
-        return f"<figure>{html.escape(error.reason)}<figcaption>{label}</figcaption></figure>"
-    height, width = image.shape[:2]
-    box = crop.box.scale(width / size[0], height / size[1])
-    thickness = max(2, min(width, height) // 80)
-    drawn = images.thumbnail(images.draw_box(image, box, thickness=thickness), _SIDE)
-    data = base64.b64encode(images.encode(drawn, "jpeg", quality=82)).decode()
-    return (
-        f'<figure><img alt="{html.escape(crop.path.name)}" '
-        f'src="data:image/jpeg;base64,{data}"><figcaption>{label}<br>'
-        f"{html.escape(crop.path.name)}</figcaption></figure>"
-    )

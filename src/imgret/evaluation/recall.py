@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
-from imgret.evaluation.bootstrap import interval, resampled_means
 from imgret.evaluation.truth import Truth, drawn
 from imgret.storage import Store
+from imgret.support.statistics import interval, resampled_means
 from imgret.types import Embeddings, Json, Metric, Neighbors
 
 __all__ = ["Recall", "measure_recall"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -10,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc.lazy import cached_property
-from imgret.evaluation.bootstrap import interval, resampled_means
+from imgret.pages.result import Result
+from imgret.support.statistics import interval, resampled_means
 from imgret.types import Hit, ImageLike, Json
 
 __all__ = ["Failure", "Kind", "Match", "Report", "Worst"]
@@ -60,7 +60,7 @@ class Worst(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Result):
     """Metrics of a gallery over labelled queries.
 
     Attributes
@@ -207,28 +207,25 @@ class Report:
             "config": self.config,
         }
 
-    def to_json(self) -> str:
-        """Return `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-
     def to_html(self, *, title: str | None = None) -> str:
         """Return a page of its own: metrics, a sortable table of classes, the worst queries."""
-        from imgret.evaluation import page  # noqa: PLC0415  # pictures are read only when drawn
+        from imgret.pages import evaluation  # noqa: PLC0415  # images are read only when drawn
 
-        return page.page(self, title=title or f"Evaluation over {self.n_queries} queries")
+        return evaluation.page(self, title=title or f"Evaluation over {self.n_queries} queries")
 
-    def _repr_html_(self) -> str:
-        from imgret.evaluation import page  # noqa: PLC0415  # the same
+    def _body(self) -> str:
+        from imgret.pages import evaluation  # noqa: PLC0415  # the same
 
-        return page.summary(self)
+        return evaluation.summary(self)
 
     def __str__(self) -> str:
-        bounds = flat(self.ci)
+        rows = self.rows()
+        width = max(len(name) for name, _, _ in rows)
         lines = [self.headline()]
-        width = max(map(len, bounds))
-        for name, value in flat(self.metrics).items():
-            low, high = bounds[name]
-            lines.append(f"{name:<{width}}  {value:.4f}  [{low:.4f}, {high:.4f}]")
+        lines += [
+            f"{name:<{width}}  {value:.4f}  [{low:.4f}, {high:.4f}]"
+            for name, value, (low, high) in rows
+        ]
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
@@ -238,6 +235,14 @@ class Report:
             f"<Report of {self.n_queries} queries: {first} {self.metrics[first]:.4f}, "
             f"map_r {self.metrics['map_r']:.4f}, {len(self.warnings)} warnings>"
         )
+
+    def rows(self) -> list[tuple[str, float, tuple[float, float]]]:
+        """Return name, mean and 95 % interval of each metric; mAP@k under ``map5_hits``, say."""
+        bounds = flat(self.ci)
+        return [
+            (name, value, (bounds[name][0], bounds[name][1]))
+            for name, value in flat(self.metrics).items()
+        ]
 
     def headline(self) -> str:
         """Say in a line what was asked of what."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import statistics
 import time
@@ -12,8 +13,9 @@ from typing import Any
 from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
-from imgret.evaluation.plot import plot
 from imgret.evaluation.truth import Truth, drawn
+from imgret.pages.document import fragment
+from imgret.pages.plot import plot
 from imgret.storage import Store
 from imgret.types import Embeddings, Json
 
@@ -91,7 +93,7 @@ class Tuning:
         )
 
     def _repr_html_(self) -> str:
-        return f"{self.to_svg()}<pre>{self}</pre>"
+        return fragment(f"{self.to_svg()}<pre>{html.escape(str(self))}</pre>")
 
     def __str__(self) -> str:
         what = "given queries" if self.held_out else "items of the gallery"

@@ -18,7 +18,7 @@ from imgret.abc.lazy import cached_property
 from imgret.errors import InvalidInputError, StoreCorruptError, StoreVersionError
 from imgret.types import Embeddings, Json
 
-__all__ = ["LinearProjection", "projected"]
+__all__ = ["IdentityProjection", "LinearProjection", "projected"]
 
 _FORMAT = 1
 
@@ -37,6 +37,36 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+@final
+class IdentityProjection:
+    """Leaves embeddings as they are: what a gallery without a projection searches by.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the embeddings.
+    """
+
+    kind = "identity"
+    fingerprint = None
+    from_labels = False
+
+    def __init__(self, dim: int) -> None:
+        self.dim_in = self.dim_out = dim
+
+    @property
+    def info(self) -> Json:
+        """Facts about the fit: there was none."""
+        return {}
+
+    def apply(self, embeddings: Any) -> Any:
+        """Return the embeddings themselves, unchecked."""
+        return embeddings
+
+    def __repr__(self) -> str:
+        return f"IdentityProjection({self.dim_in})"
 
 
 @final
@@ -100,6 +130,11 @@ class LinearProjection:
     def info(self) -> Json:
         """Facts about the fit."""
         return dict(self._info)
+
+    @property
+    def from_labels(self) -> bool:
+        """Whether it was fitted to labels, and so answers the items it was fitted to too well."""
+        return self._kind == "lda"
 
     @property
     def dim_in(self) -> int:

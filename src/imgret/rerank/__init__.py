@@ -40,11 +40,16 @@ embeddings are applied before a search, those that change scores after one:
 ====================== ==========================================================================
 """
 
+from imgret.abc.reranker import Asked, Reranker, Searched
 from imgret.rerank.diffusion import Diffusion, diffuse
 from imgret.rerank.diversity import Diversity, diversify
-from imgret.rerank.expansion import QueryExpansion, augment_gallery, expand_queries
+from imgret.rerank.expansion import (
+    QueryExpansion,
+    augment_gallery,
+    average_query_expansion,
+    expand_queries,
+)
 from imgret.rerank.reciprocal import KReciprocal, Neighbourhoods, k_reciprocal
-from imgret.rerank.reranker import Asked, Reranker, Searched
 
 __all__ = [
     "Asked",
@@ -56,6 +61,7 @@ __all__ = [
     "Reranker",
     "Searched",
     "augment_gallery",
+    "average_query_expansion",
     "diffuse",
     "diversify",
     "expand_queries",

@@ -10,12 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc.checks import check_count, check_number
+from imgret.abc.reranker import Asked, Reranker, Searched
 from imgret.abc.unit import unit_length
 from imgret.rerank.neighbors import nearest, unit_vectors
-from imgret.rerank.reranker import Asked, Reranker, Searched
 from imgret.types import Embeddings
 
-__all__ = ["QueryExpansion", "augment_gallery", "check_alpha", "expand_queries", "weights_of"]
+__all__ = [
+    "QueryExpansion",
+    "augment_gallery",
+    "average_query_expansion",
+    "check_alpha",
+    "expand_queries",
+    "weights_of",
+]
 
 _BLOCK = 4096  # queries whose neighbours are gathered at once
 
@@ -137,6 +144,11 @@ class QueryExpansion(Reranker):
         if searched.metric == "cosine":
             moved = unit_length(moved)
         return Asked(moved, searched.search(moved, k))
+
+
+def average_query_expansion(k: int = 3) -> QueryExpansion:
+    """Make ``"average-qe"``: the query moves towards the mean of its ``k`` nearest items."""
+    return QueryExpansion(k=k, alpha=0.0)
 
 
 def check_alpha(alpha: float) -> float:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.errors import InvalidInputError, UnknownNameError
-from imgret.rerank.diffusion import Diffusion
-from imgret.rerank.diversity import Diversity
-from imgret.rerank.expansion import QueryExpansion
-from imgret.rerank.reciprocal import KReciprocal
-from imgret.rerank.reranker import Asked, Reranker, Searched
+from imgret import registry
+from imgret.abc.reranker import Asked, Reranker, Searched
 from imgret.types import Neighbors
 
-__all__ = ["NAMES", "Rerank", "find_rerankers", "rank_anew", "wanted"]
+__all__ = ["Rerank", "find_rerankers", "rank_anew", "wanted"]
 
 Rerank: TypeAlias = str | Reranker | Sequence[str | Reranker]
-
-NAMES: dict[str, Callable[[], Reranker]] = {
-    "alpha-qe": QueryExpansion,
-    "average-qe": lambda: QueryExpansion(k=3, alpha=0.0),
-    "diffusion": Diffusion,
-    "k-reciprocal": KReciprocal,
-    "mmr": Diversity,
-}
 
 
 def find_rerankers(given: Rerank | None) -> tuple[Reranker, ...]:
@@ -35,18 +22,19 @@ def find_rerankers(given: Rerank | None) -> tuple[Reranker, ...]:
 
     Raises
     ------
-    UnknownNameError
-        No re-ranker has this name; the message lists those there are.
+    UnknownNameError, PluginError
+        As in `imgret.registry.factory`.
     InvalidInputError
         It is neither a name nor a re-ranker.
     """
     if given is None:
         return ()
-    if isinstance(given, (str, Reranker)):
-        return (_found(given),)
-    if isinstance(given, Sequence):
-        return tuple(_found(one) for one in given)
-    return (_found(given),)  # which says what is wrong with it
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    every: Any = given if several else [given]
+    return tuple(
+        registry.made("rerankers", one, Reranker)  # type: ignore[type-abstract]  # it is only compared with
+        for one in every
+    )
 
 
 def wanted(rerankers: Sequence[Reranker], k: int) -> list[int]:
@@ -101,19 +89,3 @@ def rank_anew(
 def _at_least(threshold: float, found: Neighbors) -> Neighbors:
     enough = found.scores >= threshold
     return Neighbors(np.where(enough, found.ids, -1), np.where(enough, found.scores, -np.inf))
-
-
-def _found(given: object) -> Reranker:
-    if isinstance(given, Reranker):
-        return given
-    if not isinstance(given, str):
-        raise InvalidInputError(
-            f"rerank: expected one of {', '.join(NAMES)}, an imgret.rerank.Reranker, or a "
-            f"sequence of these, found {given!r}"
-        )
-    if given not in NAMES:
-        message = f"rerank: no {given!r}; known: {', '.join(NAMES)}"
-        if near := difflib.get_close_matches(given, NAMES, n=1):
-            message += f". Did you mean {near[0]!r}?"
-        raise UnknownNameError(message)
-    return NAMES[given]()

@@ -7,7 +7,6 @@ module        what of the facade it holds
 `changing`    adding and removing items; index and projection
 `searching`   search by picture, by key, by vector; names
 `queries`     what one query is made of: pictures, weights, a box
-`scope`       what one search may find, and in what space
 `augmenting`  another gallery, whose items have moved towards their nearest
 `calibrating` from scores to probabilities
 `measuring`   how well it finds: evaluation, recall, tuning, plans, what cropping does

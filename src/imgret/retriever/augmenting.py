@@ -11,7 +11,7 @@ from imgret.abc.checks import check_count
 from imgret.projections import LinearProjection
 from imgret.rerank.expansion import check_alpha, weights_of
 from imgret.retriever.gallery import Gallery, Late
-from imgret.retriever.scope import Scope
+from imgret.search import View
 from imgret.storage import Store
 from imgret.types import Embeddings, Ids
 
@@ -59,9 +59,7 @@ class Augmenting(Gallery):
         """
         k, alpha = check_count(k, "k"), check_alpha(alpha)
         with self._changing:
-            self._require_items()
-            self._searcher.sync()
-            scope = Scope(self._store, self._searcher)
+            view = self._view()
             manifest = self._store.manifest.with_(
                 projection=None, tuned=None, calibration=None, created="", created_with=""
             )
@@ -69,7 +67,7 @@ class Augmenting(Gallery):
             for ids, embeddings in self._store.blocks(self._store.catalog.live_ids()):
                 for start in range(0, len(ids), _BLOCK):
                     some = ids[start : start + _BLOCK]
-                    moved = self._moved(some, embeddings[start : start + _BLOCK], scope, k, alpha)
+                    moved = self._moved(some, embeddings[start : start + _BLOCK], view, k, alpha)
                     items = self._store.catalog.items(some)
                     store.add(moved, [items[id_] for id_ in some.tolist()])
             made = self._around(store, self._embedder, self._cropper, self._searcher.projection)
@@ -90,19 +88,18 @@ class Augmenting(Gallery):
         return self
 
     def _moved(
-        self, ids: Ids, embeddings: Embeddings, scope: Scope, k: int, alpha: float
+        self, ids: Ids, embeddings: Embeddings, view: View, k: int, alpha: float
     ) -> Embeddings:
         """Return embeddings that are searched as the means of each item and its nearest."""
-        near = scope.find(embeddings, k).ids
+        near = view.search(view.project(embeddings), k).ids
         # The item itself comes first: an index that is not exact, or a twin, may have left it out.
         others = np.where(near == ids[:, None], -1, near)
         order = np.argsort(others < 0, axis=1, kind="stable")[:, : k - 1]
         members = np.concatenate([ids[:, None], np.take_along_axis(others, order, axis=1)], axis=1)
         held, places = np.unique(np.maximum(members, 0), return_inverse=True)
         places = places.reshape(members.shape)
-        kept = self._store.read(held)
-        projection = self._searcher.projection
-        vectors = kept if projection is None else projection.apply(kept)
+        kept = view.embeddings(held)
+        vectors = view.projection.apply(kept)
         lengths = np.maximum(np.linalg.norm(vectors, axis=1), np.float32(1e-12))
         unit = vectors / lengths[:, None]
         cosines = np.einsum("nd,nkd->nk", unit[places[:, 0]], unit[places])

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import Literal
 
 from imgret.abc.checks import check_count, check_seed
-from imgret.calibration import (
+from imgret.errors import InvalidInputError
+from imgret.learning import (
     CalibrationReport,
     ScoreCalibration,
     calibrate,
     given_pairs,
     near_pairs,
 )
-from imgret.calibration.calibrate import check_precision
-from imgret.calibration.curves import find_curve
-from imgret.errors import InvalidInputError
+from imgret.learning.calibrate import check_precision
+from imgret.learning.curves import find_curve
 from imgret.retriever.gallery import Gallery
 from imgret.types import Json, Metric
 
@@ -101,20 +101,11 @@ class Calibrating(Gallery):
         k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
         with self._changing:
             self._store.check_writable()
-            self._require_items()
-            self._searcher.sync()
-            projection = self._searcher.projection
+            view = self._view()
             if pairs is None:
-                known = near_pairs(
-                    self._store,
-                    self._searcher.search,
-                    projection,
-                    k=k,
-                    n_queries=n_queries,
-                    seed=seed,
-                )
+                known = near_pairs(view, k=k, n_queries=n_queries, seed=seed)
             else:
-                known = given_pairs(self._store, projection, pairs)
+                known = given_pairs(view, pairs)
             metric, fingerprint = self._scored_by()
             learned, report = calibrate(
                 known, method=method, metric=metric, projection=fingerprint, seed=seed

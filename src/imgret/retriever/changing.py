@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from imgret import adaptation
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.abc.checks import check_count, check_vectors
 from imgret.abc.given import (
@@ -44,6 +43,7 @@ from imgret.ingest import (
 from imgret.ingest.losses import Spared, spare
 from imgret.ingest.progress import progress_bar
 from imgret.ingest.sources import Found, check_sources
+from imgret.learning import AdaptReport, adapt
 from imgret.making import same_cropper
 from imgret.parts import index_part
 from imgret.projections import fit_pca
@@ -491,9 +491,7 @@ class Changing(Gallery):
                 projection = fit_pca(blocks, dim, whiten=whiten)
             self._searcher.project(projection)
 
-    def adapt(
-        self, *, dim: int | None = None, shrinkage: float | None = None
-    ) -> adaptation.AdaptReport:
+    def adapt(self, *, dim: int | None = None, shrinkage: float | None = None) -> AdaptReport:
         """Learn from the labels what tells the classes apart, and search by that.
 
         A discriminant projection (LDA with shrinkage) is tried by cross-validation: what it
@@ -525,9 +523,11 @@ class Changing(Gallery):
             self._store.check_writable()
             if dim is not None:
                 dim = check_count(dim, "dim")
-            return adaptation.adapt(
-                self._store, self._searcher.project, dim=dim, shrinkage=shrinkage
-            )
+            started = time.perf_counter()
+            projection, report = adapt(self._view(), dim=dim, shrinkage=shrinkage)
+            if projection is not None:
+                self._searcher.project(projection)
+            return replace(report, seconds=time.perf_counter() - started)
 
     def create_filter_index(self, field: str) -> None:
         """Make filters on a field quick that let few of many items pass.

@@ -16,8 +16,10 @@ from imgret.abc.checks import check_count
 from imgret.abc.given import one_text, texts
 from imgret.abc.locks import RLock
 from imgret.errors import EmptyGalleryError, InvalidInputError, StoreExistsError
+from imgret.galleries.local.view import LocalView
 from imgret.hits import Batch
 from imgret.images import MAX_PIXELS
+from imgret.learning import Classifier
 from imgret.making import (
     Found,
     check_files,
@@ -26,9 +28,9 @@ from imgret.making import (
     same_cropper,
     same_embedder,
 )
-from imgret.naming import Namer
 from imgret.parts import find_cropper, find_embedder
 from imgret.projections import LinearProjection
+from imgret.search import View
 from imgret.searcher import Searcher
 from imgret.storage import Item, Manifest, Part, Store
 from imgret.storage.manifest import is_gallery
@@ -99,7 +101,7 @@ class Gallery:
         self._changing = RLock()
         self._unresolved: weakref.WeakSet[Batch] = weakref.WeakSet()
         self._searcher = Searcher(store, prepared)
-        self._namer: tuple[object, Namer] | None = None  # and what it was learned from
+        self._classifier: tuple[object, Classifier] | None = None  # and what it was learned from
 
     @classmethod
     def open(
@@ -419,6 +421,15 @@ class Gallery:
             raise EmptyGalleryError(
                 "search: expected a gallery with items, found an empty one; add pictures first"
             )
+
+    def _view(self) -> View:
+        """Return the view of the whole gallery, the index brought up to date.
+
+        For whoever holds the lock of changes for as long as it is used.
+        """
+        self._require_items()
+        self._searcher.sync()
+        return LocalView(self._store, self._searcher)
 
     def _settle(self) -> None:
         """Look up what earlier searches found, before it changes."""

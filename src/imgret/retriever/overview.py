@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgret.abc.checks import check_seed
-from imgret.overview import (
+from imgret.curation import (
     Clusters,
     DuplicateGroup,
     LabelIssue,
@@ -17,14 +17,10 @@ from imgret.overview import (
     find_outliers,
     fit_clusters,
 )
-from imgret.overview.asking import Project
-from imgret.overview.map2d import Method
+from imgret.curation.map2d import Method
 from imgret.retriever.gallery import Gallery
-from imgret.types import Embeddings, Neighbors
 
 __all__ = ["Overview"]
-
-_LABELLED = {"label": {"$exists": True}}
 
 
 class Overview(Gallery):
@@ -66,11 +62,7 @@ class Overview(Gallery):
         ...     retriever.remove(group.keys[1:])
         """
         with self._changing:
-            self._require_items()
-            self._searcher.sync()
-            return find_duplicates(
-                self._store, self._searcher.search, self._project, threshold=threshold
-            )
+            return find_duplicates(self._view(), threshold=threshold)
 
     def clusters(self, n: int, *, seed: int = 0) -> Clusters:
         """Part the gallery into clusters by k-means.
@@ -104,8 +96,7 @@ class Overview(Gallery):
         Decompositions for Large Sparse Text Data using Clustering", 2001, for the spherical kind.
         """
         with self._changing:
-            self._require_items()
-            return fit_clusters(self._store, self._project, n=n, seed=check_seed(seed))
+            return fit_clusters(self._view(), n=n, seed=check_seed(seed))
 
     def neighbor_graph(self, k: int = 10) -> NeighborGraph:
         """Find the nearest others of every item.
@@ -128,9 +119,7 @@ class Overview(Gallery):
             There are no items.
         """
         with self._changing:
-            self._require_items()
-            self._searcher.sync()
-            return build_neighbor_graph(self._store, self._searcher.search, k=k)
+            return build_neighbor_graph(self._view(), k=k)
 
     def outliers(self, n: int = 100, *, k: int = 10) -> list[Outlier]:
         """Find the items that are least like any others: what may not belong here.
@@ -164,9 +153,7 @@ class Overview(Gallery):
         Spaces", 2002, for the mean.
         """
         with self._changing:
-            self._require_items()
-            self._searcher.sync()
-            return find_outliers(self._store, self._searcher.search, k=k, n=n)
+            return find_outliers(self._view(), k=k, n=n)
 
     def mislabelled(self, *, k: int = 20, threshold: float = 0.5) -> list[LabelIssue]:
         """Find the items that may have the wrong label.
@@ -202,9 +189,7 @@ class Overview(Gallery):
         S. Dudani, "The Distance-Weighted k-Nearest-Neighbor Rule", 1976, for the weights.
         """
         with self._changing:
-            self._require_items()
-            self._searcher.sync()
-            return find_mislabelled(self._store, self._search_labelled, k=k, threshold=threshold)
+            return find_mislabelled(self._view(), k=k, threshold=threshold)
 
     def map2d(self, method: Method = "pca", *, seed: int = 0) -> Map2D:
         """Lay the gallery out in the plane, to be looked at: `Map2D.to_html`, `Map2D.save`.
@@ -238,20 +223,4 @@ class Overview(Gallery):
         preserving global data structure in both t-SNE and UMAP", 2021.
         """
         with self._changing:
-            self._require_items()
-            self._searcher.sync()
-            return draw_map(
-                self._store,
-                self._searcher.search,
-                self._project,
-                method=method,
-                seed=check_seed(seed),
-            )
-
-    @property
-    def _project(self) -> Project:
-        projection = self._searcher.projection
-        return (lambda embeddings: embeddings) if projection is None else projection.apply
-
-    def _search_labelled(self, embeddings: Embeddings, k: int) -> Neighbors:
-        return self._searcher.search(embeddings, k, _LABELLED)
+            return draw_map(self._view(), method=method, seed=check_seed(seed))

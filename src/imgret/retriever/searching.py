@@ -11,22 +11,23 @@ from numpy.typing import NDArray
 from imgret.abc import Cropper
 from imgret.abc.checks import check_count, check_number
 from imgret.abc.given import many_images, one_image, plain_filter, threshold_or_none
-from imgret.calibration import ScoreCalibration
 from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
+from imgret.filters import Filter, parse_filter
+from imgret.galleries.local.view import LocalView
 from imgret.hits import Batch, Hits
 from imgret.ingest import (
     Source,
     embed_sources,
     path_of,
 )
-from imgret.naming import Name, Namer
+from imgret.learning import Classifier, Name, ScoreCalibration
 from imgret.rerank import Asked, Reranker
 from imgret.rerank.named import Rerank, find_rerankers, rank_anew, wanted
 from imgret.retriever.augmenting import Augmenting
 from imgret.retriever.calibrating import Calibrating
 from imgret.retriever.queries import check_box, check_weights, combined, cut, several
-from imgret.retriever.scope import Scope
+from imgret.search import View
 from imgret.types import Box, Embeddings, ImageLike, Metric
 
 __all__ = ["Searching"]
@@ -40,6 +41,7 @@ class _Wish(NamedTuple):
     """What is wanted of a search, checked."""
 
     k: int
+    where: Filter | None
     threshold: float | None
     rerankers: tuple[Reranker, ...]
     calibration: ScoreCalibration | None
@@ -140,9 +142,9 @@ class Searching(Augmenting, Calibrating):
         else:
             part = self._embed([cut(pictures[0], region, self._max_pixels)], NoCrop())
             embeddings = np.concatenate([part, self._embed(unlike, self.cropper)])
-        scope = Scope(self._store, self._searcher, where)
-        asked = self._asked(embeddings, weigh, negative_weight, scope)
-        batch = self._batch(asked, wish, scope)
+        view = LocalView(self._store, self._searcher, wish.where)
+        query = self._query(embeddings, weigh, negative_weight, view)
+        batch = self._batch(query, wish, view)
         self._settle()
         return Hits(
             batch,
@@ -199,10 +201,10 @@ class Searching(Augmenting, Calibrating):
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
         ids = self._store.catalog.require([*keys, *unlike])
         items = self._store.catalog.items(ids)
-        scope = Scope(self._store, self._searcher, where, without=sorted(set(ids)))
+        view = LocalView(self._store, self._searcher, wish.where, without=sorted(set(ids)))
         embeddings = self._store.read(np.array(ids, dtype=np.int64))
-        asked = self._asked(embeddings, weigh, negative_weight, scope)
-        batch = self._batch(asked, wish, scope)
+        query = self._query(embeddings, weigh, negative_weight, view)
+        batch = self._batch(query, wish, view)
         paths = [items[id_].path for id_ in ids]
         shown = tuple(path for path in paths[: len(keys)] if path is not None)
         return Hits(
@@ -242,8 +244,9 @@ class Searching(Augmenting, Calibrating):
         queries = many_images(images, "images", single="search() takes a single one")
         where = plain_filter(where)
         wish = self._wish(k, where, threshold, precision, rerank)
-        scope = Scope(self._store, self._searcher, where)
-        batch = self._batch(self._embed(queries, self.cropper, threads), wish, scope)
+        view = LocalView(self._store, self._searcher, wish.where)
+        vectors = view.project(self._embed(queries, self.cropper, threads), "queries")
+        batch = self._batch(vectors, wish, view)
         self._settle()
         return [Hits(batch, row, query) for row, query in enumerate(queries)]
 
@@ -274,7 +277,8 @@ class Searching(Augmenting, Calibrating):
         """
         where = plain_filter(where)
         wish = self._wish(k, where, threshold, precision, rerank)
-        batch = self._batch(vectors, wish, Scope(self._store, self._searcher, where))
+        view = LocalView(self._store, self._searcher, wish.where)
+        batch = self._batch(view.project(vectors, "queries"), wish, view)
         return [Hits(batch, row) for row in range(len(batch))]
 
     def embed(self, images: Iterable[ImageLike], *, threads: int | None = None) -> Embeddings:
@@ -360,9 +364,9 @@ class Searching(Augmenting, Calibrating):
             raise InvalidInputError(
                 f"threshold: expected a confidence between 0 and 1, found {threshold!r}"
             )
-        namer = self._name_by(check_count(k, "k"))
+        classifier = self._classify_by(check_count(k, "k"))
         found = self.search_many(queries, k, threads=threads)
-        return [namer.name(hits, threshold) for hits in found]
+        return [classifier.name(hits, threshold) for hits in found]
 
     def _wish(
         self,
@@ -378,8 +382,9 @@ class Searching(Augmenting, Calibrating):
         k, threshold = check_count(k, "k"), threshold_or_none(threshold)
         self._require_items()
         rerankers = find_rerankers(rerank)
-        if where is not None:
-            self._store.catalog.check_where(where)
+        parsed = None if where is None else parse_filter(where)
+        if parsed is not None:
+            self._store.catalog.check_where(parsed)
         kept = not rerankers or all(reranker.scores == "kept" for reranker in rerankers)
         if precision is not None:
             least = self._threshold_of(precision)
@@ -391,38 +396,29 @@ class Searching(Augmenting, Calibrating):
                 )
             threshold = least if threshold is None else max(least, threshold)
         calibration = self.calibration if single and kept else None
-        return _Wish(k, threshold, rerankers, calibration)
+        return _Wish(k, parsed, threshold, rerankers, calibration)
 
-    def _asked(
-        self,
-        embeddings: Embeddings,
-        weights: NDArray[np.float32],
-        negative_weight: float,
-        scope: Scope,
+    @staticmethod
+    def _query(
+        embeddings: Embeddings, weights: NDArray[np.float32], negative_weight: float, view: View
     ) -> Embeddings:
-        """Return the embedding of one query of several, those of the negatives last."""
+        """Return the vector of one query of several images, the negatives last."""
+        vectors = view.project(embeddings, "images")
         if len(embeddings) == 1:
-            return embeddings
-        vectors = scope.vectors(embeddings, "images")
-        query = combined(
-            vectors[: len(weights)],
-            weights,
-            vectors[len(weights) :],
-            negative_weight,
-            scope.metric,
-        )
-        return scope.embeddings(query)
+            return vectors
+        n = len(weights)
+        return combined(vectors[:n], weights, vectors[n:], negative_weight, view.metric)
 
-    def _batch(self, embeddings: Any, wish: _Wish, scope: Scope) -> Batch:
-        """Search, and rank what was found anew where that is asked for."""
-        metric: Metric | None = scope.metric
+    def _batch(self, vectors: Embeddings, wish: _Wish, view: View) -> Batch:
+        """Search, and rank what was found again where that is asked for."""
+        metric: Metric | None = view.metric
         if not wish.rerankers:
-            found = scope.find(embeddings, wish.k)
+            found = view.search(vectors, wish.k)
             best = found.scores[:, 0]
         else:
-            found = scope.find(embeddings, wanted(wish.rerankers, wish.k)[0])
-            asked = Asked(scope.vectors(embeddings, "queries"), found)
-            found, best = rank_anew(wish.rerankers, asked, wish.k, scope, wish.threshold)
+            found = view.search(vectors, wanted(wish.rerankers, wish.k)[0])
+            asked = Asked(vectors, found)
+            found, best = rank_anew(wish.rerankers, asked, wish.k, view, wish.threshold)
             if any(reranker.scores == "own" for reranker in wish.rerankers):
                 metric = None
         calibration = wish.calibration
@@ -437,19 +433,15 @@ class Searching(Augmenting, Calibrating):
         self._unresolved.add(batch)
         return batch
 
-    def _name_by(self, k: int) -> Namer:
-        """Return what names, learned from the gallery as it is now."""
-        self._require_items()
+    def _classify_by(self, k: int) -> Classifier:
+        """Return what classifies, learned from the gallery as it is now."""
         with self._changing:
-            index = self._searcher.sync()
-            # An index that was built anew is another object: a projection, too, changes it.
-            basis = (self._store.catalog.version, index, k)
-            if self._namer is None or self._namer[0] != basis:
-                learned = Namer.learn(
-                    self._store, self._searcher.search, self._searcher.projection, k
-                )
-                self._namer = basis, learned
-            return self._namer[1]
+            view = self._view()
+            # An index that was built again is another object: a projection, too, changes it.
+            basis = (self._store.catalog.version, self._searcher.sync(), k)
+            if self._classifier is None or self._classifier[0] != basis:
+                self._classifier = basis, Classifier.learn(view, k)
+            return self._classifier[1]
 
 
 def _single(pictures: Sequence[Any], negatives: Sequence[Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,17 @@ from imgret.errors import (
     StoreCorruptError,
     StoreNotFoundError,
 )
+from imgret.filters import metadata_field, parse_filter
+from imgret.filters.sqlite import Condition, column_of, compile_filter
+from imgret.filters.tree import COLUMNS as ITEM_FIELDS
+from imgret.filters.tree import Field, Filter
 from imgret.storage.database import CONNECTING, connect, explained, leave
-from imgret.storage.fields import FIELDS, metadata_field
 from imgret.storage.files import file_id
-from imgret.storage.item import COLUMNS, Item, from_row, is_text, to_row
+from imgret.storage.item import COLUMNS, Item, from_row, to_row
 from imgret.storage.lock import forked
 from imgret.storage.matching import Matcher
 from imgret.storage.spelling import normal, respelled, shown
-from imgret.storage.where import Condition, compile_where, identity_of
-from imgret.types import Ids
+from imgret.types import Ids, is_text
 
 __all__ = ["Catalog"]
 
@@ -35,8 +37,6 @@ __all__ = ["Catalog"]
 _CHUNK = 10_000
 # Far above any, and far below what SQLite's integers hold.
 _MOST_CHANGES = 2**62
-# Compiled filters kept.
-_CONDITIONS_KEPT = 128
 
 
 class Catalog:
@@ -62,7 +62,6 @@ class Catalog:
         self._path = None if path is None else path.absolute()
         self._lock = RLock(brief=True)
         self._matcher = Matcher(self._query)
-        self._conditions: dict[Hashable, Condition] = {}
         self._closed = False
         self._process = os.getpid()
         self._for_writing = writable
@@ -265,6 +264,10 @@ class Catalog:
             yield from rows
             last = rows[-1][0]
 
+    def compile(self, where: Filter) -> Condition:
+        """Compile a filter, which all methods that take one take as well."""
+        return self._condition(where)
+
     def check_where(self, where: Any) -> None:
         """Raise what `matching` would, before work is spent on the rest of a search."""
         condition = self._condition(where)
@@ -313,23 +316,18 @@ class Catalog:
         with self._lock:
             return self._matcher.is_listed(condition, asked, len(self), self.version)
 
-    def _condition(self, where: Any) -> Condition:
-        """Compile a filter, or return what it was compiled to before."""
-        known_by = identity_of(where)
-        found = None if known_by is None else self._conditions.get(known_by)
-        if found is None:
-            found = compile_where(where)
-            if known_by is not None:
-                if len(self._conditions) >= _CONDITIONS_KEPT:
-                    self._conditions.clear()
-                self._conditions[known_by] = found
-        return found
+    @staticmethod
+    def _condition(where: Condition | Filter | Mapping[str, Any]) -> Condition:
+        """Compile a filter, unless it is compiled already."""
+        if isinstance(where, Condition):
+            return where
+        return compile_filter(where if isinstance(where, Filter) else parse_filter(where))
 
     def create_filter_index(self, name: str) -> None:
         """Make filters on a field of the metadata quick; does nothing where they are."""
         if name in {"key", "label"}:  # have one
             return
-        indexed = name if name in FIELDS else metadata_field(name).value
+        indexed = column_of(Field(name) if name in ITEM_FIELDS else metadata_field(name))
         with self._change():
             self._db.execute(
                 f'CREATE INDEX IF NOT EXISTS "filter:{name}" ON items ({indexed}) '

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imgret.errors import InvalidInputError
-from imgret.types import Box
+from imgret.types import Box, is_text
 
-__all__ = ["COLUMNS", "Item", "check_item", "from_row", "is_text", "to_row"]
+__all__ = ["COLUMNS", "Item", "check_item", "from_row", "to_row"]
 
 COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata"
 
@@ -65,17 +65,6 @@ def check_item(item: Item) -> None:
         names that are not text; or some text holds NUL, up to which SQLite's functions read.
     """
     to_row(item)
-
-
-def is_text(value: object) -> bool:
-    """Whether it is text that UTF-8 can hold; a file name of other bytes is not."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def to_row(item: Item) -> tuple[Any, ...]:

@@ -59,7 +59,7 @@ class Manifest:
         Options of search that were measured to be the cheapest for a recall, and for what index.
     calibration : dict or None
         What turns a score into a probability, and for which projection and metric: see
-        `imgret.calibration.ScoreCalibration`.
+        `imgret.learning.ScoreCalibration`.
     cropper_fingerprint : str or None
         Of the cropper; boxes of another differ. None in galleries of older versions.
     files : dict of str to str

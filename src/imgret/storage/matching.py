@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from imgret.errors import InvalidInputError
-from imgret.storage.fields import FIELDS, Kind, MetadataField
-from imgret.storage.where import Condition
+from imgret.filters.sqlite import Condition, Ordered, has_field, is_a, json_path
+from imgret.filters.tree import COLUMNS, Field
 from imgret.types import Ids
 
 __all__ = ["Matcher"]
@@ -132,12 +132,12 @@ class Matcher:
             other way round.
         """
         for field in condition.fields:
-            if not self._is_there(f"{field.type} IS NOT NULL", rows, changes):
+            if not self._is_there(has_field(field), rows, changes):
                 raise self._unknown(field, rows, changes)
         for field, kind in condition.ordered:
-            other: Kind = "text" if kind == "number" else "number"
-            if not self._is_there(field.is_a(kind), rows, changes) and self._is_there(
-                field.is_a(other), rows, changes
+            other: Ordered = "text" if kind == "number" else "number"
+            if not self._is_there(is_a(field, kind), rows, changes) and self._is_there(
+                is_a(field, other), rows, changes
             ):
                 raise InvalidInputError(
                     f"where: expected {field.name!r} to be compared with {_NAMES[other]}, which "
@@ -183,21 +183,19 @@ class Matcher:
             (rows, *parameters, rows, changes, *parameters),
         )
 
-    def _unknown(self, field: MetadataField, rows: int, changes: int) -> InvalidInputError:
+    def _unknown(self, field: Field, rows: int, changes: int) -> InvalidInputError:
         """Return the error that names the fields there are where this one is not."""
-        parts = field.name.split(".")
+        parts = field.parts
         depth = next(
             (
                 n
                 for n in range(1, len(parts))
-                if not self._is_there(
-                    f"{MetadataField('.'.join(parts[:n])).type} IS NOT NULL", rows, changes
-                )
+                if not self._is_there(has_field(Field(".".join(parts[:n]))), rows, changes)
             ),
             len(parts),
         )
         above = parts[: depth - 1]
-        path = MetadataField(".".join(above)).path if above else "'$'"
+        path = json_path(above)
         names = [
             ".".join([*above, row[0]])
             for row in self._query(
@@ -207,7 +205,7 @@ class Matcher:
                 (rows, changes),
             )
         ]
-        names = [*([] if above else FIELDS), *names]
+        names = [*([] if above else COLUMNS), *names]
         near = difflib.get_close_matches(".".join(parts[:depth]), names, n=1)
         guess = f"did you mean {near[0]!r}? " if near else ""
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

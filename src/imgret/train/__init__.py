@@ -49,7 +49,7 @@ _HOMES = {
 }
 # Which need no torch.
 _LIGHT = ("recipes", "schedule", "saliency.recipe", "saliency.masks")
-_NEEDED = ("torch", "pytorch_metric_learning", "onnx", "onnxscript", "matplotlib")
+_NEEDED = ("torch", "pytorch_metric_learning", "onnx", "onnxscript")
 
 
 def __getattr__(name: str) -> Any:

@@ -100,7 +100,8 @@ def finish(
         device=str(trainer.device),
         seed=trainer.seed,
     )
-    report.save(out.with_suffix(""))
+    for suffix in (".html", ".json"):
+        report.save(out.with_suffix(suffix))
     return report
 
 

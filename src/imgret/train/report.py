@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from imgret import display
-from imgret.abc.lazy import cached_property
 from imgret.evaluation import Report
+from imgret.pages.document import document, table
+from imgret.pages.evaluation import summary, worst_queries
+from imgret.pages.plot import Axis, beside, plot
+from imgret.pages.result import Result
 from imgret.train.course import Epoch
 from imgret.train.recipes import Recipe
 from imgret.types import Json
 
-__all__ = ["STYLE", "TrainReport", "Variant", "draw_curves"]
+__all__ = ["TrainReport", "Variant", "draw_curves"]
 
 _WORST = 15
-STYLE = """
-body{font:14px/1.45 system-ui,sans-serif;color:#1d1d1f;margin:28px auto;max-width:1180px;
-  padding:0 20px;background:#fff}
-h1{font-size:22px}h2{font-size:17px;margin-top:28px}
-table{border-collapse:collapse}th,td{padding:3px 14px 3px 0;text-align:right;
-  border-bottom:1px solid #e5e5ea;font-variant-numeric:tabular-nums}
-th:first-child,td:first-child{text-align:left}
-img.curves{max-width:100%}pre{background:#f2f2f4;border-radius:8px;padding:12px;overflow:auto}
-"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class Variant:
     difference: float | None
     evaluation: Report | None
 
-    def to_json(self) -> Json:
+    def to_dict(self) -> Json:
         """Return the facts as JSON values."""
         return {
             "path": str(self.path),
@@ -63,7 +54,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class TrainReport:
+class TrainReport(Result):
     """What a training came to.
 
     Attributes
@@ -134,7 +125,7 @@ class TrainReport:
         }
         return top1["fp32"] - top1["int8"] if {"fp32", "int8"} <= set(top1) else None
 
-    def to_json(self) -> Json:
+    def to_dict(self) -> Json:
         """Return everything but the evaluations' single queries as JSON values."""
         return {
             "recipe": self.recipe.to_json(),
@@ -146,61 +137,46 @@ class TrainReport:
             "device": self.device,
             "seed": self.seed,
             "seconds": self.seconds,
-            "models": [variant.to_json() for variant in self.variants],
+            "models": [variant.to_dict() for variant in self.variants],
             "history": [asdict(epoch) for epoch in self.history],
         }
 
-    def to_html(self) -> str:
+    def to_html(self, *, title: str | None = None) -> str:
         """Return a page: curves, metrics, worst classes and queries, configuration."""
         first = self.variants[0].evaluation
-        return (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>'
-            f"{html.escape(self.variants[0].path.stem)}</title><style>{STYLE}</style></head><body>"
-            f"<h1>{html.escape(self.variants[0].path.stem)}</h1>"
+        body = (
             f"<pre>{html.escape(str(self))}</pre>"
-            f'<h2>Curves</h2><img class="curves" alt="loss, learning rate and retrieval by epoch" '
-            f'src="data:image/png;base64,{base64.b64encode(self.curves).decode()}">'
-            f"{'' if first is None else _measured(first)}"
+            f"<h2>Curves</h2>{self.curves}{'' if first is None else _measured(first)}"
             f"<h2>Configuration</h2><pre>"
-            f"{html.escape(json.dumps(self.recipe.to_json(), indent=2))}</pre></body></html>"
+            f"{html.escape(json.dumps(self.recipe.to_json(), indent=2))}</pre>"
         )
+        return document(title or self.variants[0].path.stem, body, scripts=["sort.js"])
 
-    @cached_property
-    def curves(self) -> bytes:
-        """Loss, learning rate and validation by epoch, as a PNG."""
+    @property
+    def curves(self) -> str:
+        """Loss, learning rate and validation by epoch, as SVG."""
         return draw_curves(self.history)
 
-    def save(self, stem: Path) -> None:
-        """Write ``stem.html``, ``stem.json`` and ``stem.png``, the curves."""
-        stem.with_suffix(".html").write_text(self.to_html(), encoding="utf-8")
-        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
-        stem.with_suffix(".json").write_text(text, encoding="utf-8")
-        stem.with_suffix(".png").write_bytes(self.curves)
 
-
-def draw_curves(history: Sequence[Epoch]) -> bytes:
-    """Draw loss, learning rate and validation by epoch; return a PNG."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  # slow to load
-
-    epochs = [epoch.epoch for epoch in history]
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, rate, found = figure.subplots(1, 3)
-    loss.plot(epochs, [epoch.loss for epoch in history])
-    loss.set(title="loss", xlabel="epoch")
-    rate.plot(epochs, [epoch.lr for epoch in history])
-    rate.set(title="learning rate", xlabel="epoch")
+def draw_curves(history: Sequence[Epoch]) -> str:
+    """Draw loss, learning rate and validation by epoch; return an ``<svg>`` element."""
     measured = [epoch for epoch in history if epoch.valid]
-    for name in measured[-1].valid if measured else ():
-        values = [epoch.valid[name] for epoch in measured]
-        found.plot([epoch.epoch for epoch in measured], values, marker=".", label=name)
-    if measured:
-        found.legend()
-    found.set(title="validation, averaged weights", xlabel="epoch")
-    for axes in (loss, rate, found):
-        axes.grid(alpha=0.3)
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=110)
-    return target.getvalue()
+    valid = {
+        name: [(float(epoch.epoch), epoch.valid[name], "") for epoch in measured]
+        for name in (measured[-1].valid if measured else ())
+    }
+    panels = {
+        "loss": {"loss": [(float(epoch.epoch), epoch.loss, "") for epoch in history]},
+        "learning rate": {"rate": [(float(epoch.epoch), epoch.lr, "") for epoch in history]},
+        "validation, averaged weights": valid,
+    }
+    return beside(
+        [
+            plot(series, title=title, x=Axis("epoch"), y=Axis(""), best=False)
+            for title, series in panels.items()
+            if series
+        ]
+    )
 
 
 def _measured(report: Report) -> str:
@@ -209,17 +185,12 @@ def _measured(report: Report) -> str:
     worst: list[tuple[str, Any]] = sorted(
         imperfect, key=lambda pair: (pair[1]["top1"], pair[1]["map5"]["min_k_r"])
     )[:_WORST]
-    rows = "".join(
-        f"<tr><td>{html.escape(label)}</td><td>{found['n_queries']}</td>"
-        f"<td>{found['top1']:.3f}</td><td>{found['map5']['min_k_r']:.3f}</td></tr>"
+    rows = [
+        [label, found["n_queries"], f"{found['top1']:.3f}", f"{found['map5']['min_k_r']:.3f}"]
         for label, found in worst
-    )
-    queries = [
-        (f"{query.query} · {query.label}", query.image, query.hits) for query in report.worst
     ]
     return (
-        f"<h2>Metrics</h2>{report._repr_html_()}"
-        f"<h2>Worst classes</h2><table><thead><tr><th>class</th><th>queries</th><th>top-1</th>"
-        f"<th>mAP@5 (min_k_r)</th></tr></thead><tbody>{rows}</tbody></table>"
-        f"<h2>Worst queries</h2>{display.styled(display.grid(queries)) if queries else 'none'}"
+        f"<h2>Metrics</h2>{summary(report)}"
+        f"<h2>Worst classes</h2>{table(['class', 'queries', 'top-1', 'mAP@5 (min_k_r)'], rows)}"
+        f"<h2>Worst queries</h2>{worst_queries(report)}"
     )

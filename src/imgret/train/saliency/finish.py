@@ -16,7 +16,12 @@ from imgret.train.finish import save_model
 from imgret.train.networks import count_parameters
 from imgret.train.networks.efficientnet import WEIGHTS_NOTICE, weights_source
 from imgret.train.saliency.data import Pairs
-from imgret.train.saliency.report import SaliencyReport, SaliencyVariant, agreement
+from imgret.train.saliency.report import (
+    SaliencyReport,
+    SaliencyVariant,
+    agreement,
+    worst_boxes,
+)
 from imgret.train.saliency.trainer import SaliencyTrainer
 from imgret.types import Image
 
@@ -83,10 +88,12 @@ def finish(
         variants=tuple(variants),
         n_pictures=len(trainer.pairs),
         failed=tuple(map(str, failed)),
+        worst=() if held is None else worst_boxes(SaliencyCropper(variants[0].path), held),
         device=str(trainer.device),
         seed=trainer.seed,
     )
-    report.save(out.with_suffix(""), held)
+    for suffix in (".html", ".json"):
+        report.save(out.with_suffix(suffix))
     return report
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from dataclasses import asdict, dataclass
@@ -13,15 +12,17 @@ import numpy as np
 from imgret import images
 from imgret.croppers import SaliencyCropper
 from imgret.croppers.maps import subject_box
+from imgret.pages.document import document, figure
+from imgret.pages.result import Result
 from imgret.train.course import Epoch
-from imgret.train.report import STYLE, draw_curves
+from imgret.train.report import draw_curves
 from imgret.train.saliency.data import Pairs, load_mask
 from imgret.train.saliency.recipe import SaliencyRecipe
 from imgret.types import Box, Json
 
-__all__ = ["SaliencyReport", "SaliencyVariant", "agreement"]
+__all__ = ["SaliencyReport", "SaliencyVariant", "agreement", "worst_boxes"]
 
-_WORST, _SIDE = 24, 240
+_WORST, _SIDE = 24, 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class SaliencyVariant:
 
 
 @dataclass(frozen=True)
-class SaliencyReport:
+class SaliencyReport(Result):
     """What a training came to.
 
     Attributes
@@ -57,6 +58,8 @@ class SaliencyReport:
         That were trained on.
     failed : tuple of str
         Files that could not be read, and why.
+    worst : tuple of (Path, float)
+        Held-out images whose boxes agree least with the masks, and the intersection over union.
     device : str
     seed : int
     """
@@ -67,6 +70,7 @@ class SaliencyReport:
     variants: tuple[SaliencyVariant, ...]
     n_pictures: int
     failed: tuple[str, ...]
+    worst: tuple[tuple[Path, float], ...]
     device: str
     seed: int
 
@@ -92,13 +96,14 @@ class SaliencyReport:
             lines += [f"  {line}" for line in self.failed[:10]]
         return "\n".join(lines)
 
-    def to_json(self) -> Json:
+    def to_dict(self) -> Json:
         """Return everything as JSON values."""
         return {
             "recipe": self.recipe.to_json(),
             "parameters": self.parameters,
             "pictures": self.n_pictures,
             "failed": list(self.failed),
+            "worst": [[str(path), iou] for path, iou in self.worst],
             "device": self.device,
             "seed": self.seed,
             "seconds": self.seconds,
@@ -106,23 +111,26 @@ class SaliencyReport:
             "history": [asdict(epoch) for epoch in self.history],
         }
 
-    def save(self, stem: Path, held: Pairs | None) -> None:
-        """Write ``stem.html`` with the worst boxes, ``stem.json``, and ``stem.png``, the curves."""
-        curves = draw_curves(self.history)
-        title = html.escape(self.variants[0].path.stem)
-        shown = "" if held is None else _worst(SaliencyCropper(self.variants[0].path), held)
-        page = (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-            f"<style>{STYLE}</style></head><body><h1>{title}</h1>"
-            f"<pre>{html.escape(str(self))}</pre><h2>Curves</h2>"
-            f'<img class="curves" alt="loss, learning rate and agreement by epoch" '
-            f'src="data:image/png;base64,{base64.b64encode(curves).decode()}">{shown}'
-            f"<h2>Configuration</h2><pre>"
-            f"{html.escape(json.dumps(self.recipe.to_json(), indent=2))}</pre></body></html>"
+    def to_html(self, *, title: str | None = None) -> str:
+        """Return a page: curves, the boxes that agree least with the masks, configuration."""
+        body = (
+            f"<pre>{html.escape(str(self))}</pre><h2>Curves</h2>{draw_curves(self.history)}"
+            f"{self._worst() if self.worst else ''}<h2>Configuration</h2><pre>"
+            f"{html.escape(json.dumps(self.recipe.to_json(), indent=2))}</pre>"
         )
-        stem.with_suffix(".html").write_text(page, encoding="utf-8")
-        stem.with_suffix(".json").write_text(json.dumps(self.to_json(), indent=2), encoding="utf-8")
-        stem.with_suffix(".png").write_bytes(curves)
+        return document(title or self.variants[0].path.stem, body)
+
+    def _worst(self) -> str:
+        cropper = SaliencyCropper(self.variants[0].path)
+        figures = "".join(
+            figure(
+                cropper.overlay(images.load(path, min_side=_SIDE)),
+                f"{html.escape(path.name)}: {iou:.2f}",
+                alt=path.name,
+            )
+            for path, iou in self.worst
+        )
+        return f'<h2>Boxes that agree least with the masks</h2><div class="row">{figures}</div>'
 
 
 def agreement(cropper: SaliencyCropper, pairs: Pairs) -> dict[str, float]:
@@ -151,19 +159,8 @@ def _compare(cropper: SaliencyCropper, pairs: Pairs, row: int) -> tuple[float, f
     return mae, cropper.boxes([image])[0].iou(true)
 
 
-def _worst(cropper: SaliencyCropper, pairs: Pairs) -> str:
-    """Return the pictures whose boxes agree least, with maps and boxes drawn on them."""
+def worst_boxes(cropper: SaliencyCropper, pairs: Pairs) -> tuple[tuple[Path, float], ...]:
+    """Return the images whose boxes agree least with the masks, worst first."""
     ious = [_compare(cropper, pairs, row)[1] for row in range(len(pairs))]
-    figures = []
-    for row in np.argsort(ious, kind="stable")[:_WORST].tolist():
-        overlay = cropper.overlay(images.load(pairs.pictures[row], min_side=_SIDE))
-        data = base64.b64encode(images.encode(overlay, "jpeg")).decode()
-        name = html.escape(pairs.pictures[row].name)
-        figures.append(
-            f'<figure><img alt="{name}" height="{_SIDE}" src="data:image/jpeg;base64,{data}">'
-            f"<figcaption>{name}: {ious[row]:.2f}</figcaption></figure>"
-        )
-    return (
-        f'<h2>Boxes that agree least with the masks</h2><div style="display:flex;flex-wrap:wrap">'
-        f"{''.join(figures)}</div>"
-    )
+    order = np.argsort(ious, kind="stable")[:_WORST].tolist()
+    return tuple((pairs.pictures[row], ious[row]) for row in order)

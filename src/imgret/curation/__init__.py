@@ -1,0 +1,36 @@
+"""A gallery seen as a whole: what is double, what belongs together, what does not belong.
+
+Nothing here reads a picture, but for the small ones on a map. Every item is asked for its nearest
+others, or read once, in pieces: memory holds a few numbers an item, never all embeddings.
+
+======================= =========================================================================
+`find_duplicates`       groups of items that are almost the same picture
+`fit_clusters`          k-means
+`build_neighbor_graph`  the nearest others of every item, as arrays
+`find_outliers`         items that have nothing like them near
+`find_mislabelled`      items whose neighbours have another label
+`draw_map`              every item as a point in the plane
+======================= =========================================================================
+"""
+
+from imgret.curation.clusters import Clusters, fit_clusters
+from imgret.curation.duplicates import DuplicateGroup, find_duplicates
+from imgret.curation.graph import NeighborGraph, build_neighbor_graph
+from imgret.curation.map2d import Map2D, draw_map
+from imgret.curation.mislabelled import LabelIssue, find_mislabelled
+from imgret.curation.outliers import Outlier, find_outliers
+
+__all__ = [
+    "Clusters",
+    "DuplicateGroup",
+    "LabelIssue",
+    "Map2D",
+    "NeighborGraph",
+    "Outlier",
+    "build_neighbor_graph",
+    "draw_map",
+    "find_duplicates",
+    "find_mislabelled",
+    "find_outliers",
+    "fit_clusters",
+]

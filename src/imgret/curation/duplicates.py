@@ -1,0 +1,173 @@
+"""Groups of items that are almost the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc.checks import check_number
+from imgret.curation.forest import Forest, joined
+from imgret.search import View
+from imgret.types import Embeddings, Ids
+
+__all__ = ["DuplicateGroup", "find_duplicates"]
+
+_FIRST, _MORE = 16, 4  # neighbours asked for at first; how many times as many each time after
+_LARGEST = 3e38  # of a score, in float32
+_RANGES = {"cosine": (-1.0, 1.0), "ip": (-_LARGEST, _LARGEST), "l2": (-_LARGEST, 0.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Items that are almost the same.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        At least two, in the order they were added.
+    score : float
+        The lowest score that holds the group together: with a threshold above it, it would fall
+        apart.
+    """
+
+    keys: tuple[str, ...]
+    score: float
+
+
+def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
+    """Find the connected components of the graph of all pairs that reach a threshold.
+
+    Equal embeddings are found by their bytes, and asked as one. Each is asked for its 16 nearest.
+    Where the last of them still reaches the threshold there may be more; but a pair is missed
+    only if both of its items are of that kind, and matters only if it joins what is not joined
+    already, or joins it better. Those whose missed pairs might are asked again for four times as
+    many, until there are none. So a thousand copies of one picture cost no thousand squared.
+
+    Parameters
+    ----------
+    view : View
+    threshold : float
+        As for `Retriever.duplicates`.
+    """
+    low, high = _RANGES[view.metric]
+    threshold = check_number(threshold, "threshold", at_least=low, at_most=high)
+    first = _first_equal(view)
+    pairs = _Pairs(view, first, threshold)
+    pairs.ask(np.flatnonzero(first == np.arange(len(view))), _FIRST)
+    k = _FIRST
+    while len(unsettled := pairs.unsettled()):
+        k *= _MORE
+        pairs.ask(unsettled, k)
+    group, weakest = pairs.groups()
+    group = group[first]
+    # What is held together by nothing but being equal.
+    sizes = np.bincount(group, minlength=len(view))
+    copies = np.flatnonzero((sizes > 1) & (weakest == np.inf))
+    weakest[copies] = _own_scores(view, view.ids[copies])
+    keys = view.keys()
+    found = [
+        DuplicateGroup(
+            tuple(keys[place] for place in members.tolist()), min(float(weakest[root]), high)
+        )
+        for root, members in _members(group, sizes)
+        if weakest[root] >= np.float32(threshold)
+    ]
+    return sorted(found, key=lambda one: (-len(one.keys), -one.score))
+
+
+class _Pairs:
+    """The pairs that were found, and what may have been missed.
+
+    Items are meant by their place in ``ids``; equal ones are one, meant by the first of them.
+    """
+
+    def __init__(self, view: View, first: Ids, threshold: float) -> None:
+        self._view, self._ids, self._first = view, view.ids, first
+        self._threshold = np.float32(threshold)
+        self._forest = Forest(len(view))
+        # Pairs of a score above this one were all found.
+        self._known: Embeddings = np.full(len(view), -np.inf, dtype=np.float32)
+
+    def ask(self, places: Ids, k: int) -> None:
+        """Take in the pairs of some items with their ``k`` nearest."""
+        k = min(k, len(self._ids))
+        for part, found in self._view.nearest(self._ids[places], k):
+            asked = places[part]
+            last = found.scores[:, -1]
+            more = (last >= self._threshold) & (k < len(self._ids))
+            self._known[asked] = np.where(more, last, -np.inf)
+            rows, columns = np.nonzero(found.scores >= self._threshold)
+            others = self._first[np.searchsorted(self._ids, found.ids[rows, columns])]
+            new = others != asked[rows]
+            rows, columns = rows[new], columns[new]
+            self._forest.add(asked[rows], others[new], found.scores[rows, columns])
+
+    def groups(self) -> tuple[Ids, Embeddings]:
+        """Return the group of each item, and the lowest score that holds each group together.
+
+        A group is called by one of its items; a group of one has the score infinity.
+        """
+        a, b, scores = self._forest.pairs()
+        group = joined(len(self._ids), a, b)
+        weakest: Embeddings = np.full(len(group), np.inf, dtype=np.float32)
+        np.minimum.at(weakest, group[a], scores)
+        return group, weakest
+
+    def unsettled(self) -> Ids:
+        """Return items that may have missed pairs that matter: places, increasing.
+
+        A missed pair has a score of at most what is known of both its items. So where all that
+        could miss a pair which joins two parts are in one of the parts, there is no such pair;
+        and it is enough to ask those in all the parts but one.
+        """
+        group, weakest = self.groups()
+        a, b, scores = self._forest.pairs()
+        # The parts into which each group falls without its weakest pairs.
+        strong = scores > weakest[group[a]]
+        part = joined(len(group), a[strong], b[strong])
+        across = _but_largest(self._known >= self._threshold, np.zeros_like(group), group)
+        within = _but_largest(self._known > weakest[group], group, part)
+        return np.union1d(across, within)
+
+
+def _but_largest(open_: NDArray[np.bool_], whole: Ids, part: Ids) -> Ids:
+    """Return places that are open, without those in that part of each whole that has most."""
+    places = np.flatnonzero(open_)
+    _, parts, counts = np.unique(part[places], return_inverse=True, return_counts=True)
+    order = np.lexsort((parts, counts[parts], whole[places]))
+    ends = np.flatnonzero(np.diff(whole[places][order], append=-1))
+    largest = parts[order[ends]]
+    return places[~np.isin(parts, largest)]
+
+
+def _first_equal(view: View) -> Ids:
+    """Return, for each item, the place of the first whose embedding has the same bytes."""
+    digests = np.empty(len(view), dtype="S16")
+    done = 0
+    for block, embeddings in view.embedding_blocks():
+        digests[done : done + len(block)] = [
+            blake2b(row.data, digest_size=16).digest() for row in embeddings
+        ]
+        done += len(block)
+    _, first, number = np.unique(digests, return_index=True, return_inverse=True)
+    return first[number]
+
+
+def _own_scores(view: View, ids: Ids) -> Embeddings:
+    """Return the score of each item with one that is equal."""
+    if view.metric != "ip":
+        return np.full(len(ids), 1 if view.metric == "cosine" else 0, dtype=np.float32)
+    own = [np.einsum("nd,nd->n", rows, rows) for _, rows in view.blocks(ids)]
+    return np.concatenate([np.empty(0, dtype=np.float32), *own])
+
+
+def _members(group: Ids, sizes: Ids) -> Iterator[tuple[int, Ids]]:
+    """Yield each group of two or more, and the places of its items, increasing."""
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(sizes)
+    for root in np.flatnonzero(sizes > 1).tolist():
+        yield root, order[ends[root] - sizes[root] : ends[root]]

@@ -1,0 +1,67 @@
+"""The graph of nearest neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgret.abc.checks import check_count
+from imgret.search import View
+from imgret.types import Embeddings, Ids
+
+__all__ = ["NeighborGraph", "build_neighbor_graph"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class NeighborGraph:
+    """The nearest others of every item.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        In the order they were added.
+    indices : int64 array of shape (n, k)
+        Places in ``keys`` of the others nearest to each item, best first.
+    scores : float32 array of shape (n, k)
+        Higher is better.
+    """
+
+    keys: tuple[str, ...]
+    indices: Ids
+    scores: Embeddings
+
+    def __repr__(self) -> str:
+        n, k = self.indices.shape
+        return f"<NeighborGraph: {k} others of each of {n} items>"
+
+    def edges(self) -> tuple[Ids, Ids, Embeddings]:
+        """Return the graph as a list of directed edges.
+
+        Returns
+        -------
+        sources, targets : int64 arrays of shape (n * k,)
+            Places in ``keys``.
+        scores : float32 array of the same shape
+        """
+        n, k = self.indices.shape
+        return np.repeat(np.arange(n), k), self.indices.ravel(), self.scores.ravel()
+
+
+def build_neighbor_graph(view: View, *, k: int) -> NeighborGraph:
+    """Ask every item for its nearest others.
+
+    Parameters
+    ----------
+    view : View
+    k : int
+        As for `Retriever.neighbor_graph`.
+    """
+    k = check_count(k, "k")
+    ids = view.ids
+    k = min(k, len(ids) - 1)
+    indices: Ids = np.empty((len(ids), k), dtype=np.int64)
+    scores: Embeddings = np.empty((len(ids), k), dtype=np.float32)
+    for part, found in view.nearest_others(ids, k) if k else ():
+        indices[part], scores[part] = np.searchsorted(ids, found.ids), found.scores
+    return NeighborGraph(view.keys(), indices, scores)

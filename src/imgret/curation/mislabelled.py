@@ -1,0 +1,109 @@
+"""Items whose neighbours have another label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc.checks import check_count, check_number
+from imgret.errors import InvalidInputError
+from imgret.search import View
+from imgret.types import Embeddings, Ids
+
+__all__ = ["LabelIssue", "find_mislabelled"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelIssue:
+    """An item that may have the wrong label.
+
+    Attributes
+    ----------
+    key : str
+    label : str
+        What it has.
+    suggested : str
+        What its neighbours have.
+    confidence : float
+        Share of the vote for the suggested label minus that for its own, over 0 and at most 1.
+    """
+
+    key: str
+    label: str
+    suggested: str
+    confidence: float
+
+
+def find_mislabelled(view: View, *, k: int, threshold: float) -> list[LabelIssue]:
+    """Let the neighbours of every labelled item vote for its label, without the item itself.
+
+    Parameters
+    ----------
+    view : View
+    k, threshold
+        As for `Retriever.mislabelled`.
+    """
+    k = check_count(k, "k")
+    threshold = check_number(threshold, "threshold", at_least=0, at_most=1)
+    ids, codes, names = view.labels
+    if len(names) < 2:
+        raise InvalidInputError(
+            f"labels: expected at least 2 different ones, found {len(names)} on {len(ids)} of the "
+            f"gallery's {len(view)} items; label more items first"
+        )
+    rivals: Ids = np.empty(len(ids), dtype=np.int64)
+    margins: Floats = np.empty(len(ids))
+    for part, near in view.labelled().nearest_others(ids, min(k, len(ids) - 1)):
+        places = np.searchsorted(ids, near.ids)
+        rivals[part], margins[part] = _vote(codes[places], near.scores, codes[part])
+    # Whose label no other has could have no vote for it.
+    alone = np.bincount(codes)[codes] == 1
+    found = np.flatnonzero((margins > 0) & (margins >= threshold) & ~alone)
+    found = found[np.argsort(-margins[found], kind="stable")]
+    return [
+        LabelIssue(item.key, names[own], names[rival], margin)
+        for item, own, rival, margin in zip(
+            view.items(ids[found]),
+            codes[found].tolist(),
+            rivals[found].tolist(),
+            margins[found].tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _vote(codes: Ids, scores: Embeddings, own: Ids) -> tuple[Ids, Floats]:
+    """Return the label most voted for of those that are not the own, and by how much it leads.
+
+    Parameters
+    ----------
+    codes, scores : arrays of shape (n, k)
+        Of the neighbours, best first.
+    own : int64 array of shape (n,)
+
+    Returns
+    -------
+    rivals : int64 array of shape (n,)
+        Any label where none but the own has a vote.
+    margins : float64 array of shape (n,)
+        Of the shares of all votes, -1 to 1.
+    """
+    above = scores.astype(np.float64) - scores[:, -1:]
+    span = above[:, :1]
+    # A neighbour weighs 1 if it is the nearest, 0 if it is the farthest: Dudani's rule.
+    weights = np.where(span > 0, above / np.where(span > 0, span, 1), 1)
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    # Every row has a number of its own for each of its labels.
+    rows = np.arange(len(codes))
+    _, label = np.unique(codes + rows[:, None] * (codes.max() + 1), return_inverse=True)
+    label = label.reshape(codes.shape)
+    totals = np.bincount(label.ravel(), shares.ravel())[label]
+    theirs = codes != own[:, None]
+    rival = np.where(theirs, totals, -1.0).argmax(axis=1)
+    for_rival = np.where(theirs[rows, rival], totals[rows, rival], 0.0)
+    for_own = (shares * ~theirs).sum(axis=1)
+    return codes[rows, rival], np.clip(for_rival - for_own, -1, 1)

@@ -1,0 +1,1 @@
+"""Drawn flowers: a gallery to try imgret with, without any image of one's own."""

@@ -1,0 +1,1 @@
+"""Galleries in a directory or in memory."""

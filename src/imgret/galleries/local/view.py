@@ -1,0 +1,108 @@
+"""The view of a gallery in a directory or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, final
+
+import numpy as np
+
+from imgret.abc.brute import first_of
+from imgret.filters import Filter
+from imgret.filters.tree import AllOf, Exists, Field
+from imgret.projections import IdentityProjection
+from imgret.search import Labels, View
+from imgret.searcher import Searcher
+from imgret.storage import Item, Store
+from imgret.types import Embeddings, Ids, Neighbors
+
+__all__ = ["LocalView"]
+
+_LABELLED = Exists(Field("label"))
+
+
+@final
+class LocalView(View):
+    """What a store and its index show, with a filter or without some items.
+
+    Parameters
+    ----------
+    store : Store
+    searcher : Searcher
+    where : Filter, optional
+        Only items that pass are there.
+    without : sequence of int
+        Ids, increasing, that are not there.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        searcher: Searcher,
+        where: Filter | None = None,
+        without: Sequence[int] = (),
+    ) -> None:
+        super().__init__(
+            store.manifest.metric, searcher.projection or IdentityProjection(store.dim)
+        )
+        self._store = store
+        self._size = len(store.catalog)  # as of now: how wide answers are does not change
+        self._searcher = searcher
+        self._filter = where
+        self._where = None if where is None else store.catalog.compile(where)
+        self._removed = np.asarray(without, dtype=np.int64)
+
+    def __len__(self) -> int:
+        if self._where is None:
+            return len(self._store.catalog) - len(self._removed)
+        return super().__len__()
+
+    def _ids(self) -> Ids:
+        catalog = self._store.catalog
+        ids = catalog.live_ids() if self._where is None else catalog.matching(self._where)
+        return np.setdiff1d(ids, self._removed, assume_unique=True) if len(self._removed) else ids
+
+    def _most(self) -> int:
+        return self._size
+
+    def _as_kept(self, embeddings: Any) -> Any:
+        return self._store.as_kept(embeddings)
+
+    def _search(self, vectors: Embeddings, k: int) -> Neighbors:
+        if not len(self._removed):
+            return self._searcher.find(vectors, k, self._where)
+        found = self._searcher.find(vectors, k + len(self._removed), self._where)
+        left = (found.ids >= 0) & ~np.isin(found.ids, self._removed)
+        return first_of(found, left, k)
+
+    def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
+        return self._store.blocks(ids)
+
+    def _read(self, ids: Ids) -> Embeddings:
+        return self._store.read(ids)
+
+    def _items(self, ids: Sequence[int]) -> dict[int, Item]:
+        return self._store.catalog.items(ids)
+
+    def _require(self, keys: Sequence[str]) -> list[int]:
+        return self._store.catalog.require(keys)
+
+    def _keys(self) -> Iterable[str]:
+        if self._where is None and not len(self._removed):
+            return self._store.catalog
+        return (item.key for item in self.items())
+
+    def _labels(self) -> Labels:
+        labels = Labels(*self._store.catalog.labelled())
+        if self._where is None and not len(self._removed):
+            return labels
+        kept = np.isin(labels.ids, self.ids)
+        return Labels(labels.ids[kept], labels.codes[kept], labels.names)
+
+    def _without(self, ids: Ids) -> View:
+        removed = np.union1d(self._removed, ids).tolist()
+        return LocalView(self._store, self._searcher, self._filter, removed)
+
+    def _labelled(self) -> View:
+        where = _LABELLED if self._filter is None else AllOf((self._filter, _LABELLED))
+        return LocalView(self._store, self._searcher, where, self._removed.tolist())

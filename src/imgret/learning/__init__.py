@@ -1,0 +1,43 @@
+"""What labels teach: a better projection, what a score means, and names with a confidence.
+
+==================== =====================================================================
+module               what is in it
+==================== =====================================================================
+`adapt`              a projection that tells the classes apart, used only if it helps
+`calibrate`          from a score to the probability that a hit is of the query's class
+`classify`           the label of an image, by the vote of its neighbours
+`confidence`         how far such a vote is to be trusted
+`curves`             isotonic and logistic curves
+`pairs`              pairs of items with a score, of the same class or not
+`trial`, `folds`     cross-validation of a projection
+==================== =====================================================================
+"""
+
+from imgret.learning.adapt import adapt
+from imgret.learning.adapt_report import AdaptReport, Gain
+from imgret.learning.calibrate import ScoreCalibration, calibrate
+from imgret.learning.calibration_report import CalibrationReport, Level
+from imgret.learning.classify import Classifier, Name
+from imgret.learning.confidence import Confidence, calibration_error
+from imgret.learning.curves import IsotonicCurve, LogisticCurve, pool_adjacent_violators
+from imgret.learning.pairs import Pairs, given_pairs, near_pairs
+
+__all__ = [
+    "AdaptReport",
+    "CalibrationReport",
+    "Classifier",
+    "Confidence",
+    "Gain",
+    "IsotonicCurve",
+    "Level",
+    "LogisticCurve",
+    "Name",
+    "Pairs",
+    "ScoreCalibration",
+    "adapt",
+    "calibrate",
+    "calibration_error",
+    "given_pairs",
+    "near_pairs",
+    "pool_adjacent_violators",
+]

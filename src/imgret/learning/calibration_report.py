@@ -1,0 +1,81 @@
+"""What a calibration is worth, in figures of pictures it was not fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from imgret.pages.result import Result
+from imgret.types import Json
+
+__all__ = ["CalibrationReport", "Level"]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What it takes to ask for a precision.
+
+    Attributes
+    ----------
+    precision : float
+        Asked for: the probability of the least likely hit that is kept.
+    threshold : float or None
+        The score from which hits have it; None where none has.
+    measured : float or None
+        Part of the held-out pairs above the threshold that are of one class; more than
+        ``precision`` as a rule, as most are above it by far. None where there are none.
+    recall : float
+        Part of the held-out pairs of one class that are above the threshold.
+    """
+
+    precision: float
+    threshold: float | None
+    measured: float | None
+    recall: float
+
+    def __str__(self) -> str:
+        score = "none" if self.threshold is None else f"{self.threshold:.4f}"
+        measured = "-" if self.measured is None else f"{self.measured:.4f}"
+        return f"{self.precision:<11g}{score:>10}{measured:>11}{self.recall:>9.4f}"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport(Result):
+    """What `Retriever.calibrate` learned.
+
+    All but the counts and the thresholds is measured by cross-validation: every pair by a curve
+    that was fitted without its pictures.
+
+    Attributes
+    ----------
+    method : {"isotonic", "logistic"}
+    pairs : int
+    same : int
+        How many of them are of one class.
+    pictures : int
+        That were asked with.
+    error : float
+        Expected calibration error: mean gap between probability and frequency, 0 to 1.
+    levels : tuple of Level
+        For a precision of 0.9, 0.95 and 0.99.
+    """
+
+    method: str
+    pairs: int
+    same: int
+    pictures: int
+    error: float
+    levels: tuple[Level, ...]
+
+    def to_dict(self) -> Json:
+        """Return JSON values."""
+        return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
+
+    def __str__(self) -> str:
+        of_what = f"{self.pairs} pairs of {self.pictures} pictures with others"
+        lines = [
+            f"{self.method}: {of_what}, {self.same} of one class",
+            f"expected calibration error {self.error:.4f}, cross-validated",
+            f"{'precision':<11}{'from score':>10}{'measured':>11}{'recall':>9}",
+            *map(str, self.levels),
+        ]
+        return "\n".join(lines)

@@ -1,0 +1,221 @@
+"""How sure a vote of neighbours is, learned from votes whose answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.errors import InvalidInputError
+from imgret.support.statistics import logistic_regression, sigmoid
+from imgret.types import Embeddings, Ids
+
+__all__ = ["Confidence", "calibration_error", "vote"]
+
+Floats = NDArray[np.float64]
+
+# Of the typical score range among the neighbours; from the nearest alone to all alike.
+_TEMPERATURES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+_MIN_QUERIES = 30
+# Votes a share of 1 is held to be short of: keeps the log-odds finite.
+_DOUBT = 0.005
+
+
+def vote(codes: Ids, scores: Any, temperature: float) -> tuple[Ids, Floats]:
+    """Let neighbours vote for their labels, each weighted by exp(score / temperature).
+
+    Parameters
+    ----------
+    codes : int64 array of shape (n, k)
+        Labels of the neighbours, best first; -1 for one that has no vote.
+    scores : array of shape (n, k)
+    temperature : float
+        Above 0, in the unit of the scores.
+
+    Returns
+    -------
+    winners : int64 array of shape (n,)
+        -1 where nobody votes. Of equals, the label of the nearer neighbour.
+    shares : float64 array of shape (n,)
+        Of all votes, between 0 and 1.
+    """
+    voting = codes >= 0
+    values = np.where(voting, np.asarray(scores, dtype=np.float64), -np.inf)
+    best = values.max(axis=1, keepdims=True)
+    weights = np.exp((values - np.where(np.isfinite(best), best, 0.0)) / temperature)
+    rows = np.arange(len(codes))
+    # A number for each label of each row: sums by it need no k x k comparisons.
+    _, labels = np.unique(codes + rows[:, None] * (codes.max(initial=0) + 2), return_inverse=True)
+    labels = labels.reshape(codes.shape)
+    totals = np.where(voting, np.bincount(labels.ravel(), weights.ravel())[labels], 0.0)
+    first = totals.argmax(axis=1)
+    # Added up in the same order, so that the share of all votes is 1, not nearly so.
+    everything = np.bincount(np.repeat(rows, codes.shape[1]), weights.ravel(), len(codes))
+    return codes[rows, first], totals[rows, first] / np.maximum(everything, 1e-300)
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """Turns a vote into a confidence: the estimated probability that the name is right.
+
+    A logistic regression on the log-odds of the winner's share and on the best score
+    (Platt, "Probabilistic outputs for support vector machines", 1999).
+
+    Attributes
+    ----------
+    temperature : float
+        Of the votes' weights, in the unit of the scores.
+    bias, share_weight, score_weight : float
+        The regression; the weights are not negative.
+    threshold : float
+        Confidence below which a thing is best called unknown.
+    accuracy : float
+        Of the votes it was learned from.
+    queries : int
+        How many those were.
+    """
+
+    temperature: float
+    bias: float
+    share_weight: float
+    score_weight: float
+    threshold: float
+    accuracy: float
+    queries: int
+
+    @classmethod
+    def learn(cls, own: Ids, codes: Ids, scores: Embeddings, k: int) -> Confidence:
+        """Learn from items of the gallery, each with its neighbours among the others.
+
+        The threshold comes from asking twice: once as they are, when a right name should be
+        told, and once with their own class taken away, when "unknown" is the right answer.
+        It is where both succeed most often, on average.
+
+        Parameters
+        ----------
+        own : int64 array of shape (n,)
+            Label of each item. Those whose class has a single item should not be among them.
+        codes, scores : arrays of shape (n, m)
+            Labels (-1 for none) and scores of their neighbours, best first; ``m`` well above
+            the size of a class lets more of them be asked the second time.
+        k : int
+            Neighbours that vote.
+
+        Raises
+        ------
+        InvalidInputError
+            Fewer than 30 items, or all of one class.
+        """
+        if len(own) < _MIN_QUERIES or len(np.unique(own)) < 2:
+            raise InvalidInputError(
+                f"labels: expected at least 2 classes and {_MIN_QUERIES} pictures in classes of "
+                f"two or more to learn confidence from, found {len(np.unique(own))} classes and "
+                f"{len(own)} such pictures; label more pictures first"
+            )
+        known = codes[:, :k], scores[:, :k]
+        finite = np.isfinite(known[1])
+        ranges = known[1].max(axis=1) - np.where(finite, known[1], np.inf).min(axis=1)
+        largest = np.abs(known[1][finite]).max(initial=0.0)
+        spread = max(float(np.median(ranges[finite.any(axis=1)])), float(largest) * 1e-6, 1e-12)
+        fits = [_fit(own, *known, spread * factor) for factor in _TEMPERATURES]
+        _, temperature, weights = min(fits, key=lambda fit: fit[0])
+        made = cls(temperature, *weights, threshold=0.5, accuracy=0.0, queries=len(own))
+
+        winners, confidence = made.name(*known)
+        right = winners == own
+        strange, unsure = made.name(*_without(own, codes, scores, k))
+        return cls(
+            temperature,
+            *weights,
+            threshold=_threshold(confidence, right, unsure[strange >= 0]),
+            accuracy=float(right.mean()),
+            queries=len(own),
+        )
+
+    def name(self, codes: Ids, scores: Any) -> tuple[Ids, Floats]:
+        """Return the winner of each vote and the confidence in it, shape (n,) each.
+
+        Takes what `vote` does. Where nobody votes it is -1, with confidence 0.
+        """
+        winners, shares = vote(codes, scores, self.temperature)
+        share, best = _features(codes, scores, shares)
+        logits = self.bias + self.share_weight * share + self.score_weight * best
+        return winners, np.where(winners >= 0, sigmoid(logits), 0.0)
+
+
+def calibration_error(confidence: Any, right: Any, bins: int = 15) -> float:
+    """Return the expected calibration error: mean gap between confidence and accuracy.
+
+    Over bins of equal width, weighted by how many fall into each (Guo et al., "On calibration
+    of modern neural networks", ICML 2017).
+
+    Parameters
+    ----------
+    confidence : array of shape (n,)
+        Between 0 and 1.
+    right : array of shape (n,)
+        Whether each was right.
+    bins : int
+        At least 1.
+    """
+    confidence, right = np.asarray(confidence, float), np.asarray(right, float)
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(place, confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / max(len(confidence), 1))
+
+
+def _features(codes: Ids, scores: Any, shares: Floats) -> tuple[Floats, Floats]:
+    best = np.where(codes >= 0, np.asarray(scores, dtype=np.float64), -np.inf).max(axis=1)
+    odds = np.log((shares + _DOUBT) / (1 - shares + _DOUBT))
+    return odds, np.where(np.isfinite(best), best, 0.0)
+
+
+def _fit(
+    own: Ids, codes: Ids, scores: Embeddings, temperature: float
+) -> tuple[float, float, tuple[float, float, float]]:
+    """Return log loss, temperature and (bias, share weight, score weight)."""
+    winners, shares = vote(codes, scores, temperature)
+    share, best = _features(codes, scores, shares)
+    right = winners == own
+    # Platt's targets: even when all are right, not all that come will be.
+    target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    shift, scale = float(best.mean()), float(best.std()) or 1.0
+    columns = [np.ones(len(own)), share, (best - shift) / scale]
+    # The penalty is for what the data leave open.
+    ridge = np.array([1e-3, 1.0, 1.0])
+    weights = logistic_regression(np.stack(columns, axis=1), target, ridge)
+    for used in (2, 1):  # a worse score, or a smaller share, must not make it surer
+        if weights[used] < 0:
+            fitted = logistic_regression(np.stack(columns[:used], axis=1), target, ridge[:used])
+            weights = np.concatenate([fitted, np.zeros(3 - used)])
+    predicted = sigmoid(np.stack(columns, axis=1) @ weights)
+    loss = -(target * np.log(predicted) + (1 - target) * np.log(1 - predicted)).mean()
+    bias, of_share, of_score = weights.tolist()
+    return (
+        float(loss),
+        temperature,
+        (bias - of_score * shift / scale, of_share, of_score / scale),
+    )
+
+
+def _without(own: Ids, codes: Ids, scores: Embeddings, k: int) -> tuple[Ids, Embeddings]:
+    """Return the first ``k`` neighbours of other classes; -1 and -inf where there are fewer."""
+    others = (codes != own[:, None]) & (codes >= 0)
+    order = np.argsort(~others, axis=1, kind="stable")[:, :k]
+    left = np.take_along_axis(others, order, axis=1)
+    return (
+        np.where(left, np.take_along_axis(codes, order, axis=1), -1),
+        np.where(left, np.take_along_axis(scores, order, axis=1), -np.inf),
+    )
+
+
+def _threshold(confidence: Floats, right: NDArray[np.bool_], unsure: Floats) -> float:
+    if not len(unsure):  # nothing to tell the unknown by: when it is more likely wrong
+        return 0.5
+    candidates = np.unique(np.concatenate([[0.0], confidence, unsure]))
+    told = np.sort(confidence[right])
+    kept = (len(told) - np.searchsorted(told, candidates)) / len(confidence)
+    refused = np.searchsorted(np.sort(unsure), candidates) / len(unsure)
+    return float(candidates[int((kept + refused).argmax())])

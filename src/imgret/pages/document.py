@@ -1,0 +1,112 @@
+"""Whole pages, notebook fragments, tables and inlined images."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from imgret import images
+from imgret.types import Image
+
+__all__ = ["document", "figure", "fragment", "inline_image", "table"]
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body class="{kind}">
+{body}
+{scripts}</body>
+</html>
+"""
+
+
+def document(
+    title: str, body: str, *, note: str = "", scripts: Sequence[str] = (), kind: str = ""
+) -> str:
+    """Return a whole page in one file that refers to no other.
+
+    Parameters
+    ----------
+    title, note : str
+        Plain text. The note stands below the title.
+    body : str
+        HTML.
+    scripts : sequence of str
+        Names of files of this package, such as ``"sort.js"``.
+    kind : str
+        A class of the body that the style sheet knows, for a page of its own layout, which then
+        brings its own title.
+    """
+    if not kind:
+        head = f"<h1>{html.escape(title)}</h1>\n"
+        body = head + (f'<p class="note">{html.escape(note)}</p>\n' if note else "") + body
+    return _PAGE.format(
+        title=html.escape(title),
+        style=_asset("page.css"),
+        kind=f"imgret {kind}".rstrip(),
+        body=body,
+        scripts="".join(f"<script>\n{_asset(name)}</script>\n" for name in scripts),
+    )
+
+
+def fragment(body: str) -> str:
+    """Return HTML with the style it needs where there is no page around it, as in a notebook."""
+    return f'<style>\n{_asset("page.css")}</style>\n<div class="imgret">{body}</div>'
+
+
+def table(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table; with ``sort.js`` on the page it sorts by a click on the head of a column."""
+    head = "".join(
+        f'<th scope="col"><button type="button">{html.escape(name)}</button></th>' for name in names
+    )
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def figure(image: Image | None, caption: str, *, alt: str, kind: str = "", side: int = 160) -> str:
+    """Return an image with a caption.
+
+    Parameters
+    ----------
+    image : Image or None
+        None shows ``alt`` in its place.
+    caption : str
+        HTML.
+    alt : str
+        Plain text.
+    kind : str
+        A class that the style sheet knows.
+    side : int
+        Longer side in pixels; smaller images are not enlarged.
+    """
+    inner = html.escape(alt) if image is None else inline_image(image, side, alt=alt)
+    of_kind = f' class="{html.escape(kind)}"' if kind else ""
+    return (
+        f'<figure{of_kind}><div class="frame">{inner}</div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def inline_image(image: Image, side: int, *, alt: str) -> str:
+    """Return an ``<img>`` element that holds the image as a JPEG, its longer side at most so."""
+    small = images.encode(images.thumbnail(image, side), "jpeg", quality=82)
+    data = base64.b64encode(small).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'
+
+
+@cache
+def _asset(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

@@ -1,0 +1,200 @@
+"""Line plots as SVG: recall against queries a second, or anything against anything.
+
+A plot stands alone: it brings its colours, for light and for dark surroundings.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["Axis", "Point", "beside", "frontier", "plot"]
+
+# Where it lies, and what to say of it.
+Point: TypeAlias = tuple[float, float, str]
+
+_WIDTH, _HEIGHT = 720, 420
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 190, 40, 48
+_COLOURS = (
+    *("#2f9e75", "#e0596b", "#4c86ef", "#c4931c", "#9a5fc0", "#129db5"),
+    *("#85896f", "#e8842c", "#7a7fa3", "#c4548d"),
+)
+_STEPS = 5
+_STYLE = """<style>
+.imgret-plot{--page:#fff;--ink:#1d1d1f;--faint:#6e6e73;--line:#e5e5ea;
+font:12px system-ui,sans-serif}
+.imgret-plot text{fill:var(--faint)}
+.imgret-plot .ground{fill:var(--page)}
+.imgret-plot .title{fill:var(--ink);font-size:14px}
+.imgret-plot .grid{stroke:var(--line)}
+.imgret-plot .least{stroke:var(--faint);stroke-dasharray:4 4}
+.imgret-plot .mark{fill:none;stroke:var(--ink);stroke-width:2}
+@media (prefers-color-scheme:dark){
+.imgret-plot{--page:#1c1c1e;--ink:#f2f2f4;--faint:#a1a1a8;--line:#3a3a3e}}
+</style>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What is measured along an axis.
+
+    Attributes
+    ----------
+    name : str
+    log : bool
+        Whether equal steps are equal ratios; all values are above 0 then.
+    """
+
+    name: str
+    log: bool = False
+
+
+RECALL, QPS = Axis("recall"), Axis("queries a second", log=True)
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats in both x and y, by x."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda each: (each[0], each[1]), reverse=True):
+        if not best or point[1] > best[-1][1]:
+            best.append(point)
+    return best[::-1]
+
+
+def plot(
+    series: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    x: Axis = RECALL,
+    y: Axis = QPS,
+    best: bool = True,
+    mark: tuple[float, float] | None = None,
+    least: float | None = None,
+) -> str:
+    """Draw points and the lines that join them.
+
+    Parameters
+    ----------
+    series : mapping of str to sequence of Point
+    title : str
+    x, y : Axis
+    best : bool
+        Whether a line joins the `frontier` only; else all points, by x.
+    mark : (float, float), optional
+        A point to draw a ring around.
+    least : float, optional
+        Where on the x axis to draw an upright line.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element that needs nothing else.
+    """
+    points = [point for each in series.values() for point in each]
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    along = _Scale(x, [p[0] for p in points] + ([] if least is None else [least]), _LEFT, right)
+    up = _Scale(y, [p[1] for p in points], bottom, _TOP)
+    parts = [
+        _opening(_WIDTH, _HEIGHT),
+        _STYLE,
+        f'<rect class="ground" width="{_WIDTH}" height="{_HEIGHT}"/>',
+        f'<text class="title" x="{_LEFT}" y="18">{html.escape(title)}</text>',
+    ]
+    for value in along.ticks():
+        parts.append(_line(along(value), _TOP, along(value), bottom, "grid"))
+        parts.append(_text(along(value), bottom + 18, _number(value), "middle"))
+    for value in up.ticks():
+        parts.append(_line(_LEFT, up(value), right, up(value), "grid"))
+        parts.append(_text(_LEFT - 8, up(value) + 4, _number(value), "end"))
+    parts.append(_text((_LEFT + right) / 2, _HEIGHT - 10, html.escape(x.name), "middle"))
+    parts.append(_text(_LEFT, _TOP - 8, html.escape(y.name), "start"))
+    if least is not None:
+        parts.append(_line(along(least), _TOP, along(least), bottom, "least"))
+    for place, (name, each) in enumerate(series.items()):
+        colour = _COLOURS[place % len(_COLOURS)]
+        joined = frontier(each) if best else sorted(each)
+        path = " ".join(f"{along(p[0]):.1f},{up(p[1]):.1f}" for p in joined)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [
+            f'<circle cx="{along(p[0]):.1f}" cy="{up(p[1]):.1f}" r="3" fill="{colour}"><title>'
+            f"{html.escape(f'{name}: {p[2]} ({p[0]:.5g}, {p[1]:.5g})')}</title></circle>"
+            for p in each
+        ]
+        line = _TOP + 8 + 18 * place
+        parts.append(
+            f'<rect x="{right + 14}" y="{line - 8}" width="10" height="10" fill="{colour}"/>'
+        )
+        parts.append(_text(right + 30, line + 1, html.escape(name), "start"))
+    if mark is not None:
+        parts.append(
+            f'<circle class="mark" cx="{along(mark[0]):.1f}" cy="{up(mark[1]):.1f}" r="8"/>'
+        )
+    parts.append("</svg>")
+    return "\n".join(parts)
+
+
+def beside(plots: Sequence[str]) -> str:
+    """Put plots side by side into one ``<svg>`` element."""
+    moved = (
+        each.replace("<svg ", f'<svg x="{_WIDTH * place}" ', 1) for place, each in enumerate(plots)
+    )
+    return "\n".join([_opening(_WIDTH * len(plots), _HEIGHT), *moved, "</svg>"])
+
+
+class _Scale:
+    """Turns values into places between two ends, with some room left."""
+
+    def __init__(self, axis: Axis, values: list[float], start: float, stop: float) -> None:
+        self._log = axis.log
+        values = [max(value, 1e-9) if axis.log else value for value in values] or [1.0]
+        low, high = self._inner(min(values)), self._inner(max(values))
+        room = 0.05 * (high - low) or 0.05
+        self._low, self._high = low - room, high + room
+        self._start, self._stop = start, stop
+
+    def __call__(self, value: float) -> float:
+        share = (self._inner(value) - self._low) / (self._high - self._low)
+        return self._start + share * (self._stop - self._start)
+
+    def ticks(self) -> list[float]:
+        """Return round values between the ends."""
+        if not self._log:
+            size = (self._high - self._low) / _STEPS
+            size = _round(size)
+            first = math.ceil(self._low / size)
+            return [size * n for n in range(first, math.floor(self._high / size) + 1)]
+        decades = range(math.floor(self._low), math.ceil(self._high) + 1)
+        steps = (1, 2, 5) if self._high - self._low < 3 else (1,)
+        found = [step * 10.0**decade for decade in decades for step in steps]
+        return [value for value in found if self._low <= math.log10(value) <= self._high]
+
+    def _inner(self, value: float) -> float:
+        return math.log10(max(value, 1e-9)) if self._log else value
+
+
+def _round(size: float) -> float:
+    """Return the next of 1, 2 and 5 times a power of ten."""
+    decade = 10.0 ** math.floor(math.log10(size))
+    return next(step * decade for step in (1, 2, 5, 10) if step * decade >= size)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
+
+
+def _opening(width: int, height: int) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="imgret-plot" width="{width}" '
+        f'height="{height}" viewBox="0 0 {width} {height}">'
+    )
+
+
+def _line(x0: float, y0: float, x1: float, y1: float, kind: str) -> str:
+    return f'<line class="{kind}" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'

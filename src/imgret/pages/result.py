@@ -1,0 +1,76 @@
+"""The one face of results: as text, as JSON, as a page, in a file, in a notebook."""
+
+from __future__ import annotations
+
+import html
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import final
+
+from imgret.errors import InvalidInputError
+from imgret.pages.document import document, fragment
+from imgret.types import Json
+
+__all__ = ["Result"]
+
+
+class Result(ABC):
+    """What a method of `imgret.Retriever` or a training found.
+
+    ``print`` shows it as text, a notebook as `_repr_html_`.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def to_dict(self) -> Json:
+        """Return everything as JSON values."""
+
+    @final
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def to_html(self, *, title: str | None = None) -> str:
+        """Return a page in one file that needs no other.
+
+        Parameters
+        ----------
+        title : str, optional
+        """
+        return document(title or type(self).__name__, self._body())
+
+    @final
+    def save(self, path: str | Path) -> None:
+        """Write the page, or the JSON text.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.html`` or ``.json``.
+
+        Raises
+        ------
+        InvalidInputError
+            It ends in something else.
+        """
+        path = Path(path)
+        match path.suffix.lower():
+            case ".html" | ".htm":
+                text = self.to_html()
+            case ".json":
+                text = self.to_json() + "\n"
+            case suffix:
+                raise InvalidInputError(
+                    f"path: expected a file name that ends in .html or .json, found {suffix!r} in "
+                    f"{path}"
+                )
+        path.write_text(text, encoding="utf-8", errors="replace")
+
+    def _repr_html_(self) -> str:
+        return fragment(self._body())
+
+    def _body(self) -> str:
+        """Return what the page and the notebook show, as HTML; by default the text."""
+        return f"<pre>{html.escape(str(self))}</pre>"

@@ -1,0 +1,5 @@
+"""One search, and what it looks at: the `View` of a gallery."""
+
+from imgret.search.view import Labels, View
+
+__all__ = ["Labels", "View"]

@@ -1,0 +1,158 @@
+"""Learning from labels: it helps where it can, and leaves the gallery alone where it cannot."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgret import Embedder, Retriever
+from imgret.errors import InvalidInputError, StoreReadOnlyError
+from imgret.learning.folds import CrossFit, sample_items
+from imgret.support.statistics import fold_of
+
+
+class Flat(Embedder):
+    """Never asked to embed here."""
+
+    dim = 24
+    fingerprint = "test:flat"
+
+    def config(self):
+        return {}
+
+    def _embed(self, images):
+        return np.ones((len(images), 24), dtype=np.float32)
+
+
+def vectors_of(codes, *, signal=1.0, seed=0, dim=24):
+    """Classes that differ in directions of little variance, hidden by others of much."""
+    rng = np.random.default_rng(seed)
+    means = np.random.default_rng(7).normal(size=(int(max(codes)) + 1, dim)) * signal
+    spread = np.geomspace(8, 0.3, dim)
+    means[:, : dim // 2] = 0
+    return (means[codes] + rng.normal(size=(len(codes), dim)) * spread).astype(np.float32)
+
+
+def gallery(codes, labels=None, path=None, **how):
+    made = (
+        Retriever(embedder=Flat()) if path is None else Retriever.open(path, "a", embedder=Flat())
+    )
+    labels = [f"class {code}" for code in codes] if labels is None else labels
+    made.add_vectors(
+        vectors_of(codes, **how), keys=[str(n) for n in range(len(codes))], labels=labels
+    )
+    return made
+
+
+CODES = np.repeat(np.arange(8), 30)
+
+
+def top1(retriever, codes, seed=1):
+    found = retriever.search_vectors(vectors_of(codes, seed=seed), 1)
+    return np.mean([hits[0].label == f"class {c}" for hits, c in zip(found, codes, strict=True)])
+
+
+def test_helps_new_queries_as_much_as_it_says():
+    made = gallery(CODES)
+    before = top1(made, CODES)
+    report = made.adapt()
+    assert report.applied
+    assert made.projection.kind == "lda"
+    assert made.index.dim == report.dim == 7
+    assert report.top1.low > 0
+    assert report.top1.low <= report.top1.after - report.top1.before <= report.top1.high
+    assert top1(made, CODES) == pytest.approx(report.top1.after, abs=0.08)
+    assert before == pytest.approx(report.top1.before, abs=0.08)
+    assert (report.items, report.classes, report.queries) == (240, 8, 240)
+    assert str(report).startswith("adapted: 7 dimensions")
+    made.project(None)
+    assert top1(made, CODES) == before
+
+
+def test_leaves_the_gallery_alone_where_labels_say_nothing():
+    labels = [f"class {c}" for c in np.random.default_rng(3).permutation(CODES)]
+    made = gallery(CODES, labels, signal=0.0)
+    report = made.adapt()
+    assert not report.applied
+    assert made.projection is None
+    assert "the gallery is as it was" in str(report)
+
+
+def test_single_pictures_and_unlabelled_ones_stay_findable():
+    codes = np.concatenate([CODES, [8, 9, 10, 10, 10]])
+    labels = [f"class {c}" for c in codes[:-3]] + [None] * 3
+    made = gallery(codes, labels)
+    report = made.adapt()
+    assert (report.singles, report.unlabelled, report.queries) == (2, 3, 240)
+    kept = made.embeddings(["241", "244"])
+    assert [hits[0].key for hits in made.search_vectors(kept, 1)] == ["241", "244"]
+
+
+def test_is_kept_on_disk(tmp_path):
+    with gallery(CODES, path=tmp_path / "g.imgret") as made:
+        made.adapt(dim=4)
+        expected = [hit.key for hit in made.search_vectors(vectors_of(CODES[:1], seed=2), 5)[0]]
+    with Retriever.open(tmp_path / "g.imgret", embedder=Flat()) as again:
+        assert (again.projection.kind, again.projection.dim_out) == ("lda", 4)
+        found = again.search_vectors(vectors_of(CODES[:1], seed=2), 5)[0]
+        assert [hit.key for hit in found] == expected
+        with pytest.raises(StoreReadOnlyError):
+            again.adapt()
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_is_judged_by_the_metric_of_the_gallery(metric):
+    made = Retriever(embedder=Flat(), metric=metric)
+    keys = [str(n) for n in range(len(CODES))]
+    made.add_vectors(vectors_of(CODES), keys=keys, labels=[f"class {c}" for c in CODES])
+    report = made.adapt()
+    assert report.applied == (report.top1.low > 0)
+    assert top1(made, CODES) == pytest.approx(
+        report.top1.after if report.applied else report.top1.before, abs=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("codes", "labels"),
+    [(CODES, [None] * 240), (CODES[:30], None), (np.arange(40), None), (CODES[20:40], None)],
+)
+def test_too_few_labels(codes, labels):
+    made = gallery(codes, labels)
+    with pytest.raises(InvalidInputError, match="label more pictures first"):
+        made.adapt()
+
+
+def test_more_dimensions_than_classes_give():
+    with pytest.raises(InvalidInputError, match="1 to 7"):
+        gallery(CODES).adapt(dim=8)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(2, 5))
+def test_whoever_is_held_out_leaves_one_of_its_class(codes, folds):
+    codes = np.unique(codes, return_inverse=True)[1].astype(np.int64)
+    fold = fold_of(codes, folds)
+    for code in range(codes.max() + 1):
+        own = fold[codes == code]
+        if len(own) == 1:
+            assert own[0] == -1
+        else:
+            assert len(set(own)) > 1
+            assert np.ptp(np.bincount(own, minlength=folds)) <= 1
+
+
+def test_nothing_held_out_is_searched():
+    cross = CrossFit(vectors_of(CODES), CODES, "cosine")
+    assert sorted(np.concatenate(cross.held_out)) == list(range(240))
+    for fold, held_out in enumerate(cross.held_out):
+        found, scores = cross.neighbors(fold, held_out, 5)
+        assert found.shape == scores.shape == (80, 5)
+        assert not np.isin(found, held_out).any()
+
+
+def test_sampling_takes_whole_classes():
+    codes = np.repeat(np.arange(100), 7)
+    chosen = sample_items(codes, 70)
+    assert len(chosen) == 70
+    assert set(np.bincount(codes[chosen])) == {0, 7}
+    assert (np.diff(chosen) > 0).all()
+    assert len(sample_items(np.array([0] * 500 + [1] * 20), 100)) == 20

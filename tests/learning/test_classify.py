@@ -1,0 +1,183 @@
+"""Names, how sure they are, and when there is none."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgret import Embedder, Retriever
+from imgret.errors import EmptyGalleryError, InvalidInputError
+from imgret.learning import Confidence, calibration_error
+from imgret.learning.confidence import vote
+
+
+class Corners(Embedder):
+    """Embeds a picture as the mean colour of its four corners."""
+
+    dim = 12
+    fingerprint = "test:corners"
+
+    def config(self):
+        return {}
+
+    def _embed(self, images):
+        return np.stack(
+            [
+                np.concatenate([i[0, 0], i[0, -1], i[-1, 0], i[-1, -1]]).astype(np.float32) + 1
+                for i in images
+            ]
+        )
+
+
+CODES = np.repeat(np.arange(6), 40)
+
+
+def vectors_of(codes, *, seed=0, noise=1.1):
+    rng = np.random.default_rng(seed)
+    means = np.random.default_rng(7).normal(size=(20, 12))
+    return (means[codes] + rng.normal(size=(len(codes), 12)) * noise).astype(np.float32)
+
+
+def gallery(codes=CODES, labels=None, **how):
+    made = Retriever(embedder=Corners())
+    labels = [f"class {code}" for code in codes] if labels is None else labels
+    made.add_vectors(
+        vectors_of(codes, **how), keys=[str(n) for n in range(len(codes))], labels=labels
+    )
+    return made
+
+
+def named(retriever, vectors):
+    namer = retriever._classify_by(10)
+    return [namer.name(hits) for hits in retriever.search_vectors(vectors, 10)]
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_confidence_is_how_often_it_is_right(adapted):
+    made = gallery()
+    if adapted:
+        assert made.adapt().applied
+    codes = np.repeat(np.arange(6), 200)
+    names = named(made, vectors_of(codes, seed=1))
+    best = [next(iter(name.votes)) for name in names]
+    right = np.array([a == f"class {b}" for a, b in zip(best, codes, strict=True)])
+    confidence = np.array([name.confidence for name in names])
+    assert 0.5 < right.mean() < 0.97
+    assert calibration_error(confidence, right, bins=5) < 0.08
+    assert confidence[right].mean() > confidence[~right].mean() + 0.05
+
+
+def test_a_stranger_is_unknown_more_often():
+    made = gallery()
+    known = [name.label is None for name in named(made, vectors_of(CODES, seed=1))]
+    strangers = np.repeat(np.arange(10, 16), 20)
+    strange = [name.label is None for name in named(made, vectors_of(strangers))]
+    assert np.mean(strange) > np.mean(known) + 0.3
+
+
+def picture(*corners):
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    for place, color in zip([(0, 0), (0, -1), (-1, 0), (-1, -1)], corners, strict=True):
+        image[place] = color
+    return image
+
+
+def test_classify_a_picture():
+    rng = np.random.default_rng(0)
+    made = Retriever(embedder=Corners())
+    images, labels = [], []
+    for label, color in {"red": (200, 20, 20), "blue": (20, 20, 200)}.items():
+        for _ in range(20):
+            images.append(picture(*np.clip(rng.normal(color, 25, size=(4, 3)), 0, 255)))
+            labels.append(label)
+    made.add(images, labels=labels, progress=False)
+    name = made.classify(picture(*[(190, 30, 30)] * 4))
+    assert name.label == "red"
+    assert str(name) == f"red ({name.confidence:.2f})"
+    assert sum(name.votes.values()) == pytest.approx(1)
+    assert len(name.hits) == 10
+    (unknown,) = made.classify_many([picture(*[(190, 30, 30)] * 4)], threshold=1.0)
+    assert unknown.label is None
+    assert unknown.confidence == name.confidence
+    assert str(unknown).startswith("unknown (")
+    with pytest.raises(InvalidInputError, match="between 0 and 1"):
+        made.classify(images[0], threshold=2)
+
+
+def test_is_learned_again_when_the_gallery_has_changed():
+    made = gallery()
+    first = made._classify_by(10)
+    assert made._classify_by(10) is first
+    made.update("0", label="class 5")
+    second = made._classify_by(10)
+    assert second is not first
+    made.remove("1")
+    third = made._classify_by(10)
+    assert third is not second
+    made.project("pca", dim=3)
+    assert made._classify_by(10) is not third
+
+
+def test_unlabelled_neighbours_have_no_vote():
+    labels = [f"class {c}" if n % 2 else None for n, c in enumerate(CODES)]
+    names = named(gallery(labels=labels, noise=0.3), vectors_of(CODES, noise=0.3))
+    assert all(None not in name.votes and "None" not in name.votes for name in names)
+
+
+@pytest.mark.parametrize("labels", [[None] * 240, ["one"] * 240])
+def test_too_few_labels(labels):
+    with pytest.raises(InvalidInputError, match="label more pictures first"):
+        gallery(labels=labels).classify(picture(*[(1, 2, 3)] * 4))
+
+
+def test_empty_gallery():
+    with pytest.raises(EmptyGalleryError):
+        Retriever(embedder=Corners()).classify(picture(*[(1, 2, 3)] * 4))
+
+
+@given(
+    st.lists(st.integers(-1, 3), min_size=1, max_size=8),
+    st.floats(0.01, 10),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_share_is_a_share(codes, temperature, seed):
+    scores = np.sort(np.random.default_rng(seed).normal(size=len(codes)))[::-1]
+    (winner,), (share,) = vote(np.array([codes]), scores[None], temperature)
+    if max(codes) < 0:
+        assert (winner, share) == (-1, 0)
+        return
+    assert winner in codes
+    assert 0 < share <= 1 + 1e-9
+    if len({code for code in codes if code >= 0}) == 1:
+        assert share == pytest.approx(1)
+
+
+def test_votes_are_counted_per_row_and_in_little_memory():
+    rng = np.random.default_rng(0)
+    codes, scores = rng.integers(-1, 40, (3, 5000)), rng.normal(size=(3, 5000))
+    tracemalloc.start()
+    winners, shares = vote(codes, scores, 0.7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # 5000 x 5000 would be 200
+    for row in range(3):
+        voting = codes[row] >= 0
+        weights = np.exp(scores[row, voting] / 0.7)
+        totals = np.bincount(codes[row, voting], weights)
+        assert winners[row] == totals.argmax()
+        assert shares[row] == pytest.approx(totals.max() / totals.sum())
+
+
+def test_all_right_is_not_certain():
+    own = np.repeat([0, 1], 30)
+    calibration = Confidence.learn(own, np.repeat(own[:, None], 5, axis=1), np.ones((60, 5)), 5)
+    _, confidence = calibration.name(np.zeros((1, 5), dtype=np.int64), np.ones((1, 5)))
+    assert 0.9 < confidence[0] < 1
+    assert calibration.accuracy == 1
+
+
+def test_calibration_error():
+    assert calibration_error([0.8] * 10, [True] * 8 + [False] * 2) == pytest.approx(0)
+    assert calibration_error([1.0] * 10, [True] * 5 + [False] * 5) == pytest.approx(0.5)
