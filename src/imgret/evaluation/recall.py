@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import interval, resampled_means
-from imgret.evaluation.truth import Truth, drawn
+from imgret.evaluation.sample import Sample
 from imgret.storage import Store
-from imgret.types import Embeddings, Json, Metric, Neighbors
+from imgret.types import Embeddings, Json
 
 __all__ = ["Recall", "measure_recall"]
 
@@ -57,31 +58,29 @@ class Recall:
 
 
 def measure_recall(
+    index: VectorIndex,
     store: Store,
-    search: Callable[[Embeddings, int], Neighbors],
     project: Callable[[Embeddings], Embeddings],
     *,
     k: int,
+    queries: Embeddings | None,
     n_queries: int,
     seed: int,
-    metric: Metric,
-    index: str,
 ) -> Recall:
-    """Ask for items of the gallery, each for its nearest others.
+    """Ask an index with queries that are given, or with items for their nearest others.
 
     Parameters
     ----------
+    index : VectorIndex
+        Of all items of the store.
     store : Store
         Not to be changed meanwhile.
-    search : callable
-        Embeddings and ``k`` -> neighbours.
     project : callable
         Embeddings -> indexed vectors.
     k, n_queries, seed
         As for `Retriever.recall`.
-    metric : {"cosine", "ip", "l2"}
-    index : str
-        For the report.
+    queries : float32 array of shape (n, dim) or None
+        Embeddings to ask with; None: of items.
     """
     k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
     ids = store.catalog.live_ids()
@@ -90,23 +89,22 @@ def measure_recall(
             f"k: expected fewer than the gallery's {len(ids)} items, as each is asked for others, "
             f"found {k}"
         )
-    asked = drawn(ids, n_queries, seed)
-    embeddings = store.read(asked)
+    sample = Sample(index, store, project, k=k, queries=queries, n_queries=n_queries, seed=seed)
     started = time.perf_counter()
-    truth = Truth(store, project, embeddings, asked, k=k, metric=metric)
+    index.search(sample.queries, sample.wanted, exact=True)
     exact_seconds = time.perf_counter() - started
     started = time.perf_counter()
-    found = search(embeddings, truth.wanted)
+    index.search(sample.queries, sample.wanted)
     seconds = time.perf_counter() - started
-    shares = truth.shares(found.ids)
+    shares = sample.shares()
     means = resampled_means({"recall": shares}, n_resamples=_RESAMPLES, seed=seed)
     low, high = interval(means, _CONFIDENCE)[:, 0].tolist()
     return Recall(
-        value=float(shares.mean()),
-        ci=(low, high),
+        value=min(max(float(shares.mean()), 0.0), 1.0),
+        ci=(min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)),
         k=k,
-        n_queries=len(asked),
-        index=index,
+        n_queries=len(shares),
+        index=index.name or type(index).__name__,
         seconds=seconds,
         exact_seconds=exact_seconds,
     )

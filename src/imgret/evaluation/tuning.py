@@ -13,7 +13,7 @@ from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
 from imgret.evaluation.plot import plot
-from imgret.evaluation.truth import Truth, drawn
+from imgret.evaluation.sample import Sample
 from imgret.storage import Store
 from imgret.types import Embeddings, Json
 
@@ -61,8 +61,7 @@ class Tuning:
         The recall asked for.
     k, n_queries : int
     held_out : bool
-        Whether the queries were given; else they were items, which an index may find a little
-        more easily than what it has never seen.
+        Whether the queries were given; else they were items of the gallery.
     tries : list of Try
         Everything that was measured, in the order of its recall.
     chosen : Try
@@ -154,20 +153,14 @@ def tune(
         )
     if k >= len(ids):
         raise InvalidInputError(f"k: expected fewer than the {len(ids)} items, found {k}")
-    asked = None
-    if queries is None:
-        asked = drawn(ids, n_queries, seed)
-        queries = store.read(asked)
-    elif not len(queries):
-        raise InvalidInputError("queries: expected at least 1, found none")
-    truth = Truth(store, project, queries, asked, k=k, metric=index.metric)
+    sample = Sample(index, store, project, k=k, queries=queries, n_queries=n_queries, seed=seed)
     name = index.name or type(index).__name__
     before = index.settings()
     tries: list[Try] = []
     try:
         for settings in _settings(index.sweep(), tries, recall):
             index.configure(**settings)
-            tries.append(Try(settings, *_measured(index, truth)))
+            tries.append(Try(settings, *_measured(index, sample)))
         chosen = _fastest(name, tries, recall)
     except BaseException:
         index.configure(**before)
@@ -177,21 +170,22 @@ def tune(
         index=name,
         target=recall,
         k=k,
-        n_queries=len(queries),
-        held_out=asked is None,
+        n_queries=len(sample.queries),
+        held_out=queries is not None,
         tries=sorted(tries, key=lambda each: (each.recall, each.qps)),
         chosen=chosen,
     )
 
 
-def _measured(index: VectorIndex, truth: Truth) -> tuple[float, float]:
+def _measured(index: VectorIndex, sample: Sample) -> tuple[float, float]:
     """Return recall and queries a second of an index as it is set."""
     taken: list[float] = []
     while len(taken) < _LEAST_RUNS or sum(taken) < _LEAST_SECONDS:
         started = time.perf_counter()
-        found = index.search(truth.queries, truth.wanted)
+        index.search(sample.queries, sample.wanted)
         taken.append(time.perf_counter() - started)
-    return float(truth.shares(found.ids).mean()), len(found.ids) / statistics.median(taken)
+    recall = min(max(float(sample.shares().mean()), 0.0), 1.0)
+    return recall, len(sample.queries) / statistics.median(taken)
 
 
 def _settings(

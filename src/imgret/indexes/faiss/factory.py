@@ -83,6 +83,7 @@ class FactoryIndex(FaissIndex):
         kinds = (faiss.IndexIVF, faiss.IndexFlat, faiss.IndexScalarQuantizer)
         self.supports_allowed = isinstance(self._inner, kinds)
         self.is_compressed = not self._keeps_vectors()
+        self.finds_itself = isinstance(self._inner, faiss.IndexHNSW)
 
     def _options(self) -> Json:
         return {"factory": self.factory, "parameters": self.parameters}

@@ -31,6 +31,7 @@ class _Graph(FaissIndex):
 
     supports_remove = True
     supports_allowed = True
+    finds_itself = True
     # About 1 ms as well, as vectors here and there are fetched from memory, not from the cache.
     _worth_threads = 1_500_000
 
