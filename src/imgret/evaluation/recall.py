@@ -17,6 +17,8 @@ from imgret.types import Embeddings, Json
 __all__ = ["Recall", "measure_recall"]
 
 _CONFIDENCE, _RESAMPLES = 0.95, 1000
+# Of what items of a graph flatter it against vectors that are made up.
+_ALLOWANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Recall:
     value : float
         Mean share of the true ``k`` nearest items that were found, 0 to 1.
     ci : tuple of float
-        The 95 % interval of it, by a bootstrap over the queries.
+        The 95 % interval of it, by a bootstrap over the queries. Wider for a graph of so many items
+        that its queries had to be made up: see `Retriever.recall`.
     k, n_queries : int
     index : str
         What was asked.
@@ -99,9 +102,14 @@ def measure_recall(
     shares = sample.shares()
     means = resampled_means({"recall": shares}, n_resamples=_RESAMPLES, seed=seed)
     low, high = interval(means, _CONFIDENCE)[:, 0].tolist()
+    if (flattering := sample.flattering()) is not None:
+        # What is made up is not quite what will be asked: the truth is between, or a little below.
+        means = resampled_means({"recall": flattering}, n_resamples=_RESAMPLES, seed=seed)
+        low = max(0.0, low - _ALLOWANCE * max(0.0, float(flattering.mean() - shares.mean())))
+        high = max(high, float(interval(means, _CONFIDENCE)[1, 0]))
     return Recall(
-        value=min(max(float(shares.mean()), 0.0), 1.0),
-        ci=(min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)),
+        value=float(shares.mean()),
+        ci=(low, high),
         k=k,
         n_queries=len(shares),
         index=index.name or type(index).__name__,

@@ -115,9 +115,9 @@ class Measuring(Changing, Searching):
         an exact search of the kept embeddings. Of items that are equally near any will do.
 
         A graph (``"hnsw"``, ``"hnsw-sq8"``) finds what is in it more easily than a new image. There
-        the items ask a graph of the rest, which is built for it: seconds for 20,000 items. Of a
-        larger gallery such graphs are built of 20,000 items, and tell by how much its recall for
-        new queries is lower than for its own items.
+        the items ask a graph of the rest, which is built for it: seconds for 20,000 items. In a
+        larger gallery vectors are made up that lie between items as new ones would, and the
+        interval reaches from somewhat below their recall to that of the items.
 
         Parameters
         ----------
