@@ -11,11 +11,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.abc.brute import first_of
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
-from imgret.types import Embeddings, Ids, Json, Metric
+from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]
 
@@ -138,7 +139,9 @@ class _Graph(FaissIndex):
         if allowed is not None:
             selector = self._selected(allowed, self._graph_selector)
         walk, scan = ef_search * self.M, self._scanned(count)
-        if walk < scan:
+        if self._live is not None and allowed is None and walk < scan:
+            rows, scores = self._search_live(queries, k, ef_search)
+        elif walk < scan:
             params = None  # those of the graph
             if selector is not None or ef_search != self.ef_search:
                 params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
@@ -149,6 +152,31 @@ class _Graph(FaissIndex):
         if self._live is not None:
             rows = np.where(rows >= 0, np.searchsorted(self._live, rows), -1)
         return self._named(rows), scores
+
+    def _search_live(self, queries: Embeddings, k: int, ef_search: int) -> tuple[Ids, Embeddings]:
+        """Search among the rows that are left: for more than is wanted, those removed included.
+
+        Where too few of the nearest are left, a walk that looks for nothing else would lead from
+        one removed row to the next: all that are left are compared.
+        """
+        assert self._live is not None  # noqa: S101  # only called where some were removed
+        share = len(self._live) / self._total
+        wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
+        wide = min(wide, self._total)
+        ef_search = max(ef_search, wide)
+        params = faiss.SearchParametersHNSW(efSearch=ef_search)
+        rows, scores = self._ask(queries, wide, params, work=ef_search * self.M * _JUMP)
+        places = np.minimum(np.searchsorted(self._live, rows), len(self._live) - 1)
+        left = np.equal(self._live[places], rows)
+        short = left.sum(axis=1) < k
+        found = first_of(Neighbors(rows, scores), left, k)
+        rows, scores = found
+        if short.any():
+            params = faiss.SearchParameters(sel=self._live_selector)
+            rows[short], scores[short] = self._ask(
+                queries[short], k, params, work=self._scanned(None), index=self._storage()
+            )
+        return rows, scores
 
     def _graph_selector(self, allowed: Ids) -> Any:
         return row_selector(self._graph_rows(allowed), self._total)
