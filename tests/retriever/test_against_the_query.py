@@ -117,3 +117,18 @@ def test_the_plan_says_so(gallery):
     plan = gallery.explain(K, where={"label": {"$ne": "c0"}})
     assert plan.way in {"index, then filter", "index, filtered"}
     assert "near a query" in plan.reason
+
+
+@pytest.mark.parametrize("index", ["hnsw", "hnsw-sq8"])
+def test_what_was_removed_from_a_graph_leads_nobody_astray(vectors, index):
+    made = Retriever(embedder=Given())
+    made.add_vectors(vectors, keys=[str(n) for n in range(N)])
+    made.reindex(index, **INDEXES[index])
+    made.index  # noqa: B018  # so that items are taken out of a graph that is there
+    made.remove([str(n) for n in range(0, N, CLASSES)])
+    passing = np.flatnonzero(np.arange(N) % CLASSES)
+    shares = [
+        recall(made.search_vectors(vectors[n][None], K)[0], vectors, vectors[n], passing)
+        for n in range(0, N, 5 * CLASSES)
+    ]
+    assert np.mean(shares) >= 0.99

@@ -95,6 +95,10 @@ class VectorIndex(ABC):
     reconstructs_slowly : bool
         Whether `_reconstruct` costs far more than copying rows; exact answers then come from the
         true vectors where they can be had.
+    finds_itself : bool
+        Whether a vector of the index is searched with more easily than a new one, as in a graph
+        whose links lead from it to its neighbours. Recall is then measured by vectors that are left
+        out.
     cheap_to_build : bool
         Whether building from vectors is about as fast as reading a file. Galleries then
         store no copy of the index.
@@ -108,6 +112,7 @@ class VectorIndex(ABC):
     is_compressed: bool = False
     refine: int = 4
     reconstructs_slowly: ClassVar[bool] = False
+    finds_itself: bool = False
     cheap_to_build: ClassVar[bool] = False
 
     def __init__(self, dim: int, metric: Metric = "cosine") -> None:

@@ -38,6 +38,10 @@ class Truth:
     k : int
         Neighbours that are to be found.
     metric : {"cosine", "ip", "l2"}
+    among : int64 array or None
+        Increasing ids of the items that can be found; None: all there are.
+    as_searched : bool
+        Whether the embeddings are queries already, projected and of unit length.
 
     Attributes
     ----------
@@ -56,12 +60,14 @@ class Truth:
         *,
         k: int,
         metric: Metric,
+        among: Ids | None = None,
+        as_searched: bool = False,
     ) -> None:
         self._store, self._project, self._asked = store, project, asked
         self._k, self._metric = k, metric
         self.wanted = k if asked is None else k + 1
-        self.queries = self._comparable(embeddings)
-        ids = store.catalog.live_ids()
+        self.queries = embeddings if as_searched else self._comparable(embeddings)
+        ids = store.catalog.live_ids() if among is None else among
         blocks = ((block, self._comparable(rows)) for block, rows in store.blocks(ids))
         found = exact_search(self.queries, blocks, self.wanted, metric)
         scores = found.scores

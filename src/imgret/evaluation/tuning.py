@@ -13,9 +13,14 @@ from typing import Any
 from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
+<<<<<<< HEAD
 from imgret.evaluation.truth import Truth, drawn
 from imgret.pages.document import fragment
 from imgret.pages.plot import plot
+=======
+from imgret.evaluation.plot import plot
+from imgret.evaluation.sample import Sample
+>>>>>>> plan
 from imgret.storage import Store
 from imgret.types import Embeddings, Json
 
@@ -63,8 +68,7 @@ class Tuning:
         The recall asked for.
     k, n_queries : int
     held_out : bool
-        Whether the queries were given; else they were items, which an index may find a little
-        more easily than what it has never seen.
+        Whether the queries were given; else they were items of the gallery.
     tries : list of Try
         Everything that was measured, in the order of its recall.
     chosen : Try
@@ -156,20 +160,14 @@ def tune(
         )
     if k >= len(ids):
         raise InvalidInputError(f"k: expected fewer than the {len(ids)} items, found {k}")
-    asked = None
-    if queries is None:
-        asked = drawn(ids, n_queries, seed)
-        queries = store.read(asked)
-    elif not len(queries):
-        raise InvalidInputError("queries: expected at least 1, found none")
-    truth = Truth(store, project, queries, asked, k=k, metric=index.metric)
+    sample = Sample(index, store, project, k=k, queries=queries, n_queries=n_queries, seed=seed)
     name = index.name or type(index).__name__
     before = index.settings()
     tries: list[Try] = []
     try:
         for settings in _settings(index.sweep(), tries, recall):
             index.configure(**settings)
-            tries.append(Try(settings, *_measured(index, truth)))
+            tries.append(Try(settings, *_measured(index, sample)))
         chosen = _fastest(name, tries, recall)
     except BaseException:
         index.configure(**before)
@@ -179,21 +177,21 @@ def tune(
         index=name,
         target=recall,
         k=k,
-        n_queries=len(queries),
-        held_out=asked is None,
+        n_queries=len(sample.queries),
+        held_out=queries is not None,
         tries=sorted(tries, key=lambda each: (each.recall, each.qps)),
         chosen=chosen,
     )
 
 
-def _measured(index: VectorIndex, truth: Truth) -> tuple[float, float]:
+def _measured(index: VectorIndex, sample: Sample) -> tuple[float, float]:
     """Return recall and queries a second of an index as it is set."""
     taken: list[float] = []
     while len(taken) < _LEAST_RUNS or sum(taken) < _LEAST_SECONDS:
         started = time.perf_counter()
-        found = index.search(truth.queries, truth.wanted)
+        index.search(sample.queries, sample.wanted)
         taken.append(time.perf_counter() - started)
-    return float(truth.shares(found.ids).mean()), len(found.ids) / statistics.median(taken)
+    return float(sample.shares().mean()), len(sample.queries) / statistics.median(taken)
 
 
 def _settings(

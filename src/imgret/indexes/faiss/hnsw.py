@@ -11,10 +11,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.abc.brute import first_of
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
+<<<<<<< HEAD
 from imgret.indexes.faiss.nodes import (
     GRAPH_FILE,
     Codes,
@@ -26,6 +28,9 @@ from imgret.indexes.faiss.nodes import (
     groups_of,
 )
 from imgret.types import Embeddings, Ids, Json, Metric
+=======
+from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
+>>>>>>> plan
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]
 
@@ -41,6 +46,7 @@ class _Graph(FaissIndex):
 
     supports_remove = True
     supports_allowed = True
+    finds_itself = True
     # About 1 ms as well, as vectors here and there are fetched from memory, not from the cache.
     _worth_threads = 1_500_000
 
@@ -147,6 +153,7 @@ class _Graph(FaissIndex):
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         selector, among, groups = self._selector, self._nodes.n_nodes, None
         if allowed is not None:
+<<<<<<< HEAD
             selector, among, groups = self._selected(allowed, self._nodes_of)
         elif self._nodes.shared:
             groups = self._nodes.groups(self.ids)
@@ -154,6 +161,13 @@ class _Graph(FaissIndex):
         ef_search = self._ef(asked, among)
         walk, scan = ef_search * self.M, self._scanned(among)
         if walk < scan:
+=======
+            selector = self._selected(allowed, self._graph_selector)
+        walk, scan = ef_search * self.M, self._scanned(count)
+        if self._live is not None and allowed is None and walk < scan:
+            rows, scores = self._search_live(queries, k, ef_search)
+        elif walk < scan:
+>>>>>>> plan
             params = None  # those of the graph
             if selector is not None or ef_search != self.ef_search:
                 params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
@@ -168,6 +182,7 @@ class _Graph(FaissIndex):
         positions, scores = groups.spread(nodes, scores, k)
         return self._named(positions), scores
 
+<<<<<<< HEAD
     def _nodes_of(self, allowed: Ids) -> tuple[Any, int, Groups | None]:
         """Return a selector of their nodes, how many these are, and the ids behind each."""
         positions, total = self._ids.positions(allowed), self._nodes.total
@@ -177,6 +192,35 @@ class _Graph(FaissIndex):
             return selector, len(allowed), None
         groups = groups_of(nodes, positions, allowed, total)
         return selector, groups.n_nodes, groups
+=======
+    def _search_live(self, queries: Embeddings, k: int, ef_search: int) -> tuple[Ids, Embeddings]:
+        """Search among the rows that are left: for more than is wanted, those removed included.
+
+        Where too few of the nearest are left, a walk that looks for nothing else would lead from
+        one removed row to the next: all that are left are compared.
+        """
+        assert self._live is not None  # noqa: S101  # only called where some were removed
+        share = len(self._live) / self._total
+        wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
+        wide = min(wide, self._total)
+        ef_search = max(ef_search, wide)
+        params = faiss.SearchParametersHNSW(efSearch=ef_search)
+        rows, scores = self._ask(queries, wide, params, work=ef_search * self.M * _JUMP)
+        places = np.minimum(np.searchsorted(self._live, rows), len(self._live) - 1)
+        left = np.equal(self._live[places], rows)
+        short = left.sum(axis=1) < k
+        found = first_of(Neighbors(rows, scores), left, k)
+        rows, scores = found
+        if short.any():
+            params = faiss.SearchParameters(sel=self._live_selector)
+            rows[short], scores[short] = self._ask(
+                queries[short], k, params, work=self._scanned(None), index=self._storage()
+            )
+        return rows, scores
+
+    def _graph_selector(self, allowed: Ids) -> Any:
+        return row_selector(self._graph_rows(allowed), self._total)
+>>>>>>> plan
 
     def _reconstruct(self, ids: Ids) -> Embeddings:
         return self._rows(self._nodes.at(self._ids.positions(ids)))

@@ -1,0 +1,135 @@
+"""Recall and tuning say what holds for queries that are not in the gallery."""
+
+import numpy as np
+import pytest
+
+from imgret import Embedder, Retriever
+from imgret.errors import InvalidInputError
+from imgret.evaluation import sample
+
+N, NEW, DIM, K = 1500, 1500, 32, 10
+LOW = {
+    "hnsw": {"M": 8, "ef_construction": 40, "ef_search": 10},
+    "hnsw-sq8": {"M": 8, "ef_construction": 40, "ef_search": 10},
+    "faiss:HNSW6": {},
+    "ivf": {"nlist": 24, "nprobe": 1},
+    "ivf-pq": {"nlist": 24, "nprobe": 1},
+}
+
+
+class Given(Embedder):
+    """The image's first pixels are its embedding."""
+
+    name = "given"
+    dim = DIM
+    fingerprint = "given"
+
+    def config(self):
+        return {}
+
+    def _embed(self, images):
+        return np.stack([image.reshape(-1)[:DIM] for image in images]).astype(np.float32) - 128
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    rng = np.random.default_rng(2)
+    centres = rng.standard_normal((20, DIM))
+    codes = rng.integers(20, size=N + NEW)
+    rows = centres[codes] + 0.8 * rng.standard_normal((N + NEW, DIM))
+    return rows[:N].astype(np.float32), rows[N:].astype(np.float32)
+
+
+def filled(vectors, index, **options):
+    made = Retriever(embedder=Given(), dtype="float32", **options)
+    made.add_vectors(vectors, keys=[str(n) for n in range(len(vectors))])
+    made.reindex(index, **LOW[index])
+    return made
+
+
+def measured(retriever, queries):
+    """Recall of new queries, by comparing with everything."""
+    vectors = retriever.embeddings().astype(np.float64)
+    if retriever.metric == "l2":
+        scores = -((queries[:, None] - vectors) ** 2).sum(axis=2)
+    else:
+        scores = queries @ vectors.T
+        scores /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(queries, axis=1)[:, None]
+    least = -np.sort(-scores, axis=1)[:, K - 1] - 1e-4
+    found = retriever.search_vectors(queries, K)
+    return np.mean(
+        [[hit.score >= low for hit in hits] for hits, low in zip(found, least, strict=True)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("index", "metric"), [*((index, "cosine") for index in LOW), ("hnsw", "l2"), ("ivf", "l2")]
+)
+def test_the_interval_holds_the_truth(drawn, index, metric):
+    gallery, new = drawn
+    retriever = filled(gallery, index, metric=metric)
+    true = measured(retriever, new)
+    for seed in range(3):
+        found = retriever.recall(K, seed=seed)
+        # The truth is measured as well, and has an error of its own, up to 0.01.
+        assert found.ci[0] - 0.01 <= true <= found.ci[1] + 0.01
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_the_interval_of_a_graph_too_large_to_build_again(drawn, metric, monkeypatch):
+    monkeypatch.setattr(sample, "_BUILT", 500)
+    gallery, new = drawn
+    retriever = filled(gallery, "hnsw", metric=metric)
+    true = measured(retriever, new)
+    own = measured(retriever, gallery[:500])  # itself among them
+    for seed in range(3):
+        found = retriever.recall(K, seed=seed)
+        assert found.ci[0] <= true <= found.ci[1]
+        assert abs(found.value - true) < 0.08
+        assert found.value < own
+
+
+def test_a_graph_is_left_as_it_is(drawn):
+    retriever = filled(drawn[0], "hnsw")
+    before = retriever.index.settings(), len(retriever.index)
+    index = retriever.index
+    retriever.recall(K)
+    assert (retriever.index.settings(), len(retriever.index)) == before
+    assert retriever.index is index
+
+
+@pytest.mark.parametrize("index", ["hnsw", "hnsw-sq8", "ivf"])
+def test_a_target_is_reached_by_new_queries(drawn, index):
+    gallery, new = drawn
+    retriever = filled(gallery, index)
+    tuning = retriever.tune(0.9, K)
+    assert measured(retriever, new) >= 0.9 - 0.015
+    assert measured(retriever, new) == pytest.approx(tuning.chosen.recall, abs=0.02)
+
+
+def test_copies_are_as_good_as_each_other(drawn):
+    gallery = np.concatenate([drawn[0][:300], np.repeat(drawn[0][:30], 4, axis=0)])
+    retriever = filled(gallery, "hnsw")
+    retriever.reindex("hnsw")
+    assert retriever.recall(5).value > 0.99
+
+
+def test_queries_that_are_given(drawn):
+    rng = np.random.default_rng(0)
+    pictures = list(rng.integers(0, 256, (200, 4, 4, 3), dtype=np.uint8))
+    gallery = rng.integers(0, 256, (N, DIM)).astype(np.float32) - 128
+    retriever = filled(gallery, "hnsw")
+    found = retriever.recall(K, queries=pictures)
+    assert found.n_queries == 200
+    queries = np.stack([image.reshape(-1)[:DIM] for image in pictures]).astype(np.float32) - 128
+    assert found.value == pytest.approx(measured(retriever, queries), abs=2e-3)
+    with pytest.raises(InvalidInputError, match="queries: expected at least 1, found none"):
+        retriever.recall(K, queries=[])
+
+
+def test_so_few_items_that_all_are_asked(drawn):
+    retriever = filled(drawn[0][:30], "hnsw")
+    for n in range(1, 29, 9):
+        found = retriever.recall(n)
+        assert found.n_queries == 30
+        assert found.value == 1
