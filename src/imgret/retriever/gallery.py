@@ -130,7 +130,9 @@ class Gallery:
             The directory, by convention ``NAME.imgret``.
         mode : {"r", "r+", "a"}
             ``"r"`` reads; ``"r+"`` reads and writes what is there; ``"a"`` makes it first
-            if it is not. Many may read while one writes.
+            if it is not. Many may read while one writes. What is opened for writing belongs to
+            this process: in a forked child every change raises `StoreForkedError`, and reading goes
+            on as of the fork.
         embedder, cropper, index, metric, dtype
             As for `Retriever`. An existing gallery knows its own; what is given must agree
             with it. For an embedder or cropper that is a file, the fingerprint decides: give the
