@@ -9,17 +9,10 @@ from dataclasses import asdict, dataclass
 from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
-<<<<<<< HEAD
-from imgret.evaluation.truth import Truth, drawn
-from imgret.storage import Store
-from imgret.support.statistics import interval, resampled_means
-from imgret.types import Embeddings, Json, Metric, Neighbors
-=======
-from imgret.evaluation.bootstrap import interval, resampled_means
 from imgret.evaluation.sample import Sample
 from imgret.storage import Store
+from imgret.support.statistics import interval, resampled_means
 from imgret.types import Embeddings, Json
->>>>>>> plan
 
 __all__ = ["Recall", "measure_recall"]
 

@@ -13,14 +13,9 @@ from typing import Any
 from imgret.abc import VectorIndex
 from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
-<<<<<<< HEAD
-from imgret.evaluation.truth import Truth, drawn
+from imgret.evaluation.sample import Sample
 from imgret.pages.document import fragment
 from imgret.pages.plot import plot
-=======
-from imgret.evaluation.plot import plot
-from imgret.evaluation.sample import Sample
->>>>>>> plan
 from imgret.storage import Store
 from imgret.types import Embeddings, Json
 

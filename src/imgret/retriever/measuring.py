@@ -212,15 +212,9 @@ class Measuring(Changing, Searching):
             Share of the true ``k`` nearest to be found, over 0 and at most 1.
         k : int
             Fewer than there are items.
-<<<<<<< HEAD
         queries : iterable of ImageLike, optional
-            Pictures like those that will be searched with. By default items of the gallery are
-            asked for others, which an index may find a little more easily than what is new.
-=======
-        queries : sequence of ImageLike, optional
             Images like those that will be searched with. By default items of the gallery are
             asked for others, as by `recall`.
->>>>>>> plan
         n_queries : int
             How many items are asked where no queries are given.
         seed : int
@@ -255,11 +249,9 @@ class Measuring(Changing, Searching):
                 (lambda vectors: vectors) if projection is None else projection.apply,
                 recall=recall,
                 k=k,
-<<<<<<< HEAD
-                queries=None if queries is None else self._embed(queries, self.cropper),
-=======
-                queries=None if queries is None else self._store.as_kept(self.embed(queries)),
->>>>>>> plan
+                queries=None
+                if queries is None
+                else self._store.as_kept(self._embed(queries, self.cropper)),
                 n_queries=n_queries,
                 seed=seed,
             )

@@ -86,11 +86,8 @@ class FactoryIndex(FaissIndex):
         kinds = (faiss.IndexIVF, faiss.IndexFlat, faiss.IndexScalarQuantizer)
         self.supports_allowed = isinstance(self._inner, kinds)
         self.is_compressed = not self._keeps_vectors()
-<<<<<<< HEAD
         self._nodes = Nodes()
-=======
         self.finds_itself = isinstance(self._inner, faiss.IndexHNSW)
->>>>>>> plan
 
     def _options(self) -> Json:
         return {"factory": self.factory, "parameters": self.parameters}

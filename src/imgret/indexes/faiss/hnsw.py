@@ -16,7 +16,6 @@ from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
-<<<<<<< HEAD
 from imgret.indexes.faiss.nodes import (
     GRAPH_FILE,
     Codes,
@@ -27,10 +26,7 @@ from imgret.indexes.faiss.nodes import (
     distinct,
     groups_of,
 )
-from imgret.types import Embeddings, Ids, Json, Metric
-=======
 from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
->>>>>>> plan
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]
 
@@ -79,9 +75,11 @@ class _Graph(FaissIndex):
         graph.hnsw.efSearch = self.ef_search
         self._faiss = graph
         self._nodes = nodes
-        self._selector = None
+        self._selector = self._live = None
         if nodes.of is not None and nodes.n_nodes < nodes.total:
             self._selector = row_selector(nodes.of, nodes.total)
+            self._live = np.zeros(nodes.total, dtype=np.bool_)  # whether a node has a vector
+            self._live[nodes.of] = True
         self._use_huge_pages()
 
     def _options(self) -> Json:
@@ -153,21 +151,15 @@ class _Graph(FaissIndex):
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         selector, among, groups = self._selector, self._nodes.n_nodes, None
         if allowed is not None:
-<<<<<<< HEAD
             selector, among, groups = self._selected(allowed, self._nodes_of)
         elif self._nodes.shared:
             groups = self._nodes.groups(self.ids)
         asked = min(k, among)
         ef_search = self._ef(asked, among)
         walk, scan = ef_search * self.M, self._scanned(among)
-        if walk < scan:
-=======
-            selector = self._selected(allowed, self._graph_selector)
-        walk, scan = ef_search * self.M, self._scanned(count)
-        if self._live is not None and allowed is None and walk < scan:
-            rows, scores = self._search_live(queries, k, ef_search)
+        if walk < scan and self._live is not None and allowed is None:
+            nodes, scores = self._search_live(queries, asked, ef_search)
         elif walk < scan:
->>>>>>> plan
             params = None  # those of the graph
             if selector is not None or ef_search != self.ef_search:
                 params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
@@ -182,7 +174,6 @@ class _Graph(FaissIndex):
         positions, scores = groups.spread(nodes, scores, k)
         return self._named(positions), scores
 
-<<<<<<< HEAD
     def _nodes_of(self, allowed: Ids) -> tuple[Any, int, Groups | None]:
         """Return a selector of their nodes, how many these are, and the ids behind each."""
         positions, total = self._ids.positions(allowed), self._nodes.total
@@ -192,35 +183,30 @@ class _Graph(FaissIndex):
             return selector, len(allowed), None
         groups = groups_of(nodes, positions, allowed, total)
         return selector, groups.n_nodes, groups
-=======
-    def _search_live(self, queries: Embeddings, k: int, ef_search: int) -> tuple[Ids, Embeddings]:
-        """Search among the rows that are left: for more than is wanted, those removed included.
+
+    def _search_live(self, queries: Embeddings, k: int, ef_search: int) -> Neighbors:
+        """Search among the nodes that are left: for more than is wanted, those removed included.
 
         Where too few of the nearest are left, a walk that looks for nothing else would lead from
-        one removed row to the next: all that are left are compared.
+        one removed node to the next: all that are left are compared.
         """
         assert self._live is not None  # noqa: S101  # only called where some were removed
-        share = len(self._live) / self._total
+        share = self._nodes.n_nodes / self._nodes.total
         wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
-        wide = min(wide, self._total)
+        wide = min(wide, self._nodes.total)
         ef_search = max(ef_search, wide)
         params = faiss.SearchParametersHNSW(efSearch=ef_search)
-        rows, scores = self._ask(queries, wide, params, work=ef_search * self.M * _JUMP)
-        places = np.minimum(np.searchsorted(self._live, rows), len(self._live) - 1)
-        left = np.equal(self._live[places], rows)
+        nodes, scores = self._ask(queries, wide, params, work=ef_search * self.M * _JUMP)
+        left = (nodes >= 0) & self._live[nodes]
         short = left.sum(axis=1) < k
-        found = first_of(Neighbors(rows, scores), left, k)
-        rows, scores = found
+        found = first_of(Neighbors(nodes, scores), left, k)
         if short.any():
-            params = faiss.SearchParameters(sel=self._live_selector)
-            rows[short], scores[short] = self._ask(
-                queries[short], k, params, work=self._scanned(None), index=self._storage()
+            params = faiss.SearchParameters(sel=self._selector)
+            work = self._scanned(self._nodes.n_nodes)
+            found.ids[short], found.scores[short] = self._ask(
+                queries[short], k, params, work=work, index=self._storage()
             )
-        return rows, scores
-
-    def _graph_selector(self, allowed: Ids) -> Any:
-        return row_selector(self._graph_rows(allowed), self._total)
->>>>>>> plan
+        return found
 
     def _reconstruct(self, ids: Ids) -> Embeddings:
         return self._rows(self._nodes.at(self._ids.positions(ids)))
