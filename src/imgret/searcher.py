@@ -43,7 +43,7 @@ _PIECE_ITEMS = 16, 16_384
 # Times a search plans anew because something changed meanwhile.
 _PLANS = 3
 # Times as much is searched for where a filter takes out what is near.
-_WIDER = 8
+_WIDER = 32
 _AS_KEPT: Any = object()
 
 

@@ -132,3 +132,15 @@ def test_what_was_removed_from_a_graph_leads_nobody_astray(vectors, index):
         for n in range(0, N, 5 * CLASSES)
     ]
     assert np.mean(shares) >= 0.99
+
+
+@pytest.mark.parametrize("gallery", INDEXES, indirect=True, scope="module")
+def test_an_index_compares_with_everything_on_request(gallery, vectors):
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    allowed = np.arange(7, N, 3)
+    for among in (None, allowed):
+        true = unit[:5] @ unit[slice(None) if among is None else among].T
+        found = gallery.index.search(vectors[:5], K, allowed=among, exact=True)
+        expected = -np.sort(-true, axis=1)[:, :K]
+        # An index that holds other vectors than it was given still knows those of the gallery.
+        np.testing.assert_allclose(found.scores, expected, atol=1e-3)
