@@ -364,6 +364,35 @@ assert len(Retriever.load(path, embedder=Given())) > N
     )
 
 
+@pytest.mark.parametrize("lock", ["index._lock", "_searcher._seeing"])
+def test_an_index_that_was_being_changed_is_built_from_the_store(tmp_path, lock):
+    run(
+        tmp_path,
+        f"""
+memory = fill(Retriever(embedder=Given(), index="hnsw"))
+index, held, leave = memory.index, threading.Event(), threading.Event()
+
+def change():
+    with memory.{lock}.write():
+        held.set()
+        leave.wait()
+
+thread = threading.Thread(target=change)
+thread.start()
+held.wait()
+
+def work():
+    assert all(keys[0] == f"k{{n}}" for n, keys in enumerate(found(memory, 50)))
+    assert memory.index is not index
+
+assert child(work) == 0
+leave.set()
+thread.join()
+assert memory.index is index
+""",
+    )
+
+
 def test_forks_while_threads_embed(tmp_path):
     """Decoding silences OpenCV's log for the process, and a child has to be heard."""
     run(
