@@ -232,7 +232,7 @@ def test_reduced_scale_is_for_all_that_is_encoded(mean_color, kind):
 
 
 def test_hits_of_large_photos_are_drawn_at_reduced_scale(mean_color, tmp_path):
-    from imgret import display
+    from imgret.pages import hits
     from imgret.types import Box, Hit
 
     path = tmp_path / "a.jpg"
@@ -240,7 +240,7 @@ def test_hits_of_large_photos_are_drawn_at_reduced_scale(mean_color, tmp_path):
     big[400:800, 600:1200] = 30
     path.write_bytes(images.encode(big))
     hit = Hit("a", 1.0, 1, label=None, path=str(path), box=Box(600, 400, 1200, 800), metadata={})
-    page = display.grid([("q", str(path), [hit])])
+    page = hits.grid([("q", str(path), [hit])])
     assert page.count("data:image/jpeg") == 2
 
 

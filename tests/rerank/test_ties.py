@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imgret import Embedder, Retriever
-from imgret.rerank.named import NAMES
+from imgret.registry import names
 
 
 class Given(Embedder):
@@ -33,7 +33,7 @@ def gallery(vectors, request):
     return made
 
 
-@pytest.mark.parametrize("name", [None, *sorted(NAMES)])
+@pytest.mark.parametrize("name", [None, *sorted(names("rerankers"))])
 def test_equal_scores_are_in_the_order_of_adding(gallery, vectors, name):
     hits = gallery.search_vectors(vectors[:20], k=7, rerank=name)
     for found in hits:
@@ -47,7 +47,7 @@ def test_equal_scores_are_in_the_order_of_adding(gallery, vectors, name):
             assert copies == sorted(copies)
 
 
-@pytest.mark.parametrize("name", [None, *sorted(NAMES)])
+@pytest.mark.parametrize("name", [None, *sorted(names("rerankers"))])
 def test_a_query_is_ranked_alone_as_among_others(gallery, vectors, name):
     queries = np.resize(vectors[:20] + 0.1, (400, 16))
     together = gallery.search_vectors(queries, k=7, rerank=name)

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgret import NoCrop, OnnxEmbedder, Retriever, images
+from imgret import OnnxEmbedder, Retriever, images
 from imgret.abc import Cropper
 from imgret.croppers import AttentionCropper, CombinedCropper, SaliencyCropper
 from imgret.embedders import TwoViewEmbedder
 from imgret.errors import ModelError, StoreMismatchError
 from imgret.models import session
-from imgret.retriever.gallery import Late
 from imgret.types import Box
 
 PLAIN = {"size": 8, "scaling": None}
@@ -443,10 +442,3 @@ def test_threads_that_need_the_model_at_once_load_it_once(tree, monkeypatch, pic
         found = list(pool.map(lambda one: opened.search(one, 1)[0].key, pictures))
     assert len(found) == 4
     assert len(loaded) == 1
-
-
-def test_a_lock_that_was_held_when_a_process_forked_is_not_waited_for():
-    late = Late(lambda: NoCrop())  # noqa: PLW0108  # a class is no maker of a cropper
-    late._lock.acquire()
-    late._process -= 1  # as a child sees it
-    assert late.get() is late.get()

@@ -178,7 +178,7 @@ def _check_narrowed(given: NDArray[Any], vectors: Embeddings, name: str) -> None
         rows = np.flatnonzero(np.vecdot(vectors, vectors) == 0)
     largest = np.abs(given[rows]).max(axis=1, initial=0.0)
     changed = np.abs(given[rows] - vectors[rows]).max(axis=1, initial=0.0)
-    lost = (largest < _SMALLEST) & (changed > 1e-3 * largest)
+    lost = (largest < _SMALLEST) & (changed > 0)
     if lost.any():
         raise InvalidInputError(
             f"{name}: expected values that float32 can tell apart, the largest of a row over "
