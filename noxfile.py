@@ -57,8 +57,13 @@ def lowest(session: nox.Session) -> None:
     constraints = Path(session.create_tmp()).absolute() / "lowest.txt"
     constraints.write_text("\n".join(floors) + "\n", encoding="utf-8")
     session.install("-e", ".", *group("test"), "--constraint", str(constraints))
-    # Old releases of Faiss crash on import where this warning is an error.
-    quiet = ("-W", "ignore:builtin type:DeprecationWarning")
+    # Old releases of Faiss crash on import where the first is an error; typer meets a newer click.
+    quiet = (
+        "-W",
+        "ignore:builtin type:DeprecationWarning",
+        "-W",
+        "ignore:'click:DeprecationWarning",
+    )
     session.run("pytest", *PARALLEL, *quiet, *session.posargs, env=ONE_EACH)
 
 
