@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
-import faiss as _faiss
+with warnings.catch_warnings():
+    # Releases before 1.14 or so warn on import, and where warnings are errors they crash instead.
+    warnings.filterwarnings("ignore", "builtin type", DeprecationWarning)
+    import faiss as _faiss
 
 if TYPE_CHECKING:
     from imgret.indexes.faiss.factory import FactoryIndex
