@@ -252,7 +252,7 @@ class Hits(Sequence[Hit]):
         )
 
     def to_row(self) -> Row:
-        """Return what `imgret.pages.hits` draws."""
+        """Return what ``imgret.pages.hits`` draws."""
         from imgret.pages.hits import Shown  # noqa: PLC0415  # the same
 
         many = self.query if isinstance(self.query, tuple) else (self.query,)
