@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 from overhead import Given
 
+from imgret.galleries.local.compatible import new_manifest
+from imgret.galleries.local.live_index import Searcher
+from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
+from imgret.indexes.make import find_cropper
 from imgret.learning import adapt
-from imgret.making import new_manifest
-from imgret.parts import find_cropper
-from imgret.searcher import Searcher
-from imgret.storage import Item, Store
+from imgret.types import Item
 
 _BLOCK = 20_000
 _STATUS = Path("/proc/self/status")  # Linux only

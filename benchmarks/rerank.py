@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from results import save
 
 from imgret import Retriever, rerank
-from imgret.metrics import average_precision_at_k, top_k_accuracy
+from imgret.evaluation.metrics import average_precision_at_k, top_k_accuracy
 from imgret.pages.plot import Axis, Point, plot
 from imgret.rerank import KReciprocal
 from imgret.rerank.named import Rerank

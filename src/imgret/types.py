@@ -16,7 +16,7 @@ the squared Euclidean distance.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -157,6 +157,49 @@ class Hit:
     box: Box | None
     distance: float | None = None
     probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part by its registered name and the JSON options that make it again."""
+
+    name: str
+    config: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of a gallery, without its vector.
+
+    Attributes
+    ----------
+    key : str
+        Its name, unique in the gallery.
+    path : str or None
+        File it was read from.
+    sha256 : bytes or None
+        Digest of that file.
+    size, mtime_ns : int or None
+        Bytes and modification time of that file.
+    box : Box or None
+        Part of the picture that was embedded; None for a vector added without a picture.
+    subject : bool
+        Whether the cropper found the box; False where it is the whole picture.
+    label : str or None
+        Class name.
+    metadata : mapping
+        JSON values.
+    """
+
+    key: str
+    path: str | None = None
+    sha256: bytes | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    box: Box | None = None
+    subject: bool = False
+    label: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_metric(metric: str) -> Metric:

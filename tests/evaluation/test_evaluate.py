@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from imgret import Retriever, images, metrics
+from imgret import Retriever, images
 from imgret.abc import Embedder
 from imgret.errors import EmptyGalleryError, ImageNotFoundError, InvalidInputError
+from imgret.evaluation import metrics
 from imgret.indexes import ExactIndex
 
 

@@ -110,7 +110,8 @@ def test_a_stored_index_stays_of_use_when_options_named_before_were_tuned(
         chosen = retriever.index.settings()
         assert chosen != {"nprobe": 7}
         retriever.add_vectors(vectors[:1], keys=["more"])
-    monkeypatch.setattr("imgret.searcher.Searcher._build", None)  # must not be needed
+    # It must not be needed.
+    monkeypatch.setattr("imgret.galleries.local.live_index.Searcher._build", None)
     with Retriever.open(path, embedder=mean_color) as retriever:
         assert retriever.index.settings() == chosen
 

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgret import Retriever
-from imgret.abc.brute import exact_search
 from imgret.errors import InvalidInputError
-from imgret.storage import Catalog, Item
+from imgret.galleries.local.catalog import Catalog
+from imgret.support.exact import exact_search
+from imgret.types import Item
 
 DIM = 48  # as wide as the embedder of the tests
 

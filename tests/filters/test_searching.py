@@ -12,7 +12,8 @@ from imgret import Retriever
 from imgret.errors import EmptyGalleryError, InvalidInputError, StoreReadOnlyError
 from imgret.filters import parse_filter
 from imgret.filters.sqlite import compile_filter
-from imgret.storage import Catalog, Item
+from imgret.galleries.local.catalog import Catalog
+from imgret.types import Item
 
 N, DIM = 120, 48  # as wide as the embedder of the tests
 LABELS = ("lake", "sand", "wood", None)
@@ -215,7 +216,7 @@ def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
 
 
 def test_only_some_answers_are_remembered(monkeypatch):
-    from imgret.storage import matching
+    from imgret.galleries.local import matching
 
     with closing(Catalog()) as catalog:
         catalog.add([Item(f"k{n}") for n in range(50)], [0] * 50)

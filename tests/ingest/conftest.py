@@ -14,9 +14,10 @@ import pytest
 from imgret import images
 from imgret.abc import Cropper, Embedder
 from imgret.demo import samples
+from imgret.galleries.local.manifest import Manifest
+from imgret.galleries.local.store import Store
 from imgret.ingest import IngestReport, Writer, embed_sources, folder_sources
-from imgret.storage import Manifest, Part, Store
-from imgret.types import Box
+from imgret.types import Box, Part
 
 
 class MeanColor(Embedder):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from imgret import Retriever, images
 from imgret.croppers import NoCrop
-from imgret.ingest import pipeline, writer
+from imgret.ingest import writer
+from imgret.pipeline import embed as pipeline
 
 
 @pytest.fixture

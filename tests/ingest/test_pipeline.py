@@ -15,7 +15,7 @@ from imgret.errors import (
     InvalidInputError,
 )
 from imgret.ingest import Source
-from imgret.ingest.pipeline import worker_count
+from imgret.pipeline.embed import worker_count
 from imgret.types import Box
 
 THREADS = pytest.mark.parametrize("threads", [1, 4])

@@ -10,7 +10,7 @@ import pytest
 from imgret.errors import DuplicateKeyError, ImageNotFoundError, InvalidInputError
 from imgret.ingest import folder_sources, list_sources, one_each, path_of
 from imgret.ingest.folder import find_pictures, walk_folder
-from imgret.storage import Item
+from imgret.types import Item
 
 NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg"]
 

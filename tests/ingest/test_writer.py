@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from imgret.errors import StoreCorruptError
+from imgret.galleries.local.store import Store
 from imgret.ingest import IngestReport, Known, Line, Source, writer
-from imgret.storage import Item, Store
-from imgret.types import Box
+from imgret.types import Box, Item
 
 NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg"]
 NUMBERS = dict(

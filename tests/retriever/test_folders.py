@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imgret import Retriever, images
 from imgret.errors import InvalidInputError, KeyNotFoundError
-from imgret.storage import Item
+from imgret.types import Item
 
 NFC, NFD = "caf\xe9", "cafe\u0301"
 

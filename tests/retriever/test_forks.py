@@ -435,7 +435,7 @@ def test_locks_in_a_child(tmp_path):
     run(
         tmp_path,
         """
-from imgret.abc.locks import ReadWriteLock, RLock
+from imgret.support.locks import ReadWriteLock, RLock
 
 mine, theirs, brief = RLock(), RLock(), RLock(brief=True)
 read, written, waited = ReadWriteLock(), ReadWriteLock(), ReadWriteLock()
@@ -508,7 +508,7 @@ def test_a_thread_that_forks_while_it_reads(tmp_path):
     run(
         tmp_path,
         """
-from imgret.abc.locks import ReadWriteLock
+from imgret.support.locks import ReadWriteLock
 
 lock = ReadWriteLock(brief=True)
 
@@ -530,7 +530,7 @@ LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event",
 
 
 def test_no_lock_is_made_elsewhere():
-    """All come from `imgret.abc.locks`, where a child finds them."""
+    """All come from `imgret.support.locks`, where a child finds them."""
     root = Path(imgret.__file__).parent
     made = []
     for file in root.rglob("*.py"):
@@ -540,7 +540,7 @@ def test_no_lock_is_made_elsewhere():
             if isinstance(node, ast.ImportFrom) and node.module in {"threading", "queue"}:
                 made += [(file.name, name.name) for name in node.names if name.name in LOCKS]
             if isinstance(node, ast.ImportFrom) and node.module == "functools":
-                # has a lock in Python 3.11; `imgret.abc.lazy` has another
+                # has a lock in Python 3.11; `imgret.support.lazy` has another
                 names = {name.name for name in node.names} & {"cached_property"}
                 made += [(file.name, name) for name in names if file.name != "lazy.py"]
             if (

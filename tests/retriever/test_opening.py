@@ -11,7 +11,7 @@ import pytest
 
 from imgret import Retriever
 from imgret.abc import VectorIndex
-from imgret.searcher import Searcher
+from imgret.galleries.local.live_index import Searcher
 
 _INDEXES = ["hnsw", "ivf", "ivf-pq"]
 _N = 600

@@ -154,7 +154,7 @@ def test_a_hidden_or_unreadable_place_is_not_vanished(retriever, photos):
 
 
 def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
-    from imgret import searcher
+    from imgret.galleries.local import live_index as searcher
 
     monkeypatch.setattr(searcher, "_PIECE_ITEMS", (10, 10))
     retriever = Retriever(embedder=mean_color)
@@ -184,7 +184,7 @@ def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
 
 @pytest.mark.parametrize("index", ["flat", "exact", "hnsw"])
 def test_a_search_between_two_pieces_sees_nothing_of_them(mean_color, monkeypatch, index):
-    from imgret import searcher
+    from imgret.galleries.local import live_index as searcher
 
     monkeypatch.setattr(searcher, "_PIECE_ITEMS", (10, 10))
     retriever = Retriever(embedder=mean_color, index=index)

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from imgret.abc.checks import check_images
-from imgret.abc.given import is_path
 from imgret.errors import ImgretError
+from imgret.support.checks import check_images
+from imgret.support.given import is_path
 from imgret.types import Box, Image, Json
 
 __all__ = ["Cropper"]

@@ -8,8 +8,8 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from imgret.abc.checks import check_count, check_images, check_vectors
 from imgret.errors import ImgretError
+from imgret.support.checks import check_count, check_images, check_vectors
 from imgret.types import Embeddings, Image, Json
 
 __all__ = ["Embedder"]

@@ -11,13 +11,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.brute import best_of, by_id, exact_search, pair_scores
-from imgret.abc.checks import check_count, check_ids, check_scorable
-from imgret.abc.idmap import IdMap
-from imgret.abc.locks import ReadWriteLock
 from imgret.abc.plan import Plan, exact_cost
-from imgret.abc.state import read_state, write_state
-from imgret.abc.unit import unit_length
 from imgret.errors import (
     DuplicateKeyError,
     ImgretError,
@@ -28,6 +22,12 @@ from imgret.errors import (
     StoreMismatchError,
     UnsupportedError,
 )
+from imgret.support.checks import check_count, check_ids, check_scorable
+from imgret.support.exact import best_of, by_id, exact_search, pair_scores
+from imgret.support.idmap import IdMap
+from imgret.support.locks import ReadWriteLock
+from imgret.support.state import read_state, write_state
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Ids, Json, Metric, Neighbors, check_metric
 
 __all__ = ["VectorIndex"]

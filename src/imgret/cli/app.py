@@ -175,7 +175,7 @@ def index(
 
 def _check_output(output: Path) -> None:
     """Raise where a gallery can neither be made nor be added to."""
-    from imgret.storage.manifest import is_gallery  # noqa: PLC0415
+    from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
 
     found = ""
     if output.exists() and not output.is_dir():
@@ -288,7 +288,7 @@ def _as_text(query: Path, hits: Any) -> str:
 @app.command()
 def info(gallery: Gallery, json_: Json = False) -> None:
     """Say what a gallery is made of; no model is loaded."""
-    from imgret.storage import Store  # noqa: PLC0415
+    from imgret.galleries.local.store import Store  # noqa: PLC0415
 
     store = Store.open(gallery, writable=False)
     try:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_number
 from imgret.croppers.maps import Map, MapCropper, rescaled
 from imgret.errors import InvalidInputError
 from imgret.registry import made
+from imgret.support.checks import check_number
 from imgret.types import Box, Image, Json
 
 __all__ = ["CombinedCropper"]

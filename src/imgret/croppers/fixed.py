@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, final
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_number
+from imgret.support.checks import check_number
 from imgret.types import Box, Image, Json
 
 __all__ = ["CenterCrop", "NoCrop"]

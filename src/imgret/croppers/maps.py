@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_images, check_number
 from imgret.errors import InvalidInputError
+from imgret.support.checks import check_images, check_number
 from imgret.types import Box, Image, Json
 
 __all__ = ["Map", "MapCropper", "rescaled", "shown_region", "subject_box"]

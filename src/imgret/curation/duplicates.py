@@ -9,9 +9,9 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_number
 from imgret.curation.forest import Forest, joined
 from imgret.search import View
+from imgret.support.checks import check_number
 from imgret.types import Embeddings, Ids
 
 __all__ = ["DuplicateGroup", "find_duplicates"]

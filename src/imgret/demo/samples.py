@@ -16,11 +16,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count
 from imgret.demo.brush import UP, Pixels, shaded, stamp, stamp_petal
 from imgret.demo.flowers import LEAF, SPECIES, Species
 from imgret.errors import InvalidInputError, UnknownNameError
 from imgret.images.transform import encode
+from imgret.support.checks import check_count
 from imgret.types import Image
 
 __all__ = ["draw", "species", "write_gallery", "write_queries"]

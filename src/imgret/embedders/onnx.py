@@ -10,11 +10,11 @@ from typing import Any, final
 import numpy as np
 
 from imgret.abc import Embedder
-from imgret.abc.checks import check_count
 from imgret.errors import ModelError
 from imgret.models.builtin import builtin_name
 from imgret.models.model import Model
 from imgret.models.preprocess import Preprocess
+from imgret.support.checks import check_count
 from imgret.types import Embeddings, Image, Json
 
 __all__ = ["OnnxEmbedder"]

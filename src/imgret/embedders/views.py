@@ -9,10 +9,10 @@ from typing import Any, final
 import numpy as np
 
 from imgret.abc import Cropper, Embedder
-from imgret.abc.checks import check_number
-from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.registry import made
+from imgret.support.checks import check_number
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Image, Json
 
 __all__ = ["TwoViewEmbedder"]

@@ -10,17 +10,17 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from imgret.abc import Cropper, Embedder
-from imgret.abc.lazy import cached_property
-from imgret.abc.unit import unit_length
 from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import Comparison, compare
 from imgret.evaluation.report import Report, flat
+from imgret.galleries.local.store import Store
 from imgret.images import MAX_PIXELS
 from imgret.ingest import Source, embed_sources
-from imgret.ingest.pipeline import Outcome
 from imgret.pages.result import Result
-from imgret.storage import Store
+from imgret.pipeline.embed import Outcome
+from imgret.support.lazy import cached_property
+from imgret.support.unit import unit_length
 from imgret.types import Box, Embeddings, Json
 
 __all__ = ["VIEWS", "Crop", "CropReport", "report_crops"]

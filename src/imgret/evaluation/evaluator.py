@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
-from imgret.abc.checks import check_count, check_seed
-from imgret.abc.given import threshold_or_none
 from imgret.errors import InvalidInputError
 from imgret.evaluation.gallery import Gallery
 from imgret.evaluation.judge import Judge, Search
@@ -26,10 +24,12 @@ from imgret.evaluation.queries import (
     query_sources,
 )
 from imgret.evaluation.report import Report
+from imgret.galleries.local.store import Store
 from imgret.images import MAX_PIXELS
 from imgret.ingest.progress import progress_bar
 from imgret.projections import LinearProjection
-from imgret.storage import Store
+from imgret.support.checks import check_count, check_seed
+from imgret.support.given import threshold_or_none
 from imgret.types import Json
 from imgret.version import __version__
 

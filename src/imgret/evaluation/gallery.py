@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
-from imgret.storage import Catalog
+from imgret.galleries.local.catalog import Catalog
 from imgret.types import Ids
 
 __all__ = ["Gallery"]

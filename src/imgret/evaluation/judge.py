@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret import metrics
+from imgret.evaluation import metrics
 from imgret.evaluation.gallery import Gallery
 from imgret.evaluation.queries import Query
 from imgret.evaluation.report import Failure, Kind, Match, Report, Worst
-from imgret.storage import Store
+from imgret.galleries.local.store import Store
 from imgret.types import Embeddings, Hit, Ids, Json, Neighbors
 
 __all__ = ["Judge", "Search"]
@@ -277,7 +277,7 @@ class Judge:
 def _measured(
     relevant: NDArray[np.bool_], n_relevant: NDArray[np.int64], ks: tuple[int, ...]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return `imgret.metrics.per_query`, also at ranks beyond the rankings.
+    """Return `imgret.evaluation.metrics.per_query`, also at ranks beyond the rankings.
 
     Nothing is relevant there, so that of such a ``k`` only the denominator of precision counts.
     """

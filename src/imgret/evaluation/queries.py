@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from imgret.abc import Cropper, Embedder
-from imgret.abc.given import label_or_none, many_images
 from imgret.errors import InvalidInputError
 from imgret.evaluation.gallery import Gallery
+from imgret.galleries.local.store import Store
 from imgret.ingest import Source, embed_sources, one_each, path_of
 from imgret.ingest.folder import find_pictures
-from imgret.storage import Store
+from imgret.support.given import label_or_none, many_images
 from imgret.types import Embeddings, ImageLike
 
 __all__ = ["Queries", "QueryLabels", "ask_pictures", "ask_stored", "query_sources"]

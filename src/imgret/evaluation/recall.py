@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from imgret.abc import VectorIndex
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample
-from imgret.storage import Store
+from imgret.galleries.local.store import Store
+from imgret.support.checks import check_count
 from imgret.support.statistics import interval, resampled_means
 from imgret.types import Embeddings, Json
 

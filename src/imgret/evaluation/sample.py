@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import VectorIndex
-from imgret.abc.brute import exact_search
-from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.evaluation.truth import Truth, drawn
-from imgret.storage import Store
+from imgret.galleries.local.store import Store
+from imgret.support.exact import exact_search
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Ids
 
 __all__ = ["Sample"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.brute import exact_search, pair_scores
-from imgret.abc.unit import unit_length
-from imgret.storage import Store
+from imgret.galleries.local.store import Store
+from imgret.support.exact import exact_search, pair_scores
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Ids, Metric
 
 __all__ = ["Truth", "drawn"]

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from imgret.abc import VectorIndex
-from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample
+from imgret.galleries.local.store import Store
 from imgret.pages.document import fragment
 from imgret.pages.plot import plot
-from imgret.storage import Store
+from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Json
 
 __all__ = ["Try", "Tuning", "settled", "tune"]

@@ -18,8 +18,6 @@ from typing import Any, ClassVar, NamedTuple
 import cv2
 import numpy as np
 
-from imgret.abc.checks import check_count
-from imgret.abc.locks import ReadWriteLock, RLock, renew_in_child
 from imgret.errors import (
     ImageCorruptError,
     ImageError,
@@ -36,6 +34,8 @@ from imgret.images.icc import profile_space
 from imgret.images.png import png_chunks
 from imgret.images.second import pillow_decode, pillow_reads
 from imgret.images.tiff import decode_tiff
+from imgret.support.checks import check_count
+from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
 from imgret.types import Image
 
 __all__ = ["MAX_PIXELS", "Decoded", "decode"]

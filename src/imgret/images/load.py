@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.errors import (
     ImageCorruptError,
     ImageNotFoundError,
@@ -20,6 +19,7 @@ from imgret.images.color import cmyk_to_srgb, to_srgb
 from imgret.images.decode import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
 from imgret.images.ground import over_ground
+from imgret.support.checks import check_count
 from imgret.types import Image, ImageLike
 
 __all__ = ["load", "read"]

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
+from imgret.support.checks import check_count
 from imgret.types import Box, Image
 
 __all__ = [

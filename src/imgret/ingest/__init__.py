@@ -1,10 +1,10 @@
 """From files to items: finding pictures, reading and embedding them, committing them."""
 
 from imgret.ingest.metadata import Metadata, Sidecar, describe, read_sidecar
-from imgret.ingest.pipeline import Known, Source, embed_sources
 from imgret.ingest.report import IngestInterrupted, IngestReport, Line
 from imgret.ingest.sources import Labels, folder_sources, list_sources, one_each, path_of
 from imgret.ingest.writer import Writer
+from imgret.pipeline.embed import Known, Source, embed_sources
 
 __all__ = [
     "IngestInterrupted",

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from imgret.abc.given import plain_metadata
 from imgret.errors import InvalidInputError
-from imgret.ingest.pipeline import Source
 from imgret.ingest.sources import check_sources
-from imgret.storage.spelling import respelled
+from imgret.pipeline.embed import Source
+from imgret.support.given import plain_metadata
+from imgret.support.spelling import respelled
 
 __all__ = ["Described", "Metadata", "Sidecar", "describe", "read_sidecar"]
 

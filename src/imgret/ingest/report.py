@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-from imgret.storage.spelling import normal
+from imgret.pipeline.embed import Status
+from imgret.support.spelling import normal
 
 __all__ = ["IngestInterrupted", "IngestReport", "Line", "Status"]
-
-Status: TypeAlias = Literal["ok", "skipped", "renamed", "duplicate", "vanished", "failed"]
 
 _SHOWN = 20
 _KINDS = 10

@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from imgret.abc.given import label_or_none, listed, plain_metadata
 from imgret.errors import DuplicateKeyError, InvalidInputError
+from imgret.galleries.local.catalog import Catalog
+from imgret.galleries.local.rows import check_item
 from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import walk_folder
 from imgret.ingest.losses import find_losses
-from imgret.ingest.pipeline import Known, Source, refusal
 from imgret.ingest.report import Line
-from imgret.storage import Catalog, Item, check_item
-from imgret.storage.spelling import respelled
-from imgret.types import ImageLike
+from imgret.pipeline.embed import Known, Source, refusal
+from imgret.support.given import label_or_none, listed, plain_metadata
+from imgret.support.spelling import respelled
+from imgret.types import ImageLike, Item
 
 __all__ = ["Labels", "folder_sources", "list_sources", "one_each", "path_of"]
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from imgret.ingest.pipeline import Outcome
+from imgret.galleries.local.store import Store
 from imgret.ingest.report import IngestReport, Line
-from imgret.storage import Item, Store
+from imgret.pipeline.embed import Outcome
+from imgret.types import Item
 
 __all__ = ["Writer"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from imgret.abc.brute import exact_search
-from imgret.abc.checks import check_scorable
 from imgret.projections import Discriminant, LinearProjection
+from imgret.support.checks import check_scorable
+from imgret.support.exact import exact_search
 from imgret.support.statistics import fold_of
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 

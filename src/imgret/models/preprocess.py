@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
+from imgret.support.checks import check_count
 from imgret.types import Image, Json
 
 __all__ = ["Preprocess", "Scaling"]

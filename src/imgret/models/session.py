@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.locks import ReadWriteLock
 from imgret.errors import InvalidInputError, ModelError
 from imgret.models.external import locations
+from imgret.support.locks import ReadWriteLock
 
 # From 1.32 on onnxruntime looks up a host for telemetry, and writes an identification of the device
 # and a database of events below the user's cache directory. It reads this when it is loaded;

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count, check_number
 from imgret.abc.reranker import Asked, Reranker, Searched, one_by_one
 from imgret.errors import InvalidInputError
 from imgret.rerank.neighbors import nearest, unit_vectors
+from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Ids
 
 __all__ = ["Diffusion", "diffuse"]

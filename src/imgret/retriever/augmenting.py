@@ -7,12 +7,12 @@ from typing import Self
 import numpy as np
 
 from imgret.abc import Cropper, Embedder
-from imgret.abc.checks import check_count
+from imgret.galleries.local.store import Store
 from imgret.projections import LinearProjection
 from imgret.rerank.expansion import check_alpha, weights_of
 from imgret.retriever.gallery import Gallery, Late
 from imgret.search import View
-from imgret.storage import Store
+from imgret.support.checks import check_count
 from imgret.types import Embeddings, Ids
 
 __all__ = ["Augmenting"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from imgret.abc.checks import check_count, check_seed
 from imgret.errors import InvalidInputError
 from imgret.learning import (
     CalibrationReport,
@@ -17,6 +16,7 @@ from imgret.learning import (
 from imgret.learning.calibrate import check_precision
 from imgret.learning.curves import find_curve
 from imgret.retriever.gallery import Gallery
+from imgret.support.checks import check_count, check_seed
 from imgret.types import Json, Metric
 
 __all__ = ["Calibrating"]

@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from imgret.abc import Cropper, Embedder, VectorIndex
-from imgret.abc.checks import check_count, check_vectors
-from imgret.abc.given import (
-    label_or_none,
-    one_image,
-    one_or_many_images,
-    one_text,
-    plain_metadata,
-    texts,
-)
 from imgret.croppers import NoCrop
 from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
+from imgret.galleries.local.compatible import same_cropper
+from imgret.galleries.local.store import Store
 from imgret.images import MAX_PIXELS
+from imgret.indexes.make import index_part
 from imgret.ingest import (
     IngestInterrupted,
     IngestReport,
@@ -44,12 +38,18 @@ from imgret.ingest.losses import Spared, spare
 from imgret.ingest.progress import progress_bar
 from imgret.ingest.sources import Found, check_sources
 from imgret.learning import AdaptReport, adapt
-from imgret.making import same_cropper
-from imgret.parts import index_part
 from imgret.projections import fit_pca
 from imgret.retriever.gallery import Gallery
-from imgret.storage import Item, Part, Store
-from imgret.types import ImageLike
+from imgret.support.checks import check_count, check_vectors
+from imgret.support.given import (
+    label_or_none,
+    one_image,
+    one_or_many_images,
+    one_text,
+    plain_metadata,
+    texts,
+)
+from imgret.types import ImageLike, Item, Part
 
 __all__ = ["Changing"]
 

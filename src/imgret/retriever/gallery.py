@@ -12,15 +12,8 @@ from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 import numpy as np
 
 from imgret.abc import Cropper, Embedder, VectorIndex
-from imgret.abc.checks import check_count
-from imgret.abc.given import one_text, texts
-from imgret.abc.locks import RLock
 from imgret.errors import EmptyGalleryError, InvalidInputError, StoreExistsError
-from imgret.galleries.local.view import LocalView
-from imgret.hits import Batch
-from imgret.images import MAX_PIXELS
-from imgret.learning import Classifier
-from imgret.making import (
+from imgret.galleries.local.compatible import (
     Found,
     check_files,
     check_given,
@@ -28,13 +21,20 @@ from imgret.making import (
     same_cropper,
     same_embedder,
 )
-from imgret.parts import find_cropper, find_embedder
+from imgret.galleries.local.live_index import Searcher
+from imgret.galleries.local.manifest import Manifest, is_gallery
+from imgret.galleries.local.store import Store
+from imgret.galleries.local.view import LocalView
+from imgret.images import MAX_PIXELS
+from imgret.indexes.make import find_cropper, find_embedder
+from imgret.learning import Classifier
 from imgret.projections import LinearProjection
 from imgret.search import View
-from imgret.searcher import Searcher
-from imgret.storage import Item, Manifest, Part, Store
-from imgret.storage.manifest import is_gallery
-from imgret.types import Embeddings, Metric
+from imgret.search.hits import Batch
+from imgret.support.checks import check_count
+from imgret.support.given import one_text, texts
+from imgret.support.locks import RLock
+from imgret.types import Embeddings, Item, Metric, Part
 
 __all__ = ["Gallery"]
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_count, check_seed
-from imgret.abc.given import many_images, plain_filter
 from imgret.evaluation import (
     CropReport,
     Recall,
@@ -20,10 +18,12 @@ from imgret.evaluation import (
     tune,
 )
 from imgret.evaluation.queries import Queries, QueryLabels
-from imgret.parts import find_cropper
-from imgret.planning import SearchPlan
+from imgret.galleries.local.planner import SearchPlan
+from imgret.indexes.make import find_cropper
 from imgret.retriever.changing import Changing
 from imgret.retriever.searching import Searching
+from imgret.support.checks import check_count, check_seed
+from imgret.support.given import many_images, plain_filter
 from imgret.types import Embeddings, ImageLike
 
 __all__ = ["Measuring"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from imgret.abc.checks import check_seed
 from imgret.curation import (
     Clusters,
     DuplicateGroup,
@@ -19,6 +18,7 @@ from imgret.curation import (
 )
 from imgret.curation.map2d import Method
 from imgret.retriever.gallery import Gallery
+from imgret.support.checks import check_seed
 
 __all__ = ["Overview"]
 

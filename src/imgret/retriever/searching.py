@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_count, check_number
-from imgret.abc.given import many_images, one_image, plain_filter, threshold_or_none
 from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
 from imgret.filters import Filter, parse_filter
 from imgret.galleries.local.view import LocalView
-from imgret.hits import Batch, Hits
 from imgret.ingest import (
     Source,
     embed_sources,
@@ -26,8 +23,11 @@ from imgret.rerank import Asked, Reranker
 from imgret.rerank.named import Rerank, find_rerankers, rank_anew, wanted
 from imgret.retriever.augmenting import Augmenting
 from imgret.retriever.calibrating import Calibrating
-from imgret.retriever.queries import check_box, check_weights, combined, cut, several
 from imgret.search import View
+from imgret.search.hits import Batch, Hits
+from imgret.search.query import check_box, check_weights, combined, cut, several
+from imgret.support.checks import check_count, check_number
+from imgret.support.given import many_images, one_image, plain_filter, threshold_or_none
 from imgret.types import Box, Embeddings, ImageLike, Metric
 
 __all__ = ["Searching"]

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from imgret.abc.brute import exact_search, first_of
-from imgret.abc.checks import check_count, check_scorable
-from imgret.abc.lazy import cached_property
-from imgret.abc.unit import unit_length
 from imgret.projections import Discriminant, IdentityProjection, LinearProjection
-from imgret.storage import Item
+from imgret.support.checks import check_count, check_scorable
+from imgret.support.exact import exact_search, first_of
+from imgret.support.lazy import cached_property
 from imgret.support.statistics import fold_of
-from imgret.types import Embeddings, Ids, Metric, Neighbors
+from imgret.support.unit import unit_length
+from imgret.types import Embeddings, Ids, Item, Metric, Neighbors
 
 __all__ = ["Labels", "View"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.errors import ImageError, InvalidInputError
-from imgret.ingest.pipeline import worker_count
 from imgret.models import Preprocess, bundle, resolve
+from imgret.pipeline.embed import worker_count
+from imgret.support.checks import check_count
 from imgret.train import checkpoint
 from imgret.train.data import Pictures, find_classes, hold_out, readable
 from imgret.train.networks import NETWORKS

@@ -7,14 +7,14 @@ from typing import Any, final
 
 import numpy as np
 
-from imgret.abc.brute import first_of
 from imgret.filters import Filter
 from imgret.filters.tree import AllOf, Exists, Field
+from imgret.galleries.local.live_index import Searcher
+from imgret.galleries.local.store import Store
 from imgret.projections import IdentityProjection
 from imgret.search import Labels, View
-from imgret.searcher import Searcher
-from imgret.storage import Item, Store
-from imgret.types import Embeddings, Ids, Neighbors
+from imgret.support.exact import first_of
+from imgret.types import Embeddings, Ids, Item, Neighbors
 
 __all__ = ["LocalView"]
 

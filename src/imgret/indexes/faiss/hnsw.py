@@ -11,8 +11,6 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.brute import first_of
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
@@ -26,6 +24,8 @@ from imgret.indexes.faiss.nodes import (
     distinct,
     groups_of,
 )
+from imgret.support.checks import check_count
+from imgret.support.exact import first_of
 from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]

@@ -13,8 +13,6 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count
-from imgret.abc.locks import RLock
 from imgret.errors import InvalidInputError
 from imgret.indexes.auto import PQ_LISTS, default_code_bytes
 from imgret.indexes.faiss import faiss
@@ -26,6 +24,8 @@ from imgret.indexes.faiss.base import (
     search_params,
     threads,
 )
+from imgret.support.checks import check_count
+from imgret.support.locks import RLock
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["IVFIndex", "IVFPQIndex", "Lists"]

@@ -10,8 +10,8 @@ from imgret import images
 from imgret.croppers import SaliencyCropper
 from imgret.errors import ImageError
 from imgret.ingest.folder import find_pictures
-from imgret.ingest.pipeline import worker_count
 from imgret.ingest.progress import progress_bar
+from imgret.pipeline.embed import worker_count
 
 __all__ = ["draw_masks"]
 

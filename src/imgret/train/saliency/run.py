@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.errors import ImageError, InvalidInputError
-from imgret.ingest.pipeline import worker_count
 from imgret.models import Preprocess
+from imgret.pipeline.embed import worker_count
+from imgret.support.checks import check_count
 from imgret.train import checkpoint
 from imgret.train.networks.efficientnet import SCALING
 from imgret.train.saliency.data import Pairs, find_pairs, readable_pairs
