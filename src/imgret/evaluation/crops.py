@@ -14,11 +14,11 @@ from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import Comparison, compare
 from imgret.evaluation.report import Report, flat
-from imgret.galleries.local.store import Store
 from imgret.images import MAX_PIXELS
 from imgret.ingest import Source, embed_sources
 from imgret.pages.result import Result
 from imgret.pipeline.embed import Outcome
+from imgret.search import View
 from imgret.support.lazy import cached_property
 from imgret.support.unit import unit_length
 from imgret.types import Box, Embeddings, Json
@@ -186,7 +186,7 @@ class CropReport(Result):
 
 
 def report_crops(
-    store: Store,
+    view: View,
     embedder: Embedder,
     cropper: Cropper,
     search_in: _Evaluate,
@@ -199,8 +199,7 @@ def report_crops(
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
+    view : View
     embedder, cropper
     search_in : callable
         Evaluates embeddings of labelled pictures, leave one out.
@@ -209,11 +208,10 @@ def report_crops(
     max_pixels : int
         As for `Retriever`.
     """
-    catalog = store.catalog
-    items = catalog.items([id_ for id_, _, _, label in catalog.origins() if label is not None])
+    items = list(view.items(view.labels.ids))
     sources = [
         Source(item.key, item.path, Path(item.path), item.label, {})
-        for item in items.values()
+        for item in items
         if item.path is not None
     ]
     if not sources:
@@ -231,7 +229,7 @@ def report_crops(
     )
     whole = _embedded(sources, embedder, NoCrop(), threads=threads, max_pixels=max_pixels)
     keys = [s.key for s in sources if s.key in cropped and s.key in whole]
-    left_out = sorted({item.key for item in items.values()} - set(keys))
+    left_out = sorted({item.key for item in items} - set(keys))
     if not keys:
         raise InvalidInputError(
             f"crop_report: expected pictures that can be read again, found that none of "

@@ -85,14 +85,10 @@ class Measuring(Changing, Searching):
             There is nothing to find.
         """
         with self._changing:
-            self._require_items()
             return evaluate(
-                self._store,
-                self._searcher.search,
-                self._searcher.sync(),
+                self._view(),
                 None if queries is None else self.embedder,
                 None if queries is None else self.cropper,
-                projection=self._searcher.projection,
                 queries=queries,
                 labels=labels,
                 k=k,
@@ -147,17 +143,12 @@ class Measuring(Changing, Searching):
             There are no items.
         """
         with self._changing:
-            self._require_items()
-            seed = check_seed(seed)
-            index, projection = self._searcher.sync(), self._searcher.projection
             return measure_recall(
-                index,
-                self._store,
-                (lambda vectors: vectors) if projection is None else projection.apply,
+                self._view(),
                 k=k,
-                queries=None if queries is None else self._store.as_kept(self.embed(queries)),
+                queries=None if queries is None else self.embed(queries),
                 n_queries=n_queries,
-                seed=seed,
+                seed=check_seed(seed),
             )
 
     def explain(
@@ -241,17 +232,11 @@ class Measuring(Changing, Searching):
             queries = many_images(queries, "queries", single="give a list of them")
         with self._changing:
             self._store.check_writable()
-            self._require_items()
-            index, projection = self._searcher.sync(), self._searcher.projection
             tuning = tune(
-                index,
-                self._store,
-                (lambda vectors: vectors) if projection is None else projection.apply,
+                self._view(),
                 recall=recall,
                 k=k,
-                queries=None
-                if queries is None
-                else self._store.as_kept(self._embed(queries, self.cropper)),
+                queries=None if queries is None else self._embed(queries, self.cropper),
                 n_queries=n_queries,
                 seed=seed,
             )
@@ -299,9 +284,8 @@ class Measuring(Changing, Searching):
         if cropper is None:
             cropper = self.cropper if self.cropper.crops else "saliency"
         with self._changing:
-            self._require_items()
             return report_crops(
-                self._store,
+                self._view(),
                 self.embedder,
                 find_cropper(cropper),
                 search_in=self._beside,

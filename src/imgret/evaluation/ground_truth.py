@@ -6,28 +6,25 @@ import os
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
-from imgret.galleries.local.catalog import Catalog
+from imgret.search import View
 from imgret.types import Ids
 
-__all__ = ["Gallery"]
+__all__ = ["GroundTruth"]
 
 
-class Gallery:
-    """Classes of the items, and which of them are the same picture.
+class GroundTruth:
+    """Classes of the items, and which of them are the same image.
 
     Parameters
     ----------
-    catalog : Catalog
+    view : View
 
     Attributes
     ----------
     classes : dict of str to int
         Number of each label.
-    of_id : int64 array of shape (rows,)
-        Class number of each id; -1 for an item that is removed or has no label.
     size : int
         Items that can be found.
     labelled : int64 array
@@ -39,29 +36,31 @@ class Gallery:
         No item has a label.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.classes: dict[str, int] = {}
-        self.of_id: NDArray[np.int64] = np.full(catalog.rows, -1, dtype=np.int64)
+    def __init__(self, view: View) -> None:
         self._by_path: dict[str, list[int]] = {}
         self._by_sha256: dict[bytes, list[int]] = {}
         self.size = 0
-        for id_, path, sha256, label in catalog.origins():
+        for id_, path, sha256, _ in view.origins():
             self.size += 1
-            if label is not None:
-                self.of_id[id_] = self.classes.setdefault(label, len(self.classes))
             if path is not None:
                 self._by_path.setdefault(path, []).append(id_)
             if sha256 is not None:
                 self._by_sha256.setdefault(sha256, []).append(id_)
+        self._labels = view.labels
+        self.classes = {name: code for code, name in enumerate(self._labels.names)}
         if not self.classes:
             raise InvalidInputError(
                 f"labels: expected a gallery with labels, found {self.size} items without; add "
-                f"its pictures again with labels, such as labels='parent'"
+                f"its images again with labels, such as labels='parent'"
             )
-        self.labelled: Ids = np.flatnonzero(self.of_id >= 0).astype(np.int64)
-        self._counts = np.bincount(self.of_id[self.labelled], minlength=len(self.classes))
+        self.labelled: Ids = self._labels.ids
+        self._counts = np.bincount(self._labels.codes, minlength=len(self.classes))
 
-    def same_picture(self, path: Path | None, sha256: bytes | None) -> list[int]:
+    def class_of(self, ids: Ids) -> Ids:
+        """Return the class number of each id, of any shape; -1 for an item without a label."""
+        return self._labels.of(ids)
+
+    def same_image(self, path: Path | None, sha256: bytes | None) -> list[int]:
         """Ids of the items made from this file, or from one of the same bytes."""
         by_path = [] if path is None else self._by_path.get(str(path), [])
         if path is not None and not by_path:  # items of a folder have it with links resolved
@@ -74,4 +73,7 @@ class Gallery:
         number = self.classes.get(label)
         if number is None:
             return 0
-        return int(self._counts[number] - np.count_nonzero(self.of_id[itself] == number))
+        return int(
+            self._counts[number]
+            - np.count_nonzero(self.class_of(np.array(itself, dtype=np.int64)) == number)
+        )
