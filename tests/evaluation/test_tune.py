@@ -111,7 +111,7 @@ def test_a_stored_index_stays_of_use_when_options_named_before_were_tuned(
         assert chosen != {"nprobe": 7}
         retriever.add_vectors(vectors[:1], keys=["more"])
     # It must not be needed.
-    monkeypatch.setattr("imgret.galleries.local.live_index.Searcher._build", None)
+    monkeypatch.setattr("imgret.galleries.local.live_index.LiveIndex._build", None)
     with Retriever.open(path, embedder=mean_color) as retriever:
         assert retriever.index.settings() == chosen
 

@@ -177,7 +177,7 @@ def test_what_comes_in_during_a_search_is_filtered_too(
     mean_color, monkeypatch, step, where, passing
 ):
     retriever = fill(Retriever(embedder=mean_color), range(10))
-    catalog = retriever._store.catalog
+    catalog = retriever._gallery.store.catalog
     plain, added = getattr(catalog, step), []
 
     def step_and_more(*given):
@@ -200,7 +200,7 @@ def test_what_comes_in_during_a_search_is_filtered_too(
 
 def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
     retriever = fill(Retriever(embedder=mean_color))
-    catalog, where = retriever._store.catalog, {"n": {"$gte": 0}}
+    catalog, where = retriever._gallery.store.catalog, {"n": {"$gte": 0}}
     (before,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
     passing = catalog.passing
 
@@ -263,7 +263,7 @@ def test_filter_index_is_kept_and_needs_a_writer(mean_color, tmp_path):
     retriever.create_filter_index("n")
     retriever.save(path)
     with Retriever.open(path, embedder=mean_color) as reader:
-        assert "filter:n" in plan(reader._store.catalog, {"n": 5})
+        assert "filter:n" in plan(reader._gallery.store.catalog, {"n": 5})
         assert keys(reader.search_vectors(QUERIES[:1], where={"n": 5})[0]) == ["k5"]
         with pytest.raises(StoreReadOnlyError):
             reader.create_filter_index("tags")

@@ -254,7 +254,7 @@ def test_given_pairs_have_the_scores_of_a_search(metric, pca):
     if pca:
         made.project("pca", dim=pca)
     pairs = [(str(n), str((7 * n + 1) % 240), n % 3 == 0) for n in range(0, 200, 5)]
-    found = given_pairs(made._view(), iter(pairs))
+    found = given_pairs(made._gallery.view(), iter(pairs))
     assert found.same.tolist() == [same for *_, same in pairs]
     for (a, b, _), score in zip(pairs, found.scores, strict=True):
         hits = {hit.key: hit.score for hit in made.search_key(a, 240)}
@@ -264,7 +264,7 @@ def test_given_pairs_have_the_scores_of_a_search(metric, pca):
 def test_near_pairs_are_the_nearest_labelled_others():
     labels = [None if n % 5 == 0 else f"class {c}" for n, c in enumerate(CODES)]
     made = gallery(labels=labels)
-    found = near_pairs(made._view(), k=9, n_queries=1000, seed=0)
+    found = near_pairs(made._gallery.view(), k=9, n_queries=1000, seed=0)
     assert set(found.queries.tolist()) == {n for n in range(240) if n % 5}
     for query in (1, 77):
         mine = found.queries == query
@@ -272,7 +272,7 @@ def test_near_pairs_are_the_nearest_labelled_others():
         assert found.others[mine].tolist() == [int(hit.key) for hit in hits]
         assert found.same[mine].tolist() == [hit.label == labels[query] for hit in hits]
         np.testing.assert_allclose(found.scores[mine], [hit.score for hit in hits], atol=1e-6)
-    few = near_pairs(made._view(), k=9, n_queries=20, seed=0)
+    few = near_pairs(made._gallery.view(), k=9, n_queries=20, seed=0)
     assert len(np.unique(few.queries)) == 20
 
 

@@ -307,7 +307,7 @@ def test_an_index_object_must_fit(mean_color):
     with pytest.raises(InvalidInputError, match="empty index of dimension 48"):
         Retriever(embedder=mean_color, index=FlatIndex(7))
     index = FlatIndex(48)
-    assert Retriever(embedder=mean_color, index=index)._searcher._make(48, 0) is index
+    assert Retriever(embedder=mean_color, index=index)._gallery.live._make(48, 0) is index
 
 
 def test_an_embedding_that_cannot_be_searched_costs_only_itself(mean_color, photos, make_picture):

@@ -99,7 +99,7 @@ def test_any_spelling_finds_what_is_gone_and_what_was_renamed(counting, photos, 
 @pytest.mark.parametrize("written", ["{beside}/../photos/{name}", "{link}/{name}"])
 def test_paths_as_old_galleries_have_them(retriever, photos, tmp_path, written, spelling):
     """They were stored as typed, made absolute and no more."""
-    catalog = retriever._store.catalog
+    catalog = retriever._gallery.store.catalog
     catalog.replace_all(
         {
             id_: Item(

@@ -104,8 +104,8 @@ changes = [
     lambda: writer.reindex("flat"), lambda: writer.project("pca", dim=8), lambda: writer.adapt(),
     lambda: writer.project(None), lambda: writer.calibrate(), lambda: writer.tune(),
     lambda: writer.create_filter_index("n"), lambda: writer.save(path),
-    lambda: writer._store.catalog.remove([1]), lambda: writer._store.drop_index(),
-    lambda: writer._store.change_manifest(tuned=None),
+    lambda: writer._gallery.store.catalog.remove([1]), lambda: writer._store.drop_index(),
+    lambda: writer._gallery.store.change_manifest(tuned=None),
 ]
 """
 
@@ -202,7 +202,7 @@ def test_a_child_in_the_middle_of_a_transaction_of_its_parent(tmp_path):
         tmp_path,
         """
 writer = fill(Retriever.open(path, "a", embedder=Given()))
-catalog, process = writer._store.catalog, None
+catalog, process = writer._gallery.store.catalog, None
 with catalog._change():
     catalog._db.execute("PRAGMA cache_size = 1")
     catalog._db.execute("UPDATE items SET label = 'new'")
@@ -248,10 +248,10 @@ def test_a_reader_is_read_in_a_child_and_opens_the_file_again(tmp_path):
 fill(Retriever.open(path, "a", embedder=Given())).close()
 reader = Retriever.open(path, embedder=Given())
 expected, lazy = found(reader), reader.search_vectors(V[:5], 2)
-connection = reader._store.catalog._connection
+connection = reader._gallery.store.catalog._connection
 
 def work():
-    assert reader._store.catalog._connection is not connection
+    assert reader._gallery.store.catalog._connection is not connection
     assert [hits[0].key for hits in lazy] == [f"k{n}" for n in range(5)]
     assert found(reader) == expected and reader["k2"].label == "l2"
     assert len(reader.search_vectors(V[:1], 9, where={"label": "l3"})[0]) == 9

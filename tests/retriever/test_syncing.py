@@ -158,7 +158,7 @@ def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
 
     monkeypatch.setattr(searcher, "_PIECE_ITEMS", (10, 10))
     retriever = Retriever(embedder=mean_color)
-    retriever._searcher._piece = 10
+    retriever._gallery.live._piece = 10
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((100, 48))
     retriever.add_vectors(rows[:20], keys=[f"a{n}" for n in range(20)])
@@ -188,7 +188,7 @@ def test_a_search_between_two_pieces_sees_nothing_of_them(mean_color, monkeypatc
 
     monkeypatch.setattr(searcher, "_PIECE_ITEMS", (10, 10))
     retriever = Retriever(embedder=mean_color, index=index)
-    retriever._searcher._piece = 10
+    retriever._gallery.live._piece = 10
     rows = np.random.default_rng(0).standard_normal((300, 48))
     retriever.add_vectors(rows[:100], keys=[f"a{n}" for n in range(100)])
 

@@ -15,19 +15,14 @@ from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import walk_folder
 from imgret.ingest.losses import find_losses
 from imgret.ingest.report import Line
-from imgret.pipeline.embed import Known, Source, refusal
+from imgret.pipeline.embed import Known, Source, path_of, refusal
 from imgret.support.given import label_or_none, listed, plain_metadata
 from imgret.support.spelling import respelled
 from imgret.types import ImageLike, Item
 
-__all__ = ["Labels", "folder_sources", "list_sources", "one_each", "path_of"]
+__all__ = ["Labels", "folder_sources", "list_sources", "one_each"]
 
 Labels: TypeAlias = 'Literal["parent"] | Callable[[Path], str | None] | Mapping[str, str] | None'
-
-
-def path_of(image: ImageLike) -> Path | None:
-    """Return the absolute path of a picture given by its path; None for others."""
-    return Path(image).absolute() if isinstance(image, (str, os.PathLike)) else None
 
 
 def one_each(given: Any, n: int, what: str, *, single: bool = False) -> list[Any]:

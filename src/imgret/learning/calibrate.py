@@ -15,7 +15,7 @@ from imgret.learning.curves import Curve, find_curve
 from imgret.learning.pairs import Pairs
 from imgret.types import Json, Metric
 
-__all__ = ["ScoreCalibration", "calibrate"]
+__all__ = ["ScoreCalibration", "calibrate", "threshold_of"]
 
 _PRECISIONS = (0.9, 0.95, 0.99)
 _FOLDS = 5
@@ -171,6 +171,28 @@ def calibrate(
         ),
     )
     return ScoreCalibration(curve, metric, projection), report
+
+
+def threshold_of(
+    precision: float, calibration: ScoreCalibration | None, *, of_another_projection: bool
+) -> float:
+    """Return the score from which hits have a precision.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not a precision, the scores are not calibrated, or none is that sure.
+    """
+    check_precision(precision)
+    if calibration is None:
+        found = "none"
+        if of_another_projection:
+            found = "one of another projection, by which scores are others"
+        raise InvalidInputError(
+            f"precision: expected a gallery whose scores are calibrated, found {found}; call "
+            f"calibrate(), or `imgret calibrate GALLERY`"
+        )
+    return calibration.threshold(precision)
 
 
 def check_precision(precision: float) -> None:

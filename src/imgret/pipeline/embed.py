@@ -25,7 +25,7 @@ from imgret.images.load import encoded
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
 
-__all__ = ["Known", "Outcome", "Source", "embed_sources", "worker_count"]
+__all__ = ["Known", "Outcome", "Source", "embed_sources", "path_of", "worker_count"]
 
 Status: TypeAlias = Literal["ok", "skipped", "renamed", "duplicate", "vanished", "failed"]
 
@@ -129,6 +129,11 @@ class Outcome:
     sha256: bytes | None = None
     size: int | None = None
     mtime_ns: int | None = None
+
+
+def path_of(image: ImageLike) -> Path | None:
+    """Return the absolute path of a picture given by its path; None for others."""
+    return Path(image).absolute() if isinstance(image, (str, os.PathLike)) else None
 
 
 def worker_count(threads: int | None = None) -> int:

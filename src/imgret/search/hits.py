@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 # Scores in, probabilities out: float arrays of one shape.
 Probability: TypeAlias = Callable[[Any], Any]
 
-__all__ = ["Batch", "Hits"]
+__all__ = ["Batch", "Catalog", "Hits", "Probability"]
 
 
-class _Catalog(Protocol):
-    def items(self, ids: Any, /) -> dict[int, Item]: ...
+class Catalog(Protocol):
+    """Holds the items of hits."""
+
+    def items(self, ids: Any, /) -> dict[int, Item]:
+        """Return items by id."""
 
 
 class Batch:
@@ -61,7 +64,7 @@ class Batch:
         self,
         neighbors: Neighbors,
         metric: Metric | None,
-        catalog: _Catalog,
+        catalog: Catalog,
         threshold: float | None,
         *,
         best: NDArray[np.floating[Any]],
@@ -73,7 +76,7 @@ class Batch:
         self._metric = metric
         self.calibrated = probability is not None
         self._probability = probability
-        self._catalog: _Catalog | None = catalog
+        self._catalog: Catalog | None = catalog
         self._rows: list[tuple[Hit, ...]] = []
 
     def __len__(self) -> int:
@@ -252,7 +255,7 @@ class Hits(Sequence[Hit]):
         )
 
     def to_row(self) -> Row:
-        """Return what `imgret.pages.hits` draws."""
+        """Return what ``imgret.pages.hits`` draws."""
         from imgret.pages.hits import Shown  # noqa: PLC0415  # the same
 
         many = self.query if isinstance(self.query, tuple) else (self.query,)

@@ -30,7 +30,7 @@ from imgret.support.exact import best_of, first_of
 from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
 from imgret.types import Embeddings, Ids, Json, Neighbors, Part
 
-__all__ = ["Searcher"]
+__all__ = ["LiveIndex"]
 
 # A trained index has its cells laid for as many items as there were; from this many times
 # more on it is built anew.
@@ -48,7 +48,7 @@ _WIDER = 32
 _AS_KEPT: Any = object()
 
 
-class Searcher:
+class LiveIndex:
     """The index and the projection of a store.
 
     Parameters

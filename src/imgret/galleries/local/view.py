@@ -11,7 +11,7 @@ import numpy as np
 from imgret.abc import VectorIndex
 from imgret.filters import Filter
 from imgret.filters.tree import AllOf, Exists, Field
-from imgret.galleries.local.live_index import Searcher
+from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.store import Store
 from imgret.projections import IdentityProjection
 from imgret.search import Labels, Origin, View
@@ -30,7 +30,7 @@ class LocalView(View):
     Parameters
     ----------
     store : Store
-    searcher : Searcher
+    searcher : LiveIndex
     where : Filter, optional
         Only items that pass are there.
     without : sequence of int
@@ -40,7 +40,7 @@ class LocalView(View):
     def __init__(
         self,
         store: Store,
-        searcher: Searcher,
+        searcher: LiveIndex,
         where: Filter | None = None,
         without: Sequence[int] = (),
     ) -> None:
