@@ -140,7 +140,7 @@ def test_an_empty_gallery_is_said_to_be(work, run):
     assert run("index", "empty", "-o", "new.imgret").out == "new.imgret: 0 pictures\n"
     ended = run("search", "new.imgret", "query.jpg")
     assert ended.code == 1
-    assert "found an empty one; add pictures first" in ended.err
+    assert "found an empty one; add images first" in ended.err
 
 
 def test_a_gallery_that_another_writes_is_left_alone(work, run):

@@ -185,9 +185,9 @@ def test_holds_for_scores_of_its_kind_alone():
         assert made.search_vectors(vector, rerank=how)[0][0].probability is None
     (hits,) = made.search_vectors(vector, 5, precision=0.5, rerank="mmr")
     assert all(hit.probability >= 0.5 for hit in hits)
-    with pytest.raises(InvalidInputError, match="found those of a query of several pictures"):
+    with pytest.raises(InvalidInputError, match="found those of a query of several images"):
         made.search_key(["1", "2"], precision=0.5)
-    with pytest.raises(InvalidInputError, match="found those of a query of several pictures"):
+    with pytest.raises(InvalidInputError, match="found those of a query of several images"):
         made.search_key("1", negatives="2", precision=0.5)
     assert made.search_key(["1", "2"])[0].probability is None
     assert made.search_key("1", precision=0.5)[0].probability >= 0.5

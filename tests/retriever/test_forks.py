@@ -104,7 +104,7 @@ changes = [
     lambda: writer.reindex("flat"), lambda: writer.project("pca", dim=8), lambda: writer.adapt(),
     lambda: writer.project(None), lambda: writer.calibrate(), lambda: writer.tune(),
     lambda: writer.create_filter_index("n"), lambda: writer.save(path),
-    lambda: writer._gallery.store.catalog.remove([1]), lambda: writer._store.drop_index(),
+    lambda: writer._gallery.store.catalog.remove([1]), lambda: writer._gallery.store.drop_index(),
     lambda: writer._gallery.store.change_manifest(tuned=None),
 ]
 """
@@ -364,7 +364,7 @@ assert len(Retriever.load(path, embedder=Given())) > N
     )
 
 
-@pytest.mark.parametrize("lock", ["index._lock", "_searcher._seeing"])
+@pytest.mark.parametrize("lock", ["index._lock", "_gallery.live._seeing"])
 def test_an_index_that_was_being_changed_is_built_from_the_store(tmp_path, lock):
     run(
         tmp_path,
@@ -534,7 +534,7 @@ def test_no_lock_is_made_elsewhere():
     root = Path(imgret.__file__).parent
     made = []
     for file in root.rglob("*.py"):
-        if file == root / "abc" / "locks.py":
+        if file == root / "support" / "locks.py":
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module in {"threading", "queue"}:

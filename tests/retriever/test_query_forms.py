@@ -629,11 +629,11 @@ def test_augmented_is_another_gallery_of_the_same_items(mean_color, photos, tmp_
 
 
 def test_augmented_of_many_is_made_in_pieces(mean_color, monkeypatch):
-    from imgret.retriever import augmenting
+    from imgret.search import augment
 
     made = gallery(mean_color)
     whole = made.augmented(5).embeddings()
-    monkeypatch.setattr(augmenting, "_BLOCK", 7)
+    monkeypatch.setattr(augment, "_BLOCK", 7)
     np.testing.assert_allclose(made.augmented(5).embeddings(), whole, atol=1e-5)
 
 

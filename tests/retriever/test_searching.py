@@ -89,7 +89,7 @@ def test_an_empty_gallery(mean_color, make_picture):
         lambda: retriever.search(make_picture(0)),
         lambda: retriever.search_vectors(np.ones((1, 48))),
     ):
-        with pytest.raises(EmptyGalleryError, match="add pictures first"):
+        with pytest.raises(EmptyGalleryError, match="add images first"):
             search()
     assert len(retriever) == 0
     assert list(retriever) == []
