@@ -1,4 +1,4 @@
-"""Image retrieval: index a pile of pictures, search it by picture.
+"""Image retrieval: index a pile of images, search it by image.
 
 >>> from imgret import Retriever
 >>> retriever = Retriever()                        # doctest: +SKIP

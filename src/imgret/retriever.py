@@ -108,7 +108,7 @@ NEGATIVE_WEIGHT = 0.25
 
 
 class Retriever:
-    """A gallery of pictures that is searched by picture.
+    """A gallery of images that is searched by image.
 
     ``Retriever()`` keeps the gallery in memory; `save` writes it, `load` reads it back into
     memory, and `open` works on it where it lies on disk.
@@ -258,7 +258,7 @@ class Retriever:
         progress: bool | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
-        """Make a gallery anew from the pictures of another, with another embedder.
+        """Make a gallery anew from the images of another, with another embedder.
 
         Keys, labels and metadata are taken over; the other gallery is not changed, and its
         embedder is not needed. `save` puts the result where it is wanted.
@@ -277,7 +277,7 @@ class Retriever:
         Raises
         ------
         InvalidInputError
-            A picture is no longer where it was, or was never in a file; nothing is made.
+            An image is no longer where it was, or was never in a file; nothing is made.
         """
         path = Path(path)
         manifest, items = items_to_reembed(path)
@@ -397,7 +397,7 @@ class Retriever:
 
     @property
     def embedder(self) -> Embedder:
-        """What turns pictures into vectors; loaded now, if it was not needed before.
+        """What turns images into vectors; loaded now, if it was not needed before.
 
         Raises
         ------
@@ -410,7 +410,7 @@ class Retriever:
 
     @property
     def cropper(self) -> Cropper:
-        """What cuts pictures down to their subject; loaded and raised as for `embedder`."""
+        """What cuts images down to their subject; loaded and raised as for `embedder`."""
         return self._pipeline.cropper
 
     @property
@@ -472,7 +472,7 @@ class Retriever:
         threads: int | None = None,
         progress: bool | None = False,
     ) -> IngestReport:
-        """Add pictures.
+        """Add images.
 
         Parameters
         ----------
@@ -482,7 +482,7 @@ class Retriever:
         keys : str or sequence of str, optional
             New names; by default the path of a file, ``image-000001`` and so on for others.
         labels, metadata : optional
-            One a picture: a class name, where NaN counts as None; a mapping of JSON values. A set
+            One per image: a class name, where NaN counts as None; a mapping of JSON values. A set
             is refused, as it has no order.
         exif : bool
             Whether date, camera and place are read from the EXIF block of files and bytes into
@@ -497,7 +497,7 @@ class Retriever:
         Returns
         -------
         IngestReport
-            A picture of a list that cannot be read is reported as failed. A single one
+            An image of a list that cannot be read is reported as failed. A single one
             raises.
 
         Raises
@@ -505,9 +505,9 @@ class Retriever:
         DuplicateKeyError
             A key is given twice or is in the gallery; nothing is added.
         InvalidInputError
-            Another number of keys, labels or metadata than of pictures.
+            Another number of keys, labels or metadata than of images.
         ImageError
-            The only picture cannot be read.
+            The only image cannot be read.
         """
         many, single = one_or_many_images(images, "images")
         n = len(many)
@@ -544,9 +544,9 @@ class Retriever:
         threads: int | None = None,
         progress: bool | None = None,
     ) -> IngestReport:
-        """Add every picture below a folder; adding it again takes in what has changed.
+        """Add every image below a folder; adding it again takes in what has changed.
 
-        A picture that cannot be read costs only itself and is reported. Its key is the path
+        An image that cannot be read costs only itself and is reported. Its key is the path
         relative to the folder, with forward slashes. An unchanged file (same size and
         modification time, or same bytes) is skipped, a changed one is embedded anew, one of
         the bytes of a file that is gone is taken for that one renamed. Labels that are given
@@ -561,7 +561,7 @@ class Retriever:
         ----------
         folder : path
         labels : "parent", callable, mapping or None
-            Class names: the name of the folder a picture lies in (none for those at the
+            Class names: the name of the folder an image lies in (none for those at the
             top); what a callable says of its path; looked up by its key; none.
         metadata : callable, mapping, path or None
             Mappings of JSON values: what a callable says of its path; looked up by its key; its
@@ -652,14 +652,14 @@ class Retriever:
         label: str | None = _KEEP,
         metadata: Mapping[str, Any] = _KEEP,
     ) -> None:
-        """Change an item: its picture, its label, its metadata; what is not given stays.
+        """Change an item: its image, its label, its metadata; what is not given stays.
 
         Raises
         ------
         KeyNotFoundError
             The gallery does not hold the key.
         ImageError
-            The new picture cannot be read; the item is as it was.
+            The new image cannot be read; the item is as it was.
         """
         if image is not None:
             image = one_image(image, "image")
@@ -685,7 +685,7 @@ class Retriever:
         Returns
         -------
         IngestReport
-            An item whose picture cannot be read is reported as failed, and stays as it is.
+            An item whose image cannot be read is reported as failed, and stays as it is.
 
         Raises
         ------
@@ -750,9 +750,9 @@ class Retriever:
         precision: float | None = None,
         rerank: Rerank | None = None,
     ) -> Hits:
-        """Find the pictures most like one, or like several together.
+        """Find the images most like one, or like several together.
 
-        Several pictures are one query: the mean of their vectors, each of length 1 for metric
+        Several images are one query: the mean of their vectors, each of length 1 for metric
         ``"cosine"``, less the mean of the negatives' times ``negative_weight`` (Rocchio 1971).
 
         Parameters
@@ -763,13 +763,13 @@ class Retriever:
         k : int
             Hits wanted, at least 1; more than there are gives all there are.
         weights : sequence of float, optional
-            Of each picture, at least 0; by default all alike.
+            Of each image, at least 0; by default all alike.
         negatives : ImageLike, or iterable of ImageLike, optional
-            Pictures that hits should be unlike, such as wrong hits of an earlier search.
+            Images that hits should be unlike, such as wrong hits of an earlier search.
         negative_weight : float
             0 to 100. Much over the default leads away from the query, too.
         box : Box or tuple of int, optional
-            Half-open pixel box (x0, y0, x1, y1) in the picture as shown, EXIF orientation applied.
+            Half-open pixel box (x0, y0, x1, y1) in the image as shown, EXIF orientation applied.
             That part is searched with as it is: no cropper is asked.
         where : mapping, optional
             Only items that pass this filter are found, such as ``{"label": "rose", "year":
@@ -782,7 +782,7 @@ class Retriever:
         precision : float, optional
             Over 0 and below 1. Hits are left out that are of the query's class with a lower
             probability than this; see `calibrate`. Not with what makes scores of another kind:
-            several pictures, negatives, and most of ``rerank``.
+            several images, negatives, and most of ``rerank``.
         rerank : str, Reranker or sequence of these, optional
             Ranks what was found anew, one after the other: ``"average-qe"``, ``"alpha-qe"``,
             ``"k-reciprocal"``, ``"diffusion"``, ``"mmr"``, or an object of `imgret.rerank`, which
@@ -797,12 +797,12 @@ class Retriever:
         Raises
         ------
         ImageError
-            A picture cannot be read.
+            An image cannot be read.
         EmptyGalleryError
             There is nothing to find.
         InvalidInputError
             The filter has an unknown operator, or a field that no item has; another number of
-            weights than of pictures; a box that is empty or not inside the picture; a precision
+            weights than of images; a box that is empty or not inside the image; a precision
             that the scores do not have, or in a gallery that is not calibrated.
         UnknownNameError
             No re-ranker has this name.
@@ -821,7 +821,7 @@ class Retriever:
         region = None if box is None else check_box(box)
         if region is not None and len(pictures) > 1:
             raise InvalidInputError(
-                f"box: expected a single picture with it, found {len(pictures)}; cut the others "
+                f"box: expected a single image with it, found {len(pictures)}; cut the others "
                 f"beforehand"
             )
         if region is None:
@@ -857,7 +857,7 @@ class Retriever:
     ) -> Hits:
         """Find the items most like one of the gallery, or like several together.
 
-        What `search` does, by the kept embeddings: no picture is read. The items that are asked
+        What `search` does, by the kept embeddings: no image is read. The items that are asked
         with, negatives included, are not among the hits.
 
         Parameters
@@ -915,7 +915,7 @@ class Retriever:
         rerank: Rerank | None = None,
         threads: int | None = None,
     ) -> list[Hits]:
-        """Find the pictures most like each of some: every picture is a query of its own.
+        """Find the images most like each of some: every image is a query of its own.
 
         Takes and raises what `search` does, for several at once.
 
@@ -928,7 +928,7 @@ class Retriever:
         Returns
         -------
         list of Hits
-            In the order of the pictures.
+            In the order of the images.
         """
         queries = many_images(images, "images", single="search() takes a single one")
         where = plain_filter(where)
@@ -971,7 +971,7 @@ class Retriever:
         return [Hits(batch, row) for row in range(len(batch))]
 
     def embed(self, images: Iterable[ImageLike], *, threads: int | None = None) -> Embeddings:
-        """Crop and embed pictures as the gallery does, adding nothing.
+        """Crop and embed images as the gallery does, adding nothing.
 
         Parameters
         ----------
@@ -1022,7 +1022,7 @@ class Retriever:
         return self._gallery.live.explain(k, plain_filter(where), n_queries)
 
     def classify(self, image: ImageLike, k: int = 10, *, threshold: float | None = None) -> Name:
-        """Tell the name of what a picture shows, or that it is unknown.
+        """Tell the name of what an image shows, or that it is unknown.
 
         The nearest items vote for their labels, the more alike the heavier. How far a vote is
         to be trusted is learned from the gallery, each item asked without itself; that is
@@ -1058,7 +1058,7 @@ class Retriever:
         threshold: float | None = None,
         threads: int | None = None,
     ) -> list[Name]:
-        """Name each of some pictures: see `classify` and, for what they may be, `search_many`."""
+        """Name each of some images: see `classify` and, for what they may be, `search_many`."""
         queries = many_images(images, "images", single="classify() takes a single one")
         if (threshold := threshold_or_none(threshold)) is not None and not 0 <= threshold <= 1:
             raise InvalidInputError(
@@ -1071,7 +1071,7 @@ class Retriever:
     # -- how it searches -----------------------------------------------------------------------
 
     def reindex(self, index: str | VectorIndex | None = None, **options: Any) -> None:
-        """Build the index anew from the kept embeddings; no picture is read.
+        """Build the index anew from the kept embeddings; no image is read.
 
         Parameters
         ----------
@@ -1152,7 +1152,7 @@ class Retriever:
             return tuning
 
     def project(self, kind: Literal["pca"] | None, *, dim: int = 256, whiten: float = 0.0) -> None:
-        """Choose the map from embedding to indexed vector; no picture is read.
+        """Choose the map from embedding to indexed vector; no image is read.
 
         The full embeddings stay kept, so that this can be changed and undone.
 
@@ -1164,7 +1164,7 @@ class Retriever:
             Dimension to keep.
         whiten : float
             0 keeps variances, 1 evens them out; between them, a power between. 0.5 is best
-            where the pictures are of one kind and differ in detail; it costs a little where
+            where the images are of one kind and differ in detail; it costs a little where
             they are of many kinds.
 
         Raises
@@ -1193,7 +1193,7 @@ class Retriever:
         A discriminant projection (LDA with shrinkage) is tried by cross-validation: what it
         is measured with is never what it was fitted on. If top-1 surely rises, it is fitted
         on all that is labelled and the index is built anew; else the gallery stays as it is.
-        No picture is read. Items added later are searched by the same projection; call it
+        No image is read. Items added later are searched by the same projection; call it
         again to learn from them. ``project(None)`` goes back.
 
         Parameters
@@ -1238,7 +1238,7 @@ class Retriever:
         `search` then takes a precision instead of a threshold, and its hits have probabilities.
         What is learned is kept in the manifest. It holds for the metric and the projection in
         use, and as long as the gallery does not change much: call it again after `adapt`, after
-        `project`, and after many items were added. No picture is read.
+        `project`, and after many items were added. No image is read.
 
         Parameters
         ----------
@@ -1260,7 +1260,7 @@ class Retriever:
         Returns
         -------
         CalibrationReport
-            How good it is on pictures that were held out, and what a precision costs.
+            How good it is on images that were held out, and what a precision costs.
 
         Raises
         ------
@@ -1304,7 +1304,7 @@ class Retriever:
         item is a weighted mean of embeddings; keys, labels, metadata, paths and boxes are the
         same, and so are projection and kind of index. What `calibrate` and `tune` learned is not
         taken over, as scores are others. Leave-one-out figures of such a gallery flatter: its
-        items know each other. Measure with pictures that are not in it.
+        items know each other. Measure with images that are not in it.
 
         Parameters
         ----------
@@ -1359,7 +1359,7 @@ class Retriever:
         """Measure how well labelled queries find the items of their class.
 
         Without queries every labelled item is asked for the others (leave-one-out), by its
-        stored embedding: no picture is read. An item that is the query itself, by its path
+        stored embedding: no image is read. An item that is the query itself, by its path
         or by the sha256 of its file, is left out of that query's ranking. A query that
         cannot be read, or that has nothing to find, counts as 0 and is told. The gallery
         cannot be changed meanwhile.
@@ -1367,9 +1367,9 @@ class Retriever:
         Parameters
         ----------
         queries : path or iterable of ImageLike, optional
-            A folder, searched through, or pictures.
+            A folder, searched through, or images.
         labels : sequence of str, "parent", callable or mapping
-            The class of each query: one a picture; the name of the folder it lies in (the
+            The class of each query: one per image; the name of the folder it lies in (the
             default for a folder); what a callable says of its path; looked up by its name.
         k : sequence of int
             Ranks to measure at.
@@ -1467,10 +1467,10 @@ class Retriever:
         n_worst: int = 24,
         threads: int | None = None,
     ) -> CropReport:
-        """Measure what cropping does to retrieval, on the gallery's labelled pictures.
+        """Measure what cropping does to retrieval, on the gallery's labelled images.
 
-        Each picture is read again and embedded whole and cropped. Every one is then asked for the
-        others: among whole pictures, among crops, and among the means of both embeddings
+        Each image is read again and embedded whole and cropped. Every one is then asked for the
+        others: among whole images, among crops, and among the means of both embeddings
         (`imgret.embedders.TwoViewEmbedder`). The gallery stays as it is, and its projection is
         left out of account.
 

@@ -291,9 +291,9 @@ def test_command_indexes_metadata_and_filters(command, photos, tmp_path):
     table.write_text("file,stars\nlake/0.jpg,3\nsand/1.jpg,5\nsand/2.jpg,1\ngone.jpg,4\n")
     made = tmp_path / "g.imgret"
     code, out, err = command("index", photos, "-o", made, "--metadata", table, "--exif")
-    assert (code, out.strip()) == (0, f"{made}: 12 pictures")
-    assert "metadata without a picture: gone.jpg" in err
-    assert "9 pictures without a row of metadata" in err
+    assert (code, out.strip()) == (0, f"{made}: 12 images")
+    assert "metadata without an image: gone.jpg" in err
+    assert "9 images without a row of metadata" in err
     query = photos / "wood" / "0.jpg"
     code, out, _ = command("search", made, query, "--where", where, "--json")
     assert code == 0

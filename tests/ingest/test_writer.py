@@ -1,4 +1,4 @@
-"""From pictures to the gallery: what is new, unchanged, changed, double, or broken."""
+"""From images to the gallery: what is new, unchanged, changed, double, or broken."""
 
 import os
 import shutil
@@ -218,7 +218,7 @@ def test_a_known_item_that_became_a_twin(kit, store, folder):
 
 
 def test_a_file_that_took_the_name_of_another(kit, store, folder):
-    """6.jpg is another picture now, and c/9.jpg what 6.jpg was: no twin of it."""
+    """6.jpg is another image now, and c/9.jpg what 6.jpg was: no twin of it."""
     kit.ingest_folder(store, folder)
     (folder / "6.jpg").rename(folder / "c/9.jpg")
     (folder / "6.jpg").write_bytes(kit.picture(60))

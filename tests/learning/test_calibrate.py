@@ -64,7 +64,7 @@ def gallery(path=None, *, metric="cosine", noise=0.8, codes=CODES, labels=None, 
 
 
 def judged(made, precision, seed=1, k=30):
-    """Of hits for new pictures: whether they are right, and their probability."""
+    """Of hits for new images: whether they are right, and their probability."""
     codes = np.arange(600) % 12
     found = made.search_vectors(vectors_of(codes, seed, 0.8), k, precision=precision)
     hits = [
@@ -124,7 +124,7 @@ def test_a_stranger_has_no_match():
 
 
 def test_an_adapted_gallery_is_not_flattered():
-    """Of few pictures in many directions: a projection knows those it was fitted to by heart."""
+    """Of few images in many directions: a projection knows those it was fitted to by heart."""
     rng = np.random.default_rng(0)
     means = np.random.default_rng(7).normal(size=(10, 59)) * 0.15
 
@@ -301,7 +301,7 @@ def test_given_pairs_calibrate():
         ([("1", "1", True)], InvalidInputError, "expected two items, found '1' twice"),
         ([], InvalidInputError, "found 0 and 0"),
         ([("1", str(n), True) for n in range(2, 40)], InvalidInputError, "found 38 and 0"),
-        ([("1", str(n), n % 2 == 0) for n in range(2, 40)], InvalidInputError, "more pictures"),
+        ([("1", str(n), n % 2 == 0) for n in range(2, 40)], InvalidInputError, "more images"),
     ],
 )
 def test_pairs_that_are_none(pairs, error, message):
@@ -313,7 +313,7 @@ def test_pairs_that_are_none(pairs, error, message):
 
 @pytest.mark.parametrize("labels", [[None] * 240, ["one"] * 240, ["one"] * 5 + [None] * 235])
 def test_too_few_labels(labels):
-    with pytest.raises(InvalidInputError, match="label more pictures"):
+    with pytest.raises(InvalidInputError, match="label more images"):
         gallery(labels=labels).calibrate()
 
 
@@ -339,7 +339,7 @@ def test_the_figures_are_of_pictures_held_out():
     assert report.levels[0].recall < 0.05
     assert calibration.probability(0.5) == pytest.approx(0.5, abs=0.1)
     text = str(report)
-    assert "2000 pairs of 400 pictures" in text
+    assert "2000 pairs of 400 images" in text
     facts = json.loads(report.to_json())
     assert [level["precision"] for level in facts["levels"]] == [0.9, 0.95, 0.99]
 

@@ -331,7 +331,7 @@ def test_rows_that_look_alike_are_told_apart(mean_color, tmp_path):
         folder, metadata={f"{NFC}.jpg": {"n": 1}, f"{NFD}.jpg": {"n": 2}}
     )
     assert report.unmatched == [f"{NFD}.jpg"]
-    assert r"metadata without a picture: 'cafe\u0301.jpg'" in str(report)
+    assert r"metadata without an image: 'cafe\u0301.jpg'" in str(report)
 
 
 def test_rows_by_absolute_paths_of_another_spelling(mean_color, photos, tmp_path):

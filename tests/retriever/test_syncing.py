@@ -110,7 +110,7 @@ def test_labels_given_later_are_taken_over(counting, photos):
 
 
 def test_an_unreadable_new_version_leaves_the_old_one(retriever, photos):
-    (photos / "lake" / "0.jpg").write_text("no picture any more")
+    (photos / "lake" / "0.jpg").write_text("no image any more")
     report = retriever.add_folder(photos)
     assert [line.key for line in report.failed] == ["lake/0.jpg"]
     assert "lake/0.jpg" in retriever

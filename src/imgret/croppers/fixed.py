@@ -14,7 +14,7 @@ __all__ = ["CenterCrop", "NoCrop"]
 
 @final
 class NoCrop(Cropper):
-    """Keeps the whole picture."""
+    """Keeps the whole image."""
 
     name = "none"
     crops: ClassVar[bool] = False
@@ -32,7 +32,7 @@ class NoCrop(Cropper):
 
 @final
 class CenterCrop(Cropper):
-    """Keeps the middle of the picture.
+    """Keeps the middle of the image.
 
     Parameters
     ----------

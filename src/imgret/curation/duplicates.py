@@ -45,7 +45,7 @@ def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
     Where the last of them still reaches the threshold there may be more; but a pair is missed
     only if both of its items are of that kind, and matters only if it joins what is not joined
     already, or joins it better. Those whose missed pairs might are asked again for four times as
-    many, until there are none. So a thousand copies of one picture cost no thousand squared.
+    many, until there are none. So a thousand copies of one image cost no thousand squared.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What to ask: pictures with labels, or the items of the gallery themselves."""
+"""What to ask: images with labels, or the items of the gallery themselves."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Query:
     image : ImageLike or None
         To show it by.
     vector : float32 array of shape (dim,) or None
-        None where the picture could not be read.
+        None where the image could not be read.
     itself : list of int
-        Ids of the items that are this very picture.
+        Ids of the items that are this very image.
     reason : str
         Why it could not be read.
     """
@@ -67,7 +67,7 @@ def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
     )
     if not pictures:
         raise InvalidInputError(
-            f"queries: expected at least one picture, found none{f' in {folder}' if folder else ''}"
+            f"queries: expected at least one image, found none{f' in {folder}' if folder else ''}"
         )
     root = None if folder is None else str(folder.absolute())
     sources = []
@@ -107,7 +107,7 @@ def _labels(
     if labels is None:
         raise InvalidInputError(
             "labels: expected one for each query, found None; give a list, or 'parent' for the "
-            "name of the folder each picture lies in"
+            "name of the folder each image lies in"
         )
     if isinstance(labels, Mapping):
         return [labels.get(source.key) for source in sources]

@@ -1,4 +1,4 @@
-"""From files to items: finding pictures, reading and embedding them, committing them."""
+"""From files to items: finding images, reading and embedding them, committing them."""
 
 from imgret.ingest.metadata import Metadata, Sidecar, describe, read_sidecar
 from imgret.ingest.report import IngestInterrupted, IngestReport, Line

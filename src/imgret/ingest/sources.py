@@ -26,22 +26,20 @@ Labels: TypeAlias = 'Literal["parent"] | Callable[[Path], str | None] | Mapping[
 
 
 def one_each(given: Any, n: int, what: str, *, single: bool = False) -> list[Any]:
-    """Return a list of one value a picture, ``None`` where nothing was given.
+    """Return a list of one value an image, ``None`` where nothing was given.
 
     Raises
     ------
     InvalidInputError
-        There are more or fewer values than pictures.
+        There are more or fewer values than images.
     """
     if given is None:
         return [None] * n
     if single and (isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)):
         return [given]
-    values = listed(given, what, f"a list of one for each of {n} pictures")
+    values = listed(given, what, f"a list of one for each of {n} images")
     if len(values) != n:
-        raise InvalidInputError(
-            f"{what}: expected one for each of {n} pictures, found {len(values)}"
-        )
+        raise InvalidInputError(f"{what}: expected one for each of {n} images, found {len(values)}")
     return values
 
 
@@ -195,7 +193,7 @@ def folder_sources(
 
 
 def check_sources(sources: Sequence[Source]) -> None:
-    """Check what the catalog will have to take in, before any picture is read."""
+    """Check what the catalog will have to take in, before any image is read."""
     for source in sources:
         path = None if source.path is None else str(source.path)
         check_item(Item(source.key, path, label=source.label, metadata=source.metadata))

@@ -29,7 +29,7 @@ class Writer:
     ----------
     store : Store
     report : IngestReport
-        Told what became of each picture once it is committed.
+        Told what became of each image once it is committed.
     skip_duplicates : bool
         Whether files whose bytes are in the store already are left out. An item that is there
         is brought up to date in any case.

@@ -22,7 +22,7 @@ _QUERIES = 512
 def sample_items(codes: Ids, most: int, seed: int = 0) -> Ids:
     """Return positions, increasing, of about ``most`` items: whole classes as far as they go.
 
-    Whole classes keep what makes a class easy or hard, how many pictures it has; of one that
+    Whole classes keep what makes a class easy or hard, how many images it has; of one that
     holds more than a tenth of ``most``, that tenth is taken.
     """
     if len(codes) <= most:

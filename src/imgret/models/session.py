@@ -67,7 +67,7 @@ class Session:
     copies of its last row, a longer one is cut, and the rows of the answer are those of the batch.
 
     Runs on one thread of its own; `run` may be called from several threads at once, and that
-    is how a machine's cores are used: one-threaded runs side by side finish more pictures a
+    is how a machine's cores are used: one-threaded runs side by side finish more images a
     second than one run on all cores.
 
     Parameters

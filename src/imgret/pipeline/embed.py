@@ -1,4 +1,4 @@
-"""Pictures to embeddings, one worker thread a core, results in the order asked.
+"""Images to embeddings, one worker thread a core, results in the order asked.
 
 A worker takes a run of sources through everything: read, hash, decode, crop, embed. The
 decoder and the model both let go of Python's lock, so workers side by side keep every
@@ -63,7 +63,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A picture to be embedded.
+    """An image to be embedded.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Outcome:
         That of a file of the same bytes in this run, until it is known what became of it.
     embedding : float32 array of shape (dim,) or None
     box : Box or None
-        In pixels of the full-size picture.
+        In pixels of the full-size image.
     subject : bool
         Whether the cropper found the box.
     missed : bool
@@ -132,7 +132,7 @@ class Outcome:
 
 
 def path_of(image: ImageLike) -> Path | None:
-    """Return the absolute path of a picture given by its path; None for others."""
+    """Return the absolute path of an image given by its path; None for others."""
     return Path(image).absolute() if isinstance(image, (str, os.PathLike)) else None
 
 
@@ -157,7 +157,7 @@ def embed_sources(
     max_pixels: int = images.MAX_PIXELS,
     on_stage: Callable[[str, float], None] | None = None,
 ) -> Iterator[list[Outcome]]:
-    """Read, crop and embed; a picture that cannot be read costs only itself.
+    """Read, crop and embed; an image that cannot be read costs only itself.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ class _Worker:
             nullcontext() if cropper.thread_safe else _CROP_ALONE
         )
         side = embedder.min_side
-        # A subject is seldom smaller than half of the picture; where it is, `_crop` reads again.
+        # A subject is seldom smaller than half of the image; where it is, `_crop` reads again.
         self._min_side = side if side is None or not cropper.crops else 2 * side
 
     def __call__(self, run: Sequence[Source]) -> _Run:
@@ -347,7 +347,7 @@ class _Worker:
         self._stopped = True
 
     def _read(self, outcome: Outcome, stages: dict[str, float]) -> Image | None:
-        """Return the part of the picture that is to be embedded; None where nothing is."""
+        """Return the part of the image that is to be embedded; None where nothing is."""
         source = outcome.source
         try:
             with _timed(stages, "read"):
@@ -380,7 +380,7 @@ class _Worker:
             return None
 
     def _data(self, outcome: Outcome) -> bytes | None:
-        """Read the bytes of the file, unless they are known; None for a picture in memory."""
+        """Read the bytes of the file, unless they are known; None for an image in memory."""
         source = outcome.source
         known = None if source.known is None else source.known.item
         rival = None if source.known is None else source.known.rival
@@ -467,7 +467,7 @@ def _take_exif(outcome: Outcome, data: bytes | None) -> None:
                 return
             data = images.read(source.path)  # indexed before anybody asked for this
         facts = images.exif_facts(images.header(data).exif)
-    if facts or "exif" in before:  # of a picture that was replaced
+    if facts or "exif" in before:  # of an image that was replaced
         outcome.source = replace(source, metadata={"exif": facts, **source.metadata})
 
 
@@ -475,7 +475,7 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-class _timed:  # noqa: N801  # reads as a word of the with statement; a class, as it runs per picture
+class _timed:  # noqa: N801  # reads as a word of the with statement; a class, as it runs per image
     __slots__ = ("_stage", "_stages", "_start")
 
     def __init__(self, stages: dict[str, float], stage: str) -> None:

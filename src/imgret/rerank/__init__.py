@@ -1,4 +1,4 @@
-"""Better rankings from the neighbours of neighbours, without another look at a picture.
+"""Better rankings from the neighbours of neighbours, without another look at an image.
 
 Within a search, by name or as an object, one or several one after the other::
 

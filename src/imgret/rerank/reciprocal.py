@@ -30,7 +30,7 @@ def k_reciprocal(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rank the nearest items of each query by the neighbours they share with it.
 
-    Two are reciprocal where each is among the other's ``k1`` nearest. A picture's neighbourhood
+    Two are reciprocal where each is among the other's ``k1`` nearest. An image's neighbourhood
     is its reciprocal neighbours and theirs, each weighted by ``exp(-distance)``, averaged over its
     ``k2`` nearest; neighbourhoods are compared by the Jaccard distance, and that is mixed with the
     distance itself, which is one minus the cosine.

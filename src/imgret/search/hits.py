@@ -139,11 +139,11 @@ class Hits(Sequence[Hit]):
     Attributes
     ----------
     query : ImageLike, tuple of ImageLike or None
-        The picture that was searched with, or all of them; None for a vector.
+        The image that was searched with, or all of them; None for a vector.
     negatives : tuple of ImageLike
-        Pictures that it should be unlike.
+        Images that it should be unlike.
     box : Box or None
-        The part of the picture that was searched with.
+        The part of the image that was searched with.
     """
 
     __slots__ = ("_batch", "_row", "box", "negatives", "query")
@@ -244,13 +244,13 @@ class Hits(Sequence[Hit]):
         return pd.DataFrame(self.to_dicts(), columns=names)
 
     def to_html(self, *, title: str | None = None) -> str:
-        """Return a page that shows the query and the hits, pictures inlined."""
+        """Return a page that shows the query and the hits, images inlined."""
         from imgret.pages import hits as hit_pages  # noqa: PLC0415  # images are read only when drawn
 
         name = _title(self.query)
         return hit_pages.page(
             [self.to_row()],
-            title=title or (f"Pictures like {name}" if name else "Search results"),
+            title=title or (f"Images like {name}" if name else "Search results"),
             note=self.no_match or f"{len(self)} hits",
         )
 

@@ -1,4 +1,4 @@
-"""What is asked: one picture, a part of it, or several that are one query together."""
+"""What is asked: one image, a part of it, or several that are one query together."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def several(
 
 
 def check_weights(weights: Any, n: int) -> NDArray[np.float32]:
-    """Return the weight of each of ``n`` pictures, the greatest being 1; by default all are.
+    """Return the weight of each of ``n`` images, the greatest being 1; by default all are.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def check_weights(weights: Any, n: int) -> NDArray[np.float32]:
     except (TypeError, ValueError):
         found = np.empty((0, 0))
     if found.shape != (n,):
-        raise InvalidInputError(f"weights: expected {n}, one for each picture, found {weights!r}")
+        raise InvalidInputError(f"weights: expected {n}, one for each image, found {weights!r}")
     if not (np.isfinite(found) & (found >= 0)).all() or not found.any():
         raise InvalidInputError(
             f"weights: expected finite numbers of at least 0, not all 0, found {weights!r}; what "
@@ -104,20 +104,20 @@ def check_box(box: Any) -> Box:
 
 
 def cut(image: ImageLike, box: Box, max_pixels: int) -> Image:
-    """Read a picture and return the part of it that is in the box.
+    """Read an image and return the part of it that is in the box.
 
     Raises
     ------
     InvalidInputError
-        The box is not inside the picture; the message tells its size.
+        The box is not inside the image; the message tells its size.
     ImageError
-        The picture cannot be read.
+        The image cannot be read.
     """
     whole = images.load(image, max_pixels=max_pixels)
     height, width = whole.shape[:2]
     if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height:
         raise InvalidInputError(
-            f"box: expected one inside the picture, which is {width} pixels wide and {height} "
+            f"box: expected one inside the image, which is {width} pixels wide and {height} "
             f"high, found {tuple(box)}"
         )
     return whole[box.y0 : box.y1, box.x0 : box.x1]
@@ -160,7 +160,7 @@ def combined(
     if metric == "cosine":
         if np.linalg.norm(query) < _NOTHING:
             raise InvalidInputError(
-                "images: expected pictures that have something in common, and not all of it with "
+                "images: expected images that have something in common, and not all of it with "
                 "the negatives, found none; leave some out, or lower negative_weight"
             )
         query = unit_length(query[None])[0]

@@ -219,11 +219,11 @@ def check_ids(values: Any, name: str) -> Ids:
 
 
 def check_images(images: Sequence[Image], name: str = "images") -> Sequence[Image]:
-    """Check that every picture is uint8 ``(H, W, 3)`` with at least one pixel."""
+    """Check that every image is uint8 ``(H, W, 3)`` with at least one pixel."""
     if isinstance(images, np.ndarray) and images.ndim == 3:
         raise InvalidInputError(
-            f"{name}: expected a list of pictures, found one array of shape {images.shape}; "
-            f"a single picture goes in as [image]"
+            f"{name}: expected a list of images, found one array of shape {images.shape}; "
+            f"a single image goes in as [image]"
         )
     if not isinstance(images, (list, tuple, np.ndarray)):
         images = listed(images, name, "a list of images")

@@ -29,7 +29,7 @@ def embed(
     device: torch.device,
     threads: int,
 ) -> Embeddings:
-    """Embed pictures as the finished model will, with vectors of length 1.
+    """Embed images as the finished model will, with vectors of length 1.
 
     Returns
     -------

@@ -33,7 +33,7 @@ CREATE TABLE items (
     size       INTEGER,                 -- bytes
     mtime_ns   INTEGER,
     x0 INTEGER, y0 INTEGER, x1 INTEGER, y1 INTEGER,
-    subject    INTEGER NOT NULL,        -- 1: the cropper found the box, 0: whole picture
+    subject    INTEGER NOT NULL,        -- 1: the cropper found the box, 0: whole image
     label      TEXT,
     metadata   TEXT NOT NULL,           -- a JSON object
     crc        INTEGER NOT NULL,        -- CRC-32 of the stored vector

@@ -1,4 +1,4 @@
-"""One picture of a gallery, and the row of the catalog that holds it."""
+"""One image of a gallery, and the row of the catalog that holds it."""
 
 from __future__ import annotations
 
