@@ -90,7 +90,7 @@ def augmented(k: int, expand: int = 0) -> Way:
 
 
 def reciprocal(gallery: Gallery) -> Ranking:
-    """Rank the nearest 100 anew by what they share."""
+    """Rank the nearest 100 again by what they share."""
     known = rerank.Neighbourhoods(gallery.vectors)
     known.prepare()
     return lambda queries: known.rank(queries)[0]

@@ -258,7 +258,7 @@ class Retriever:
         progress: bool | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
-        """Make a gallery anew from the images of another, with another embedder.
+        """Make a gallery again from the images of another, with another embedder.
 
         Keys, labels and metadata are taken over; the other gallery is not changed, and its
         embedder is not needed. `save` puts the result where it is wanted.
@@ -548,7 +548,7 @@ class Retriever:
 
         An image that cannot be read costs only itself and is reported. Its key is the path
         relative to the folder, with forward slashes. An unchanged file (same size and
-        modification time, or same bytes) is skipped, a changed one is embedded anew, one of
+        modification time, or same bytes) is skipped, a changed one is embedded again, one of
         the bytes of a file that is gone is taken for that one renamed. Labels that are given
         are taken over in any case. After an interrupt the same call goes on.
 
@@ -673,7 +673,7 @@ class Retriever:
             update_item(self._gallery, self._pipeline, key, image, changes)
 
     def keep_whole(self, keys: str | Iterable[str], *, threads: int | None = None) -> IngestReport:
-        """Embed some items anew without cropping, such as those of `CropReport.wrong`.
+        """Embed some items again without cropping, such as those of `CropReport.wrong`.
 
         Parameters
         ----------
@@ -784,7 +784,7 @@ class Retriever:
             probability than this; see `calibrate`. Not with what makes scores of another kind:
             several images, negatives, and most of ``rerank``.
         rerank : str, Reranker or sequence of these, optional
-            Ranks what was found anew, one after the other: ``"average-qe"``, ``"alpha-qe"``,
+            Ranks what was found again, one after the other: ``"average-qe"``, ``"alpha-qe"``,
             ``"k-reciprocal"``, ``"diffusion"``, ``"mmr"``, or an object of `imgret.rerank`, which
             tells what scores are then. Comes back short no more than a search without.
 
@@ -1071,7 +1071,7 @@ class Retriever:
     # -- how it searches -----------------------------------------------------------------------
 
     def reindex(self, index: str | VectorIndex | None = None, **options: Any) -> None:
-        """Build the index anew from the kept embeddings; no image is read.
+        """Rebuild the index from the kept embeddings; no image is read.
 
         Parameters
         ----------
@@ -1192,7 +1192,7 @@ class Retriever:
 
         A discriminant projection (LDA with shrinkage) is tried by cross-validation: what it
         is measured with is never what it was fitted on. If top-1 surely rises, it is fitted
-        on all that is labelled and the index is built anew; else the gallery stays as it is.
+        on all that is labelled and the index is rebuilt; else the gallery stays as it is.
         No image is read. Items added later are searched by the same projection; call it
         again to learn from them. ``project(None)`` goes back.
 
@@ -1361,7 +1361,7 @@ class Retriever:
         Without queries every labelled item is asked for the others (leave-one-out), by its
         stored embedding: no image is read. An item that is the query itself, by its path
         or by the sha256 of its file, is left out of that query's ranking. A query that
-        cannot be read, or that has nothing to find, counts as 0 and is told. The gallery
+        cannot be read, or that has nothing to find, counts as 0 and is reported. The gallery
         cannot be changed meanwhile.
 
         Parameters

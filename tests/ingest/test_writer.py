@@ -113,7 +113,7 @@ def test_changed_is_embedded_anew(kit, store, folder):
     assert len(content) == 7
     assert matches(kit, content["c/4.jpg"], kit.picture(77))
     held = kit.item(store, "c/4.jpg")
-    assert (held.metadata, held.label) == ({"stars": 5}, "mine")  # what was not given anew stays
+    assert (held.metadata, held.label) == ({"stars": 5}, "mine")  # what was not given again stays
     kit.ingest_folder(store, folder, labels="parent")
     (folder / "c/4.jpg").write_bytes(kit.picture(78))
     kit.ingest_folder(store, folder, labels="parent")

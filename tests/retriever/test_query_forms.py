@@ -1,4 +1,4 @@
-"""What can be asked: several images, parts, keys; and hits that are ranked anew."""
+"""What can be asked: several images, parts, keys; and hits that are re-ranked."""
 
 import io
 from typing import ClassVar
@@ -302,7 +302,7 @@ def test_by_key_reads_no_picture(retriever, photos, monkeypatch):
     assert several.negatives == (str(photos / "wood" / "0.jpg"),)
 
 
-# -- ranked anew -----------------------------------------------------------------------------
+# -- re-ranked -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -352,7 +352,7 @@ def reindex(
         typer.Option(help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, ... [the one in use]"),
     ] = None,
 ) -> None:
-    """Build the index anew, or another one; no image is read."""
+    """Rebuild the index, or another one; no image is read."""
     import time  # noqa: PLC0415
 
     from imgret.retriever import Retriever  # noqa: PLC0415

@@ -60,7 +60,7 @@ class Truth:
         Parameters
         ----------
         ids : int64 array of shape (n, m)
-            -1 for none. Scored anew, as those of a compressed index may be others.
+            -1 for none. Scored again, as those of a compressed index may be others.
         """
         held = np.where(ids >= 0, ids, self._view.ids[0])
         scores = pair_scores(self.queries, held, self._view.read, self._view.metric)

@@ -330,7 +330,7 @@ renew_in_child(_Silence)
 
 @contextmanager
 def suppress_opencv_log() -> Iterator[None]:
-    """Keep OpenCV from logging; what goes wrong is told by an exception.
+    """Keep OpenCV from logging; what goes wrong is raised as an exception.
 
     The level is the process's: it is given back as soon as no thread decodes. What libjpeg
     writes to stderr about damaged scans goes by no log and cannot be stopped.

@@ -94,7 +94,7 @@ class Diffusion(Reranker):
     Parameters
     ----------
     candidates : int
-        Nearest items of the query that are ranked anew.
+        Nearest items of the query that are re-ranked.
     k, k_query, alpha, gamma, iterations
         As for `diffuse`. ``alpha`` is less than there: what spreads far fills a small graph evenly.
 
@@ -125,7 +125,7 @@ class Diffusion(Reranker):
         def rank(
             query: Embeddings,
             ids: Ids,
-            scores: NDArray[np.float32],  # noqa: ARG001  # cosines are computed anew
+            scores: NDArray[np.float32],  # noqa: ARG001  # cosines are computed again
         ) -> tuple[Ids, NDArray[np.float32]]:
             vectors = searched.read(ids)
             near = searched.search(vectors, self.k + 1).ids

@@ -36,7 +36,7 @@ def read_state(directory: Path) -> Json:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreCorruptError(
             f"{path}: expected facts and checksums as JSON, found {type(error).__name__}: {error}; "
-            f"build the index anew"
+            f"rebuild the index"
         ) from error
     if expected != found:
         names = sorted(
@@ -44,7 +44,7 @@ def read_state(directory: Path) -> Json:
         )
         raise StoreCorruptError(
             f"{directory}: expected the files with the checksums in {_NAME}, found others for "
-            f"{', '.join(names)}; build the index anew"
+            f"{', '.join(names)}; rebuild the index"
         )
     return state  # type: ignore[no-any-return]  # a dict, or indexing it would have failed
 

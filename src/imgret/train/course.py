@@ -154,7 +154,7 @@ class Course(ABC, Generic[_Schedule]):
         """
         epoch, side = self.epochs_done, self.schedule.side(self.epochs_done)
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self._n_pictures)
-        # Dropout draws from the global stream; each epoch starts it anew, so that a resumed
+        # Dropout draws from the global stream; each epoch starts it again, so that a resumed
         # run draws what an uninterrupted one would.
         torch.manual_seed(int(np.random.default_rng([self.seed, _BATCH, epoch]).integers(2**62)))
         chance = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
@@ -250,7 +250,7 @@ class Course(ABC, Generic[_Schedule]):
                 raise TrainingError(
                     f"{path}: expected a checkpoint of the same {name}, found "
                     f"{_difference(state.get(name), value)}; give what that run was given, or "
-                    f"start anew without resume"
+                    f"start again without resume"
                 )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

@@ -108,7 +108,7 @@ def same_embedder(
             f"({manifest.dim}-d, fingerprint {manifest.fingerprint[:19]}), found "
             f"{made.name or type(made).__name__!r} ({made.dim}-d, fingerprint "
             f"{made.fingerprint[:19]}); open it with the former (embedder=, or --embedder), or "
-            f"make it anew with Retriever.reembed({str(path)!r}, embedder=...)"
+            f"make it again with Retriever.reembed({str(path)!r}, embedder=...)"
         )
 
     return _same(
@@ -146,7 +146,7 @@ def same_cropper(
         raise StoreMismatchError(
             f"{path}: expected the cropper it was made with, {_told(manifest.cropper)}, found "
             f"{found}; open it with the former (cropper=, or --cropper), or make the "
-            f"gallery anew with Retriever.reembed({str(path)!r}, cropper=...)"
+            f"gallery again with Retriever.reembed({str(path)!r}, cropper=...)"
         )
 
     return _same(
@@ -160,7 +160,7 @@ def same_cropper(
 
 
 def check_files(manifest: Manifest, path: Path, *, without: Container[str] = ()) -> None:
-    """Raise if a model file was replaced, as far as that is told at once, or a name is unknown.
+    """Raise if a model file was replaced, as far as that can be seen at once, or a name is unknown.
 
     The file's sha256 is compared with the fingerprint: a few milliseconds, no model is loaded. What
     is missing, very large or made of several parts is looked at when it is first needed.

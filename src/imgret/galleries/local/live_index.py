@@ -33,7 +33,7 @@ from imgret.types import Embeddings, Ids, Json, Neighbors, Part
 __all__ = ["LiveIndex"]
 
 # A trained index has its cells laid for as many items as there were; from this many times
-# more on it is built anew.
+# more on it is rebuilt.
 _RETRAIN_GROWTH = 4
 # Enough for the cells of any index here (Faiss looks at no more than 256 a cell).
 _TRAINING_ITEMS = 262_144
@@ -41,7 +41,7 @@ _TRAINING_ITEMS = 262_144
 _PIECE_SECONDS = 0.05
 # So many items at a time; a graph, say, has its costs for each time.
 _PIECE_ITEMS = 16, 16_384
-# Times a search plans anew because something changed meanwhile.
+# Times a search plans again because something changed meanwhile.
 _PLANS = 3
 # Times as much is searched for where a filter takes out what is near.
 _WIDER = 32
@@ -317,7 +317,7 @@ class LiveIndex:
             self._store.drop_index()
 
     def project(self, projection: LinearProjection | None) -> None:
-        """Change the projection and build the index anew."""
+        """Change the projection and rebuild the index."""
         with self._syncing:
             self._build(self._make, self._store.manifest.tuned, projection=projection)
             self._store.drop_index()
@@ -399,7 +399,7 @@ class LiveIndex:
     def _build(
         self, make: IndexMaker, tuned: Json | None = _AS_KEPT, *, projection: Any = _AS_KEPT
     ) -> VectorIndex:
-        """Make the index anew beside the one in use, which it replaces when it is done."""
+        """Make the index again beside the one in use, which it replaces when it is done."""
         if projection is _AS_KEPT:
             projection = self.projection
         catalog = self._store.catalog

@@ -331,7 +331,7 @@ class Store:
                 names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
                 raise StoreCorruptError(
                     f"{self.path or 'gallery'}: {len(bad)} stored vectors are damaged, the first "
-                    f"of {names}; restore the vectors file from a copy, or index the images anew"
+                    f"of {names}; restore the vectors file from a copy, or index the images again"
                 )
             yield block, widened(rows)
 

@@ -15,7 +15,7 @@ from imgret.projections import LinearProjection, projected
 
 __all__ = ["fits", "read_index", "read_projection"]
 
-# Times a stored index is read anew because a writer put another in its place meanwhile.
+# Times a stored index is read again because a writer put another in its place meanwhile.
 _READS = 3
 
 
@@ -96,7 +96,7 @@ def read_index(
             continue  # what was read may be of both
         if problem is not None:
             warnings.warn(
-                f"{path}: the stored index is of no use and is built anew: {problem}", stacklevel=2
+                f"{path}: the stored index is of no use and is rebuilt: {problem}", stacklevel=2
             )
             return None
         return (index, checkpoint) if _turn_back(store, index, checkpoint, projection) else None

@@ -233,7 +233,7 @@ class HNSWIndex(_Graph):
     """Walks a graph of near neighbours (Faiss ``IndexHNSWFlat``): fast, and nearly exact.
 
     Memory: ``4 * dim + 8 * M`` bytes a vector. Removed vectors are passed over until they
-    are more than a quarter of the graph, which is then built anew. Where a walk would compare
+    are more than a quarter of the graph, which is then rebuilt. Where a walk would compare
     about as many vectors as there are, or are allowed, all of these are compared instead.
 
     Parameters
@@ -295,7 +295,7 @@ class HNSWSQ8Index(_Graph):
     ef_search : int
         Candidates kept while searching (efSearch), at least ``refine * k``.
     refine : int
-        Candidates ranked anew for each neighbour wanted; see `VectorIndex`.
+        Candidates re-ranked for each neighbour wanted; see `VectorIndex`.
     """
 
     name = "hnsw-sq8"

@@ -403,7 +403,7 @@ class IVFPQIndex(_InvertedFile):
         Bytes a vector, at most one for 2 dimensions; by default one for 4, and where there are
         over 256 dimensions 64 bytes, or one for 16.
     refine : int
-        Candidates ranked anew for each neighbour wanted; see `VectorIndex`.
+        Candidates re-ranked for each neighbour wanted; see `VectorIndex`.
 
     References
     ----------
