@@ -247,8 +247,9 @@ class Course(ABC, Generic[_Schedule]):
         mine = {"recipe": self.schedule.to_json(), **self._identity(), "seed": self.seed}
         for name, value in mine.items():
             if name not in state or _plain(state[name]) != _plain(value):
+                what = "images" if name == "pictures" else name  # the name in older files
                 raise TrainingError(
-                    f"{path}: expected a checkpoint of the same {name}, found "
+                    f"{path}: expected a checkpoint of the same {what}, found "
                     f"{_difference(state.get(name), value)}; give what that run was given, or "
                     f"start again without resume"
                 )
