@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 from overhead import Given
 
+from imgret.galleries.local.compatible import new_manifest
+from imgret.galleries.local.live_index import LiveIndex
+from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
+from imgret.indexes.make import find_cropper
 from imgret.learning import adapt
-from imgret.making import new_manifest
-from imgret.parts import find_cropper
-from imgret.searcher import Searcher
-from imgret.storage import Item, Store
+from imgret.types import Item
 
 _BLOCK = 20_000
 _STATUS = Path("/proc/self/status")  # Linux only
@@ -92,7 +93,7 @@ def main() -> None:
         if _STATUS.exists():
             watch.start()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        searcher = Searcher(store)
+        searcher = LiveIndex(store)
         projection, report = adapt(LocalView(store, searcher), dim=options.keep)
         if projection is not None:
             searcher.project(projection)

@@ -152,7 +152,7 @@ class Ours(Contender):
 
     def find(self, queries: Embeddings) -> Ids:
         """Return the ids that the hits are made of."""
-        return self.gallery._searcher.search(queries, K).ids  # noqa: SLF001
+        return self.gallery._gallery.live.search(queries, K).ids  # noqa: SLF001
 
     def run(self, queries: Embeddings) -> object:
         """Search as a user does."""

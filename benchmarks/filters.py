@@ -171,7 +171,7 @@ def _ways(
     many = min(len(retriever), _AFTERWARDS)
 
     def ours(queries: Embeddings) -> list[list[int]]:
-        found = retriever._searcher.search(queries, _K, where)  # noqa: SLF001  # the ids alone
+        found = retriever._gallery.live.search(queries, _K, where)  # noqa: SLF001  # the ids alone
         return [[i for i in row if i >= 0] for row in found.ids.tolist()]
 
     def theirs(queries: Embeddings) -> list[list[int]]:

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from imgret import Retriever, images
 from imgret.demo import samples
 from imgret.ingest.folder import find_pictures
-from imgret.ingest.pipeline import worker_count
 from imgret.models.model import Model
+from imgret.pipeline.embed import worker_count
 
 _PREPARED = 512
 

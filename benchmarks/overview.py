@@ -21,7 +21,7 @@ import numpy as np
 from results import save
 
 from imgret import Retriever, images
-from imgret.abc.unit import unit_length
+from imgret.support.unit import unit_length
 from imgret.types import Image
 
 _DUPLICATE_THRESHOLDS = (0.98, 0.95, 0.93)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from results import save
 
 from imgret import Retriever, rerank
-from imgret.metrics import average_precision_at_k, top_k_accuracy
+from imgret.evaluation.metrics import average_precision_at_k, top_k_accuracy
 from imgret.pages.plot import Axis, Point, plot
 from imgret.rerank import KReciprocal
 from imgret.rerank.named import Rerank
@@ -90,7 +90,7 @@ def augmented(k: int, expand: int = 0) -> Way:
 
 
 def reciprocal(gallery: Gallery) -> Ranking:
-    """Rank the nearest 100 anew by what they share."""
+    """Rank the nearest 100 again by what they share."""
     known = rerank.Neighbourhoods(gallery.vectors)
     known.prepare()
     return lambda queries: known.rank(queries)[0]

@@ -14,7 +14,7 @@ from imgret import Embedder, Retriever, images
 
 
 class ColorHistogram(Embedder):
-    """Counts colours in ``bins`` steps a channel: pictures of like colours are alike.
+    """Counts colours in ``bins`` steps a channel: images of like colours are alike.
 
     The square root makes the cosine of two histograms their Bhattacharyya coefficient, the
     usual measure of how far two distributions overlap.

@@ -1,4 +1,4 @@
-"""Index a folder of pictures, save the gallery, and search it with one of them.
+"""Index a folder of images, save the gallery, and search it with one of them.
 
 python examples/quickstart.py photos
 """
@@ -17,9 +17,9 @@ def main(folder: Path) -> None:
 
     path = folder.with_name(f"{folder.name}.imgret")
     retriever.save(path)
-    print(f"saved {path}: {len(retriever)} pictures")
+    print(f"saved {path}: {len(retriever)} images")
 
-    # A picture of the gallery finds itself first; the others are what is most like it.
+    # An image of the gallery finds itself first; the others are what is most like it.
     query = retriever[next(iter(retriever))].path
     hits = retriever.search(query, k=5)
     print(f"query: {query}")

@@ -1,4 +1,4 @@
-"""What many tests need: small real pictures, and an embedder that needs no model."""
+"""What many tests need: small real images, and an embedder that needs no model."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def other_embedder() -> MeanColor:
 
 
 def picture(seed: int, *, size: tuple[int, int] = (48, 40)) -> Image:
-    """A picture that JPEG keeps well: a smooth field of colours."""
+    """An image that JPEG keeps well: a smooth field of colours."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return images.resize(coarse, *size)

@@ -6,7 +6,7 @@
 The network is that of M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for
 Convolutional Neural Networks" (2019), in its "Lite0" form: no squeeze-and-excitation, ReLU6
 in place of swish. The classifier is left out; the 1280 channels before it are averaged over
-the picture, raised to a power below 1 (F. Perronnin et al., "Improving the Fisher Kernel for
+the image, raised to a power below 1 (F. Perronnin et al., "Improving the Fisher Kernel for
 Large-Scale Image Classification", 2010) and scaled to length 1. Batch normalisation is folded
 into the convolutions. What was measured: docs/decisions/0002-general-is-int8.md.
 """
@@ -260,7 +260,7 @@ def gather(folders: Sequence[Path], count: int) -> tuple[list[Image], str]:
 
 
 def describe(path: Path, precision: str, calibrated_on: str | None) -> None:
-    """Write the facts into the file, the answer to the test picture among them."""
+    """Write the facts into the file, the answer to the test image among them."""
     picture = INPUT.prepare([golden.draw("golden-1", INPUT.min_side)])
     answer = Session(path).run(picture, "embedding").ravel()
     (licence,) = (file for file in distribution(PACKAGE).files or [] if file.name == "LICENSE")

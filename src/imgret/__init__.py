@@ -1,4 +1,4 @@
-"""Image retrieval: index a pile of pictures, search it by picture.
+"""Image retrieval: index a pile of images, search it by image.
 
 >>> from imgret import Retriever
 >>> retriever = Retriever()                        # doctest: +SKIP
@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from imgret.version import __version__
 
 if TYPE_CHECKING:
-    from imgret import errors, images, metrics, registry, testing, types
+    from imgret import errors, images, registry, testing, types
     from imgret.abc import Cropper, Embedder, VectorIndex
     from imgret.croppers import CenterCrop, NoCrop, SaliencyCropper
     from imgret.embedders import OnnxEmbedder
     from imgret.errors import ImgretError
-    from imgret.hits import Hits
+    from imgret.evaluation import metrics
     from imgret.indexes import ExactIndex, FlatIndex, HNSWIndex, IVFIndex
     from imgret.ingest import IngestReport
     from imgret.retriever import Retriever
+    from imgret.search.hits import Hits
     from imgret.types import Hit
 
 __all__ = [
@@ -59,7 +60,7 @@ _HOMES = {
     "FlatIndex": "imgret.indexes",
     "HNSWIndex": "imgret.indexes",
     "Hit": "imgret.types",
-    "Hits": "imgret.hits",
+    "Hits": "imgret.search.hits",
     "IVFIndex": "imgret.indexes",
     "ImgretError": "imgret.errors",
     "IngestReport": "imgret.ingest",
@@ -69,14 +70,21 @@ _HOMES = {
     "SaliencyCropper": "imgret.croppers",
     "VectorIndex": "imgret.abc",
 }
-_MODULES = {"errors", "images", "metrics", "registry", "testing", "types"}
+_MODULES = {
+    "errors": "imgret.errors",
+    "images": "imgret.images",
+    "metrics": "imgret.evaluation.metrics",
+    "registry": "imgret.registry",
+    "testing": "imgret.testing",
+    "types": "imgret.types",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _MODULES:
-        return importlib.import_module(f"imgret.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'imgret' has no attribute {name!r}")
 
 

@@ -11,9 +11,9 @@ anyway, so ``except ValueError`` and ``except ImgretError`` both work::
     ├── UnknownNameError (LookupError)          no such model, cropper, index or format
     ├── PluginError (ImportError)               a plugin is there but cannot be used
     ├── MissingExtraError (ImportError)         an optional dependency is not installed
-    ├── ImageError (ValueError)                 a picture cannot be read
+    ├── ImageError (ValueError)                 an image cannot be read
     │   ├── ImageNotFoundError (FileNotFoundError)
-    │   ├── ImageFormatError                    not a picture, or of an unknown format
+    │   ├── ImageFormatError                    not an image, or of an unknown format
     │   ├── ImageUnsupportedError               valid, but of a kind that cannot be decoded here
     │   ├── ImageCorruptError                   empty, truncated or damaged
     │   └── ImageTooLargeError                  over the pixel limit
@@ -114,12 +114,12 @@ class MissingExtraError(ImgretError, ImportError):
 
 
 class ImageError(ImgretError, ValueError):
-    """A picture cannot be read.
+    """An image cannot be read.
 
     Attributes
     ----------
     path : Path or None
-        The file, where the picture came from one.
+        The file, where the image came from one.
     reason : str
         What is wrong with it, without the path.
     """
@@ -141,7 +141,7 @@ class ImageNotFoundError(ImageError, FileNotFoundError):
 
 
 class ImageFormatError(ImageError):
-    """The bytes are not a picture, or of a format that cannot be read here."""
+    """The bytes are not an image, or of a format that cannot be read here."""
 
 
 class ImageUnsupportedError(ImageError):
@@ -149,7 +149,7 @@ class ImageUnsupportedError(ImageError):
 
 
 class ImageCorruptError(ImageError):
-    """The picture is empty, truncated or damaged."""
+    """The image is empty, truncated or damaged."""
 
 
 class ImageTooLargeError(ImageError):

@@ -16,7 +16,7 @@ the squared Euclidean distance.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -53,7 +53,7 @@ Metric: TypeAlias = Literal["cosine", "ip", "l2"]
 class Box(NamedTuple):
     """A half-open pixel box: columns ``x0 <= x < x1``, rows ``y0 <= y < y1``.
 
-    Coordinates count pixels of the picture as shown, EXIF orientation applied, from the
+    Coordinates count pixels of the image as shown, EXIF orientation applied, from the
     top left corner.
     """
 
@@ -79,7 +79,7 @@ class Box(NamedTuple):
 
     @classmethod
     def full(cls, image: Image) -> Box:
-        """Box of the whole picture."""
+        """Box of the whole image."""
         height, width = image.shape[:2]
         return cls(0, 0, width, height)
 
@@ -91,7 +91,7 @@ class Box(NamedTuple):
         return common / (self.area + other.area - common)
 
     def clip(self, width: int, height: int) -> Box:
-        """Return the nearest non-empty box inside a ``width`` x ``height`` picture."""
+        """Return the nearest non-empty box inside a ``width`` x ``height`` image."""
         x0 = min(max(self.x0, 0), width - 1)
         y0 = min(max(self.y0, 0), height - 1)
         return Box(x0, y0, max(min(self.x1, width), x0 + 1), max(min(self.y1, height), y0 + 1))
@@ -140,7 +140,7 @@ class Hit:
     path : str or None
         File the item was read from, where it came from one.
     box : Box or None
-        Part of the picture that was embedded; None for vectors added without a picture.
+        Part of the image that was embedded; None for vectors added without an image.
     distance : float or None
         Squared Euclidean distance, for metric ``"l2"`` only.
     probability : float or None
@@ -157,6 +157,49 @@ class Hit:
     box: Box | None
     distance: float | None = None
     probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part by its registered name and the JSON options that make it again."""
+
+    name: str
+    config: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a gallery, without its vector.
+
+    Attributes
+    ----------
+    key : str
+        Its name, unique in the gallery.
+    path : str or None
+        File it was read from.
+    sha256 : bytes or None
+        Digest of that file.
+    size, mtime_ns : int or None
+        Bytes and modification time of that file.
+    box : Box or None
+        Part of the image that was embedded; None for a vector added without an image.
+    subject : bool
+        Whether the cropper found the box; False where it is the whole image.
+    label : str or None
+        Class name.
+    metadata : mapping
+        JSON values.
+    """
+
+    key: str
+    path: str | None = None
+    sha256: bytes | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    box: Box | None = None
+    subject: bool = False
+    label: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_metric(metric: str) -> Metric:

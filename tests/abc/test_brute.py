@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from imgret.abc.brute import exact_search
+from imgret.support.exact import exact_search
 from imgret.testing import strategies
 from imgret.testing.data import clustered, true_scores
 

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imgret.abc.checks import (
+from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
+from imgret.support.checks import (
     check_count,
     check_ids,
     check_images,
     check_scorable,
     check_vectors,
 )
-from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
 from imgret.testing import strategies
 
 CHECKS = {

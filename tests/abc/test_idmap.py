@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgret.abc.idmap import IdMap
+from imgret.support.idmap import IdMap
 from imgret.testing import strategies
 
 

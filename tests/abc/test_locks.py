@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from imgret.abc.locks import ReadWriteLock
+from imgret.support.locks import ReadWriteLock
 
 
 def run(*targets):

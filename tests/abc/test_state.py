@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from imgret.abc.state import read_state, write_state
 from imgret.errors import StoreCorruptError
+from imgret.support.state import read_state, write_state
 
 
 @pytest.fixture

@@ -47,14 +47,14 @@ def test_index_twice_adds_nothing(work, run):
     second = run("index", "photos", "-o", "new.imgret")
     assert "12 ok" in first.err
     assert "0 ok, 12 skipped" in second.err
-    assert second.out == first.out == "new.imgret: 12 pictures\n"
+    assert second.out == first.out == "new.imgret: 12 images\n"
 
 
 def test_index_again_takes_in_what_has_changed(work, run):
     shutil.copy("query.jpg", "photos/rose/new.jpg")
     shutil.copy("query.jpg", "photos/rose/0.jpg")
     ended = run("index", "photos", "-o", "photos.imgret")
-    assert ended.out == "photos.imgret: 13 pictures\n"
+    assert ended.out == "photos.imgret: 13 images\n"
     assert "11 skipped" in ended.err
     hits = json.loads(run("search", "photos.imgret", "query.jpg", "-k2", "--json").out)["hits"]
     assert {hit["key"] for hit in hits} == {"rose/new.jpg", "rose/0.jpg"}
@@ -150,7 +150,7 @@ def test_a_query_that_cannot_be_read_costs_only_itself(work, run):
     assert ended.code == 3
     assert [json.loads(line)["query"] for line in ended.out.splitlines()] == ["query.jpg"]
     broken, lost = ended.err.splitlines()
-    assert "broken.jpg: expected a picture" in broken
+    assert "broken.jpg: expected an image" in broken
     assert "lost.jpg: there is no such file" in lost
     assert run("search", "photos.imgret", "broken.jpg").code == 1
 
@@ -175,7 +175,7 @@ def test_info_tells_what_a_gallery_is_made_of(work, run):
 
 def test_remove_takes_out_pictures_and_leaves_files(work, run):
     ended = run("remove", "photos.imgret", "rose/0.jpg", "rose/1.jpg")
-    assert ended.out == "removed 2; 10 pictures left\n"
+    assert ended.out == "removed 2; 10 images left\n"
     assert (work / "photos" / "rose" / "0.jpg").exists()
     assert "rose/0.jpg" not in gallery_keys("photos.imgret")
     assert json.loads(run("info", "photos.imgret", "--json").out)["removed"] == 2

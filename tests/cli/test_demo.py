@@ -61,5 +61,5 @@ def test_the_demo_needs_two_pictures(work, run):
     (work / "query.jpg").rename(work / "few" / "query.jpg")
     ended = run("demo", "--folder", "few", "-o", "out")
     assert ended.code == 1
-    assert "few: expected at least 2 pictures" in ended.err
+    assert "few: expected at least 2 images" in ended.err
     assert not (work / "out").exists()

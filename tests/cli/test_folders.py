@@ -23,7 +23,7 @@ def test_an_empty_folder_prunes_nothing(work, run):
     shutil.rmtree("photos")
     (work / "photos").mkdir()
     ended = index(run, "--prune")
-    assert (ended.code, ended.out) == (1, "photos.imgret: 12 pictures\n")
+    assert (ended.code, ended.out) == (1, "photos.imgret: 12 images\n")
     assert "0 ok, 12 vanished, 12 not pruned" in ended.err
     assert "--prune=all" in ended.err
     assert keys() == before
@@ -96,13 +96,13 @@ def test_a_linked_folder_is_searched_through(work, run):
     (work / "linked" / "flowers").symlink_to(work / "photos")
     (work / "linked" / "loop").symlink_to(work / "linked")
     ended = run("index", "linked", "-o", "new.imgret")
-    assert (ended.code, ended.out) == (0, "new.imgret: 12 pictures\n")
+    assert (ended.code, ended.out) == (0, "new.imgret: 12 images\n")
     assert "link passed over: loop" in ended.err
     ended = run("evaluate", "photos.imgret", "linked")
     assert ended.code == 0
     ended = run("demo", "--folder", "linked", "-o", "demo")
     assert ended.code == 0
-    assert "found 12 pictures" in ended.out
+    assert "found 12 images" in ended.out
 
 
 def test_queries_that_all_fail(work, run):

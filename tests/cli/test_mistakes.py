@@ -44,7 +44,7 @@ MISTAKES = {
         2,
         ["query.jpg: expected a gallery", "found a file", "another path"],
     ),
-    "the pictures for the output": (
+    "the images for the output": (
         "index photos -o photos",
         2,
         ["photos: expected a gallery", "a folder of other files", "another path"],
@@ -103,7 +103,7 @@ MISTAKES = {
     "an unknown key": ("remove photos.imgret lost.jpg", 1, ["12 in the gallery", "'lost.jpg'"]),
     "another index that is none": ("reindex photos.imgret --index hnws", 1, ["no 'hnws'"]),
     "a model that is none": ("models check genral", 1, ["no 'genral'", "general"]),
-    "a model that is a picture": (
+    "a model that is an image": (
         "models check ./query.jpg",
         1,
         ["query.jpg: expected an ONNX file"],
@@ -137,10 +137,10 @@ def test_a_gallery_that_was_damaged_is_said_to_be(work, run):
 
 def test_an_empty_gallery_is_said_to_be(work, run):
     (work / "empty").mkdir()
-    assert run("index", "empty", "-o", "new.imgret").out == "new.imgret: 0 pictures\n"
+    assert run("index", "empty", "-o", "new.imgret").out == "new.imgret: 0 images\n"
     ended = run("search", "new.imgret", "query.jpg")
     assert ended.code == 1
-    assert "found an empty one; add pictures first" in ended.err
+    assert "found an empty one; add images first" in ended.err
 
 
 def test_a_gallery_that_another_writes_is_left_alone(work, run):

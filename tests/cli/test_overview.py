@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def doubled(work, run):
-    """The gallery, with one picture twice and another one three times."""
+    """The gallery, with one image twice and another one three times."""
     shutil.copy("photos/rose/0.jpg", "photos/rose/again.jpg")
     shutil.copy("photos/daisy/1.jpg", "photos/daisy/second.jpg")
     shutil.copy("photos/daisy/1.jpg", "photos/tulip/third.jpg")
@@ -28,7 +28,7 @@ def test_duplicates(doubled, run):
         "  rose/0.jpg",
         "  rose/again.jpg",
     ]
-    assert ended.err == "2 groups; without 3 pictures there were none\n"
+    assert ended.err == "2 groups; without 3 images there were none\n"
 
 
 def test_duplicates_as_json(doubled, run):

@@ -116,7 +116,7 @@ def test_a_picture_that_is_gone_is_told_in_its_place(work, run):
     page = Page((work / "page.html").read_text(encoding="utf-8"))
     assert len(page.pictures()) == 1 + 10
     assert any("there is no such file" in text for text in page.text)
-    assert any("expected a picture" in text for text in page.text)
+    assert any("expected an image" in text for text in page.text)
 
 
 def test_the_box_of_a_crop_is_drawn(work):

@@ -23,9 +23,9 @@ def test_data_go_to_stdout_and_reports_to_stderr(work, command):
     (work / "photos" / "broken.jpg").write_bytes(b"no picture")
     ended = command(["index", "photos", "-o", "new.imgret"])
     assert ended.returncode == 3
-    assert ended.stdout == "new.imgret: 12 pictures\n"
+    assert ended.stdout == "new.imgret: 12 images\n"
     assert "12 ok, 1 failed" in ended.stderr
-    assert "broken.jpg: expected a picture" in ended.stderr
+    assert "broken.jpg: expected an image" in ended.stderr
     assert "\r" not in ended.stderr  # no progress bar where nobody watches
 
 

@@ -63,7 +63,7 @@ CROPPERS = {
     "cropped": lambda: SaliencyCropper(BRIGHTNESS, preprocess=_input(short_side=40)),
     "largest part": lambda: SaliencyCropper(BRIGHTNESS, largest=True),
 }
-# Slow ones, which see fewer pictures.
+# Slow ones, which see fewer images.
 NETWORKS = {
     "saliency": SaliencyCropper,
     "attention": AttentionCropper,
@@ -170,7 +170,7 @@ def test_a_box_of_too_little_or_too_much_is_refused(least, most):
 def test_spectral_finds_what_stands_out(box):
     image = _scene(box=box)
     (found,) = SaliencyCropper("spectral").detect([image])
-    assert _iou(found, box) > 0.35  # the whole picture has 0.07 to 0.13
+    assert _iou(found, box) > 0.35  # the whole image has 0.07 to 0.13
     x0, y0, x1, y1 = box
     assert found.x0 < (x0 + x1) / 2 < found.x1
     assert found.y0 < (y0 + y1) / 2 < found.y1

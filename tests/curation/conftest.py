@@ -1,4 +1,4 @@
-"""Galleries of vectors that no picture is behind."""
+"""Galleries of vectors that no image is behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imgret.abc import Embedder
 
 
 class Nothing(Embedder):
-    """Has a dimension, and embeds no picture."""
+    """Has a dimension, and embeds no image."""
 
     name = "nothing"
 

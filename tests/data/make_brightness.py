@@ -1,4 +1,4 @@
-"""Make ``brightness.onnx``: a saliency model whose map is the brightness of the picture.
+"""Make ``brightness.onnx``: a saliency model whose map is the brightness of the image.
 
 Needs the ``onnx`` package: ``python tests/data/make_brightness.py``.
 """

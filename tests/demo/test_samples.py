@@ -1,4 +1,4 @@
-"""The drawn sample pictures."""
+"""The drawn sample images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""An embedder that looks at the whole picture and at its subject."""
+"""An embedder that looks at the whole image and at its subject."""
 
 import numpy as np
 import pytest

@@ -38,7 +38,7 @@ def gallery(mean_color, photos):
 
 @pytest.fixture
 def queries(tmp_path, make_picture):
-    """A folder of one new picture a class, one of a class the gallery lacks, one broken."""
+    """A folder of one new image a class, one of a class the gallery lacks, one broken."""
     root = tmp_path / "queries"
     for number, label in enumerate(("lake", "sand", "wood", "moor")):
         (root / label).mkdir(parents=True)

@@ -22,7 +22,7 @@ def draw(folder, seeds):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """photos.imgret of nine pictures, and queries/ of three."""
+    """photos.imgret of nine images, and queries/ of three."""
     root = tmp_path_factory.mktemp("drawn")
     draw(root / "photos", range(3))
     draw(root / "queries", [100])
@@ -66,7 +66,7 @@ def test_json_of_a_folder(work, run):
 
 @pytest.mark.parametrize("flag", [[], ["--leave-one-out"]])
 def test_leave_one_out(work, run, flag):
-    shutil.rmtree("photos")  # no picture is read
+    shutil.rmtree("photos")  # no image is read
     code, out, _ = run("evaluate", "photos.imgret", *flag)
     assert code == 0
     assert out.startswith("9 queries (leave-one-out) in 9 items of 3 classes")

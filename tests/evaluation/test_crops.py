@@ -17,7 +17,7 @@ INNER = Box(30, 30, 66, 66)
 
 
 class Inner(Cropper):
-    """Knows where the subject of the pictures below is."""
+    """Knows where the subject of the images below is."""
 
     name = "inner"
 

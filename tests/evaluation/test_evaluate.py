@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from imgret import Retriever, images, metrics
+from imgret import Retriever, images
 from imgret.abc import Embedder
 from imgret.errors import EmptyGalleryError, ImageNotFoundError, InvalidInputError
+from imgret.evaluation import metrics
 from imgret.indexes import ExactIndex
 
 
@@ -272,7 +273,7 @@ def test_a_near_identical_item_is_told_and_counted(gallery, photos, tmp_path):
         ((["x.jpg"], [None]), {}, "class name for every query, found none for 1 of 1.*x.jpg"),
         ((["x.jpg"], [3]), {}, "labels: expected text.*found 3 for 'x.jpg'"),
         (([b"x"], "parent"), {}, "query-000001 came from no file"),
-        (([], []), {}, "queries: expected at least one picture"),
+        (([], []), {}, "queries: expected at least one image"),
         ((b"x", ["a"]), {}, r"queries: expected several.*found one \(bytes\).*a folder by path"),
         ((7, ["a"]), {}, "queries: expected several images.*found 7"),
         ((None, ["a"]), {}, "labels: expected none without queries"),
@@ -295,7 +296,7 @@ def test_a_folder_without_pictures_or_labels(gallery, tmp_path, photos):
     with pytest.raises(ImageNotFoundError, match="lost"):
         gallery.evaluate(tmp_path / "lost")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidInputError, match="at least one picture, found none in .*empty"):
+    with pytest.raises(InvalidInputError, match="at least one image, found none in .*empty"):
         gallery.evaluate(tmp_path / "empty")
     with pytest.raises(InvalidInputError, match="found none for 4 of 4, the first '0.jpg'"):
         gallery.evaluate(photos / "lake")

@@ -89,7 +89,7 @@ def test_it_is_part_of_the_gallery_until_another_index_is_chosen(mean_color, vec
         assert retriever.explain().settings == chosen
     with Retriever.open(path, "r+", embedder=mean_color) as retriever:
         retriever.remove([str(i) for i in range(100)])
-        retriever.reindex()  # the same, built anew
+        retriever.reindex()  # the same, rebuilt
         assert retriever.index.settings() == chosen
         retriever.save(tmp_path / "copy.imgret")
         retriever.reindex("hnsw")
@@ -110,7 +110,8 @@ def test_a_stored_index_stays_of_use_when_options_named_before_were_tuned(
         chosen = retriever.index.settings()
         assert chosen != {"nprobe": 7}
         retriever.add_vectors(vectors[:1], keys=["more"])
-    monkeypatch.setattr("imgret.searcher.Searcher._build", None)  # must not be needed
+    # It must not be needed.
+    monkeypatch.setattr("imgret.galleries.local.live_index.LiveIndex._build", None)
     with Retriever.open(path, embedder=mean_color) as retriever:
         assert retriever.index.settings() == chosen
 
@@ -147,7 +148,7 @@ def test_impossible_targets(mean_color, vectors, target):
 
 
 def test_a_recall_that_is_not_reached_changes_nothing(mean_color, vectors):
-    # Codes of one byte, of which no candidates are ranked anew by enough.
+    # Codes of one byte, of which no candidates are re-ranked by enough.
     retriever = gallery(mean_color, vectors, "ivf-pq")
     retriever.reindex("ivf-pq", code_bytes=1)
     before = retriever.index.settings()

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgret import Retriever
-from imgret.abc.brute import exact_search
 from imgret.errors import InvalidInputError
-from imgret.storage import Catalog, Item
+from imgret.galleries.local.catalog import Catalog
+from imgret.support.exact import exact_search
+from imgret.types import Item
 
 DIM = 48  # as wide as the embedder of the tests
 
@@ -74,8 +75,8 @@ class Steps:
     def __init__(self, retriever, monkeypatch):
         self.done = []
         for owner, names in (
-            (retriever._store.catalog, ("passing", "matching")),
-            (retriever._searcher, ("_search_and_check",)),
+            (retriever._gallery.store.catalog, ("passing", "matching")),
+            (retriever._gallery.live, ("_search_and_check",)),
         ):
             for name in names:
                 monkeypatch.setattr(owner, name, self._told(name, getattr(owner, name)))
@@ -127,7 +128,7 @@ def test_items_are_listed_where_those_that_pass_are_far(line, monkeypatch):
 
 
 def test_shares_are_judged_once_until_something_changes(line):
-    catalog = line._store.catalog
+    catalog = line._gallery.store.catalog
     where, sample = {"n": {"$lt": 300}}, np.arange(200, 400)
     assert catalog.share_matching(where, sample) == pytest.approx(100 / 202)
     asked = []

@@ -5,7 +5,8 @@ from contextlib import closing, nullcontext
 import pytest
 
 from imgret.errors import InvalidInputError
-from imgret.storage import Catalog, Item
+from imgret.galleries.local.catalog import Catalog
+from imgret.types import Item
 
 INJECTION = "x'); DROP TABLE items; --"
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from imgret import filters
 from imgret.errors import InvalidInputError
 from imgret.filters import parse_filter
-from imgret.storage import Catalog, Item
+from imgret.galleries.local.catalog import Catalog
+from imgret.types import Item
 
 MISSING = object()
 COLUMNS = ("key", "label", "path")

@@ -12,7 +12,8 @@ from imgret import Retriever
 from imgret.errors import EmptyGalleryError, InvalidInputError, StoreReadOnlyError
 from imgret.filters import parse_filter
 from imgret.filters.sqlite import compile_filter
-from imgret.storage import Catalog, Item
+from imgret.galleries.local.catalog import Catalog
+from imgret.types import Item
 
 N, DIM = 120, 48  # as wide as the embedder of the tests
 LABELS = ("lake", "sand", "wood", None)
@@ -176,7 +177,7 @@ def test_what_comes_in_during_a_search_is_filtered_too(
     mean_color, monkeypatch, step, where, passing
 ):
     retriever = fill(Retriever(embedder=mean_color), range(10))
-    catalog = retriever._store.catalog
+    catalog = retriever._gallery.store.catalog
     plain, added = getattr(catalog, step), []
 
     def step_and_more(*given):
@@ -199,7 +200,7 @@ def test_what_comes_in_during_a_search_is_filtered_too(
 
 def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
     retriever = fill(Retriever(embedder=mean_color))
-    catalog, where = retriever._store.catalog, {"n": {"$gte": 0}}
+    catalog, where = retriever._gallery.store.catalog, {"n": {"$gte": 0}}
     (before,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
     passing = catalog.passing
 
@@ -215,7 +216,7 @@ def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
 
 
 def test_only_some_answers_are_remembered(monkeypatch):
-    from imgret.storage import matching
+    from imgret.galleries.local import matching
 
     with closing(Catalog()) as catalog:
         catalog.add([Item(f"k{n}") for n in range(50)], [0] * 50)
@@ -262,7 +263,7 @@ def test_filter_index_is_kept_and_needs_a_writer(mean_color, tmp_path):
     retriever.create_filter_index("n")
     retriever.save(path)
     with Retriever.open(path, embedder=mean_color) as reader:
-        assert "filter:n" in plan(reader._store.catalog, {"n": 5})
+        assert "filter:n" in plan(reader._gallery.store.catalog, {"n": 5})
         assert keys(reader.search_vectors(QUERIES[:1], where={"n": 5})[0]) == ["k5"]
         with pytest.raises(StoreReadOnlyError):
             reader.create_filter_index("tags")
@@ -290,9 +291,9 @@ def test_command_indexes_metadata_and_filters(command, photos, tmp_path):
     table.write_text("file,stars\nlake/0.jpg,3\nsand/1.jpg,5\nsand/2.jpg,1\ngone.jpg,4\n")
     made = tmp_path / "g.imgret"
     code, out, err = command("index", photos, "-o", made, "--metadata", table, "--exif")
-    assert (code, out.strip()) == (0, f"{made}: 12 pictures")
-    assert "metadata without a picture: gone.jpg" in err
-    assert "9 pictures without a row of metadata" in err
+    assert (code, out.strip()) == (0, f"{made}: 12 images")
+    assert "metadata without an image: gone.jpg" in err
+    assert "9 images without a row of metadata" in err
     query = photos / "wood" / "0.jpg"
     code, out, _ = command("search", made, query, "--where", where, "--json")
     assert code == 0

@@ -171,8 +171,8 @@ class TestFiles:
 
     def test_text(self, tmp_path):
         path = tmp_path / "text.jpg"
-        path.write_text("not a picture at all")
-        self.check(path, ImageFormatError, "begin with b'not a picture")
+        path.write_text("not an image at all")
+        self.check(path, ImageFormatError, "begin with b'not an image")
 
     def test_truncated(self, tmp_path):
         path = tmp_path / "half.jpg"

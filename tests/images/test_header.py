@@ -153,7 +153,7 @@ def test_limits_of_the_decoder_are_told_in_the_same_way():
     ],
 )
 def test_what_is_no_picture_is_called_so(data):
-    with pytest.raises(ImageFormatError, match=r"expected a picture \(JPEG, PNG"):
+    with pytest.raises(ImageFormatError, match=r"expected an image \(JPEG, PNG"):
         images.header(data)
 
 

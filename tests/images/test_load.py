@@ -1,4 +1,4 @@
-"""Loading from everything that may hold a picture."""
+"""Loading from everything that may hold an image."""
 
 import io
 import pathlib

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgret.abc.locks import ReadWriteLock
 from imgret.indexes import FactoryIndex, FlatIndex, HNSWIndex
 from imgret.indexes.faiss import pages
+from imgret.support.locks import ReadWriteLock
 from imgret.testing.data import clustered
 
 MB = 1 << 20

@@ -14,9 +14,10 @@ import pytest
 from imgret import images
 from imgret.abc import Cropper, Embedder
 from imgret.demo import samples
+from imgret.galleries.local.manifest import Manifest
+from imgret.galleries.local.store import Store
 from imgret.ingest import IngestReport, Writer, embed_sources, folder_sources
-from imgret.storage import Manifest, Part, Store
-from imgret.types import Box
+from imgret.types import Box, Part
 
 
 class MeanColor(Embedder):
@@ -29,7 +30,7 @@ class MeanColor(Embedder):
 
     def __init__(self, *, min_side=None, fails_on=None):
         self.min_side = min_side
-        self.fails_on = fails_on  # the number of a picture, from 1
+        self.fails_on = fails_on  # the number of an image, from 1
         self.seen = []
         self.running = self.most = 0
 
@@ -52,7 +53,7 @@ class Alone(MeanColor):
 
 
 class Middle(Cropper):
-    """The box in the middle, ``part`` of each side; None where the picture is dark."""
+    """The box in the middle, ``part`` of each side; None where the image is dark."""
 
     name = "middle"
 
@@ -178,15 +179,15 @@ def store():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Seven pictures in two folders, and files that are none."""
+    """Seven images in two folders, and files that are none."""
     root = tmp_path / "photos"
     for number, name in enumerate(
         ("a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg", "6.jpg", "7.jpe")
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(picture(number))
-    (root / "notes.txt").write_text("no picture")
-    (root / "a" / "noending").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
+    (root / "a" / "noending").write_text("no image")
     return root
 
 

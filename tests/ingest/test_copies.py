@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from imgret import Retriever, images
 from imgret.croppers import NoCrop
-from imgret.ingest import pipeline, writer
+from imgret.ingest import writer
+from imgret.pipeline import embed as pipeline
 
 
 @pytest.fixture
@@ -209,13 +210,13 @@ def test_commits_go_by_time_as_well(counting, encoded, tmp_path, monkeypatch):
     embedder = counting()
     path = tmp_path / "g.imgret"
     with Retriever.open(path, "a", embedder=embedder) as retriever:
-        whole, seen = retriever._searcher.follow, []
+        whole, seen = retriever._gallery.live.follow, []
 
         def follow():
             whole()
             with Retriever.open(path, "r", embedder=embedder) as reader:
                 seen.append(len(reader))
 
-        monkeypatch.setattr(retriever._searcher, "follow", follow)
+        monkeypatch.setattr(retriever._gallery.live, "follow", follow)
         retriever.add([*encoded, *(d + b" " for d in encoded)], threads=1)
     assert seen == [32, 64, 80]

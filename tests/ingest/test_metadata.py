@@ -1,4 +1,4 @@
-"""Metadata of pictures: from a callable, a mapping, a file of rows, and EXIF."""
+"""Metadata of images: from a callable, a mapping, a file of rows, and EXIF."""
 
 import io
 import json
@@ -139,7 +139,7 @@ def test_exif_is_taken_on_request_only(retriever, tmp_path):
     assert len(found[0]) == 2
     (tmp_path / "a.jpg").write_bytes(encoded(seed=3, exif=Pillow.Exif()))
     retriever.add_folder(tmp_path, exif=True, progress=False)
-    assert retriever["a.jpg"].metadata == {"exif": {}}  # of the new picture, which has none
+    assert retriever["a.jpg"].metadata == {"exif": {}}  # of the new image, which has none
 
 
 def test_exif_of_bytes_and_beside_given_metadata(retriever):
@@ -214,9 +214,9 @@ def test_csv(retriever, photos, tmp_path):
     ]
     assert report.unmatched == ["p/moon.jpg"]
     assert len(report.undescribed) == 9
-    assert "1 rows of metadata without a picture" in report.summary()
-    assert "metadata without a picture: p/moon.jpg" in str(report)
-    assert "picture without metadata: p/lake/1.jpg" in str(report)
+    assert "1 rows of metadata without an image" in report.summary()
+    assert "metadata without an image: p/moon.jpg" in str(report)
+    assert "image without metadata: p/lake/1.jpg" in str(report)
     retriever.add_folder(photos, metadata=table, prefix="p/", labels="parent", progress=False)
     assert retriever["p/sand/1.jpg"].label == "sand"  # what is asked for in the call goes first
 
@@ -246,7 +246,7 @@ def test_jsonl(retriever, photos, tmp_path):
         ("m.csv", "key,a,a\n", "different names"),
         ("m.csv", "key,a\nx,1,2\n", "line 2: expected 2 cells, found 3"),
         ("m.csv", "key,a\nx,1\ny\n", "line 3: expected 2 cells, found 1"),
-        ("m.csv", "key,a\nx,1\nx,2\n", "line 3: expected each picture once, found 'x' of line 2"),
+        ("m.csv", "key,a\nx,1\nx,2\n", "line 3: expected each image once, found 'x' of line 2"),
         ("m.csv", "key,a\n,1\n", "line 2: expected text for 'key', found ''"),
         ("m.csv", 'key,a\nx,"1\n', "expected CSV"),
         ("m.csv", "key,path\nx,y\n", "found 'path' beside 'key'"),

@@ -1,4 +1,4 @@
-"""Pictures to embeddings: in order, in step, and a bad one costs only itself."""
+"""Images to embeddings: in order, in step, and a bad one costs only itself."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from imgret.errors import (
     InvalidInputError,
 )
 from imgret.ingest import Source
-from imgret.ingest.pipeline import worker_count
+from imgret.pipeline.embed import worker_count
 from imgret.types import Box
 
 THREADS = pytest.mark.parametrize("threads", [1, 4])
@@ -87,10 +87,10 @@ def test_batches_are_full(kit):
     datas = [kit.picture(n) for n in range(12)]
     datas.insert(3, b"")
     kit.outcomes_of(sources_of(datas), embedder, threads=1)
-    assert sizes == [5, 5, 2]  # a bad picture leaves no gap
+    assert sizes == [5, 5, 2]  # a bad image leaves no gap
 
 
-# -- bad pictures --------------------------------------------------------------------------------
+# -- bad images --------------------------------------------------------------------------------
 
 
 @THREADS
@@ -290,7 +290,7 @@ def test_a_small_subject_is_read_again(kit):
     (outcome,) = kit.outcomes_of(sources_of([framed((1280, 960), box)]), embedder, cropper)
     assert cropper.seen == [(120, 160, 3)]
     assert outcome.box == box
-    assert embedder.seen == [(48, 64, 3)]  # cut from the full picture, not the reduced one
+    assert embedder.seen == [(48, 64, 3)]  # cut from the full image, not the reduced one
     assert np.allclose(outcome.embedding, RED, atol=0.02)
 
 
@@ -311,7 +311,7 @@ def test_no_subject_is_the_whole_picture(kit):
 
 
 def test_turned_by_exif(kit):
-    """The box counts pixels of the picture as shown."""
+    """The box counts pixels of the image as shown."""
     exif = bytes.fromhex(
         "ffe10022"
         + b"Exif\0\0".hex()

@@ -10,7 +10,7 @@ import pytest
 from imgret.errors import DuplicateKeyError, ImageNotFoundError, InvalidInputError
 from imgret.ingest import folder_sources, list_sources, one_each, path_of
 from imgret.ingest.folder import find_pictures, walk_folder
-from imgret.storage import Item
+from imgret.types import Item
 
 NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg"]
 
@@ -80,7 +80,7 @@ def test_no_folder(tmp_path, folder):
     assert find_pictures(tmp_path / "empty") == ([], 0)
 
 
-# -- the pictures of a folder --------------------------------------------------------------------
+# -- the images of a folder --------------------------------------------------------------------
 
 
 def test_keys_paths_and_labels(folder, store, monkeypatch):
@@ -179,7 +179,7 @@ def test_names_that_are_no_unicode(folder, store, kit):
         one_list([folder / name], store, keys=["named"])
 
 
-# -- the pictures of a list ----------------------------------------------------------------------
+# -- the images of a list ----------------------------------------------------------------------
 
 
 def one_list(images, store, *, keys=None, labels=None, metadata=None):
@@ -220,7 +220,7 @@ def test_given_names(store):
         ({"keys": ["a", "held"]}, DuplicateKeyError, r"'held'.*already \(1 of 2\)"),
         ({"keys": ["a", ""]}, InvalidInputError, "non-empty text"),
         ({"keys": ["a", 5]}, InvalidInputError, "found 5"),
-        ({"keys": ["a"]}, InvalidInputError, "keys: expected one for each of 2 pictures, found 1"),
+        ({"keys": ["a"]}, InvalidInputError, "keys: expected one for each of 2 images, found 1"),
         ({"keys": "ab"}, InvalidInputError, "keys: expected a list.*a single str"),
         ({"keys": 5}, InvalidInputError, "keys: expected a list.*found 5"),
         ({"labels": {"a": "b"}}, InvalidInputError, "labels: expected a list.*a single dict"),

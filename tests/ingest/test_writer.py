@@ -1,4 +1,4 @@
-"""From pictures to the gallery: what is new, unchanged, changed, double, or broken."""
+"""From images to the gallery: what is new, unchanged, changed, double, or broken."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from imgret.errors import StoreCorruptError
+from imgret.galleries.local.store import Store
 from imgret.ingest import IngestReport, Known, Line, Source, writer
-from imgret.storage import Item, Store
-from imgret.types import Box
+from imgret.types import Box, Item
 
 NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg"]
 NUMBERS = dict(
@@ -113,7 +113,7 @@ def test_changed_is_embedded_anew(kit, store, folder):
     assert len(content) == 7
     assert matches(kit, content["c/4.jpg"], kit.picture(77))
     held = kit.item(store, "c/4.jpg")
-    assert (held.metadata, held.label) == ({"stars": 5}, "mine")  # what was not given anew stays
+    assert (held.metadata, held.label) == ({"stars": 5}, "mine")  # what was not given again stays
     kit.ingest_folder(store, folder, labels="parent")
     (folder / "c/4.jpg").write_bytes(kit.picture(78))
     kit.ingest_folder(store, folder, labels="parent")
@@ -218,7 +218,7 @@ def test_a_known_item_that_became_a_twin(kit, store, folder):
 
 
 def test_a_file_that_took_the_name_of_another(kit, store, folder):
-    """6.jpg is another picture now, and c/9.jpg what 6.jpg was: no twin of it."""
+    """6.jpg is another image now, and c/9.jpg what 6.jpg was: no twin of it."""
     kit.ingest_folder(store, folder)
     (folder / "6.jpg").rename(folder / "c/9.jpg")
     (folder / "6.jpg").write_bytes(kit.picture(60))

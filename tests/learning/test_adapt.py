@@ -118,7 +118,7 @@ def test_is_judged_by_the_metric_of_the_gallery(metric):
 )
 def test_too_few_labels(codes, labels):
     made = gallery(codes, labels)
-    with pytest.raises(InvalidInputError, match="label more pictures first"):
+    with pytest.raises(InvalidInputError, match="label more images first"):
         made.adapt()
 
 

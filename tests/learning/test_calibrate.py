@@ -64,7 +64,7 @@ def gallery(path=None, *, metric="cosine", noise=0.8, codes=CODES, labels=None, 
 
 
 def judged(made, precision, seed=1, k=30):
-    """Of hits for new pictures: whether they are right, and their probability."""
+    """Of hits for new images: whether they are right, and their probability."""
     codes = np.arange(600) % 12
     found = made.search_vectors(vectors_of(codes, seed, 0.8), k, precision=precision)
     hits = [
@@ -124,7 +124,7 @@ def test_a_stranger_has_no_match():
 
 
 def test_an_adapted_gallery_is_not_flattered():
-    """Of few pictures in many directions: a projection knows those it was fitted to by heart."""
+    """Of few images in many directions: a projection knows those it was fitted to by heart."""
     rng = np.random.default_rng(0)
     means = np.random.default_rng(7).normal(size=(10, 59)) * 0.15
 
@@ -185,9 +185,9 @@ def test_holds_for_scores_of_its_kind_alone():
         assert made.search_vectors(vector, rerank=how)[0][0].probability is None
     (hits,) = made.search_vectors(vector, 5, precision=0.5, rerank="mmr")
     assert all(hit.probability >= 0.5 for hit in hits)
-    with pytest.raises(InvalidInputError, match="found those of a query of several pictures"):
+    with pytest.raises(InvalidInputError, match="found those of a query of several images"):
         made.search_key(["1", "2"], precision=0.5)
-    with pytest.raises(InvalidInputError, match="found those of a query of several pictures"):
+    with pytest.raises(InvalidInputError, match="found those of a query of several images"):
         made.search_key("1", negatives="2", precision=0.5)
     assert made.search_key(["1", "2"])[0].probability is None
     assert made.search_key("1", precision=0.5)[0].probability >= 0.5
@@ -254,7 +254,7 @@ def test_given_pairs_have_the_scores_of_a_search(metric, pca):
     if pca:
         made.project("pca", dim=pca)
     pairs = [(str(n), str((7 * n + 1) % 240), n % 3 == 0) for n in range(0, 200, 5)]
-    found = given_pairs(made._view(), iter(pairs))
+    found = given_pairs(made._gallery.view(), iter(pairs))
     assert found.same.tolist() == [same for *_, same in pairs]
     for (a, b, _), score in zip(pairs, found.scores, strict=True):
         hits = {hit.key: hit.score for hit in made.search_key(a, 240)}
@@ -264,7 +264,7 @@ def test_given_pairs_have_the_scores_of_a_search(metric, pca):
 def test_near_pairs_are_the_nearest_labelled_others():
     labels = [None if n % 5 == 0 else f"class {c}" for n, c in enumerate(CODES)]
     made = gallery(labels=labels)
-    found = near_pairs(made._view(), k=9, n_queries=1000, seed=0)
+    found = near_pairs(made._gallery.view(), k=9, n_queries=1000, seed=0)
     assert set(found.queries.tolist()) == {n for n in range(240) if n % 5}
     for query in (1, 77):
         mine = found.queries == query
@@ -272,7 +272,7 @@ def test_near_pairs_are_the_nearest_labelled_others():
         assert found.others[mine].tolist() == [int(hit.key) for hit in hits]
         assert found.same[mine].tolist() == [hit.label == labels[query] for hit in hits]
         np.testing.assert_allclose(found.scores[mine], [hit.score for hit in hits], atol=1e-6)
-    few = near_pairs(made._view(), k=9, n_queries=20, seed=0)
+    few = near_pairs(made._gallery.view(), k=9, n_queries=20, seed=0)
     assert len(np.unique(few.queries)) == 20
 
 
@@ -301,7 +301,7 @@ def test_given_pairs_calibrate():
         ([("1", "1", True)], InvalidInputError, "expected two items, found '1' twice"),
         ([], InvalidInputError, "found 0 and 0"),
         ([("1", str(n), True) for n in range(2, 40)], InvalidInputError, "found 38 and 0"),
-        ([("1", str(n), n % 2 == 0) for n in range(2, 40)], InvalidInputError, "more pictures"),
+        ([("1", str(n), n % 2 == 0) for n in range(2, 40)], InvalidInputError, "more images"),
     ],
 )
 def test_pairs_that_are_none(pairs, error, message):
@@ -313,7 +313,7 @@ def test_pairs_that_are_none(pairs, error, message):
 
 @pytest.mark.parametrize("labels", [[None] * 240, ["one"] * 240, ["one"] * 5 + [None] * 235])
 def test_too_few_labels(labels):
-    with pytest.raises(InvalidInputError, match="label more pictures"):
+    with pytest.raises(InvalidInputError, match="label more images"):
         gallery(labels=labels).calibrate()
 
 
@@ -339,7 +339,7 @@ def test_the_figures_are_of_pictures_held_out():
     assert report.levels[0].recall < 0.05
     assert calibration.probability(0.5) == pytest.approx(0.5, abs=0.1)
     text = str(report)
-    assert "2000 pairs of 400 pictures" in text
+    assert "2000 pairs of 400 images" in text
     facts = json.loads(report.to_json())
     assert [level["precision"] for level in facts["levels"]] == [0.9, 0.95, 0.99]
 

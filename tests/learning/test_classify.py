@@ -14,7 +14,7 @@ from imgret.learning.confidence import vote
 
 
 class Corners(Embedder):
-    """Embeds a picture as the mean colour of its four corners."""
+    """Embeds an image as the mean colour of its four corners."""
 
     dim = 12
     fingerprint = "test:corners"
@@ -128,7 +128,7 @@ def test_unlabelled_neighbours_have_no_vote():
 
 @pytest.mark.parametrize("labels", [[None] * 240, ["one"] * 240])
 def test_too_few_labels(labels):
-    with pytest.raises(InvalidInputError, match="label more pictures first"):
+    with pytest.raises(InvalidInputError, match="label more images first"):
         gallery(labels=labels).classify(picture(*[(1, 2, 3)] * 4))
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score
 
-from imgret import metrics
 from imgret.errors import InvalidInputError
+from imgret.evaluation import metrics
 
 RANKING = np.array([[1, 0, 1, 1, 0]], dtype=bool)
 DENOMINATORS = ("hits", "min_k_r", "r")

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from imgret import metrics
+from imgret.evaluation import metrics
 
 with warnings.catch_warnings():  # of its dependencies, while they are imported
     warnings.simplefilter("ignore")

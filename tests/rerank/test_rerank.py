@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imgret import rerank
 from imgret.errors import DimensionError, InvalidInputError
-from imgret.metrics import average_precision_at_r
+from imgret.evaluation.metrics import average_precision_at_r
 from imgret.rerank.neighbors import nearest
 
 

@@ -46,7 +46,7 @@ def test_labels_from_a_callable_and_a_mapping(mean_color, photos):
 def test_bad_files_cost_only_themselves(retriever, photos):
     good = (photos / "lake" / "0.jpg").read_bytes()
     (photos / "lake" / "00-empty.jpg").write_bytes(b"")
-    (photos / "lake" / "01-text.jpg").write_text("no picture at all")
+    (photos / "lake" / "01-text.jpg").write_text("no image at all")
     (photos / "lake" / "02-cut.jpg").write_bytes(good[: len(good) // 2])
     (photos / "lake" / "notes.txt").write_text("to be ignored")
     report = retriever.add_folder(photos)
@@ -58,7 +58,7 @@ def test_bad_files_cost_only_themselves(retriever, photos):
     assert all(line.reason and line.path.endswith(".jpg") for line in report.failed)
     assert report.ignored == 1
     assert len(retriever) == 12
-    # The picture after the bad ones has its own name and its own vector.
+    # The image after the bad ones has its own name and its own vector.
     (hits,) = retriever.search_many([photos / "lake" / "0.jpg"], k=1)
     assert hits[0].key == "lake/0.jpg"
     assert hits[0].score == pytest.approx(1, abs=1e-4)
@@ -66,7 +66,7 @@ def test_bad_files_cost_only_themselves(retriever, photos):
 
 def test_a_single_bad_picture_raises(retriever, tmp_path):
     text = tmp_path / "text.jpg"
-    text.write_text("no picture")
+    text.write_text("no image")
     empty = tmp_path / "empty.png"
     empty.touch()
     for path, error in (
@@ -115,7 +115,7 @@ def test_labels_and_metadata(retriever, make_picture):
     [
         ({"keys": ["a", "a"]}, DuplicateKeyError, "'a' twice"),
         ({"keys": ["held", "b"]}, DuplicateKeyError, "'held' in the gallery"),
-        ({"keys": ["a"]}, InvalidInputError, "keys: expected one for each of 2 pictures, found 1"),
+        ({"keys": ["a"]}, InvalidInputError, "keys: expected one for each of 2 images, found 1"),
         ({"keys": "ab"}, InvalidInputError, "keys: expected a list"),
         ({"keys": ["a", ""]}, InvalidInputError, "non-empty text"),
         ({"keys": ["a", 3]}, InvalidInputError, "non-empty text.*found 3"),
@@ -273,7 +273,7 @@ def test_a_failed_update_changes_nothing(retriever, photos, tmp_path):
     retriever.add_folder(photos, labels="parent")
     before = retriever["lake/0.jpg"]
     bad = tmp_path / "bad.jpg"
-    bad.write_text("no picture")
+    bad.write_text("no image")
     with pytest.raises(ImageFormatError, match="bad.jpg"):
         retriever.update("lake/0.jpg", image=bad, label="sea")
     with pytest.raises(KeyNotFoundError, match="'none'"):
@@ -307,12 +307,12 @@ def test_an_index_object_must_fit(mean_color):
     with pytest.raises(InvalidInputError, match="empty index of dimension 48"):
         Retriever(embedder=mean_color, index=FlatIndex(7))
     index = FlatIndex(48)
-    assert Retriever(embedder=mean_color, index=index)._searcher._make(48, 0) is index
+    assert Retriever(embedder=mean_color, index=index)._gallery.live._make(48, 0) is index
 
 
 def test_an_embedding_that_cannot_be_searched_costs_only_itself(mean_color, photos, make_picture):
     class Odd(type(mean_color)):
-        """Knows nothing of dark pictures, and too much of bright ones."""
+        """Knows nothing of dark images, and too much of bright ones."""
 
         def _embed(self, given):
             vectors = super()._embed(given)

@@ -27,7 +27,7 @@ def vectors():
 
 
 class Given(Embedder):
-    """Pictures do not come into it."""
+    """Images do not come into it."""
 
     name = "given"
     dim = 48

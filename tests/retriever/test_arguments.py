@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 
 from imgret import Retriever, images
-from imgret.abc import given as given_by
 from imgret.errors import InvalidInputError, KeyNotFoundError
+from imgret.support import given as given_by
 
 N = 3  # images where many are given
 

@@ -10,7 +10,7 @@ import pytest
 
 from imgret import Retriever
 from imgret.errors import StoreClosedError
-from imgret.storage import vectors as module
+from imgret.galleries.local import vectors as module
 
 N = 600
 READS = {

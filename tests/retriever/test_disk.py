@@ -130,7 +130,7 @@ def test_a_damaged_index_is_built_anew(mean_color, photos, tmp_path):
         data[len(data) // 2] ^= 0xFF
         file.write_bytes(data)
     with (
-        pytest.warns(UserWarning, match="built anew"),
+        pytest.warns(UserWarning, match="rebuilt"),
         Retriever.open(path, embedder=mean_color) as retriever,
     ):
         assert answers(retriever) == expected
@@ -142,7 +142,7 @@ def test_the_stored_index_is_used(mean_color, photos, tmp_path, monkeypatch):
         retriever.add_folder(photos)
 
     def no_more(*_):
-        raise AssertionError("the index was built anew")
+        raise AssertionError("the index was rebuilt")
 
     monkeypatch.setattr(HNSWIndex, "_add", no_more)
     with Retriever.open(path, embedder=mean_color) as retriever:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imgret import Retriever, images
 from imgret.errors import InvalidInputError, KeyNotFoundError
-from imgret.storage import Item
+from imgret.types import Item
 
 NFC, NFD = "caf\xe9", "cafe\u0301"
 
@@ -99,7 +99,7 @@ def test_any_spelling_finds_what_is_gone_and_what_was_renamed(counting, photos, 
 @pytest.mark.parametrize("written", ["{beside}/../photos/{name}", "{link}/{name}"])
 def test_paths_as_old_galleries_have_them(retriever, photos, tmp_path, written, spelling):
     """They were stored as typed, made absolute and no more."""
-    catalog = retriever._store.catalog
+    catalog = retriever._gallery.store.catalog
     catalog.replace_all(
         {
             id_: Item(
@@ -331,7 +331,7 @@ def test_rows_that_look_alike_are_told_apart(mean_color, tmp_path):
         folder, metadata={f"{NFC}.jpg": {"n": 1}, f"{NFD}.jpg": {"n": 2}}
     )
     assert report.unmatched == [f"{NFD}.jpg"]
-    assert r"metadata without a picture: 'cafe\u0301.jpg'" in str(report)
+    assert r"metadata without an image: 'cafe\u0301.jpg'" in str(report)
 
 
 def test_rows_by_absolute_paths_of_another_spelling(mean_color, photos, tmp_path):

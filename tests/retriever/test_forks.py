@@ -104,8 +104,8 @@ changes = [
     lambda: writer.reindex("flat"), lambda: writer.project("pca", dim=8), lambda: writer.adapt(),
     lambda: writer.project(None), lambda: writer.calibrate(), lambda: writer.tune(),
     lambda: writer.create_filter_index("n"), lambda: writer.save(path),
-    lambda: writer._store.catalog.remove([1]), lambda: writer._store.drop_index(),
-    lambda: writer._store.change_manifest(tuned=None),
+    lambda: writer._gallery.store.catalog.remove([1]), lambda: writer._gallery.store.drop_index(),
+    lambda: writer._gallery.store.change_manifest(tuned=None),
 ]
 """
 
@@ -202,7 +202,7 @@ def test_a_child_in_the_middle_of_a_transaction_of_its_parent(tmp_path):
         tmp_path,
         """
 writer = fill(Retriever.open(path, "a", embedder=Given()))
-catalog, process = writer._store.catalog, None
+catalog, process = writer._gallery.store.catalog, None
 with catalog._change():
     catalog._db.execute("PRAGMA cache_size = 1")
     catalog._db.execute("UPDATE items SET label = 'new'")
@@ -248,10 +248,10 @@ def test_a_reader_is_read_in_a_child_and_opens_the_file_again(tmp_path):
 fill(Retriever.open(path, "a", embedder=Given())).close()
 reader = Retriever.open(path, embedder=Given())
 expected, lazy = found(reader), reader.search_vectors(V[:5], 2)
-connection = reader._store.catalog._connection
+connection = reader._gallery.store.catalog._connection
 
 def work():
-    assert reader._store.catalog._connection is not connection
+    assert reader._gallery.store.catalog._connection is not connection
     assert [hits[0].key for hits in lazy] == [f"k{n}" for n in range(5)]
     assert found(reader) == expected and reader["k2"].label == "l2"
     assert len(reader.search_vectors(V[:1], 9, where={"label": "l3"})[0]) == 9
@@ -364,7 +364,7 @@ assert len(Retriever.load(path, embedder=Given())) > N
     )
 
 
-@pytest.mark.parametrize("lock", ["index._lock", "_searcher._seeing"])
+@pytest.mark.parametrize("lock", ["index._lock", "_gallery.live._seeing"])
 def test_an_index_that_was_being_changed_is_built_from_the_store(tmp_path, lock):
     run(
         tmp_path,
@@ -435,7 +435,7 @@ def test_locks_in_a_child(tmp_path):
     run(
         tmp_path,
         """
-from imgret.abc.locks import ReadWriteLock, RLock
+from imgret.support.locks import ReadWriteLock, RLock
 
 mine, theirs, brief = RLock(), RLock(), RLock(brief=True)
 read, written, waited = ReadWriteLock(), ReadWriteLock(), ReadWriteLock()
@@ -508,7 +508,7 @@ def test_a_thread_that_forks_while_it_reads(tmp_path):
     run(
         tmp_path,
         """
-from imgret.abc.locks import ReadWriteLock
+from imgret.support.locks import ReadWriteLock
 
 lock = ReadWriteLock(brief=True)
 
@@ -530,17 +530,17 @@ LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event",
 
 
 def test_no_lock_is_made_elsewhere():
-    """All come from `imgret.abc.locks`, where a child finds them."""
+    """All come from `imgret.support.locks`, where a child finds them."""
     root = Path(imgret.__file__).parent
     made = []
     for file in root.rglob("*.py"):
-        if file == root / "abc" / "locks.py":
+        if file == root / "support" / "locks.py":
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module in {"threading", "queue"}:
                 made += [(file.name, name.name) for name in node.names if name.name in LOCKS]
             if isinstance(node, ast.ImportFrom) and node.module == "functools":
-                # has a lock in Python 3.11; `imgret.abc.lazy` has another
+                # has a lock in Python 3.11; `imgret.support.lazy` has another
                 names = {name.name for name in node.names} & {"cached_property"}
                 made += [(file.name, name) for name in names if file.name != "lazy.py"]
             if (

@@ -27,7 +27,7 @@ LABELS = st.sampled_from([None, "a", "b", "it's"])
 
 
 class Given(Embedder):
-    """Pictures do not come into it."""
+    """Images do not come into it."""
 
     name = "given"
     dim = DIM

@@ -11,7 +11,7 @@ import pytest
 
 from imgret import Retriever
 from imgret.abc import VectorIndex
-from imgret.searcher import Searcher
+from imgret.galleries.local.live_index import LiveIndex
 
 _INDEXES = ["hnsw", "ivf", "ivf-pq"]
 _N = 600
@@ -42,7 +42,7 @@ def no_building(monkeypatch):
         raise AssertionError("the index was built")
 
     def forbid():
-        monkeypatch.setattr(Searcher, "_build", refuse)
+        monkeypatch.setattr(LiveIndex, "_build", refuse)
 
     return forbid
 
@@ -72,12 +72,12 @@ def test_opening_reads_neither_index_nor_vectors(make, mean_color, vectors, monk
     path = make(index)
     read = []
     load = VectorIndex.load_state
-    build = Searcher._build
+    build = LiveIndex._build
     monkeypatch.setattr(
         VectorIndex, "load_state", lambda self, at: (read.append("index"), load(self, at))[1]
     )
     monkeypatch.setattr(
-        Searcher, "_build", lambda *a, **k: (read.append("vectors"), build(*a, **k))[1]
+        LiveIndex, "_build", lambda *a, **k: (read.append("vectors"), build(*a, **k))[1]
     )
     for mode in ("r", "r+"):
         with Retriever.open(path, mode, embedder=mean_color) as retriever:
@@ -102,7 +102,7 @@ def test_what_auto_chose_is_known_before_the_index_is_read(
         retriever.reindex("auto", **options)
         named, why = repr(retriever), retriever.index_reason
         assert f"'auto' ({chosen})" in named
-    monkeypatch.setattr(Searcher, "sync", None)
+    monkeypatch.setattr(LiveIndex, "sync", None)
     with Retriever.open(path, embedder=mean_color) as retriever:
         assert (repr(retriever), retriever.index_reason) == (named, why)
 
@@ -201,14 +201,14 @@ def test_first_searches_at_once(make, mean_color, vectors, monkeypatch, index):
         writer.add_vectors(vectors[_N:], keys=names(_N, _N + 300))
     shutil.rmtree(path / "index")
     shutil.copytree(old, path / "index")  # as if the writer had been killed
-    pieces, begun = Searcher._pieces, threading.Event()
+    pieces, begun = LiveIndex._pieces, threading.Event()
 
     def slowly(self, ids):
         begun.set()
         time.sleep(0.2)
         yield from pieces(self, ids)
 
-    monkeypatch.setattr(Searcher, "_pieces", slowly)
+    monkeypatch.setattr(LiveIndex, "_pieces", slowly)
 
     def ask(_=None):
         answers = found(reader, vectors[_N:], 1)

@@ -36,7 +36,7 @@ OTHERS = [({"group": {"$ne": g}}, lambda n, g=g: n % GROUPS != g) for g in range
 
 
 class Given(Embedder):
-    """Pictures do not come into it."""
+    """Images do not come into it."""
 
     name = "given"
     dim = DIM

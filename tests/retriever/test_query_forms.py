@@ -1,4 +1,4 @@
-"""What can be asked: several pictures, parts, keys; and hits that are ranked anew."""
+"""What can be asked: several images, parts, keys; and hits that are re-ranked."""
 
 import io
 from typing import ClassVar
@@ -84,7 +84,7 @@ def retriever(mean_color, photos):
     return made
 
 
-# -- several pictures ------------------------------------------------------------------------
+# -- several images ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
@@ -130,9 +130,9 @@ def test_negatives_go_down(retriever, photos):
 def test_what_cannot_be_one_query(retriever, photos):
     some = [photos / "sand" / "2.jpg", photos / "lake" / "1.jpg"]
     for wrong, message in (
-        ([1.0], "weights: expected 2, one for each picture, found [1.0]"),
-        ([1, 2, 3], "expected 2, one for each picture"),
-        (["a", "b"], "expected 2, one for each picture"),
+        ([1.0], "weights: expected 2, one for each image, found [1.0]"),
+        ([1, 2, 3], "expected 2, one for each image"),
+        (["a", "b"], "expected 2, one for each image"),
         ([1, -1], "at least 0"),
         ([1, float("nan")], "finite"),
         ([0, 0], "not all 0"),
@@ -152,7 +152,7 @@ def test_what_cannot_be_one_query(retriever, photos):
         retriever.search(some[0], negatives=[photos / "nowhere.jpg"])
 
 
-# -- a part of a picture ---------------------------------------------------------------------
+# -- a part of an image ---------------------------------------------------------------------
 
 
 def test_a_box_is_searched_with_as_it_is(mean_color, photos, make_picture):
@@ -187,7 +187,7 @@ def test_a_box_counts_pixels_of_the_picture_as_shown(retriever, make_picture):
     ("box", "message"),
     [
         ((0, 0, 49, 40), "which is 48 pixels wide and 40 high, found (0, 0, 49, 40)"),
-        ((-1, 0, 10, 10), "inside the picture, which is 48 pixels wide"),
+        ((-1, 0, 10, 10), "inside the image, which is 48 pixels wide"),
         ((0, 0, 10, 41), "40 high"),
         ((5, 5, 5, 9), "(5, 5, 5, 9), which is empty"),
         ((5, 9, 7, 2), "which is empty"),
@@ -203,7 +203,7 @@ def test_a_box_that_is_none(retriever, make_picture, box, message):
 
 
 def test_a_box_is_of_one_picture(retriever, make_picture):
-    with pytest.raises(InvalidInputError, match="box: expected a single picture with it, found 2"):
+    with pytest.raises(InvalidInputError, match="box: expected a single image with it, found 2"):
         retriever.search([make_picture(1), make_picture(2)], box=(0, 0, 5, 5))
 
 
@@ -290,7 +290,7 @@ def test_by_a_key_that_is_not_there(mean_color):
 
 def test_by_key_reads_no_picture(retriever, photos, monkeypatch):
     def no_more(*_):
-        raise AssertionError("a picture was embedded")
+        raise AssertionError("an image was embedded")
 
     monkeypatch.setattr(type(retriever.embedder), "_embed", no_more)
     hits = retriever.search_key("sand/2.jpg", k=12)
@@ -302,7 +302,7 @@ def test_by_key_reads_no_picture(retriever, photos, monkeypatch):
     assert several.negatives == (str(photos / "wood" / "0.jpg"),)
 
 
-# -- ranked anew -----------------------------------------------------------------------------
+# -- re-ranked -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -555,7 +555,7 @@ def test_the_grid_shows_all_that_was_asked_with(retriever, photos):
     drawn = hits._repr_html_()
     assert drawn.count("data:image/jpeg;base64,") == 5
     assert drawn.count('class="unlike"') == 1
-    assert "<title>Pictures like 2.jpg</title>" in hits.to_html()
+    assert "<title>Images like 2.jpg</title>" in hits.to_html()
     assert hits.query == tuple(some)
     boxed = retriever.search(some[0], k=1, box=(10, 10, 30, 30))
     pictures = boxed._repr_html_().split("base64,")
@@ -629,11 +629,11 @@ def test_augmented_is_another_gallery_of_the_same_items(mean_color, photos, tmp_
 
 
 def test_augmented_of_many_is_made_in_pieces(mean_color, monkeypatch):
-    from imgret.retriever import augmenting
+    from imgret.search import augment
 
     made = gallery(mean_color)
     whole = made.augmented(5).embeddings()
-    monkeypatch.setattr(augmenting, "_BLOCK", 7)
+    monkeypatch.setattr(augment, "_BLOCK", 7)
     np.testing.assert_allclose(made.augmented(5).embeddings(), whole, atol=1e-5)
 
 

@@ -89,7 +89,7 @@ def test_an_empty_gallery(mean_color, make_picture):
         lambda: retriever.search(make_picture(0)),
         lambda: retriever.search_vectors(np.ones((1, 48))),
     ):
-        with pytest.raises(EmptyGalleryError, match="add pictures first"):
+        with pytest.raises(EmptyGalleryError, match="add images first"):
             search()
     assert len(retriever) == 0
     assert list(retriever) == []
@@ -134,7 +134,7 @@ def test_hits_draw_themselves(retriever, photos):
     hits = retriever.search(photos / "sand" / "2.jpg", k=2)
     drawn = hits._repr_html_()
     assert drawn.count("data:image/jpeg;base64,") == 3
-    (photos / "sand" / "2.jpg").unlink()  # and say so where a picture is gone
+    (photos / "sand" / "2.jpg").unlink()  # and say so where an image is gone
     assert hits.to_html().count("data:image/jpeg;base64,") == 1
 
 
@@ -173,7 +173,7 @@ def test_projection(mean_color, photos):
 
 def test_reindex_embeds_nothing(retriever, photos, monkeypatch):
     def no_more(*_):
-        raise AssertionError("a picture was embedded")
+        raise AssertionError("an image was embedded")
 
     before = [hit.key for hit in retriever.search(photos / "lake" / "0.jpg", k=12)]
     query = retriever.embeddings(["lake/0.jpg"])

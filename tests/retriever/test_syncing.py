@@ -110,7 +110,7 @@ def test_labels_given_later_are_taken_over(counting, photos):
 
 
 def test_an_unreadable_new_version_leaves_the_old_one(retriever, photos):
-    (photos / "lake" / "0.jpg").write_text("no picture any more")
+    (photos / "lake" / "0.jpg").write_text("no image any more")
     report = retriever.add_folder(photos)
     assert [line.key for line in report.failed] == ["lake/0.jpg"]
     assert "lake/0.jpg" in retriever
@@ -154,11 +154,11 @@ def test_a_hidden_or_unreadable_place_is_not_vanished(retriever, photos):
 
 
 def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
-    from imgret import searcher
+    from imgret.galleries.local import live_index as searcher
 
     monkeypatch.setattr(searcher, "_PIECE_ITEMS", (10, 10))
     retriever = Retriever(embedder=mean_color)
-    retriever._searcher._piece = 10
+    retriever._gallery.live._piece = 10
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((100, 48))
     retriever.add_vectors(rows[:20], keys=[f"a{n}" for n in range(20)])
@@ -184,11 +184,11 @@ def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
 
 @pytest.mark.parametrize("index", ["flat", "exact", "hnsw"])
 def test_a_search_between_two_pieces_sees_nothing_of_them(mean_color, monkeypatch, index):
-    from imgret import searcher
+    from imgret.galleries.local import live_index as searcher
 
     monkeypatch.setattr(searcher, "_PIECE_ITEMS", (10, 10))
     retriever = Retriever(embedder=mean_color, index=index)
-    retriever._searcher._piece = 10
+    retriever._gallery.live._piece = 10
     rows = np.random.default_rng(0).standard_normal((300, 48))
     retriever.add_vectors(rows[:100], keys=[f"a{n}" for n in range(100)])
 

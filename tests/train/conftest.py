@@ -18,7 +18,7 @@ if not importlib.util.find_spec("torch"):
 
 
 def write(folder: Path, per_class: int, *, first: int = 0) -> Path:
-    """Small pictures of three species, one subfolder each."""
+    """Small images of three species, one subfolder each."""
     for species in SPECIES:
         (folder / species).mkdir(parents=True)
         for number in range(first, first + per_class):
@@ -34,7 +34,7 @@ def flowers(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def others(tmp_path_factory) -> Path:
-    """Other pictures of the same species, to validate with."""
+    """Other images of the same species, to validate with."""
     return write(tmp_path_factory.mktemp("others") / "others", 3, first=100)
 
 

@@ -1,4 +1,4 @@
-"""The pictures: found, split, checked and shown."""
+"""The images: found, split, checked and shown."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_class_may_be_a_link(flowers, tmp_path):
 def test_no_class_is_an_error(flowers, tmp_path):
     with pytest.raises(InvalidInputError, match=r"at least two classes, found none$"):
         find_classes(tmp_path)
-    with pytest.raises(InvalidInputError, match="found none, and 8 pictures in no subfolder"):
+    with pytest.raises(InvalidInputError, match="found none, and 8 images in no subfolder"):
         find_classes(flowers / "rose")
     with pytest.raises(ImageNotFoundError, match="found nothing"):
         find_classes(tmp_path / "nowhere")
@@ -53,7 +53,7 @@ def test_no_class_is_an_error(flowers, tmp_path):
 def test_pictures_in_no_subfolder_are_told(flowers, tmp_path):
     shutil.copytree(flowers, tmp_path / "some")
     shutil.copy(flowers / "rose" / "000.jpg", tmp_path / "some")
-    with pytest.warns(UserWarning, match="1 pictures lie in no subfolder"):
+    with pytest.warns(UserWarning, match="1 images lie in no subfolder"):
         assert len(find_classes(tmp_path / "some")) == 24
 
 

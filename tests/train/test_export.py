@@ -24,7 +24,7 @@ PHOTOS = [
 
 @pytest.fixture(scope="module", params=["reference", "compact"])
 def trained(request):
-    """A network with the statistics of some pictures, its graph, and its preprocessing."""
+    """A network with the statistics of some images, its graph, and its preprocessing."""
     torch.manual_seed(0)
     network = build(request.param, dim=24).train()
     preprocess = Preprocess(size=64, scaling=NETWORKS[request.param].scaling)

@@ -79,14 +79,14 @@ def test_the_file_says_what_it_is(trained):
         assert "taught by general" in facts["source"]
         assert facts["training_data"] == "the folder flowers"
         assert models.check(path).ok
-    assert facts["calibrated_on"] == "24 of the pictures it was trained on"
+    assert facts["calibrated_on"] == "24 of the images it was trained on"
 
 
 def test_the_report_tells_it_all(trained):
     out, report = trained
     text = str(report)
-    assert "24 pictures of 3 classes, 2 epochs" in text
-    assert "pictures that could not be read: 1\n  " in text
+    assert "24 images of 3 classes, 2 epochs" in text
+    assert "images that could not be read: 1\n  " in text
     assert "broken.jpg" in text
     assert "int8 against fp32: top-1" in text
     page = out.with_suffix(".html").read_text(encoding="utf-8")
@@ -307,7 +307,7 @@ def test_another_teacher_or_other_pictures_are_no_way_to_go_on(no_export, flower
             train(flowers, out, teacher=teacher, **options)
     shutil.copytree(flowers, tmp_path / "some")
     (tmp_path / "some" / "rose" / "000.jpg").rename(tmp_path / "some" / "rose" / "new.jpg")
-    with pytest.raises(TrainingError, match="of the same pictures, found another; give what"):
+    with pytest.raises(TrainingError, match="of the same images, found another; give what"):
         train(tmp_path / "some", out, teacher="general", **options)
 
 

@@ -26,7 +26,7 @@ QUIET = {"threads": 2, "progress": False}
 
 @pytest.fixture(scope="module")
 def discs(tmp_path_factory):
-    """Bright discs on dark noise, with true masks; a picture without one; a broken one."""
+    """Bright discs on dark noise, with true masks; an image without one; a broken one."""
     root = tmp_path_factory.mktemp("discs")
     rng = np.random.default_rng(0)
     for kind in ("pictures", "masks"):
@@ -123,7 +123,7 @@ def test_a_subject_is_pasted_with_its_mask():
     np.testing.assert_array_equal(pasted[its_mask > 250], 250)
     np.testing.assert_array_equal(pasted[its_mask == 0], 100)
     assert 0 < (its_mask > 127).sum() < (mask > 127).sum()
-    # Nowhere to paste to, nothing to paste: the picture as it was.
+    # Nowhere to paste to, nothing to paste: the image as it was.
     for subject, its_ground in ((mask, full), (empty, empty)):
         kept, kept_mask = paste(picture, subject, ground, its_ground, rng)
         assert kept is picture
@@ -184,7 +184,7 @@ def test_a_checkpoint_of_other_pictures_is_refused(discs, tmp_path):
     other = SaliencyTrainer(
         SMALL, pairs.select(range(5)), device=torch.device("cpu"), seed=0, threads=1
     )
-    with pytest.raises(TrainingError, match="expected a checkpoint of the same pictures"):
+    with pytest.raises(TrainingError, match="expected a checkpoint of the same images"):
         other.load(first.state(), tmp_path / "last.pt")
 
 
@@ -230,7 +230,7 @@ def test_masks_are_drawn_once(discs, tmp_path):
 
 def test_mistakes_are_told(discs, tmp_path):
     pictures, masks = discs / "pictures", discs / "masks"
-    with pytest.raises(InvalidInputError, match="expected a mask for each picture"):
+    with pytest.raises(InvalidInputError, match="expected a mask for each image"):
         train_saliency(pictures, tmp_path, tmp_path / "x.onnx", **QUIET)
     with pytest.raises(ImageNotFoundError):
         train_saliency(tmp_path / "none", masks, tmp_path / "x.onnx", **QUIET)

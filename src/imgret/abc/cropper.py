@@ -1,4 +1,4 @@
-"""The contract of a cropper: pictures in, boxes of their subjects out."""
+"""The contract of a cropper: images in, boxes of their subjects out."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from imgret.abc.checks import check_images
-from imgret.abc.given import is_path
 from imgret.errors import ImgretError
+from imgret.support.checks import check_images
+from imgret.support.given import is_path
 from imgret.types import Box, Image, Json
 
 __all__ = ["Cropper"]
 
 
 class Cropper(ABC):
-    """Finds the box of the subject of a picture.
+    """Finds the box of the subject of an image.
 
     A subclass sets ``name`` and fills in `config` and `_detect`; one whose boxes
     depend on more than its options also overrides `fingerprint`. Everything else is final.
@@ -28,7 +28,7 @@ class Cropper(ABC):
     name : str
         Name under which the cropper is registered (entry-point group ``imgret.croppers``).
     crops : bool
-        False only for a cropper that always answers with the whole picture; imgret then
+        False only for a cropper that always answers with the whole image; imgret then
         need not ask it.
     thread_safe : bool
         Whether `boxes` may run in several threads at once (the default).
@@ -44,7 +44,7 @@ class Cropper(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Text that changes whenever the box of some picture could change.
+        """Text that changes whenever the box of some image could change.
 
         By default the name and `config`, where the sha256 of a file stands for its path: not its
         place counts. One that is made of anything else overrides it. Galleries keep it, and refuse
@@ -56,9 +56,9 @@ class Cropper(ABC):
 
     @abstractmethod
     def _detect(self, images: Sequence[Image]) -> Sequence[Box | None]:
-        """Return a box a picture, or None where there is no subject to be found.
+        """Return a box per image, or None where there is no subject to be found.
 
-        A box that reaches out of its picture is clipped. The pictures are checked and
+        A box that reaches out of its image is clipped. The images are checked and
         there is at least one.
         """
 
@@ -74,7 +74,7 @@ class Cropper(ABC):
         Returns
         -------
         list of Box or None
-            One a picture, inside it and never empty.
+            One per image, inside it and never empty.
         """
         images = check_images(images)
         if not len(images):
@@ -92,7 +92,7 @@ class Cropper(ABC):
 
     @final
     def boxes(self, images: Sequence[Image]) -> list[Box]:
-        """Find the subjects; the whole picture where there is none.
+        """Find the subjects; the whole image where there is none.
 
         Takes and returns what `detect` does, without the None.
         """
@@ -104,12 +104,12 @@ class Cropper(ABC):
 
     @final
     def crop(self, images: Sequence[Image]) -> list[Image]:
-        """Return the pictures cut down to their subjects.
+        """Return the images cut down to their subjects.
 
         Returns
         -------
         list of uint8 arrays of shape (h, w, 3)
-            Views into the pictures, not copies.
+            Views into the images, not copies.
         """
         images = check_images(images)
         return [

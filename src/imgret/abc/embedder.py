@@ -1,4 +1,4 @@
-"""The contract of an embedder: pictures in, vectors out."""
+"""The contract of an embedder: images in, vectors out."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from imgret.abc.checks import check_count, check_images, check_vectors
 from imgret.errors import ImgretError
+from imgret.support.checks import check_count, check_images, check_vectors
 from imgret.types import Embeddings, Image, Json
 
 __all__ = ["Embedder"]
 
 
 class Embedder(ABC):
-    """Turns pictures into vectors whose distance tells how alike the pictures are.
+    """Turns images into vectors whose distance tells how alike the images are.
 
     A subclass sets ``name`` and fills in `dim`, `fingerprint`, `config` and `_embed`.
-    Everything else is final. The embedding of a picture must not depend on the pictures
+    Everything else is final. The embedding of an image must not depend on the images
     beside it in a batch, nor on the batch size (1e-5 in cosine).
 
     Attributes
@@ -32,7 +32,7 @@ class Embedder(ABC):
         Whether `embed` may run in several threads at once (the default). Where it is
         False, imgret calls it from one thread at a time.
     batch_size : int
-        How many pictures `_embed` gets at most, unless the caller says otherwise.
+        How many images `_embed` gets at most, unless the caller says otherwise.
     min_side : int or None
         Shorter side, in pixels, from which more resolution no longer changes the
         embedding noticeably; large JPEGs are then decoded at reduced scale. None: always
@@ -52,7 +52,7 @@ class Embedder(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Text that changes whenever the embedding of some picture could change.
+        """Text that changes whenever the embedding of some image could change.
 
         For a model file, the sha256 of its bytes together with the options that matter.
         Vectors of two embedders are compared only where their fingerprints agree.
@@ -64,7 +64,7 @@ class Embedder(ABC):
 
     @abstractmethod
     def _embed(self, images: Sequence[Image]) -> Embeddings:
-        """Embed ``1 <= n <= batch_size`` checked pictures of any sizes.
+        """Embed ``1 <= n <= batch_size`` checked images of any sizes.
 
         Returns
         -------
@@ -74,14 +74,14 @@ class Embedder(ABC):
 
     @final
     def embed(self, images: Sequence[Image], *, batch_size: int | None = None) -> Embeddings:
-        """Embed pictures.
+        """Embed images.
 
         Parameters
         ----------
         images : sequence of uint8 arrays of shape (H, W, 3)
             RGB; sizes may differ. An empty sequence gives an array of shape (0, dim).
         batch_size : int, optional
-            Pictures per call of the model; by default what suits the embedder.
+            Images per call of the model; by default what suits the embedder.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class Embedder(ABC):
         Raises
         ------
         InvalidInputError
-            A picture is not uint8 ``(H, W, 3)``, or ``batch_size`` is below 1.
+            An image is not uint8 ``(H, W, 3)``, or ``batch_size`` is below 1.
         ImgretError
             The subclass returned another shape, or NaN.
         """

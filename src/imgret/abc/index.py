@@ -11,13 +11,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.brute import best_of, by_id, exact_search, pair_scores
-from imgret.abc.checks import check_count, check_ids, check_scorable
-from imgret.abc.idmap import IdMap
-from imgret.abc.locks import ReadWriteLock
 from imgret.abc.plan import Plan, exact_cost
-from imgret.abc.state import read_state, write_state
-from imgret.abc.unit import unit_length
 from imgret.errors import (
     DuplicateKeyError,
     ImgretError,
@@ -28,6 +22,12 @@ from imgret.errors import (
     StoreMismatchError,
     UnsupportedError,
 )
+from imgret.support.checks import check_count, check_ids, check_scorable
+from imgret.support.exact import best_of, by_id, exact_search, pair_scores
+from imgret.support.idmap import IdMap
+from imgret.support.locks import ReadWriteLock
+from imgret.support.state import read_state, write_state
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Ids, Json, Metric, Neighbors, check_metric
 
 __all__ = ["VectorIndex"]
@@ -89,7 +89,7 @@ class VectorIndex(ABC):
     is_compressed : bool
         Whether the vectors in the index are only close to those that were added. Where the
         true ones can be had (`refine_by`, as in every gallery), ``refine`` times as many
-        candidates are asked for, and ranked anew by them.
+        candidates are asked for, and re-ranked by them.
     refine : int
         Candidates for each neighbour wanted; at least 1.
     reconstructs_slowly : bool
@@ -152,7 +152,7 @@ class VectorIndex(ABC):
         )
 
     def _removal_rebuilds(self, count: int) -> bool:  # noqa: ARG002  # a hook
-        """Whether taking out so many ids makes `_remove` build everything anew.
+        """Whether taking out so many ids makes `_remove` rebuild everything.
 
         A gallery then builds another index beside this one, so that searches need not wait.
         """
@@ -398,7 +398,7 @@ class VectorIndex(ABC):
 
     @final
     def removal_rebuilds(self, count: int) -> bool:
-        """Whether `remove` of so many ids takes as long as building the index anew."""
+        """Whether `remove` of so many ids takes as long as rebuilding the index."""
         with self._lock.read():
             return self._removal_rebuilds(count)
 
@@ -618,18 +618,18 @@ class VectorIndex(ABC):
             if (found := (state.get("name"), state.get("config"))) != expected:
                 raise StoreMismatchError(
                     f"{directory}: expected an index {expected[0]!r} with {expected[1]}, found "
-                    f"{found[0]!r} with {found[1]}; build the index anew"
+                    f"{found[0]!r} with {found[1]}; rebuild the index"
                 )
             try:
                 ids = check_ids(np.load(directory / "ids.npy", allow_pickle=False), "ids.npy")
                 if state.get("trained"):
                     self._load(directory)
             except ImgretError as error:
-                raise StoreCorruptError(f"{directory}: {error}; build the index anew") from error
+                raise StoreCorruptError(f"{directory}: {error}; rebuild the index") from error
             except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
                 raise StoreCorruptError(
                     f"{directory}: expected the files of a {type(self).__name__}, found "
-                    f"{type(error).__name__}: {error}; build the index anew"
+                    f"{type(error).__name__}: {error}; rebuild the index"
                 ) from error
             self._trained = bool(state.get("trained"))
             self._ids = IdMap(ids)

@@ -19,7 +19,7 @@ def adapt(
         bool, typer.Option("--off", help="Go back to searching by the embeddings themselves.")
     ] = False,
 ) -> None:
-    """Learn from the labels what tells classes apart, if that helps; no picture is read.
+    """Learn from the labels what tells classes apart, if that helps; no image is read.
 
     Exits with 3 where it would not help: the gallery is as it was, the figures say why.
     """

@@ -29,7 +29,7 @@ from imgret.version import __version__
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Image retrieval: index a pile of pictures, search it by picture.",
+    help="Image retrieval: index a pile of images, search it by image.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
@@ -79,10 +79,10 @@ def _common(
 
 @app.command()
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures, searched through.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of images, searched through.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to make, or to add to.")],
     labels: Annotated[
-        str | None, typer.Option(help="'parent': each picture is named after its folder.")
+        str | None, typer.Option(help="'parent': each image is named after its folder.")
     ] = None,
     embedder: Annotated[str | None, typer.Option(help="Name or path of a model. [general]")] = None,
     cropper: Annotated[
@@ -97,7 +97,7 @@ def index(
     metric: Annotated[str | None, typer.Option(help="cosine, ip or l2. [cosine]")] = None,
     metadata: Annotated[
         Path | None,
-        typer.Option(help="CSV or JSONL file of a row a picture, named by key, path or file."),
+        typer.Option(help="CSV or JSONL file of a row per image, named by key, path or file."),
     ] = None,
     exif: Annotated[
         bool, typer.Option("--exif", help="Keep date, camera and place of EXIF as metadata.")
@@ -128,7 +128,7 @@ def index(
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Index the pictures of a folder; run again, it takes in what has changed.
+    """Index the images of a folder; run again, it takes in what has changed.
 
     Exits with 3 where a file or a folder could not be read, or --prune was held back, and with 1
     where nothing could be done at all.
@@ -168,14 +168,14 @@ def index(
             typer.echo(f"{interrupt}; the same command goes on from here", err=True)
             raise
         typer.echo(str(report), err=True)
-        typer.echo(f"{output}: {len(retriever)} pictures")
+        typer.echo(f"{output}: {len(retriever)} images")
     if report.failed or report.unpruned:
         raise typer.Exit(3 if report.total > len(report.failed) else 1)
 
 
 def _check_output(output: Path) -> None:
     """Raise where a gallery can neither be made nor be added to."""
-    from imgret.storage.manifest import is_gallery  # noqa: PLC0415
+    from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
 
     found = ""
     if output.exists() and not output.is_dir():
@@ -193,7 +193,7 @@ def _check_output(output: Path) -> None:
 @app.command()
 def search(
     gallery: Gallery,
-    queries: Annotated[list[Path], typer.Argument(help="Pictures to search with.")],
+    queries: Annotated[list[Path], typer.Argument(help="Images to search with.")],
     k: Annotated[int, typer.Option("-k", callback=_at_least_one, help="Hits a query.")] = 10,
     where: Annotated[
         str | None,
@@ -212,13 +212,13 @@ def search(
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page that shows the hits, pictures inlined.")
+        Path | None, typer.Option(help="Write a page that shows the hits, images inlined.")
     ] = None,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Find the pictures most like each query."""
+    """Find the images most like each query."""
     from imgret.errors import ImageError  # noqa: PLC0415
     from imgret.pages import hits as hit_pages  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
@@ -288,7 +288,7 @@ def _as_text(query: Path, hits: Any) -> str:
 @app.command()
 def info(gallery: Gallery, json_: Json = False) -> None:
     """Say what a gallery is made of; no model is loaded."""
-    from imgret.storage import Store  # noqa: PLC0415
+    from imgret.galleries.local.store import Store  # noqa: PLC0415
 
     store = Store.open(gallery, writable=False)
     try:
@@ -334,14 +334,14 @@ def _tuned(tuned: Any) -> str | None:
 @app.command()
 def remove(
     gallery: Gallery,
-    keys: Annotated[list[str], typer.Argument(help="Keys of the pictures to take out.")],
+    keys: Annotated[list[str], typer.Argument(help="Keys of the images to take out.")],
 ) -> None:
-    """Take pictures out of a gallery; the files stay where they are."""
+    """Take images out of a gallery; the files stay where they are."""
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     with Retriever.open(gallery, "r+") as retriever:
         removed = retriever.remove(keys)
-        typer.echo(f"removed {removed}; {len(retriever)} pictures left")
+        typer.echo(f"removed {removed}; {len(retriever)} images left")
 
 
 @app.command()
@@ -352,7 +352,7 @@ def reindex(
         typer.Option(help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, ... [the one in use]"),
     ] = None,
 ) -> None:
-    """Build the index anew, or another one; no picture is read."""
+    """Rebuild the index, or another one; no image is read."""
     import time  # noqa: PLC0415
 
     from imgret.retriever import Retriever  # noqa: PLC0415
@@ -385,10 +385,10 @@ def plugins(json_: Json = False) -> None:
 @app.command()
 def demo(
     folder: Annotated[
-        Path | None, typer.Option(help="Use these pictures instead of drawn ones.")
+        Path | None, typer.Option(help="Use these images instead of drawn ones.")
     ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where to put pictures, gallery and page.")
+        Path, typer.Option("-o", "--output", help="Where to put images, gallery and page.")
     ] = Path("imgret-demo"),
     index: Annotated[str, typer.Option(help="As for the index command.")] = "flat",
     cropper: Annotated[str, typer.Option(help="As for the index command.")] = "none",

@@ -1,4 +1,4 @@
-"""``imgret classify``: names for pictures."""
+"""``imgret classify``: names for images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["classify"]
 
 def classify(  # noqa: PLR0917  # options of a command
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
-    queries: Annotated[list[Path], typer.Argument(help="Pictures to name.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="Pictures of the gallery that vote.")] = 10,
+    queries: Annotated[list[Path], typer.Argument(help="Images to name.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Images of the gallery that vote.")] = 10,
     threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Unknown below this confidence. [learned]"),
@@ -27,7 +27,7 @@ def classify(  # noqa: PLR0917  # options of a command
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Name each picture by the vote of those most like it, or say that it is unknown."""
+    """Name each image by the vote of those most like it, or say that it is unknown."""
     from imgret.errors import ImageError  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415  # the same
 

@@ -26,7 +26,7 @@ def crop_report(  # noqa: PLR0917  # what typer makes options of
     embedder: EmbedderAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Compare whole pictures, crops, and both together; every picture is read again."""
+    """Compare whole images, crops, and both together; every image is read again."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(html, "--html")

@@ -1,4 +1,4 @@
-"""The demonstration: a gallery from nothing, searched with pictures it does not hold."""
+"""The demonstration: a gallery from nothing, searched with images it does not hold."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _QUERIES = 8
 
 
 def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: TextIO) -> Path:
-    """Index pictures, search with some that were held back, write a page.
+    """Index images, search with some that were held back, write a page.
 
     Parameters
     ----------
     folder : Path or None
-        Pictures to use; None draws a gallery of flowers.
+        Images to use; None draws a gallery of flowers.
     output : Path
-        Directory for the drawn pictures, the gallery and the page.
+        Directory for the drawn images, the gallery and the page.
     index, cropper : str
         As for `Retriever`.
     out : text file
@@ -65,7 +65,7 @@ def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: Tex
             name = f"{hit.label}  " if hit.label else ""
             say(f"  {hit.rank}. {hit.score:.3f}  {name}{hit.key}")
     result = output / "result.html"
-    title = f"imgret demo: {len(rows)} pictures searched in {len(retriever)}"
+    title = f"imgret demo: {len(rows)} images searched in {len(retriever)}"
     page = hit_pages.page(rows, title=title, note=repr(retriever)[1:-1])
     result.write_text(page, encoding="utf-8")
     say(f"\nresult page: {result.absolute()}")
@@ -77,23 +77,23 @@ def _drawn(output: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
     root = output / "gallery"
     gallery = samples.write_gallery(root)
     queries = samples.write_queries(output / "queries", per_species=1)
-    say(f"drew {len(gallery)} pictures of {len(samples.species())} species into {root}")
+    say(f"drew {len(gallery)} images of {len(samples.species())} species into {root}")
     return root, queries
 
 
 def _taken(folder: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
-    """Hold back a few pictures as queries, spread over the folder and readable."""
+    """Hold back a few images as queries, spread over the folder and readable."""
     found, _ = find_pictures(folder)
     if len(found) < 2:
         raise InvalidInputError(
-            f"{folder}: expected at least 2 pictures, one to find and one to search with, found "
+            f"{folder}: expected at least 2 images, one to find and one to search with, found "
             f"{len(found)}"
         )
     step = max(2, len(found) // _QUERIES)
     queries = [path for path in found[step // 2 :: step] if _is_readable(path)][:_QUERIES]
     if not queries:
-        raise InvalidInputError(f"{folder}: expected pictures that can be read, found none")
-    say(f"found {len(found)} pictures in {folder}; {len(queries)} are held back as queries")
+        raise InvalidInputError(f"{folder}: expected images that can be read, found none")
+    say(f"found {len(found)} images in {folder}; {len(queries)} are held back as queries")
     return folder, queries
 
 

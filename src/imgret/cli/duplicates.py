@@ -1,4 +1,4 @@
-"""``imgret duplicates``: pictures that are almost the same."""
+"""``imgret duplicates``: images that are almost the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def duplicates(
     ],
     json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a group.")] = False,  # noqa: FBT002  # typer makes an option of it
 ) -> None:
-    """List groups of pictures that are almost the same, the largest first."""
+    """List groups of images that are almost the same, the largest first."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     with Retriever.open(gallery) as retriever:
@@ -31,4 +31,4 @@ def duplicates(
         for key in group.keys:
             typer.echo(f"  {key}")
     more = sum(len(group.keys) - 1 for group in groups)
-    typer.echo(f"{len(groups)} groups; without {more} pictures there were none", err=True)
+    typer.echo(f"{len(groups)} groups; without {more} images there were none", err=True)

@@ -17,7 +17,7 @@ def draw_map(
     output: Annotated[Path, typer.Option("-o", "--output", help="Page to write.")],
     method: Annotated[str, typer.Option(help="pca, or umap with the extra imgret[umap].")] = "pca",
 ) -> None:
-    """Write a page with every picture as a point: the nearer, the more alike."""
+    """Write a page with every image as a point: the nearer, the more alike."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(output, "--output")

@@ -44,7 +44,7 @@ def check_models(
         list[str] | None, typer.Argument(help="Names or paths. [all built-in ones]")
     ] = None,
 ) -> None:
-    """Run models on a picture drawn for it, and compare with what they should say."""
+    """Run models on an image drawn for it, and compare with what they should say."""
     from imgret.models import available, check  # noqa: PLC0415
 
     bad = 0

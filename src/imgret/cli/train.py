@@ -41,7 +41,7 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or another of torch's.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of all chances.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(help="That load pictures. [one for each core]")
+        int | None, typer.Option(help="That load images. [one for each core]")
     ] = None,
     validate_every: Annotated[int, typer.Option(help="Epochs between two measurements.")] = 2,
     patience: Annotated[
@@ -50,10 +50,10 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
     int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,  # noqa: FBT002
     name: Annotated[str | None, typer.Option(help="Of the model. [that of OUT]")] = None,
     training_data: Annotated[
-        str | None, typer.Option(help="What the pictures are, for the facts in the file.")
+        str | None, typer.Option(help="What the images are, for the facts in the file.")
     ] = None,
 ) -> None:
-    """Train an embedder on pictures of your own, and write it as a model file.
+    """Train an embedder on images of your own, and write it as a model file.
 
     Beside OUT stand the 8-bit model, a report, and the checkpoints of the run. Exits with 3 where
     an image could not be read and was left out.

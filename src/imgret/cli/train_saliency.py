@@ -1,4 +1,4 @@
-"""``imgret train-saliency``: what a saliency cropper sees with, from pictures and masks."""
+"""``imgret train-saliency``: what a saliency cropper sees with, from images and masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["train_saliency"]
 
 
 def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options of
-    pictures: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    pictures: Annotated[Path, typer.Argument(help="Folder of images.")],
     masks: Annotated[
         Path, typer.Argument(help="Folder of masks: the same relative paths, ending in .png.")
     ],
@@ -22,10 +22,10 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
     ] = None,
     valid: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="Other pictures, and their masks, to measure with."),
+        typer.Option(help="Other images, and their masks, to measure with."),
     ] = None,
     hold_out: Annotated[
-        float, typer.Option(help="Share of the pictures to measure with; 0 for none.")
+        float, typer.Option(help="Share of the images to measure with; 0 for none.")
     ] = 0.05,
     epochs: Annotated[int | None, typer.Option(help="[the recipe's]")] = None,
     resume: Annotated[
@@ -34,7 +34,7 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or another of torch's.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of all chances.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(help="That load pictures. [one for each core]")
+        int | None, typer.Option(help="That load images. [one for each core]")
     ] = None,
     validate_every: Annotated[int, typer.Option(help="Epochs between two measurements.")] = 2,
     patience: Annotated[
@@ -43,7 +43,7 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
     int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,  # noqa: FBT002
     name: Annotated[str | None, typer.Option(help="Of the model. [that of OUT]")] = None,
     training_data: Annotated[
-        str | None, typer.Option(help="What the pictures are, for the facts in the file.")
+        str | None, typer.Option(help="What the images are, for the facts in the file.")
     ] = None,
 ) -> None:
     """Train a network that finds what stands out, and write it as a model file.

@@ -23,7 +23,7 @@ def tune(  # noqa: PLR0917  # options of a command
     k: Annotated[int, typer.Option("-k", help="Neighbours a query.")] = 10,
     queries: Annotated[
         Path | None,
-        typer.Option(help="Folder of pictures to ask with. [items of the gallery]"),
+        typer.Option(help="Folder of images to ask with. [items of the gallery]"),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the plot as SVG.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002

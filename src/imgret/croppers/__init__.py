@@ -1,4 +1,4 @@
-"""Croppers find the box of the subject of a picture.
+"""Croppers find the box of the subject of an image.
 
 ``NoCrop`` and ``CenterCrop`` do not look at the pixels. ``SaliencyCropper`` finds what stands
 out, with or without a network, ``AttentionCropper`` what an embedding comes from, and

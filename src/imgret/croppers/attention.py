@@ -1,4 +1,4 @@
-"""Crops to what the embedding of a picture is made of."""
+"""Crops to what the embedding of an image is made of."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AttentionCropper"]
 # A coarse map, enlarged smoothly before it is cut: a threshold falls between its places.
 _ENLARGED = 8
 # On flowers pasted small beside other things the mean IoU of the boxes is 0.24 at the 224 pixels
-# of `flowers102`, 0.39 at 320, 0.45 at 448; on 143 pictures of ECSSD, with `general`, 0.54, 0.56
+# of `flowers102`, 0.39 at 320, 0.45 at 448; on 143 images of ECSSD, with `general`, 0.54, 0.56
 # and less.
 _SIZE = 320
 
@@ -53,7 +53,7 @@ class AttentionCropper(MapCropper):
 
     Notes
     -----
-    The picture is shown to the network whole, squashed to a square.
+    The image is shown to the network whole, squashed to a square.
     """
 
     name = "attention"

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_number
 from imgret.croppers.maps import Map, MapCropper, rescaled
 from imgret.errors import InvalidInputError
 from imgret.registry import made
+from imgret.support.checks import check_number
 from imgret.types import Box, Image, Json
 
 __all__ = ["CombinedCropper"]
@@ -44,8 +44,8 @@ class CombinedCropper(MapCropper):
     threshold, margin : float
         As for `SaliencyCropper`; ``"intersection"`` knows no threshold.
     least, most : float
-        A box that covers less or more of the picture than these parts of its area is refused,
-        and the picture kept whole.
+        A box that covers less or more of the image than these parts of its area is refused,
+        and the image kept whole.
     largest : bool
         Of several parts that do not touch, take only the one whose scores add up to most.
 
@@ -57,8 +57,8 @@ class CombinedCropper(MapCropper):
 
     Notes
     -----
-    A cropper that finds nothing takes no part in the picture; where none finds anything, and
-    where what they find has nothing in common, the picture has no subject.
+    A cropper that finds nothing takes no part in the image; where none finds anything, and
+    where what they find has nothing in common, the image has no subject.
     """
 
     name = "combined"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, final
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_number
+from imgret.support.checks import check_number
 from imgret.types import Box, Image, Json
 
 __all__ = ["CenterCrop", "NoCrop"]
@@ -14,7 +14,7 @@ __all__ = ["CenterCrop", "NoCrop"]
 
 @final
 class NoCrop(Cropper):
-    """Keeps the whole picture."""
+    """Keeps the whole image."""
 
     name = "none"
     crops: ClassVar[bool] = False
@@ -32,7 +32,7 @@ class NoCrop(Cropper):
 
 @final
 class CenterCrop(Cropper):
-    """Keeps the middle of the picture.
+    """Keeps the middle of the image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Croppers that score each place of a picture: a map, a threshold, a box."""
+"""Croppers that score each place of an image: a map, a threshold, a box."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import Cropper
-from imgret.abc.checks import check_images, check_number
 from imgret.errors import InvalidInputError
+from imgret.support.checks import check_images, check_number
 from imgret.types import Box, Image, Json
 
 __all__ = ["Map", "MapCropper", "rescaled", "shown_region", "subject_box"]
 
 
 class Map(NamedTuple):
-    """A map from 0 to 1, and the part of the picture that it shows."""
+    """A map from 0 to 1, and the part of the image that it shows."""
 
     values: NDArray[np.float32]
     region: Box
@@ -37,8 +37,8 @@ class MapCropper(Cropper):
     margin : float
         What the box is widened by on each side, as a part of its width or height. 0 to 1.
     least, most : float
-        A box that covers less or more of the picture than these parts of its area is refused:
-        the picture has no subject. 0 to 1.
+        A box that covers less or more of the image than these parts of its area is refused:
+        the image has no subject. 0 to 1.
     largest : bool
         Of several parts that do not touch, take only the one whose scores add up to most.
 
@@ -76,12 +76,12 @@ class MapCropper(Cropper):
 
     @property
     def least(self) -> float:
-        """Part of the picture's area that a box must cover."""
+        """Part of the image's area that a box must cover."""
         return self._least
 
     @property
     def most(self) -> float:
-        """Part of the picture's area that a box may cover."""
+        """Part of the image's area that a box may cover."""
         return self._most
 
     @property
@@ -101,7 +101,7 @@ class MapCropper(Cropper):
 
     @final
     def saliency(self, image: Image) -> NDArray[np.float32]:
-        """Return the score of each pixel of a picture.
+        """Return the score of each pixel of an image.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class MapCropper(Cropper):
 
     @final
     def overlay(self, image: Image) -> Image:
-        """Return a picture with its scores in red and the box that `boxes` finds.
+        """Return an image with its scores in red and the box that `boxes` finds.
 
         Parameters
         ----------
@@ -145,10 +145,10 @@ class MapCropper(Cropper):
 
     @abstractmethod
     def _map(self, image: Image) -> Map | None:
-        """Return the scores of a picture; None where no place differs from another."""
+        """Return the scores of an image; None where no place differs from another."""
 
     def _maps(self, images: Sequence[Image]) -> Iterable[Map | None]:
-        """Return `_map` of each picture; what runs faster on several at once overrides it."""
+        """Return `_map` of each image; what runs faster on several at once overrides it."""
         return map(self._map, images)
 
     def _detect(self, images: Sequence[Image]) -> list[Box | None]:
@@ -187,7 +187,7 @@ def subject_box(
     ----------
     values : float32 array of shape (h, w)
     region : Box
-        Which part of the picture the map shows.
+        Which part of the image the map shows.
     threshold : float
     margin : float
         What the box is widened by on each side, as a part of its width or height.
@@ -195,7 +195,7 @@ def subject_box(
     Returns
     -------
     Box or None
-        In the picture's pixels; it may reach out of the picture. None where no place is.
+        In the image's pixels; it may reach out of the image. None where no place is.
     """
     mask = values >= threshold
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -239,7 +239,7 @@ def rescaled(values: NDArray[np.float32], region: Box) -> Map | None:
 def shown_region(
     values: NDArray[np.float32], image: Image, *, resize: str, size: int, min_side: int
 ) -> Map:
-    """Return a network's map without bars, and the part of the picture that it shows.
+    """Return a network's map without bars, and the part of the image that it shows.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def shown_region(
         shown_x, shown_y = min(width, round(side)), min(height, round(side))
         x0, y0 = (width - shown_x) // 2, (height - shown_y) // 2
         return Map(values, Box(x0, y0, x0 + shown_x, y0 + shown_y).clip(width, height))
-    if resize == "pad":  # it saw bars that are no part of the picture
+    if resize == "pad":  # it saw bars that are no part of the image
         rows, columns = values.shape
         scale = 1 / max(height, width)
         values = _middle(values, max(1, round(rows * height * scale)), axis=0)

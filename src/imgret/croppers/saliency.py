@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.croppers.maps import Map, MapCropper, rescaled, shown_region
 from imgret.croppers.spectral import spectral_map
 from imgret.errors import InvalidInputError, ModelError
+from imgret.support.checks import check_count
 from imgret.types import Box, Image, Json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ __all__ = ["SaliencyCropper"]
 
 _SPECTRAL = "spectral"
 _CPU = "CPUExecutionProvider"
-# Measured on 143 pictures of ECSSD: the mean IoU of the boxes is flat from 0.2 to 0.3.
+# Measured on 143 images of ECSSD: the mean IoU of the boxes is flat from 0.2 to 0.3.
 _SPECTRAL_THRESHOLD, _SPECTRAL_MARGIN = 0.25, 0.05
 # Networks answer close to 0 or 1, so that a low threshold takes in thin and faint parts.
 _NETWORK_THRESHOLD = 0.10
@@ -31,9 +31,9 @@ _NETWORK_THRESHOLD = 0.10
 
 @final
 class SaliencyCropper(MapCropper):
-    """Crops to the box of what stands out in the picture.
+    """Crops to the box of what stands out in the image.
 
-    The box bounds the places of the saliency map that are at or over the threshold; a picture
+    The box bounds the places of the saliency map that are at or over the threshold; an image
     without such a place has no subject. A map is scaled so that its extremes are 0 and 1, unless
     it is flat, or comes from a model whose file says that its maps are to be taken as they are.
 
@@ -41,7 +41,7 @@ class SaliencyCropper(MapCropper):
     ----------
     model : str or Path
         The name of a built-in model, by default ``"saliency"``, or the path of an ONNX file,
-        that turns pictures into maps of shape (n, h, w) or (n, 1, h, w); or ``"spectral"``,
+        that turns images into maps of shape (n, h, w) or (n, 1, h, w); or ``"spectral"``,
         which needs no weights (see `imgret.croppers.spectral`).
     threshold : float, optional
         Over 0 and at most 1; by default 0.25 for ``"spectral"``, and for a network what its
@@ -50,8 +50,8 @@ class SaliencyCropper(MapCropper):
         What the box is widened by on each side, as a part of its width or height. Between 0
         and 1; by default 0.05 for ``"spectral"``, whose boxes are rough, and otherwise 0.
     least, most : float
-        A box that covers less or more of the picture than these parts of its area is refused,
-        and the picture kept whole.
+        A box that covers less or more of the image than these parts of its area is refused,
+        and the image kept whole.
     largest : bool
         Of several parts that do not touch, take only the one whose scores add up to most.
     preprocess : Preprocess or mapping, optional
@@ -61,7 +61,7 @@ class SaliencyCropper(MapCropper):
     providers : sequence of str, optional
         Networks only: execution providers of onnxruntime; the CPU's alone by default.
     batch_size : int, optional
-        Networks only: pictures a run; by default 1 on the CPU, which is fastest there, and 16
+        Networks only: images a run; by default 1 on the CPU, which is fastest there, and 16
         elsewhere, or what a network of fixed batches takes.
 
     Raises
@@ -75,8 +75,8 @@ class SaliencyCropper(MapCropper):
     --------
     >>> from imgret.demo import samples
     >>> cropper = SaliencyCropper()
-    >>> picture = samples.draw("sunflower", 3)
-    >>> box = cropper.boxes([picture])[0]
+    >>> image = samples.draw("sunflower", 3)
+    >>> box = cropper.boxes([image])[0]
     >>> cropper.overlay(picture).shape == picture.shape
     True
     """
@@ -177,13 +177,13 @@ class SaliencyCropper(MapCropper):
 
 
 def _run(network: Model, images: Sequence[Image]) -> list[Map]:
-    """Return a network's map of each picture, and the part of the picture that it shows."""
+    """Return a network's map of each image, and the part of the image that it shows."""
     answer = network.run(images)
     values = answer[:, 0] if answer.ndim == 4 and answer.shape[1] == 1 else answer
     if len(answer) != len(images) or values.ndim != 3 or not values.size:
         raise ModelError(
             f"{network.path}: expected output {network.output!r} of shape (n, h, w) or "
-            f"(n, 1, h, w), found {answer.shape} for {len(images)} picture"
+            f"(n, 1, h, w), found {answer.shape} for {len(images)} image"
             f"{'' if len(images) == 1 else 's'}; choose another by output="
         )
     if not np.isfinite(values).all():

@@ -1,7 +1,7 @@
 """Saliency without weights: the spectral residual.
 
 Hou & Zhang, "Saliency Detection: A Spectral Residual Approach", CVPR 2007, weighted
-towards the middle of the picture, where photographers put their subject.
+towards the middle of the image, where photographers put their subject.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["spectral_map"]
 _SIDE = 64
 # Of the Gaussian that smooths the map, in its pixels; the paper's kernel.
 _SIGMA = 2.5
-# Of the weight of the middle, in half sides. On 143 pictures of ECSSD the mean IoU of the
+# Of the weight of the middle, in half sides. On 143 images of ECSSD the mean IoU of the
 # boxes, each at its best threshold, is 0.46 without it and 0.54 with it; 0.45 to 0.6 differ little.
 _MIDDLE = 0.5
 
 
 def spectral_map(image: Image) -> NDArray[np.float32]:
-    """Return how much each place departs from the picture's own statistics.
+    """Return how much each place departs from the image's own statistics.
 
     What the log amplitude spectrum has beyond its local average is kept, with the phase as
-    it is; transformed back, this is large where the picture is unlike itself.
+    it is; transformed back, this is large where the image is unlike itself.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def spectral_map(image: Image) -> NDArray[np.float32]:
     Returns
     -------
     float32 array of shape (h, w)
-        The longer side 64; at least 0, not scaled. Zeros for a flat picture.
+        The longer side 64; at least 0, not scaled. Zeros for a flat image.
     """
     # Imported where it is used: croppers that do not look at pixels need no OpenCV.
     from imgret.images import blur, resize, to_gray  # noqa: PLC0415

@@ -1,10 +1,10 @@
 """A gallery seen as a whole: what is double, what belongs together, what does not belong.
 
-Nothing here reads a picture, but for the small ones on a map. Every item is asked for its nearest
+Nothing here reads an image, but for the small ones on a map. Every item is asked for its nearest
 others, or read once, in pieces: memory holds a few numbers an item, never all embeddings.
 
 ======================= =========================================================================
-`find_duplicates`       groups of items that are almost the same picture
+`find_duplicates`       groups of items that are almost the same image
 `fit_clusters`          k-means
 `build_neighbor_graph`  the nearest others of every item, as arrays
 `find_outliers`         items that have nothing like them near

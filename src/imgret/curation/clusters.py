@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.pages.result import Result
 from imgret.search import View
+from imgret.support.checks import check_count
 from imgret.types import Embeddings, Ids, Json
 
 __all__ = ["Clusters", "fit_clusters"]

@@ -9,9 +9,9 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_number
 from imgret.curation.forest import Forest, joined
 from imgret.search import View
+from imgret.support.checks import check_number
 from imgret.types import Embeddings, Ids
 
 __all__ = ["DuplicateGroup", "find_duplicates"]
@@ -45,7 +45,7 @@ def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
     Where the last of them still reaches the threshold there may be more; but a pair is missed
     only if both of its items are of that kind, and matters only if it joins what is not joined
     already, or joins it better. Those whose missed pairs might are asked again for four times as
-    many, until there are none. So a thousand copies of one picture cost no thousand squared.
+    many, until there are none. So a thousand copies of one image cost no thousand squared.
 
     Parameters
     ----------

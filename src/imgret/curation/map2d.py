@@ -50,7 +50,7 @@ class Map2D(Result):
     def to_html(self, *, title: str | None = None) -> str:
         """Return a page in one file: a scatter to zoom and to point at, coloured by label.
 
-        Up to 300 items show their picture, read again from its file. Of more than 50,000 items as
+        Up to 300 items show their image, read again from its file. Of more than 50,000 items as
         many are drawn by lot.
 
         Parameters

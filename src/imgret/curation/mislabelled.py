@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
 from imgret.search import View
+from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Ids
 
 __all__ = ["LabelIssue", "find_mislabelled"]

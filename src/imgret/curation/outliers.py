@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.search import View
+from imgret.support.checks import check_count
 from imgret.types import Embeddings
 
 __all__ = ["Outlier", "find_outliers"]

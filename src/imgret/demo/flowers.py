@@ -191,7 +191,7 @@ class Species:
     sway : float or None
         Standard deviation of its turn about the vertical; None: any way round.
     heads : tuple of int
-        Fewest and most heads in a picture.
+        Fewest and most heads in an image.
     size : tuple of float
         Smallest and largest width of the main head, as a part of the shorter side.
     leaf : tuple of float

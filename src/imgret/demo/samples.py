@@ -1,6 +1,6 @@
-"""A gallery of flowers drawn from numbers, to try imgret without any picture of one's own.
+"""A gallery of flowers drawn from numbers, to try imgret without any image of one's own.
 
-Each picture is a small scene: a background out of focus, flowers of one species in some
+Each image is a small scene: a background out of focus, flowers of one species in some
 pose, light, and the marks of a camera. It depends on the species, the seed and nothing else.
 """
 
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count
 from imgret.demo.brush import UP, Pixels, shaded, stamp, stamp_petal
 from imgret.demo.flowers import LEAF, SPECIES, Species
 from imgret.errors import InvalidInputError, UnknownNameError
 from imgret.images.transform import encode
+from imgret.support.checks import check_count
 from imgret.types import Image
 
 __all__ = ["draw", "species", "write_gallery", "write_queries"]
@@ -47,14 +47,14 @@ def species() -> tuple[str, ...]:
 
 
 def draw(species: str, seed: int, *, size: tuple[int, int] | None = None) -> Image:
-    """Draw a picture of one or several flowers of a species.
+    """Draw an image of one or several flowers of a species.
 
     Parameters
     ----------
     species : str
         One of `species`.
     seed : int
-        At least 0. Another seed gives another picture.
+        At least 0. Another seed gives another image.
     size : tuple of int, optional
         Width and height in pixels; by default the seed chooses, between 320 and 640.
 
@@ -90,9 +90,9 @@ def write_gallery(directory: str | Path, *, per_species: int = 15, seed: int = 0
     directory : path
         Made where it is missing. Files of the same names are written over.
     per_species : int
-        Pictures of each species.
+        Images of each species.
     seed : int
-        At least 0. Galleries of different seeds have no picture in common.
+        At least 0. Galleries of different seeds have no image in common.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def write_gallery(directory: str | Path, *, per_species: int = 15, seed: int = 0
 
 
 def write_queries(directory: str | Path, *, per_species: int = 3, seed: int = 0) -> list[Path]:
-    """Write pictures that are in no gallery: ``daisy/daisy-query-001.jpg``.
+    """Write images that are in no gallery: ``daisy/daisy-query-001.jpg``.
 
     Takes and returns what `write_gallery` does.
     """
@@ -145,7 +145,7 @@ def _checked_seed(seed: int) -> int:
 
 
 class _Place(NamedTuple):
-    """Where a head stands in the picture: its middle and width in pixels, and how it is seen."""
+    """Where a head stands in the image: its middle and width in pixels, and how it is seen."""
 
     x: float
     y: float
@@ -246,7 +246,7 @@ def _rotation(angle: float) -> _Matrix:
 
 
 def _stem(rng: Generator, picture: Pixels, kind: Species, top: _Matrix, place: _Place) -> None:
-    """Draw a stem from ``top`` down out of the picture, and its leaves."""
+    """Draw a stem from ``top`` down out of the image, and its leaves."""
     drop = picture.shape[0] * 1.1 - top[1]
     part = np.linspace(0, 1, 20)
     bend, drift = rng.normal(size=2) * place.size * 0.18
@@ -284,7 +284,7 @@ def _photograph(rng: Generator, picture: Pixels) -> Image:
     angle = rng.uniform(0, 2 * math.pi)
     light = 1 + rng.uniform(0, 0.22) * (math.cos(angle) * x + math.sin(angle) * y)
     light = light * (1 - rng.uniform(0, 0.30) * (x**2 + y**2) / 2)  # vignette
-    if rng.random() < 0.2:  # the edge of a shadow across the picture
+    if rng.random() < 0.2:  # the edge of a shadow across the image
         edge = (math.cos(angle) * y - math.sin(angle) * x) * 9 + rng.uniform(-5, 5)
         light = light * (1 - 0.35 / (1 + np.exp(edge)))
     light = light * rng.uniform(0.75, 1.35)

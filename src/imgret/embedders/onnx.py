@@ -10,11 +10,11 @@ from typing import Any, final
 import numpy as np
 
 from imgret.abc import Embedder
-from imgret.abc.checks import check_count
 from imgret.errors import ModelError
 from imgret.models.builtin import builtin_name
 from imgret.models.model import Model
 from imgret.models.preprocess import Preprocess
+from imgret.support.checks import check_count
 from imgret.types import Embeddings, Image, Json
 
 __all__ = ["OnnxEmbedder"]
@@ -24,7 +24,7 @@ _CPU = "CPUExecutionProvider"
 
 @final
 class OnnxEmbedder(Embedder):
-    """Embeds pictures with a neural network in an ONNX file.
+    """Embeds images with a neural network in an ONNX file.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class OnnxEmbedder(Embedder):
     providers : sequence of str, optional
         Execution providers of onnxruntime, the preferred one first; the CPU's alone by default.
     batch_size : int, optional
-        Pictures per run of the network; by default 1 on the CPU and 16 elsewhere, or what a
+        Images per run of the network; by default 1 on the CPU and 16 elsewhere, or what a
         network of fixed batches takes, which are filled up.
 
     Raises
@@ -137,7 +137,7 @@ class OnnxEmbedder(Embedder):
         if len(shape) < 2 or shape[0] != 1 or dim != shape[1]:
             raise ModelError(
                 f"{self._model.path}: expected output {self._model.output!r} of shape (n, dim), "
-                f"found {shape} for one picture; a vector a picture is needed: choose it by "
+                f"found {shape} for one image; a vector per image is needed: choose it by "
                 f"output=, or pool in the graph"
             )
         return dim

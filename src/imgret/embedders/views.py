@@ -1,4 +1,4 @@
-"""An embedder that looks twice: at the whole picture, and at its subject."""
+"""An embedder that looks twice: at the whole image, and at its subject."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, final
 import numpy as np
 
 from imgret.abc import Cropper, Embedder
-from imgret.abc.checks import check_number
-from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
 from imgret.registry import made
+from imgret.support.checks import check_number
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Image, Json
 
 __all__ = ["TwoViewEmbedder"]
@@ -20,7 +20,7 @@ __all__ = ["TwoViewEmbedder"]
 
 @final
 class TwoViewEmbedder(Embedder):
-    """Embeds a picture as the mean of the embeddings of the whole and of its subject.
+    """Embeds an image as the mean of the embeddings of the whole and of its subject.
 
     A crop that misses the subject then costs half at most, while a good one still pays. It goes
     with ``Retriever(cropper="none")``, takes twice the time of one view, and works with any
@@ -62,7 +62,7 @@ class TwoViewEmbedder(Embedder):
         self.thread_safe = self._embedder.thread_safe and self._cropper.thread_safe  # type: ignore[misc]  # of this one
         self.batch_size = self._embedder.batch_size
         side = self._embedder.min_side
-        # A subject is seldom smaller than half of the picture.
+        # A subject is seldom smaller than half of the image.
         self.min_side = None if side is None else 2 * side
 
     @property

@@ -10,17 +10,17 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from imgret.abc import Cropper, Embedder
-from imgret.abc.lazy import cached_property
-from imgret.abc.unit import unit_length
 from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import Comparison, compare
 from imgret.evaluation.report import Report, flat
 from imgret.images import MAX_PIXELS
 from imgret.ingest import Source, embed_sources
-from imgret.ingest.pipeline import Outcome
 from imgret.pages.result import Result
-from imgret.storage import Store
+from imgret.pipeline.embed import Outcome
+from imgret.search import View
+from imgret.support.lazy import cached_property
+from imgret.support.unit import unit_length
 from imgret.types import Box, Embeddings, Json
 
 __all__ = ["VIEWS", "Crop", "CropReport", "report_crops"]
@@ -35,20 +35,20 @@ _SHOWN = ("top1", "top5", "map5_hits", "map5_min_k_r")
 
 
 class Crop(NamedTuple):
-    """One picture, and how cropping it went.
+    """One image, and how cropping it went.
 
     Attributes
     ----------
     key, label : str
     path : Path
     box : Box
-        In the picture's pixels.
+        In the image's pixels.
     found : bool
         Whether the cropper found a subject.
     whole, crop : float
         Average precision at 5 (min_k_r) of the query.
     wrong : bool
-        Whether the labels speak against the crop: the nearest neighbour of the whole picture is
+        Whether the labels speak against the crop: the nearest neighbour of the whole image is
         of its class, that of the cropped one is not.
     """
 
@@ -73,13 +73,13 @@ class CropReport(Result):
     views : dict of str to Report
         ``"whole"``, ``"crop"``, and ``"two-view"``, the mean of both embeddings.
     crops : tuple of Crop
-        One a picture.
+        One per image.
     left_out : tuple of str
-        Keys of labelled items whose picture cannot be read again.
+        Keys of labelled items whose image cannot be read again.
     seconds_per_crop : float
         Of one thread.
     n_worst : int
-        How many pictures the page shows.
+        How many images the page shows.
     """
 
     cropper: Json
@@ -99,7 +99,7 @@ class CropReport(Result):
     def recommended(self) -> str:
         """The view to take.
 
-        The whole picture, unless another is better in mAP@5 (min_k_r) by more than chance: the 95 %
+        The whole image, unless another is better in mAP@5 (min_k_r) by more than chance: the 95 %
         interval of its paired difference lies over 0. Of two such, the better one.
         """
         gains = {
@@ -111,7 +111,7 @@ class CropReport(Result):
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Keys of the pictures whose labels speak against their crops; see `Crop`."""
+        """Keys of the images whose labels speak against their crops; see `Crop`."""
         return tuple(crop.key for crop in self.crops if crop.wrong)
 
     @property
@@ -134,8 +134,8 @@ class CropReport(Result):
         n = len(self.crops)
         missed = sum(not crop.found for crop in self.crops)
         first = (
-            f"cropper {self.cropper['name']}: {n} pictures of {len(self.per_class)} classes, "
-            f"{missed} without a subject, {1000 * self.seconds_per_crop:.1f} ms a picture"
+            f"cropper {self.cropper['name']}: {n} images of {len(self.per_class)} classes, "
+            f"{missed} without a subject, {1000 * self.seconds_per_crop:.1f} ms per image"
         )
         lines = [
             first,
@@ -156,7 +156,7 @@ class CropReport(Result):
         if self.wrong:
             lines.append(f"crops that the labels speak against: {len(self.wrong)}")
         if self.left_out:
-            lines.append(f"items left out, as their pictures cannot be read: {len(self.left_out)}")
+            lines.append(f"items left out, as their images cannot be read: {len(self.left_out)}")
         return "\n".join(lines)
 
     def to_dict(self) -> Json:
@@ -186,7 +186,7 @@ class CropReport(Result):
 
 
 def report_crops(
-    store: Store,
+    view: View,
     embedder: Embedder,
     cropper: Cropper,
     search_in: _Evaluate,
@@ -199,27 +199,25 @@ def report_crops(
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
+    view : View
     embedder, cropper
     search_in : callable
-        Evaluates embeddings of labelled pictures, leave one out.
+        Evaluates embeddings of labelled images, leave one out.
     n_worst, threads
         As for `Retriever.crop_report`.
     max_pixels : int
         As for `Retriever`.
     """
-    catalog = store.catalog
-    items = catalog.items([id_ for id_, _, _, label in catalog.origins() if label is not None])
+    items = list(view.items(view.labels.ids))
     sources = [
         Source(item.key, item.path, Path(item.path), item.label, {})
-        for item in items.values()
+        for item in items
         if item.path is not None
     ]
     if not sources:
         raise InvalidInputError(
             f"crop_report: expected labelled items that come from files, found none among "
-            f"{len(items)} with a label; add pictures by their paths, with labels"
+            f"{len(items)} with a label; add images by their paths, with labels"
         )
     stages: dict[str, float] = {}
 
@@ -231,10 +229,10 @@ def report_crops(
     )
     whole = _embedded(sources, embedder, NoCrop(), threads=threads, max_pixels=max_pixels)
     keys = [s.key for s in sources if s.key in cropped and s.key in whole]
-    left_out = sorted({item.key for item in items.values()} - set(keys))
+    left_out = sorted({item.key for item in items} - set(keys))
     if not keys:
         raise InvalidInputError(
-            f"crop_report: expected pictures that can be read again, found that none of "
+            f"crop_report: expected images that can be read again, found that none of "
             f"{len(sources)} can"
         )
     by_key = {source.key: source for source in sources}
@@ -283,7 +281,7 @@ def _embedded(
     max_pixels: int,
     on_stage: Callable[[str, float], None] | None = None,
 ) -> dict[str, Outcome]:
-    """Return what became of each picture that could be embedded, by key."""
+    """Return what became of each image that could be embedded, by key."""
     runs = embed_sources(
         sources, embedder, cropper, threads=threads, max_pixels=max_pixels, on_stage=on_stage
     )

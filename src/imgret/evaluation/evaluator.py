@@ -6,30 +6,28 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from imgret.abc import Cropper, Embedder, VectorIndex
-from imgret.abc.checks import check_count, check_seed
-from imgret.abc.given import threshold_or_none
+from imgret.abc import Cropper, Embedder
 from imgret.errors import InvalidInputError
-from imgret.evaluation.gallery import Gallery
-from imgret.evaluation.judge import Judge, Search
+from imgret.evaluation.ground_truth import GroundTruth
+from imgret.evaluation.judge import Judge
 from imgret.evaluation.queries import (
     Queries,
     Query,
     QueryLabels,
-    ask_pictures,
+    ask_images,
     ask_stored,
     query_sources,
 )
 from imgret.evaluation.report import Report
 from imgret.images import MAX_PIXELS
 from imgret.ingest.progress import progress_bar
-from imgret.projections import LinearProjection
-from imgret.storage import Store
+from imgret.search import View
+from imgret.support.checks import check_count, check_seed
+from imgret.support.given import threshold_or_none
 from imgret.types import Json
 from imgret.version import __version__
 
@@ -40,13 +38,10 @@ _BLOCK_QUERIES = 1024
 
 
 def evaluate(
-    store: Store,
-    search: Search,
-    index: VectorIndex,
-    embedder: Embedder | None,
-    cropper: Cropper | None,
+    view: View,
+    embedder: Embedder | None = None,
+    cropper: Cropper | None = None,
     *,
-    projection: LinearProjection | None,
     queries: Queries | None = None,
     labels: QueryLabels | None = None,
     k: Iterable[int] = (1, 5, 10),
@@ -61,15 +56,11 @@ def evaluate(
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
-    search : callable
-        Embeddings and ``k`` -> neighbours.
-    index : VectorIndex
-        What ``search`` asks; one that is not exact is searched once as users search it, for
-        the metrics at ``k``, and once more to the depth that mAP@R and MRR need.
-    embedder, cropper, projection
-        Of the gallery; the first two are needed for queries only.
+    view : View
+        One that is not exact is searched once as users search it, for the metrics at ``k``, and
+        once more to the depth that mAP@R and MRR need.
+    embedder, cropper
+        Those of the gallery, which are needed for queries only.
     queries, labels, k, near_identical, n_resamples, seed, threads, progress
         As for `Retriever.evaluate`.
     max_pixels : int
@@ -90,20 +81,20 @@ def evaluate(
             f"found {labels!r:.80}"
         )
     sources = None if queries is None else query_sources(queries, labels)
-    gallery = Gallery(store.catalog)
+    truth = GroundTruth(view)
     stages: dict[str, float] = {}
 
     def add_stage(stage: str, seconds: float) -> None:
         stages[stage] = stages.get(stage, 0.0) + seconds
 
     if sources is None or embedder is None or cropper is None:
-        total, runs = len(gallery.labelled), ask_stored(store, gallery)
+        total, runs = len(truth.labelled), ask_stored(view, truth)
     else:
         total = len(sources)
-        runs = ask_pictures(
+        runs = ask_images(
             sources,
-            store,
-            gallery,
+            view,
+            truth,
             embedder,
             cropper,
             threads=threads,
@@ -111,13 +102,11 @@ def evaluate(
             on_stage=add_stage,
         )
     judge = Judge(
-        store,
-        search,
-        gallery,
+        view,
+        truth,
         ks,
         total,
         near_identical=near_identical,
-        exact=index.is_exact,
         stored=sources is None,
     )
     bar = progress_bar(progress, total=total, unit="query", desc="evaluating")
@@ -127,31 +116,17 @@ def evaluate(
             judge.take(block)
             add_stage("search", time.perf_counter() - began)
             bar.update(len(block))
-    manifest = store.manifest
     config: Json = {
         "imgret": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "leave_one_out": sources is None,
         "queries": str(queries) if isinstance(queries, (str, os.PathLike)) else None,
-        "gallery": None if store.path is None else str(store.path),
-        "n_items": gallery.size,
-        "n_classes": len(gallery.classes),
-        "n_unlabelled": gallery.size - len(gallery.labelled),
+        "n_items": truth.size,
+        "n_classes": len(truth.classes),
+        "n_unlabelled": truth.size - len(truth.labelled),
         "k": list(ks),
-        "embedder": asdict(manifest.embedder),
-        "fingerprint": manifest.fingerprint,
-        "cropper": asdict(manifest.cropper),
-        "index": {"name": index.name, "config": index.config()},
-        "metric": manifest.metric,
-        "dtype": manifest.dtype,
-        "projection": None
-        if projection is None
-        else {
-            "kind": projection.kind,
-            "dim": projection.dim_out,
-            "fingerprint": projection.fingerprint,
-        },
+        **view.facts(),
         "self_match": "items of the query's path or sha256 are left out",
         "unreadable": "counted as 0",
         "near_identical": near_identical,

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret import metrics
-from imgret.evaluation.gallery import Gallery
+from imgret.evaluation import metrics
+from imgret.evaluation.ground_truth import GroundTruth
 from imgret.evaluation.queries import Query
 from imgret.evaluation.report import Failure, Kind, Match, Report, Worst
-from imgret.storage import Store
-from imgret.types import Embeddings, Hit, Ids, Json, Neighbors
+from imgret.search import View
+from imgret.types import Embeddings, Hit, Ids, Item, Json, Neighbors
 
-__all__ = ["Judge", "Search"]
+__all__ = ["Judge"]
 
-Search: TypeAlias = Callable[[Any, int], Neighbors]
 
 # Neighbours of all queries of a search that may be held at once.
 _BLOCK_RANKS = 2**21
@@ -37,6 +36,7 @@ class _Asked:
 
     rows: NDArray[np.int64]  # where their values go
     vectors: Embeddings
+    searched: Embeddings  # the same as they are searched
     classes: NDArray[np.int64]  # -2 for one the gallery lacks
     n_relevant: NDArray[np.int64]
     itself: list[list[int]]
@@ -45,6 +45,7 @@ class _Asked:
         return _Asked(
             self.rows[which],
             self.vectors[which],
+            self.searched[which],
             self.classes[which],
             self.n_relevant[which],
             [self.itself[n] for n in np.arange(len(self.rows))[which]],
@@ -56,39 +57,33 @@ class Judge:
 
     Parameters
     ----------
-    store : Store
-    search : callable
-        Embeddings and ``k`` -> neighbours.
-    gallery : Gallery
+    view : View
+    truth : GroundTruth
     ks : tuple of int
         Increasing.
     total : int
         Queries there will be.
     near_identical : float
         Cosine from which a query and its best hit are called so, where it stands out.
-    exact : bool
-        Whether the search finds the true neighbours.
     stored : bool
         Whether the queries are the items themselves, their own id first in ``itself``.
     """
 
     def __init__(
         self,
-        store: Store,
-        search: Search,
-        gallery: Gallery,
+        view: View,
+        truth: GroundTruth,
         ks: tuple[int, ...],
         total: int,
         *,
         near_identical: float,
-        exact: bool,
         stored: bool,
     ) -> None:
-        self._store, self._search, self._gallery = store, search, gallery
+        self._view, self._truth = view, truth
         self._ks, self._near = ks, near_identical
-        self._exact, self._stored = exact, stored
+        self._stored = stored
         # What is searched for and held; beyond it there is nothing to find.
-        self._deepest = min(ks[-1], gallery.size)
+        self._deepest = min(ks[-1], truth.size)
         nothing = _measured(np.zeros((0, self._deepest), dtype=bool), np.zeros(0, dtype=int), ks)
         self._values = {name: np.zeros(total) for name in nothing}
         self._best_ids = np.full((total, _SHOWN_HITS), -1, dtype=np.int64)
@@ -104,7 +99,7 @@ class Judge:
     def take(self, block: Sequence[Query]) -> None:
         """Ask a block of queries."""
         first = len(self._names)
-        n_relevant = [self._gallery.relevant(query.label, query.itself) for query in block]
+        n_relevant = [self._truth.relevant(query.label, query.itself) for query in block]
         for query, r in zip(block, n_relevant, strict=True):
             self._names.append(query.name)
             self._labels.append(query.label)
@@ -116,10 +111,12 @@ class Judge:
         read = [n for n, query in enumerate(block) if query.vector is not None]
         if not read:
             return
+        vectors = np.stack([block[n].vector for n in read])  # type: ignore[misc]  # none is missing
         asked = _Asked(
             np.array(read) + first,
-            np.stack([block[n].vector for n in read]),  # type: ignore[misc]  # none is missing
-            np.array([self._gallery.classes.get(block[n].label, -2) for n in read]),
+            vectors,
+            self._view.project(vectors, "queries"),
+            np.array([self._truth.classes.get(block[n].label, -2) for n in read]),
             np.array([n_relevant[n] for n in read]),
             [block[n].itself for n in read],
         )
@@ -134,7 +131,7 @@ class Judge:
         ids, scores = self._rank(asked, depth)
         relevant = self._relevant(asked, ids)
         values = _measured(relevant, asked.n_relevant, self._ks)
-        if not self._exact and depth > at_k:
+        if not self._view.is_exact and depth > at_k:
             # Asked for more, such an index looks harder: a search of the usual depth is what
             # its users get.
             ids, scores = self._rank(asked, at_k)
@@ -153,7 +150,7 @@ class Judge:
     def _rank(self, asked: _Asked, depth: int) -> Neighbors:
         """Search, and take out what is the query itself."""
         extra = max(map(len, asked.itself))
-        ids, scores = self._search(asked.vectors, depth + extra)
+        ids, scores = self._view.search(asked.searched, depth + extra)
         itself = np.zeros(ids.shape, dtype=np.bool_)
         for row, same in enumerate(asked.itself):
             for id_ in same:
@@ -165,13 +162,13 @@ class Judge:
         return Neighbors(ids[:, :depth], scores[:, :depth])
 
     def _relevant(self, asked: _Asked, ids: Ids) -> NDArray[np.bool_]:
-        relevant: NDArray[np.bool_] = self._gallery.of_id[ids] == asked.classes[:, None]
+        relevant: NDArray[np.bool_] = self._truth.class_of(ids) == asked.classes[:, None]
         return relevant & (ids >= 0)
 
     def _look_deeper(self, asked: _Asked, depth: int) -> None:
         """Find the rank of the first relevant item where it lies beyond the ranking."""
-        while len(asked.rows) and depth < self._gallery.size:
-            depth = min(depth * _DEEPER, self._gallery.size)
+        while len(asked.rows) and depth < self._truth.size:
+            depth = min(depth * _DEEPER, self._truth.size)
             step = max(1, _BLOCK_RANKS // depth)
             for start in range(0, len(asked.rows), step):
                 part = asked.part(slice(start, start + step))
@@ -185,13 +182,13 @@ class Judge:
         found = best >= 0
         cosines = np.zeros(len(best))
         if found.any():
-            cosines[found] = _cosines(asked.vectors[found], self._store.read(best[found]))
+            cosines[found] = _cosines(asked.vectors[found], self._view.embeddings(best[found]))
         close = np.flatnonzero(cosines >= self._near)
         close = close[self._stands_out(asked.vectors[close], ids[close], cosines[close])]
         near = {int(n): int(best[n]) for n in close}
         # That an item is itself is no news.
         same = [ids[1:] if self._stored else ids for ids in asked.itself]
-        items = self._store.catalog.items({id_ for ids in same for id_ in ids} | {*near.values()})
+        items = self._items({id_ for ids in same for id_ in ids} | {*near.values()})
         for n, row in enumerate(asked.rows):
             for id_ in same[n]:
                 self._note(row, items[id_].key, "identical", 1.0)
@@ -209,10 +206,14 @@ class Judge:
             return np.zeros(0, dtype=np.bool_)
         first = ids[:, :_CROWD]
         last = first[np.arange(len(ids)), np.maximum((first >= 0).sum(axis=1) - 1, 0)]
-        crowd = 1 - _cosines(vectors, self._store.read(last))
+        crowd = 1 - _cosines(vectors, self._view.embeddings(last))
         alone = last == first[:, 0]  # there is no other to compare with
         stands: NDArray[np.bool_] = alone | (1 - cosines <= _STANDS_OUT * crowd)
         return stands
+
+    def _items(self, ids: Iterable[int]) -> dict[int, Item]:
+        wanted = sorted(ids)
+        return dict(zip(wanted, self._view.items(np.array(wanted, dtype=np.int64)), strict=True))
 
     def _note(self, row: int, key: str, kind: Kind, cosine: float) -> None:
         name = self._names[row]
@@ -247,7 +248,7 @@ class Judge:
             int(row) for row in order if precision[row] < 1 and self._names[row] not in left_out
         ][:_WORST]
         ids = {int(id_) for id_ in self._best_ids[rows].ravel() if id_ >= 0} if rows else set()
-        items = self._store.catalog.items(ids)
+        items = self._items(ids)
         return tuple(
             Worst(
                 self._names[row],
@@ -277,7 +278,7 @@ class Judge:
 def _measured(
     relevant: NDArray[np.bool_], n_relevant: NDArray[np.int64], ks: tuple[int, ...]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return `imgret.metrics.per_query`, also at ranks beyond the rankings.
+    """Return `imgret.evaluation.metrics.per_query`, also at ranks beyond the rankings.
 
     Nothing is relevant there, so that of such a ``k`` only the denominator of precision counts.
     """

@@ -1,4 +1,4 @@
-"""What to ask: pictures with labels, or the items of the gallery themselves."""
+"""What to ask: images with labels, or the items of the gallery themselves."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from imgret.abc import Cropper, Embedder
-from imgret.abc.given import label_or_none, many_images
 from imgret.errors import InvalidInputError
-from imgret.evaluation.gallery import Gallery
+from imgret.evaluation.ground_truth import GroundTruth
 from imgret.ingest import Source, embed_sources, one_each, path_of
 from imgret.ingest.folder import find_pictures
-from imgret.storage import Store
+from imgret.search import View
+from imgret.support.given import label_or_none, many_images
 from imgret.types import Embeddings, ImageLike
 
-__all__ = ["Queries", "QueryLabels", "ask_pictures", "ask_stored", "query_sources"]
+__all__ = ["Queries", "QueryLabels", "ask_images", "ask_stored", "query_sources"]
 
 Queries: TypeAlias = str | os.PathLike[str] | Iterable[ImageLike]
 QueryLabels: TypeAlias = Sequence[str] | str | Callable[[Path], str | None] | Mapping[str, str]
@@ -34,9 +34,9 @@ class Query:
     image : ImageLike or None
         To show it by.
     vector : float32 array of shape (dim,) or None
-        None where the picture could not be read.
+        None where the image could not be read.
     itself : list of int
-        Ids of the items that are this very picture.
+        Ids of the items that are this very image.
     reason : str
         Why it could not be read.
     """
@@ -67,7 +67,7 @@ def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
     )
     if not pictures:
         raise InvalidInputError(
-            f"queries: expected at least one picture, found none{f' in {folder}' if folder else ''}"
+            f"queries: expected at least one image, found none{f' in {folder}' if folder else ''}"
         )
     root = None if folder is None else str(folder.absolute())
     sources = []
@@ -107,7 +107,7 @@ def _labels(
     if labels is None:
         raise InvalidInputError(
             "labels: expected one for each query, found None; give a list, or 'parent' for the "
-            "name of the folder each picture lies in"
+            "name of the folder each image lies in"
         )
     if isinstance(labels, Mapping):
         return [labels.get(source.key) for source in sources]
@@ -131,10 +131,10 @@ def _labels(
     return found
 
 
-def ask_pictures(
+def ask_images(
     sources: Sequence[Source],
-    store: Store,
-    gallery: Gallery,
+    view: View,
+    truth: GroundTruth,
     embedder: Embedder,
     cropper: Cropper,
     *,
@@ -147,7 +147,7 @@ def ask_pictures(
         sources,
         embedder,
         cropper,
-        refuse=store.refusals,
+        refuse=view.refusals,
         threads=threads,
         max_pixels=max_pixels,
         on_stage=on_stage,
@@ -159,24 +159,23 @@ def ask_pictures(
                 str(outcome.source.label),
                 outcome.source.image,
                 outcome.embedding if outcome.status == "ok" else None,
-                gallery.same_picture(outcome.source.path, outcome.sha256),
+                truth.same_image(outcome.source.path, outcome.sha256),
                 outcome.reason,
             )
             for outcome in run
         ]
 
 
-def ask_stored(store: Store, gallery: Gallery) -> Iterator[list[Query]]:
+def ask_stored(view: View, truth: GroundTruth) -> Iterator[list[Query]]:
     """Yield the labelled items of the gallery, by their stored embeddings."""
-    for ids, vectors in store.blocks(gallery.labelled):
-        items = store.catalog.items(ids)
+    for ids, embeddings in view.embedding_blocks(truth.labelled):
         yield [
-            _stored(int(id_), items[int(id_)], vector, gallery)
-            for id_, vector in zip(ids, vectors, strict=True)
+            _stored(id_, item, embedding, truth)
+            for id_, item, embedding in zip(ids.tolist(), view.items(ids), embeddings, strict=True)
         ]
 
 
-def _stored(id_: int, item: Any, vector: Embeddings, gallery: Gallery) -> Query:
-    twins = gallery.same_picture(None, item.sha256)
+def _stored(id_: int, item: Any, vector: Embeddings, truth: GroundTruth) -> Query:
+    twins = truth.same_image(None, item.sha256)
     itself = [id_, *(twin for twin in twins if twin != id_)]
     return Query(item.key, item.label, item.path, vector, itself)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from imgret.abc import VectorIndex
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
-from imgret.evaluation.sample import Sample
-from imgret.storage import Store
+from imgret.evaluation.sample import Sample, index_of
+from imgret.search import View
+from imgret.support.checks import check_count
 from imgret.support.statistics import interval, resampled_means
 from imgret.types import Embeddings, Json
 
@@ -61,9 +59,7 @@ class Recall:
 
 
 def measure_recall(
-    index: VectorIndex,
-    store: Store,
-    project: Callable[[Embeddings], Embeddings],
+    view: View,
     *,
     k: int,
     queries: Embeddings | None,
@@ -74,25 +70,20 @@ def measure_recall(
 
     Parameters
     ----------
-    index : VectorIndex
-        Of all items of the store.
-    store : Store
-        Not to be changed meanwhile.
-    project : callable
-        Embeddings -> indexed vectors.
+    view : View
     k, n_queries, seed
         As for `Retriever.recall`.
     queries : float32 array of shape (n, dim) or None
         Embeddings to ask with; None: of items.
     """
     k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
-    ids = store.catalog.live_ids()
-    if len(ids) <= k:
+    if len(view) <= k:
         raise InvalidInputError(
-            f"k: expected fewer than the gallery's {len(ids)} items, as each is asked for others, "
+            f"k: expected fewer than the gallery's {len(view)} items, as each is asked for others, "
             f"found {k}"
         )
-    sample = Sample(index, store, project, k=k, queries=queries, n_queries=n_queries, seed=seed)
+    index = index_of(view)
+    sample = Sample(view, k=k, queries=queries, n_queries=n_queries, seed=seed)
     started = time.perf_counter()
     index.search(sample.queries, sample.wanted, exact=True)
     exact_seconds = time.perf_counter() - started

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.lazy import cached_property
 from imgret.pages.result import Result
+from imgret.support.lazy import cached_property
 from imgret.support.statistics import interval, resampled_means
 from imgret.types import Hit, ImageLike, Json
 
@@ -68,7 +68,7 @@ class Report(Result):
     queries, labels : tuple of str
         Names and classes, in the order asked.
     values : dict of str to float64 array of shape (n,)
-        Every metric of every query, by the names of `imgret.metrics.per_query`.
+        Every metric of every query, by the names of `imgret.evaluation.metrics.per_query`.
     failed : tuple of Failure
         Queries that could not be read; they count as 0.
     without_relevant : tuple of str

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import VectorIndex
-from imgret.abc.brute import exact_search
-from imgret.abc.unit import unit_length
-from imgret.errors import InvalidInputError
-from imgret.evaluation.truth import Truth, drawn
-from imgret.storage import Store
+from imgret.errors import InvalidInputError, UnsupportedError
+from imgret.evaluation.truth import Truth
+from imgret.search import View
+from imgret.support.exact import exact_search
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Ids
 
-__all__ = ["Sample"]
+__all__ = ["Sample", "index_of"]
 
 Shares: TypeAlias = NDArray[np.float64]
 
@@ -38,12 +37,8 @@ class Sample:
 
     Parameters
     ----------
-    index : VectorIndex
-        Of all items of the store.
-    store : Store
-        Not to be changed meanwhile.
-    project : callable
-        Embeddings -> indexed vectors.
+    view : View
+        Of all items, with an `View.index`.
     k : int
         Neighbours that are to be found.
     queries : float32 array of shape (n, dim) or None
@@ -61,9 +56,7 @@ class Sample:
 
     def __init__(
         self,
-        index: VectorIndex,
-        store: Store,
-        project: Callable[[Embeddings], Embeddings],
+        view: View,
         *,
         k: int,
         queries: Embeddings | None,
@@ -72,23 +65,24 @@ class Sample:
     ) -> None:
         if queries is not None and not len(queries):
             raise InvalidInputError("queries: expected at least 1, found none")
-        self._index, self._store, self._project, self._k = index, store, project, k
-        ids = store.catalog.live_ids()
+        index = index_of(view)
+        self._view, self._index, self._k = view, index, k
+        ids = view.ids
         # The index, or one like it, and the truth of the queries that it is asked.
         self._parts: list[tuple[VectorIndex, Truth]] = []
         self._items: Truth | None = None
         if queries is not None:
-            self._parts.append((index, self._truth(queries, None, None)))
+            self._parts.append((index, self._truth(view.project(queries, "queries"), None)))
         elif not index.finds_itself or len(ids) <= k + 1:
-            asked = drawn(ids, n_queries, seed)
-            self._parts.append((index, self._truth(store.read(asked), asked, None)))
+            asked = view.sample(n_queries, seed)
+            self._parts.append((index, self._truth(view.read(asked), asked)))
         elif len(ids) <= _BUILT:
-            self._leave_out(ids, drawn(ids, n_queries, seed), seed)
+            self._leave_out(ids, view.sample(n_queries, seed), seed)
         else:
-            asked = drawn(ids, n_queries, seed)
-            self._items = self._truth(store.read(asked), asked, None)
+            asked = view.sample(n_queries, seed)
+            self._items = self._truth(view.read(asked), asked)
             made_up = self._made_up(self._items.queries, asked, ids, seed)
-            self._parts.append((index, self._truth(made_up, None, None, as_searched=True)))
+            self._parts.append((index, self._truth(made_up, None)))
         self.queries = np.concatenate([truth.queries for _, truth in self._parts])
         self.wanted = max(truth.wanted for _, truth in self._parts)
 
@@ -115,7 +109,7 @@ class Sample:
         for start in range(0, len(asking), most):
             asked = np.sort(asking[start : start + most])
             rest = np.setdiff1d(ids, asked)
-            truth = self._truth(self._store.read(asked), None, rest)
+            truth = self._truth(self._view.read(asked), None, rest)
             self._parts.append((self._built(rest), truth))
 
     def _made_up(self, items: Embeddings, asked: Ids, ids: Ids, seed: int) -> Embeddings:
@@ -123,7 +117,7 @@ class Sample:
         cosine = self._index.metric == "cosine"
         near = exact_search(
             items,
-            ((block, self._vectors(block)) for block, _ in self._store.blocks(ids)),
+            self._view.blocks(ids),
             _AROUND + 1,
             self._index.metric,
         ).ids
@@ -133,7 +127,7 @@ class Sample:
         generator = np.random.default_rng(seed)
         two = generator.permuted(near, axis=1)[:, :2]
         nearest, start, end = (
-            self._vectors(some).astype(np.float64) for some in (near[:, 0], two[:, 0], two[:, 1])
+            self._view.read(some).astype(np.float64) for some in (near[:, 0], two[:, 0], two[:, 1])
         )
         items = items.astype(np.float64)
         way, steps = end - start, np.linalg.norm(nearest - items, axis=1, keepdims=True)
@@ -148,36 +142,25 @@ class Sample:
         found: Embeddings = made.astype(np.float32)
         return found
 
-    def _vectors(self, ids: Ids) -> Embeddings:
-        """Return items as they are searched."""
-        vectors = self._project(self._store.read(ids))
-        return unit_length(vectors) if self._index.metric == "cosine" else vectors
-
-    def _truth(
-        self,
-        embeddings: Embeddings,
-        asked: Ids | None,
-        among: Ids | None,
-        *,
-        as_searched: bool = False,
-    ) -> Truth:
-        return Truth(
-            self._store,
-            self._project,
-            embeddings,
-            asked,
-            k=self._k,
-            metric=self._index.metric,
-            among=among,
-            as_searched=as_searched,
-        )
+    def _truth(self, queries: Embeddings, asked: Ids | None, among: Ids | None = None) -> Truth:
+        return Truth(self._view, queries, asked, k=self._k, among=among)
 
     def _built(self, ids: Ids) -> VectorIndex:
         """Return an index like the one that is measured, of some items."""
         index = type(self._index).from_config(self._index.config())
         if index.needs_training:
-            index.train(self._project(self._store.read(ids)), expected=len(ids))
-        for block, embeddings in self._store.blocks(ids):
-            index.add(self._project(embeddings), block)
-        index.refine_by(lambda some: self._project(self._store.read(some)))
+            index.train(self._view.read(ids), expected=len(ids))
+        for block, vectors in self._view.blocks(ids):
+            index.add(vectors, block)
+        index.refine_by(self._view.read)
         return index
+
+
+def index_of(view: View) -> VectorIndex:
+    """Return the index of a view, or raise where the gallery has none to measure and tune."""
+    index = view.index
+    if index is None:
+        raise UnsupportedError(
+            "this gallery searches by an engine of its own, whose index cannot be measured here"
+        )
+    return index

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.brute import exact_search, pair_scores
-from imgret.abc.unit import unit_length
-from imgret.storage import Store
-from imgret.types import Embeddings, Ids, Metric
+from imgret.search import View
+from imgret.support.exact import exact_search, pair_scores
+from imgret.types import Embeddings, Ids
 
-__all__ = ["Truth", "drawn"]
-
-
-def drawn(ids: Ids, n_queries: int, seed: int) -> Ids:
-    """Draw items to ask with: increasing, all of them where there are no more."""
-    generator = np.random.default_rng(seed)
-    return np.sort(generator.choice(ids, min(n_queries, len(ids)), replace=False))
+__all__ = ["Truth"]
 
 
 class Truth:
@@ -27,49 +17,36 @@ class Truth:
 
     Parameters
     ----------
-    store : Store
-        Not to be changed meanwhile.
-    project : callable
-        Embeddings -> indexed vectors.
-    embeddings : float32 array of shape (n, dim)
-        Queries.
+    view : View
+    queries : float32 array of shape (n, dim)
+        As they are searched.
     asked : int64 array of shape (n,) or None
         The items they are of, each asked for others; None where they are of no item.
     k : int
         Neighbours that are to be found.
-    metric : {"cosine", "ip", "l2"}
     among : int64 array or None
         Increasing ids of the items that can be found; None: all there are.
-    as_searched : bool
-        Whether the embeddings are queries already, projected and of unit length.
 
     Attributes
     ----------
-    queries : float32 array of shape (n, d)
-        As they are searched: projected, of unit length for metric ``"cosine"``.
+    queries : float32 array of shape (n, dim)
     wanted : int
         What to search for: ``k``, or one more where a query's own item may be among them.
     """
 
     def __init__(
         self,
-        store: Store,
-        project: Callable[[Embeddings], Embeddings],
-        embeddings: Embeddings,
+        view: View,
+        queries: Embeddings,
         asked: Ids | None,
         *,
         k: int,
-        metric: Metric,
         among: Ids | None = None,
-        as_searched: bool = False,
     ) -> None:
-        self._store, self._project, self._asked = store, project, asked
-        self._k, self._metric = k, metric
+        self._view, self._asked, self._k = view, asked, k
         self.wanted = k if asked is None else k + 1
-        self.queries = embeddings if as_searched else self._comparable(embeddings)
-        ids = store.catalog.live_ids() if among is None else among
-        blocks = ((block, self._comparable(rows)) for block, rows in store.blocks(ids))
-        found = exact_search(self.queries, blocks, self.wanted, metric)
+        self.queries = queries
+        found = exact_search(queries, view.blocks(among), self.wanted, view.metric)
         scores = found.scores
         if asked is not None:
             scores = np.where(found.ids == asked[:, None], -np.inf, scores)
@@ -83,19 +60,12 @@ class Truth:
         Parameters
         ----------
         ids : int64 array of shape (n, m)
-            -1 for none. Scored anew, as those of a compressed index may be others.
+            -1 for none. Scored again, as those of a compressed index may be others.
         """
-
-        def vectors_of(some: Ids) -> Any:
-            return self._project(self._store.read(some))
-
-        scores = pair_scores(self.queries, np.maximum(ids, 0), vectors_of, self._metric)
+        held = np.where(ids >= 0, ids, self._view.ids[0])
+        scores = pair_scores(self.queries, held, self._view.read, self._view.metric)
         good = (scores >= self._least) & (ids >= 0)
         if self._asked is not None:
             good &= ids != self._asked[:, None]
         shares: NDArray[np.float64] = np.minimum(good.sum(axis=1), self._k) / self._k
         return shares
-
-    def _comparable(self, embeddings: Embeddings) -> Embeddings:
-        vectors = self._project(embeddings)
-        return unit_length(vectors) if self._metric == "cosine" else vectors

@@ -6,17 +6,17 @@ import html
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from imgret.abc import VectorIndex
-from imgret.abc.checks import check_count, check_number
 from imgret.errors import InvalidInputError
-from imgret.evaluation.sample import Sample
+from imgret.evaluation.sample import Sample, index_of
 from imgret.pages.document import fragment
 from imgret.pages.plot import plot
-from imgret.storage import Store
+from imgret.search import View
+from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Json
 
 __all__ = ["Try", "Tuning", "settled", "tune"]
@@ -110,9 +110,7 @@ class Tuning:
 
 
 def tune(
-    index: VectorIndex,
-    store: Store,
-    project: Callable[[Embeddings], Embeddings],
+    view: View,
     *,
     recall: float,
     k: int,
@@ -128,12 +126,7 @@ def tune(
 
     Parameters
     ----------
-    index : VectorIndex
-        Of all items of the store.
-    store : Store
-        Not to be changed meanwhile.
-    project : callable
-        Embeddings -> indexed vectors.
+    view : View
     recall, k, n_queries, seed
         As for `Retriever.tune`.
     queries : float32 array of shape (n, dim) or None
@@ -147,15 +140,15 @@ def tune(
     """
     recall = check_number(recall, "recall", above=0, at_most=1)
     k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
-    ids = store.catalog.live_ids()
-    if len(ids) < _LEAST_ITEMS:
+    if len(view) < _LEAST_ITEMS:
         raise InvalidInputError(
-            f"tune: expected a gallery of at least {_LEAST_ITEMS} items, found {len(ids)}; so few "
+            f"tune: expected a gallery of at least {_LEAST_ITEMS} items, found {len(view)}; so few "
             f"are best searched with index='flat', which is exact"
         )
-    if k >= len(ids):
-        raise InvalidInputError(f"k: expected fewer than the {len(ids)} items, found {k}")
-    sample = Sample(index, store, project, k=k, queries=queries, n_queries=n_queries, seed=seed)
+    if k >= len(view):
+        raise InvalidInputError(f"k: expected fewer than the {len(view)} items, found {k}")
+    index = index_of(view)
+    sample = Sample(view, k=k, queries=queries, n_queries=n_queries, seed=seed)
     name = index.name or type(index).__name__
     before = index.settings()
     tries: list[Try] = []

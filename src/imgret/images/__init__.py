@@ -1,4 +1,4 @@
-"""Pictures: read them from files, bytes and objects; resize, crop and encode them."""
+"""Images: read them from files, bytes and objects; resize, crop and encode them."""
 
 from imgret.images.decode import MAX_PIXELS, Decoded, decode
 from imgret.images.exif import exif_facts

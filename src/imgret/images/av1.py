@@ -62,8 +62,8 @@ class _Bits:
 
 
 def _frame_size(bits: _Bits) -> tuple[int, int]:
-    bits.read(4)  # profile, still picture
-    if bits.read(1):  # the short header of a still picture
+    bits.read(4)  # profile, still image
+    if bits.read(1):  # the short header of a still image
         bits.read(5)
     else:
         _skip_operating_points(bits)

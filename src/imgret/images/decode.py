@@ -1,6 +1,6 @@
-"""Decoding: the bytes of a picture file to uint8 RGB.
+"""Decoding: the bytes of an image file to uint8 RGB.
 
-The header is read first, so that a picture that is too large, cut short or none at all is
+The header is read first, so that an image that is too large, cut short or none at all is
 refused before memory is spent on it.
 """
 
@@ -18,8 +18,6 @@ from typing import Any, ClassVar, NamedTuple
 import cv2
 import numpy as np
 
-from imgret.abc.checks import check_count
-from imgret.abc.locks import ReadWriteLock, RLock, renew_in_child
 from imgret.errors import (
     ImageCorruptError,
     ImageError,
@@ -36,6 +34,8 @@ from imgret.images.icc import profile_space
 from imgret.images.png import png_chunks
 from imgret.images.second import pillow_decode, pillow_reads
 from imgret.images.tiff import decode_tiff
+from imgret.support.checks import check_count
+from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
 from imgret.types import Image
 
 __all__ = ["MAX_PIXELS", "Decoded", "decode"]
@@ -53,7 +53,7 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
 }
-# What must remain beside min_side. libjpeg's smaller picture is a little sharper than an average
+# What must remain beside min_side. libjpeg's smaller image is a little sharper than an average
 # of areas; with this much left to average, the embedding of `general` moves by 0.0013 in cosine
 # on average and 0.0043 at most (26 photos enlarged two ways, with noise); with 2.25, by 0.017.
 _MARGIN = 3.0
@@ -66,7 +66,7 @@ _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
 class Decoded(NamedTuple):
-    """A decoded picture.
+    """A decoded image.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Decoded(NamedTuple):
         RGB, EXIF orientation applied; smaller than ``size`` where it was decoded at
         reduced scale.
     size : tuple of int
-        Width and height in pixels of the picture at full resolution, orientation applied.
+        Width and height in pixels of the image at full resolution, orientation applied.
     """
 
     image: Image
@@ -88,7 +88,7 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     min_side: int | None = None,
 ) -> Decoded:
-    """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC picture.
+    """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC image.
 
     Of several frames or pages the first is decoded. Alpha is laid over white, unless more than a
     quarter of the outline would vanish in it, as that of a white icon would: then over mid-grey,
@@ -107,24 +107,24 @@ def decode(
     path : Path, optional
         Named in errors.
     max_pixels : int
-        A picture that has more is refused before it is decoded. Those that will be decoded
+        An image that has more is refused before it is decoded. Those that will be decoded
         count: with ``min_side``, a JPEG of 200 megapixels may be one of 3. A progressive JPEG
         counts in full, as its decoder holds all of it at any scale.
     min_side : int, optional
-        Shorter side, in pixels, to which the caller will shrink the picture. A larger JPEG
+        Shorter side, in pixels, to which the caller will shrink the image. A larger JPEG
         is then decoded at 1/2, 1/4 or 1/8 of its size, which saves time and memory, but
         never below 3 times ``min_side``, so that shrinking gives nearly the same pixels.
-        By default the picture is decoded in full.
+        By default the image is decoded in full.
 
     Returns
     -------
     Decoded
-        The picture and its full size.
+        The image and its full size.
 
     Raises
     ------
     ImageFormatError
-        Not a picture, or of a kind that cannot be read here.
+        Not an image, or of a kind that cannot be read here.
     ImageUnsupportedError
         It may be valid, but is of a kind that no decoder here takes.
     ImageCorruptError
@@ -132,7 +132,7 @@ def decode(
     ImageTooLargeError
         More than ``max_pixels``.
     MissingExtraError
-        A HEIC picture, and ``pillow-heif`` is not installed.
+        A HEIC image, and ``pillow-heif`` is not installed.
     """
     max_pixels = check_count(max_pixels, "max_pixels")
     min_side = None if min_side is None else check_count(min_side, "min_side")
@@ -330,7 +330,7 @@ renew_in_child(_Silence)
 
 @contextmanager
 def suppress_opencv_log() -> Iterator[None]:
-    """Keep OpenCV from logging; what goes wrong is told by an exception.
+    """Keep OpenCV from logging; what goes wrong is raised as an exception.
 
     The level is the process's: it is given back as soon as no thread decodes. What libjpeg
     writes to stderr about damaged scans goes by no log and cannot be stopped.
@@ -391,7 +391,7 @@ def _decode_heic(data: bytes, head: Header, max_pixels: int, path: Path | None) 
     try:
         import pillow_heif  # noqa: PLC0415  # an extra
     except ImportError:
-        what = "reading HEIC pictures" if path is None else f"{path}: reading a HEIC picture"
+        what = "reading HEIC images" if path is None else f"{path}: reading a HEIC image"
         raise MissingExtraError.of(what, extra="heic") from None
     try:
         picture = pillow_heif.open_heif(data)  # the header only

@@ -105,7 +105,7 @@ def tiff_profile(data: bytes) -> bytes:
 
 
 def exif_facts(exif: bytes) -> dict[str, Any]:
-    """Return when, with what and where a picture was taken, as far as its EXIF block tells.
+    """Return when, with what and where an image was taken, as far as its EXIF block tells.
 
     Whatever is damaged or makes no sense is left out.
 

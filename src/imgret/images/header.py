@@ -1,4 +1,4 @@
-"""What a picture file says about itself, read from its bytes without decoding them.
+"""What an image file says about itself, read from its bytes without decoding them.
 
 Specifications: JPEG ITU-T T.81; PNG W3C; GIF89a; WebP RFC 9649; TIFF 6.0 and BigTIFF; BMP as
 in the Windows ``BITMAPINFOHEADER`` family; HEIF ISO/IEC 23008-12; AVIF AOMedia; the orientation
@@ -41,7 +41,7 @@ _HEIF_ORIENTATIONS = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a picture file says about itself.
+    """What an image file says about itself.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Header:
     transparent : int or None
         Grey level of a PNG, at its own bit depth, that stands for transparency.
     end : int or None
-        Offset behind the last byte of the first picture; None where the data stop before.
+        Offset behind the last byte of the first image; None where the data stop before.
         Where a format does not tell, the length of the data.
     exif : bytes
         EXIF block of a JPEG, PNG, WebP, TIFF, AVIF or HEIC, the first where there are several;
@@ -96,13 +96,13 @@ class Header:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels of the picture as shown, orientation applied."""
+        """Width and height in pixels of the image as shown, orientation applied."""
         shown = (self.width, self.height)
         return shown if self.orientation < 5 else shown[::-1]
 
 
 def header(data: bytes, *, path: Path | None = None) -> Header:
-    """Read the header of a picture.
+    """Read the header of an image.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     Raises
     ------
     ImageFormatError
-        Not a picture, or of an unknown format.
+        Not an image, or of an unknown format.
     ImageUnsupportedError
         It may be valid, but its size cannot be told.
     ImageCorruptError
@@ -127,7 +127,7 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     )
     if parse is None:
         raise ImageFormatError(
-            f"expected a picture (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC), found data that "
+            f"expected an image (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC), found data that "
             f"begin with {data[:16]!r}",
             path,
         )
@@ -322,7 +322,7 @@ def _heic(data: bytes) -> Header:
 def _heif(data: bytes, name: Format) -> Header:
     items = read_items(data)
     properties, own = items.properties, items.of(items.primary)
-    # A thumbnail, an alpha plane and tiles have sizes too; none is larger than the picture.
+    # A thumbnail, an alpha plane and tiles have sizes too; none is larger than the image.
     sizes = [
         unpack_from(">II", data, start + 4) for kind, start, _ in properties if kind == b"ispe"
     ]

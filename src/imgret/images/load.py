@@ -1,4 +1,4 @@
-"""Loading: a picture from a path, bytes, a file object, an array or a PIL image."""
+"""Loading: an image from a path, bytes, a file object, an array or a PIL image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.errors import (
     ImageCorruptError,
     ImageNotFoundError,
@@ -20,13 +19,14 @@ from imgret.images.color import cmyk_to_srgb, to_srgb
 from imgret.images.decode import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
 from imgret.images.ground import over_ground
+from imgret.support.checks import check_count
 from imgret.types import Image, ImageLike
 
 __all__ = ["load", "read"]
 
 
 def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image:
-    """Read a picture from wherever it is.
+    """Read an image from wherever it is.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
         grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``. Alpha is laid over a
         ground as by `decode`, and a PIL image's profile is applied.
     max_pixels, min_side
-        As in `decode`; ``min_side`` is for encoded pictures only.
+        As in `decode`; ``min_side`` is for encoded images only.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
     ImageError
         As in `read` and `decode`.
     InvalidInputError
-        ``source`` is nothing that could hold a picture, or an array of another kind.
+        ``source`` is nothing that could hold an image, or an array of another kind.
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
@@ -96,7 +96,7 @@ def _is_pil(source: Any) -> bool:
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
-    """Return the contents of a picture file.
+    """Return the contents of an image file.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
         raise ImageNotFoundError("there is no such file", path) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         if os.path.isdir(path):  # noqa: PTH112  # which raises nothing where it may not look
-            raise ImageNotFoundError("expected a picture file, found a directory", path) from None
+            raise ImageNotFoundError("expected an image file, found a directory", path) from None
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageNotFoundError(f"the file cannot be read: {reason}", path) from error
     if not data:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
+from imgret.support.checks import check_count
 from imgret.types import Box, Image
 
 __all__ = [
@@ -38,7 +38,7 @@ def resize(image: _Pixels, width: int, height: int) -> _Pixels:
     """Resize to ``width`` x ``height``, whatever that does to the aspect ratio.
 
     An axis that shrinks is averaged over whole blocks of pixels until less than half of it is
-    left to shrink, the rest and any growth is interpolated linearly. Small pictures are averaged
+    left to shrink, the rest and any growth is interpolated linearly. Small images are averaged
     over exact areas instead. Neither aliases; the blocks are about four times as fast.
 
     Parameters
@@ -110,7 +110,7 @@ def letterbox(image: Image, size: int, *, fill: int = 0) -> Image:
     Returns
     -------
     uint8 array of shape (size, size, 3)
-        The picture in the middle.
+        The image in the middle.
     """
     size = check_count(size, "size")
     rows, columns = image.shape[:2]
@@ -128,7 +128,7 @@ def thumbnail(image: Image, max_side: int) -> Image:
     Returns
     -------
     uint8 array of shape (h, w, 3)
-        The same object where the picture is small enough already.
+        The same object where the image is small enough already.
     """
     max_side = check_count(max_side, "max_side")
     rows, columns = image.shape[:2]
@@ -137,7 +137,7 @@ def thumbnail(image: Image, max_side: int) -> Image:
 
 
 def to_gray(image: Image) -> Map:
-    """Return the luma (ITU-R BT.601) of a picture.
+    """Return the luma (ITU-R BT.601) of an image.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def draw_box(
     ----------
     image : uint8 array of shape (H, W, 3)
     box : Box
-        What reaches out of the picture is not drawn.
+        What reaches out of the image is not drawn.
     color : tuple of int
         RGB, 0 to 255.
     thickness : int
@@ -217,7 +217,7 @@ def tint(
     ----------
     image : uint8 array of shape (H, W, 3)
     strength : float32 array of shape (H, W)
-        From 0, where the picture stays as it is, to 1.
+        From 0, where the image stays as it is, to 1.
     color : tuple of int
         RGB, 0 to 255.
     most : float
@@ -225,8 +225,7 @@ def tint(
     """
     if strength.shape != image.shape[:2]:
         raise InvalidInputError(
-            f"strength: expected shape {image.shape[:2]}, as the picture has, found "
-            f"{strength.shape}"
+            f"strength: expected shape {image.shape[:2]}, as the image has, found {strength.shape}"
         )
     share = (np.clip(strength, 0, 1) * np.float32(most))[:, :, None]
     mixed = image * (1 - share) + np.array(color, dtype=np.float32) * share
@@ -235,7 +234,7 @@ def tint(
 
 
 def encode(image: Image, format: Literal["jpeg", "png"] = "jpeg", *, quality: int = 85) -> bytes:  # noqa: A002  # the word that Pillow and others use
-    """Encode a picture.
+    """Encode an image.
 
     Parameters
     ----------

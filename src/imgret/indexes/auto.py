@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from imgret.abc.checks import check_count, check_number
+from imgret.support.checks import check_count, check_number
 from imgret.types import Json
 
 __all__ = ["PQ_LISTS", "Choice", "choose", "default_code_bytes"]

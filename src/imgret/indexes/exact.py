@@ -9,8 +9,8 @@ from typing import final
 import numpy as np
 
 from imgret.abc import VectorIndex
-from imgret.abc.brute import exact_search
 from imgret.errors import StoreCorruptError
+from imgret.support.exact import exact_search
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["ExactIndex"]

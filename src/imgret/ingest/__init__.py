@@ -1,10 +1,11 @@
-"""From files to items: finding pictures, reading and embedding them, committing them."""
+"""From files to items: finding images, reading and embedding them, committing them."""
 
 from imgret.ingest.metadata import Metadata, Sidecar, describe, read_sidecar
-from imgret.ingest.pipeline import Known, Source, embed_sources
 from imgret.ingest.report import IngestInterrupted, IngestReport, Line
-from imgret.ingest.sources import Labels, folder_sources, list_sources, one_each, path_of
+from imgret.ingest.run import ingest, ingest_folder
+from imgret.ingest.sources import Labels, folder_sources, list_sources, one_each
 from imgret.ingest.writer import Writer
+from imgret.pipeline.embed import Known, Source, embed_sources, path_of
 
 __all__ = [
     "IngestInterrupted",
@@ -19,6 +20,8 @@ __all__ = [
     "describe",
     "embed_sources",
     "folder_sources",
+    "ingest",
+    "ingest_folder",
     "list_sources",
     "one_each",
     "path_of",

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from imgret.errors import InvalidInputError
-from imgret.storage.spelling import normal
+from imgret.support.spelling import normal
 
 __all__ = ["ALWAYS_EXCLUDED", "Exclusion"]
 

@@ -32,7 +32,7 @@ class Walk:
 
     Attributes
     ----------
-    pictures : list of str
+    images : list of str
         Files whose name ends as an image's does: paths relative to the folder, with forward
         slashes, sorted by their parts.
     ignored : dict of str to int
@@ -64,7 +64,7 @@ def find_pictures(folder: Path) -> tuple[list[Path], int]:
 
     Returns
     -------
-    pictures : list of Path
+    images : list of Path
         Sorted by the parts of their path relative to the folder.
     ignored : int
         How many other files there were, pipes and devices among them.

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import Walk, is_below
-from imgret.storage import Item
-from imgret.storage.spelling import normal
+from imgret.support.spelling import normal
+from imgret.types import Item
 
 __all__ = ["Losses", "Spared", "find_losses", "spare"]
 

@@ -1,4 +1,4 @@
-"""What is known of pictures beside their pixels: from a callable, a mapping, or a file of rows."""
+"""What is known of images beside their pixels: from a callable, a mapping, or a file of rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from imgret.abc.given import plain_metadata
 from imgret.errors import InvalidInputError
-from imgret.ingest.pipeline import Source
 from imgret.ingest.sources import check_sources
-from imgret.storage.spelling import respelled
+from imgret.pipeline.embed import Source
+from imgret.support.given import plain_metadata
+from imgret.support.spelling import respelled
 
 __all__ = ["Described", "Metadata", "Sidecar", "describe", "read_sidecar"]
 
@@ -32,7 +32,7 @@ _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 class Sidecar(NamedTuple):
-    """What a file of rows says of pictures.
+    """What a file of rows says of images.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class Described(NamedTuple):
     ----------
     sources : list of Source
     unmatched : list of str
-        Keys in a mapping or a file that no picture has.
+        Keys in a mapping or a file that no image has.
     undescribed : list of str
-        Keys of pictures that a mapping or a file says nothing of.
+        Keys of images that a mapping or a file says nothing of.
     """
 
     sources: list[Source]
@@ -64,19 +64,19 @@ class Described(NamedTuple):
 
 
 def read_sidecar(file: Path, folder: Path, prefix: str) -> Sidecar:
-    """Read a file that has a row for each picture.
+    """Read a file that has a row for each image.
 
     Parameters
     ----------
     file : Path
         ``.csv`` with a header row, or ``.jsonl`` (or ``.ndjson``) with an object a line; UTF-8.
-        The first column there is of ``key`` (the picture's key), ``path`` and ``file`` (its path
-        relative to ``folder``, or absolute) names the picture; ``label`` is its label; all
+        The first column there is of ``key`` (the image's key), ``path`` and ``file`` (its path
+        relative to ``folder``, or absolute) names the image; ``label`` is its label; all
         others are metadata. In a CSV what reads as a number of JSON is one, and what is empty
         is left out.
     folder : Path
     prefix : str
-        Of the keys of pictures below ``folder``.
+        Of the keys of images below ``folder``.
 
     Raises
     ------
@@ -96,9 +96,7 @@ def read_sidecar(file: Path, folder: Path, prefix: str) -> Sidecar:
         for line, row in rows(file):
             key = _key_of(row, file, line, folder, prefix)
             if key in lines:
-                _refuse(
-                    file, line, f"expected each picture once, found {key!r} of line {lines[key]}"
-                )
+                _refuse(file, line, f"expected each image once, found {key!r} of line {lines[key]}")
             lines[key] = line
             if (label := row.pop("label", None)) is not None:
                 labels[key] = label
@@ -154,7 +152,7 @@ def describe(sources: Sequence[Source], metadata: Any) -> Described:
 
 
 def _key_of(row: dict[str, Any], file: Path, line: int, folder: Path, prefix: str) -> str:
-    """Take out of a row what names its picture."""
+    """Take out of a row what names its image."""
     column = next((name for name in _NAMES if name in row), None)
     if column is None:
         _refuse(file, line, f"expected one of {', '.join(_NAMES)}, found {list(row)}")

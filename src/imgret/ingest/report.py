@@ -1,16 +1,14 @@
-"""What became of every picture that was to be added."""
+"""What became of every image that was to be added."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-from imgret.storage.spelling import normal
+from imgret.pipeline.embed import Status
+from imgret.support.spelling import normal
 
 __all__ = ["IngestInterrupted", "IngestReport", "Line", "Status"]
-
-Status: TypeAlias = Literal["ok", "skipped", "renamed", "duplicate", "vanished", "failed"]
 
 _SHOWN = 20
 _KINDS = 10
@@ -18,7 +16,7 @@ _KINDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one picture.
+    """What became of one image.
 
     Attributes
     ----------
@@ -58,7 +56,7 @@ class IngestReport:
     failed : list of Line
         Not readable, and not in the gallery.
     ignored : int
-        Files of a folder that are no pictures by their name.
+        Files of a folder that are no images by their name.
     ignored_suffixes : dict of str to int
         What those names end in, in lower case, with how many of each; empty for no ending.
     excluded : dict of str to int
@@ -73,13 +71,13 @@ class IngestReport:
     warnings : list of str
         What needs a look, in sentences.
     uncropped : int
-        Pictures in which the cropper found no subject; the whole picture was embedded.
+        Images in which the cropper found no subject; the whole image was embedded.
     seconds : float
         From start to end.
     unmatched : list of str
-        Rows of a metadata file, or keys of a mapping, that no picture answers to.
+        Rows of a metadata file, or keys of a mapping, that no image answers to.
     undescribed : list of str
-        Pictures that such a file or mapping says nothing of.
+        Images that such a file or mapping says nothing of.
     stages : dict of str to float
         Seconds in "read", "decode", "crop", "embed" and "store", added up over threads.
     """
@@ -104,17 +102,17 @@ class IngestReport:
 
     @property
     def total(self) -> int:
-        """Pictures looked at."""
+        """Images looked at."""
         seen = (self.ok, self.skipped, self.renamed, self.duplicate, self.failed)
         return sum(len(entries) for entries in seen)
 
     @property
     def images_per_second(self) -> float:
-        """Pictures looked at a second."""
+        """Images looked at a second."""
         return self.total / self.seconds if self.seconds else 0.0
 
     def record(self, lines: Iterable[Line]) -> None:
-        """Enter what became of some pictures."""
+        """Enter what became of some images."""
         for line in lines:
             if line.status == "ok":
                 self.ok.append(line.key)
@@ -156,9 +154,9 @@ class IngestReport:
         if self.uncropped:
             parts.append(f"{self.uncropped} without a subject, taken whole")
         if self.unmatched:
-            parts.append(f"{len(self.unmatched)} rows of metadata without a picture")
+            parts.append(f"{len(self.unmatched)} rows of metadata without an image")
         if self.undescribed:
-            parts.append(f"{len(self.undescribed)} pictures without a row of metadata")
+            parts.append(f"{len(self.undescribed)} images without a row of metadata")
         return f"{', '.join(parts)}; {self.seconds:.1f} s, {self.images_per_second:.0f} images/s"
 
     def __str__(self) -> str:
@@ -178,8 +176,8 @@ class IngestReport:
             if len(entries) > _SHOWN:
                 lines.append(f"{name}: and {len(entries) - _SHOWN} more")
         for what, keys in (
-            ("metadata without a picture", self.unmatched),
-            ("picture without metadata", self.undescribed),
+            ("metadata without an image", self.unmatched),
+            ("image without metadata", self.undescribed),
             ("excluded", [_excluded(*place) for place in self.excluded.items()]),
             ("link passed over", self.repeated_links),
         ):

@@ -8,44 +8,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from imgret.abc.given import label_or_none, listed, plain_metadata
 from imgret.errors import DuplicateKeyError, InvalidInputError
+from imgret.galleries.local.catalog import Catalog
+from imgret.galleries.local.rows import check_item
 from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import walk_folder
 from imgret.ingest.losses import find_losses
-from imgret.ingest.pipeline import Known, Source, refusal
 from imgret.ingest.report import Line
-from imgret.storage import Catalog, Item, check_item
-from imgret.storage.spelling import respelled
-from imgret.types import ImageLike
+from imgret.pipeline.embed import Known, Source, path_of, refusal
+from imgret.support.given import label_or_none, listed, plain_metadata
+from imgret.support.spelling import respelled
+from imgret.types import ImageLike, Item
 
-__all__ = ["Labels", "folder_sources", "list_sources", "one_each", "path_of"]
+__all__ = ["Labels", "folder_sources", "list_sources", "one_each"]
 
 Labels: TypeAlias = 'Literal["parent"] | Callable[[Path], str | None] | Mapping[str, str] | None'
 
 
-def path_of(image: ImageLike) -> Path | None:
-    """Return the absolute path of a picture given by its path; None for others."""
-    return Path(image).absolute() if isinstance(image, (str, os.PathLike)) else None
-
-
 def one_each(given: Any, n: int, what: str, *, single: bool = False) -> list[Any]:
-    """Return a list of one value a picture, ``None`` where nothing was given.
+    """Return a list of one value an image, ``None`` where nothing was given.
 
     Raises
     ------
     InvalidInputError
-        There are more or fewer values than pictures.
+        There are more or fewer values than images.
     """
     if given is None:
         return [None] * n
     if single and (isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)):
         return [given]
-    values = listed(given, what, f"a list of one for each of {n} pictures")
+    values = listed(given, what, f"a list of one for each of {n} images")
     if len(values) != n:
-        raise InvalidInputError(
-            f"{what}: expected one for each of {n} pictures, found {len(values)}"
-        )
+        raise InvalidInputError(f"{what}: expected one for each of {n} images, found {len(values)}")
     return values
 
 
@@ -199,7 +193,7 @@ def folder_sources(
 
 
 def check_sources(sources: Sequence[Source]) -> None:
-    """Check what the catalog will have to take in, before any picture is read."""
+    """Check what the catalog will have to take in, before any image is read."""
     for source in sources:
         path = None if source.path is None else str(source.path)
         check_item(Item(source.key, path, label=source.label, metadata=source.metadata))

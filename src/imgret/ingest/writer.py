@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from imgret.ingest.pipeline import Outcome
+from imgret.galleries.local.store import Store
 from imgret.ingest.report import IngestReport, Line
-from imgret.storage import Item, Store
+from imgret.pipeline.embed import Outcome
+from imgret.types import Item
 
 __all__ = ["Writer"]
 
@@ -28,7 +29,7 @@ class Writer:
     ----------
     store : Store
     report : IngestReport
-        Told what became of each picture once it is committed.
+        Told what became of each image once it is committed.
     skip_duplicates : bool
         Whether files whose bytes are in the store already are left out. An item that is there
         is brought up to date in any case.
@@ -52,7 +53,7 @@ class Writer:
         self._wait = min(_FIRST_COMMIT_SECONDS, _COMMIT_SECONDS)
         self._first: dict[bytes, str] = {}  # sha256 -> key, of what this run has embedded
         self._renamed: list[Line] = []
-        self._replaced: set[int] = set()  # ids of items that this run has embedded anew
+        self._replaced: set[int] = set()  # ids of items that this run has embedded again
         self._moved: dict[int, Item] = {}  # items whose file has another time, place or name
         self.vanished = dict(vanished or {})  # those not found again so far
         self._vanished_ids: dict[bytes, list[int]] = {}
@@ -174,7 +175,7 @@ class Writer:
 def _item(outcome: Outcome) -> Item:
     source, known = outcome.source, outcome.source.known
     label, metadata = source.label, source.metadata
-    if known is not None:  # what is not given anew stays
+    if known is not None:  # what is not given again stays
         label = known.item.label if label is None else label
         metadata = {**known.item.metadata, **metadata}
     return Item(

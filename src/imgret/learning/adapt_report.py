@@ -48,13 +48,13 @@ class AdaptReport(Result):
     map5 : Gain
         Mean average precision of the first five hits, over those among them that are right.
     queries : int
-        How many pictures were held out and searched with.
+        How many images were held out and searched with.
     items, classes : int
-        Labelled pictures the projection was fitted on, and their labels.
+        Labelled images the projection was fitted on, and their labels.
     singles : int
-        Classes of one picture: fitted on, but never searched with.
+        Classes of one image: fitted on, but never searched with.
     unlabelled : int
-        Pictures without a label: not fitted on, but found as any other.
+        Images without a label: not fitted on, but found as any other.
     dim : int
         Dimension of the indexed vectors.
     shrinkage : float
@@ -89,7 +89,7 @@ class AdaptReport(Result):
             f"{verdict}; {self.seconds:.1f} s\n"
             f"top-1  {self.top1}\n"
             f"mAP@5  {self.map5}\n"
-            f"measured with {self.queries} pictures held out in turn; {self.items} labelled "
-            f"pictures of {self.classes} classes ({self.singles} of a single picture), "
+            f"measured with {self.queries} images held out in turn; {self.items} labelled "
+            f"images of {self.classes} classes ({self.singles} of a single image), "
             f"{self.unlabelled} without a label"
         )

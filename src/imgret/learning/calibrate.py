@@ -15,7 +15,7 @@ from imgret.learning.curves import Curve, find_curve
 from imgret.learning.pairs import Pairs
 from imgret.types import Json, Metric
 
-__all__ = ["ScoreCalibration", "calibrate"]
+__all__ = ["ScoreCalibration", "calibrate", "threshold_of"]
 
 _PRECISIONS = (0.9, 0.95, 0.99)
 _FOLDS = 5
@@ -25,9 +25,9 @@ _LEAST = 10
 
 @dataclass(frozen=True, slots=True)
 class ScoreCalibration:
-    """Turns a score into the probability that two pictures are of one class.
+    """Turns a score into the probability that two images are of one class.
 
-    It holds for scores of its metric in the space of its projection, between single pictures, in a
+    It holds for scores of its metric in the space of its projection, between single images, in a
     gallery about as dense as the one it was learned from.
 
     Attributes
@@ -134,7 +134,7 @@ def calibrate(
     if min(same, len(pairs.same) - same) < _LEAST:
         raise InvalidInputError(
             f"pairs: expected at least {_LEAST} of one class and {_LEAST} of different ones, found "
-            f"{same} and {len(pairs.same) - same}; label more pictures, or give more pairs"
+            f"{same} and {len(pairs.same) - same}; label more images, or give more pairs"
         )
     curve = kind.fit(pairs.scores, pairs.same)
     asked, places = np.unique(np.concatenate([pairs.queries, pairs.others]), return_inverse=True)
@@ -156,8 +156,8 @@ def calibrate(
             kept[level] |= mine & (pairs.scores >= (np.inf if score is None else score))
     if not judged.any():
         raise InvalidInputError(
-            f"pairs: expected pairs of more pictures, so that some can be held out to measure "
-            f"with, found {len(asked)} pictures"
+            f"pairs: expected pairs of more images, so that some can be held out to measure "
+            f"with, found {len(asked)} images"
         )
     report = CalibrationReport(
         method=method,
@@ -171,6 +171,28 @@ def calibrate(
         ),
     )
     return ScoreCalibration(curve, metric, projection), report
+
+
+def threshold_of(
+    precision: float, calibration: ScoreCalibration | None, *, of_another_projection: bool
+) -> float:
+    """Return the score from which hits have a precision.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not a precision, the scores are not calibrated, or none is that sure.
+    """
+    check_precision(precision)
+    if calibration is None:
+        found = "none"
+        if of_another_projection:
+            found = "one of another projection, by which scores are others"
+        raise InvalidInputError(
+            f"precision: expected a gallery whose scores are calibrated, found {found}; call "
+            f"calibrate(), or `imgret calibrate GALLERY`"
+        )
+    return calibration.threshold(precision)
 
 
 def check_precision(precision: float) -> None:

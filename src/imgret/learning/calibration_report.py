@@ -1,4 +1,4 @@
-"""What a calibration is worth, in figures of pictures it was not fitted on."""
+"""What a calibration is worth, in figures of images it was not fitted on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CalibrationReport(Result):
     """What `Retriever.calibrate` learned.
 
     All but the counts and the thresholds is measured by cross-validation: every pair by a curve
-    that was fitted without its pictures.
+    that was fitted without its images.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class CalibrationReport(Result):
     pairs : int
     same : int
         How many of them are of one class.
-    pictures : int
+    images : int
         That were asked with.
     error : float
         Expected calibration error: mean gap between probability and frequency, 0 to 1.
@@ -71,7 +71,7 @@ class CalibrationReport(Result):
         return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
 
     def __str__(self) -> str:
-        of_what = f"{self.pairs} pairs of {self.pictures} pictures with others"
+        of_what = f"{self.pairs} pairs of {self.pictures} images with others"
         lines = [
             f"{self.method}: {of_what}, {self.same} of one class",
             f"expected calibration error {self.error:.4f}, cross-validated",

@@ -21,7 +21,7 @@ _REACH = 256
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a picture shows.
+    """What an image shows.
 
     Attributes
     ----------

@@ -110,9 +110,9 @@ class Confidence:
         """
         if len(own) < _MIN_QUERIES or len(np.unique(own)) < 2:
             raise InvalidInputError(
-                f"labels: expected at least 2 classes and {_MIN_QUERIES} pictures in classes of "
+                f"labels: expected at least 2 classes and {_MIN_QUERIES} images in classes of "
                 f"two or more to learn confidence from, found {len(np.unique(own))} classes and "
-                f"{len(own)} such pictures; label more pictures first"
+                f"{len(own)} such images; label more images first"
             )
         known = codes[:, :k], scores[:, :k]
         finite = np.isfinite(known[1])

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from imgret.abc.brute import exact_search
-from imgret.abc.checks import check_scorable
 from imgret.projections import Discriminant, LinearProjection
+from imgret.support.checks import check_scorable
+from imgret.support.exact import exact_search
 from imgret.support.statistics import fold_of
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 
@@ -22,7 +22,7 @@ _QUERIES = 512
 def sample_items(codes: Ids, most: int, seed: int = 0) -> Ids:
     """Return positions, increasing, of about ``most`` items: whole classes as far as they go.
 
-    Whole classes keep what makes a class easy or hard, how many pictures it has; of one that
+    Whole classes keep what makes a class easy or hard, how many images it has; of one that
     holds more than a tenth of ``most``, that tenth is taken.
     """
     if len(codes) <= most:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.given import listed
 from imgret.errors import InvalidInputError
 from imgret.search import View
+from imgret.support.given import listed
 from imgret.types import Ids
 
 __all__ = ["Pairs", "given_pairs", "near_pairs"]

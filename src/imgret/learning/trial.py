@@ -17,7 +17,7 @@ __all__ = ["Trial", "try_out"]
 
 _SHRINKAGES = (0.1, 0.3, 0.6)
 _HITS = 5
-# Fewer held-out pictures than this say nothing.
+# Fewer held-out images than this say nothing.
 _MIN_QUERIES = 30
 _RESAMPLES = 1000
 
@@ -82,9 +82,9 @@ def try_out(
     usable = int(counts[counts > 1].sum())
     if len(counts) < 2 or usable < _MIN_QUERIES:
         raise InvalidInputError(
-            f"labels: expected at least 2 classes and {_MIN_QUERIES} pictures in classes of two or "
-            f"more to learn from, found {len(counts)} classes and {usable} such pictures; label "
-            f"more pictures first"
+            f"labels: expected at least 2 classes and {_MIN_QUERIES} images in classes of two or "
+            f"more to learn from, found {len(counts)} classes and {usable} such images; label "
+            f"more images first"
         )
     cross = CrossFit(embeddings, codes, metric)
     candidates = _SHRINKAGES if shrinkage is None else (shrinkage,)

@@ -25,7 +25,7 @@ stands a JSON object, format 1:
 ``source``         Where the weights come from
 ``licence``        SPDX expression
 ``notice``         The copyright notice that goes with the weights, and what was changed
-``golden``         ``{"picture", "cosine_at_least", "output"}``: the test picture (see
+``golden``         ``{"picture", "cosine_at_least", "output"}``: the test image (see
                    `imgret.models.golden`), and what the model answered when it was made, as
                    base64 of little-endian float16
 ================== =========================================================================
@@ -72,16 +72,16 @@ _TEXTS = ("name", "version", "output", "precision", "training_data", "source", "
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """The answer that a model must still give to a test picture.
+    """The answer that a model must still give to a test image.
 
     Attributes
     ----------
-    picture : str
-        Name of a picture of `imgret.models.golden`.
+    image : str
+        Name of an image of `imgret.models.golden`.
     cosine_at_least : float
         How close the answer must be; kernels of other processors round differently.
     output : float32 array
-        The answer of one picture, flattened.
+        The answer of one image, flattened.
     """
 
     picture: str

@@ -25,7 +25,7 @@ class Check:
     name : str
         Name of the model.
     cosine : float
-        Between today's answer to the test picture and the one in the file; -1 to 1.
+        Between today's answer to the test image and the one in the file; -1 to 1.
     cosine_at_least : float
         What the file asks for.
     """
@@ -41,7 +41,7 @@ class Check:
 
 
 def check(model: str | os.PathLike[str]) -> Check:
-    """Run a model on its test picture and compare.
+    """Run a model on its test image and compare.
 
     A low cosine means that the file is damaged or that this machine computes it wrongly.
 
@@ -66,7 +66,7 @@ def check(model: str | os.PathLike[str]) -> Check:
     expected = bundle.golden.output
     if answer.shape != expected.shape:
         raise ModelError(
-            f"{path}: expected {expected.size} numbers for its test picture, found {answer.size}"
+            f"{path}: expected {expected.size} numbers for its test image, found {answer.size}"
         )
     lengths = np.linalg.norm(answer) * np.linalg.norm(expected)
     cosine = float(answer @ expected / lengths) if lengths else 0.0

@@ -86,7 +86,7 @@ def write_bundle(
 ) -> Bundle:
     """Write into a model's ONNX file how it is used, so that its path says it all.
 
-    The width, whether the vectors have length 1, and the answer to a test picture are found
+    The width, whether the vectors have length 1, and the answer to a test image are found
     by running it. The file is put in place only once it answers as before.
 
     Parameters
@@ -137,12 +137,12 @@ def write_bundle(
         wanted = "(n, h, w) or (n, 1, h, w)" if kind == "saliency" else "(n, dim)"
         raise ModelError(
             f"{path}: expected output {network.output!r} of shape {wanted}, found {answer.shape} "
-            f"for one picture; choose another by output=, or pool in the graph"
+            f"for one image; choose another by output=, or pool in the graph"
         )
     answer = answer.ravel()
     if not np.abs(answer).max() < np.finfo(np.float16).max:  # NaN as well
         raise ModelError(
-            f"{path}: expected finite numbers below 65504 for the test picture, found others; is "
+            f"{path}: expected finite numbers below 65504 for the test image, found others; is "
             f"the scaling in preprocess= right?"
         )
     mirrored = network.run([np.ascontiguousarray(picture[:, ::-1])]).ravel()

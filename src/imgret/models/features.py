@@ -88,7 +88,7 @@ _Step: TypeAlias = _Linear | _Shift | _Power
 
 @final
 class FeatureModel:
-    """An embedder that tells how much each place of a picture adds to the embedding.
+    """An embedder that tells how much each place of an image adds to the embedding.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class FeatureModel:
         )
 
     def shares(self, image: Image) -> _Array:
-        """Return how much each place adds to the squared length of a picture's embedding.
+        """Return how much each place adds to the squared length of an image's embedding.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Test pictures drawn by whole-number formulas: the same bytes on every machine, for ever."""
+"""Test images drawn by whole-number formulas: the same bytes on every machine, for ever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["draw"]
 
 
 def draw(name: str, size: int) -> Image:
-    """Draw a test picture.
+    """Draw a test image.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def draw(name: str, size: int) -> Image:
         RGB.
     """
     if name != "golden-1":
-        raise UnknownNameError(f"golden picture: no {name!r}; known: golden-1")
+        raise UnknownNameError(f"golden image: no {name!r}; known: golden-1")
     # Coordinates in 1/256 of the side, so that every size shows the same scene.
     y, x = np.mgrid[:size, :size].astype(np.int64) * 256 // size
     # Sky over ground, a flower of two rings, and a fence: edges, colours and a texture.

@@ -28,7 +28,7 @@ _NUMBERS = {"float64", "float32", "float16", "int8", "uint8", "tensor(bfloat16)"
 
 @final
 class Model:
-    """What turns pictures into the output of a network.
+    """What turns images into the output of a network.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Model:
     bundle : Bundle or None
         What the file says of itself.
     preprocess : Preprocess
-        What is done to a picture.
+        What is done to an image.
     output : str
         Name of the output that `run` returns.
     session : Session
@@ -99,7 +99,7 @@ class Model:
         self.fingerprint = self._fingerprint()
 
     def run(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Return the output for pictures of any sizes, as float32 of shape (n, ...)."""
+        """Return the output for images of any sizes, as float32 of shape (n, ...)."""
         return self.session.run(self.preprocess.prepare(images), self.output)
 
     def _check_input(self) -> None:

@@ -1,4 +1,4 @@
-"""How a picture becomes the input of a network: resize, scale, lay out."""
+"""How an image becomes the input of a network: resize, scale, lay out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
+from imgret.support.checks import check_count
 from imgret.types import Image, Json
 
 __all__ = ["Preprocess", "Scaling"]
@@ -63,12 +63,12 @@ class Preprocess:
     scaling : Scaling, mapping, {"per-image", "per-image-channel"} or None
         What is done to the pixels, which run from 0 to 255: ``(pixel - mean) / std`` with the
         constants given (as `Scaling`, or a mapping with the keys ``mean`` and ``std``), or with
-        the mean and standard deviation of the prepared picture itself, over all three
+        the mean and standard deviation of the prepared image itself, over all three
         channels or a channel at a time. None hands the pixels over as they are. There is no
         default: wrong scaling raises no error, it only makes the embedding worse.
     resize : {"crop", "squash", "pad"}
         ``"crop"`` resizes the shorter side to ``short_side`` and cuts the middle square,
-        ``"squash"`` gives up the aspect ratio, ``"pad"`` shows the whole picture with bars
+        ``"squash"`` gives up the aspect ratio, ``"pad"`` shows the whole image with bars
         at two sides.
     short_side : int, optional
         For ``"crop"`` only; by default ``size``.
@@ -140,11 +140,11 @@ class Preprocess:
 
     @property
     def min_side(self) -> int:
-        """Shorter side, in pixels, below which a picture would have to be enlarged."""
+        """Shorter side, in pixels, below which an image would have to be enlarged."""
         return self.short_side or self.size
 
     def prepare(self, images: Sequence[Image]) -> NDArray[Any]:
-        """Turn pictures into one batch.
+        """Turn images into one batch.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class Preprocess:
             else:
                 axes = (1, 2, 3) if self.scaling == "per-image" else (1, 2)
                 batch -= batch.mean(axis=axes, keepdims=True)
-                # A picture of one colour has no deviation; it stays at 0.
+                # An image of one colour has no deviation; it stays at 0.
                 batch /= np.maximum(batch.std(axis=axes, keepdims=True), 1e-6)
         if self.layout == "NCHW":
             batch = batch.transpose(0, 3, 1, 2)

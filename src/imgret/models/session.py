@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.locks import ReadWriteLock
 from imgret.errors import InvalidInputError, ModelError
 from imgret.models.external import locations
+from imgret.support.locks import ReadWriteLock
 
 # From 1.32 on onnxruntime looks up a host for telemetry, and writes an identification of the device
 # and a database of events below the user's cache directory. It reads this when it is loaded;
@@ -67,7 +67,7 @@ class Session:
     copies of its last row, a longer one is cut, and the rows of the answer are those of the batch.
 
     Runs on one thread of its own; `run` may be called from several threads at once, and that
-    is how a machine's cores are used: one-threaded runs side by side finish more pictures a
+    is how a machine's cores are used: one-threaded runs side by side finish more images a
     second than one run on all cores.
 
     Parameters

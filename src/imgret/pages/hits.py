@@ -24,7 +24,7 @@ class Shown(NamedTuple):
     word : str
         What it is: ``"query"``, ``"unlike"``.
     title : str
-    picture : ImageLike or None
+    image : ImageLike or None
     box : Box or None
         Drawn into it.
     """

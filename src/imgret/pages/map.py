@@ -77,7 +77,7 @@ def page(
 
 
 def _picture(path: str | None) -> str | None:
-    """Return a small JPEG in base64; None where there is no picture to be had."""
+    """Return a small JPEG in base64; None where there is no image to be had."""
     if path is None:
         return None
     try:

@@ -1,7 +1,7 @@
 """Linear maps from the embedding that is kept to the vector that is indexed.
 
 A gallery keeps the full embedding, so a projection can be fitted again at any time
-without reading a picture.
+without reading an image.
 """
 
 from imgret.projections.lda import Discriminant

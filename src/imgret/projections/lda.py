@@ -9,9 +9,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count, check_vectors
 from imgret.errors import InvalidInputError
 from imgret.projections.linear import LinearProjection
+from imgret.support.checks import check_count, check_vectors
 from imgret.types import Embeddings, Ids
 
 __all__ = ["Discriminant"]

@@ -13,9 +13,9 @@ from typing import Any, final
 
 import numpy as np
 
-from imgret.abc.checks import check_vectors
-from imgret.abc.lazy import cached_property
 from imgret.errors import InvalidInputError, StoreCorruptError, StoreVersionError
+from imgret.support.checks import check_vectors
+from imgret.support.lazy import cached_property
 from imgret.types import Embeddings, Json
 
 __all__ = ["IdentityProjection", "LinearProjection", "projected"]

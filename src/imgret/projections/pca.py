@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count, check_vectors
 from imgret.errors import DimensionError, EmptyGalleryError, InvalidInputError
 from imgret.projections.linear import LinearProjection
+from imgret.support.checks import check_count, check_vectors
 from imgret.types import Embeddings
 
 __all__ = ["fit_pca"]

@@ -1,4 +1,4 @@
-"""Better rankings from the neighbours of neighbours, without another look at a picture.
+"""Better rankings from the neighbours of neighbours, without another look at an image.
 
 Within a search, by name or as an object, one or several one after the other::
 
@@ -34,7 +34,7 @@ embeddings are applied before a search, those that change scores after one:
 ====================== ==========================================================================
 `expand_queries`       a query moves towards its nearest items (average and alpha query expansion)
 `augment_gallery`      every item moves towards its nearest (database-side augmentation)
-`k_reciprocal`         candidates are ranked anew by how many neighbours they share with the query
+`k_reciprocal`         candidates are re-ranked by how many neighbours they share with the query
 `diffuse`              scores spread over the graph of neighbours
 `diversify`            of like candidates only one comes first (maximal marginal relevance)
 ====================== ==========================================================================

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count, check_number
 from imgret.abc.reranker import Asked, Reranker, Searched, one_by_one
 from imgret.errors import InvalidInputError
 from imgret.rerank.neighbors import nearest, unit_vectors
+from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Ids
 
 __all__ = ["Diffusion", "diffuse"]
@@ -94,7 +94,7 @@ class Diffusion(Reranker):
     Parameters
     ----------
     candidates : int
-        Nearest items of the query that are ranked anew.
+        Nearest items of the query that are re-ranked.
     k, k_query, alpha, gamma, iterations
         As for `diffuse`. ``alpha`` is less than there: what spreads far fills a small graph evenly.
 
@@ -125,7 +125,7 @@ class Diffusion(Reranker):
         def rank(
             query: Embeddings,
             ids: Ids,
-            scores: NDArray[np.float32],  # noqa: ARG001  # cosines are computed anew
+            scores: NDArray[np.float32],  # noqa: ARG001  # cosines are computed again
         ) -> tuple[Ids, NDArray[np.float32]]:
             vectors = searched.read(ids)
             near = searched.search(vectors, self.k + 1).ids

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count, check_number
 from imgret.abc.reranker import Asked, Reranker, Searched, one_by_one
 from imgret.errors import InvalidInputError
 from imgret.rerank.neighbors import unit_vectors
+from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Ids, Metric
 
 __all__ = ["Diversity", "diversify"]

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count, check_number
 from imgret.abc.reranker import Asked, Reranker, Searched
-from imgret.abc.unit import unit_length
 from imgret.rerank.neighbors import nearest, unit_vectors
+from imgret.support.checks import check_count, check_number
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings
 
 __all__ = [

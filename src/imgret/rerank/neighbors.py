@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.brute import exact_search
-from imgret.abc.checks import check_count, check_vectors
-from imgret.abc.unit import unit_length
 from imgret.errors import InvalidInputError
+from imgret.support.checks import check_count, check_vectors
+from imgret.support.exact import exact_search
+from imgret.support.unit import unit_length
 from imgret.types import Embeddings
 
 __all__ = ["nearest", "unit_vectors"]

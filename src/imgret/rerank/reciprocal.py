@@ -1,4 +1,4 @@
-"""Ranked anew by shared neighbours: k-reciprocal encoding."""
+"""Re-ranked by shared neighbours: k-reciprocal encoding."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count, check_number
 from imgret.abc.reranker import Asked, Reranker, Searched, one_by_one
 from imgret.rerank.neighbors import nearest, unit_vectors
+from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Ids
 
 __all__ = ["KReciprocal", "Neighbourhoods", "k_reciprocal"]
@@ -30,7 +30,7 @@ def k_reciprocal(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rank the nearest items of each query by the neighbours they share with it.
 
-    Two are reciprocal where each is among the other's ``k1`` nearest. A picture's neighbourhood
+    Two are reciprocal where each is among the other's ``k1`` nearest. An image's neighbourhood
     is its reciprocal neighbours and theirs, each weighted by ``exp(-distance)``, averaged over its
     ``k2`` nearest; neighbourhoods are compared by the Jaccard distance, and that is mixed with the
     distance itself, which is one minus the cosine.
@@ -40,7 +40,7 @@ def k_reciprocal(
     queries, gallery : arrays of shape (n, dim) and (m, dim)
         Each query is looked at by itself: others are no neighbours of it or of the items.
     candidates : int
-        Nearest items of a query that are ranked anew.
+        Nearest items of a query that are re-ranked.
     k1, k2 : int
     lam : float
         Weight of the distance itself, 0 to 1; the Jaccard distance has the rest.
@@ -82,7 +82,7 @@ class KReciprocal(Reranker):
     lam : float
         Weight of the distance itself, 0 to 1; the Jaccard distance has the rest.
     candidates : int
-        Nearest items of the query that are ranked anew.
+        Nearest items of the query that are re-ranked.
 
     Raises
     ------
@@ -108,7 +108,7 @@ class KReciprocal(Reranker):
         def rank(
             query: Embeddings,
             ids: Ids,
-            scores: NDArray[np.float32],  # noqa: ARG001  # cosines are computed anew
+            scores: NDArray[np.float32],  # noqa: ARG001  # cosines are computed again
         ) -> tuple[Ids, NDArray[np.float32]]:
             near = searched.search(searched.read(ids), self.k1 + 1).ids
             around = np.unique(np.concatenate([ids, near[near >= 0]]))
@@ -159,7 +159,7 @@ class Neighbourhoods:
     def rank(
         self, queries: Any, *, candidates: int = 100, lam: float = 0.3
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rank the nearest items of each query anew: see `k_reciprocal`.
+        """Rank the nearest items of each query again: see `k_reciprocal`.
 
         Parameters
         ----------

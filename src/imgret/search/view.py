@@ -8,16 +8,16 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from imgret.abc.brute import exact_search, first_of
-from imgret.abc.checks import check_count, check_scorable
-from imgret.abc.lazy import cached_property
-from imgret.abc.unit import unit_length
+from imgret.abc import VectorIndex
 from imgret.projections import Discriminant, IdentityProjection, LinearProjection
-from imgret.storage import Item
+from imgret.support.checks import check_count, check_scorable
+from imgret.support.exact import exact_search, first_of
+from imgret.support.lazy import cached_property
 from imgret.support.statistics import fold_of
-from imgret.types import Embeddings, Ids, Metric, Neighbors
+from imgret.support.unit import unit_length
+from imgret.types import Embeddings, Ids, Item, Json, Metric, Neighbors
 
-__all__ = ["Labels", "View"]
+__all__ = ["Labels", "Origin", "View"]
 
 # Neighbours held at once while every item is searched with.
 _NEIGHBORS = 2**20
@@ -50,6 +50,25 @@ class Labels(NamedTuple):
             return np.full(ids.shape, -1, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         return np.where(self.ids[places] == ids, self.codes[places], -1)
+
+
+class Origin(NamedTuple):
+    """Where an item comes from.
+
+    Attributes
+    ----------
+    id : int
+    path : str or None
+        File it was read from.
+    sha256 : bytes or None
+        Digest of that file.
+    label : str or None
+    """
+
+    id: int
+    path: str | None
+    sha256: bytes | None
+    label: str | None
 
 
 class View(ABC):
@@ -102,6 +121,19 @@ class View(ABC):
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
         """Return items by id."""
 
+    def _origins(self) -> Iterator[Origin]:
+        """Yield where every item comes from, by id; an override may read less of each."""
+        for id_, item in zip(self.ids.tolist(), self.items(), strict=True):
+            yield Origin(id_, item.path, item.sha256, item.label)
+
+    def _refusals(self, embeddings: Embeddings) -> list[str | None]:
+        """Say of each embedding why it cannot be searched with; None where it can."""
+        return [None] * len(embeddings)
+
+    def _facts(self) -> Json:
+        """Return what the gallery is made of, as JSON values."""
+        return {}
+
     @abstractmethod
     def _require(self, keys: Sequence[str]) -> list[int]:
         """Return the ids of keys that must exist, in their order."""
@@ -123,6 +155,32 @@ class View(ABC):
         """Return the view of the items that have a label."""
 
     # -- what is in it -----------------------------------------------------------------------
+
+    @property
+    def index(self) -> VectorIndex | None:
+        """The index that searches, where the gallery lets it be measured and tuned; or None."""
+        return None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether searches find the true nearest items."""
+        index = self.index
+        return index is not None and index.is_exact
+
+    @final
+    def facts(self) -> Json:
+        """Return what the gallery is made of, as JSON values: embedder, index, metric and so on."""
+        return self._facts()
+
+    @final
+    def origins(self) -> Iterator[Origin]:
+        """Yield where every item comes from, by id."""
+        return self._origins()
+
+    @final
+    def refusals(self, embeddings: Embeddings) -> list[str | None]:
+        """Say of each embedding why it cannot be searched with; None where it can."""
+        return self._refusals(embeddings)
 
     @property
     def dim(self) -> int:

@@ -39,7 +39,7 @@ class CropperTests:
         return self._made[type(self)]
 
     def check(self, box: Box, image: Image) -> None:
-        """Check that a box lies in its picture and is not empty."""
+        """Check that a box lies in its image and is not empty."""
         height, width = image.shape[:2]
         assert isinstance(box, Box)
         assert all(type(value) is int for value in box)
@@ -92,7 +92,7 @@ class CropperTests:
     @pytest.mark.parametrize(
         "images",
         [
-            pytest.param(picture(8, 8), id="one picture"),
+            pytest.param(picture(8, 8), id="one image"),
             pytest.param([picture(8, 8).astype(np.float32)], id="float"),
             pytest.param([picture(8, 8)[..., 0]], id="grey"),
             pytest.param([np.zeros((8, 0, 3), dtype=np.uint8)], id="empty"),

@@ -1,4 +1,4 @@
-"""Data the suites run on: clustered vectors, and pictures of awkward shapes."""
+"""Data the suites run on: clustered vectors, and images of awkward shapes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def true_scores(queries: Embeddings, vectors: Embeddings, metric: Metric) -> NDA
 
 
 def picture(height: int, width: int, *, seed: int = 0) -> Image:
-    """Make a picture with a bright blob on a coloured gradient, and some noise."""
+    """Make an image with a bright blob on a coloured gradient, and some noise."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width]
     centre_row, centre_column = rng.uniform(0.3, 0.7, 2) * (height, width)
@@ -49,7 +49,7 @@ def picture(height: int, width: int, *, seed: int = 0) -> Image:
 
 
 def pictures() -> dict[str, Image]:
-    """Name pictures of many shapes: tiny, narrow, 1:20 panoramas, flat, noise."""
+    """Name images of many shapes: tiny, narrow, 1:20 panoramas, flat, noise."""
     rng = np.random.default_rng(1)
     return {
         "1x1": picture(1, 1),

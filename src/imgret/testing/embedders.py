@@ -27,7 +27,7 @@ class EmbedderTests:
     Attributes
     ----------
     batch_tolerance : float
-        Largest cosine distance between the embeddings of one picture in two batches.
+        Largest cosine distance between the embeddings of one image in two batches.
     """
 
     batch_tolerance: ClassVar[float] = 1e-5
@@ -99,7 +99,7 @@ class EmbedderTests:
     @pytest.mark.parametrize(
         "images",
         [
-            pytest.param(picture(8, 8), id="one picture"),
+            pytest.param(picture(8, 8), id="one image"),
             pytest.param([picture(8, 8).astype(np.float32)], id="float"),
             pytest.param([picture(8, 8)[..., 0]], id="grey"),
             pytest.param([np.zeros((8, 8, 4), dtype=np.uint8)], id="RGBA"),

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for vectors, ids and pictures."""
+"""Hypothesis strategies for vectors, ids and images."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ids(draw: st.DrawFn, *, count: int | st.SearchStrategy[int], most: int = 2**
 
 @st.composite
 def pictures(draw: st.DrawFn, *, max_side: int = 24) -> Image:
-    """Draw small RGB pictures: flat, noise, and shapes as narrow as one pixel.
+    """Draw small RGB images: flat, noise, and shapes as narrow as one pixel.
 
     Returns
     -------

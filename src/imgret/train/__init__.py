@@ -1,4 +1,4 @@
-"""Train models on pictures of one's own: ``pip install 'imgret[train]'``.
+"""Train models on images of one's own: ``pip install 'imgret[train]'``.
 
 >>> from imgret.train import train
 >>> report = train("photos/", "model.onnx")                 # doctest: +SKIP
@@ -6,7 +6,7 @@
 
 A folder with a subfolder a class goes in, a self-describing ONNX file comes out, which needs
 none of what trained it. The command is ``imgret train``. `train_saliency` trains what a
-`SaliencyCropper` sees with, from pictures and masks; the command is ``imgret train-saliency``.
+`SaliencyCropper` sees with, from images and masks; the command is ``imgret train-saliency``.
 
 Importing this package imports nothing else; each name is loaded on first use, and torch with it.
 """

@@ -19,7 +19,7 @@ _HUE_TURN = 2 * math.pi / 10
 
 
 def augment(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Change colours, turn, and erase rectangles, each picture by chance in its own way.
+    """Change colours, turn, and erase rectangles, each image by chance in its own way.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def augment(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Te
 
 
 def mix(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    """Mix each picture with another one of the batch, all over or in a rectangle.
+    """Mix each image with another one of the batch, all over or in a rectangle.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Ten
 
 
 def _recolor(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Multiply each picture's colours by a matrix of its own."""
+    """Multiply each image's colours by a matrix of its own."""
     n = len(pixels)
     bright, contrast, saturation = (
         _uniform(n, 1 - strength, 1 + strength, generator)[:, None, None] for _ in range(3)
@@ -90,7 +90,7 @@ def _recolor(pixels: Tensor, strength: float, generator: torch.Generator) -> Ten
 
 
 def _turn(pixels: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Rotate and shear every second picture."""
+    """Rotate and shear every second image."""
     chosen = torch.nonzero(torch.rand(len(pixels), generator=generator) < 0.5).ravel()
     if not len(chosen):
         return pixels

@@ -38,11 +38,11 @@ class Epoch:
     epoch : int
         From 1 on.
     loss : float
-        Mean over the pictures, a teacher's part included.
+        Mean over the images, a teacher's part included.
     lr : float
         At its end.
     side : int
-        Of the pictures shown, in pixels.
+        Of the images shown, in pixels.
     images_per_second, seconds : float
         Validation not included.
     valid : dict of str to float
@@ -110,7 +110,7 @@ class Course(ABC, Generic[_Schedule]):
     def _shown(
         self, order: NDArray[np.int64], side: int, seed: Sequence[int]
     ) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any]]]:
-        """Load an epoch's pictures (n, side, side, 3) and what goes with them, batch by batch."""
+        """Load an epoch's images (n, side, side, 3) and what goes with them, batch by batch."""
 
     @abstractmethod
     def _loss(self, pixels: Tensor, given: NDArray[Any], chance: torch.Generator) -> Tensor:
@@ -140,12 +140,12 @@ class Course(ABC, Generic[_Schedule]):
         return float(self.optimizer.param_groups[-1]["lr"])
 
     def run_epoch(self, on_batch: Callable[[int, float], None] | None = None) -> Epoch:
-        """Go through all pictures once.
+        """Go through all images once.
 
         Parameters
         ----------
         on_batch : callable, optional
-            Told the number of pictures and the loss of each batch.
+            Told the number of images and the loss of each batch.
 
         Raises
         ------
@@ -154,7 +154,7 @@ class Course(ABC, Generic[_Schedule]):
         """
         epoch, side = self.epochs_done, self.schedule.side(self.epochs_done)
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self._n_pictures)
-        # Dropout draws from the global stream; each epoch starts it anew, so that a resumed
+        # Dropout draws from the global stream; each epoch starts it again, so that a resumed
         # run draws what an uninterrupted one would.
         torch.manual_seed(int(np.random.default_rng([self.seed, _BATCH, epoch]).integers(2**62)))
         chance = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
@@ -242,15 +242,16 @@ class Course(ABC, Generic[_Schedule]):
         Raises
         ------
         TrainingError
-            The checkpoint is of another recipe, seed, teacher or set of pictures.
+            The checkpoint is of another recipe, seed, teacher or set of images.
         """
         mine = {"recipe": self.schedule.to_json(), **self._identity(), "seed": self.seed}
         for name, value in mine.items():
             if name not in state or _plain(state[name]) != _plain(value):
+                what = "images" if name == "pictures" else name  # the name in older files
                 raise TrainingError(
-                    f"{path}: expected a checkpoint of the same {name}, found "
+                    f"{path}: expected a checkpoint of the same {what}, found "
                     f"{_difference(state.get(name), value)}; give what that run was given, or "
-                    f"start anew without resume"
+                    f"start again without resume"
                 )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

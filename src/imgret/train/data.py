@@ -1,4 +1,4 @@
-"""The pictures: found, split, checked, and shown in batches."""
+"""The images: found, split, checked, and shown in batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
     "unscaled",
 ]
 
-# Shown pictures are cut from those of at least this many times their side.
+# Shown images are cut from those of at least this many times their side.
 _ROOM = 1.25
 
 _Loaded = TypeVar("_Loaded")
@@ -65,7 +65,7 @@ class Pictures:
         return Pictures([self.paths[row] for row in rows], self.labels[rows], self.classes)
 
     def digest(self) -> str:
-        """Return what tells these pictures, by class and name of file, from others."""
+        """Return what tells these images, by class and name of file, from others."""
         lines = [
             f"{self.classes[label]}/{path.name}"
             for path, label in zip(self.paths, self.labels, strict=True)
@@ -75,7 +75,7 @@ class Pictures:
 
 
 def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictures:
-    """Find pictures in the subfolders of a folder, each the class named like it.
+    """Find images in the subfolders of a folder, each the class named like it.
 
     Parameters
     ----------
@@ -98,14 +98,14 @@ def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictur
         if len(there) < 2:
             what = f"one, {there[0]!r}" if there else "none"
             if loose := len(found) - len(paths):
-                what += f", and {loose} pictures in no subfolder"
+                what += f", and {loose} images in no subfolder"
             raise InvalidInputError(
-                f"{folder}: expected a subfolder of pictures for each of at least two classes, "
+                f"{folder}: expected a subfolder of images for each of at least two classes, "
                 f"found {what}"
             )
         if loose := len(found) - len(paths):
             warnings.warn(
-                f"{folder}: {loose} pictures lie in no subfolder and are left out", stacklevel=3
+                f"{folder}: {loose} images lie in no subfolder and are left out", stacklevel=3
             )
         classes = there
     elif unknown := sorted(set(there) - set(classes)):
@@ -119,7 +119,7 @@ def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictur
 
 
 def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageError]]:
-    """Decode every picture once, and leave out those that cannot be.
+    """Decode every image once, and leave out those that cannot be.
 
     Raises
     ------
@@ -141,19 +141,19 @@ def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageErro
     failed = [error for error in errors if error is not None]
     if len(set(kept.labels.tolist())) < 2:
         raise InvalidInputError(
-            f"expected readable pictures of at least two classes, found {len(kept)} readable and "
+            f"expected readable images of at least two classes, found {len(kept)} readable and "
             f"{len(failed)} that are not, the first {failed[0] if failed else 'none'}"
         )
     return kept, failed
 
 
 def hold_out(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pictures]:
-    """Split off a share of each class, at least one picture where there are two or more.
+    """Split off a share of each class, at least one image where there are two or more.
 
     Returns
     -------
-    kept, held : Pictures
-        A class of one picture is kept whole.
+    kept, held : Images
+        A class of one image is kept whole.
     """
     generator = np.random.default_rng(seed)
     held: list[int] = []
@@ -176,7 +176,7 @@ def batches(
     seed: Sequence[int],
     threads: int,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Load pictures in an order, cut at random, a few batches ahead.
+    """Load images in an order, cut at random, a few batches ahead.
 
     What is cut depends on the seed and the place in the order, not on the threads.
 
@@ -193,7 +193,7 @@ def batches(
     ------
     pixels : uint8 array of shape (n, side, side, 3)
     rows : int64 array of shape (n,)
-        Which pictures they are. A last batch of one picture is left out: nothing can be
+        Which images they are. A last batch of one image is left out: nothing can be
         normalised over it.
     """
 
@@ -226,7 +226,7 @@ def ahead(load: Callable[[int], _Loaded], starts: Sequence[int], threads: int) -
 
 
 def batch_starts(n: int, batch_size: int) -> list[int]:
-    """Return where each batch of n pictures starts; a last one of a single picture is left out."""
+    """Return where each batch of n images starts; a last one of a single image is left out."""
     return [start for start in range(0, n, batch_size) if n - start > 1]
 
 
@@ -242,7 +242,7 @@ def random_crop(
 def random_view(
     columns: int, rows: int, augmentation: Augmentation, generator: np.random.Generator
 ) -> tuple[Box, bool]:
-    """Return a random rectangle of a picture, and whether to mirror it.
+    """Return a random rectangle of an image, and whether to mirror it.
 
     C. Szegedy et al., "Going Deeper with Convolutions" (2015), section 6.
     """

@@ -186,7 +186,7 @@ def quantised(
 
 
 def agree(network: nn.Module, path: Path, preprocess: Preprocess, photos: Sequence[Image]) -> float:
-    """Return the largest difference between the network and its file on real pictures.
+    """Return the largest difference between the network and its file on real images.
 
     Raises
     ------
@@ -209,7 +209,7 @@ def agree(network: nn.Module, path: Path, preprocess: Preprocess, photos: Sequen
 
 
 class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Feeds pictures to the quantiser, one at a time."""
+    """Feeds images to the quantiser, one at a time."""
 
     def __init__(self, photos: Sequence[Image], preprocess: Preprocess) -> None:
         self._batches: Iterator[NDArray[Any]] = (preprocess.prepare([photo]) for photo in photos)

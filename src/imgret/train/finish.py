@@ -76,7 +76,7 @@ def finish(
                 precision=precision,
                 calibrated_on=None
                 if precision == "fp32"
-                else f"{len(photos)} of the pictures it was trained on",
+                else f"{len(photos)} of the images it was trained on",
                 **facts,
             )
             part.replace(path)
@@ -117,7 +117,7 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _some(pictures: Pictures, count: int) -> list[Image]:
-    """Return pictures from all over."""
+    """Return images from all over."""
     rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
     return [images.load(pictures.paths[row]) for row in rows]
 
@@ -125,7 +125,7 @@ def _some(pictures: Pictures, count: int) -> list[Image]:
 def _evaluate(
     path: Path, trainer: Trainer, held: Pictures | None, *, progress: bool | None
 ) -> Report | None:
-    """Search the pictures that were trained on with those that were held out."""
+    """Search the images that were trained on with those that were held out."""
     if held is None or not len(held):
         return None
     gallery, classes = trainer.pictures, trainer.pictures.classes

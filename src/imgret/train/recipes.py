@@ -1,4 +1,4 @@
-"""Recipes: everything that is decided about a training before the pictures are seen."""
+"""Recipes: everything that is decided about a training before the images are seen."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ class Variant:
     path : Path
     precision : {"fp32", "int8"}
     difference : float or None
-        Largest difference to the network's own answers on real pictures; of the fp32 file.
+        Largest difference to the network's own answers on real images; of the fp32 file.
     evaluation : Report or None
-        Held-out pictures searched for among those that were trained on.
+        Held-out images searched for among those that were trained on.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class TrainReport(Result):
     n_pictures : int
         That were trained on.
     failed : tuple of str
-        Pictures that could not be read, and why.
+        Images that could not be read, and why.
     teachers : tuple of str
     device : str
     seed : int
@@ -93,7 +93,7 @@ class TrainReport(Result):
 
     def __str__(self) -> str:
         first = (
-            f"{self.recipe.name}: {self.parameters:,} parameters, {self.n_pictures} pictures of "
+            f"{self.recipe.name}: {self.parameters:,} parameters, {self.n_pictures} images of "
             f"{len(self.classes)} classes, {len(self.history)} epochs in {self.seconds:.0f} s on "
             f"{self.device}"
         )
@@ -111,7 +111,7 @@ class TrainReport(Result):
         if (lost := self.lost) is not None:
             lines.append(f"int8 against fp32: top-1 {0.0 - 100 * lost:+.2f} points")
         if self.failed:
-            lines.append(f"pictures that could not be read: {len(self.failed)}")
+            lines.append(f"images that could not be read: {len(self.failed)}")
             lines += [f"  {line}" for line in self.failed[:10]]
         return "\n".join(lines)
 
@@ -180,7 +180,7 @@ def draw_curves(history: Sequence[Epoch]) -> str:
 
 
 def _measured(report: Report) -> str:
-    """Return metrics, the classes found worst, and the worst queries with pictures."""
+    """Return metrics, the classes found worst, and the worst queries with images."""
     imperfect = [pair for pair in report.per_class.items() if pair[1]["map5"]["min_k_r"] < 1]
     worst: list[tuple[str, Any]] = sorted(
         imperfect, key=lambda pair: (pair[1]["top1"], pair[1]["map5"]["min_k_r"])

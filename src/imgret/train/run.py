@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.errors import ImageError, InvalidInputError
-from imgret.ingest.pipeline import worker_count
 from imgret.models import Preprocess, bundle, resolve
+from imgret.pipeline.embed import worker_count
+from imgret.support.checks import check_count
 from imgret.train import checkpoint
 from imgret.train.data import Pictures, find_classes, hold_out, readable
 from imgret.train.networks import NETWORKS
@@ -26,7 +26,7 @@ from imgret.train.work import Work, check_measuring, find_device, run_epochs
 
 __all__ = ["train"]
 
-# Pictures of each class that validation during the training searches; the report at the end
+# Images of each class that validation during the training searches; the report at the end
 # searches all.
 _GALLERY_A_CLASS = 20
 
@@ -61,12 +61,12 @@ def train(
     ----------
     folder : path
         With a subfolder for each of at least two classes; what lies deeper is of the class of
-        the uppermost one. Pictures that cannot be read are left out and told in the report.
+        the uppermost one. Images that cannot be read are left out and told in the report.
     out : path
         The ``.onnx`` file to write.
     recipe : str or Recipe
         ``"finetune"`` (EfficientNet-Lite0 from ImageNet: what to take for a few thousand
-        pictures), ``"compact"`` (its shorter kin, under 2 million parameters), or
+        images), ``"compact"`` (its shorter kin, under 2 million parameters), or
         ``"reference"`` (a plain residual network from random weights).
     valid : path, float or None
         Another folder of the same classes to measure with; or the share of each class to hold
@@ -83,7 +83,7 @@ def train(
     device : {"auto", "cpu", "cuda"} or another name of torch's
     seed : int
     threads : int, optional
-        That load pictures; by default one for each core.
+        That load images; by default one for each core.
     validate_every : int
         Epochs between two measurements.
     patience : int, optional
@@ -93,7 +93,7 @@ def train(
     name : str, optional
         Of the model; by default ``out`` without its suffix.
     training_data : str, optional
-        What the pictures are, for the facts in the model file; by default the folder's name.
+        What the images are, for the facts in the model file; by default the folder's name.
     progress : bool, optional
         Show a progress bar on stderr, and a line an epoch; None: the bar only where that is a
         terminal; False: neither.

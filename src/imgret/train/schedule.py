@@ -1,4 +1,4 @@
-"""What all trainings have in common: how long, how fast, on pictures how large and how changed."""
+"""What all trainings have in common: how long, how fast, on images how large and how changed."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def check_between(name: str, value: Any, least: float, most: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How a picture is changed each time it is shown.
+    """How an image is changed each time it is shown.
 
     Attributes
     ----------
     smallest : float
-        Least share of the picture's area that the random crop keeps.
+        Least share of the image's area that the random crop keeps.
     stretch : float
         Most that the crop's aspect ratio differs from a square, as a factor.
     color : float
@@ -46,9 +46,9 @@ class Augmentation:
     turn : float
         Largest rotation, in degrees; shear goes up to half of it.
     erase : float
-        Share of the pictures that lose a rectangle of 5 to 25 % of the area.
+        Share of the images that lose a rectangle of 5 to 25 % of the area.
     mix : float
-        Share of the batches in which pictures are mixed in pairs: by turns all over (H. Zhang
+        Share of the batches in which images are mixed in pairs: by turns all over (H. Zhang
         et al., "mixup", 2018) and in a rectangle (S. Yun et al., "CutMix", 2019).
     """
 
@@ -77,7 +77,7 @@ class Schedule:
     size : int
         Side of the network's input in use, in pixels, at least 64.
     sides : tuple of (float, int)
-        Side of the pictures shown in training, from each share of the epochs on: small ones
+        Side of the images shown in training, from each share of the epochs on: small ones
         first are cheaper, and no worse (M. Tan and Q. Le, "EfficientNetV2", 2021). Smaller than
         ``size``, as a random crop shows things larger (H. Touvron et al., "Fixing the
         train-test resolution discrepancy", 2019).
@@ -132,7 +132,7 @@ class Schedule:
             check_whole("sides", side, _LEAST_SIDE)
 
     def side(self, epoch: int) -> int:
-        """Return the side of the pictures shown in an epoch, counted from 0."""
+        """Return the side of the images shown in an epoch, counted from 0."""
         done = epoch / self.epochs
         return [side for start, side in self.sides if start <= done][-1]
 

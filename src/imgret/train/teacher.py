@@ -21,7 +21,7 @@ __all__ = ["teach"]
 def teach(
     teachers: Sequence[str | os.PathLike[str]], pictures: Pictures, folder: Path, *, threads: int
 ) -> Embeddings:
-    """Return what one or several embedders say of each picture, side by side.
+    """Return what one or several embedders say of each image, side by side.
 
     Each teacher's embeddings have length 1 before they are joined, so that each counts alike.
 
@@ -29,7 +29,7 @@ def teach(
     ----------
     teachers : sequence of str or path
         Names of built-in models, or paths of bundles.
-    pictures : Pictures
+    images : Images
     folder : Path
         Where the embeddings are kept, for a run that is resumed.
     threads : int

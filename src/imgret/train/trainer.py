@@ -31,14 +31,14 @@ class Trainer(Course[Recipe]):
     Parameters
     ----------
     recipe : Recipe
-    pictures : Pictures
+    images : Images
         To learn from.
     taught : float32 array of shape (n, d), optional
-        A teacher's embedding of each picture.
+        A teacher's embedding of each image.
     device : torch.device
     seed : int
     threads : int
-        That load pictures.
+        That load images.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from imgret import images
-from imgret.metrics import average_precision_at_k, top_k_accuracy
+from imgret.evaluation.metrics import average_precision_at_k, top_k_accuracy
 from imgret.models import Preprocess
 from imgret.train.course import scaled
 from imgret.train.data import Pictures, unscaled
@@ -29,7 +29,7 @@ def embed(
     device: torch.device,
     threads: int,
 ) -> Embeddings:
-    """Embed pictures as the finished model will, with vectors of length 1.
+    """Embed images as the finished model will, with vectors of length 1.
 
     Returns
     -------

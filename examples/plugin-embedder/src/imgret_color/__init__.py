@@ -1,4 +1,4 @@
-"""Pictures of like colours are alike: an embedder for imgret that needs no model."""
+"""Images of like colours are alike: an embedder for imgret that needs no model."""
 
 from collections.abc import Sequence
 

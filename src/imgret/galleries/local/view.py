@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, final
 
 import numpy as np
 
-from imgret.abc.brute import first_of
+from imgret.abc import VectorIndex
 from imgret.filters import Filter
 from imgret.filters.tree import AllOf, Exists, Field
+from imgret.galleries.local.live_index import LiveIndex
+from imgret.galleries.local.store import Store
 from imgret.projections import IdentityProjection
-from imgret.search import Labels, View
-from imgret.searcher import Searcher
-from imgret.storage import Item, Store
-from imgret.types import Embeddings, Ids, Neighbors
+from imgret.search import Labels, Origin, View
+from imgret.support.exact import first_of
+from imgret.types import Embeddings, Ids, Item, Json, Neighbors
 
 __all__ = ["LocalView"]
 
@@ -28,7 +30,7 @@ class LocalView(View):
     Parameters
     ----------
     store : Store
-    searcher : Searcher
+    searcher : LiveIndex
     where : Filter, optional
         Only items that pass are there.
     without : sequence of int
@@ -38,7 +40,7 @@ class LocalView(View):
     def __init__(
         self,
         store: Store,
-        searcher: Searcher,
+        searcher: LiveIndex,
         where: Filter | None = None,
         without: Sequence[int] = (),
     ) -> None:
@@ -83,6 +85,38 @@ class LocalView(View):
 
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
         return self._store.catalog.items(ids)
+
+    @property
+    def index(self) -> VectorIndex:
+        """The index that searches, of all items whatever the filter."""
+        return self._searcher.sync()
+
+    def _origins(self) -> Iterator[Origin]:
+        if self._where is None and not len(self._removed):
+            return map(Origin._make, self._store.catalog.origins())
+        return super()._origins()
+
+    def _refusals(self, embeddings: Embeddings) -> list[str | None]:
+        return self._store.refusals(embeddings)
+
+    def _facts(self) -> Json:
+        manifest, index, projection = self._store.manifest, self.index, self.projection
+        return {
+            "gallery": None if self._store.path is None else str(self._store.path),
+            "embedder": asdict(manifest.embedder),
+            "fingerprint": manifest.fingerprint,
+            "cropper": asdict(manifest.cropper),
+            "index": {"name": index.name, "config": index.config()},
+            "metric": manifest.metric,
+            "dtype": manifest.dtype,
+            "projection": None
+            if projection.fingerprint is None
+            else {
+                "kind": projection.kind,
+                "dim": projection.dim_out,
+                "fingerprint": projection.fingerprint,
+            },
+        }
 
     def _require(self, keys: Sequence[str]) -> list[int]:
         return self._store.catalog.require(keys)

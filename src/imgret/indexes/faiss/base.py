@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import VectorIndex
-from imgret.abc.brute import best_of, rounding
 from imgret.errors import InvalidInputError, StoreError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.pages import HugePages
+from imgret.support.exact import best_of, rounding
 from imgret.types import Embeddings, Ids, Metric
 
 __all__ = [

@@ -11,8 +11,6 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.brute import first_of
-from imgret.abc.checks import check_count
 from imgret.errors import InvalidInputError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import FaissIndex, flat_rows, row_selector, scan_work, threads
@@ -26,6 +24,8 @@ from imgret.indexes.faiss.nodes import (
     distinct,
     groups_of,
 )
+from imgret.support.checks import check_count
+from imgret.support.exact import first_of
 from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]
@@ -233,7 +233,7 @@ class HNSWIndex(_Graph):
     """Walks a graph of near neighbours (Faiss ``IndexHNSWFlat``): fast, and nearly exact.
 
     Memory: ``4 * dim + 8 * M`` bytes a vector. Removed vectors are passed over until they
-    are more than a quarter of the graph, which is then built anew. Where a walk would compare
+    are more than a quarter of the graph, which is then rebuilt. Where a walk would compare
     about as many vectors as there are, or are allowed, all of these are compared instead.
 
     Parameters
@@ -295,7 +295,7 @@ class HNSWSQ8Index(_Graph):
     ef_search : int
         Candidates kept while searching (efSearch), at least ``refine * k``.
     refine : int
-        Candidates ranked anew for each neighbour wanted; see `VectorIndex`.
+        Candidates re-ranked for each neighbour wanted; see `VectorIndex`.
     """
 
     name = "hnsw-sq8"

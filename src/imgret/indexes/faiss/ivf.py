@@ -13,8 +13,6 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc.checks import check_count
-from imgret.abc.locks import RLock
 from imgret.errors import InvalidInputError
 from imgret.indexes.auto import PQ_LISTS, default_code_bytes
 from imgret.indexes.faiss import faiss
@@ -26,6 +24,8 @@ from imgret.indexes.faiss.base import (
     search_params,
     threads,
 )
+from imgret.support.checks import check_count
+from imgret.support.locks import RLock
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["IVFIndex", "IVFPQIndex", "Lists"]
@@ -403,7 +403,7 @@ class IVFPQIndex(_InvertedFile):
         Bytes a vector, at most one for 2 dimensions; by default one for 4, and where there are
         over 256 dimensions 64 bytes, or one for 16.
     refine : int
-        Candidates ranked anew for each neighbour wanted; see `VectorIndex`.
+        Candidates re-ranked for each neighbour wanted; see `VectorIndex`.
 
     References
     ----------

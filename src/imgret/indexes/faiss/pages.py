@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
-from imgret.abc.locks import ReadWriteLock
+from imgret.support.locks import ReadWriteLock
 
 __all__ = ["HugePages"]
 

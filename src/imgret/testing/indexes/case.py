@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from imgret.abc import VectorIndex
-from imgret.abc.lazy import cached_property
 from imgret.indexes.exact import ExactIndex
+from imgret.support.lazy import cached_property
 from imgret.testing.data import clustered, true_scores
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 

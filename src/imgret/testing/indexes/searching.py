@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from imgret.abc.checks import check_scorable
 from imgret.errors import InvalidInputError
+from imgret.support.checks import check_scorable
 from imgret.testing.indexes.case import IndexCase
 from imgret.types import Metric
 

@@ -1,8 +1,8 @@
 """The compact network: the residual blocks of EfficientNet-Lite0 that pay, and no more.
 
 Of Lite0's 4.0 million parameters before the classifier, the last blocks take most and are the
-ones that know ImageNet's classes rather than pictures. Kept are the stem and the first thirteen
-blocks; of the last block only what comes before it narrows, so that the mean over the picture
+ones that know ImageNet's classes rather than images. Kept are the stem and the first thirteen
+blocks; of the last block only what comes before it narrows, so that the mean over the image
 is taken of many channels, each there or not. Under 1.8 million parameters with a 128-d
 embedding. See docs/decisions/0011-compact-is-cut-from-lite0.md.
 """

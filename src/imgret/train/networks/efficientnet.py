@@ -42,7 +42,7 @@ Copyright (c) 2020, ML Illustrated
 Licensed under the Apache License, Version 2.0.
 
 Changes: the classifier was left out, and of the compact network the last blocks; the rest was
-trained further on other pictures, for another output; batch normalisation was folded into the
+trained further on other images, for another output; batch normalisation was folded into the
 convolutions."""
 
 
@@ -55,7 +55,7 @@ def _convolution(
     groups: int = 1,
     relu: bool = True,
 ) -> ConvNorm:
-    # The published weights go with this epsilon; the momentum suits few pictures.
+    # The published weights go with this epsilon; the momentum suits few images.
     return ConvNorm(
         channels_in,
         channels_out,

@@ -76,7 +76,7 @@ class ConvNorm(nn.Module):
 
 
 class EmbeddingNetwork(nn.Module):
-    """Blocks, mean over the picture, dropout, a linear map, batch normalisation.
+    """Blocks, mean over the image, dropout, a linear map, batch normalisation.
 
     Parameters
     ----------

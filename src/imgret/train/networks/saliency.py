@@ -2,7 +2,7 @@
 
 What each level of the trunk knows is brought to few channels and added to what comes from
 below (T.-Y. Lin et al., "Feature Pyramid Networks for Object Detection", 2017); the lowest
-level is also told the mean over the whole picture, since what stands out does so against all
+level is also told the mean over the whole image, since what stands out does so against all
 the rest (J.-J. Liu et al., "A Simple Pooling-Based Design for Real-Time Salient Object
 Detection", 2019).
 """
@@ -20,7 +20,7 @@ from imgret.train.networks.layers import ConvNorm, fold
 
 __all__ = ["SaliencyNetwork"]
 
-# Where the blocks of Lite0 end that work at 1/4, 1/8, 1/16 and 1/32 of the picture's side,
+# Where the blocks of Lite0 end that work at 1/4, 1/8, 1/16 and 1/32 of the image's side,
 # what they put out, and what that is brought to.
 _ENDS = (4, 6, 12, 14)
 _CHANNELS = (24, 40, 112, 192)

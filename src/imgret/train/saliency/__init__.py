@@ -1,1 +1,1 @@
-"""Training a network that finds what stands out in a picture."""
+"""Training a network that finds what stands out in an image."""

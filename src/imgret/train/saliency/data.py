@@ -1,4 +1,4 @@
-"""Pictures with masks: found, checked, and shown in batches."""
+"""Images with masks: found, checked, and shown in batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from imgret.types import Box, Image
 
 __all__ = ["Pairs", "find_pairs", "load_mask", "masked_batches", "readable_pairs"]
 
-# Shown pictures are cut from those of at least this many times their side.
+# Shown images are cut from those of at least this many times their side.
 _ROOM = 1.25
 # A place to paste a subject on has less of another one than this, of 255, in the mean.
 _EMPTY = 12
@@ -29,11 +29,11 @@ _TRIES = 6
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pictures, each with its mask.
+    """Images, each with its mask.
 
     Attributes
     ----------
-    pictures, masks : list of Path
+    images, masks : list of Path
         As many of one as of the other.
     """
 
@@ -54,9 +54,9 @@ class Pairs:
 
 
 def find_pairs(pictures: Path, masks: Path) -> Pairs:
-    """Find pictures and the masks of the same relative path, which end in ``.png``.
+    """Find images and the masks of the same relative path, which end in ``.png``.
 
-    Pictures without a mask are passed over.
+    Images without a mask are passed over.
 
     Raises
     ------
@@ -73,8 +73,8 @@ def find_pairs(pictures: Path, masks: Path) -> Pairs:
     ]
     if not pairs:
         raise InvalidInputError(
-            f"{masks}: expected a mask for each picture of {pictures}, of the same relative path "
-            f"with the suffix .png, found none for its {len(found)} pictures"
+            f"{masks}: expected a mask for each image of {pictures}, of the same relative path "
+            f"with the suffix .png, found none for its {len(found)} images"
         )
     return Pairs([picture for picture, _ in pairs], [mask for _, mask in pairs])
 
@@ -86,7 +86,7 @@ def load_mask(path: Path) -> NDArray[np.uint8]:
 
 
 def readable_pairs(pairs: Pairs, threads: int) -> tuple[Pairs, list[ImageError]]:
-    """Decode every picture and mask once, and leave out the pairs that cannot be.
+    """Decode every image and mask once, and leave out the pairs that cannot be.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def readable_pairs(pairs: Pairs, threads: int) -> tuple[Pairs, list[ImageError]]
     failed = [error for error in errors if error is not None]
     if len(kept) < 2:
         raise InvalidInputError(
-            f"expected at least two readable pictures with masks, found {len(kept)} and "
+            f"expected at least two readable images with masks, found {len(kept)} and "
             f"{len(failed)} that are not readable, the first {failed[0] if failed else 'none'}"
         )
     return kept, failed
@@ -123,7 +123,7 @@ def masked_batches(
     seed: Sequence[int],
     threads: int,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Load pictures and masks in an order, cut at random, a few batches ahead.
+    """Load images and masks in an order, cut at random, a few batches ahead.
 
     Yields
     ------
@@ -152,7 +152,7 @@ def masked_batches(
 def _view(
     pairs: Pairs, row: int, side: int, recipe: SaliencyRecipe, generator: np.random.Generator
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """Return a square view of a picture, and the mask of what it shows, of the same side."""
+    """Return a square view of an image, and the mask of what it shows, of the same side."""
     image = images.load(pairs.pictures[row], min_side=round(side * _ROOM))
     mask = load_mask(pairs.masks[row])
     height, width = image.shape[:2]
@@ -172,10 +172,10 @@ def paste(
     its_mask: NDArray[np.uint8],
     generator: np.random.Generator,
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """Put the subject of one square picture, made small, on the emptiest part of another.
+    """Put the subject of one square image, made small, on the emptiest part of another.
 
-    Where the subject is faint or touches all sides, or the other picture has no empty part,
-    the picture stays as it is.
+    Where the subject is faint or touches all sides, or the other image has no empty part,
+    the image stays as it is.
     """
     side = len(image)
     rows, columns = (np.flatnonzero((mask > 127).any(axis=axis)) for axis in (1, 0))

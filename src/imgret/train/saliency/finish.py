@@ -67,7 +67,7 @@ def finish(
                 precision=precision,
                 calibrated_on=None
                 if precision == "fp32"
-                else f"{len(photos)} of the pictures it was trained on",
+                else f"{len(photos)} of the images it was trained on",
                 training_data=training_data,
                 source=f"imgret.train.train_saliency, starting from {weights_source(0)}",
                 licence="Apache-2.0",
@@ -98,6 +98,6 @@ def finish(
 
 
 def _some(pairs: Pairs, count: int) -> list[Image]:
-    """Return pictures from all over."""
+    """Return images from all over."""
     rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
     return [images.load(pairs.pictures[row]) for row in rows]

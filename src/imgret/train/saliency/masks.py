@@ -10,8 +10,8 @@ from imgret import images
 from imgret.croppers import SaliencyCropper
 from imgret.errors import ImageError
 from imgret.ingest.folder import find_pictures
-from imgret.ingest.pipeline import worker_count
 from imgret.ingest.progress import progress_bar
+from imgret.pipeline.embed import worker_count
 
 __all__ = ["draw_masks"]
 
@@ -26,14 +26,14 @@ def draw_masks(
     threads: int | None = None,
     progress: bool | None = None,
 ) -> list[ImageError]:
-    """Write a teacher's saliency map of each picture that has none yet.
+    """Write a teacher's saliency map of each image that has none yet.
 
     Stopped at any time, it goes on where it was when called again.
 
     Parameters
     ----------
-    pictures : path
-        Folder of pictures.
+    images : path
+        Folder of images.
     masks : path
         Folder to write to: the same relative paths, as 8-bit PNG, longer side 160.
     teacher : SaliencyCropper
@@ -46,7 +46,7 @@ def draw_masks(
     Returns
     -------
     list of ImageError
-        Of the pictures that could not be read.
+        Of the images that could not be read.
     """
     pictures, masks = Path(pictures), Path(masks)
     found, _ = find_pictures(pictures)

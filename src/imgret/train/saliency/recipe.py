@@ -1,4 +1,4 @@
-"""What is decided about the training of a saliency network before the pictures are seen."""
+"""What is decided about the training of a saliency network before the images are seen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SaliencyRecipe(Schedule):
     Attributes
     ----------
     paste : float
-        Share of the pictures whose subject is shown small on an empty part of another one (G.
+        Share of the images whose subject is shown small on an empty part of another one (G.
         Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method", 2021).
     threshold : float
         Least saliency, from 0 to 1, that belongs to the subject, for the facts in the file.

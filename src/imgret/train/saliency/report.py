@@ -1,4 +1,4 @@
-"""What the training of a saliency network came to, as text, JSON and a page with pictures."""
+"""What the training of a saliency network came to, as text, JSON and a page with images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SaliencyVariant:
     path : Path
     precision : {"fp32", "int8"}
     agreement : dict of str to float or None
-        What `agreement` found on pictures that were held out.
+        What `agreement` found on images that were held out.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class SaliencyReport(Result):
 
     def __str__(self) -> str:
         first = (
-            f"saliency: {self.parameters:,} parameters, {self.n_pictures} pictures, "
+            f"saliency: {self.parameters:,} parameters, {self.n_pictures} images, "
             f"{len(self.history)} epochs in {self.seconds:.0f} s on {self.device}"
         )
         lines = [first]

@@ -1,4 +1,4 @@
-"""From pictures and masks to a saliency model file: the whole way."""
+"""From images and masks to a saliency model file: the whole way."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imgret.abc.checks import check_count
 from imgret.errors import ImageError, InvalidInputError
-from imgret.ingest.pipeline import worker_count
 from imgret.models import Preprocess
+from imgret.pipeline.embed import worker_count
+from imgret.support.checks import check_count
 from imgret.train import checkpoint
 from imgret.train.networks.efficientnet import SCALING
 from imgret.train.saliency.data import Pairs, find_pairs, readable_pairs
@@ -50,16 +50,16 @@ def train_saliency(
 
     Parameters
     ----------
-    pictures : path
-        Folder of pictures.
+    images : path
+        Folder of images.
     masks : path
         Folder of masks with the same relative paths, as PNG: white where the subject is. Any
-        size; `draw_masks` makes them with another model. Pictures without one are passed over.
+        size; `draw_masks` makes them with another model. Images without one are passed over.
     out : path
         The ``.onnx`` file to write.
     recipe : SaliencyRecipe, optional
     valid : pair of paths, float or None
-        Other pictures and masks to measure with; or the share of the pairs to hold out for
+        Other images and masks to measure with; or the share of the pairs to hold out for
         that; or None to measure nothing.
     epochs, resume, device, seed, threads, validate_every, patience, int8, name, training_data, \
 progress

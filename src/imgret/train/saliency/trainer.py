@@ -40,7 +40,7 @@ class SaliencyTrainer(Course[SaliencyRecipe]):
     device : torch.device
     seed : int
     threads : int
-        That load pictures.
+        That load images.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class SaliencyTrainer(Course[SaliencyRecipe]):
         )
 
     def _loss(self, pixels: Tensor, given: NDArray[np.uint8], chance: torch.Generator) -> Tensor:
-        """Return cross entropy plus one minus the soft intersection over union, a picture each.
+        """Return cross entropy plus one minus the soft intersection over union, an image each.
 
         X. Qin et al., "BASNet: Boundary-Aware Salient Object Detection" (2019).
         """
@@ -115,7 +115,7 @@ def measure(
     dict of str to float
         ``mae``, the mean absolute difference; ``box_iou``, the mean intersection over union of
         the box that the threshold cuts from the map with that of the mask at half its height,
-        over the pictures where there is one.
+        over the images where there is one.
     """
     raw = unscaled(preprocess)
     model = Saliency(network).eval()

@@ -1,0 +1,570 @@
+"""The table of items: SQLite, in memory or in a file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgret.errors import (
+    DuplicateKeyError,
+    KeyNotFoundError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreNotFoundError,
+)
+from imgret.filters import metadata_field, parse_filter
+from imgret.filters.sqlite import Condition, column_of, compile_filter
+from imgret.filters.tree import COLUMNS as ITEM_FIELDS
+from imgret.filters.tree import Field, Filter
+from imgret.galleries.local.database import CONNECTING, connect, explained, leave
+from imgret.galleries.local.files import file_id
+from imgret.galleries.local.matching import Matcher
+from imgret.galleries.local.rows import COLUMNS, from_row, to_row
+from imgret.galleries.local.writer_lock import forked
+from imgret.support.locks import RLock, renew_in_child
+from imgret.support.spelling import normal, respelled, shown
+from imgret.types import Ids, Item, is_text
+
+__all__ = ["Catalog"]
+
+# Keys looked up by one statement; SQLite allows 32,766 parameters.
+_CHUNK = 10_000
+# Far above any, and far below what SQLite's integers hold.
+_MOST_CHANGES = 2**62
+
+
+class Catalog:
+    """Items by id and by key; every change is one transaction.
+
+    A reader goes on seeing the items that were there when it opened, whatever another
+    process adds or removes; only a new label or metadata of one of them shows at once.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The database; without one it is kept in memory.
+    writable : bool
+        False opens an existing file for reading only.
+
+    Raises
+    ------
+    StoreCorruptError, StoreVersionError
+        The file is no catalog, damaged, or of a newer imgret.
+    """
+
+    def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
+        self._path = None if path is None else path.absolute()
+        self._lock = RLock(brief=True)
+        self._matcher = Matcher(self._query)
+        self._closed = False
+        self._process = os.getpid()
+        self._for_writing = writable
+        self._reopened = 0  # by this process and those it was forked from
+        with CONNECTING:
+            self._connection: sqlite3.Connection | None = connect(path, writable=writable)
+            try:
+                self._source = None if path is None else file_id(path)
+                self._take(self._counts("count(*)"))
+                if path is not None:
+                    renew_in_child(self)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def renew(self) -> None:
+        """Leave the connection to the parent, in a forked child; the next look makes a new one."""
+        if self._connection is not None:
+            leave(self._connection)
+            self._connection = None
+
+    # -- reading -------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> int:
+        """Ids given out so far, those of removed items included."""
+        return self._rows
+
+    @property
+    def changes(self) -> int:
+        """Number of the last change."""
+        return self._changes
+
+    def __len__(self) -> int:
+        return self._live
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and bool(self._named([key]))
+
+    def __iter__(self) -> Iterator[str]:
+        """Keys in the order they were added."""
+        last = -1
+        while True:
+            rows = self._query(
+                "SELECT id, key FROM items WHERE id > ? AND id < ? "
+                "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
+                (last, self._rows, self._changes, _CHUNK),
+            )
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield from (key for _, key in rows)
+
+    def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
+        """Ids of the keys that exist."""
+        found: dict[str, int] = {}
+        for start in range(0, len(keys), _CHUNK):
+            chunk = [key for key in keys[start : start + _CHUNK] if is_text(key)]
+            marks = ",".join("?" * len(chunk))
+            of_keys = f"SELECT key, id FROM items WHERE id < ? AND key IN ({marks}) AND"  # noqa: S608  # marks are question marks
+            found.update(
+                # Two statements, as each has its index; the latter for what was removed since
+                # a reader opened.
+                self._query(
+                    f"{of_keys} removed_at IS NULL UNION ALL {of_keys} removed_at > ?",
+                    (self._rows, *chunk, self._rows, *chunk, self._changes),
+                )
+            )
+        return found
+
+    def require(self, keys: Sequence[str]) -> list[int]:
+        """Ids of keys that must exist, in order.
+
+        A key may be spelled in another Unicode form than in the gallery, where that leaves no
+        doubt which one is meant: see `imgret.support.spelling`.
+
+        Raises
+        ------
+        KeyNotFoundError
+            Naming the first that does not.
+        """
+        found = self._named(keys)
+        for key in keys:
+            if key not in found:
+                raise KeyNotFoundError(
+                    f"key: expected one of the {len(self)} in the gallery, found {shown(key)}"
+                    f"{self._alike(key)}"
+                )
+        return [found[key] for key in keys]
+
+    def _named(self, keys: Sequence[str]) -> dict[str, int]:
+        """Ids of the keys that exist, in this or another spelling."""
+        found = self.ids_of(keys)
+        missing = [key for key in keys if key not in found]
+        if any(is_text(key) and not key.isascii() for key in missing):
+            names = respelled([key for key in keys if is_text(key)], set(self))
+            ids = self.ids_of(list(names.values()))
+            found.update({key: ids[name] for key, name in names.items()})
+        return found
+
+    def _alike(self, key: str) -> str:
+        """Name the keys that look like one which is not there, if any."""
+        if not is_text(key) or key.isascii():
+            return ""
+        form = normal(key)
+        alike = [name for name in self if not name.isascii() and normal(name) == form]
+        return f", which looks like {' and '.join(map(ascii, alike))}" if alike else ""
+
+    def items(self, ids: Iterable[int]) -> dict[int, Item]:
+        """Items by id, removed ones too."""
+        wanted = [int(id_) for id_ in ids]
+        found: dict[int, Item] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            for row in self._query(
+                f"SELECT id, {COLUMNS} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
+                tuple(chunk),
+            ):
+                found[row[0]] = from_row(row[1:])
+        return found
+
+    def by_sha256(self, digest: bytes) -> tuple[int, Item] | None:
+        """Return the oldest live item made from a file of this content."""
+        rows = self._query(
+            f"SELECT id, {COLUMNS} FROM items "  # noqa: S608  # a constant
+            "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
+            (digest,),
+        )
+        return (rows[0][0], from_row(rows[0][1:])) if rows else None
+
+    def files(self) -> Iterator[tuple[int, str, str | None]]:
+        """Id, key and path of every live item, by id."""
+        last = -1
+        while rows := self._query(
+            "SELECT id, key, path FROM items WHERE id > ? AND removed_at IS NULL "
+            "ORDER BY id LIMIT ?",
+            (last, _CHUNK),
+        ):
+            yield from rows
+            last = rows[-1][0]
+
+    def label_count(self) -> int:
+        """Return how many different labels there are."""
+        rows = self._query("SELECT count(DISTINCT label) FROM items WHERE removed_at IS NULL")
+        return int(rows[0][0])
+
+    def labelled(self) -> tuple[Ids, Ids, list[str]]:
+        """Return the live items that have a label.
+
+        Returns
+        -------
+        ids : int64 array of shape (n,)
+            Increasing.
+        codes : int64 array of shape (n,)
+            The label of each, as its place in ``names``.
+        names : list of str
+            The labels, each once, in the order they are first met.
+        """
+        places: dict[str, int] = {}
+        with self._lock, explained(self._path):
+            rows = self._db.execute(
+                "SELECT id, label FROM items WHERE id < ? AND label IS NOT NULL "
+                "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
+                (self._rows, self._changes),
+            )
+            pairs = np.fromiter(
+                ((id_, places.setdefault(label, len(places))) for id_, label in rows),
+                dtype=np.dtype((np.int64, 2)),
+            )
+        ids, codes = np.ascontiguousarray(pairs.T)
+        return ids, codes, list(places)
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """What changes with every commit, new labels and those of other processes included."""
+        with self._lock, explained(self._path):
+            db = self._db
+            (seen,) = db.execute("PRAGMA data_version").fetchone()
+            return self._reopened, db.total_changes, int(seen)
+
+    def live_ids(self, start: int = 0) -> Ids:
+        """Ids from ``start`` on that are not removed: int64, increasing."""
+        with self._lock, explained(self._path):
+            rows = self._db.execute(
+                "SELECT id FROM items WHERE id >= ? AND id < ? "
+                "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
+                (start, self._rows, self._changes),
+            )
+            return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
+        """Id, path, sha256 and label of every live item, by id."""
+        last = -1
+        while rows := self._query(
+            "SELECT id, path, sha256, label FROM items WHERE id > ? AND id < ? "
+            "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
+            (last, self._rows, self._changes, _CHUNK),
+        ):
+            yield from rows
+            last = rows[-1][0]
+
+    def compile(self, where: Filter) -> Condition:
+        """Compile a filter, which all methods that take one take as well."""
+        return self._condition(where)
+
+    def check_where(self, where: Any) -> None:
+        """Raise what `matching` would, before work is spent on the rest of a search."""
+        condition = self._condition(where)
+        with self._lock:
+            self._matcher.check(condition, self._rows, self._changes)
+
+    def matching(self, where: Any) -> Ids:
+        """Ids of the items that a filter lets pass: int64, increasing. Read-only.
+
+        They are kept until something changes, here or in another process.
+
+        Raises
+        ------
+        InvalidInputError
+            See `compile_where`; or no item has a field that it names.
+        """
+        condition = self._condition(where)
+        with self._lock:
+            return self._matcher.ids(condition, self._rows, self._changes, self.version)
+
+    def share_matching(self, where: Any, sample: Ids) -> float:
+        """Part of the items that a filter lets pass, judged by a sample of their ids.
+
+        It is kept, and raises, as `matching`, but looks at no more than the sample.
+        """
+        condition = self._condition(where)
+        with self._lock:
+            return self._matcher.share(condition, sample, self._rows, self._changes, self.version)
+
+    def passing(self, where: Any, ids: list[int]) -> set[int]:
+        """Those of some ids that are of items a filter lets pass."""
+        with self._lock:
+            return self._matcher.passing(self._condition(where), ids, self._rows, self._changes)
+
+    def is_listed(self, where: Any, *, asked: int) -> bool:
+        """Whether `matching` costs little for a filter: it is known, or worth being listed by now.
+
+        Parameters
+        ----------
+        where : mapping
+        asked : int
+            Queries that are asked with it now. A list is worth its making when they, and those
+            before, are one for every few hundred items.
+        """
+        condition = self._condition(where)
+        with self._lock:
+            return self._matcher.is_listed(condition, asked, len(self), self.version)
+
+    @staticmethod
+    def _condition(where: Condition | Filter | Mapping[str, Any]) -> Condition:
+        """Compile a filter, unless it is compiled already."""
+        if isinstance(where, Condition):
+            return where
+        return compile_filter(where if isinstance(where, Filter) else parse_filter(where))
+
+    def create_filter_index(self, name: str) -> None:
+        """Make filters on a field of the metadata quick; does nothing where they are."""
+        if name in {"key", "label"}:  # have one
+            return
+        indexed = column_of(Field(name) if name in ITEM_FIELDS else metadata_field(name))
+        with self._change():
+            self._db.execute(
+                f'CREATE INDEX IF NOT EXISTS "filter:{name}" ON items ({indexed}) '
+                "WHERE removed_at IS NULL"
+            )
+
+    def removed_since(self, change: int) -> Ids:
+        """Ids removed by changes after this one: int64, increasing."""
+        rows = self._query(
+            "SELECT id FROM items WHERE removed_at > ? AND removed_at <= ? ORDER BY id",
+            (change, self._changes),
+        )
+        return np.array([row[0] for row in rows], dtype=np.int64)
+
+    def removed_by_others(self) -> Ids:
+        """Ids that a reader still sees, though they were removed since: int64, increasing."""
+        rows = self._query(
+            "SELECT id FROM items WHERE removed_at > ? AND id < ? ORDER BY id",
+            (self._changes, self._rows),
+        )
+        return np.array([row[0] for row in rows], dtype=np.int64)
+
+    def checksums(self, ids: Ids) -> list[int]:
+        """CRC-32 of the stored vectors of increasing ids."""
+        rows = self._query(
+            "SELECT id, crc FROM items WHERE id BETWEEN ? AND ? ORDER BY id",
+            (int(ids[0]), int(ids[-1])),
+        )
+        stored = dict(rows)
+        return [stored[id_] for id_ in ids.tolist()]
+
+    # -- changing ------------------------------------------------------------------------
+
+    def add(
+        self, items: Sequence[Item], checksums: Sequence[int], *, replaced: Sequence[int] = ()
+    ) -> range:
+        """Commit new items, and the removal of those they replace, in one transaction.
+
+        Returns
+        -------
+        range
+            The ids given out: the next rows, in order.
+
+        Raises
+        ------
+        DuplicateKeyError, InvalidInputError
+            A key is live or given twice, or `check_item` would refuse an item.
+        StoreError
+            The disk is full, say.
+        """
+        try:
+            with self._change():
+                change, first = self._changes + 1, self._rows
+                removed = self._mark_removed(replaced, change)
+                self._db.executemany(
+                    f"INSERT INTO items (id, crc, {COLUMNS}) "  # noqa: S608  # a constant
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        (first + offset, crc, *to_row(item))
+                        for offset, (item, crc) in enumerate(zip(items, checksums, strict=True))
+                    ),
+                )
+                self._db.execute(
+                    "UPDATE counts SET rows = rows + ?, live = live + ?, changes = ?",
+                    (len(items), len(items) - removed, change),
+                )
+        except sqlite3.IntegrityError as error:
+            raise self._taken(items, replaced, error) from None
+        return range(first, first + len(items))
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Commit the removal of items; those removed before stay as they are."""
+        with self._change():
+            change = self._changes + 1
+            removed = self._mark_removed(ids, change)
+            self._db.execute("UPDATE counts SET live = live - ?, changes = ?", (removed, change))
+
+    def replace(self, id_: int, item: Item) -> None:
+        """Commit new facts about an item whose vector stays."""
+        self.replace_all({id_: item})
+
+    def replace_all(self, items: Mapping[int, Item]) -> None:
+        """Commit new facts about some items, in one transaction."""
+        assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
+        try:
+            with self._change():
+                self._db.executemany(
+                    f"UPDATE items SET {assignments} WHERE id = ?",  # noqa: S608  # a constant
+                    ((*to_row(item), int(id_)) for id_, item in items.items()),
+                )
+        except sqlite3.IntegrityError as error:
+            raise self._taken(list(items.values()), list(items), error) from None
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent copy into a new file, with all that is committed by now."""
+        with self._lock, explained(path), closing(sqlite3.connect(path)) as target:
+            self._db.backup(target)
+
+    def to_memory(self) -> Catalog:
+        """Return a consistent copy in memory, with all that is committed by now."""
+        copy = Catalog()
+        try:
+            with self._lock, explained(self._path):
+                self._db.backup(copy._db)
+            copy._take(copy._counts("count(*)"))
+        except BaseException:
+            copy.close()
+            raise
+        return copy
+
+    def reload_counts(self) -> None:
+        """Take `rows`, `changes` and the length from the database.
+
+        Raises
+        ------
+        StoreCorruptError
+            The counts do not agree with the items.
+        """
+        self._take(self._counts("NULL"))
+
+    def close(self) -> None:
+        """Give the file back; twice is fine."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _counts(self, removed: str) -> tuple[Any, ...]:
+        """Return the counts, and in the same moment what the items say.
+
+        Parameters
+        ----------
+        removed : str
+            Of removed items: how many there are, which takes a look at each, or ``NULL``.
+        """
+        counts = self._query(
+            "SELECT rows, live, changes, "  # noqa: S608  # a constant
+            "(SELECT ifnull(max(id), -1) + 1 FROM items), "
+            f"(SELECT {removed} FROM items WHERE removed_at IS NOT NULL), "
+            "(SELECT ifnull(max(removed_at), 0) FROM items WHERE removed_at IS NOT NULL) "
+            "FROM counts LIMIT 2"
+        )
+        if len(counts) != 1:
+            raise StoreCorruptError(
+                f"{self._path}: expected a catalog with one row of counts, found {len(counts)}; "
+                f"restore it from a copy"
+            )
+        return counts[0]
+
+    def _take(self, counts: tuple[Any, ...]) -> None:
+        """Believe the counts where the items say the same.
+
+        By them vectors are cut off that were appended and not committed: one wrong bit must not
+        make all others go.
+        """
+        rows, live, changes, ids, removed, last = counts
+        if not (
+            all(isinstance(count, int) for count in counts[:3])
+            and rows == ids
+            and (rows - removed == live if removed is not None else 0 <= live <= rows)
+            and last <= changes < _MOST_CHANGES
+        ):
+            gone = "" if removed is None else f", {removed} of them removed"
+            raise StoreCorruptError(
+                f"{self._path}: expected counts that agree with the items, {ids} rows{gone} up to "
+                f"change {last}, found rows={rows!r}, live={live!r}, changes={changes!r} in the "
+                f"table counts; nothing was changed. Restore the file from a copy; if there is "
+                f"none, correct that table with the sqlite3 program"
+            )
+        self._rows: int = rows
+        self._live: int = live
+        self._changes: int = changes
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """The connection, for whoever holds the lock."""
+        if self._closed:
+            raise StoreClosedError(
+                f"{self._path or 'gallery'}: closed; open it again with Retriever.open()"
+            )
+        if self._connection is None:
+            self._connection = self._connect_again()
+        return self._connection
+
+    def _connect_again(self) -> sqlite3.Connection:
+        """Open the file for reading in a forked child: no connection crosses a fork."""
+        assert self._path is not None  # noqa: S101  # what is in memory goes with the process
+        db = connect(self._path, writable=False)
+        if file_id(self._path) != self._source:  # the parent's is open still, so has its number
+            db.close()
+            raise StoreNotFoundError(
+                f"{self._path}: another gallery was put in the place of the one that was open when "
+                f"this process, {os.getpid()}, was forked; open it again in this process"
+            )
+        self._reopened += 1
+        return db
+
+    def _query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, explained(self._path):
+            return self._db.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Commit what the block does, or on an error nothing of it."""
+        if self._path is not None and self._for_writing and self._process != os.getpid():
+            raise forked(self._path, self._process)
+        with self._lock, explained(self._path):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+            finally:
+                self.reload_counts()  # an interrupt may come after the commit, too
+
+    def _mark_removed(self, ids: Sequence[int], change: int) -> int:
+        """Return how many of them were live."""
+        return self._db.executemany(
+            "UPDATE items SET removed_at = ? WHERE id = ? AND removed_at IS NULL",
+            ((change, int(id_)) for id_ in ids),
+        ).rowcount
+
+    def _taken(
+        self, items: Sequence[Item], replaced: Sequence[int], error: sqlite3.IntegrityError
+    ) -> Exception:
+        """Return the error that names a key which is live or given twice."""
+        going = set(replaced)
+        live = self.ids_of([item.key for item in items])
+        seen = {key for key, id_ in live.items() if id_ not in going}
+        for item in items:
+            if item.key in seen:
+                return DuplicateKeyError(f"key: expected new ones, each once, found {item.key!r}")
+            seen.add(item.key)
+        return error

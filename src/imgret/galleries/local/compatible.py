@@ -1,0 +1,346 @@
+"""Whether what is asked of a gallery agrees with what it is made of."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+
+from imgret import registry
+from imgret.abc import Cropper, Embedder, VectorIndex
+from imgret.errors import ImgretError, InvalidInputError, ModelError, StoreMismatchError
+from imgret.galleries.local.manifest import Manifest
+from imgret.galleries.local.places import candidates, paths_in, replaced, taken_over
+from imgret.galleries.local.vectors import Dtype
+from imgret.indexes.make import (
+    find_cropper,
+    find_embedder,
+    index_part,
+    make_cropper,
+    make_embedder,
+    part_of,
+)
+from imgret.models.builtin import builtin_file
+from imgret.models.bundle import digest_of
+from imgret.types import Metric, Part, check_metric
+
+__all__ = [
+    "Found",
+    "check_files",
+    "check_given",
+    "new_manifest",
+    "same_cropper",
+    "same_embedder",
+]
+
+_Part = TypeVar("_Part", Embedder, Cropper)
+
+# Bytes of a model that are read when a gallery is opened, to see that it is the same.
+_AT_ONCE = 256 * 2**20
+# Combinations of places that are tried, for parts of several files.
+_MOST_PLACES = 64
+
+
+def new_manifest(
+    embedder: Embedder,
+    cropper: Cropper,
+    index: str | VectorIndex,
+    metric: Metric,
+    dtype: Dtype,
+) -> tuple[Manifest, VectorIndex | None]:
+    """Return what a new gallery is made of, and the index object where one was given."""
+    metric = check_metric(metric)
+    if dtype not in {"float16", "float32"}:
+        raise InvalidInputError(f"dtype: expected 'float16' or 'float32', found {dtype!r}")
+    part, prepared = index_part(index, {}, embedder.dim, metric)
+    manifest = Manifest(
+        dim=embedder.dim,
+        metric=metric,
+        dtype=dtype,
+        embedder=part_of(embedder),
+        fingerprint=embedder.fingerprint,
+        cropper=part_of(cropper),
+        cropper_fingerprint=cropper.fingerprint,
+        index=part,
+    )
+    return manifest, prepared
+
+
+class Found(NamedTuple, Generic[_Part]):
+    """An embedder or cropper, and what makes it again: its files may be elsewhere by now."""
+
+    made: _Part
+    part: Part
+
+
+def same_embedder(
+    manifest: Manifest, path: Path, given: str | os.PathLike[str] | Embedder | None
+) -> Found[Embedder]:
+    """Return the embedder a gallery was made with.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    path : Path
+        Of the gallery, absolute.
+    given : str, path, Embedder or None
+        Which one that is, or where its file is; by default what the manifest says, its files
+        looked for at their stored places and relative to the gallery.
+
+    Raises
+    ------
+    StoreMismatchError
+        What is there, or given, has another fingerprint.
+    ModelError
+        No file is there.
+    """
+
+    def agrees(made: Embedder) -> bool:
+        known = {made.fingerprint, getattr(made, "former_fingerprint", None)}
+        return manifest.fingerprint in known and made.dim == manifest.dim
+
+    def refuse(made: Embedder) -> NoReturn:
+        raise StoreMismatchError(
+            f"{path}: expected the embedder it was made with, {manifest.embedder.name!r} "
+            f"({manifest.dim}-d, fingerprint {manifest.fingerprint[:19]}), found "
+            f"{made.name or type(made).__name__!r} ({made.dim}-d, fingerprint "
+            f"{made.fingerprint[:19]}); open it with the former (embedder=, or --embedder), or "
+            f"make it again with Retriever.reembed({str(path)!r}, embedder=...)"
+        )
+
+    return _same(
+        _Asked("embedder", manifest.embedder, manifest, path, manifest.fingerprint),
+        given,
+        make=make_embedder,
+        find=find_embedder,
+        agrees=agrees,
+        refuse=refuse,
+    )
+
+
+def same_cropper(
+    manifest: Manifest, path: Path, given: str | os.PathLike[str] | Cropper | None
+) -> Found[Cropper]:
+    """Return the cropper a gallery was made with: as `same_embedder`.
+
+    Galleries of older versions hold no fingerprint of it: there what the manifest says is taken,
+    and what is given must have the same name and options, but for the places of files.
+    """
+    kept = manifest.cropper_fingerprint
+
+    def agrees(made: Cropper) -> bool:
+        if kept is not None:
+            return made.fingerprint == kept
+        part = part_of(made)
+        expected = Part(part.name, taken_over(manifest.cropper.config, part.config))
+        return part.name == manifest.cropper.name and part == expected
+
+    def refuse(made: Cropper) -> NoReturn:
+        part = part_of(made)
+        found = _told(part)
+        if part == manifest.cropper:
+            found = f"one of another fingerprint ({made.fingerprint[:19]}...): its file has changed"
+        raise StoreMismatchError(
+            f"{path}: expected the cropper it was made with, {_told(manifest.cropper)}, found "
+            f"{found}; open it with the former (cropper=, or --cropper), or make the "
+            f"gallery again with Retriever.reembed({str(path)!r}, cropper=...)"
+        )
+
+    return _same(
+        _Asked("cropper", manifest.cropper, manifest, path, kept),
+        given,
+        make=make_cropper,
+        find=find_cropper,
+        agrees=agrees,
+        refuse=refuse,
+    )
+
+
+def check_files(manifest: Manifest, path: Path, *, without: Container[str] = ()) -> None:
+    """Raise if a model file was replaced, as far as that can be seen at once, or a name is unknown.
+
+    The file's sha256 is compared with the fingerprint: a few milliseconds, no model is loaded. What
+    is missing, very large or made of several parts is looked at when it is first needed.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    path : Path
+        Of the gallery, absolute.
+    without : container of str
+        ``"embedder"`` or ``"cropper"`` where that was given, and looked at.
+
+    Raises
+    ------
+    StoreMismatchError
+        The file of a model is another.
+    UnknownNameError
+        Embedder or cropper is not registered here, and was not given.
+    """
+    looked_at: tuple[tuple[registry.Kind, str, Part, str | None, Callable[..., object]], ...] = (
+        ("embedders", "embedder", manifest.embedder, manifest.fingerprint, same_embedder),
+        ("croppers", "cropper", manifest.cropper, manifest.cropper_fingerprint, same_cropper),
+    )
+    for kind, argument, part, fingerprint, same in looked_at:
+        if argument in without:
+            continue
+        if part.name not in registry.names(kind):
+            registry.factory(kind, part.name)  # says so
+        places = _model_files(part, path, manifest)
+        if fingerprint is None or not places:
+            continue
+        try:
+            if any(
+                digest_of(place, at_most=_AT_ONCE) in {None, *_digests(fingerprint)}
+                for place in places
+            ):
+                continue
+        except ModelError:  # of which a second file is missing, say
+            continue
+        same(manifest, path, None)
+
+
+def _model_files(part: Part, path: Path, manifest: Manifest) -> list[Path]:
+    """Return where the file of a part is that is one model; nothing for other parts."""
+    stored = part.config.get("model")
+    if part.name == "onnx" and isinstance(stored, str):
+        return [Path(place) for place in candidates(stored, path, manifest.files)]
+    builtin = builtin_file(part.name)
+    return [] if builtin is None else [builtin]
+
+
+def _digests(fingerprint: str) -> list[str]:
+    return re.findall(r"sha256:([0-9a-f]{64})", fingerprint)
+
+
+class _Asked(NamedTuple):
+    """Which part of which gallery."""
+
+    kind: str
+    part: Part
+    manifest: Manifest
+    path: Path
+    fingerprint: str | None
+
+
+def _same(
+    asked: _Asked,
+    given: Any,
+    *,
+    make: Callable[[Part], _Part],
+    find: Callable[[Any], _Part],
+    agrees: Callable[[_Part], bool],
+    refuse: Callable[[_Part], NoReturn],
+) -> Found[_Part]:
+    place = _place(given)
+    if given is not None and place is None:
+        made = find(given)
+        if not agrees(made):
+            refuse(made)
+        return Found(made, _mended(asked.part, made))
+    others: list[_Part] = []
+    errors: list[ImgretError] = []
+    for part in _parts_at(asked, place):
+        try:
+            made = make(part)
+        except ImgretError as error:
+            errors.append(error)
+            continue
+        if agrees(made):
+            return Found(made, part)
+        others.append(made)
+    if given is not None and not others:
+        made = find(given)
+        if not agrees(made):
+            refuse(made)
+        return Found(made, _mended(asked.part, made))
+    if others:
+        refuse(others[0])
+    raise _lost(asked, errors[0]) from errors[0]
+
+
+def _place(given: Any) -> str | None:
+    """Return the absolute path of a model file that is given by its path; None for others."""
+    if isinstance(given, os.PathLike):
+        return str(Path(given).absolute())
+    kinds: tuple[registry.Kind, ...] = ("embedders", "croppers")
+    known = isinstance(given, str) and any(given in registry.names(kind) for kind in kinds)
+    if isinstance(given, str) and not known and registry.is_model_path(given):
+        return str(Path(given).absolute())
+    return None
+
+
+def _parts_at(asked: _Asked, place: str | None) -> Iterator[Part]:
+    """Yield a part with its files where they may be, the likeliest first.
+
+    Where a place is given, one of its files is there.
+    """
+    stored = paths_in(asked.part.config)
+    found = [candidates(one, asked.path, asked.manifest.files) or [one] for one in stored]
+    if place is not None:
+        found = [[place, *places] for places in found]
+    for places in islice(product(*found), _MOST_PLACES):
+        if place is None or place in places:
+            at = dict(zip(stored, places, strict=True))
+            yield Part(asked.part.name, replaced(asked.part.config, at.__getitem__))
+
+
+def _mended(part: Part, made: Embedder | Cropper) -> Part:
+    """Return a part with the places of the files of what was given."""
+    now = part_of(made)
+    if now.name == part.name:
+        return Part(part.name, taken_over(part.config, now.config))
+    # Such as a built-in model, where the gallery was made with a copy of its file.
+    return now if made.name and paths_in(part.config) else part
+
+
+def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
+    """Say which file a gallery lacks; or pass on what is wrong otherwise."""
+    at = {
+        one: candidates(one, asked.path, asked.manifest.files)
+        for one in paths_in(asked.part.config)
+    }
+    missing = [one for one, places in at.items() if not places]
+    if not missing:
+        return error
+    tried = [
+        *missing,
+        *(
+            asked.manifest.files[one]
+            for one in missing
+            if asked.manifest.files.get(one, one) != one
+        ),
+    ]
+    return ModelError(
+        f"{asked.path}: expected the {asked.kind} it was made with, {_told(asked.part)}, "
+        f"fingerprint {(asked.fingerprint or 'unknown')[:19]}, found no file at "
+        f"{' or '.join(tried)}; say where it is by {asked.kind}=, or by --{asked.kind} on the "
+        f"command line (`imgret relocate` keeps that)"
+    )
+
+
+def check_given(manifest: Manifest, path: Path, given: Mapping[str, Any]) -> None:
+    """Raise if what is asked of an existing gallery is not what it is."""
+    for name, value in given.items():
+        found: Any
+        if isinstance(value, VectorIndex):
+            value, found = part_of(value), manifest.index  # noqa: PLW2901  # compare like with like
+        else:
+            found = manifest.index.name if name == "index" else getattr(manifest, name)
+        if value is not None and value != found:
+            remedy = (
+                "reindex() or `imgret reindex` changes it"
+                if name == "index"
+                else "make a new gallery for that"
+            )
+            raise StoreMismatchError(
+                f"{path}: expected {name} {found!r}, as it was made, found {value!r}; {remedy}"
+            )
+
+
+def _told(part: Part) -> str:
+    options = ", ".join(f"{name}={value!r}" for name, value in part.config.items())
+    return f"{part.name!r} ({options})" if options else repr(part.name)

@@ -1,0 +1,134 @@
+"""The SQLite file of a catalog: its schema, how it is opened, what its errors mean."""
+
+from __future__ import annotations
+
+import ctypes
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imgret.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+    StoreReadOnlyError,
+    StoreVersionError,
+)
+from imgret.support.locks import RLock
+
+__all__ = ["CONNECTING", "connect", "explained", "leave"]
+
+# Held while a connection is made or given up that has no lock yet: a fork waits for it, as SQLite
+# has locks of its own.
+CONNECTING = RLock(brief=True)
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE items (
+    id         INTEGER PRIMARY KEY,     -- row of the vectors file; never used twice
+    key        TEXT NOT NULL,
+    path       TEXT,                    -- file it was read from
+    sha256     BLOB,                    -- of that file
+    size       INTEGER,                 -- bytes
+    mtime_ns   INTEGER,
+    x0 INTEGER, y0 INTEGER, x1 INTEGER, y1 INTEGER,
+    subject    INTEGER NOT NULL,        -- 1: the cropper found the box, 0: whole image
+    label      TEXT,
+    metadata   TEXT NOT NULL,           -- a JSON object
+    crc        INTEGER NOT NULL,        -- CRC-32 of the stored vector
+    removed_at INTEGER                  -- number of the change that removed it; NULL: live
+) STRICT;
+CREATE UNIQUE INDEX items_key ON items (key) WHERE removed_at IS NULL;
+CREATE INDEX items_sha256 ON items (sha256) WHERE removed_at IS NULL;
+CREATE INDEX items_label ON items (label) WHERE removed_at IS NULL;
+CREATE INDEX items_removed ON items (removed_at) WHERE removed_at IS NOT NULL;
+-- rows: ids given out so far; live: items not removed; changes: commits so far
+CREATE TABLE counts (rows INTEGER NOT NULL, live INTEGER NOT NULL, changes INTEGER NOT NULL) STRICT;
+INSERT INTO counts VALUES (0, 0, 0);
+"""
+_BUSY_SECONDS = 30.0
+
+
+def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
+    """Open a catalog, or make an empty one; without a path, in memory.
+
+    The caller begins and ends transactions, and lets one thread in at a time.
+
+    Raises
+    ------
+    StoreCorruptError, StoreVersionError
+        The file is no catalog, damaged, or of a newer imgret.
+    """
+    # A reader, too, opens for writing where it may: when a writer was killed in a commit, SQLite
+    # must roll back before anybody can read.
+    mode = "rwc" if writable else "rw"
+    with explained(path):
+        db = sqlite3.connect(
+            ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={mode}",
+            uri=path is not None,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=_BUSY_SECONDS,
+        )
+        try:
+            _prepare(db, path, writable=writable)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> None:
+    db.execute(f"PRAGMA query_only = {int(not writable)}")
+    db.execute("PRAGMA synchronous = EXTRA")  # a commit outlives the loss of power
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > _SCHEMA_VERSION:
+        raise StoreVersionError(
+            f"{path}: expected catalog version {_SCHEMA_VERSION} or older, found {version}; "
+            f"upgrade imgret"
+        )
+    if version == 0:
+        if not writable or db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            raise StoreCorruptError(
+                f"{path}: expected a catalog, found another database; restore it from a copy"
+            )
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+
+
+def leave(db: sqlite3.Connection) -> None:
+    """Keep a connection to a file, in a forked child, from ever being closed.
+
+    It belongs to the parent. Closing it would roll back what the parent was about to commit
+    (https://sqlite.org/howtocorrupt.html, 2.6), and Python closes what nobody refers to.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
+
+
+@contextmanager
+def explained(path: Path | None) -> Iterator[None]:
+    """Turn what SQLite says into an error that names the file and what to do."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise  # of the statement, not of the file
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code == sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise StoreReadOnlyError(
+                f"{path}: the last writer was killed in a commit, which must be rolled back before "
+                f"anybody can read; open the gallery once where its directory can be written"
+            ) from error
+        match code & 0xFF:  # the upper bits tell details
+            case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                raise StoreCorruptError(
+                    f"{path}: expected a catalog, found: {error}; restore it from a copy"
+                ) from error
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+                raise StoreReadOnlyError(f"{path}: cannot be written: {error}") from error
+            case sqlite3.SQLITE_BUSY:
+                raise StoreLockedError(
+                    f"{path}: another process kept it for {_BUSY_SECONDS:.0f} s; try again"
+                ) from error
+            case _:
+                raise StoreError(f"{path}: cannot be read or written: {error}") from error

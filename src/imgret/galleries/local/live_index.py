@@ -1,0 +1,523 @@
+"""Keeps the index in step with the store, and asks it.
+
+The index is a cache of the store: it follows the catalog by two numbers, how many rows it
+has taken in and which change it saw last.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc import VectorIndex
+from imgret.abc.plan import exact_cost
+from imgret.galleries.local import planner as planning
+from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.planner import Choice, SearchPlan
+from imgret.galleries.local.store import Store
+from imgret.galleries.local.stored_index import fits, read_index, read_projection
+from imgret.indexes import choose
+from imgret.indexes.make import IndexMaker, index_maker, part_of
+from imgret.projections import LinearProjection, projected
+from imgret.support.checks import check_count
+from imgret.support.exact import best_of, first_of
+from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
+from imgret.types import Embeddings, Ids, Json, Neighbors, Part
+
+__all__ = ["LiveIndex"]
+
+# A trained index has its cells laid for as many items as there were; from this many times
+# more on it is rebuilt.
+_RETRAIN_GROWTH = 4
+# Enough for the cells of any index here (Faiss looks at no more than 256 a cell).
+_TRAINING_ITEMS = 262_144
+# For how long items are added to an index in use at a time, in seconds: searches wait meanwhile.
+_PIECE_SECONDS = 0.05
+# So many items at a time; a graph, say, has its costs for each time.
+_PIECE_ITEMS = 16, 16_384
+# Times a search plans again because something changed meanwhile.
+_PLANS = 3
+# Times as much is searched for where a filter takes out what is near.
+_WIDER = 32
+_AS_KEPT: Any = object()
+
+
+class LiveIndex:
+    """The index and the projection of a store.
+
+    Parameters
+    ----------
+    store : Store
+    prepared : VectorIndex, optional
+        An empty index the user made; by default one is made from the manifest.
+    """
+
+    def __init__(self, store: Store, prepared: VectorIndex | None = None) -> None:
+        self._store = store
+        self._syncing = RLock()
+        # Held by searches, and for the moment in which what they see changes.
+        self._seeing = ReadWriteLock()
+        self._make = index_maker(store.manifest.index, store.manifest.metric, prepared)
+        self._index: VectorIndex | None = None
+        # The gallery whose stored index is to be read, or was, and is not up to date yet.
+        self._beside: Path | None = None
+        self._rows = 0  # ids below this have been taken in
+        self._seen = 0  # changes up to this have been followed
+        self._half = False  # whether it may hold items that searches are not to see yet
+        self._piece = 256  # items that are added at a time: fitted to what they take
+        self._trained_on = 0  # items there were when the index was built
+        self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
+        self.projection: LinearProjection | None = None
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Forget, in a forked child, an index that another thread was changing."""
+        if self._seeing.abandoned or (self._index is not None and self._index.is_abandoned):
+            self._seeing = ReadWriteLock()
+            self._index, self._beside = None, self._store.path
+            self._rows = self._seen = self._trained_on = 0
+            self._half = False
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the indexed vectors."""
+        return self._store.dim if self.projection is None else self.projection.dim_out
+
+    def describe(self) -> str:
+        """Name the index, and what ``"auto"`` chose."""
+        name, chosen = self._store.manifest.index.name, self._chosen()
+        return repr(name) if name != "auto" or chosen is None else f"'auto' ({chosen[0]})"
+
+    def reason(self) -> str | None:
+        """Say why ``"auto"`` chose what it did; None for an index that was named."""
+        part, chosen = self._store.manifest.index, self._chosen()
+        if part.name != "auto" or chosen is None:
+            return None
+        return choose(max(chosen[1], 1), self.dim, **part.config).reason
+
+    def _chosen(self) -> tuple[str, int] | None:
+        """Return the name of the index, and the number of items it is for; None without any."""
+        if self._index is not None:
+            return self._index.name, self._trained_on
+        found = None if self._beside is None else Store.read_checkpoint(self._beside)
+        if found is not None and fits(self._store.manifest, found[0]):
+            return found[0].part.name, found[0].trained_on
+        part, n = self._store.manifest.index, len(self._store.catalog)
+        if not n or part.name != "auto":
+            return None
+        return choose(n, self.dim, **part.config).name, n
+
+    def search(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
+        """Find the ids nearest to embeddings, of those a filter lets pass: see `VectorIndex`.
+
+        What is found is a state that the gallery was in: of a change that another thread is
+        taking into the index, all or nothing.
+
+        Returns
+        -------
+        Neighbors
+            Of at least one column and at most ``k``: no more than the index holds vectors, or
+            the filter lets pass. Padded with -1 and -inf.
+        """
+        return self.find(self._as_indexed(vectors), k, where)
+
+    def find(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
+        """Find the ids nearest to vectors that are projected already; else as `search`."""
+        k = check_count(k, "k")
+        self._catch_up()
+        if where is None:
+            with self._seeing.read():
+                index, rows = self._required(), self._rows
+                k = _clipped(k, len(index))
+                if not self._half:
+                    found = index.search(vectors, k)
+                    # A change may have begun meanwhile.
+                    if not self._half or not (found.ids >= rows).any():
+                        return found
+                return _search_below(rows, index, vectors, k)
+        vectors = np.asarray(vectors)
+        for _ in range(_PLANS):
+            # Made without the lock, as the filter may have to look at every item.
+            basis = self._basis()
+            choice = self._choice(k, where, len(vectors))
+            with self._seeing.read():
+                if basis == self._basis():
+                    return self._by_choice(choice, vectors, k, where)
+        with self._seeing.read():  # there are changes all the time: they have to wait
+            return self._by_choice(self._choice(k, where, len(vectors)), vectors, k, where)
+
+    def explain(self, k: int, where: Any, n_queries: int) -> SearchPlan:
+        """Say which way `search` would go."""
+        k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
+        self._catch_up()
+        return planning.explain(
+            self._required(),
+            self._store.catalog,
+            rows=self._rows,
+            k=k,
+            where=where,
+            n_queries=n_queries,
+        )
+
+    def _basis(self) -> tuple[object, int, int]:
+        """Return what a plan rests on."""
+        return self._index, self._rows, self._seen
+
+    def _choice(self, k: int, where: Any, n_queries: int) -> Choice:
+        return planning.choose_way(
+            self._required(),
+            self._store.catalog,
+            rows=self._rows,
+            k=k,
+            where=where,
+            n_queries=max(n_queries, 1),
+        )
+
+    def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
+        index = self._required()
+        if choice.allowed is None:
+            k = _clipped(k, len(index))
+            return self._search_and_check(index, vectors, k, where, choice)
+        k = _clipped(k, len(choice.allowed))
+        found = index.search(vectors, k, allowed=choice.allowed)
+        if choice.way == "exact" or index.is_exact:
+            return found
+        # Where what passes is far from a query, an index that looks for nothing else goes wrong.
+        return _united(found, self._search_and_check(index, vectors, k, where, choice))
+
+    def _as_indexed(self, embeddings: Any) -> Any:
+        """Return what queries are compared as: projected from the length that items have."""
+        if self.projection is None:
+            return embeddings
+        return self.projection.apply(self._store.as_kept(embeddings))
+
+    def _search_and_check(
+        self, index: VectorIndex, vectors: Any, k: int, where: Any, choice: Choice
+    ) -> Neighbors:
+        """Search for more than is wanted, and keep what passes."""
+        catalog, rows, listed = self._store.catalog, self._rows, choice.allowed
+
+        def passes(ids: Ids) -> NDArray[np.bool_]:
+            if listed is not None:
+                places = np.minimum(np.searchsorted(listed, ids), len(listed) - 1)
+                return np.equal(listed[places], ids)
+            held = np.unique(ids)
+            held = held[(held >= 0) & (held < rows)]
+            passing = np.array(sorted(catalog.passing(where, held.tolist())), dtype=np.int64)
+            return np.isin(ids, passing)
+
+        def allowed() -> Ids:
+            matching = catalog.matching(where) if listed is None else listed
+            return matching[: np.searchsorted(matching, rows)]
+
+        return _search_widely(index, vectors, k, share=choice.share, passes=passes, allowed=allowed)
+
+    def _required(self) -> VectorIndex:
+        assert self._index is not None  # noqa: S101  # `_catch_up` has seen to it
+        return self._index
+
+    def _catch_up(self) -> None:
+        """Take in what the store has; what another thread is taking in is not waited for."""
+        if self._index is None or self._beside is not None:
+            self.sync()
+        elif self._rows != self._store.catalog.rows and self._syncing.acquire(blocking=False):
+            try:
+                self.sync()
+            finally:
+                self._syncing.release()
+
+    def sync(self) -> VectorIndex:
+        """Bring the index up to date with the store, and return it."""
+        with self._syncing:
+            catalog = self._store.catalog
+            self._take_up()
+            index = self._index
+            if index is None or self._outgrown(index):
+                return self._build(self._make)
+            changes, rows = catalog.changes, catalog.rows
+            # What is in the index, but not below `_rows`, is not seen by searches: they are let in
+            # between the pieces. Some is there already where an earlier try was broken off.
+            gone = catalog.removed_since(self._seen)
+            gone = gone[index.holds(gone)]
+            if len(gone) and (not index.supports_remove or index.removal_rebuilds(len(gone))):
+                return self._build(self._make)
+            last = None
+            if rows > self._rows:
+                new = catalog.live_ids(self._rows)
+                self._half = True
+                for block, vectors in self._pieces(new[~index.holds(new)]):
+                    if last is not None:
+                        self._let_search(self._add(index, *last))
+                    last = vectors, block
+            taken = 0.0
+            with self._seeing.write():
+                if last is not None:
+                    taken = self._add(index, *last)
+                if len(gone):
+                    index.remove(gone)
+                self._rows, self._seen = rows, changes
+                self._half, self._beside = False, None
+            self._let_search(taken)
+            return index
+
+    def _add(self, index: VectorIndex, vectors: Embeddings, ids: Ids) -> float:
+        """Add a piece, fit the next one to the time it took, and return that."""
+        started = time.perf_counter()
+        index.add(vectors, ids)
+        taken = time.perf_counter() - started
+        fitting = int(len(ids) * _PIECE_SECONDS / max(taken, 1e-6))
+        least, most = _PIECE_ITEMS
+        self._piece = max(least, min(fitting, 2 * self._piece, most))
+        return taken
+
+    def _let_search(self, taken: float) -> None:
+        """Leave searches that were kept waiting as long as they waited."""
+        if self._seeing.is_read:
+            time.sleep(min(taken, _PIECE_SECONDS))
+
+    def follow(self) -> None:
+        """Take in new items as they come, where that costs no more than all at the end."""
+        with self._syncing:
+            rows = self._store.catalog.rows
+            self._take_up()
+            if self._index is None and not len(self._store.catalog):
+                self._build(self._make)
+            if self._index is not None and not self._index.needs_training and rows > self._rows:
+                self.sync()
+
+    def configure(self, tuned: Json) -> None:
+        """Search by other settings from now on, and keep them.
+
+        Parameters
+        ----------
+        tuned : dict
+            ``index``, the name of the index they are for, and ``settings``; more is kept as it is.
+        """
+        with self._syncing:
+            self._store.change_manifest(tuned=tuned)
+            self._required().configure(**tuned["settings"])
+
+    def rebuild(self, part: Part, prepared: VectorIndex | None) -> None:
+        """Change to another index; the one in use stays until the new one is ready."""
+        with self._syncing:
+            make = index_maker(part, self._store.manifest.metric, prepared)
+            tuned, manifest = None, self._store.manifest
+            if manifest.tuned is not None and part == manifest.index:
+                tuned = manifest.tuned
+            self._build(make, tuned)
+            self._make = make
+            self._store.change_manifest(index=part, tuned=tuned)
+            self._stored = None
+            self._store.drop_index()
+
+    def project(self, projection: LinearProjection | None) -> None:
+        """Change the projection and rebuild the index."""
+        with self._syncing:
+            self._build(self._make, self._store.manifest.tuned, projection=projection)
+            self._store.drop_index()
+            self._stored = None
+            self._store.set_projection(
+                None if projection is None else projection.fingerprint,
+                None if projection is None else projection.save,
+            )
+
+    # -- on disk ---------------------------------------------------------------------------
+
+    def restore(self, path: Path) -> None:
+        """Take up the projection kept beside the gallery at ``path``, and its index when needed.
+
+        A gallery in memory reads it now, as it does not hold on to the files.
+        """
+        fingerprint = self._store.manifest.projection
+        if fingerprint is not None:
+            self.projection = read_projection(path, fingerprint)
+        if len(self._store.catalog):
+            self._beside = path
+            if self._store.path is None:
+                self.sync()
+
+    def checkpoint(self) -> None:
+        """Write the index beside the gallery, unless the copy there is current."""
+        with self._syncing:
+            if self._index is not None and not len(self._store.catalog):
+                return
+            kept = self.to_checkpoint()
+            if kept is not None and self._stored != (kept[0].rows, kept[0].changes):
+                self._store.write_index(*kept)
+                self._stored = kept[0].rows, kept[0].changes
+
+    def to_checkpoint(self) -> tuple[Checkpoint, Callable[[Path], None]] | None:
+        """Return what there is to keep of the index; None where building is as fast."""
+        index = self._index
+        if index is None or index.cheap_to_build or not len(index):
+            return None
+        if not (index.ids[1:] > index.ids[:-1]).all():
+            return None  # searches beside a writer count on the order: see `stored_index`
+        checkpoint = Checkpoint(
+            rows=self._rows,
+            changes=self._seen,
+            part=part_of(index),
+            projection=None if self.projection is None else self.projection.fingerprint,
+            trained_on=self._trained_on,
+        )
+        return checkpoint, index.save_state
+
+    def _take_up(self) -> None:
+        """Search by the stored index, where it was not read yet and is of use."""
+        if self._index is not None or self._beside is None:
+            return
+        found = read_index(self._store, self._beside, self.projection)
+        if found is None:
+            self._beside = None
+            return
+        index, checkpoint = found
+        self._prepare(index, self.projection, self._store.manifest.tuned)
+        catalog = self._store.catalog
+        self._index = index
+        self._rows = min(checkpoint.rows, catalog.rows)
+        self._seen = min(checkpoint.changes, catalog.changes)
+        self._trained_on = checkpoint.trained_on
+        self._stored = checkpoint.rows, checkpoint.changes
+
+    # -- building ----------------------------------------------------------------------------
+
+    def _outgrown(self, index: VectorIndex) -> bool:
+        n = len(self._store.catalog)
+        if index.needs_training and n >= _RETRAIN_GROWTH * max(self._trained_on, 1):
+            return True
+        part = self._store.manifest.index
+        if part.name != "auto" or self._trained_on <= n < 2 * self._trained_on:
+            return False
+        return choose(max(n, 1), self.dim, **part.config).name != index.name
+
+    def _build(
+        self, make: IndexMaker, tuned: Json | None = _AS_KEPT, *, projection: Any = _AS_KEPT
+    ) -> VectorIndex:
+        """Make the index again beside the one in use, which it replaces when it is done."""
+        if projection is _AS_KEPT:
+            projection = self.projection
+        catalog = self._store.catalog
+        changes, rows = catalog.changes, catalog.rows
+        ids = catalog.live_ids()
+        dim = self._store.dim if projection is None else projection.dim_out
+        index = make(dim, len(ids))
+        if index.needs_training and not index.is_trained and len(ids):
+            sample = ids
+            if len(ids) > _TRAINING_ITEMS:
+                generator = np.random.default_rng(0)
+                sample = np.sort(generator.choice(ids, _TRAINING_ITEMS, replace=False))
+            index.train(projected(projection, self._store.read(sample)), expected=len(ids))
+        for block, embeddings in self._store.blocks(ids):
+            index.add(projected(projection, embeddings), block)
+        self._prepare(index, projection, self._store.manifest.tuned if tuned is _AS_KEPT else tuned)
+        with self._seeing.write():
+            self._index, self.projection = index, projection
+            self._rows, self._seen, self._trained_on = rows, changes, len(ids)
+            self._half, self._beside = False, None
+        return index
+
+    def _prepare(
+        self, index: VectorIndex, projection: LinearProjection | None, tuned: Json | None
+    ) -> None:
+        """Let an index rank by the kept embeddings, and search as it was tuned."""
+        index.refine_by(
+            lambda ids: projected(projection, self._store.read(ids)),
+            self._store.table if projection is None else None,
+        )
+        if tuned is not None and tuned["index"] == index.name:
+            index.configure(**tuned["settings"])
+
+    def _pieces(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
+        """Yield increasing ids and what is indexed of them, in pieces that are added quickly."""
+        for block, embeddings in self._store.blocks(ids):
+            vectors = projected(self.projection, embeddings)
+            start = 0
+            while start < len(block):
+                piece = slice(start, start + self._piece)
+                start = piece.stop
+                yield block[piece], vectors[piece]
+
+
+def _clipped(k: int, there: int) -> int:
+    """Return how many columns an answer needs: no more than may be found, but one at least."""
+    return max(1, min(k, there))
+
+
+def _search_below(rows: int, index: VectorIndex, vectors: Any, k: int) -> Neighbors:
+    """Search for ids below ``rows`` in an index that holds others, in increasing order."""
+    ids = index.ids
+    known = ids[: np.searchsorted(ids, rows)]
+    if not len(known):
+        return index.search(vectors, k, allowed=known)
+    return _search_widely(
+        index,
+        np.asarray(vectors),
+        k,
+        share=len(known) / len(ids),
+        passes=lambda found: (found >= 0) & (found < rows),
+        allowed=lambda: known,
+    )
+
+
+def _search_widely(
+    index: VectorIndex,
+    vectors: Any,
+    k: int,
+    *,
+    share: float,
+    passes: Callable[[Ids], NDArray[np.bool_]],
+    allowed: Callable[[], Ids],
+) -> Neighbors:
+    """Search for more than is wanted, and keep what passes, a share of all.
+
+    Where too few do, the filter takes out just what is near the query. An index that is not exact
+    would go wrong if it looked for nothing but what passes: the lists and paths near the query lead
+    to what does not. So it is asked for still more, as long as that looks further and costs less
+    than comparing with all that pass; else these are compared.
+    """
+    # More by three standard deviations, and by what helps where k is small.
+    wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
+    asked = max(k, min(wide, len(index) + 1))
+    found = index.search(vectors, asked)
+    ids, scores = first_of(found, passes(found.ids), k)
+    # Too few pass, though not all there are were found.
+    short = np.flatnonzero((ids[:, -1] < 0) & (found.ids[:, -1] >= 0))
+    while len(short):
+        looked_at = index.plan(asked, n_queries=len(short)).compared
+        asked *= _WIDER
+        cost = index.plan(asked, n_queries=len(short)).compared
+        if not looked_at < cost < exact_cost(round(share * len(index)), len(short)):
+            matching = allowed()
+            columns = _clipped(k, len(matching))
+            ids[short], scores[short] = -1, -np.inf
+            ids[short, :columns], scores[short, :columns] = index.search(
+                vectors[short], columns, allowed=matching, exact=True
+            )
+            break
+        found = index.search(vectors[short], asked)
+        kept = passes(found.ids)
+        ids[short], scores[short] = first_of(found, kept, k)
+        # The farther half of what a walk finds has gaps.
+        enough = kept[:, : asked // 2].sum(axis=1) >= k
+        short = short[~enough & (found.ids[:, -1] >= 0)]
+    return Neighbors(ids, scores)
+
+
+def _united(a: Neighbors, b: Neighbors) -> Neighbors:
+    """Return the best of two answers of the same width to the same queries."""
+    ids, scores = (
+        np.concatenate([a.ids, b.ids], axis=1),
+        np.concatenate([a.scores, b.scores], axis=1),
+    )
+    order = np.argsort(ids, axis=1, kind="stable")
+    ids, scores = np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    twice = np.zeros(ids.shape, dtype=np.bool_)
+    twice[:, 1:] = ids[:, 1:] == ids[:, :-1]
+    ids[twice], scores[twice] = -1, -np.inf
+    return best_of(ids, scores, a.ids.shape[1])

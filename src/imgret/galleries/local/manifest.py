@@ -1,0 +1,239 @@
+"""The small file that says what a gallery is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from imgret.errors import (
+    InvalidInputError,
+    StoreCorruptError,
+    StoreError,
+    StoreNotFoundError,
+    StoreVersionError,
+)
+from imgret.galleries.local.files import write_text
+from imgret.galleries.local.places import paths_in, relative_to
+from imgret.galleries.local.vectors import SUFFIXES, Dtype
+from imgret.types import Json, Metric, Part, check_metric
+from imgret.version import __version__
+
+__all__ = ["FILE", "FORMAT_VERSION", "Manifest", "is_gallery"]
+
+FILE = "manifest.json"
+FORMAT = "imgret-gallery"
+FORMAT_VERSION = 1
+# Fields that stand in the file only where they say something.
+_OPTIONAL = ("tuned", "calibration", "cropper_fingerprint", "files")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a gallery is made of.
+
+    Attributes
+    ----------
+    dim : int
+        Dimension of the stored embeddings.
+    metric : {"cosine", "ip", "l2"}
+    dtype : {"float16", "float32"}
+        How embeddings are stored.
+    embedder, cropper, index : Part
+    fingerprint : str
+        Of the embedder; vectors of another are not comparable.
+    projection : str or None
+        Fingerprint of ``projection.npz``, where there is one.
+    tuned : dict or None
+        Options of search that were measured to be the cheapest for a recall, and for what index.
+    calibration : dict or None
+        What turns a score into a probability, and for which projection and metric: see
+        `imgret.learning.ScoreCalibration`.
+    cropper_fingerprint : str or None
+        Of the cropper; boxes of another differ. None in galleries of older versions.
+    files : dict of str to str
+        Where the files may be that the options of embedder and cropper name, by the path as it
+        stands there: absolute here, relative to the gallery in the file. It follows a tree that is
+        moved as a whole.
+    created : str
+        ISO 8601, UTC.
+    created_with : str
+        Version of imgret.
+    """
+
+    dim: int
+    metric: Metric
+    dtype: Dtype
+    embedder: Part
+    fingerprint: str
+    cropper: Part
+    index: Part
+    projection: str | None = None
+    tuned: Json | None = None
+    calibration: Json | None = None
+    cropper_fingerprint: str | None = None
+    files: Json = field(default_factory=dict)
+    created: str = ""
+    created_with: str = ""
+
+    def with_(self, **changes: Any) -> Manifest:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+    def write(self, directory: Path) -> None:
+        """Put it into a directory, replacing the one that is there in one step."""
+        filled = replace(
+            self,
+            created=self.created or datetime.now(UTC).isoformat(timespec="seconds"),
+            created_with=self.created_with or __version__,
+        )
+        content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(filled)}
+        content["files"] = self._files_from(directory)
+        for name in _OPTIONAL:
+            if content[name] is None or content[name] == {}:
+                del content[name]
+        write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
+
+    def _files_from(self, directory: Path) -> dict[str, str]:
+        """Return paths of the parts' files relative to a directory, by their stored paths."""
+        found = {}
+        for stored in paths_in([self.embedder.config, self.cropper.config]):
+            place = self.files.get(stored, stored)
+            if Path(stored).exists() and not Path(place).exists():
+                place = stored
+            known = stored in self.files or Path(place).exists()
+            relative = None
+            if known and Path(place).is_absolute():
+                relative = relative_to(place, directory)
+            if relative is not None:
+                found[stored] = relative
+        return found
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Read the manifest of a gallery.
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no gallery in the directory.
+        StoreVersionError
+            A newer imgret wrote it.
+        StoreCorruptError
+            It cannot be understood.
+        """
+        path = directory / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreNotFoundError(
+                f"{directory}: expected a gallery (a directory with a {FILE}), found "
+                + (
+                    "something else; choose another path"
+                    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()))
+                    else f"nothing; `imgret index FOLDER -o {directory}` makes one"
+                )
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise StoreCorruptError(
+                f"{path}: expected JSON, found {error}; restore it from a copy"
+            ) from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise StoreCorruptError(
+                f"{path}: expected the manifest of a gallery ({FORMAT!r}), found another file; "
+                f"choose another directory, or restore it from a copy"
+            )
+        version = content.get("version")
+        if not isinstance(version, int) or version < 1:
+            raise StoreCorruptError(
+                f"{path}: expected a version of at least 1, found {version!r}; restore it from a "
+                f"copy"
+            )
+        if version > FORMAT_VERSION:
+            raise StoreVersionError(
+                f"{directory}: expected format version {FORMAT_VERSION} or older, found {version} "
+                f"(written by imgret {content.get('created_with', 'unknown')}); upgrade imgret"
+            )
+        try:
+            manifest = cls(
+                dim=content["dim"],
+                metric=check_metric(content["metric"]),
+                dtype=content["dtype"],
+                embedder=_check_part(content["embedder"]),
+                fingerprint=content["fingerprint"],
+                cropper=_check_part(content["cropper"]),
+                index=_check_part(content["index"]),
+                projection=content["projection"],
+                tuned=_check_tuned(content.get("tuned")),
+                calibration=_check_calibration(content.get("calibration")),
+                cropper_fingerprint=_check_text(content.get("cropper_fingerprint")),
+                files=_check_files(content.get("files", {}), directory),
+                created=content["created"],
+                created_with=content["created_with"],
+            )
+        except (AttributeError, KeyError, TypeError, InvalidInputError) as error:
+            raise StoreCorruptError(
+                f"{path}: expected the fields of format {version}, found {error!r}"
+            ) from error
+        if (
+            manifest.dtype not in tuple(SUFFIXES)
+            or not isinstance(manifest.dim, int)
+            or manifest.dim < 1
+        ):
+            raise StoreCorruptError(
+                f"{path}: expected a dtype of {', '.join(SUFFIXES)} and a dim of at least 1, found "
+                f"{manifest.dtype!r} and {manifest.dim!r}"
+            )
+        return manifest
+
+
+def is_gallery(directory: Path) -> bool:
+    """Whether the directory holds the manifest of a gallery, of whatever version."""
+    try:
+        content = json.loads((directory / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def _check_tuned(tuned: Any) -> Json | None:
+    if tuned is None:
+        return None
+    if not isinstance(tuned["index"], str) or not all(
+        isinstance(value, int) and value > 0 for value in tuned["settings"].values()
+    ):
+        raise TypeError(f"tuned: {tuned!r}")
+    found: Json = tuned
+    return found
+
+
+def _check_part(part: Any) -> Part:
+    found = Part(**part)
+    if not isinstance(found.name, str) or not isinstance(found.config, dict):
+        raise TypeError(f"part: {part!r}")
+    return found
+
+
+def _check_text(text: Any) -> str | None:
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"cropper_fingerprint: {text!r}")
+    return text
+
+
+def _check_files(files: Any, directory: Path) -> Json:
+    """Return absolute places of files that are given relative to a directory."""
+    if not isinstance(files, dict) or not all(isinstance(one, str) for one in files.values()):
+        raise TypeError(f"files: {files!r}")
+    real = directory.resolve()
+    return {stored: os.path.normpath(real / one) for stored, one in files.items()}
+
+
+def _check_calibration(calibration: Any) -> Json | None:
+    if calibration is not None and not isinstance(calibration, dict):
+        raise TypeError(f"calibration: {calibration!r}")
+    return calibration

@@ -1,0 +1,480 @@
+"""A gallery: manifest, catalog and vectors kept in step, in memory or in a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgret.errors import (
+    DimensionError,
+    ImgretError,
+    InvalidInputError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreError,
+    StoreExistsError,
+    StoreReadOnlyError,
+)
+from imgret.galleries.local.catalog import Catalog
+from imgret.galleries.local.checkpoint import Checkpoint, drop_index, read_checkpoint, write_index
+from imgret.galleries.local.files import file_id, replacement, settle, sync, writing
+from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
+from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, too_small, widened
+from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
+from imgret.support.checks import check_scorable
+from imgret.types import Embeddings, Ids, Item
+
+__all__ = ["Store"]
+
+_CATALOG = "catalog.sqlite"
+_PROJECTION = "projection.npz"
+
+
+class Store:
+    """A gallery's data. Made by `in_memory`, `create`, `open` or `load`.
+
+    Adding is durable in this order: vectors appended and synced, then the catalog's
+    transaction, which is the commit. A process killed at any moment leaves exactly the
+    committed items.
+
+    Attributes
+    ----------
+    path : Path or None
+        The directory, absolute; None in memory.
+    manifest : Manifest
+    catalog : Catalog
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        catalog: Catalog,
+        vectors: VectorLog,
+        *,
+        path: Path | None = None,
+        lock: WriterLock | None = None,
+        writable: bool = True,
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.catalog = catalog
+        self._for_writing = writable
+        self._process = os.getpid()
+        self._vectors = vectors
+        self._lock = lock
+        self._closed = False
+        self._source = None if path is None else file_id(path / _CATALOG)
+
+    @classmethod
+    def in_memory(cls, manifest: Manifest) -> Store:
+        """Make an empty gallery in memory."""
+        return cls(manifest, Catalog(), VectorLog(manifest.dim, manifest.dtype))
+
+    @classmethod
+    def create(cls, path: Path, manifest: Manifest) -> Store:
+        """Make an empty gallery in a new directory, or in an empty one.
+
+        Raises
+        ------
+        StoreExistsError
+            Something is there.
+        StoreReadOnlyError
+            The directory cannot be written.
+        """
+        if path.exists() and not _is_empty(path):
+            raise StoreExistsError(
+                f"{path}: expected no such file or directory, found "
+                f"{'a gallery' if is_gallery(path) else 'something else'} there"
+            )
+        with closing(cls.in_memory(manifest)) as empty:
+            empty.save(path, projection=None, index=None, replaces=False)
+        return cls.open(path, writable=True)
+
+    @classmethod
+    def open(cls, path: Path, *, writable: bool) -> Store:
+        """Open a gallery where it lies.
+
+        Raises
+        ------
+        StoreNotFoundError, StoreVersionError, StoreCorruptError
+            There is none, it is of a newer format, or damaged.
+        StoreLockedError, StoreReadOnlyError
+            It cannot be written, and was to be.
+        """
+        path = path.absolute()
+        while True:
+            settle(path.resolve(), mark=FILE)
+            before = _identity(path)
+            try:
+                store = cls._open(path, writable=writable)
+            except StoreError:
+                if _identity(path) == before:
+                    raise
+                continue
+            if _identity(path) == before:
+                return store
+            store.close()  # a save has put another gallery there: these may be files of both
+
+    @classmethod
+    def _open(cls, path: Path, *, writable: bool) -> Store:
+        manifest = Manifest.read(path)
+        with ExitStack() as undo:
+            lock = None
+            if writable:
+                with writing(path):
+                    lock = WriterLock(path / LOCK)
+                undo.callback(lock.release)
+                manifest = Manifest.read(path)  # another writer may just have finished
+            if not (path / _CATALOG).exists():
+                raise StoreCorruptError(f"{path / _CATALOG}: missing; restore it from a copy")
+            catalog = Catalog(path / _CATALOG, writable=writable)
+            undo.callback(catalog.close)
+            vectors = VectorLog(
+                manifest.dim,
+                manifest.dtype,
+                path=_vectors_path(path, manifest),
+                rows=catalog.rows,
+                writable=writable,
+            )
+            undo.pop_all()
+        return cls(manifest, catalog, vectors, path=path, lock=lock, writable=writable)
+
+    @classmethod
+    def load(cls, path: Path) -> Store:
+        """Read a gallery into memory, every vector checked; the directory is let go.
+
+        Raises what `open` does.
+        """
+        with closing(cls.open(path, writable=False)) as source, ExitStack() as undo:
+            catalog = source.catalog.to_memory()
+            undo.callback(catalog.close)
+            vectors = source._vectors.to_memory(catalog.rows)  # noqa: SLF001  # of the same class
+            store = cls(source.manifest, catalog, vectors)
+            store._source = source._source  # noqa: SLF001
+            for _ in store.blocks(catalog.live_ids()):
+                pass
+            undo.pop_all()
+        return store
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the stored embeddings."""
+        return self.manifest.dim
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
+    def writable(self) -> bool:
+        """Whether it can be changed: one on disk not in a forked child of who opened it."""
+        return self._for_writing and (self.path is None or self._process == os.getpid())
+
+    def check_open(self) -> None:
+        """Raise if it was closed."""
+        if self._closed:
+            raise StoreClosedError(
+                f"{self.path or 'gallery'}: closed; open it again with Retriever.open()"
+            )
+
+    def check_writable(self) -> None:
+        """Raise if it was closed, opened for reading, or opened by the parent of this process."""
+        self.check_open()
+        if not self.writable:
+            if self._for_writing:
+                raise forked(self.path, self._process)
+            raise StoreReadOnlyError(
+                f"{self.path}: opened for reading; open it with mode='r+' to change it"
+            )
+
+    # -- items ---------------------------------------------------------------------------
+
+    def add(
+        self, embeddings: Embeddings, items: Sequence[Item], *, replaced: Sequence[int] = ()
+    ) -> range:
+        """Commit items and their embeddings: all of them, or on any error none.
+
+        Parameters
+        ----------
+        embeddings : float32 array of shape (n, dim)
+        items : sequence of Item
+            ``n`` items whose keys are not live, but for those of ``replaced``.
+        replaced : sequence of int
+            Ids removed in the same transaction.
+
+        Returns
+        -------
+        range
+            Their ids.
+
+        Raises
+        ------
+        InvalidInputError
+            The shape is another, a value is too large or all are too small for float16, a key is
+            taken, or an item is not what `check_item` expects.
+        StoreError
+            The disk is full, say.
+        """
+        self.check_writable()
+        if len(embeddings) != len(items):
+            raise InvalidInputError(
+                f"embeddings: expected one for each of {len(items)} items, found {len(embeddings)}"
+            )
+        embeddings = self.as_kept(embeddings)
+        for item, reason in zip(items, self.refusals(embeddings), strict=True):
+            if reason is not None:
+                raise InvalidInputError(f"{item.key}: {reason}")
+        self._drop_uncommitted()
+        try:
+            crcs = self._vectors.append(embeddings)
+            self._vectors.sync()
+            return self.catalog.add(items, crcs, replaced=replaced)
+        except BaseException as error:
+            self._drop_uncommitted()
+            if isinstance(error, OSError) and not isinstance(error, ImgretError):
+                raise StoreError(
+                    f"{self.path}: cannot be written: {error}; nothing of these {len(items)} "
+                    f"items was added"
+                ) from error
+            raise
+
+    def refusals(self, embeddings: Embeddings) -> list[str | None]:
+        """Say of each embedding why it cannot be kept and searched; None where it can.
+
+        What counts is what remains of it when rounded to the gallery's dtype.
+        """
+        embeddings = self.as_kept(embeddings)
+        with np.errstate(over="ignore"):
+            kept = embeddings.astype(self.manifest.dtype).astype(np.float32)
+        metric = self.manifest.metric
+        try:
+            check_scorable(kept, self.dim, metric, "embedding")
+        except DimensionError:
+            raise
+        except InvalidInputError:
+            return [self._refusal(*rows) for rows in zip(embeddings, kept, strict=True)]
+        if self.manifest.dtype == "float16" and too_small(embeddings).any():
+            return [self._refusal(*rows) for rows in zip(embeddings, kept, strict=True)]
+        return [None] * len(kept)
+
+    def as_kept(self, embeddings: Any) -> Any:
+        """Return embeddings at the length at which they are kept.
+
+        For metric ``"cosine"``, where it counts for nothing, that is 1 for those whose numbers are
+        too small for float16; else it stays as it is.
+        """
+        manifest, rows = self.manifest, np.asarray(embeddings)
+        if manifest.metric != "cosine" or manifest.dtype != "float16":
+            return embeddings
+        if rows.ndim != 2 or rows.dtype.kind != "f" or not (small := too_small(rows)).any():
+            return embeddings
+        scaled = rows.copy()
+        exact = rows[small].astype(np.float64)
+        scaled[small] = exact / np.linalg.norm(exact, axis=1, keepdims=True)
+        return scaled
+
+    def _refusal(self, embedding: Embeddings, kept: Embeddings) -> str | None:
+        if np.isfinite(embedding).all() and not np.isfinite(kept).all():
+            return (
+                f"embedding: expected values within +-65504 (float16), found "
+                f"{np.abs(embedding).max():.4g}; make the gallery with dtype='float32'"
+            )
+        try:
+            check_scorable(kept[None], self.dim, self.manifest.metric, "embedding")
+        except InvalidInputError as error:
+            return str(error)
+        if self.manifest.dtype == "float16" and too_small(embedding[None])[0]:
+            return (
+                f"embedding: expected values that float16 can tell apart, the largest of 6e-05 or "
+                f"more, found {np.abs(embedding).max():.4g} at most; make the gallery with "
+                f"dtype='float32', or scale the embeddings"
+            )
+        return None
+
+    def _drop_uncommitted(self) -> None:
+        # Asks the database: an interrupt (Ctrl-C) may arrive just after the commit, when the
+        # vectors must stay, or here, when they are dropped by the next `add`.
+        self.catalog.reload_counts()
+        self._vectors.truncate(self.catalog.rows)
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Commit the removal of live items."""
+        self.check_writable()
+        self.catalog.remove(ids)
+
+    def read(self, ids: Ids) -> Embeddings:
+        """Return the embeddings of these ids: float32, shape (n, dim)."""
+        return self._vectors.read(ids)
+
+    def table(self) -> Embeddings | None:
+        """View all embeddings by id, where they are at hand as float32; None where not."""
+        return self._vectors.table()
+
+    def blocks(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
+        """Yield increasing ids and their embeddings in pieces, checked against damage.
+
+        Raises
+        ------
+        StoreCorruptError
+            A vector is not what was committed; the message names its item.
+        """
+        for block, rows in self._vectors.blocks(ids):
+            expected, found = self.catalog.checksums(block), checksums(rows)
+            if expected != found:
+                bad = [id_ for id_, a, b in zip(block, expected, found, strict=True) if a != b]
+                names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
+                raise StoreCorruptError(
+                    f"{self.path or 'gallery'}: {len(bad)} stored vectors are damaged, the first "
+                    f"of {names}; restore the vectors file from a copy, or index the images again"
+                )
+            yield block, widened(rows)
+
+    # -- what it is made of --------------------------------------------------------------
+
+    def change_manifest(self, **changes: Any) -> None:
+        """Replace fields of the manifest, on disk in one step."""
+        self.check_writable()
+        manifest = self.manifest.with_(**changes)
+        if self.path is not None:
+            with writing(self.path):
+                manifest.write(self.path)
+        self.manifest = manifest
+
+    def set_projection(self, fingerprint: str | None, write: Callable[[Path], None] | None) -> None:
+        """Put a projection into the gallery, or take it out.
+
+        The new file is laid beside the old one, the manifest names it, then it takes the
+        old one's place: whatever interrupts this, one of `projection_files` is the right one.
+        """
+        self.check_writable()
+        if self.path is None:
+            self.change_manifest(projection=fingerprint)
+            return
+        current, waiting = self.projection_files(self.path)
+        with writing(self.path):
+            if write is not None:
+                try:
+                    write(waiting)
+                    sync(waiting)
+                except BaseException:
+                    waiting.unlink(missing_ok=True)
+                    raise
+            self.change_manifest(projection=fingerprint)
+            if write is None:
+                current.unlink(missing_ok=True)
+            else:
+                waiting.replace(current)
+
+    @staticmethod
+    def projection_files(path: Path) -> list[Path]:
+        """Files that may hold the projection that the manifest of a gallery names."""
+        return [path / _PROJECTION, path / f"{_PROJECTION}.tmp"]
+
+    # -- the index beside it ---------------------------------------------------------------
+
+    def write_index(self, checkpoint: Checkpoint, write: Callable[[Path], None]) -> None:
+        """Keep a copy of the index; ``write`` fills the directory it is given."""
+        if self.path is None:
+            return
+        self.check_writable()
+        with writing(self.path):
+            write_index(self.path, checkpoint, write)
+
+    def drop_index(self) -> None:
+        """Forget the copy of the index."""
+        if self.path is not None:
+            self.check_writable()
+            drop_index(self.path)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the gallery at a path is the one that was opened, and not one in its place."""
+        return self._source is not None and self._source == file_id(path / _CATALOG)
+
+    @staticmethod
+    def read_checkpoint(path: Path) -> tuple[Checkpoint, Path] | None:
+        """Return what the stored index of a gallery covers and where it is; None without one."""
+        return read_checkpoint(path)
+
+    # -- the whole of it -------------------------------------------------------------------
+
+    def save(
+        self,
+        path: Path,
+        *,
+        projection: Callable[[Path], None] | None,
+        index: tuple[Checkpoint, Callable[[Path], None]] | None,
+        replaces: bool = True,
+    ) -> None:
+        """Write a copy of the gallery; one that is there is replaced at the very end.
+
+        One that another process makes there meanwhile is not.
+
+        Parameters
+        ----------
+        path : Path
+            Where a link leads is what is replaced.
+        projection : callable or None
+            Writes the projection to the path it is given.
+        index : (Checkpoint, callable) or None
+            What the index covers; writes it into the directory it is given.
+        replaces : bool
+            False takes a gallery that is there for something else.
+
+        Raises
+        ------
+        StoreExistsError
+            Something stands there that is no gallery, or was put there meanwhile.
+        StoreLockedError
+            The gallery there is open for writing.
+        StoreError
+            The disk is full, say: what was there is as it was.
+        """
+        self.check_open()
+        path = path.resolve()
+        if path.exists() and not is_gallery(path) and not _is_empty(path):
+            raise StoreExistsError(
+                f"{path}: expected a gallery or nothing, found something else; choose another path"
+            )
+        with writing(path), replacement(path, mark=FILE, replaces=replaces) as new:
+            self.catalog.copy_to(new / _CATALOG)
+            with closing(Catalog(new / _CATALOG, writable=False)) as copied:
+                rows = copied.rows  # another process may have added some since this one opened
+            self._vectors.copy_to(_vectors_path(new, self.manifest), rows)
+            if projection is not None:
+                projection(new / _PROJECTION)
+            if index is not None:
+                write_index(new, *index)
+            self.manifest.write(new)
+
+    def close(self) -> None:
+        """Let go of the files and of the writer's lock; doing so twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self.catalog.close()
+            self._vectors.close()
+            if self._lock is not None:
+                self._lock.release()
+
+
+def _vectors_path(directory: Path, manifest: Manifest) -> Path:
+    return directory / f"vectors.{SUFFIXES[manifest.dtype]}"
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a gallery from another that takes its place."""
+    try:
+        # A system gives the number of a directory that is gone to a new one: its manifest is newer.
+        status, manifest = path.stat(), (path / FILE).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, manifest.st_ino, manifest.st_mtime_ns

@@ -1,0 +1,127 @@
+"""Reads what is kept beside a gallery, index and projection, as of what the gallery sees."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from imgret.abc import VectorIndex
+from imgret.errors import ImgretError, StoreCorruptError
+from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.manifest import Manifest
+from imgret.galleries.local.store import Store
+from imgret.indexes.make import make_index
+from imgret.projections import LinearProjection, projected
+
+__all__ = ["fits", "read_index", "read_projection"]
+
+# Times a stored index is read again because a writer put another in its place meanwhile.
+_READS = 3
+
+
+def read_projection(path: Path, fingerprint: str) -> LinearProjection:
+    """Read the projection that the manifest of a gallery names.
+
+    Raises
+    ------
+    StoreCorruptError
+        It is not there.
+    """
+    candidates = Store.projection_files(path)
+    for candidate in candidates:
+        if candidate.exists():
+            projection = LinearProjection.load(candidate)
+            if projection.fingerprint == fingerprint:
+                return projection
+    raise StoreCorruptError(
+        f"{candidates[0]}: expected the projection {fingerprint[:12]} that the manifest names, "
+        f'found another or none; restore it from a copy, or set "projection" to null in the '
+        f"manifest to search the full embeddings"
+    )
+
+
+def fits(manifest: Manifest, checkpoint: Checkpoint) -> bool:
+    """Whether a stored index is of the kind that a manifest names."""
+    part, tuned = manifest.index, manifest.tuned
+    free = {} if tuned is None else tuned["settings"]  # set when it is in use
+    return checkpoint.projection == manifest.projection and (
+        part.name == "auto"
+        or (
+            part.name == checkpoint.part.name
+            and all(
+                checkpoint.part.config.get(name) == value
+                for name, value in part.config.items()
+                if name not in free
+            )
+        )
+    )
+
+
+def read_index(
+    store: Store, path: Path, projection: LinearProjection | None
+) -> tuple[VectorIndex, Checkpoint] | None:
+    """Read the index stored beside a gallery.
+
+    Parameters
+    ----------
+    store : Store
+    path : Path
+        Where it was opened; another gallery may be there by now.
+    projection : LinearProjection or None
+        What its vectors went through.
+
+    Returns
+    -------
+    (VectorIndex, Checkpoint) or None
+        The index holds nothing that the store does not see, whatever the checkpoint says it was
+        stored with. None where there is none of use, with a warning where it is damaged.
+    """
+    dim = store.dim if projection is None else projection.dim_out
+    for _ in range(_READS):
+        found = Store.read_checkpoint(path)
+        if found is None or not fits(store.manifest, found[0]):
+            return None
+        checkpoint, state = found
+        if store.writable and checkpoint.changes > store.catalog.changes:
+            return None  # nobody else writes: one of the two is damaged, and it is not the items
+        problem = None
+        try:
+            index = make_index(checkpoint.part, dim, store.manifest.metric)
+            index.load_state(state)
+        except ImgretError as error:
+            problem = error
+        if not store.is_at(path):
+            return None
+        if Store.read_checkpoint(path) != found:
+            continue  # what was read may be of both
+        if problem is not None:
+            warnings.warn(
+                f"{path}: the stored index is of no use and is rebuilt: {problem}", stacklevel=2
+            )
+            return None
+        return (index, checkpoint) if _turn_back(store, index, checkpoint, projection) else None
+    return None
+
+
+def _turn_back(
+    store: Store, index: VectorIndex, checkpoint: Checkpoint, projection: LinearProjection | None
+) -> bool:
+    """Make an index that was stored after a reader opened hold what the reader sees.
+
+    Returns
+    -------
+    bool
+        False where building one is as quick.
+    """
+    catalog = store.catalog
+    if checkpoint.changes <= catalog.changes:
+        return True
+    later = index.ids[index.ids >= catalog.rows]
+    if len(later):
+        if not index.supports_remove or index.removal_rebuilds(len(later)):
+            return False
+        index.remove(later)
+    seen = catalog.removed_by_others()
+    for block, embeddings in store.blocks(seen[~index.holds(seen)]):
+        index.add(projected(projection, embeddings), block)
+    return True

@@ -1,0 +1,357 @@
+"""An append-only table of vectors, in memory or in a file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.errors import (
+    DimensionError,
+    InvalidInputError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+)
+from imgret.support.locks import ReadWriteLock
+from imgret.types import Embeddings, Ids
+
+__all__ = ["SUFFIXES", "Dtype", "VectorLog", "checksums", "too_small", "widened"]
+
+Dtype: TypeAlias = Literal["float16", "float32"]
+
+SUFFIXES: dict[Dtype, str] = {"float16": "f16", "float32": "f32"}
+_BLOCK_BYTES = 32 * 2**20
+# A file up to this size is mapped for good. Of a larger one, rows are read with a call each: a look
+# at one through a mapping brings in what the system has cached around it, up to megabytes.
+_MAPPED_BYTES = 512 * 2**20
+# What a row takes at most that the system has cached; 1.5 us is usual, 100 us from a disk.
+_CACHED_SECONDS = 6e-6
+# A float16 moved to the place of its bits in a float32 is too small by this: the exponents count
+# from 15 and from 127. The sign stands before them, three bits further on.
+_HALF_SCALE, _HALF_BITS, _HALF_SHIFT = np.float32(2.0**112), np.int32(-0x7000_2000), 13
+_CACHED_VALUES = 2**16
+# Of a row's length, what rounding to float16 may change: twice what it does to numbers of which
+# float16 keeps all bits, those over 6e-5. The error of smaller ones is at most half their spacing.
+_CHANGED, _HALF_SPACING = 2.0**-10, 2.0**-25
+
+
+def too_small(vectors: Embeddings) -> NDArray[np.bool_]:
+    """Tell which rows lose their direction in float16, as their numbers are too small for it.
+
+    Below 6e-5 a float16 has the fewer bits the smaller it is. Small numbers beside large ones do
+    no harm, and a row of zeros loses nothing.
+
+    Parameters
+    ----------
+    vectors : array of real numbers of shape (n, dim)
+
+    Returns
+    -------
+    bool array of shape (n,)
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = np.vecdot(vectors, vectors)
+    # Longer ones are not changed so much, whatever is in them.
+    small = np.flatnonzero(squares < 2 * vectors.shape[1] * (_HALF_SPACING / _CHANGED) ** 2)
+    rows = vectors[small].astype(np.float64)
+    changes = np.linalg.norm(rows.astype(np.float16) - rows, axis=1)
+    found = np.zeros(len(vectors), dtype=np.bool_)
+    found[small] = changes > _CHANGED * np.linalg.norm(rows, axis=1)
+    return found
+
+
+def widened(rows: NDArray[Any]) -> Embeddings:
+    """Return finite rows as float32, C-contiguous: of float16 the same values.
+
+    NumPy widens one float16 after the other; integer arithmetic on many takes a fifth of the time.
+    """
+    if rows.dtype != np.float16 or not rows.dtype.isnative:
+        return np.ascontiguousarray(rows, dtype=np.float32)
+    wide: Embeddings = np.empty(rows.shape, dtype=np.float32)
+    halves, values = np.ascontiguousarray(rows).reshape(-1).view(np.int16), wide.reshape(-1)
+    for start in range(0, len(values), _CACHED_VALUES):
+        part = values[start : start + _CACHED_VALUES]
+        bits = part.view(np.int32)
+        bits[:] = halves[start : start + _CACHED_VALUES]
+        bits <<= _HALF_SHIFT
+        bits &= _HALF_BITS
+        part *= _HALF_SCALE
+    return wide
+
+
+class VectorLog:
+    """Rows of one width that are added at the end and never changed.
+
+    The file is held open: it stays the same one when another takes its place at the path.
+
+    Parameters
+    ----------
+    dim : int
+        Width of a row.
+    dtype : {"float16", "float32"}
+        How rows are kept, little-endian; they are handed out as float32.
+    path : Path, optional
+        The file; without one the rows are kept in memory.
+    rows : int
+        Rows that count. A file may hold more, left by a process that was killed before
+        its commit.
+    writable : bool
+        Whether rows can be appended; a file that is not there is made.
+
+    Raises
+    ------
+    StoreCorruptError
+        The file is missing, or shorter than ``rows``.
+    StoreReadOnlyError, StoreError
+        It cannot be opened for writing, or for reading.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        dtype: Dtype = "float16",
+        *,
+        path: Path | None = None,
+        rows: int = 0,
+        writable: bool = True,
+    ) -> None:
+        self.dim = dim
+        self.dtype = dtype
+        self._stored = np.dtype(dtype).newbyteorder("<")
+        self._path = path
+        self._rows = rows
+        self._table: NDArray[Any] = self._empty(0)
+        self._view: NDArray[Any] | None = None  # of a mapped file
+        self._waits = False  # for a disk, at the last look
+        self._file: FileIO | None = None
+        self._closed = False
+        # Shared while rows are read: the number of a file that is closed goes to the next one that
+        # is opened, and a reader would read that.
+        self._reading = ReadWriteLock()
+        if path is not None:
+            try:
+                if writable and not rows:
+                    path.touch()
+                self._file = path.open("r+b" if writable else "rb", buffering=0)
+            except FileNotFoundError:
+                raise StoreCorruptError(f"{path}: missing; restore it from a copy") from None
+            except OSError as error:
+                kind, what = (StoreReadOnlyError, "written") if writable else (StoreError, "read")
+                raise kind(f"{path}: cannot be {what}: {error.strerror}") from error
+            try:
+                self._check_length(rows)
+                if writable:
+                    self._file.truncate(self._bytes(rows))
+            except BaseException:
+                self._file.close()
+                raise
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def append(self, vectors: Embeddings) -> list[int]:
+        """Add rows at the end, not yet durable.
+
+        Returns
+        -------
+        list of int
+            CRC-32 of each stored row.
+
+        Raises
+        ------
+        DimensionError
+            They are of another width.
+        InvalidInputError
+            A value is too large for float16.
+        OSError
+            The disk is full, say; no row was added.
+        """
+        self._check_open()
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise DimensionError(
+                f"vectors: expected shape (n, {self.dim}), found {np.shape(vectors)}"
+            )
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(vectors, dtype=self._stored)
+        if self.dtype == "float16" and not np.isfinite(rows).all():
+            raise InvalidInputError(
+                f"vectors: expected values within +-65504 (float16), found "
+                f"{np.abs(vectors).max():.4g}; make the gallery with dtype='float32'"
+            )
+        if self._file is None:
+            self._reserve(self._rows + len(rows))
+            self._table[self._rows : self._rows + len(rows)] = rows
+        elif len(rows):
+            self._write(self._file, rows.data.cast("B"))
+        self._rows += len(rows)
+        return checksums(rows)
+
+    def truncate(self, rows: int) -> None:
+        """Drop the rows from ``rows`` on: the undoing of an append that was not committed."""
+        if rows == self._rows:
+            return
+        self._view = None  # no system cuts a file short that is mapped
+        self._rows = rows
+        if self._file is not None:
+            self._file.truncate(self._bytes(rows))
+
+    def sync(self) -> None:
+        """Make what was appended durable."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Give the file back; reading is over. Waits for reads that are under way."""
+        with self._reading.write():
+            self._closed = True
+            self._view = None
+            self._table = self._empty(0)
+            self._rows = 0
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def stored(self, ids: Ids) -> NDArray[Any]:
+        """Return a copy of the rows of these ids as they are kept."""
+        with self._reading.read():
+            rows = self._at_hand()
+            return self._fetched(ids) if rows is None else rows.take(ids, axis=0)
+
+    def table(self) -> NDArray[Any] | None:
+        """View all rows, where they are kept as float32 of this machine's order; else None.
+
+        None as well where they lie in a file so large that its pages would fill memory.
+        """
+        if self._stored != np.float32:
+            return None
+        with self._reading.read():
+            return self._at_hand()
+
+    def read(self, ids: Ids) -> Embeddings:
+        """Return the rows of these ids: float32, shape (n, dim)."""
+        return widened(self.stored(ids))
+
+    def blocks(self, ids: Ids) -> Iterator[tuple[Ids, NDArray[Any]]]:
+        """Yield ids and their stored rows, in pieces of about 32 MB as float32."""
+        step = self._step()
+        for start in range(0, len(ids), step):
+            block = ids[start : start + step]
+            # Mapped for this block alone: the pages that were read leave memory with it.
+            with self._reading.read():
+                rows = self._first(self._rows).take(block, axis=0)
+            yield block, rows
+
+    def copy_to(self, path: Path, rows: int) -> None:
+        """Write the first rows to a new file; also rows that another process added since."""
+        with self._reading.read():
+            table = self._first(rows)
+        step = self._step()
+        with path.open("wb") as file:
+            for start in range(0, rows, step):
+                file.write(table[start : min(start + step, rows)].data)
+
+    def to_memory(self, rows: int) -> VectorLog:
+        """Return the first rows in memory; also rows that another process added since."""
+        copy = VectorLog(self.dim, self.dtype)
+        with self._reading.read():
+            copy._table = np.array(self._first(rows))
+        copy._rows = rows
+        return copy
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _at_hand(self) -> NDArray[Any] | None:
+        """View the rows, in memory or mapped; None of a file that is large."""
+        self._check_open()
+        if self._file is None:
+            return self._table[: self._rows]
+        self._check_length(self._rows)  # to look past the end would kill the process
+        if self._bytes(self._rows) > _MAPPED_BYTES:
+            self._view = None  # it may have grown since
+            return None
+        view = self._view
+        if view is None or len(view) < self._rows:
+            self._view = view = self._first(self._rows)
+        return view
+
+    def _fetched(self, ids: Ids) -> NDArray[Any]:
+        """Read rows of a file one by one."""
+        assert self._file is not None  # noqa: S101  # only called where it is
+        if sys.platform == "win32":  # which lets go of pages by itself
+            return self._first(self._rows).take(ids, axis=0)
+        file, width = self._file.fileno(), self._bytes(1)
+        places = [row * width for row in ids.tolist()]
+        started = time.perf_counter()
+        if sys.platform == "linux" and self._waits:  # so that the disk is asked for all at once
+            for place in places:
+                os.posix_fadvise(file, place, width, os.POSIX_FADV_WILLNEED)
+        rows = bytearray().join([os.pread(file, width, place) for place in places])
+        self._waits = time.perf_counter() - started > _CACHED_SECONDS * len(places)
+        if len(rows) < width * len(places):
+            self._check_length(self._rows)  # another program has cut it short meanwhile
+        return np.frombuffer(rows, dtype=self._stored).reshape(len(ids), self.dim)
+
+    def _empty(self, rows: int) -> NDArray[Any]:
+        return np.empty((rows, self.dim), dtype=self._stored)
+
+    def _bytes(self, rows: int) -> int:
+        return rows * self.dim * self._stored.itemsize
+
+    def _step(self) -> int:
+        return max(1, _BLOCK_BYTES // (self.dim * 4))
+
+    def _check_length(self, rows: int) -> None:
+        assert self._file is not None  # noqa: S101  # only called where it is
+        size = os.fstat(self._file.fileno()).st_size
+        if size < self._bytes(rows):
+            raise StoreCorruptError(
+                f"{self._path}: expected {rows} rows of {self.dim} {self.dtype} "
+                f"({self._bytes(rows)} bytes), found {size} bytes; restore it from a copy"
+            )
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self._table):
+            grown = self._empty(max(rows, len(self._table) * 3 // 2))
+            grown[: self._rows] = self._table[: self._rows]
+            self._table = grown
+
+    def _write(self, file: FileIO, data: memoryview) -> None:
+        start = self._bytes(self._rows)
+        file.seek(start)
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(start)
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(
+                f"{self._path or 'gallery'}: closed; open it again with Retriever.open()"
+            )
+
+    def _first(self, rows: int) -> NDArray[Any]:
+        self._check_open()
+        if self._file is None or not rows:
+            return self._table[:rows]
+        self._check_length(rows)
+        # np.memmap would move the file's position, at which another thread may be writing.
+        pages = mmap.mmap(self._file.fileno(), self._bytes(rows), access=mmap.ACCESS_READ)
+        return np.frombuffer(pages, dtype=self._stored).reshape(rows, self.dim)
+
+
+def checksums(rows: NDArray[Any]) -> list[int]:
+    """CRC-32 of each row of a C-contiguous array."""
+    return [zlib.crc32(row) for row in np.ascontiguousarray(rows)]

@@ -1,0 +1,103 @@
+"""One writer at a time: an advisory lock on a file, let go by the system if we die."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import FileIO
+from pathlib import Path
+
+from imgret.errors import StoreForkedError, StoreLockedError
+from imgret.support.locks import renew_in_child
+
+__all__ = ["LOCK", "WriterLock", "forked"]
+
+LOCK = "lock"
+
+
+def forked(path: Path | None, process: int) -> StoreForkedError:
+    """Make the error for a change in a child of the process that opened a gallery."""
+    return StoreForkedError(
+        f"{path}: opened for writing by process {process}, from which this one, {os.getpid()}, "
+        f"was forked; nothing was changed. Change it there, or close it there and open it in the "
+        f"process that is to change it, after the fork"
+    )
+
+
+class WriterLock:
+    """Held from construction to `release`, by the process that made it and by no child of it.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; made if it is not there, and left behind.
+
+    Raises
+    ------
+    StoreLockedError
+        Another process, or another gallery of this one, holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = _open_locked(path)
+        self.process = os.getpid()
+        try:
+            self._file.truncate(0)
+            self._file.write(str(self.process).encode())
+        except BaseException:
+            self._file.close()
+            raise
+        renew_in_child(self)
+
+    def release(self) -> None:
+        """Let another writer in; doing so twice is fine, and in a child nothing happens."""
+        if not self._file.closed and self.process == os.getpid():
+            _unlock(self._file.fileno())  # whoever else may have the file open
+        self._file.close()
+
+    def renew(self) -> None:
+        """Leave the lock to the parent alone: a child that has the file open would keep it, too."""
+        self._file.close()
+
+
+def _open_locked(path: Path) -> FileIO:
+    while True:
+        file = path.open("a+b", buffering=0)
+        try:
+            _lock(file.fileno())
+            # A save may have put another directory in place of this one in between.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except (BlockingIOError, PermissionError):  # the latter on Windows
+            file.seek(0)
+            holder = file.read(64).decode("ascii", "replace").strip()
+            file.close()
+            raise StoreLockedError(
+                f"{path.parent}: open for writing by process {holder or 'unknown'}; expected no "
+                f"other writer. Close it there, or open this one with mode='r'"
+            ) from None
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # far from the text, which stays readable
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

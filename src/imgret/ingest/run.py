@@ -1,0 +1,180 @@
+"""From sources to items of a gallery: embedded, committed as it goes, reported."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from imgret.abc import Cropper
+from imgret.errors import InvalidInputError
+from imgret.galleries.local.gallery import LocalGallery
+from imgret.ingest.losses import Spared, spare
+from imgret.ingest.metadata import describe, read_sidecar
+from imgret.ingest.progress import progress_bar
+from imgret.ingest.report import IngestInterrupted, IngestReport, Line
+from imgret.ingest.sources import Found, folder_sources
+from imgret.ingest.writer import Writer
+from imgret.pipeline.embed import Source
+from imgret.pipeline.pipeline import Pipeline
+from imgret.support.checks import check_count
+from imgret.types import Item
+
+__all__ = ["ingest", "ingest_folder"]
+
+
+def ingest(
+    gallery: LocalGallery,
+    pipeline: Pipeline,
+    sources: Sequence[Source],
+    *,
+    exif: bool = False,
+    cropper: Cropper | None = None,
+    duplicates: Literal["add", "skip"] = "add",
+    threads: int | None = None,
+    progress: bool | None = None,
+    raise_failures: bool = False,
+    found: Found | None = None,
+    prune: bool | Literal["all"] = False,
+) -> IngestReport:
+    """Embed sources and commit what becomes of them.
+
+    Parameters
+    ----------
+    gallery : LocalGallery
+        Held by the caller for changing.
+    pipeline : Pipeline
+    sources : sequence of Source
+    cropper : Cropper, optional
+        In place of the gallery's.
+    raise_failures : bool
+        Whether the first image that fails raises.
+    found : Found, optional
+        The folder that the sources come from.
+    exif, duplicates, threads, progress, prune
+        As for `imgret.Retriever.add_folder`.
+    """
+    if duplicates not in {"add", "skip"}:
+        raise InvalidInputError(f"duplicates: expected 'add' or 'skip', found {duplicates!r}")
+    if threads is not None:
+        check_count(threads, "threads")
+    store = gallery.store
+    report = IngestReport()
+    started = time.perf_counter()
+    writer = Writer(
+        store,
+        report,
+        skip_duplicates=duplicates == "skip",
+        vanished=None if found is None else found.vanished,
+    )
+
+    def find_twin(sha256: bytes) -> int | None:
+        twin = store.catalog.by_sha256(sha256)
+        return None if twin is None else twin[0]
+
+    gallery.settle()
+    with progress_bar(progress, total=len(sources), unit="img", desc="indexing") as bar:
+        try:
+            for outcomes in pipeline.run(
+                sources,
+                cropper=cropper,
+                # An item of the same bytes lends its embedding, unless it was cropped otherwise.
+                find_twin=find_twin if cropper is None else None,
+                refuse=store.refusals,
+                exif=exif,
+                threads=threads,
+                on_stage=report.add_stage,
+            ):
+                if raise_failures and outcomes[0].error is not None:
+                    raise outcomes[0].error
+                writer.take(outcomes)
+                gallery.live.follow()
+                bar.update(len(outcomes))
+        except KeyboardInterrupt:
+            writer.commit()
+            report.seconds = time.perf_counter() - started
+            raise IngestInterrupted(report) from None
+        finally:
+            writer.commit()  # what is embedded is kept, whatever happens
+    if found is not None:
+        _prune(gallery, writer.vanished, found, report, prune=prune)
+    gallery.sync_after_adding()
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def ingest_folder(
+    gallery: LocalGallery,
+    pipeline: Pipeline,
+    folder: str | os.PathLike[str],
+    *,
+    labels: Any,
+    metadata: Any,
+    prefix: str,
+    prune: bool | Literal["all"],
+    exclude: str | Sequence[str],
+    **options: Any,
+) -> IngestReport:
+    """Bring a gallery in step with a folder: see `imgret.Retriever.add_folder`.
+
+    Parameters
+    ----------
+    gallery : LocalGallery
+        Held by the caller for changing.
+    pipeline : Pipeline
+    folder, labels, metadata, prefix, prune, exclude
+        As for `imgret.Retriever.add_folder`.
+    **options
+        As for `ingest`.
+    """
+    if prune is not True and prune is not False and prune != "all":
+        raise InvalidInputError(f"prune: expected True, False or 'all', found {prune!r}")
+    if isinstance(metadata, (str, os.PathLike)):
+        rows = read_sidecar(Path(metadata), Path(folder), prefix)
+        metadata, labels = rows.facts, rows.labels if labels is None else labels
+    catalog = gallery.store.catalog
+    found = folder_sources(Path(folder), labels, prefix, catalog, exclude)
+    described = describe(found.sources, metadata)
+    if found.moved:  # so that they are known to be of this folder from now on
+        catalog.replace_all(found.moved)
+    report = ingest(gallery, pipeline, described.sources, found=found, prune=prune, **options)
+    report.ignored, report.ignored_suffixes = sum(found.ignored.values()), found.ignored
+    report.excluded, report.repeated_links = found.excluded, found.repeated
+    report.unmatched, report.undescribed = described.unmatched, described.undescribed
+    report.record(found.failed)
+    return report
+
+
+def _prune(
+    gallery: LocalGallery,
+    vanished: Mapping[int, Item],
+    found: Found,
+    report: IngestReport,
+    *,
+    prune: bool | Literal["all"],
+) -> None:
+    """Report what is gone from a folder, and remove it if that is wanted and safe."""
+    spared = Spared({}, "")
+    if prune is True:
+        renamed = len(found.vanished) - len(vanished)
+        known = sum(source.known is not None for source in found.sources)
+        lost = {id_: found.lost[id_] for id_ in vanished}
+        spared = spare(lost, known + renamed, found.root)
+    going = [id_ for id_ in vanished if prune and id_ not in spared.reasons]
+    if going:
+        gallery.store.remove(going)
+    if spared.reasons:
+        report.unpruned = len(spared.reasons)
+        report.warnings.append(spared.warning)
+    otherwise = "removed" if prune else "prune=True removes it"
+    report.record(
+        Line(
+            "vanished",
+            item.key,
+            item.path,
+            f"its file is gone; {spared.reasons.get(id_, otherwise)}",
+        )
+        for id_, item in vanished.items()
+    )

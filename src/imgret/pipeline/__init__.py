@@ -1,0 +1,1 @@
+"""Images to embeddings: for searches, evaluation, ingest and serving alike."""

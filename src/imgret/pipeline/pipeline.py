@@ -1,0 +1,119 @@
+"""The embedder and the cropper of a gallery, and the way of images through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from imgret.abc import Cropper, Embedder
+from imgret.images import MAX_PIXELS
+from imgret.pipeline.embed import Outcome, Source, embed_sources, path_of
+from imgret.support.checks import check_count
+from imgret.support.locks import RLock
+from imgret.types import Embeddings, ImageLike
+
+__all__ = ["Late", "Pipeline"]
+
+_Part = TypeVar("_Part", Embedder, Cropper)
+
+
+class Late(Generic[_Part]):
+    """An embedder or cropper that is made when it is first asked for, and then kept."""
+
+    def __init__(self, made: _Part | Callable[[], _Part]) -> None:
+        self._lock = RLock()
+        self._make: Callable[[], _Part] | None = None
+        if isinstance(made, (Embedder, Cropper)):
+            self._made: _Part = made
+        else:
+            self._make = made
+
+    def get(self) -> _Part:
+        """Return it; raises what making it raises, each time."""
+        if self._make is not None:
+            with self._lock:
+                if self._make is not None:
+                    self._made = self._make()
+                    self._make = None
+        return self._made
+
+
+class Pipeline:
+    """Turns images into embeddings: for searches, evaluation and ingest alike.
+
+    Parameters
+    ----------
+    embedder, cropper : Late
+    max_pixels : int
+        Images of more pixels to decode are refused.
+    """
+
+    def __init__(
+        self, embedder: Late[Embedder], cropper: Late[Cropper], *, max_pixels: int = MAX_PIXELS
+    ) -> None:
+        self._embedder, self._cropper = embedder, cropper
+        self.max_pixels = check_count(max_pixels, "max_pixels")
+
+    @property
+    def embedder(self) -> Embedder:
+        """What turns images into vectors; loaded now, if it was not needed before."""
+        return self._embedder.get()
+
+    @property
+    def cropper(self) -> Cropper:
+        """What cuts images down to their subject; loaded as the embedder is."""
+        return self._cropper.get()
+
+    def run(
+        self, sources: Sequence[Source], *, cropper: Cropper | None = None, **options: Any
+    ) -> Iterator[list[Outcome]]:
+        """Embed sources: see `imgret.pipeline.embed.embed_sources`.
+
+        Parameters
+        ----------
+        sources : sequence of Source
+        cropper : Cropper, optional
+            By default that of the gallery.
+        **options
+            As for `embed_sources`.
+        """
+        return embed_sources(
+            sources,
+            self.embedder,
+            self.cropper if cropper is None else cropper,
+            max_pixels=self.max_pixels,
+            **options,
+        )
+
+    def embed(
+        self,
+        images: Sequence[ImageLike],
+        *,
+        cropper: Cropper | None = None,
+        threads: int | None = None,
+    ) -> Embeddings:
+        """Crop and embed images.
+
+        Returns
+        -------
+        float32 array of shape (n, dim)
+
+        Raises
+        ------
+        ImageError
+            One of them cannot be read.
+        """
+        if threads is not None:
+            threads = check_count(threads, "threads")
+        sources = [Source(str(n), image, path_of(image)) for n, image in enumerate(images)]
+        embeddings = np.empty((len(sources), self.embedder.dim), dtype=np.float32)
+        done = 0
+        for outcomes in self.run(sources, cropper=cropper, threads=threads):
+            for outcome in outcomes:
+                if outcome.error is not None:
+                    raise outcome.error
+                embeddings[done] = outcome.embedding
+                done += 1
+        return embeddings

@@ -1,0 +1,298 @@
+"""What a search found for one query."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+import webbrowser
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.errors import MissingExtraError
+from imgret.support.lazy import cached_property
+from imgret.types import Box, Hit, ImageLike, Metric, Neighbors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from imgret.pages.hits import Row
+    from imgret.types import Item
+
+# Scores in, probabilities out: float arrays of one shape.
+Probability: TypeAlias = Callable[[Any], Any]
+
+__all__ = ["Batch", "Catalog", "Hits", "Probability"]
+
+
+class Catalog(Protocol):
+    """Holds the items of hits."""
+
+    def items(self, ids: Any, /) -> dict[int, Item]:
+        """Return items by id."""
+
+
+class Batch:
+    """The answers to some queries, whose items are looked up when first asked for.
+
+    Looking up keys, labels and metadata costs more than a search does, and many callers
+    want only some of them. Whoever holds the catalog calls `resolve` before it changes or
+    closes, so that a result always shows what was there when it was searched.
+
+    Parameters
+    ----------
+    neighbors : Neighbors
+    metric : {"cosine", "ip", "l2"} or None
+        Whose scores they are; None for scores of another kind.
+    catalog
+        Holds the items.
+    threshold : float or None
+        Score that hits have at least.
+    best : float array of shape (n,)
+        The best score there was for each query, -inf where there was none.
+    probability : callable or None
+        Turns scores into probabilities.
+    """
+
+    def __init__(
+        self,
+        neighbors: Neighbors,
+        metric: Metric | None,
+        catalog: Catalog,
+        threshold: float | None,
+        *,
+        best: NDArray[np.floating[Any]],
+        probability: Probability | None,
+    ) -> None:
+        self._ids, self._scores = neighbors
+        self.best = best
+        self.threshold = threshold
+        self._metric = metric
+        self.calibrated = probability is not None
+        self._probability = probability
+        self._catalog: Catalog | None = catalog
+        self._rows: list[tuple[Hit, ...]] = []
+
+    def __len__(self) -> int:
+        """Return how many queries there were."""
+        return len(self._ids)
+
+    @cached_property
+    def _kept(self) -> NDArray[np.bool_]:
+        kept = self._ids >= 0
+        if self.threshold is not None:
+            kept &= self._scores >= self.threshold
+        return kept
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """How many hits each query has."""
+        counts: list[int] = self._kept.sum(axis=1).tolist()
+        return counts
+
+    def resolve(self) -> list[tuple[Hit, ...]]:
+        """Return the hits of every query."""
+        catalog = self._catalog
+        if catalog is not None:
+            items = catalog.items(set(self._ids[self._kept].tolist()))
+            self._rows = [self._hits_of(row, items) for row in range(len(self._ids))]
+            self._catalog = None
+        return self._rows
+
+    def _hits_of(self, row: int, items: dict[int, Item]) -> tuple[Hit, ...]:
+        kept = self._kept[row]
+        ids, scores = self._ids[row][kept].tolist(), self._scores[row][kept]
+        likely = [None] * len(ids) if self._probability is None else self._probability(scores)
+        return tuple(
+            _hit(items[id_], score, rank, probability, squared=self._metric == "l2")
+            for rank, (id_, score, probability) in enumerate(
+                zip(ids, scores.tolist(), likely, strict=True), 1
+            )
+        )
+
+
+def _hit(item: Item, score: float, rank: int, probability: Any, *, squared: bool) -> Hit:
+    return Hit(
+        item.key,
+        score,
+        rank,
+        item.label,
+        item.metadata,
+        item.path,
+        item.box,
+        0.0 - score if squared else None,
+        None if probability is None else float(probability),
+    )
+
+
+class Hits(Sequence[Hit]):
+    """Hits of one query, best first: a sequence that draws itself in a notebook.
+
+    Where nothing was found that is good enough it is empty, and so false.
+
+    Attributes
+    ----------
+    query : ImageLike, tuple of ImageLike or None
+        The image that was searched with, or all of them; None for a vector.
+    negatives : tuple of ImageLike
+        Images that it should be unlike.
+    box : Box or None
+        The part of the image that was searched with.
+    """
+
+    __slots__ = ("_batch", "_row", "box", "negatives", "query")
+
+    def __init__(
+        self,
+        batch: Batch,
+        row: int,
+        query: ImageLike | tuple[ImageLike, ...] | None = None,
+        *,
+        negatives: tuple[ImageLike, ...] = (),
+        box: Box | None = None,
+    ) -> None:
+        self._batch = batch
+        self._row = row
+        self.query = query
+        self.negatives = negatives
+        self.box = box
+
+    def _hits(self) -> tuple[Hit, ...]:
+        return self._batch.resolve()[self._row]
+
+    def __len__(self) -> int:
+        return self._batch.counts[self._row]
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self._hits()[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self._hits())
+
+    def __eq__(self, other: object) -> bool:
+        return self._hits() == other._hits() if isinstance(other, Hits) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as any sequence that compares by value
+
+    @property
+    def label(self) -> str | None:
+        """The label most hits carry, the best-ranked one of equals; None where none has one."""
+        votes = Counter(hit.label for hit in self._hits() if hit.label is not None)
+        return votes.most_common(1)[0][0] if votes else None
+
+    @property
+    def threshold(self) -> float | None:
+        """Score that hits have at least, as it was asked for or follows from a precision."""
+        return self._batch.threshold
+
+    @property
+    def best_score(self) -> float | None:
+        """The best score there was, below the threshold or not; None where there was no item."""
+        best = float(self._batch.best[self._row])
+        return best if best > -math.inf else None
+
+    @property
+    def no_match(self) -> str:
+        """Why there are no hits, in words; empty where there are some."""
+        if len(self):
+            return ""
+        if self.best_score is None or self.threshold is None:
+            return "no match"
+        return f"no match: the best score is {self.best_score:.3f}, below {self.threshold:.3f}"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one dictionary of JSON values a hit."""
+        return [
+            {
+                "key": hit.key,
+                "rank": hit.rank,
+                "score": hit.score,
+                "label": hit.label,
+                "path": hit.path,
+                "box": None if hit.box is None else list(hit.box),
+                "metadata": dict(hit.metadata),
+                **({} if hit.distance is None else {"distance": hit.distance}),
+                **({} if hit.probability is None else {"probability": hit.probability}),
+            }
+            for hit in self._hits()
+        ]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame, one row a hit.
+
+        Raises
+        ------
+        MissingExtraError
+            pandas is not installed.
+        """
+        try:
+            import pandas as pd  # noqa: PLC0415  # optional
+        except ImportError:
+            raise MissingExtraError("Hits.to_pandas needs pandas: pip install pandas") from None
+        names = ["key", "rank", "score", "label", "path", "box", "metadata"]
+        names += ["probability"] if self._batch.calibrated else []
+        return pd.DataFrame(self.to_dicts(), columns=names)
+
+    def to_html(self, *, title: str | None = None) -> str:
+        """Return a page that shows the query and the hits, images inlined."""
+        from imgret.pages import hits as hit_pages  # noqa: PLC0415  # images are read only when drawn
+
+        name = _title(self.query)
+        return hit_pages.page(
+            [self.to_row()],
+            title=title or (f"Images like {name}" if name else "Search results"),
+            note=self.no_match or f"{len(self)} hits",
+        )
+
+    def to_row(self) -> Row:
+        """Return what ``imgret.pages.hits`` draws."""
+        from imgret.pages.hits import Shown  # noqa: PLC0415  # the same
+
+        many = self.query if isinstance(self.query, tuple) else (self.query,)
+        shown = [Shown("query", _title(picture), picture, self.box) for picture in many]
+        shown += [Shown("unlike", _title(picture), picture) for picture in self.negatives]
+        return self.no_match, shown, self._hits()
+
+    def show(self) -> Path | None:
+        """Draw the hits: in the notebook, or as a page in the browser.
+
+        Returns
+        -------
+        Path or None
+            The page that was opened; None in a notebook.
+        """
+        if (ipython := sys.modules.get("IPython")) is not None and ipython.get_ipython():
+            ipython.display.display(self)
+            return None
+        descriptor, name = tempfile.mkstemp(prefix="imgret-hits-", suffix=".html")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(self.to_html())
+        webbrowser.open(Path(name).as_uri())
+        return Path(name)
+
+    def _repr_html_(self) -> str:
+        from imgret.pages import document, hits  # noqa: PLC0415  # the same
+
+        return document.fragment(hits.grid([self.to_row()]))
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"<Hits: {self.no_match}>"
+        shown = ", ".join(f"{hit.key!r} {hit.score:.3f}" for hit in self._hits()[:3])
+        more = ", ..." if len(self) > 3 else ""
+        return f"<Hits: {len(self)} [{shown}{more}]>"
+
+
+def _title(query: Any) -> str:
+    first = query[0] if isinstance(query, tuple) else query
+    return Path(first).name if isinstance(first, (str, os.PathLike)) else ""

@@ -1,0 +1,87 @@
+"""One search: what is asked for, checked before any work is done, and its answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret.abc.reranker import Asked, Reranker
+from imgret.filters import Filter
+from imgret.rerank.named import rank_anew, wanted
+from imgret.search.hits import Batch, Catalog, Probability
+from imgret.search.query import combined
+from imgret.search.view import View
+from imgret.types import Embeddings, Metric
+
+__all__ = ["Request", "answer", "query_vector"]
+
+
+class _Calibration(Protocol):
+    @property
+    def probability(self) -> Probability: ...
+
+
+class Request(NamedTuple):
+    """What is asked of a search, checked.
+
+    Attributes
+    ----------
+    k : int
+    where : Filter or None
+    threshold : float or None
+    rerankers : tuple of Reranker
+    calibration : ScoreCalibration or None
+        That of the scores, where these are as they were calibrated.
+    """
+
+    k: int
+    where: Filter | None
+    threshold: float | None
+    rerankers: tuple[Reranker, ...]
+    calibration: _Calibration | None
+
+
+def query_vector(
+    embeddings: Embeddings, weights: NDArray[np.float32], negative_weight: float, view: View
+) -> Embeddings:
+    """Return the vector of one query of several images, the negatives last: shape (1, dim)."""
+    vectors = view.project(embeddings, "images")
+    if len(embeddings) == 1:
+        return vectors
+    n = len(weights)
+    return combined(vectors[:n], weights, vectors[n:], negative_weight, view.metric)
+
+
+def answer(vectors: Embeddings, request: Request, view: View, catalog: Catalog) -> Batch:
+    """Search, and rank what was found again where that is asked for.
+
+    Parameters
+    ----------
+    vectors : float32 array of shape (n, dim)
+        As they are searched.
+    request : Request
+    view : View
+    catalog
+        Holds the items, for when somebody looks at the hits.
+    """
+    metric: Metric | None = view.metric
+    rerankers = request.rerankers
+    if not rerankers:
+        found = view.search(vectors, request.k)
+        best = found.scores[:, 0]
+    else:
+        asked = Asked(vectors, view.search(vectors, wanted(rerankers, request.k)[0]))
+        found, best = rank_anew(rerankers, asked, request.k, view, request.threshold)
+        if any(reranker.scores == "own" for reranker in rerankers):
+            metric = None
+    calibration = request.calibration
+    return Batch(
+        found,
+        metric,
+        catalog,
+        request.threshold,
+        best=best,
+        probability=None if calibration is None else calibration.probability,
+    )

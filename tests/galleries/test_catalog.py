@@ -1,0 +1,416 @@
+"""The table of items: what is committed, what is refused, what another process sees."""
+
+import json
+import re
+import sqlite3
+import zlib
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgret.errors import (
+    DuplicateKeyError,
+    ImgretError,
+    InvalidInputError,
+    KeyNotFoundError,
+    StoreCorruptError,
+    StoreReadOnlyError,
+    StoreVersionError,
+)
+from imgret.galleries.local.catalog import Catalog
+from imgret.types import Box, Item
+
+ITEM = Item(
+    key="lake/1.jpg",
+    path="/photos/lake/1.jpg",
+    sha256=b"\x00\xff" * 16,
+    size=2**40,
+    mtime_ns=1_700_000_000_123_456_789,
+    box=Box(1, 2, 30, 40),
+    subject=True,
+    label="lake",
+    metadata={"stars": 4.5, "tags": ["a", None], "nested": {"ä": True}},
+)
+
+
+@pytest.fixture(params=["memory", "file"])
+def catalog(request, tmp_path):
+    with closing(Catalog(tmp_path / "c.sqlite" if request.param == "file" else None)) as made:
+        yield made
+
+
+def items(*keys):
+    return [Item(key) for key in keys]
+
+
+def plain(path, statement):
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(statement).fetchall()
+
+
+# -- what goes in comes out ----------------------------------------------------------------------
+
+
+def test_every_field_comes_back(catalog):
+    assert catalog.add([ITEM, Item("bare")], [7, 8]) == range(2)
+    assert catalog.items([0, 1]) == {0: ITEM, 1: Item("bare")}
+    assert catalog.by_sha256(ITEM.sha256) == (0, ITEM)
+    assert catalog.by_sha256(b"another") is None
+    assert catalog.checksums(np.array([0, 1])) == [7, 8]
+
+
+def test_file_is_a_plain_database(tmp_path, kit):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add([ITEM], [zlib.crc32(b"x")])
+        catalog.add(items("b"), [1], replaced=[0])
+    rows = plain(path, "SELECT id, key, sha256, x1, label, metadata, crc, removed_at FROM items")
+    assert rows[0][:5] == (0, ITEM.key, ITEM.sha256, 30, "lake")
+    assert json.loads(rows[0][5]) == ITEM.metadata
+    assert rows[0][6:] == (zlib.crc32(b"x"), 2)
+    assert rows[1] == (1, "b", None, None, None, "{}", 1, None)
+    assert plain(path, "SELECT * FROM counts") == [(2, 1, 2)]
+    assert plain(path, "PRAGMA user_version") == [(1,)]
+    assert plain(path, "PRAGMA integrity_check") == [("ok",)]
+    assert kit.names(tmp_path) == ["c.sqlite"]  # no journal stays behind
+
+
+def test_ids_are_never_given_twice(catalog):
+    catalog.add(items("a", "b", "c"), [0, 0, 0])
+    catalog.remove([1])
+    assert "b" not in catalog
+    assert catalog.add(items("b"), [0]) == range(3, 4)
+    assert list(catalog) == ["a", "c", "b"]
+    assert catalog.live_ids().tolist() == [0, 2, 3]
+    assert catalog.live_ids(1).tolist() == [2, 3]
+    assert (len(catalog), catalog.rows, catalog.changes) == (3, 4, 3)
+    assert catalog.ids_of(["b", "zz", "a"]) == {"a": 0, "b": 3}
+    assert catalog.require(["b", "a"]) == [3, 0]
+    assert catalog.items([1])[1].key == "b"  # a hit found earlier can still be named
+
+
+def test_removed_since_follows_every_change(catalog):
+    catalog.add(items("a", "b", "c", "d"), [0] * 4)
+    catalog.remove([2, 0])
+    catalog.add(items("b"), [0], replaced=[1])
+    assert catalog.removed_since(0).tolist() == [0, 1, 2]
+    assert catalog.removed_since(2).tolist() == [1]
+    assert catalog.removed_since(3).tolist() == []
+    assert catalog.removed_since(3).dtype == catalog.live_ids(99).dtype == np.int64
+
+
+def test_removing_twice_counts_once(catalog):
+    catalog.add(items("a", "b"), [0, 0])
+    catalog.remove([0, 0])
+    catalog.remove([0])
+    assert len(catalog) == len(list(catalog)) == 1
+    catalog.add(items("c"), [0], replaced=[0])
+    assert len(catalog) == len(list(catalog)) == 2
+
+
+def test_empty_changes(catalog):
+    assert catalog.add([], []) == range(0)
+    catalog.remove([])
+    catalog.replace_all({})
+    assert (len(catalog), catalog.rows, list(catalog), catalog.ids_of([])) == (0, 0, [], {})
+
+
+def test_replace_keeps_id_and_vector(catalog):
+    catalog.add([ITEM, Item("b")], [7, 8])
+    catalog.replace(0, replace(ITEM, label=None, metadata={}))
+    assert catalog.items([0])[0] == replace(ITEM, label=None, metadata={})
+    assert catalog.checksums(np.array([0])) == [7]
+    with pytest.raises(DuplicateKeyError, match="'b'"):
+        catalog.replace(0, replace(ITEM, key="b"))
+    with pytest.raises(InvalidInputError, match="label of 'x'"):
+        catalog.replace_all({1: Item("new"), 0: Item("x", label=5)})
+    assert list(catalog) == [ITEM.key, "b"]  # none of them
+
+
+def test_oldest_of_the_same_bytes(catalog):
+    catalog.add([Item(key, sha256=b"s") for key in "abc"], [0] * 3)
+    catalog.remove([0])
+    assert catalog.by_sha256(b"s") == (1, Item("b", sha256=b"s"))
+
+
+def test_label_count(catalog):
+    catalog.add(
+        [Item("a", label="x"), Item("b", label="x"), Item("c", label="y"), Item("d")], [0] * 4
+    )
+    assert catalog.label_count() == 2
+    catalog.remove([2])
+    assert catalog.label_count() == 1
+
+
+def test_many_keys(catalog):
+    keys = [f"{n:05}" for n in range(25_000)]
+    catalog.add(items(*keys), [0] * len(keys))
+    assert list(catalog) == keys
+    assert catalog.require(keys) == list(range(len(keys)))
+    assert len(catalog.items(range(len(keys)))) == len(keys)
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+def test_unknown_key(catalog):
+    catalog.add(items("a", "5"), [0, 0])
+    with pytest.raises(KeyNotFoundError, match=r"one of the 2 in the gallery, found 'zz'"):
+        catalog.require(["a", "zz"])
+    assert 5 not in catalog  # SQLite by itself would find "5"
+    with pytest.raises(KeyNotFoundError):
+        catalog.require([5])
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (Item("a"), DuplicateKeyError, "each once, found 'a'"),
+        (Item("new-1"), DuplicateKeyError, "each once, found 'new-1'"),
+        (Item(""), InvalidInputError, "non-empty text"),
+        (Item("\udcff"), InvalidInputError, "Unicode"),
+        (Item(5), InvalidInputError, "found 5"),
+        (Item("x", path="\udcff"), InvalidInputError, "path of 'x'"),
+        (Item("x", label="\udcff"), InvalidInputError, "label of 'x'"),
+        (Item("x", label=5), InvalidInputError, "label of 'x'.*found 5"),
+        (Item("x", metadata=[1]), InvalidInputError, "metadata of 'x': expected a mapping"),
+        (Item("x", metadata={"a": float("nan")}), InvalidInputError, "metadata of 'x'"),
+        (Item("x", metadata={"a": object()}), InvalidInputError, "metadata of 'x'"),
+        (Item("x", metadata={"a": "\udcff"}), InvalidInputError, "metadata of 'x'"),
+        (Item("x", metadata={(1, 2): 3}), InvalidInputError, "metadata of 'x'"),
+    ],
+)
+def test_one_bad_item_and_nothing_is_added(catalog, bad, error, message):
+    catalog.add(items("a", "b"), [0, 0])
+    with pytest.raises(error, match=message):
+        catalog.add([Item("new-1"), Item("new-2"), bad], [0] * 3, replaced=[1])
+    assert list(catalog) == ["a", "b"]
+    assert (len(catalog), catalog.rows, catalog.changes) == (2, 2, 1)
+    assert catalog.add(items("new-1"), [0]) == range(2, 3)  # and it goes on
+
+
+def test_interrupt_in_the_middle(catalog):
+    def interrupted():
+        yield 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        catalog.add(items("a", "b"), interrupted())
+    assert (len(catalog), catalog.rows, list(catalog)) == (0, 0, [])
+
+
+def test_numbers_of_items_and_checksums_differ(catalog):
+    with pytest.raises(ValueError, match="shorter"):
+        catalog.add(items("a", "b"), [0])
+    assert catalog.rows == 0
+
+
+HOSTILE = [
+    "'; DROP TABLE items; --",
+    '" OR 1=1',
+    "?1 :key @key $key",
+    "👩‍👩‍👧‍👦",
+    "é",
+    "e\u0301",
+    "A",
+    "a",
+    " ",
+    "%",
+    "k" * 1_000_000,
+]
+
+
+def test_hostile_text_is_only_text(catalog):
+    many = [Item(key, label=key, path=key, metadata={key: key}) for key in HOSTILE]
+    catalog.add(many, [0] * len(many))
+    assert list(catalog) == HOSTILE
+    assert catalog.require(HOSTILE) == list(range(len(HOSTILE)))
+    assert list(catalog.items(range(len(HOSTILE))).values()) == many
+    assert "\udcff" not in catalog
+
+
+@pytest.mark.parametrize(
+    ("item", "named"),
+    [
+        (Item("a\0b"), "key: expected non-empty text (Unicode, without NUL), found 'a\\x00b'"),
+        (Item("k", path="\0"), "path of 'k': expected Unicode text without NUL"),
+        (Item("k", label="a\0"), "label of 'k': expected Unicode text without NUL"),
+        (Item("k", metadata={"t": "ab\0c"}), "without NUL characters in 't', found 'ab\\x00c'"),
+        (Item("k", metadata={"a": {"b": [1, ["x\0"]]}}), "without NUL characters in 'a.b'"),
+        (Item("k", metadata={"a": {"n\0": 1}}), "without NUL characters in 'a.n\\x00'"),
+        (Item("k", metadata={1: "a", "1": "b"}), "names that are text, found 1 (int); write '1'"),
+        (Item("k", metadata={"a": [{"b": {True: 1}}]}), "found True (bool) below a.b"),
+        (Item("k", metadata={None: 1}), "found None (NoneType)"),
+        (Item("k", metadata={"a": {0.5: 1}}), "found 0.5 (float) below a"),
+    ],
+)
+def test_text_that_sqlite_would_cut_and_names_that_would_collide(catalog, item, named):
+    for change in (lambda: catalog.add([item], [0]), lambda: catalog.replace(0, item)):
+        with pytest.raises(InvalidInputError, match=re.escape(named)):
+            change()
+    assert catalog.rows == 0
+
+
+def test_a_backslash_before_u0000_is_no_nul(catalog):
+    item = Item("k", metadata={"t": r"\u0000", "u": "\\"})
+    catalog.add([item], [0])
+    assert catalog.items([0])[0] == item
+    assert catalog.matching({"t": {"$contains": "u0000"}}).tolist() == [0]
+
+
+def test_nul_that_an_older_imgret_stored_reads_as_filters_see_it(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item("a", metadata={"t": "-"}), Item("b", metadata={"t": "ab"})], [0, 0])
+    stored = r'{"t": "ab\u0000c", "l": ["x\u0000"]}'
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE items SET metadata = ? WHERE id = 0", (stored,))
+    with closing(Catalog(path)) as catalog:
+        item = catalog.items([0])[0]
+        assert item.metadata == {"t": "ab", "l": ["x"]}
+        assert catalog.matching({"t": "ab"}).tolist() == [0, 1]
+        assert catalog.matching({"t": {"$ne": "ab"}}).tolist() == []
+        assert catalog.matching({"l": {"$contains": "x"}}).tolist() == [0]
+        catalog.replace(0, item)  # and can be changed
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
+        unique=True,
+    )
+)
+def test_any_unicode_key(keys):
+    with closing(Catalog()) as catalog:
+        catalog.add(items(*keys), [0] * len(keys))
+        assert catalog.ids_of(keys) == {key: id_ for id_, key in enumerate(keys)}
+        catalog.remove(list(range(0, len(keys), 2)))
+        assert list(catalog) == keys[1::2]
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def test_newer_version(tmp_path):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    plain(path, "PRAGMA user_version = 2")
+    with pytest.raises(StoreVersionError, match="version 1 or older, found 2; upgrade imgret"):
+        Catalog(path)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_foreign_database(tmp_path, writable):
+    path = tmp_path / "c.sqlite"
+    plain(path, "CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(StoreCorruptError, match="another database"):
+        Catalog(path, writable=writable)
+    plain(path, "PRAGMA user_version = 1")
+    with pytest.raises(StoreCorruptError, match="no such table"):
+        Catalog(path, writable=writable)
+    assert plain(path, "SELECT name FROM sqlite_schema") == [("recipes",)]
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to be one" * 99, b"x"])
+def test_no_database_at_all(tmp_path, content):
+    path = tmp_path / "c.sqlite"
+    path.write_bytes(content)
+    with pytest.raises(StoreCorruptError, match=r"c\.sqlite"):
+        Catalog(path, writable=False)
+    assert path.read_bytes() == content
+
+
+def test_counts_are_lost(tmp_path):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM counts")
+    with pytest.raises(StoreCorruptError, match="counts"):
+        Catalog(path)
+
+
+def test_damage_in_the_middle_is_an_error_of_ours(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items(*(f"{n:04}" for n in range(3000))), [0] * 3000)
+    data = bytearray(path.read_bytes())
+    data[4 * 4096 :] = b"\xa5" * (len(data) - 4 * 4096)
+    path.write_bytes(data)
+    with pytest.raises(StoreCorruptError, match="restore"), closing(Catalog(path)) as catalog:
+        catalog.items(range(3000))
+
+
+def test_a_reader_cannot_write(tmp_path):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    with closing(Catalog(path, writable=False)) as reader:
+        with pytest.raises(StoreReadOnlyError):
+            reader.add(items("a"), [0])
+        assert len(reader) == 0
+
+
+def test_a_reader_keeps_its_view(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as writer:
+        writer.add(items("a", "b", "c"), [0] * 3)
+        writer.remove([2])
+        with closing(Catalog(path, writable=False)) as reader:
+            writer.add(items("a", "d"), [0] * 2, replaced=[0])
+            writer.remove([1])
+            writer.add(items("b"), [0])
+            assert list(reader) == ["a", "b"]
+            assert len(reader) == 2
+            assert reader.ids_of(["a", "b", "c", "d"]) == {"a": 0, "b": 1}
+            assert reader.live_ids().tolist() == [0, 1]
+            assert reader.removed_since(0).tolist() == [2]
+            with closing(reader.to_memory()) as now:  # a copy is of what is there now
+                assert list(now) == list(writer) == ["a", "d", "b"]
+
+
+def test_copies_are_whole_and_apart(tmp_path, catalog):
+    catalog.add([ITEM, Item("b")], [7, 8])
+    catalog.copy_to(tmp_path / "copy.sqlite")
+    with closing(Catalog(tmp_path / "copy.sqlite")) as copy, closing(copy.to_memory()) as memory:
+        for each in (copy, memory):
+            assert each.items([0, 1]) == catalog.items([0, 1])
+            each.remove([0])
+            assert len(each) == 1
+    assert len(catalog) == 2
+
+
+def test_writer_killed_in_a_commit(tmp_path, kit):
+    path = tmp_path / "c.sqlite"
+    process = kit.python(
+        "import os, signal; from pathlib import Path; "
+        "from imgret.galleries.local.catalog import Catalog; from imgret.types import Item\n"
+        "catalog = Catalog(Path(sys.argv[1]))\n"
+        "catalog.add([Item('k' * 200 + str(n)) for n in range(500)], [0] * 500)\n"
+        "catalog._db.execute('PRAGMA cache_size = 2')  # so that pages go to the file early\n"
+        "catalog._db.execute('BEGIN IMMEDIATE')\n"
+        "catalog._db.execute('UPDATE items SET label = key')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        path,
+    )
+    process.communicate()
+    assert path.with_name("c.sqlite-journal").stat().st_size > 0
+    with closing(Catalog(path, writable=False)) as reader:  # a reader can mend that
+        assert len(reader) == 500
+        assert {item.label for item in reader.items(range(500)).values()} == {None}
+
+
+def test_every_error_is_ours(catalog):
+    assert issubclass(DuplicateKeyError, ImgretError)
+    with pytest.raises(ValueError, match="each once"):
+        catalog.add(items("a", "a"), [0, 0])
+
+
+def test_origins_are_those_of_the_live_items():
+    with closing(Catalog()) as catalog:
+        catalog.add([Item("a", "/a", b"1" * 32, label="x"), Item("b"), Item("c")], [1, 2, 3])
+        catalog.remove([2])
+        assert list(catalog.origins()) == [(0, "/a", b"1" * 32, "x"), (1, None, None, None)]

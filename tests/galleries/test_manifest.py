@@ -1,0 +1,207 @@
+"""The manifest, and the note beside a stored index."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from imgret.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreNotFoundError,
+    StoreVersionError,
+)
+from imgret.galleries.local.checkpoint import Checkpoint, drop_index, read_checkpoint, write_index
+from imgret.galleries.local.manifest import Manifest, is_gallery
+from imgret.types import Part
+
+
+@pytest.fixture
+def content(tmp_path, manifest):
+    manifest.write(tmp_path)
+    return json.loads((tmp_path / "manifest.json").read_text())
+
+
+def put(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+
+
+def test_round_trip(tmp_path, manifest):
+    manifest = replace(manifest, projection="p" * 64, created="2026-01-02", created_with="0.1")
+    manifest.write(tmp_path)
+    assert Manifest.read(tmp_path) == manifest
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert is_gallery(tmp_path)
+
+
+def test_file_says_who_wrote_it_and_when(content):
+    assert content["format"] == "imgret-gallery"
+    assert content["version"] == 1
+    assert content["embedder"] == {"name": "colors", "config": {"offset": 1.0}}
+    assert content["created"].endswith("+00:00")
+    assert content["created_with"]
+
+
+def test_none_there(tmp_path):
+    with pytest.raises(StoreNotFoundError, match=r"found nothing; `imgret index"):
+        Manifest.read(tmp_path)
+    with pytest.raises(StoreNotFoundError, match=r"found nothing; `imgret index"):
+        Manifest.read(tmp_path / "no")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreNotFoundError):
+        Manifest.read(tmp_path / "file")
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(StoreError, match="cannot be read"):
+        Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "\xff\xfe", '{"format": '])
+def test_no_json(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(StoreCorruptError, match=r"manifest\.json: expected JSON"):
+        Manifest.read(tmp_path)
+    assert not is_gallery(tmp_path)
+
+
+@pytest.mark.parametrize("other", [[], 5, None, {}, {"manifest_version": 3, "name": "extension"}])
+def test_another_manifest(tmp_path, other):
+    put(tmp_path, other)
+    with pytest.raises(StoreCorruptError, match="found another file"):
+        Manifest.read(tmp_path)
+    assert not is_gallery(tmp_path)
+
+
+def test_newer(tmp_path, content):
+    put(tmp_path, {"format": content["format"], "version": 2, "created_with": "9.0"})
+    with pytest.raises(StoreVersionError, match=r"found 2 \(written by imgret 9\.0\); upgrade"):
+        Manifest.read(tmp_path)
+    assert is_gallery(tmp_path)  # it is one, though not for us
+
+
+def test_every_field_is_needed(tmp_path, content):
+    for name in content:
+        put(tmp_path, {key: value for key, value in content.items() if key != name})
+        with pytest.raises(StoreCorruptError, match=r"manifest\.json"):
+            Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("metric", "hamming"),
+        ("metric", ["cosine"]),
+        ("dtype", "int8"),
+        ("dtype", ["float16"]),
+        ("dim", 0),
+        ("dim", "6"),
+        ("version", "1"),
+        ("version", 0),
+        ("embedder", "colors"),
+        ("index", {"name": "flat", "config": {}, "more": 1}),
+        ("embedder", {"name": ["colors"], "config": {}}),
+        ("embedder", {"name": "colors", "config": []}),
+        ("cropper", {"name": "onnx", "config": "model.onnx"}),
+        ("cropper_fingerprint", 5),
+        ("files", []),
+        ("files", {"/a.onnx": 5}),
+    ],
+)
+def test_bad_values(tmp_path, content, name, value):
+    put(tmp_path, {**content, name: value})
+    with pytest.raises(StoreCorruptError, match=r"manifest\.json"):
+        Manifest.read(tmp_path)
+
+
+def test_files_are_absolute_here_and_relative_there(tmp_path, manifest):
+    model = tmp_path / "models" / "m.onnx"
+    model.parent.mkdir()
+    model.touch()
+    config = {"parts": [{"config": {"model": str(model), "size": 8, "resize": "crop"}}]}
+    absent = {"model": "/nowhere/n.onnx", "url": "https://example.org/x"}
+    manifest = manifest.with_(
+        embedder=Part("two", config), cropper=Part("other", absent), cropper_fingerprint="c 1"
+    )
+    (tmp_path / "a" / "g").mkdir(parents=True)
+    manifest.write(tmp_path / "a" / "g")
+    written = json.loads((tmp_path / "a" / "g" / "manifest.json").read_text())
+    assert written["files"] == {str(model): "../../models/m.onnx"}
+    read = Manifest.read(tmp_path / "a" / "g")
+    assert (read.files, read.cropper_fingerprint) == ({str(model): str(model)}, "c 1")
+    model.unlink()  # for the time being
+    read.write(tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "manifest.json").read_text())["files"] == {
+        str(model): "../models/m.onnx"
+    }
+
+
+def test_what_is_not_said_is_not_written(content):
+    assert not {"cropper_fingerprint", "files", "tuned", "calibration"} & set(content)
+
+
+def test_an_interrupted_write_leaves_the_old_one(tmp_path, manifest, monkeypatch):
+    manifest.write(tmp_path)
+    before = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(TypeError):
+        manifest.with_(index=Part("flat", {"bad": object()})).write(tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# -- the note beside the index -------------------------------------------------------------------
+
+CHECKPOINT = Checkpoint(12, 3, Part("hnsw", {"M": 32}), None, 10)
+
+
+def keep(tmp_path):
+    write_index(tmp_path, CHECKPOINT, lambda state: (state / "graph").write_bytes(b"g"))
+
+
+def test_index_round_trip(tmp_path):
+    assert read_checkpoint(tmp_path) is None
+    keep(tmp_path)
+    keep(tmp_path)  # replaces it
+    checkpoint, state = read_checkpoint(tmp_path)
+    assert checkpoint == CHECKPOINT
+    assert (state / "graph").read_bytes() == b"g"
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    drop_index(tmp_path)
+    drop_index(tmp_path)
+    assert read_checkpoint(tmp_path) is None
+
+
+def test_what_a_killed_writer_left_of_an_index_goes(tmp_path):
+    keep(tmp_path)
+    (tmp_path / "index").rename(tmp_path / "index.old")  # killed between the two renames
+    (tmp_path / "index.tmp").mkdir()
+    assert read_checkpoint(tmp_path) is None
+    keep(tmp_path)
+    assert read_checkpoint(tmp_path)[0] == CHECKPOINT
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_index_that_cannot_be_written(tmp_path):
+    keep(tmp_path)
+
+    def fail(state):
+        (state / "half").touch()
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_index(tmp_path, CHECKPOINT, fail)
+    assert read_checkpoint(tmp_path)[0] == CHECKPOINT
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_damaged_checkpoint_counts_as_none(tmp_path):
+    keep(tmp_path)
+    path = tmp_path / "index" / "checkpoint.json"
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x01
+        path.write_bytes(damaged)
+        found = read_checkpoint(tmp_path)
+        assert found is None or found[0] == CHECKPOINT, damaged
+    for text in ("", "[]", "5", "{}", '{"crc32": 0, "part": []}', '{"crc32": 0, "part": {}}'):
+        path.write_text(text)
+        assert read_checkpoint(tmp_path) is None

@@ -1,0 +1,340 @@
+"""A gallery in memory and on disk: items, damage, and what it is made of."""
+
+import os
+import shutil
+import zlib
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from imgret.errors import (
+    DimensionError,
+    DuplicateKeyError,
+    InvalidInputError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreExistsError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+    StoreVersionError,
+)
+from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.store import Store
+from imgret.types import Item, Part
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "g.imgret"
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request, path, manifest):
+    made = Store.in_memory(manifest) if request.param == "memory" else Store.create(path, manifest)
+    with closing(made):
+        yield made
+
+
+@pytest.fixture
+def saved(path, manifest, kit):
+    """A gallery on disk of k0 to k4, of which k3 was removed."""
+    with closing(Store.create(path, manifest)) as store:
+        kit.add(store, 0, 1, 2, 3)
+        store.remove([3])
+        kit.add(store, 4)
+    return path
+
+
+def test_add_remove_read(store, kit):
+    assert kit.add(store, 1, 2) == range(2)
+    assert kit.add(store, 3) == range(2, 3)
+    store.remove([0])
+    assert kit.content_of(store) == kit.expected_of(2, 3)
+    assert np.array_equal(store.read(np.array([2, 1])), kit.vectors_of(3, 2))
+
+
+def test_replacing_is_one_step(store, kit):
+    kit.add(store, 1, 2)
+    store.add(kit.vectors_of(9), [Item("k1", label="new")], replaced=[0])
+    assert kit.content_of(store)["k1"] == ("new", *kit.vectors_of(9)[0].tolist())
+    assert len(store.catalog) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda v, i: (v[:, :-1], i), DimensionError),
+        (lambda v, i: (v[:1], i), InvalidInputError),
+        (lambda v, i: (v * 1e6, i), InvalidInputError),
+        (lambda v, i: (v, [i[0], i[0]]), DuplicateKeyError),
+        (lambda v, i: (v, [i[0], Item("k1")]), DuplicateKeyError),
+        (lambda v, i: (v, [i[0], Item("x", metadata={"a": float("inf")})]), InvalidInputError),
+    ],
+)
+def test_adding_fails_whole(store, kit, change, error):
+    kit.add(store, 1, 2)
+    vectors, items = change(kit.vectors_of(8, 9), [Item("k8"), Item("k9")])
+    with pytest.raises(error):
+        store.add(vectors, items, replaced=[1])
+    assert kit.content_of(store) == kit.expected_of(1, 2)
+    kit.add(store, 7)  # and the rows of vectors and catalog are still in step
+    assert kit.content_of(store) == kit.expected_of(1, 2, 7)
+
+
+@pytest.mark.parametrize("after_commit", [False, True])
+def test_interrupt_around_the_commit(store, kit, monkeypatch, after_commit):
+    kit.add(store, 1)
+    commit = store.catalog.add
+
+    def interrupted(*args, **options):
+        if after_commit:  # Ctrl-C while the commit waits for the disk is raised just after it
+            commit(*args, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.catalog, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kit.add(store, 2, 3)
+    monkeypatch.undo()
+    kit.add(store, 4)
+    assert kit.content_of(store) == kit.expected_of(1, *((2, 3) if after_commit else ()), 4)
+    if store.path is not None:
+        store.close()
+        with closing(Store.open(store.path, writable=False)) as again:
+            assert len(kit.content_of(again)) == (4 if after_commit else 2)
+
+
+def test_closed(store, kit):
+    kit.add(store, 1)
+    store.close()
+    store.close()
+    assert store.closed
+    for use in (
+        lambda: kit.add(store, 2),
+        lambda: store.remove([0]),
+        lambda: store.change_manifest(projection=None),
+        lambda: kit.save(store, "x"),
+        store.check_open,
+    ):
+        with pytest.raises(StoreClosedError, match=r"closed; open it again"):
+            use()
+
+
+# -- on disk -------------------------------------------------------------------------------------
+
+
+def test_files_say_it_too(saved, kit):
+    assert kit.names(saved) == ["catalog.sqlite", "lock", "manifest.json", "vectors.f16"]
+    rows = np.fromfile(saved / "vectors.f16", "<f2").reshape(-1, 6)
+    assert np.array_equal(rows, kit.vectors_of(0, 1, 2, 3, 4))
+    with closing(Store.open(saved, writable=False)) as store:
+        assert store.catalog.checksums(np.arange(5)) == [zlib.crc32(row) for row in rows]
+
+
+def test_open_and_load_agree(saved, manifest, kit):
+    for make in (lambda p: Store.open(p, writable=False), Store.load):
+        with closing(make(saved)) as store:
+            assert kit.content_of(store) == kit.expected_of(0, 1, 2, 4)
+            assert replace(store.manifest, created="", created_with="") == manifest
+            assert (store.catalog.rows, store.catalog.changes) == (5, 3)
+
+
+def test_a_loaded_gallery_lets_the_files_go(saved, kit):
+    with closing(Store.load(saved)) as store:
+        assert store.path is None
+        shutil.rmtree(saved)
+        kit.add(store, 3)
+        assert kit.content_of(store) == kit.expected_of(0, 1, 2, 3, 4)
+
+
+def test_open_for_reading_changes_nothing(saved, kit):
+    before = {name: (saved / name).stat() for name in kit.names(saved)}
+    with closing(Store.open(saved, writable=False)) as store:
+        kit.content_of(store)
+        for use in (
+            lambda: kit.add(store, 9),
+            lambda: store.remove([0]),
+            lambda: store.change_manifest(metric="l2"),
+            lambda: store.set_projection(None, None),
+            lambda: store.write_index(Checkpoint(0, 0, Part("x"), None, 0), lambda _: None),
+            store.drop_index,
+        ):
+            with pytest.raises(StoreReadOnlyError, match=r"mode='r\+'"):
+                use()
+    assert {name: (saved / name).stat() for name in kit.names(saved)}.keys() == before.keys()
+    for name, status in before.items():
+        assert (saved / name).stat().st_mtime_ns == status.st_mtime_ns
+
+
+def test_paths_need_not_be_absolute(path, manifest, kit, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    from pathlib import Path  # only here
+
+    with closing(Store.create(Path(path.name), manifest)) as store:
+        kit.add(store, 1)
+        monkeypatch.chdir("/")
+        store.change_manifest(index=Part("flat"))
+        assert store.path == path
+    with closing(Store.open(path, writable=False)) as store:
+        assert store.manifest.index == Part("flat")
+
+
+@pytest.mark.parametrize("name", ["g#1?.imgret", "mit Raum %20", "ü", "-g", "[a]*"])
+def test_names_of_directories(tmp_path, manifest, kit, name):
+    path = tmp_path / "deep" / name
+    with closing(Store.create(path, manifest)) as store:
+        kit.add(store, 1)
+        kit.save(store, path.with_name(f"{name} copy"))
+    assert kit.names(path.parent) == sorted([name, f"{name} copy"])
+    with closing(Store.open(path.with_name(f"{name} copy"), writable=True)) as store:
+        assert kit.content_of(store) == kit.expected_of(1)
+
+
+def test_create_only_where_nothing_is(tmp_path, saved, manifest, kit):
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter").touch()
+    (tmp_path / "empty").mkdir()
+    for taken, found in ((saved, "a gallery"), ("file", "something"), ("full", "something")):
+        with pytest.raises(StoreExistsError, match=f"found {found}"):
+            Store.create(tmp_path / taken, manifest)
+    assert (tmp_path / "full" / "letter").exists()
+    Store.create(tmp_path / "empty", manifest).close()
+    assert kit.names(tmp_path) == ["empty", "file", "full", "g.imgret"]
+
+
+def test_two_create_at_once(path, manifest, kit, monkeypatch):
+    """The one that comes second must not take the first one's place."""
+    from imgret.galleries.local import files  # to step in between
+
+    put, first = files._put_in_place, []
+
+    def late(new, target, **options):
+        monkeypatch.undo()
+        first.append(Store.create(path, manifest))
+        kit.add(first[0], 1)
+        put(new, target, **options)
+
+    monkeypatch.setattr(files, "_put_in_place", late)
+    with pytest.raises(StoreExistsError, match="another process"):
+        Store.create(path, manifest)
+    first[0].close()
+    with closing(Store.open(path, writable=False)) as store:
+        assert kit.content_of(store) == kit.expected_of(1)
+    assert kit.names(path.parent) == [path.name]
+
+
+def test_nothing_there(tmp_path):
+    for path in (tmp_path, tmp_path / "no", tmp_path / "no" / "no"):
+        for make in (lambda p: Store.open(p, writable=True), Store.load):
+            with pytest.raises(StoreNotFoundError, match="imgret index"):
+                make(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_newer_manifest(saved):
+    text = (saved / "manifest.json").read_text()
+    (saved / "manifest.json").write_text(text.replace('"version": 1', '"version": 2'))
+    for writable in (True, False):
+        with pytest.raises(StoreVersionError):
+            Store.open(saved, writable=writable)
+
+
+# -- damage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["catalog.sqlite", "vectors.f16"])
+def test_missing_file(saved, name):
+    (saved / name).unlink()
+    for make in (
+        lambda p: Store.open(p, writable=True),
+        lambda p: Store.open(p, writable=False),
+        Store.load,
+    ):
+        with pytest.raises(StoreCorruptError, match=f"{name}: missing; restore"):
+            make(saved)
+    assert not (saved / name).exists()
+
+
+@pytest.mark.parametrize("bit", range(16))
+def test_a_flipped_bit_names_the_item(saved, kit, bit):
+    data = bytearray((saved / "vectors.f16").read_bytes())
+    data[(2 * 6 + 3) * 2 + bit // 8] ^= 1 << (bit % 8)  # in the row of k2; also infinity and NaN
+    (saved / "vectors.f16").write_bytes(data)
+    with pytest.raises(StoreCorruptError, match=r"1 stored vectors are damaged.*'k2'; restore"):
+        Store.load(saved)
+    with closing(Store.open(saved, writable=False)) as store:
+        assert [ids.tolist() for ids, _ in store.blocks(np.array([0, 1, 4]))] == [[0, 1, 4]]
+        with pytest.raises(StoreCorruptError, match=r"g\.imgret.*'k2'"):
+            list(store.blocks(store.catalog.live_ids()))
+
+
+def test_damage_of_removed_items_does_not_matter(saved, kit):
+    data = bytearray((saved / "vectors.f16").read_bytes())
+    data[3 * 12 : 4 * 12] = b"\xff" * 12
+    (saved / "vectors.f16").write_bytes(data)
+    with closing(Store.load(saved)) as store:
+        assert kit.content_of(store) == kit.expected_of(0, 1, 2, 4)
+
+
+def test_short_vectors(saved):
+    os.truncate(saved / "vectors.f16", 59)
+    for make in (
+        lambda p: Store.open(p, writable=True),
+        lambda p: Store.open(p, writable=False),
+        Store.load,
+    ):
+        with pytest.raises(StoreCorruptError, match="5 rows of 6 float16"):
+            make(saved)
+    assert (saved / "vectors.f16").stat().st_size == 59
+
+
+def test_no_database(saved):
+    (saved / "catalog.sqlite").write_bytes(b"")
+    with pytest.raises(StoreCorruptError, match=r"catalog\.sqlite"):
+        Store.load(saved)
+
+
+# -- what it is made of --------------------------------------------------------------------------
+
+
+def test_manifest_changes_last(saved):
+    with closing(Store.open(saved, writable=True)) as store:
+        store.change_manifest(index=Part("flat"), metric="l2")
+        with pytest.raises(TypeError):
+            store.change_manifest(index=Part("flat", {"bad": object()}))
+        assert store.manifest.index == Part("flat")
+    with closing(Store.load(saved)) as store:
+        assert (store.manifest.index, store.manifest.metric) == (Part("flat"), "l2")
+
+
+def test_projection_in_and_out(saved):
+    current, waiting = Store.projection_files(saved)
+
+    def fail(path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with closing(Store.open(saved, writable=True)) as store:
+        store.set_projection("one", lambda path: path.write_bytes(b"one"))
+        with pytest.raises(OSError, match="No space left on device"):
+            store.set_projection("two", fail)
+        assert (current.read_bytes(), waiting.exists()) == (b"one", False)
+        assert store.manifest.projection == "one"
+        store.set_projection(None, None)
+        assert not current.exists()
+    with closing(Store.load(saved)) as store:
+        assert store.manifest.projection is None
+        store.set_projection("in memory", None)
+        assert store.manifest.projection == "in memory"
+
+
+def test_index_beside_it(saved):
+    checkpoint = Checkpoint(5, 3, Part("hnsw", {"M": 32}), None, 4)
+    with closing(Store.open(saved, writable=True)) as store:
+        store.write_index(checkpoint, lambda state: (state / "graph").write_bytes(b"g"))
+        found, state = Store.read_checkpoint(saved)
+        assert (found, (state / "graph").read_bytes()) == (checkpoint, b"g")
+        store.drop_index()
+        assert Store.read_checkpoint(saved) is None

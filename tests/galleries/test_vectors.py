@@ -1,0 +1,270 @@
+"""The table of vectors: the same in memory and in a file."""
+
+import zlib
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgret.errors import (
+    DimensionError,
+    InvalidInputError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreError,
+)
+from imgret.galleries.local import vectors as module
+from imgret.galleries.local.vectors import VectorLog
+
+
+@pytest.fixture(params=["memory", "file", "large file"])
+def log(request, tmp_path, monkeypatch):
+    if request.param == "large file":
+        monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+        monkeypatch.setattr(module, "_CACHED_SECONDS", 0)
+    path = None if request.param == "memory" else tmp_path / "v.f16"
+    with closing(VectorLog(3, path=path)) as made:
+        yield made
+
+
+def rows(n, dim=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+
+
+def stored(vectors):
+    return vectors.astype(np.float16).astype(np.float32)
+
+
+def test_append_and_read(log):
+    a, b = rows(4), rows(2, seed=1)
+    crcs = log.append(a)
+    assert crcs == [zlib.crc32(row.astype("<f2").tobytes()) for row in a]
+    assert log.append(b) != crcs
+    assert log.append(rows(0)) == []
+    assert len(log) == 6
+    read = log.read(np.array([5, 0, 5]))
+    assert read.dtype == np.float32
+    assert read.flags.c_contiguous
+    assert np.array_equal(read, stored(np.stack([b[1], a[0], b[1]])))
+    assert log.read(np.array([], dtype=np.int64)).shape == (0, 3)
+
+
+def test_what_is_read_is_a_copy(log):
+    log.append(rows(2))
+    read = log.read(np.array([0, 1]))
+    read[:] = 0
+    assert log.read(np.array([0, 1])).any()
+
+
+def test_truncate_then_append(log):
+    log.append(rows(4))
+    log.read(np.arange(4))
+    log.truncate(1)
+    log.append(rows(2, seed=1))
+    assert np.array_equal(
+        log.read(np.arange(3)), stored(np.concatenate([rows(4)[:1], rows(2, seed=1)]))
+    )
+    log.truncate(0)
+    assert len(log) == 0
+    assert log.read(np.arange(0)).shape == (0, 3)
+
+
+def mapped():
+    """Megabytes of file pages in memory, where Linux tells; else None."""
+    status = Path("/proc/self/status")
+    _, found, after = status.read_text().partition("RssFile:") if status.exists() else ("", "", "")
+    return int(after.split()[0]) / 1024 if found else None
+
+
+@pytest.mark.skipif(mapped() is None, reason="the system does not tell")
+def test_blocks_read_leave_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 2**20)
+    with closing(VectorLog(1024, path=tmp_path / "v.f16")) as log:
+        for _ in range(32):
+            log.append(np.ones((1024, 1024), np.float32))
+        before = mapped()
+        most = max(mapped() for _ in log.blocks(np.arange(len(log))))
+        assert most - before < 16  # of 64 MB
+
+
+@pytest.mark.skipif(mapped() is None, reason="the system does not tell")
+@pytest.mark.parametrize(("limit", "most"), [(2**30, 64), (2**20, 4)])
+def test_rows_of_a_large_file_fill_no_memory(tmp_path, monkeypatch, limit, most):
+    monkeypatch.setattr(module, "_MAPPED_BYTES", limit)
+    with closing(VectorLog(1024, "float32", path=tmp_path / "v.f32")) as log:
+        for _ in range(16):
+            log.append(np.ones((1024, 1024), np.float32))
+        before = mapped()
+        for start in range(16):
+            log.read(np.arange(start, len(log), 16))
+        assert mapped() - before <= most
+        assert (log.table() is None) == (limit < 2**26)
+
+
+def test_blocks_cover_everything(log, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 3 * 4 * 2)
+    log.append(rows(7))
+    ids = np.array([0, 2, 3, 5, 6])
+    blocks = list(log.blocks(ids))
+    assert [block.tolist() for block, _ in blocks] == [[0, 2], [3, 5], [6]]
+    assert np.array_equal(np.concatenate([r for _, r in blocks]), rows(7)[ids].astype(np.float16))
+
+
+@pytest.mark.parametrize("cached", [2**16, 1000])
+def test_every_float16_comes_back_as_it_is(cached, monkeypatch):
+    monkeypatch.setattr(module, "_CACHED_VALUES", cached)
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)].reshape(-1, 4)
+    for given_ in (halves, halves[::2], halves[:0], halves.astype(">f2")):
+        wide = module.widened(given_)
+        assert wide.flags.c_contiguous
+        assert wide.dtype == np.float32
+        assert wide.tobytes() == given_.astype(np.float32).tobytes()  # the signs of zeros too
+
+
+@pytest.mark.parametrize("value", [1e6, -70_000, np.inf, np.nan])
+def test_too_large_for_float16(log, value):
+    log.append(rows(2))
+    bad = rows(3)
+    bad[1, 2] = value
+    with pytest.raises(InvalidInputError, match=r"65504 \(float16\), found .*dtype='float32'"):
+        log.append(bad)
+    assert len(log) == 2
+    log.append(rows(1, seed=2))
+    assert np.array_equal(log.read(np.array([2])), stored(rows(1, seed=2)))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 2), (3,), (1, 2, 3)])
+def test_another_width(log, shape):
+    with pytest.raises(DimensionError, match=r"\(n, 3\)"):
+        log.append(np.zeros(shape, np.float32))
+    assert len(log) == 0
+
+
+def test_file_is_a_plain_array(tmp_path):
+    for dtype, name in (("float16", "<f2"), ("float32", "<f4")):
+        path = tmp_path / dtype
+        with closing(VectorLog(3, dtype, path=path)) as log:
+            log.append(rows(5).astype(np.float64))
+            log.sync()
+        assert np.array_equal(np.fromfile(path, name).reshape(-1, 3), rows(5).astype(name))
+
+
+def test_float32_is_exact_and_wide(tmp_path):
+    with closing(VectorLog(1, "float32", path=tmp_path / "v")) as log:
+        log.append(np.array([[1e38], [1 / 3]], np.float32))
+        assert log.read(np.arange(2)).ravel().tolist() == np.float32([1e38, 1 / 3]).tolist()
+
+
+def test_file_too_short(tmp_path):
+    path = tmp_path / "v.f16"
+    path.write_bytes(bytes(5 * 6 - 1))
+    for writable in (True, False):
+        with pytest.raises(StoreCorruptError, match=r"5 rows of 3 float16 \(30 bytes\), found 29"):
+            VectorLog(3, path=path, rows=5, writable=writable)
+    assert path.stat().st_size == 29
+    path.unlink()
+    with pytest.raises(StoreCorruptError, match="missing"):
+        VectorLog(3, path=path, rows=5)
+    assert not path.exists()
+    path.mkdir()
+    with pytest.raises(StoreError, match="cannot be read"):
+        VectorLog(3, path=path, writable=False)
+
+
+def test_what_was_not_committed(tmp_path):
+    path = tmp_path / "v.f16"
+    with closing(VectorLog(3, path=path)) as log:
+        log.append(rows(4))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"garbage")
+    with closing(VectorLog(3, path=path, rows=3, writable=False)) as reader:
+        assert np.array_equal(reader.read(np.arange(3)), stored(rows(4)[:3]))
+        with pytest.raises(IndexError):
+            reader.read(np.array([3]))
+    assert path.read_bytes() == whole + b"garbage"
+    VectorLog(3, path=path, rows=3).close()
+    assert path.read_bytes() == whole[: 3 * 6]
+
+
+def test_a_reader_keeps_its_file(tmp_path):
+    path = tmp_path / "v.f16"
+    with closing(VectorLog(3, path=path)) as log:
+        log.append(rows(2))
+    with closing(VectorLog(3, path=path, rows=2, writable=False)) as reader:
+        path.rename(tmp_path / "aside")
+        path.write_bytes(bytes(12))
+        assert np.array_equal(reader.read(np.arange(2)), stored(rows(2)))
+
+
+def test_a_reader_while_a_writer_appends(tmp_path):
+    path = tmp_path / "v.f16"
+    with closing(VectorLog(3, path=path)) as writer:
+        writer.append(rows(2))
+        with closing(VectorLog(3, path=path, rows=2, writable=False)) as reader:
+            writer.append(rows(2, seed=1))
+            assert np.array_equal(reader.read(np.arange(2)), stored(rows(2)))
+            with closing(reader.to_memory(4)) as memory:  # once the other two are committed
+                assert np.array_equal(memory.read(np.arange(4)), writer.read(np.arange(4)))
+            reader.copy_to(tmp_path / "copy", 4)
+    assert (tmp_path / "copy").read_bytes() == path.read_bytes()
+
+
+def test_closed(log):
+    log.append(rows(2))
+    log.close()
+    log.close()
+    for use in (log.read, log.stored, lambda ids: list(log.blocks(ids)), log.append):
+        with pytest.raises(StoreClosedError, match="closed; open it again"):
+            use(np.arange(2) if use != log.append else rows(1))
+
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(0, 40)),
+        st.tuples(st.just("truncate"), st.floats(0, 1)),
+        st.tuples(st.just("read"), st.floats(0, 1)),
+        st.tuples(st.just("reopen"), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    operations,
+    st.integers(1, 9),
+    st.sampled_from(["float16", "float32"]),
+    st.sampled_from([0, 200, 2**20]),
+)
+def test_memory_and_file_agree(steps, dim, dtype, mapped_bytes):
+    with TemporaryDirectory() as folder, mock.patch.object(module, "_MAPPED_BYTES", mapped_bytes):
+        path = Path(folder) / "v"
+        memory, file = VectorLog(dim, dtype), VectorLog(dim, dtype, path=path)
+        model = np.empty((0, dim), np.float32)
+        for step, (name, value) in enumerate(steps):
+            if name == "append":
+                added = rows(value, dim, seed=step)
+                assert memory.append(added) == file.append(added)
+                model = np.concatenate([model, added.astype(dtype).astype(np.float32)])
+            elif name == "truncate":
+                model = model[: int(value * len(model))]
+                memory.truncate(len(model))
+                file.truncate(len(model))
+            elif name == "read":
+                ids = np.arange(int(value * len(model)))[::-1]
+                assert np.array_equal(memory.read(ids), model[ids])
+                assert np.array_equal(file.read(ids), model[ids])
+            else:
+                file.close()
+                file = VectorLog(dim, dtype, path=path, rows=len(model))
+        for log in (memory, file):
+            assert len(log) == len(model)
+            assert np.array_equal(log.read(np.arange(len(model))), model)
+            log.close()
+        assert np.array_equal(np.fromfile(path, dtype).reshape(-1, dim), model.astype(dtype))

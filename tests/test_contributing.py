@@ -1,0 +1,31 @@
+"""What CONTRIBUTING.md says of the tree is true."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_the_layers_are_the_ones_that_are_checked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (checked,) = (
+        contract["layers"]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    )
+    section = TEXT.split("## Layers", 1)[1].split("\n## ", 1)[0]
+    listed = re.findall(r"^ {4}(.+)$", section, re.MULTILINE)
+    assert listed == [layer.replace("imgret.", "") for layer in checked if "__main__" not in layer]
+
+
+def test_every_answer_is_a_file_that_is_there():
+    section = TEXT.split("## Where is ...?", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| (.+\?) \| (.+) \|$", section, re.MULTILINE)
+    assert len(rows) == 17
+    for question, answer in rows:
+        files = re.findall(r"`([\w/]+\.py)`", answer)
+        assert files, question
+        for file in files:
+            assert (ROOT / "src" / "imgret" / file).is_file(), file
