@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -77,7 +77,7 @@ from imgret.pipeline.pipeline import Late, Pipeline
 from imgret.projections import LinearProjection, fit_pca
 from imgret.rerank.expansion import check_alpha
 from imgret.rerank.named import Rerank, find_rerankers
-from imgret.search import View
+from imgret.search import StaleViewError, View
 from imgret.search.augment import augmented_embeddings
 from imgret.search.hits import Batch, Hits
 from imgret.search.query import check_box, check_weights, cut, several
@@ -830,9 +830,9 @@ class Retriever:
             part = cut(pictures[0], region, self._pipeline.max_pixels)
             embedding = self._pipeline.embed([part], cropper=NoCrop())
             embeddings = np.concatenate([embedding, self._pipeline.embed(unlike)])
-        view = self._gallery.view(request.where)
-        query = query_vector(embeddings, weigh, negative_weight, view)
-        batch = self._answer(query, request, view)
+        batch = self._answer(
+            request, lambda view: query_vector(embeddings, weigh, negative_weight, view)
+        )
         self._gallery.settle()
         return Hits(
             batch,
@@ -890,10 +890,12 @@ class Retriever:
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
         ids = self._gallery.store.catalog.require([*keys, *unlike])
         items = self._gallery.store.catalog.items(ids)
-        view = self._gallery.view(request.where, without=sorted(set(ids)))
         embeddings = self._gallery.store.read(np.array(ids, dtype=np.int64))
-        query = query_vector(embeddings, weigh, negative_weight, view)
-        batch = self._answer(query, request, view)
+        batch = self._answer(
+            request,
+            lambda view: query_vector(embeddings, weigh, negative_weight, view),
+            without=sorted(set(ids)),
+        )
         paths = [items[id_].path for id_ in ids]
         shown = tuple(path for path in paths[: len(keys)] if path is not None)
         return Hits(
@@ -933,9 +935,8 @@ class Retriever:
         queries = many_images(images, "images", single="search() takes a single one")
         where = plain_filter(where)
         request = self._request(k, where, threshold, precision, rerank)
-        view = self._gallery.view(request.where)
-        vectors = view.project(self._pipeline.embed(queries, threads=threads), "queries")
-        batch = self._answer(vectors, request, view)
+        embeddings = self._pipeline.embed(queries, threads=threads)
+        batch = self._answer(request, lambda view: view.project(embeddings, "queries"))
         self._gallery.settle()
         return [Hits(batch, row, query) for row, query in enumerate(queries)]
 
@@ -966,8 +967,7 @@ class Retriever:
         """
         where = plain_filter(where)
         request = self._request(k, where, threshold, precision, rerank)
-        view = self._gallery.view(request.where)
-        batch = self._answer(view.project(vectors, "queries"), request, view)
+        batch = self._answer(request, lambda view: view.project(vectors, "queries"))
         return [Hits(batch, row) for row in range(len(batch))]
 
     def embed(self, images: Iterable[ImageLike], *, threads: int | None = None) -> Embeddings:
@@ -1750,10 +1750,30 @@ class Retriever:
                     f"different; leave precision out, and give a threshold of that kind"
                 )
             threshold = least if threshold is None else max(least, threshold)
-        return Request(k, parsed, threshold, rerankers, calibration if single and kept else None)
+        if not (single and kept):
+            calibration = None
+        return Request(k, parsed, threshold, precision, rerankers, calibration)
 
-    def _answer(self, vectors: Embeddings, request: Request, view: View) -> Batch:
-        batch = answer(vectors, request, view, self._gallery.store.catalog)
+    def _answer(
+        self, request: Request, query: Callable[[View], Embeddings], without: Sequence[int] = ()
+    ) -> Batch:
+        """Search with the vectors that a query is, in a view; again where that is stale."""
+        try:
+            return self._answer_now(request, query, without)
+        except StaleViewError:
+            with self._gallery.locked():  # the projection stays as it is
+                return self._answer_now(request, query, without)
+
+    def _answer_now(
+        self, request: Request, query: Callable[[View], Embeddings], without: Sequence[int]
+    ) -> Batch:
+        view = self._gallery.view(request.where, without)
+        calibration = request.calibration
+        if calibration is not None and calibration.projection != view.projection.fingerprint:
+            if request.precision is not None:
+                threshold_of(request.precision, None, of_another_projection=True)  # raises
+            request = request._replace(calibration=None)
+        batch = answer(query(view), request, view, self._gallery.store.catalog)
         self._gallery.remember(batch)
         return batch
 

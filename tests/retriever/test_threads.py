@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from imgret import Retriever
-from imgret.errors import EmptyGalleryError
+from imgret.abc.reranker import Asked, Reranker
+from imgret.errors import EmptyGalleryError, InvalidInputError
+from imgret.types import Neighbors
 
 SECONDS = float(os.environ.get("IMGRET_STRESS_SECONDS", "1"))
 READERS, GROUP, DIM = 8, 10, 48
@@ -121,3 +123,92 @@ def test_searches_see_whole_changes(mean_color, tmp_path, indexes, on_disk):
     assert written["added"] + written["removed"] > 0
     print(f"{sum(seen.values())} searches, {written}")  # noqa: T201  # shown by pytest -s
     retriever.close()
+
+
+class ChangesOnce(Reranker):
+    """Keeps the order, and has the gallery's projection changed while the first search runs."""
+
+    name, scores, candidates = "changes-once", "kept", GROUP
+
+    def __init__(self, change):
+        self.changes = [change]
+
+    def _rank(self, asked, k, searched):
+        if self.changes:
+            self.changes.pop()()
+        searched.search(asked.queries, k)  # by vectors of the projection there was
+        return Asked(asked.queries, Neighbors(*(part[:, :k] for part in asked.found)))
+
+
+@pytest.mark.parametrize("where", [None, {"group": {"$lt": 50}}])
+@pytest.mark.parametrize("dim", [8, DIM], ids=["fewer", "as-many"])
+def test_a_search_is_of_one_projection(mean_color, dim, where):
+    retriever = Retriever(embedder=mean_color)
+    for group in range(len(CENTRES)):
+        add(retriever, group, 0)
+    queries = CENTRES[:5]
+    for change in (lambda: retriever.project("pca", dim=dim), lambda: retriever.project(None)):
+        rerank = ChangesOnce(change)
+        found = retriever.search_vectors(queries, GROUP, where=where, rerank=rerank)
+        assert not rerank.changes
+        after = retriever.search_vectors(queries, GROUP, where=where)
+        assert [[(h.key, h.score) for h in hits] for hits in found] == [
+            [(h.key, h.score) for h in hits] for hits in after
+        ]
+
+
+def test_searches_while_the_projection_changes(mean_color):
+    retriever = Retriever(embedder=mean_color)
+    for group in range(len(CENTRES)):
+        add(retriever, group, 0)
+    queries, allowed = CENTRES[:5], []
+    for project in (lambda: retriever.project(None), lambda: retriever.project("pca", dim=8)):
+        project()
+        allowed.append([[h.key for h in hits] for hits in retriever.search_vectors(queries, 3)])
+    wrong, searches, done = [], [0], threading.Event()
+
+    def look():
+        while not done.is_set():
+            try:
+                found = retriever.search_vectors(queries, 3)
+                searches[0] += 1
+                if [[h.key for h in hits] for hits in found] not in allowed:
+                    wrong.append(found)
+            except BaseException as error:  # noqa: BLE001  # it is told below
+                wrong.append(repr(error))
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            retriever.project(None)
+            retriever.project("pca", dim=8)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(60)
+    assert searches[0] > 0
+    assert wrong == []
+
+
+def test_scores_are_not_judged_by_a_calibration_of_another_projection(mean_color, make_picture):
+    class Projects(type(mean_color)):
+        """Has the projection changed while a query is embedded."""
+
+        def _embed(self, images):
+            retriever.project("pca", dim=8)
+            return super()._embed(images)
+
+    retriever = Retriever(embedder=Projects())
+    for group in range(10):
+        add(retriever, group, 0)
+    retriever.calibrate()
+    calibrated = retriever.search_vectors(CENTRES[:1], 3, precision=0.5)[0]
+    assert calibrated[0].probability > 0.9
+    assert retriever.search(make_picture(0), 3)[0].probability is None
+    retriever.project(None)
+    assert retriever.calibration is not None
+    with pytest.raises(InvalidInputError, match="found one of another projection"):
+        retriever.search(make_picture(0), 3, precision=0.5)

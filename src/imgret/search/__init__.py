@@ -1,5 +1,5 @@
 """One search, and what it looks at: the `View` of a gallery."""
 
-from imgret.search.view import Labels, Origin, View
+from imgret.search.view import Labels, Origin, StaleViewError, View
 
-__all__ = ["Labels", "Origin", "View"]
+__all__ = ["Labels", "Origin", "StaleViewError", "View"]

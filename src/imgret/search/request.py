@@ -20,6 +20,9 @@ __all__ = ["Request", "answer", "query_vector"]
 
 class _Calibration(Protocol):
     @property
+    def projection(self) -> str | None: ...
+
+    @property
     def probability(self) -> Probability: ...
 
 
@@ -31,6 +34,8 @@ class Request(NamedTuple):
     k : int
     where : Filter or None
     threshold : float or None
+    precision : float or None
+        What the threshold was made of.
     rerankers : tuple of Reranker
     calibration : ScoreCalibration or None
         That of the scores, where these are as they were calibrated.
@@ -39,6 +44,7 @@ class Request(NamedTuple):
     k: int
     where: Filter | None
     threshold: float | None
+    precision: float | None
     rerankers: tuple[Reranker, ...]
     calibration: _Calibration | None
 

@@ -17,7 +17,7 @@ from imgret.support.statistics import fold_of
 from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Ids, Item, Json, Metric, Neighbors
 
-__all__ = ["Labels", "Origin", "View"]
+__all__ = ["Labels", "Origin", "StaleViewError", "View"]
 
 # Neighbours held at once while every item is searched with.
 _NEIGHBORS = 2**20
@@ -69,6 +69,14 @@ class Origin(NamedTuple):
     path: str | None
     sha256: bytes | None
     label: str | None
+
+
+class StaleViewError(Exception):
+    """The gallery is searched by another projection since a view of it was made.
+
+    Vectors of the view's projection are not comparable with what is indexed now: take another
+    view, and project the queries by that.
+    """
 
 
 class View(ABC):
@@ -318,6 +326,11 @@ class View(ABC):
             Best first: never fewer than ``min(k, len(view))`` of each, -1 and -inf after the
             last. There are ``k`` columns, or as many as the gallery has items where these are
             fewer.
+
+        Raises
+        ------
+        StaleViewError
+            The gallery has changed its projection.
         """
         k = max(1, min(check_count(k, "k"), self._most()))
         return padded(self._search(vectors, k), k)

@@ -25,6 +25,7 @@ from imgret.galleries.local.stored_index import fits, read_index, read_projectio
 from imgret.indexes import choose
 from imgret.indexes.make import IndexMaker, index_maker, part_of
 from imgret.projections import LinearProjection, projected
+from imgret.search import StaleViewError
 from imgret.support.checks import check_count
 from imgret.support.exact import best_of, first_of
 from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
@@ -125,14 +126,26 @@ class LiveIndex:
             Of at least one column and at most ``k``: no more than the index holds vectors, or
             the filter lets pass. Padded with -1 and -inf.
         """
-        return self.find(self._as_indexed(vectors), k, where)
+        projection = self.projection
+        if projection is not None:  # what is projected is compared as it is kept
+            vectors = projection.apply(self._store.as_kept(vectors))
+        return self.find(vectors, k, where, projection=projection)
 
-    def find(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
-        """Find the ids nearest to vectors that are projected already; else as `search`."""
+    def find(
+        self, vectors: Any, k: int, where: Any = None, *, projection: LinearProjection | None
+    ) -> Neighbors:
+        """Find the ids nearest to vectors that are projected already; else as `search`.
+
+        Raises
+        ------
+        StaleViewError
+            It is not ``projection`` any more by which is searched.
+        """
         k = check_count(k, "k")
         self._catch_up()
         if where is None:
             with self._seeing.read():
+                self._check_projection(projection)
                 index, rows = self._required(), self._rows
                 k = _clipped(k, len(index))
                 if not self._half:
@@ -147,10 +160,16 @@ class LiveIndex:
             basis = self._basis()
             choice = self._choice(k, where, len(vectors))
             with self._seeing.read():
+                self._check_projection(projection)
                 if basis == self._basis():
                     return self._by_choice(choice, vectors, k, where)
         with self._seeing.read():  # there are changes all the time: they have to wait
+            self._check_projection(projection)
             return self._by_choice(self._choice(k, where, len(vectors)), vectors, k, where)
+
+    def _check_projection(self, projection: LinearProjection | None) -> None:
+        if projection is not self.projection:
+            raise StaleViewError("view: the gallery is searched by another projection by now")
 
     def explain(self, k: int, where: Any, n_queries: int) -> SearchPlan:
         """Say which way `search` would go."""
@@ -190,12 +209,6 @@ class LiveIndex:
             return found
         # Where what passes is far from a query, an index that looks for nothing else goes wrong.
         return _united(found, self._search_and_check(index, vectors, k, where, choice))
-
-    def _as_indexed(self, embeddings: Any) -> Any:
-        """Return what queries are compared as: projected from the length that items have."""
-        if self.projection is None:
-            return embeddings
-        return self.projection.apply(self._store.as_kept(embeddings))
 
     def _search_and_check(
         self, index: VectorIndex, vectors: Any, k: int, where: Any, choice: Choice

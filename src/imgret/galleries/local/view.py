@@ -44,9 +44,8 @@ class LocalView(View):
         where: Filter | None = None,
         without: Sequence[int] = (),
     ) -> None:
-        super().__init__(
-            store.manifest.metric, searcher.projection or IdentityProjection(store.dim)
-        )
+        self._projection = searcher.projection  # as of now
+        super().__init__(store.manifest.metric, self._projection or IdentityProjection(store.dim))
         self._store = store
         self._size = len(store.catalog)  # as of now: how wide answers are does not change
         self._searcher = searcher
@@ -71,9 +70,10 @@ class LocalView(View):
         return self._store.as_kept(embeddings)
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
+        wide = k + len(self._removed)
+        found = self._searcher.find(vectors, wide, self._where, projection=self._projection)
         if not len(self._removed):
-            return self._searcher.find(vectors, k, self._where)
-        found = self._searcher.find(vectors, k + len(self._removed), self._where)
+            return found
         left = (found.ids >= 0) & ~np.isin(found.ids, self._removed)
         return first_of(found, left, k)
 
