@@ -12,7 +12,7 @@ from imgret import registry
 from imgret.abc.reranker import Asked, Reranker, Searched
 from imgret.types import Neighbors
 
-__all__ = ["Rerank", "find_rerankers", "rank_anew", "wanted"]
+__all__ = ["Rerank", "find_rerankers", "rank_again", "wanted"]
 
 Rerank: TypeAlias = str | Reranker | Sequence[str | Reranker]
 
@@ -45,7 +45,7 @@ def wanted(rerankers: Sequence[Reranker], k: int) -> list[int]:
     return counts
 
 
-def rank_anew(
+def rank_again(
     rerankers: Sequence[Reranker],
     asked: Asked,
     k: int,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imgret.abc.reranker import Asked, Reranker
 from imgret.filters import Filter
-from imgret.rerank.named import rank_anew, wanted
+from imgret.rerank.named import rank_again, wanted
 from imgret.search.hits import Batch, Catalog, Probability
 from imgret.search.query import combined
 from imgret.search.view import View
@@ -79,7 +79,7 @@ def answer(vectors: Embeddings, request: Request, view: View, catalog: Catalog) 
         best = found.scores[:, 0]
     else:
         asked = Asked(vectors, view.search(vectors, wanted(rerankers, request.k)[0]))
-        found, best = rank_anew(rerankers, asked, request.k, view, request.threshold)
+        found, best = rank_again(rerankers, asked, request.k, view, request.threshold)
         if any(reranker.scores == "own" for reranker in rerankers):
             metric = None
     calibration = request.calibration
