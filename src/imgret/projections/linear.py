@@ -192,8 +192,7 @@ class LinearProjection:
         unfinished = path.with_name(path.name + ".tmp")
         with unfinished.open("wb") as file:
             np.savez(
-                file,
-                allow_pickle=False,
+                file,  # no allow_pickle: NumPy 2.0 takes it for an array of that name
                 header=np.array(json.dumps(header)),
                 matrix=self._matrix,
                 mean=self._mean,

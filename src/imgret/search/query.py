@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from imgret import images
 from imgret.errors import InvalidInputError
+from imgret.support.checks import whole_number
 from imgret.support.given import listed, one_or_many_images, texts
 from imgret.support.unit import unit_length
 from imgret.types import Box, Embeddings, Image, ImageLike, Metric
@@ -90,7 +90,7 @@ def check_box(box: Any) -> Box:
         It is none.
     """
     try:
-        x0, y0, x1, y1 = map(operator.index, box)
+        x0, y0, x1, y1 = map(whole_number, box)
     except (TypeError, ValueError):
         raise InvalidInputError(
             f"box: expected four whole numbers (x0, y0, x1, y1), found {box!r}"

@@ -23,6 +23,7 @@ __all__ = [
     "check_scorable",
     "check_seed",
     "check_vectors",
+    "whole_number",
 ]
 
 # Four times the square of this fits float32.
@@ -41,14 +42,19 @@ _FEW = 64
 _UNIT = 1 - 2**-21, 1 + 2**-21
 
 
+def whole_number(value: Any) -> int:
+    """Return ``value`` as an int; TypeError where it is none, as a truth value is none."""
+    if isinstance(value, (bool, np.bool_)):  # old NumPy lets its own pass as 0 and 1
+        raise TypeError("expected a whole number, found a truth value")
+    return operator.index(value)
+
+
 def check_count(value: object, name: str) -> int:
     """Return ``value`` as an int of at least 1."""
     if type(value) is int and value >= 1:
         return value
-    if isinstance(value, bool):
-        raise InvalidInputError(f"{name}: expected a whole number of at least 1, found {value!r}")
     try:
-        number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError if it is none
+        number = whole_number(value)
     except TypeError:
         raise InvalidInputError(
             f"{name}: expected a whole number of at least 1, found {value!r}"
