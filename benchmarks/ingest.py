@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from imgret import Retriever, images
 from imgret.demo import samples
-from imgret.ingest.folder import find_pictures
+from imgret.ingest.folder import find_images
 from imgret.models.model import Model
 from imgret.pipeline.embed import worker_count
 
@@ -80,7 +80,7 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     """Run both in turn."""
     model = Model("general", kind="embedder")
-    found = find_pictures(options.folder)[0]
+    found = find_images(options.folder)[0]
     chosen = found[:: max(1, len(found) // _PREPARED)][:_PREPARED]
     prepared = model.preprocess.prepare([images.load(path) for path in chosen])
     cores = worker_count()

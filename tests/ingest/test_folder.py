@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imgret import images
 from imgret.errors import ImageNotFoundError, InvalidInputError
 from imgret.ingest.exclude import Exclusion
-from imgret.ingest.folder import SUFFIXES, find_pictures, walk_folder
+from imgret.ingest.folder import SUFFIXES, find_images, walk_folder
 
 
 def touch(root, *names):
@@ -82,7 +82,7 @@ def test_every_ending_is_of_a_format_that_decodes(tmp_path):
             seen.add(f".{suffix}")
             (tmp_path / f"x.{suffix.upper()}").write_bytes(data)
     assert seen == SUFFIXES
-    found, _ = find_pictures(tmp_path)
+    found, _ = find_images(tmp_path)
     assert len(found) == len(SUFFIXES)
     for path in found:
         difference = images.load(path).astype(int) - pixels
@@ -93,7 +93,7 @@ def test_what_is_ignored_is_counted_by_its_ending(tmp_path):
     touch(tmp_path, "a.cr2", "b/c.CR2", "d.txt", "README", "e.jpg", ".hidden.txt")
     walk = walk_folder(tmp_path)
     assert walk.ignored == {".cr2": 2, "": 1, ".txt": 1}
-    assert walk.pictures == ["e.jpg"]
+    assert walk.images == ["e.jpg"]
     if sys.platform != "win32":
         os.mkfifo(tmp_path / "pipe.jpg")
         assert walk_folder(tmp_path).ignored["pipe or device"] == 1
@@ -106,9 +106,9 @@ def test_links_to_folders_are_followed(tmp_path):
     touch(tmp_path, "photos/a.jpg", "disk/b.jpg", "disk/deep/c.jpg")
     (tmp_path / "photos" / "more").symlink_to(tmp_path / "disk")
     walk = walk_folder(tmp_path / "photos")
-    assert walk.pictures == ["a.jpg", "more/b.jpg", "more/deep/c.jpg"]
+    assert walk.images == ["a.jpg", "more/b.jpg", "more/deep/c.jpg"]
     assert walk.repeated == {}
-    assert [p.name for p in find_pictures(tmp_path / "photos")[0]] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [p.name for p in find_images(tmp_path / "photos")[0]] == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 def test_links_round_in_a_circle(tmp_path):
@@ -122,11 +122,11 @@ def test_links_round_in_a_circle(tmp_path):
     (disk / "round").symlink_to(".")
     (photos / "knot.jpg").symlink_to(photos / "knot.jpg")  # reading it says what is wrong
     walk = walk_folder(photos)
-    assert walk.pictures == ["a.jpg", "disk/c.jpg", "knot.jpg", "sub/b.jpg"]
+    assert walk.images == ["a.jpg", "disk/c.jpg", "knot.jpg", "sub/b.jpg"]
     assert walk.repeated == {"disk/back": ".", "disk/round": "disk", "self": ".", "sub/up": "."}
     assert walk.above == ["above"]
     with pytest.warns(UserWarning, match="passed over") as caught:
-        assert len(find_pictures(photos)[0]) == 4
+        assert len(find_images(photos)[0]) == 4
     (warning,) = caught  # of what was not taken
     assert str(warning.message) == f"{photos}/above: passed over, as it is a link to a folder above"
 
@@ -139,12 +139,12 @@ def test_each_folder_is_visited_once_and_by_itself_rather_than_by_a_link(tmp_pat
     (photos / "l2").symlink_to(disk)
     (photos / "l3").symlink_to(disk)
     walk = walk_folder(photos)
-    assert walk.pictures == ["l1/c.jpg", "l2/b.jpg", "real/a.jpg"]
+    assert walk.images == ["l1/c.jpg", "l2/b.jpg", "real/a.jpg"]
     assert walk.repeated == {"again": "real", "l2/part": "l1", "l3": "l2"}
     with pytest.warns(
         UserWarning, match="passed over"
     ) as caught:  # of what would have another label as well
-        assert len(find_pictures(photos)[0]) == 3
+        assert len(find_images(photos)[0]) == 3
     assert sorted(str(warning.message).removeprefix(str(photos)) for warning in caught) == [
         "/l2/part: passed over, as l1 leads there too",
         "/l3: passed over, as l2 leads there too",
@@ -164,7 +164,7 @@ def test_whatever_the_links_every_folder_is_visited_once(links):
         for number, (place, target) in enumerate(links):
             (places[place] / f"link{number}").symlink_to(places[target])
         walk = walk_folder(root / "photos")
-        real = [os.path.realpath(root / "photos" / name) for name in walk.pictures]
+        real = [os.path.realpath(root / "photos" / name) for name in walk.images]
         assert len(set(real)) == len(real)
         linked = {0, 1, 2}
         for _ in range(6):
@@ -182,10 +182,10 @@ def test_a_folder_that_cannot_be_listed_costs_only_itself(tmp_path, refusing, co
     touch(tmp_path, "photos/a.jpg", "photos/closed/b.jpg", "photos/open/c.jpg")
     refusing("closed", code=code)
     walk = walk_folder(tmp_path / "photos")
-    assert walk.pictures == ["a.jpg", "open/c.jpg"]
+    assert walk.images == ["a.jpg", "open/c.jpg"]
     assert walk.failed == {"closed": f"cannot be listed: {os.strerror(code)}"}
     with pytest.warns(UserWarning, match="closed: passed over, as it cannot be listed"):
-        assert len(find_pictures(tmp_path / "photos")[0]) == 2
+        assert len(find_images(tmp_path / "photos")[0]) == 2
     refusing("photos", code=code)
     with pytest.raises(ImageNotFoundError, match="photos: cannot be listed"):
         walk_folder(tmp_path / "photos")
@@ -227,7 +227,7 @@ def test_a_link_that_may_not_be_followed(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", Entries)
     walk = walk_folder(tmp_path / "photos")
     assert walk.failed == {"link": f"cannot be looked at: {os.strerror(errno.EACCES)}"}
-    assert walk.pictures == ["a.jpg", "link.jpg"]  # reading it says what is wrong
+    assert walk.images == ["a.jpg", "link.jpg"]  # reading it says what is wrong
     assert walk.ignored == {"": 1}
 
 
@@ -239,10 +239,10 @@ def test_what_systems_put_beside_images_is_excluded(tmp_path):
     junk += ["lost+found/d.jpg", "$RECYCLE.BIN/e.jpg", "@Recycle/f.jpg"]
     touch(tmp_path, "a.jpg", ".thumbnails/a.jpg", ".Trash-1000/x.jpg", *junk)
     walk = walk_folder(tmp_path)
-    assert walk.pictures == ["a.jpg"]
+    assert walk.images == ["a.jpg"]
     places = ["#recycle", "$RECYCLE.BIN", "@Recycle", "@eaDir", "__MACOSX", "lost+found"]
     assert sorted(place.rpartition("/")[2] for place in walk.excluded) == places
-    assert walk_folder(tmp_path / "lost+found").pictures == ["d.jpg"]  # unless asked for
+    assert walk_folder(tmp_path / "lost+found").images == ["d.jpg"]  # unless asked for
 
 
 @pytest.mark.parametrize(
@@ -271,14 +271,14 @@ def test_patterns(tmp_path, pattern, excluded):
     touch(tmp_path, *names)
     exclusion = Exclusion(pattern)
     walk = walk_folder(tmp_path, exclusion)
-    assert set(names) - set(walk.pictures) == excluded
+    assert set(names) - set(walk.images) == excluded
     # The same of paths alone, for files that are gone.
     assert {name for name in names if exclusion.place(name) is not None} == excluded
 
 
 def test_patterns_in_another_spelling(tmp_path):
     touch(tmp_path, "cafe\u0301/1.jpg")
-    assert walk_folder(tmp_path, Exclusion("caf\xe9")).pictures == []
+    assert walk_folder(tmp_path, Exclusion("caf\xe9")).images == []
 
 
 @pytest.mark.parametrize("patterns", [5, [""], ["/"], [None], [b"raw"], None])

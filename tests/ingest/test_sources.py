@@ -9,7 +9,7 @@ import pytest
 
 from imgret.errors import DuplicateKeyError, ImageNotFoundError, InvalidInputError
 from imgret.ingest import folder_sources, list_sources, one_each, path_of
-from imgret.ingest.folder import find_pictures, walk_folder
+from imgret.ingest.folder import find_images, walk_folder
 from imgret.types import Item
 
 NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg"]
@@ -20,7 +20,7 @@ NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.j
 
 def names_of(folder):
     walk = walk_folder(folder)
-    return walk.pictures, sum(walk.ignored.values())
+    return walk.images, sum(walk.ignored.values())
 
 
 def test_pictures_below_a_folder(folder):
@@ -32,7 +32,7 @@ def test_hidden_ones_are_passed_over(folder):
     (folder / ".hidden" / "x.jpg").touch()
     (folder / "a" / ".x.jpg").touch()
     assert names_of(folder) == (NAMES, 2)
-    pictures, _ = find_pictures(folder / ".hidden")  # unless they are asked for
+    pictures, _ = find_images(folder / ".hidden")  # unless they are asked for
     assert [path.name for path in pictures] == ["x.jpg"]
 
 
@@ -73,11 +73,11 @@ def test_links_and_pipes(folder, tmp_path):
 
 def test_no_folder(tmp_path, folder):
     with pytest.raises(ImageNotFoundError, match="found nothing"):
-        find_pictures(tmp_path / "no")
+        find_images(tmp_path / "no")
     with pytest.raises(ImageNotFoundError, match="found a file"):
-        find_pictures(folder / "6.jpg")
+        find_images(folder / "6.jpg")
     (tmp_path / "empty").mkdir()
-    assert find_pictures(tmp_path / "empty") == ([], 0)
+    assert find_images(tmp_path / "empty") == ([], 0)
 
 
 # -- the images of a folder --------------------------------------------------------------------

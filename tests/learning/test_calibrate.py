@@ -81,7 +81,7 @@ def judged(made, precision, seed=1, k=30):
 def test_probability_is_how_often_it_is_right(metric, method):
     made = gallery(metric=metric)
     report = made.calibrate(method=method, k=30)
-    assert (report.method, report.pairs, report.pictures) == (method, 240 * 30, 240)
+    assert (report.method, report.pairs, report.images) == (method, 240 * 30, 240)
     assert report.error < 0.05
     right, likely = judged(made, 0.01)
     for low in (0.1, 0.3, 0.5, 0.7):

@@ -16,7 +16,7 @@ from imgret.errors import ImageNotFoundError, InvalidInputError, TrainingError
 from imgret.train import SaliencyRecipe, checkpoint, draw_masks, train_saliency
 from imgret.train.networks import count_parameters
 from imgret.train.networks.saliency import Saliency, SaliencyNetwork
-from imgret.train.saliency.data import find_pairs, load_mask, masked_batches, paste
+from imgret.train.saliency.data import find_pairs, masked_batches, paste
 from imgret.train.saliency.trainer import SaliencyTrainer, measure
 from imgret.types import Box
 
@@ -132,7 +132,7 @@ def test_a_subject_is_pasted_with_its_mask():
 
 def test_what_was_trained_finds_the_discs(trained, discs):
     out, report = trained
-    assert report.n_pictures == 10
+    assert report.n_images == 10
     assert len(report.failed) == 1
     assert "12.jpg" in report.failed[0]
     facts = models.describe(out)["bundle"]
@@ -199,7 +199,7 @@ def test_a_perfect_map_measures_perfectly(discs):
             self.calls = 0
 
         def forward(self, x):
-            masks = [load_mask(path) for path in pairs.masks]
+            masks = [pairs.load_mask(row) for row in range(len(pairs))]
             maps = [images.resize(mask.astype(np.float32), 100, 80) / 255 for mask in masks]
             return torch.from_numpy(np.stack(maps))[:, None] * 40 - 20
 
@@ -221,7 +221,7 @@ def test_masks_are_drawn_once(discs, tmp_path):
     assert "12.jpg" in str(failed)
     drawn = sorted((tmp_path / "drawn" / "some").glob("*.png"))
     assert len(drawn) == 13
-    mask = load_mask(drawn[0])
+    mask = images.load(drawn[0])
     assert max(mask.shape) == 160
     times = [path.stat().st_mtime_ns for path in drawn]
     draw_masks(discs / "pictures", tmp_path / "drawn", teacher, progress=False)

@@ -9,7 +9,7 @@ from typing import TextIO
 from imgret import images
 from imgret.demo import samples
 from imgret.errors import ImageError, InvalidInputError
-from imgret.ingest.folder import find_pictures
+from imgret.ingest.folder import find_images
 from imgret.pages import hits as hit_pages
 from imgret.retriever import Retriever
 
@@ -45,7 +45,7 @@ def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: Tex
     retriever = Retriever(index=index, cropper=cropper)  # first, as it may refuse the names
     root, queries = _drawn(output, say) if folder is None else _taken(folder, say)
     held_back = set(queries)
-    gallery = [path for path in find_pictures(root)[0] if path not in held_back]
+    gallery = [path for path in find_images(root)[0] if path not in held_back]
     report = retriever.add(
         gallery,
         keys=[path.relative_to(root).as_posix() for path in gallery],
@@ -83,7 +83,7 @@ def _drawn(output: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
 
 def _taken(folder: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
     """Hold back a few images as queries, spread over the folder and readable."""
-    found, _ = find_pictures(folder)
+    found, _ = find_images(folder)
     if len(found) < 2:
         raise InvalidInputError(
             f"{folder}: expected at least 2 images, one to find and one to search with, found "

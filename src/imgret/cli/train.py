@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.options import MAX_PIXELS, MaxPixels
+
 __all__ = ["train"]
 
 
@@ -52,6 +54,7 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
     training_data: Annotated[
         str | None, typer.Option(help="What the images are, for the facts in the file.")
     ] = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Train an embedder on images of your own, and write it as a model file.
 
@@ -82,6 +85,7 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
             int8=int8,
             name=name,
             training_data=training_data,
+            max_pixels=max_pixels,
         )
     except KeyboardInterrupt:
         last = out.with_suffix(".training") / "last.pt"

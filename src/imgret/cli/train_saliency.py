@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.options import MAX_PIXELS, MaxPixels
+
 __all__ = ["train_saliency"]
 
 
 def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options of
-    pictures: Annotated[Path, typer.Argument(help="Folder of images.")],
+    images: Annotated[Path, typer.Argument(help="Folder of images.")],
     masks: Annotated[
         Path, typer.Argument(help="Folder of masks: the same relative paths, ending in .png.")
     ],
@@ -45,6 +47,7 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
     training_data: Annotated[
         str | None, typer.Option(help="What the images are, for the facts in the file.")
     ] = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Train a network that finds what stands out, and write it as a model file.
 
@@ -61,11 +64,17 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
     undrawn: list[ImageError] = []
     try:
         if teacher is not None:
-            undrawn = draw_masks(pictures, masks, SaliencyCropper(teacher), threads=threads)
+            undrawn = draw_masks(
+                images,
+                masks,
+                SaliencyCropper(teacher),
+                threads=threads,
+                max_pixels=max_pixels,
+            )
             for error in undrawn:
                 typer.echo(f"imgret: error: {error}", err=True)
         report = run(
-            pictures,
+            images,
             masks,
             out,
             valid=hold_out if valid is None else valid,
@@ -79,6 +88,7 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
             int8=int8,
             name=name,
             training_data=training_data,
+            max_pixels=max_pixels,
         )
     except KeyboardInterrupt:
         last = out.with_suffix(".training") / "last.pt"

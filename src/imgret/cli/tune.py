@@ -32,7 +32,7 @@ def tune(  # noqa: PLR0917  # options of a command
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Find the fastest options of search that reach a recall, and keep them."""
-    from imgret.ingest.folder import find_pictures  # noqa: PLC0415  # so that --help is quick
+    from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(plot, "--plot", "a file")
@@ -43,7 +43,7 @@ def tune(  # noqa: PLR0917  # options of a command
             raise typer.BadParameter(
                 f"{queries}: expected a folder, found {found}", param_hint="--queries"
             )
-        pictures, _ = find_pictures(queries)
+        pictures, _ = find_images(queries)
     with Retriever.open(
         gallery, "r+", embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:

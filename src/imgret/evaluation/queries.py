@@ -12,7 +12,7 @@ from imgret.abc import Cropper, Embedder
 from imgret.errors import InvalidInputError
 from imgret.evaluation.ground_truth import GroundTruth
 from imgret.ingest import Source, embed_sources, one_each, path_of
-from imgret.ingest.folder import find_pictures
+from imgret.ingest.folder import find_images
 from imgret.search import View
 from imgret.support.given import label_or_none, many_images
 from imgret.types import Embeddings, ImageLike
@@ -63,7 +63,7 @@ def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
     pictures: list[ImageLike] = (
         many_images(queries, "queries", single="a single one goes in as [image], a folder by path")
         if folder is None
-        else list(find_pictures(folder)[0])
+        else list(find_images(folder)[0])
     )
     if not pictures:
         raise InvalidInputError(

@@ -13,7 +13,7 @@ from typing import Any
 from imgret.errors import ImageNotFoundError
 from imgret.ingest.exclude import Exclusion
 
-__all__ = ["SUFFIXES", "Walk", "find_pictures", "walk_folder"]
+__all__ = ["SUFFIXES", "Walk", "find_images", "walk_folder"]
 
 # What images of the formats that imgret.images reads are called.
 SUFFIXES = frozenset(
@@ -49,7 +49,7 @@ class Walk:
         Folders that could not be listed, relative, and links to such, and why.
     """
 
-    pictures: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
     excluded: list[str] = field(default_factory=list)
     repeated: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Walk:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def find_pictures(folder: Path) -> tuple[list[Path], int]:
+def find_images(folder: Path) -> tuple[list[Path], int]:
     """Find the files below a folder whose name ends as an image's does, to be read and no more.
 
     As `walk_folder`; what could not be listed and links that were not followed are warnings.
@@ -82,7 +82,7 @@ def find_pictures(folder: Path) -> tuple[list[Path], int]:
     for place in walk.above:
         reason = "it is a link to a folder above"
         warnings.warn(f"{folder / place}: passed over, as {reason}", stacklevel=3)
-    return [folder / name for name in walk.pictures], sum(walk.ignored.values())
+    return [folder / name for name in walk.images], sum(walk.ignored.values())
 
 
 def walk_folder(folder: Path, exclusion: Exclusion | None = None) -> Walk:
@@ -113,7 +113,7 @@ def walk_folder(folder: Path, exclusion: Exclusion | None = None) -> Walk:
     found = walker.found
     if "" in found.failed:
         raise ImageNotFoundError(found.failed[""], folder)
-    found.pictures.sort(key=lambda name: name.split("/"))
+    found.images.sort(key=lambda name: name.split("/"))
     for names in (found.excluded, found.above):
         names.sort()
     return found
@@ -185,7 +185,7 @@ class _Walker:
             return True
         # To read a pipe would block; a link to nothing is reported when it is read.
         elif suffix in SUFFIXES and (file or error or not os.path.exists(entry.path)):  # noqa: PTH110  # the same
-            self.found.pictures.append(relative)
+            self.found.images.append(relative)
         elif error is not None and error.errno != errno.ELOOP:  # a link to itself is no folder
             self.found.failed[relative] = f"cannot be looked at: {error.strerror or error}"
         else:

@@ -136,7 +136,7 @@ def folder_sources(
         for place, reason in walk.failed.items()
     ]
     keyed = {}
-    for name in walk.pictures:
+    for name in walk.images:
         if _readable(name) == name:
             keyed[prefix + name] = name
         else:

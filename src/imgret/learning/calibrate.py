@@ -163,7 +163,7 @@ def calibrate(
         method=method,
         pairs=len(pairs.same),
         same=same,
-        pictures=len(np.unique(pairs.queries)),
+        images=len(np.unique(pairs.queries)),
         error=calibration_error(probabilities[judged], pairs.same[judged]),
         levels=tuple(
             _level(precision, curve, pairs.same[judged], some[judged])

@@ -62,7 +62,7 @@ class CalibrationReport(Result):
     method: str
     pairs: int
     same: int
-    pictures: int
+    images: int
     error: float
     levels: tuple[Level, ...]
 
@@ -71,7 +71,7 @@ class CalibrationReport(Result):
         return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
 
     def __str__(self) -> str:
-        of_what = f"{self.pairs} pairs of {self.pictures} images with others"
+        of_what = f"{self.pairs} pairs of {self.images} images with others"
         lines = [
             f"{self.method}: {of_what}, {self.same} of one class",
             f"expected calibration error {self.error:.4f}, cross-validated",

@@ -84,7 +84,7 @@ class Golden:
         The answer of one image, flattened.
     """
 
-    picture: str
+    image: str
     cosine_at_least: float
     output: NDArray[np.float32] = field(repr=False, compare=False)
 
@@ -93,7 +93,7 @@ class Golden:
         """Read what `to_json` writes."""
         data = base64.b64decode(facts["output"], validate=True)
         return cls(
-            picture=str(facts["picture"]),
+            image=str(facts["picture"]),
             cosine_at_least=float(facts["cosine_at_least"]),
             output=np.frombuffer(data, dtype="<f2").astype(np.float32),
         )
@@ -102,7 +102,7 @@ class Golden:
         """Return the attributes as JSON values."""
         data = self.output.astype("<f2").tobytes()
         return {
-            "picture": self.picture,
+            "picture": self.image,
             "cosine_at_least": self.cosine_at_least,
             "output": base64.b64encode(data).decode("ascii"),
         }

@@ -61,7 +61,7 @@ def check(model: str | os.PathLike[str]) -> Check:
     bundle = bundles.read(path)
     if bundle is None:
         raise ModelError(f"{path}: expected a golden check in its metadata, found none")
-    picture = golden.draw(bundle.golden.picture, bundle.input.min_side)
+    picture = golden.draw(bundle.golden.image, bundle.input.min_side)
     answer = Model(path, kind=bundle.kind).run([picture]).ravel()
     expected = bundle.golden.output
     if answer.shape != expected.shape:

@@ -75,7 +75,7 @@ class Course(ABC, Generic[_Schedule]):
         On its device. What is used in the end is the running mean of its weights.
     groups : sequence of (modules, lr)
         What is trained, and the highest learning rate of it; the network's own parts and others.
-    n_pictures : int
+    n_images : int
     device : torch.device
     seed : int
 
@@ -90,7 +90,7 @@ class Course(ABC, Generic[_Schedule]):
         network: nn.Module,
         groups: Sequence[tuple[Sequence[nn.Module], float]],
         *,
-        n_pictures: int,
+        n_images: int,
         device: torch.device,
         seed: int,
     ) -> None:
@@ -101,8 +101,8 @@ class Course(ABC, Generic[_Schedule]):
         self.optimizer = torch.optim.AdamW(_parameters(groups), weight_decay=schedule.weight_decay)
         self.history: list[Epoch] = []
         self._highest = [group["lr"] for group in self.optimizer.param_groups]
-        self._n_pictures = n_pictures
-        self._steps_per_epoch = len(batch_starts(n_pictures, schedule.batch_size))
+        self._n_images = n_images
+        self._steps_per_epoch = len(batch_starts(n_images, schedule.batch_size))
 
     # -- what a training is for ------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Course(ABC, Generic[_Schedule]):
             The loss is no longer finite.
         """
         epoch, side = self.epochs_done, self.schedule.side(self.epochs_done)
-        order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self._n_pictures)
+        order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self._n_images)
         # Dropout draws from the global stream; each epoch starts it again, so that a resumed
         # run draws what an uninterrupted one would.
         torch.manual_seed(int(np.random.default_rng([self.seed, _BATCH, epoch]).integers(2**62)))

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgret import images
 from imgret.errors import ImageError, InvalidInputError
-from imgret.ingest.folder import find_pictures
+from imgret.ingest.folder import find_images
 from imgret.models import Preprocess
 from imgret.train.schedule import Augmentation
 from imgret.types import Box, Image
@@ -50,11 +50,14 @@ class Pictures:
         Positions in ``classes``.
     classes : tuple of str
         Names, sorted.
+    max_pixels : int
+        Images of more are refused, as by `imgret.Retriever`.
     """
 
     paths: list[Path]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    max_pixels: int = images.MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,7 +65,11 @@ class Pictures:
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Pictures:
         """Return some of them."""
         rows = np.asarray(rows, dtype=np.int64)
-        return Pictures([self.paths[row] for row in rows], self.labels[rows], self.classes)
+        return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows])
+
+    def load(self, row: int, *, min_side: int | None = None) -> Image:
+        """Decode one of them, a large JPEG at reduced scale where ``min_side`` allows it."""
+        return images.load(self.paths[row], max_pixels=self.max_pixels, min_side=min_side)
 
     def digest(self) -> str:
         """Return what tells these images, by class and name of file, from others."""
@@ -74,7 +81,9 @@ class Pictures:
         return hashlib.sha256(text).hexdigest()
 
 
-def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictures:
+def find_classes(
+    folder: Path, classes: tuple[str, ...] | None = None, *, max_pixels: int = images.MAX_PIXELS
+) -> Pictures:
     """Find images in the subfolders of a folder, each the class named like it.
 
     Parameters
@@ -82,6 +91,8 @@ def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictur
     folder : Path
     classes : tuple of str, optional
         The classes there may be; by default those that are found.
+    max_pixels : int
+        As for `Pictures`.
 
     Raises
     ------
@@ -90,7 +101,7 @@ def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictur
     ImageNotFoundError
         There is no such folder.
     """
-    found, _ = find_pictures(folder)
+    found, _ = find_images(folder)
     paths = [path for path in found if path.parent != folder]
     names = [path.relative_to(folder).parts[0] for path in paths]
     there = tuple(sorted(set(names)))
@@ -115,7 +126,7 @@ def find_classes(folder: Path, classes: tuple[str, ...] | None = None) -> Pictur
         )
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name in names], dtype=np.int64)
-    return Pictures(paths, labels, classes)
+    return Pictures(paths, labels, classes, max_pixels)
 
 
 def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageError]]:
@@ -127,15 +138,15 @@ def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageErro
         Fewer than two classes are left.
     """
 
-    def broken(path: Path) -> ImageError | None:
+    def broken(row: int) -> ImageError | None:
         try:
-            images.load(path, min_side=64)
+            pictures.load(row, min_side=64)
         except ImageError as error:
             return error
         return None
 
     with ThreadPoolExecutor(threads) as pool:
-        errors = list(pool.map(broken, pictures.paths))
+        errors = list(pool.map(broken, range(len(pictures))))
     good = [row for row, error in enumerate(errors) if error is None]
     kept = pictures.select(good)
     failed = [error for error in errors if error is not None]
@@ -152,7 +163,7 @@ def hold_out(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pic
 
     Returns
     -------
-    kept, held : Images
+    kept, held : Pictures
         A class of one image is kept whole.
     """
     generator = np.random.default_rng(seed)
@@ -202,7 +213,7 @@ def batches(
         pixels = np.empty((len(rows), side, side, 3), dtype=np.uint8)
         for position, row in enumerate(rows):
             generator = np.random.default_rng([*seed, start + position])
-            image = images.load(pictures.paths[row], min_side=round(side * _ROOM))
+            image = pictures.load(row, min_side=round(side * _ROOM))
             pixels[position] = random_crop(image, side, augmentation, generator)
         return pixels, rows
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from imgret import images
 from imgret.embedders import OnnxEmbedder
 from imgret.errors import ImageError, TrainingError
 from imgret.evaluation import Report
@@ -94,7 +93,7 @@ def finish(
         history=tuple(trainer.history),
         variants=tuple(variants),
         classes=trainer.pictures.classes,
-        n_pictures=len(trainer.pictures),
+        n_images=len(trainer.pictures),
         failed=tuple(map(str, failed)),
         teachers=tuple(teachers),
         device=str(trainer.device),
@@ -119,7 +118,7 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
 def _some(pictures: Pictures, count: int) -> list[Image]:
     """Return images from all over."""
     rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
-    return [images.load(pictures.paths[row]) for row in rows]
+    return [pictures.load(row) for row in rows.tolist()]
 
 
 def _evaluate(
@@ -129,7 +128,7 @@ def _evaluate(
     if held is None or not len(held):
         return None
     gallery, classes = trainer.pictures, trainer.pictures.classes
-    retriever = Retriever(embedder=OnnxEmbedder(path))
+    retriever = Retriever(embedder=OnnxEmbedder(path), max_pixels=gallery.max_pixels)
     retriever.add(
         gallery.paths,
         labels=[classes[label] for label in gallery.labels],

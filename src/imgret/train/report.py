@@ -66,7 +66,7 @@ class TrainReport(Result):
     variants : tuple of Variant
         The model files: fp32, and int8 where it was asked for.
     classes : tuple of str
-    n_pictures : int
+    n_images : int
         That were trained on.
     failed : tuple of str
         Images that could not be read, and why.
@@ -80,7 +80,7 @@ class TrainReport(Result):
     history: tuple[Epoch, ...]
     variants: tuple[Variant, ...]
     classes: tuple[str, ...]
-    n_pictures: int
+    n_images: int
     failed: tuple[str, ...]
     teachers: tuple[str, ...]
     device: str
@@ -93,7 +93,7 @@ class TrainReport(Result):
 
     def __str__(self) -> str:
         first = (
-            f"{self.recipe.name}: {self.parameters:,} parameters, {self.n_pictures} images of "
+            f"{self.recipe.name}: {self.parameters:,} parameters, {self.n_images} images of "
             f"{len(self.classes)} classes, {len(self.history)} epochs in {self.seconds:.0f} s on "
             f"{self.device}"
         )
@@ -130,7 +130,7 @@ class TrainReport(Result):
         return {
             "recipe": self.recipe.to_json(),
             "parameters": self.parameters,
-            "pictures": self.n_pictures,
+            "pictures": self.n_images,
             "classes": list(self.classes),
             "failed": list(self.failed),
             "teachers": list(self.teachers),

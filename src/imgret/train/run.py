@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from imgret.errors import ImageError, InvalidInputError
+from imgret.images import MAX_PIXELS
 from imgret.models import Preprocess, bundle, resolve
 from imgret.pipeline.embed import worker_count
 from imgret.support.checks import check_count
@@ -49,6 +50,7 @@ def train(
     int8: bool = True,
     name: str | None = None,
     training_data: str | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: bool | None = None,
 ) -> TrainReport:
     """Train an embedder on a folder of class subfolders, and write it as a model file.
@@ -94,6 +96,9 @@ def train(
         Of the model; by default ``out`` without its suffix.
     training_data : str, optional
         What the images are, for the facts in the model file; by default the folder's name.
+    max_pixels : int
+        Images of more are left out as unreadable; a large JPEG's are counted at the scale it is
+        decoded at.
     progress : bool, optional
         Show a progress bar on stderr, and a line an epoch; None: the bar only where that is a
         terminal; False: neither.
@@ -123,7 +128,8 @@ def train(
     threads = worker_count(None if threads is None else check_count(threads, "threads"))
     teachers = [teacher] if isinstance(teacher, str | os.PathLike) else list(teacher)
     names = [_named(model) for model in teachers]
-    pictures, held, failed = _pictures(Path(folder), valid, seed, threads)
+    max_pixels = check_count(max_pixels, "max_pixels")
+    pictures, held, failed = _pictures(Path(folder), valid, seed, threads, max_pixels)
     work.make()
     taught = teach(teachers, pictures, work.folder, threads=threads) if teachers else None
     trainer = Trainer(recipe, pictures, taught=taught, device=on, seed=seed, threads=threads)
@@ -144,7 +150,7 @@ def train(
     run_epochs(
         trainer,
         work,
-        n_pictures=len(pictures),
+        n_images=len(pictures),
         measure=None if held is None else partial(measure, held),
         validate_every=validate_every,
         patience=patience,
@@ -175,9 +181,13 @@ def _named(model: str | os.PathLike[str]) -> str:
 
 
 def _pictures(
-    folder: Path, valid: str | os.PathLike[str] | float | None, seed: int, threads: int
+    folder: Path,
+    valid: str | os.PathLike[str] | float | None,
+    seed: int,
+    threads: int,
+    max_pixels: int,
 ) -> tuple[Pictures, Pictures | None, list[ImageError]]:
-    pictures, failed = readable(find_classes(folder), threads)
+    pictures, failed = readable(find_classes(folder, max_pixels=max_pixels), threads)
     if valid is None or valid == 0:
         return pictures, None, failed
     if isinstance(valid, int | float):
@@ -185,7 +195,7 @@ def _pictures(
             raise InvalidInputError(f"valid: expected a share from 0 to 1, found {valid}")
         pictures, held = hold_out(pictures, valid, seed)
         return pictures, held if len(held) else None, failed
-    held = find_classes(Path(valid), pictures.classes)
+    held = find_classes(Path(valid), pictures.classes, max_pixels=max_pixels)
     kept, broken = readable(held, threads)
     return pictures, kept, failed + broken
 

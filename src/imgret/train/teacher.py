@@ -29,7 +29,7 @@ def teach(
     ----------
     teachers : sequence of str or path
         Names of built-in models, or paths of bundles.
-    images : Images
+    pictures : Pictures
     folder : Path
         Where the embeddings are kept, for a run that is resumed.
     threads : int
@@ -58,7 +58,9 @@ def _embeddings(
     if path.is_file():
         kept: Embeddings = np.load(path, allow_pickle=False)
         return kept
-    made = Retriever(embedder=embedder).embed(pictures.paths, threads=threads)
+    made = Retriever(embedder=embedder, max_pixels=pictures.max_pixels).embed(
+        pictures.paths, threads=threads
+    )
     made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), np.float32(1e-12))
     try:
         with path.with_suffix(".part").open("wb") as file:

@@ -69,7 +69,7 @@ class Trainer(Course[Recipe]):
             recipe,
             network,
             [([network.trained], recipe.lr * factor), (new, recipe.lr)],
-            n_pictures=len(pictures),
+            n_images=len(pictures),
             device=device,
             seed=seed,
         )

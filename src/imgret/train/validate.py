@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from imgret import images
 from imgret.evaluation.metrics import average_precision_at_k, top_k_accuracy
 from imgret.models import Preprocess
 from imgret.train.course import scaled
@@ -39,9 +38,9 @@ def embed(
     starts = range(0, len(pictures), _BATCH)
 
     def load(start: int) -> torch.Tensor:
-        paths = pictures.paths[start : start + _BATCH]
+        rows = range(start, min(start + _BATCH, len(pictures)))
         return torch.from_numpy(
-            raw.prepare([images.load(path, min_side=raw.min_side) for path in paths])
+            raw.prepare([pictures.load(row, min_side=raw.min_side) for row in rows])
         )
 
     rows = []

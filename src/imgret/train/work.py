@@ -99,7 +99,7 @@ def run_epochs(
     course: Course[Any],
     work: Work,
     *,
-    n_pictures: int,
+    n_images: int,
     measure: Callable[[], dict[str, float]] | None,
     validate_every: int,
     patience: int | None,
@@ -111,7 +111,7 @@ def run_epochs(
     ----------
     course : Course
     work : Work
-    n_pictures : int
+    n_images : int
         Shown in an epoch.
     measure : callable or None
         Returns what the averaged network comes to; the last figure is the one to raise.
@@ -121,8 +121,8 @@ def run_epochs(
     epochs = course.schedule.epochs
     bar = progress_bar(
         progress,
-        total=epochs * n_pictures,
-        initial=course.epochs_done * n_pictures,
+        total=epochs * n_images,
+        initial=course.epochs_done * n_images,
         unit="img",
         desc="training",
     )

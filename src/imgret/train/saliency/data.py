@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from imgret import images
 from imgret.errors import ImageError, InvalidInputError
-from imgret.ingest.folder import find_pictures
+from imgret.ingest.folder import find_images
 from imgret.train.data import ahead, batch_starts, random_view
 from imgret.train.saliency.recipe import SaliencyRecipe
 from imgret.types import Box, Image
 
-__all__ = ["Pairs", "find_pairs", "load_mask", "masked_batches", "readable_pairs"]
+__all__ = ["Pairs", "find_pairs", "masked_batches", "readable_pairs"]
 
 # Shown images are cut from those of at least this many times their side.
 _ROOM = 1.25
@@ -33,19 +33,35 @@ class Pairs:
 
     Attributes
     ----------
-    images, masks : list of Path
+    pictures, masks : list of Path
         As many of one as of the other.
+    max_pixels : int
+        Images of more are refused, as by `imgret.Retriever`.
     """
 
     pictures: list[Path]
     masks: list[Path]
+    max_pixels: int = images.MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Pairs:
         """Return some of them."""
-        return Pairs([self.pictures[row] for row in rows], [self.masks[row] for row in rows])
+        return replace(
+            self,
+            pictures=[self.pictures[row] for row in rows],
+            masks=[self.masks[row] for row in rows],
+        )
+
+    def load(self, row: int, *, min_side: int | None = None) -> Image:
+        """Decode an image, a large JPEG at reduced scale where ``min_side`` allows it."""
+        return images.load(self.pictures[row], max_pixels=self.max_pixels, min_side=min_side)
+
+    def load_mask(self, row: int) -> NDArray[np.uint8]:
+        """Return a mask, from 0 to 255, of shape (h, w)."""
+        mask: NDArray[np.uint8] = images.load(self.masks[row], max_pixels=self.max_pixels)[:, :, 0]
+        return mask
 
     def digest(self) -> str:
         """Return what tells these pairs, by the names of their files, from others."""
@@ -53,7 +69,7 @@ class Pairs:
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def find_pairs(pictures: Path, masks: Path) -> Pairs:
+def find_pairs(pictures: Path, masks: Path, *, max_pixels: int = images.MAX_PIXELS) -> Pairs:
     """Find images and the masks of the same relative path, which end in ``.png``.
 
     Images without a mask are passed over.
@@ -65,7 +81,7 @@ def find_pairs(pictures: Path, masks: Path) -> Pairs:
     ImageNotFoundError
         There is no such folder.
     """
-    found, _ = find_pictures(pictures)
+    found, _ = find_images(pictures)
     pairs = [
         (path, mask)
         for path in found
@@ -76,13 +92,7 @@ def find_pairs(pictures: Path, masks: Path) -> Pairs:
             f"{masks}: expected a mask for each image of {pictures}, of the same relative path "
             f"with the suffix .png, found none for its {len(found)} images"
         )
-    return Pairs([picture for picture, _ in pairs], [mask for _, mask in pairs])
-
-
-def load_mask(path: Path) -> NDArray[np.uint8]:
-    """Return a mask, from 0 to 255, of shape (h, w)."""
-    mask: NDArray[np.uint8] = images.load(path)[:, :, 0]
-    return mask
+    return Pairs([picture for picture, _ in pairs], [mask for _, mask in pairs], max_pixels)
 
 
 def readable_pairs(pairs: Pairs, threads: int) -> tuple[Pairs, list[ImageError]]:
@@ -96,8 +106,8 @@ def readable_pairs(pairs: Pairs, threads: int) -> tuple[Pairs, list[ImageError]]
 
     def broken(row: int) -> ImageError | None:
         try:
-            images.load(pairs.pictures[row], min_side=64)
-            load_mask(pairs.masks[row])
+            pairs.load(row, min_side=64)
+            pairs.load_mask(row)
         except ImageError as error:
             return error
         return None
@@ -153,8 +163,8 @@ def _view(
     pairs: Pairs, row: int, side: int, recipe: SaliencyRecipe, generator: np.random.Generator
 ) -> tuple[Image, NDArray[np.uint8]]:
     """Return a square view of an image, and the mask of what it shows, of the same side."""
-    image = images.load(pairs.pictures[row], min_side=round(side * _ROOM))
-    mask = load_mask(pairs.masks[row])
+    image = pairs.load(row, min_side=round(side * _ROOM))
+    mask = pairs.load_mask(row)
     height, width = image.shape[:2]
     box, mirrored = random_view(width, height, recipe.augmentation, generator)
     on_mask = box.scale(mask.shape[1] / width, mask.shape[0] / height).clip(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from imgret import images
 from imgret.croppers import SaliencyCropper
 from imgret.errors import ImageError
 from imgret.models import Preprocess, write_bundle
@@ -86,11 +85,12 @@ def finish(
         parameters=count_parameters(network),
         history=tuple(trainer.history),
         variants=tuple(variants),
-        n_pictures=len(trainer.pairs),
+        n_images=len(trainer.pairs),
         failed=tuple(map(str, failed)),
         worst=() if held is None else worst_boxes(SaliencyCropper(variants[0].path), held),
         device=str(trainer.device),
         seed=trainer.seed,
+        max_pixels=trainer.pairs.max_pixels,
     )
     for suffix in (".html", ".json"):
         report.save(out.with_suffix(suffix))
@@ -100,4 +100,4 @@ def finish(
 def _some(pairs: Pairs, count: int) -> list[Image]:
     """Return images from all over."""
     rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
-    return [images.load(pairs.pictures[row]) for row in rows]
+    return [pairs.load(row) for row in rows.tolist()]

@@ -6,10 +6,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from imgret import images
 from imgret.croppers import SaliencyCropper
 from imgret.errors import ImageError
-from imgret.ingest.folder import find_pictures
+from imgret.images import MAX_PIXELS, encode, load, resize
+from imgret.ingest.folder import find_images
 from imgret.ingest.progress import progress_bar
 from imgret.pipeline.embed import worker_count
 
@@ -19,11 +19,12 @@ _SIDE = 160
 
 
 def draw_masks(
-    pictures: str | os.PathLike[str],
+    images: str | os.PathLike[str],
     masks: str | os.PathLike[str],
     teacher: SaliencyCropper,
     *,
     threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: bool | None = None,
 ) -> list[ImageError]:
     """Write a teacher's saliency map of each image that has none yet.
@@ -40,6 +41,9 @@ def draw_masks(
         Such as one over the ONNX file of U2-Net (X. Qin et al., 2020).
     threads : int, optional
         By default one for each core.
+    max_pixels : int
+        Images of more are reported as unreadable; a large JPEG's are counted at the scale it is
+        decoded at.
     progress : bool, optional
         Show a progress bar on stderr; None: only where that is a terminal.
 
@@ -48,25 +52,25 @@ def draw_masks(
     list of ImageError
         Of the images that could not be read.
     """
-    pictures, masks = Path(pictures), Path(masks)
-    found, _ = find_pictures(pictures)
+    folder, masks = Path(images), Path(masks)
+    found, _ = find_images(folder)
 
     def draw(path: Path) -> ImageError | None:
-        target = (masks / path.relative_to(pictures)).with_suffix(".png")
+        target = (masks / path.relative_to(folder)).with_suffix(".png")
         if target.is_file():
             return None
         try:
-            image = images.load(path)
+            image = load(path, max_pixels=max_pixels)
         except ImageError as error:
             return error
         height, width = image.shape[:2]
         scale = _SIDE / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        level = images.resize(teacher.saliency(image), *size)
+        level = resize(teacher.saliency(image), *size)
         grey = (level * 255).round().astype("uint8")[:, :, None].repeat(3, axis=2)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(".part")
-        part.write_bytes(images.encode(grey, "png"))
+        part.write_bytes(encode(grey, "png"))
         part.replace(target)
         return None
 

@@ -16,7 +16,7 @@ from imgret.pages.document import document, figure
 from imgret.pages.result import Result
 from imgret.train.course import Epoch
 from imgret.train.report import draw_curves
-from imgret.train.saliency.data import Pairs, load_mask
+from imgret.train.saliency.data import Pairs
 from imgret.train.saliency.recipe import SaliencyRecipe
 from imgret.types import Box, Json
 
@@ -54,7 +54,7 @@ class SaliencyReport(Result):
     history : tuple of Epoch
     variants : tuple of SaliencyVariant
         The model files: fp32, and int8 where it was asked for.
-    n_pictures : int
+    n_images : int
         That were trained on.
     failed : tuple of str
         Files that could not be read, and why.
@@ -62,17 +62,20 @@ class SaliencyReport(Result):
         Held-out images whose boxes agree least with the masks, and the intersection over union.
     device : str
     seed : int
+    max_pixels : int
+        By which the page shows images.
     """
 
     recipe: SaliencyRecipe
     parameters: int
     history: tuple[Epoch, ...]
     variants: tuple[SaliencyVariant, ...]
-    n_pictures: int
+    n_images: int
     failed: tuple[str, ...]
     worst: tuple[tuple[Path, float], ...]
     device: str
     seed: int
+    max_pixels: int = images.MAX_PIXELS
 
     @property
     def seconds(self) -> float:
@@ -81,7 +84,7 @@ class SaliencyReport(Result):
 
     def __str__(self) -> str:
         first = (
-            f"saliency: {self.parameters:,} parameters, {self.n_pictures} images, "
+            f"saliency: {self.parameters:,} parameters, {self.n_images} images, "
             f"{len(self.history)} epochs in {self.seconds:.0f} s on {self.device}"
         )
         lines = [first]
@@ -101,7 +104,7 @@ class SaliencyReport(Result):
         return {
             "recipe": self.recipe.to_json(),
             "parameters": self.parameters,
-            "pictures": self.n_pictures,
+            "pictures": self.n_images,
             "failed": list(self.failed),
             "worst": [[str(path), iou] for path, iou in self.worst],
             "device": self.device,
@@ -124,7 +127,7 @@ class SaliencyReport(Result):
         cropper = SaliencyCropper(self.variants[0].path)
         figures = "".join(
             figure(
-                cropper.overlay(images.load(path, min_side=_SIDE)),
+                cropper.overlay(images.load(path, max_pixels=self.max_pixels, min_side=_SIDE)),
                 f"{html.escape(path.name)}: {iou:.2f}",
                 alt=path.name,
             )
@@ -150,9 +153,9 @@ def agreement(cropper: SaliencyCropper, pairs: Pairs) -> dict[str, float]:
 
 
 def _compare(cropper: SaliencyCropper, pairs: Pairs, row: int) -> tuple[float, float]:
-    image = images.load(pairs.pictures[row])
+    image = pairs.load(row)
     height, width = image.shape[:2]
-    level = images.resize(load_mask(pairs.masks[row]), width, height)
+    level = images.resize(pairs.load_mask(row), width, height)
     mask = (level / 255).astype(np.float32)
     mae = float(np.abs(cropper.saliency(image) - mask).mean())
     true = subject_box(mask, Box.full(image), 0.5) or Box.full(image)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from imgret.errors import ImageError, InvalidInputError
+from imgret.images import MAX_PIXELS
 from imgret.models import Preprocess
 from imgret.pipeline.embed import worker_count
 from imgret.support.checks import check_count
@@ -25,7 +26,7 @@ __all__ = ["train_saliency"]
 
 
 def train_saliency(
-    pictures: str | os.PathLike[str],
+    images: str | os.PathLike[str],
     masks: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -41,6 +42,7 @@ def train_saliency(
     int8: bool = True,
     name: str | None = None,
     training_data: str | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: bool | None = None,
 ) -> SaliencyReport:
     """Train a network that finds what stands out, and write it as a model file.
@@ -62,7 +64,7 @@ def train_saliency(
         Other images and masks to measure with; or the share of the pairs to hold out for
         that; or None to measure nothing.
     epochs, resume, device, seed, threads, validate_every, patience, int8, name, training_data, \
-progress
+max_pixels, progress
         See `imgret.train.run.train`.
 
     Returns
@@ -83,7 +85,8 @@ progress
     check_measuring(validate_every, patience)
     on = find_device(device)
     threads = worker_count(None if threads is None else check_count(threads, "threads"))
-    pairs, held, failed = _pairs(Path(pictures), Path(masks), valid, seed, threads)
+    max_pixels = check_count(max_pixels, "max_pixels")
+    pairs, held, failed = _pairs((Path(images), Path(masks)), valid, seed, threads, max_pixels)
     work.make()
     trainer = SaliencyTrainer(recipe, pairs, device=on, seed=seed, threads=threads)
     if resume is not None:
@@ -103,7 +106,7 @@ progress
     run_epochs(
         trainer,
         work,
-        n_pictures=len(pairs),
+        n_images=len(pairs),
         measure=None if held is None else partial(measured, held),
         validate_every=validate_every,
         patience=patience,
@@ -119,18 +122,18 @@ progress
         failed=failed,
         int8=int8,
         name=name or out.stem,
-        training_data=training_data or f"the folder {Path(pictures).resolve().name}",
+        training_data=training_data or f"the folder {Path(images).resolve().name}",
     )
 
 
 def _pairs(
-    pictures: Path,
-    masks: Path,
+    folders: tuple[Path, Path],
     valid: tuple[str | os.PathLike[str], str | os.PathLike[str]] | float | None,
     seed: int,
     threads: int,
+    max_pixels: int,
 ) -> tuple[Pairs, Pairs | None, list[ImageError]]:
-    pairs, failed = readable_pairs(find_pairs(pictures, masks), threads)
+    pairs, failed = readable_pairs(find_pairs(*folders, max_pixels=max_pixels), threads)
     if valid is None or valid == 0:
         return pairs, None, failed
     if isinstance(valid, int | float):
@@ -141,5 +144,5 @@ def _pairs(
         if count < 1:
             return pairs, None, failed
         return pairs.select(np.sort(order[count:])), pairs.select(np.sort(order[:count])), failed
-    held, broken = readable_pairs(find_pairs(*map(Path, valid)), threads)
+    held, broken = readable_pairs(find_pairs(*map(Path, valid), max_pixels=max_pixels), threads)
     return pairs, held, failed + broken

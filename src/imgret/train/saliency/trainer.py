@@ -20,7 +20,7 @@ from imgret.train.course import Course, scaled
 from imgret.train.data import unscaled
 from imgret.train.networks.efficientnet import SCALING
 from imgret.train.networks.saliency import Saliency, SaliencyNetwork
-from imgret.train.saliency.data import Pairs, load_mask, masked_batches
+from imgret.train.saliency.data import Pairs, masked_batches
 from imgret.train.saliency.recipe import SaliencyRecipe
 from imgret.types import Box
 
@@ -64,7 +64,7 @@ class SaliencyTrainer(Course[SaliencyRecipe]):
                 ([network.stages], recipe.lr * recipe.backbone_lr),
                 (network.decoder, recipe.lr),
             ],
-            n_pictures=len(pairs),
+            n_images=len(pairs),
             device=device,
             seed=seed,
         )
@@ -122,8 +122,8 @@ def measure(
 
     def load(start: int) -> tuple[Tensor, list[NDArray[np.uint8]]]:
         rows = range(start, min(start + _BATCH, len(pairs)))
-        pixels = raw.prepare([images.load(pairs.pictures[row]) for row in rows])
-        return torch.from_numpy(pixels), [load_mask(pairs.masks[row]) for row in rows]
+        pixels = raw.prepare([pairs.load(row) for row in rows])
+        return torch.from_numpy(pixels), [pairs.load_mask(row) for row in rows]
 
     errors, ious = [], []
     with ThreadPoolExecutor(threads) as pool, torch.no_grad():
