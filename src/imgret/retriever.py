@@ -1711,7 +1711,12 @@ class Retriever:
         preserving global data structure in both t-SNE and UMAP", 2021.
         """
         with self._gallery.viewed() as view:
-            return draw_map(view, method=method, seed=check_seed(seed))
+            return draw_map(
+                view,
+                method=method,
+                seed=check_seed(seed),
+                max_pixels=self._pipeline.max_pixels,
+            )
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -1773,7 +1778,13 @@ class Retriever:
             if request.precision is not None:
                 threshold_of(request.precision, None, of_another_projection=True)  # raises
             request = request._replace(calibration=None)
-        batch = answer(query(view), request, view, self._gallery.store.catalog)
+        batch = answer(
+            query(view),
+            request,
+            view,
+            self._gallery.store.catalog,
+            max_pixels=self._pipeline.max_pixels,
+        )
         self._gallery.remember(batch)
         return batch
 

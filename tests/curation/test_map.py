@@ -106,7 +106,7 @@ def test_few_items_show_their_pictures(photos, mean_color, monkeypatch):
     assert without == {"vector", "sand/2.jpg"}
     shown = images.load(base64.b64decode(data["pictures"][0], validate=True))
     assert shown.shape == (40, 48, 3)
-    monkeypatch.setattr(module, "_MOST_PICTURES", 12)
+    monkeypatch.setattr(module, "_MOST_IMAGES", 12)
     assert Page(found.to_html()).data["pictures"] == []
 
 

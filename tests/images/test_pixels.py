@@ -244,5 +244,20 @@ def test_hits_of_large_photos_are_drawn_at_reduced_scale(mean_color, tmp_path):
     assert page.count("data:image/jpeg") == 2
 
 
+def test_pages_keep_to_the_limit_of_the_retriever(mean_color, photo):
+    """Files may have changed since."""
+    retriever = Retriever(embedder=mean_color, max_pixels=480_000)
+    retriever.add_folder(photo.parents[1], labels="parent", progress=False)
+    Pil.new("RGB", (900, 700)).save(photo)
+    hits = retriever.search(photo.with_name("b.jpg"), 2)
+    for page in (hits.to_html(), hits._repr_html_()):
+        assert page.count("data:image/jpeg") == 2  # the query and itself
+        assert "900 x 700 = 630,000" in page
+    retriever.add([np.zeros((9, 9, 3), np.uint8)], keys=["third"])
+    assert retriever.map2d().to_html().count('"/9j/') == 1
+    assert retriever.evaluate().max_pixels == 480_000
+    assert retriever.crop_report("center").max_pixels == 480_000
+
+
 def test_errors_of_too_many_pixels_are_image_errors():
     assert issubclass(ImageTooLargeError, ImageError)

@@ -249,7 +249,7 @@ def search(
         if html is not None and rows:
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
-            page = hit_pages.page(rows, title=title, note=note)
+            page = hit_pages.page(rows, title=title, note=note, max_pixels=max_pixels)
             html.write_text(page, encoding="utf-8", errors="replace")
             typer.echo(f"wrote {html}", err=True)
     if failed:
@@ -392,6 +392,7 @@ def demo(
     ] = Path("imgret-demo"),
     index: Annotated[str, typer.Option(help="As for the index command.")] = "flat",
     cropper: Annotated[str, typer.Option(help="As for the index command.")] = "none",
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Draw flowers (or take a folder), index them, search them, and show the result."""
     from imgret.cli.demo import run  # noqa: PLC0415
@@ -401,4 +402,4 @@ def demo(
             f"{output}: expected a folder or a path where nothing is, found a file",
             param_hint="--output",
         )
-    run(folder, output, index=index, cropper=cropper, out=sys.stdout)
+    run(folder, output, index=index, cropper=cropper, max_pixels=max_pixels, out=sys.stdout)

@@ -19,7 +19,15 @@ _HITS = 6
 _QUERIES = 8
 
 
-def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: TextIO) -> Path:
+def run(
+    folder: Path | None,
+    output: Path,
+    *,
+    index: str,
+    cropper: str,
+    max_pixels: int,
+    out: TextIO,
+) -> Path:
     """Index images, search with some that were held back, write a page.
 
     Parameters
@@ -29,6 +37,8 @@ def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: Tex
     output : Path
         Directory for the drawn images, the gallery and the page.
     index, cropper : str
+        As for `Retriever`.
+    max_pixels : int
         As for `Retriever`.
     out : text file
         Where to tell what is found.
@@ -42,8 +52,10 @@ def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: Tex
     def say(text: str = "") -> None:
         print(text, file=out, flush=True)
 
-    retriever = Retriever(index=index, cropper=cropper)  # first, as it may refuse the names
-    root, queries = _drawn(output, say) if folder is None else _taken(folder, say)
+    retriever = Retriever(
+        index=index, cropper=cropper, max_pixels=max_pixels
+    )  # first, as it may refuse the names
+    root, queries = _drawn(output, say) if folder is None else _taken(folder, max_pixels, say)
     held_back = set(queries)
     gallery = [path for path in find_images(root)[0] if path not in held_back]
     report = retriever.add(
@@ -66,7 +78,7 @@ def run(folder: Path | None, output: Path, *, index: str, cropper: str, out: Tex
             say(f"  {hit.rank}. {hit.score:.3f}  {name}{hit.key}")
     result = output / "result.html"
     title = f"imgret demo: {len(rows)} images searched in {len(retriever)}"
-    page = hit_pages.page(rows, title=title, note=repr(retriever)[1:-1])
+    page = hit_pages.page(rows, title=title, note=repr(retriever)[1:-1], max_pixels=max_pixels)
     result.write_text(page, encoding="utf-8")
     say(f"\nresult page: {result.absolute()}")
     say(f"go on with:  imgret search {store} {queries[0]}")
@@ -81,7 +93,7 @@ def _drawn(output: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
     return root, queries
 
 
-def _taken(folder: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
+def _taken(folder: Path, max_pixels: int, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
     """Hold back a few images as queries, spread over the folder and readable."""
     found, _ = find_images(folder)
     if len(found) < 2:
@@ -90,16 +102,18 @@ def _taken(folder: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
             f"{len(found)}"
         )
     step = max(2, len(found) // _QUERIES)
-    queries = [path for path in found[step // 2 :: step] if _is_readable(path)][:_QUERIES]
+    queries = [path for path in found[step // 2 :: step] if _is_readable(path, max_pixels)][
+        :_QUERIES
+    ]
     if not queries:
         raise InvalidInputError(f"{folder}: expected images that can be read, found none")
     say(f"found {len(found)} images in {folder}; {len(queries)} are held back as queries")
     return folder, queries
 
 
-def _is_readable(path: Path) -> bool:
+def _is_readable(path: Path, max_pixels: int) -> bool:
     try:
-        images.load(path)
+        images.load(path, max_pixels=max_pixels)
     except ImageError:
         return False
     return True

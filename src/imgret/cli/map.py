@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.options import MAX_PIXELS, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["draw_map"]
@@ -16,6 +17,7 @@ def draw_map(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Page to write.")],
     method: Annotated[str, typer.Option(help="pca, or umap with the extra imgret[umap].")] = "pca",
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Write a page with every image as a point: the nearer, the more alike."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
@@ -23,7 +25,7 @@ def draw_map(
     check_writable(output, "--output")
     if method not in {"pca", "umap"}:
         raise typer.BadParameter(f"expected pca or umap, found {method!r}", param_hint="--method")
-    with Retriever.open(gallery) as retriever:
+    with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
         map2d = retriever.map2d(method)  # type: ignore[arg-type]  # checked above
     page = map2d.to_html(title=f"Map of {gallery.name}")
     output.write_text(page, encoding="utf-8", errors="replace")

@@ -11,6 +11,7 @@ import numpy as np
 
 from imgret.curation.graph import build_neighbor_graph
 from imgret.errors import InvalidInputError, MissingExtraError
+from imgret.images import MAX_PIXELS
 from imgret.pages import map as map_pages
 from imgret.pages.result import Result
 from imgret.projections import fit_pca
@@ -36,6 +37,8 @@ class Map2D(Result):
     labels, paths : tuple of str or None
         Of each item, where it has one.
     method : {"pca", "umap"}
+    max_pixels : int
+        By which a page reads images again.
     """
 
     keys: tuple[str, ...]
@@ -43,6 +46,7 @@ class Map2D(Result):
     labels: tuple[str | None, ...]
     paths: tuple[str | None, ...]
     method: Method
+    max_pixels: int = MAX_PIXELS
 
     def __repr__(self) -> str:
         return f"<Map2D of {len(self.keys)} items by {self.method}>"
@@ -64,6 +68,7 @@ class Map2D(Result):
             self.labels,
             self.paths,
             method=self.method,
+            max_pixels=self.max_pixels,
         )
 
     def to_dict(self) -> Json:
@@ -78,7 +83,7 @@ class Map2D(Result):
         }
 
 
-def draw_map(view: View, *, method: Method, seed: int) -> Map2D:
+def draw_map(view: View, *, method: Method, seed: int, max_pixels: int = MAX_PIXELS) -> Map2D:
     """Lay the items out in the plane.
 
     Parameters
@@ -86,6 +91,8 @@ def draw_map(view: View, *, method: Method, seed: int) -> Map2D:
     view : View
     method, seed
         As for `Retriever.map2d`.
+    max_pixels : int
+        As for `Retriever`.
     """
     if method not in {"pca", "umap"}:
         raise InvalidInputError(f"method: expected 'pca' or 'umap', found {method!r}")
@@ -103,6 +110,7 @@ def draw_map(view: View, *, method: Method, seed: int) -> Map2D:
         labels=tuple(item.label for item in items),
         paths=tuple(item.path for item in items),
         method=method,
+        max_pixels=max_pixels,
     )
 
 

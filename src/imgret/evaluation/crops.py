@@ -80,6 +80,8 @@ class CropReport(Result):
         Of one thread.
     n_worst : int
         How many images the page shows.
+    max_pixels : int
+        By which a page reads images again.
     """
 
     cropper: Json
@@ -88,6 +90,7 @@ class CropReport(Result):
     left_out: tuple[str, ...]
     seconds_per_crop: float
     n_worst: int
+    max_pixels: int = MAX_PIXELS
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
@@ -269,6 +272,7 @@ def report_crops(
         left_out=tuple(left_out),
         seconds_per_crop=stages.get("crop", 0.0) / len(sources),
         n_worst=n_worst,
+        max_pixels=max_pixels,
     )
 
 

@@ -132,7 +132,8 @@ def evaluate(
         "near_identical": near_identical,
         "bootstrap": {"n_resamples": n_resamples, "confidence": 0.95, "seed": seed},
     }
-    return judge.report(config, seconds=time.perf_counter() - started, stages=stages)
+    seconds = time.perf_counter() - started
+    return judge.report(config, seconds=seconds, stages=stages, max_pixels=max_pixels)
 
 
 def _check_ks(k: Any) -> tuple[int, ...]:

@@ -224,7 +224,9 @@ class Judge:
             self._pairs.add(pair)
         self._matches.append(Match(name, key, kind, cosine))
 
-    def report(self, config: Json, *, seconds: float, stages: dict[str, float]) -> Report:
+    def report(
+        self, config: Json, *, seconds: float, stages: dict[str, float], max_pixels: int
+    ) -> Report:
         """Return what was found."""
         return Report(
             queries=tuple(self._names),
@@ -237,6 +239,7 @@ class Judge:
             seconds=seconds,
             stages=stages,
             config=config,
+            max_pixels=max_pixels,
         )
 
     def _worst(self) -> tuple[Worst, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.images import MAX_PIXELS
 from imgret.pages.result import Result
 from imgret.support.lazy import cached_property
 from imgret.support.statistics import interval, resampled_means
@@ -84,6 +85,8 @@ class Report(Result):
         Seconds in "read", "decode", "crop", "embed" and "search", added up over threads.
     config : dict
         JSON values that say what was evaluated and how.
+    max_pixels : int
+        By which a page reads images again.
     """
 
     queries: tuple[str, ...]
@@ -96,6 +99,7 @@ class Report(Result):
     seconds: float
     stages: dict[str, float]
     config: Json
+    max_pixels: int = MAX_PIXELS
 
     @property
     def n_queries(self) -> int:

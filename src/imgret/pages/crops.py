@@ -29,7 +29,10 @@ def page(report: CropReport, *, title: str) -> str:
         for label, row in report.per_class.items()
     ]
     names = ["class", "queries", *views, *(f"{name} - whole" for name in views[1:])]
-    figures = "".join(map(_figure, report.worst)) or "<p>No crop costs anything.</p>"
+    figures = (
+        "".join(_figure(crop, report.max_pixels) for crop in report.worst)
+        or "<p>No crop costs anything.</p>"
+    )
     body = (
         f"<pre>{html.escape(str(report))}</pre><h2>Crops that cost most</h2>"
         f"<p>Average precision at 5 of the whole image, and of the crop.</p>"
@@ -39,13 +42,13 @@ def page(report: CropReport, *, title: str) -> str:
     return document(title, body, scripts=["sort.js"])
 
 
-def _figure(crop: Crop) -> str:
+def _figure(crop: Crop, max_pixels: int) -> str:
     caption = (
         f"<b>{html.escape(crop.label)}</b><br>{crop.whole:.2f} → {crop.crop:.2f}<br>"
         f"{html.escape(crop.path.name)}"
     )
     try:
-        image, size = small(crop.path)
+        image, size = small(crop.path, max_pixels)
     except ImageError as error:
         return figure(None, caption, alt=error.reason)
     return figure(boxed(image, crop.box, size), caption, alt=crop.path.name)

@@ -52,7 +52,9 @@ def worst_queries(report: Report) -> str:
         )
         for query in report.worst
     ]
-    return grid(rows) if rows else "<p>Every query is answered fully.</p>"
+    if not rows:
+        return "<p>Every query is answered fully.</p>"
+    return grid(rows, max_pixels=report.max_pixels)
 
 
 def _classes(report: Report) -> str:

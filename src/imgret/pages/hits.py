@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from imgret import images
 from imgret.errors import ImageError
@@ -31,17 +32,19 @@ class Shown(NamedTuple):
 
     word: str
     title: str
-    picture: ImageLike | None
+    image: ImageLike | None
     box: Box | None = None
 
 
 # A query with its hits: title, image or all its images, hits.
 Row: TypeAlias = tuple[str, ImageLike | list[Shown] | None, Sequence[Hit]]
 
+_Draw: TypeAlias = Callable[[ImageLike | None, Box | None, str, str], str]
+
 _SIDE = 160
 
 
-def grid(rows: Sequence[Row]) -> str:
+def grid(rows: Sequence[Row], *, max_pixels: int = images.MAX_PIXELS) -> str:
     """Return HTML that shows queries and their hits, images inlined.
 
     Parameters
@@ -49,27 +52,34 @@ def grid(rows: Sequence[Row]) -> str:
     rows : sequence of (title, image or None, hits)
         One for each query. Instead of an image, a list of `Shown`, which have titles of their own;
         the first title is then a note.
+    max_pixels : int
+        Images of more are not shown.
     """
+    draw = partial(_figure, max_pixels)
     return "".join(
-        f'<div class="row">{_query(title, picture)}{"".join(map(_hit, hits))}</div>'
-        for title, picture, hits in rows
+        f'<div class="row">{_query(title, image, draw)}'
+        f"{''.join(_hit(hit, draw) for hit in hits)}</div>"
+        for title, image, hits in rows
     )
 
 
-def page(rows: Sequence[Row], *, title: str, note: str = "") -> str:
+def page(
+    rows: Sequence[Row], *, title: str, note: str = "", max_pixels: int = images.MAX_PIXELS
+) -> str:
     """Return a whole page for `grid`, in one file that needs no other."""
-    return document(title, grid(rows), note=note)
+    return document(title, grid(rows, max_pixels=max_pixels), note=note)
 
 
-def small(picture: ImageLike) -> tuple[Image, tuple[int, int]]:
+def small(image: ImageLike, max_pixels: int) -> tuple[Image, tuple[int, int]]:
     """Return an image, a large JPEG at reduced scale, and its full size."""
-    if isinstance(picture, (str, os.PathLike)):
-        path = Path(picture)
-        return images.decode(images.read(path), path=path, min_side=2 * _SIDE)
-    if isinstance(picture, bytes):
-        return images.decode(picture, min_side=2 * _SIDE)
-    image = images.load(picture)
-    return image, (image.shape[1], image.shape[0])
+    if isinstance(image, (str, os.PathLike)):
+        path = Path(image)
+        data = images.read(path)
+        return images.decode(data, path=path, max_pixels=max_pixels, min_side=2 * _SIDE)
+    if isinstance(image, bytes):
+        return images.decode(image, max_pixels=max_pixels, min_side=2 * _SIDE)
+    pixels = images.load(image, max_pixels=max_pixels)
+    return pixels, (pixels.shape[1], pixels.shape[0])
 
 
 def boxed(image: Image, box: Box, size: tuple[int, int]) -> Image:
@@ -81,34 +91,36 @@ def boxed(image: Image, box: Box, size: tuple[int, int]) -> Image:
     return images.draw_box(image, box, thickness=max(2, min(image.shape[:2]) // 80))
 
 
-def _query(title: str, picture: ImageLike | list[Shown] | None) -> str:
-    if isinstance(picture, list):
+def _query(title: str, image: ImageLike | list[Shown] | None, draw: _Draw) -> str:
+    if isinstance(image, list):
         note = f'<p class="faint">{html.escape(title)}</p>' if title else ""
-        return "".join(map(_shown, picture)) + note
-    return _shown(Shown("query", title, picture))
+        return "".join(_shown(shown, draw) for shown in image) + note
+    return _shown(Shown("query", title, image), draw)
 
 
-def _shown(shown: Shown) -> str:
-    if shown.picture is None and not shown.title:
+def _shown(shown: Shown, draw: _Draw) -> str:
+    if shown.image is None and not shown.title:
         return ""
     caption = f"<b>{html.escape(shown.word)}</b><br>{html.escape(shown.title)}"
-    return _figure(shown.picture, shown.box, caption, shown.word)
+    return draw(shown.image, shown.box, caption, shown.word)
 
 
-def _hit(hit: Hit) -> str:
+def _hit(hit: Hit, draw: _Draw) -> str:
     label = f"<b>{html.escape(hit.label)}</b><br>" if hit.label is not None else ""
     score = f'<span class="faint">{hit.rank} · {hit.score:.3f}</span><br>'
-    return _figure(hit.path, hit.box, label + score + html.escape(hit.key), "hit")
+    return draw(hit.path, hit.box, label + score + html.escape(hit.key), "hit")
 
 
-def _figure(picture: Any, box: Box | None, caption: str, kind: str) -> str:
-    if picture is None:
+def _figure(
+    max_pixels: int, shown: ImageLike | None, box: Box | None, caption: str, kind: str
+) -> str:
+    if shown is None:
         return figure(None, caption, alt="no image kept", kind=kind)
     try:
-        image, size = small(picture)
+        image, size = small(shown, max_pixels)
     except ImageError as error:
         return figure(None, caption, alt=error.reason, kind=kind)
     if box is not None:
         image = boxed(image, box, size)
-    alt = Path(picture).name if isinstance(picture, (str, Path)) else "query"
+    alt = Path(shown).name if isinstance(shown, (str, Path)) else "query"
     return figure(image, caption, alt=alt, kind=kind, side=_SIDE)

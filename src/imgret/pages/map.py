@@ -18,7 +18,7 @@ from imgret.types import Embeddings
 __all__ = ["page"]
 
 _MOST_POINTS = 50_000
-_MOST_PICTURES = 300
+_MOST_IMAGES = 300
 _SIDE = 128
 
 
@@ -30,6 +30,7 @@ def page(
     paths: Sequence[str | None],
     *,
     method: str,
+    max_pixels: int,
 ) -> str:
     """Return the page of a map.
 
@@ -40,6 +41,8 @@ def page(
     coordinates : float32 array of shape (n, 2)
     method : str
         For the note.
+    max_pixels : int
+        Images of more are not shown.
     """
     n = len(keys)
     drawn = np.arange(n)
@@ -63,7 +66,7 @@ def page(
         "label": [codes[labels[place]] for place in places],
         "labels": names,
         "counts": [counts[name] for name in names],
-        "pictures": [_picture(path) for path in paths] if n <= _MOST_PICTURES else [],
+        "pictures": [_image(path, max_pixels) for path in paths] if n <= _MOST_IMAGES else [],
     }
     # Inside a script element nothing but "<" can end it.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -76,12 +79,12 @@ def page(
     return document(title, body, scripts=["map.js"], kind="map")
 
 
-def _picture(path: str | None) -> str | None:
+def _image(path: str | None, max_pixels: int) -> str | None:
     """Return a small JPEG in base64; None where there is no image to be had."""
     if path is None:
         return None
     try:
-        image = images.thumbnail(images.load(path, min_side=_SIDE), _SIDE)
+        image = images.thumbnail(images.load(path, max_pixels=max_pixels, min_side=_SIDE), _SIDE)
     except ImageError:
         return None
     return base64.b64encode(images.encode(image, "jpeg", quality=80)).decode()

@@ -58,6 +58,8 @@ class Batch:
         The best score there was for each query, -inf where there was none.
     probability : callable or None
         Turns scores into probabilities.
+    max_pixels : int
+        By which a page reads images again.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class Batch:
         *,
         best: NDArray[np.floating[Any]],
         probability: Probability | None,
+        max_pixels: int,
     ) -> None:
         self._ids, self._scores = neighbors
         self.best = best
+        self.max_pixels = max_pixels
         self.threshold = threshold
         self._metric = metric
         self.calibrated = probability is not None
@@ -252,6 +256,7 @@ class Hits(Sequence[Hit]):
             [self.to_row()],
             title=title or (f"Images like {name}" if name else "Search results"),
             note=self.no_match or f"{len(self)} hits",
+            max_pixels=self._batch.max_pixels,
         )
 
     def to_row(self) -> Row:
@@ -259,8 +264,8 @@ class Hits(Sequence[Hit]):
         from imgret.pages.hits import Shown  # noqa: PLC0415  # the same
 
         many = self.query if isinstance(self.query, tuple) else (self.query,)
-        shown = [Shown("query", _title(picture), picture, self.box) for picture in many]
-        shown += [Shown("unlike", _title(picture), picture) for picture in self.negatives]
+        shown = [Shown("query", _title(image), image, self.box) for image in many]
+        shown += [Shown("unlike", _title(image), image) for image in self.negatives]
         return self.no_match, shown, self._hits()
 
     def show(self) -> Path | None:
@@ -283,7 +288,7 @@ class Hits(Sequence[Hit]):
     def _repr_html_(self) -> str:
         from imgret.pages import document, hits  # noqa: PLC0415  # the same
 
-        return document.fragment(hits.grid([self.to_row()]))
+        return document.fragment(hits.grid([self.to_row()], max_pixels=self._batch.max_pixels))
 
     def __repr__(self) -> str:
         if not len(self):

@@ -60,7 +60,9 @@ def query_vector(
     return combined(vectors[:n], weights, vectors[n:], negative_weight, view.metric)
 
 
-def answer(vectors: Embeddings, request: Request, view: View, catalog: Catalog) -> Batch:
+def answer(
+    vectors: Embeddings, request: Request, view: View, catalog: Catalog, *, max_pixels: int
+) -> Batch:
     """Search, and rank what was found again where that is asked for.
 
     Parameters
@@ -71,6 +73,8 @@ def answer(vectors: Embeddings, request: Request, view: View, catalog: Catalog) 
     view : View
     catalog
         Holds the items, for when somebody looks at the hits.
+    max_pixels : int
+        By which a page of the hits reads images.
     """
     metric: Metric | None = view.metric
     rerankers = request.rerankers
@@ -90,4 +94,5 @@ def answer(vectors: Embeddings, request: Request, view: View, catalog: Catalog) 
         request.threshold,
         best=best,
         probability=None if calibration is None else calibration.probability,
+        max_pixels=max_pixels,
     )
