@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgret import images
+from imgret.cli import main
 from imgret.errors import ImageNotFoundError, InvalidInputError
-from imgret.train import Augmentation
+from imgret.train import Augmentation, train
 from imgret.train.data import Pictures, batches, find_classes, hold_out, random_crop, readable
 
 
@@ -138,3 +140,28 @@ def test_batches_do_not_depend_on_threads(flowers):
 def test_a_last_batch_of_one_is_left_out(flowers):
     pictures = find_classes(flowers)
     assert [len(rows) for _, rows in shown(pictures, 2, batch_size=23)] == [23]
+
+
+def test_images_of_too_many_pixels_are_left_out(flowers, tmp_path):
+    shutil.copytree(flowers, tmp_path / "flowers")
+    large = tmp_path / "flowers" / "rose" / "000.jpg"
+    large.with_suffix(".png").write_bytes(images.encode(np.zeros((100, 100, 3), np.uint8), "png"))
+    large.unlink()
+    kept, failed = readable(find_classes(tmp_path / "flowers", max_pixels=9_999), 2)
+    assert len(kept) == 23
+    assert "10,000" in str(failed[0])
+    kept, failed = readable(find_classes(tmp_path / "flowers", max_pixels=10_000), 2)
+    assert (len(kept), failed) == (24, [])
+    kept, held = hold_out(kept, 0.2, 0)
+    assert kept.max_pixels == held.max_pixels == 10_000
+    with pytest.raises(InvalidInputError, match="found 0 readable and 24 that are not"):
+        train(tmp_path / "flowers", tmp_path / "x.onnx", max_pixels=99, progress=False)
+    with pytest.raises(InvalidInputError, match="max_pixels: expected a whole number"):
+        train(tmp_path / "flowers", tmp_path / "x.onnx", max_pixels=0, progress=False)
+
+
+def test_the_limit_on_the_command_line(flowers, tmp_path, capsys):
+    command = ["train", str(flowers), "-o", str(tmp_path / "x.onnx"), "--max-pixels", "99"]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "found 0 readable and 24 that are not" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import torch
 from imgret import images, models
 from imgret.cli import main
 from imgret.croppers import SaliencyCropper
-from imgret.errors import ImageNotFoundError, InvalidInputError, TrainingError
+from imgret.errors import ImageNotFoundError, ImageTooLargeError, InvalidInputError, TrainingError
 from imgret.train import SaliencyRecipe, checkpoint, draw_masks, train_saliency
 from imgret.train.networks import count_parameters
 from imgret.train.networks.saliency import Saliency, SaliencyNetwork
@@ -226,6 +226,20 @@ def test_masks_are_drawn_once(discs, tmp_path):
     times = [path.stat().st_mtime_ns for path in drawn]
     draw_masks(discs / "pictures", tmp_path / "drawn", teacher, progress=False)
     assert [path.stat().st_mtime_ns for path in drawn] == times
+
+
+def test_images_of_too_many_pixels_are_left_out(discs, tmp_path):
+    folders = discs / "pictures", discs / "masks"
+    with pytest.raises(InvalidInputError, match="found 0 and 13 that are not readable"):
+        train_saliency(*folders, tmp_path / "x.onnx", max_pixels=99, **QUIET)
+    pairs = find_pairs(*folders, max_pixels=7_999).select([3, 5])
+    with pytest.raises(ImageTooLargeError):
+        pairs.load(0)
+    with pytest.raises(ImageTooLargeError):
+        pairs.load_mask(1)
+    teacher = SaliencyCropper("spectral")
+    failed = draw_masks(folders[0], tmp_path, teacher, max_pixels=7_999, progress=False)
+    assert len(failed) == 14
 
 
 def test_mistakes_are_told(discs, tmp_path):
