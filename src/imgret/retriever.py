@@ -1425,10 +1425,11 @@ class Retriever:
         Some items, drawn at random, are asked for their ``k`` nearest others, by the index and by
         an exact search of the kept embeddings. Of items that are equally near any will do.
 
-        A graph (``"hnsw"``, ``"hnsw-sq8"``) finds what is in it more easily than a new image. There
-        the items ask a graph of the rest, which is built for it: seconds for 20,000 items. In a
-        larger gallery vectors are made up that lie between items as new ones would, and the
-        interval reaches from somewhat below their recall to that of the items.
+        A graph (``"hnsw"``, ``"hnsw-sq8"``) finds what is in it more easily than a new image, and
+        cells and codes (``"ivf"``, ``"ivf-pq"``) suit what they were trained on. So up to 20,000
+        items ask an index of the rest, which is built for it in seconds. In a larger gallery
+        vectors are made up for a graph that lie between items as new ones would, and the interval
+        reaches from somewhat below their recall to that of the items.
 
         Parameters
         ----------
@@ -1436,7 +1437,8 @@ class Retriever:
             Fewer than there are items.
         queries : sequence of ImageLike, optional
             Images like those that will be searched with. By default items of the gallery are asked
-            for others; new images are often farther from all items than these from each other.
+            for others. New images may lie farther from all items than these do from each other,
+            above all where the embedder was trained on the items: then only queries tell.
         n_queries : int
             Items that are asked for others; all of them where there are fewer.
         seed : int

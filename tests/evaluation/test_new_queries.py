@@ -40,10 +40,10 @@ def drawn():
     return rows[:N].astype(np.float32), rows[N:].astype(np.float32)
 
 
-def filled(vectors, index, **options):
-    made = Retriever(embedder=Given(), dtype="float32", **options)
+def filled(vectors, index, *, metric="cosine", **options):
+    made = Retriever(embedder=Given(), dtype="float32", metric=metric)
     made.add_vectors(vectors, keys=[str(n) for n in range(len(vectors))])
-    made.reindex(index, **LOW[index])
+    made.reindex(index, **{**LOW[index], **options})
     return made
 
 
@@ -73,6 +73,28 @@ def test_the_interval_holds_the_truth(drawn, index, metric):
         found = retriever.recall(K, seed=seed)
         # The truth is measured as well, and has an error of its own, up to 0.01.
         assert found.ci[0] - 0.01 <= true <= found.ci[1] + 0.01
+
+
+@pytest.mark.parametrize("index", ["ivf", "ivf-pq"])
+def test_cells_and_codes_of_few_items_suit_these_best(index, monkeypatch):
+    """Asked by the items that they were trained on, they seem better than they are."""
+    vectors = np.random.default_rng(3).standard_normal((2500, DIM)).astype(np.float32)
+    gallery, new = vectors[:500], vectors[500:]
+    retriever = filled(gallery, index, nlist=12, nprobe=1)
+    true = measured(retriever, new)
+    found = retriever.recall(K)
+    assert found.ci[0] - 0.01 <= true <= found.ci[1] + 0.01
+    monkeypatch.setattr(sample, "_BUILT", 100)
+    flattered = retriever.recall(K)
+    assert flattered.ci[0] - 0.01 > true
+
+
+def test_an_interval_has_a_width_where_all_queries_find_everything(drawn):
+    retriever = filled(drawn[0], "ivf", nprobe=24)
+    found = retriever.recall(K, n_queries=200)
+    assert found.value == 1
+    assert 0.97 < found.ci[0] < 0.995  # the rule of three: 1 - 3 / 200 = 0.985
+    assert found.ci[1] == 1
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])

@@ -5,6 +5,7 @@ import pytest
 
 from imgret import Retriever
 from imgret.errors import EmptyGalleryError, InvalidInputError
+from imgret.evaluation import sample
 
 
 def _gallery(mean_color, *, metric="cosine", index="flat", n=400, seed=0, **options):
@@ -26,7 +27,8 @@ def test_an_exact_index_reaches_all(mean_color, metric):
     assert found.to_dict()["ci"] == [1, 1]
 
 
-def test_a_coarse_index_reaches_what_counting_says(mean_color):
+def test_a_coarse_index_reaches_what_counting_says(mean_color, monkeypatch):
+    monkeypatch.setattr(sample, "_BUILT", 100)  # so many items say what they find themselves
     gallery = _gallery(mean_color)
     gallery.reindex("ivf", nlist=8, nprobe=1)
     found = gallery.recall(k=5, n_queries=400)

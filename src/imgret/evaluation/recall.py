@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
 from imgret.search import View
@@ -28,7 +31,8 @@ class Recall:
     value : float
         Mean share of the true ``k`` nearest items that were found, 0 to 1.
     ci : tuple of float
-        The 95 % interval of it, by a bootstrap over the queries. Wider for a graph of so many items
+        The 95 % interval of it, by a bootstrap over the queries, for queries that lie to the items
+        as these do to each other. Wider for a graph of so many items
         that its queries had to be made up: see `Retriever.recall`.
     k, n_queries : int
     index : str
@@ -91,15 +95,15 @@ def measure_recall(
     index.search(sample.queries, sample.wanted)
     seconds = time.perf_counter() - started
     shares = sample.shares()
-    means = resampled_means({"recall": shares}, n_resamples=_RESAMPLES, seed=seed)
-    low, high = interval(means, _CONFIDENCE)[:, 0].tolist()
+    low, high = _interval(shares, seed)
+    if view.is_exact:
+        low = high = float(shares.mean())
     if (flattering := sample.flattering()) is not None:
         # What is made up is not quite what will be asked: the truth is between, or a little below.
-        means = resampled_means({"recall": flattering}, n_resamples=_RESAMPLES, seed=seed)
         low = max(0.0, low - _ALLOWANCE * max(0.0, float(flattering.mean() - shares.mean())))
-        high = max(high, float(interval(means, _CONFIDENCE)[1, 0]))
+        high = max(high, _interval(flattering, seed)[1])
     return Recall(
-        value=float(shares.mean()),
+        value=float(np.clip(shares.mean(), 0, 1)),
         ci=(low, high),
         k=k,
         n_queries=len(shares),
@@ -107,3 +111,19 @@ def measure_recall(
         seconds=seconds,
         exact_seconds=exact_seconds,
     )
+
+
+def _interval(shares: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Return the interval of the mean, also where nearly all shares are equal.
+
+    A bootstrap draws nothing that was not there: of a thousand queries that find everything it
+    makes an interval of no width. So one query more finds nothing for the lower end, and
+    everything for the upper one, which is the rule of three where all others are equal.
+    """
+    ends = []
+    for position, one_more in enumerate((0.0, 1.0)):
+        values = {"recall": np.append(shares, one_more)}
+        means = resampled_means(values, n_resamples=_RESAMPLES, seed=seed)
+        ends.append(float(interval(means, _CONFIDENCE)[position, 0]))
+    low, high = np.clip(ends, 0, 1).tolist()
+    return low, high

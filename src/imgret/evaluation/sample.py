@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import warnings
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +20,37 @@ __all__ = ["Sample", "index_of"]
 
 Shares: TypeAlias = NDArray[np.float64]
 
-# Of the items, one in so many is left out of a graph at a time, at most.
+# Of the items, one in so many is left out of an index at a time, at most.
 _LEFT_OUT = 20
-# Graphs without the items that ask are built of so many at most: seconds.
+# Indexes without the items that ask are built of so many at most: seconds.
 _BUILT = 20_000
 # Neighbours of an item that a vector which is made up takes its direction from.
 _AROUND = 100
+
+
+class _Twin(NamedTuple):
+    """An index like the one that is measured, without some of the items that ask.
+
+    The items that ask are told by their place among all of them.
+    """
+
+    built: VectorIndex
+    out: Ids
+    truth_out: Truth
+    within: Ids
+    truth_within: Truth
 
 
 class Sample:
     """Some queries for an index: those that are given, or items of the gallery.
 
     A graph finds a vector that is in it more easily than a new one, as its links lead from that
-    vector to its neighbours. So a graph is measured by items that are left out of another one,
-    built of the rest. Where there are too many items for that, vectors are made up that lie as far
-    from an item as its nearest other does, in the direction from one of its neighbours to another.
+    vector to its neighbours; and cells and codes suit the few vectors that they were trained on
+    better than others. So what items find is corrected by what they lose in other indexes like it,
+    each built without some of the items, and asked by these and by those that are in it. In a
+    gallery too large for that, cells and codes are asked by its items alone, as they suit so many
+    no better than others; and for a graph vectors are made up that lie as far from an item as its
+    nearest other does, in the direction from one of its neighbours to another.
 
     Parameters
     ----------
@@ -67,50 +84,75 @@ class Sample:
             raise InvalidInputError("queries: expected at least 1, found none")
         index = index_of(view)
         self._view, self._index, self._k = view, index, k
-        ids = view.ids
-        # The index, or one like it, and the truth of the queries that it is asked.
-        self._parts: list[tuple[VectorIndex, Truth]] = []
+        self._twins: list[_Twin] = []
         self._items: Truth | None = None
         if queries is not None:
-            self._parts.append((index, self._truth(view.project(queries, "queries"), None)))
-        elif not index.finds_itself or len(ids) <= k + 1:
-            asked = view.sample(n_queries, seed)
-            self._parts.append((index, self._truth(view.read(asked), asked)))
-        elif len(ids) <= _BUILT:
-            self._leave_out(ids, view.sample(n_queries, seed), seed)
+            self._truth = Truth(view, view.project(queries, "queries"), None, k=k)
         else:
             asked = view.sample(n_queries, seed)
-            self._items = self._truth(view.read(asked), asked)
-            made_up = self._made_up(self._items.queries, asked, ids, seed)
-            self._parts.append((index, self._truth(made_up, None)))
-        self.queries = np.concatenate([truth.queries for _, truth in self._parts])
-        self.wanted = max(truth.wanted for _, truth in self._parts)
+            self._truth = Truth(view, view.read(asked), asked, k=k)
+            if (
+                (index.finds_itself or index.needs_training)
+                and len(asked) > 1
+                and len(view) > k + 2
+            ):
+                if len(view) <= _BUILT:
+                    self._twins = self._without(asked, seed)
+                elif index.finds_itself:
+                    self._items = self._truth
+                    made_up = self._made_up(self._items.queries, asked, view.ids, seed)
+                    self._truth = Truth(view, made_up, None, k=k)
+        self.queries, self.wanted = self._truth.queries, self._truth.wanted
 
     def shares(self) -> Shares:
-        """Return what part of its true neighbours the index finds for each query, as it is set."""
+        """Return what part of its true neighbours the index finds for each query, as it is set.
+
+        Of items, corrected by what a query loses that is not in the index: their mean tells, a
+        single one may be below 0 or above 1.
+        """
+        found = _asked(self._index, self._truth)
+        if not self._twins:
+            return found
         settings = self._index.settings()
-        found = []
-        for index, truth in self._parts:
-            if index is not self._index:
-                index.configure(**settings)
-            found.append(truth.shares(index.search(truth.queries, truth.wanted).ids))
-        return np.concatenate(found)
+        without, within, times = (np.zeros(len(found)) for _ in range(3))
+        for twin in self._twins:
+            twin.built.configure(**settings)
+            without[twin.out] = _asked(twin.built, twin.truth_out)
+            within[twin.within] += _asked(twin.built, twin.truth_within)
+            times[twin.within] += 1
+        corrected: Shares = found + without - within / times
+        return corrected
 
     def flattering(self) -> Shares | None:
         """Return the shares of items that are in the graph; None where nothing is made up."""
-        if self._items is None:
-            return None
-        return self._items.shares(self._index.search(self._items.queries, self._items.wanted).ids)
+        return None if self._items is None else _asked(self._index, self._items)
 
-    def _leave_out(self, ids: Ids, asking: Ids, seed: int) -> None:
-        """Build graphs without the items that ask, which are few of those that are left."""
-        most = max(1, min(len(ids) // _LEFT_OUT, len(ids) - self._k))
-        asking = np.random.default_rng(seed).permutation(asking)
-        for start in range(0, len(asking), most):
-            asked = np.sort(asking[start : start + most])
-            rest = np.setdiff1d(ids, asked)
-            truth = self._truth(self._view.read(asked), None, rest)
-            self._parts.append((self._built(rest), truth))
+    def _without(self, asked: Ids, seed: int) -> list[_Twin]:
+        """Build two indexes or more without the items that ask, each without a few of them."""
+        ids = self._view.ids
+        most = min(len(ids) // _LEFT_OUT, len(ids) - self._k - 1, -(-len(asked) // 2))
+        parts = -(-len(asked) // max(1, most))
+        order = np.random.default_rng(seed).permutation(len(asked))
+        twins = []
+        for out in map(np.sort, np.array_split(order, parts)):
+            rest = np.setdiff1d(ids, asked[out])
+            within = np.setdiff1d(np.arange(len(asked)), out)
+            twins.append(
+                _Twin(
+                    self._built(rest),
+                    out,
+                    Truth(self._view, self._view.read(asked[out]), None, k=self._k, among=rest),
+                    within,
+                    Truth(
+                        self._view,
+                        self._view.read(asked[within]),
+                        asked[within],
+                        k=self._k,
+                        among=rest,
+                    ),
+                )
+            )
+        return twins
 
     def _made_up(self, items: Embeddings, asked: Ids, ids: Ids, seed: int) -> Embeddings:
         """Return a vector near each of some items."""
@@ -142,18 +184,22 @@ class Sample:
         found: Embeddings = made.astype(np.float32)
         return found
 
-    def _truth(self, queries: Embeddings, asked: Ids | None, among: Ids | None = None) -> Truth:
-        return Truth(self._view, queries, asked, k=self._k, among=among)
-
     def _built(self, ids: Ids) -> VectorIndex:
         """Return an index like the one that is measured, of some items."""
         index = type(self._index).from_config(self._index.config())
         if index.needs_training:
-            index.train(self._view.read(ids), expected=len(ids))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the index that is measured has told already
+                index.train(self._view.read(ids), expected=len(ids))
         for block, vectors in self._view.blocks(ids):
             index.add(vectors, block)
         index.refine_by(self._view.read)
         return index
+
+
+def _asked(index: VectorIndex, truth: Truth) -> Shares:
+    """Return what part of the true neighbours an index finds."""
+    return truth.shares(index.search(truth.queries, truth.wanted).ids)
 
 
 def index_of(view: View) -> VectorIndex:

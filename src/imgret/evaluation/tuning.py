@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from imgret.abc import VectorIndex
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
@@ -179,7 +181,8 @@ def _measured(index: VectorIndex, sample: Sample) -> tuple[float, float]:
         started = time.perf_counter()
         index.search(sample.queries, sample.wanted)
         taken.append(time.perf_counter() - started)
-    return float(sample.shares().mean()), len(sample.queries) / statistics.median(taken)
+    recall = float(np.clip(sample.shares().mean(), 0, 1))
+    return recall, len(sample.queries) / statistics.median(taken)
 
 
 def _settings(

@@ -1,0 +1,131 @@
+"""Whether the interval of `Retriever.recall` holds what queries find that are not in the gallery.
+
+    python benchmarks/recall.py --data FOLDER [--out benchmarks/results]
+
+``FOLDER`` has ``flowers102/train``, ``flowers102/valid`` and ``caltech51``. Images of one set are
+split by lot, several times, into a gallery and new queries. A row counts how often the interval of
+the gallery alone holds what the queries then find; as that is a mean of some hundred queries
+itself, its own 95 % interval is drawn beside it: ``holds`` counts intervals that contain the mean,
+``agree`` those whose difference is within the error of both. ``made up`` are galleries too large to
+be built again without the items that ask: photos' embeddings repeated with noise.
+
+The rows ``trained on`` show what no gallery can tell by itself: the embedder was trained on the
+items, so that new images lie farther from them than they do from each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from overhead import Given
+from results import save
+
+from imgret import Retriever
+from imgret.ingest.folder import find_images
+from imgret.types import Embeddings
+
+_K, _QUERIES, _TRIES = 10, 400, 10
+_INDEXES = {
+    "hnsw": {"M": 8, "ef_construction": 40, "ef_search": 10},
+    "hnsw-sq8": {"M": 16, "ef_construction": 40, "ef_search": 16},
+    "ivf": {"nlist": 64, "nprobe": 2},
+    "ivf-pq": {"nlist": 64, "nprobe": 2},
+}
+
+
+def main() -> None:
+    """Measure, and print or keep the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for name, splits in _sets(options.data):
+        for index, config in _INDEXES.items():
+            if name.startswith("made up") and index.startswith("ivf"):
+                continue  # asked by its items whatever the size
+            rows.append({"set": name, "index": index, **_compared(splits, index, config)})
+            print(rows[-1], flush=True)
+    save(options.out, "recall", rows, title="Recall said and found")
+
+
+def _sets(data: Path) -> Iterator[tuple[str, list[tuple[Embeddings, Embeddings]]]]:
+    for model in ("flowers102", "general"):
+        embedder = Retriever(embedder=model)
+        flowers, valid, photos = (
+            embedder.embed(find_images(data / folder)[0])
+            for folder in ("flowers102/train", "flowers102/valid", "caltech51")
+        )
+        yield f"{model}, flowers", [_split(flowers, seed) for seed in range(_TRIES)]
+        yield f"{model}, photos", [_split(photos, seed) for seed in range(_TRIES)]
+        if model == "general":
+            large = np.concatenate([flowers, photos])
+            yield "made up, general", [_repeated(large, seed) for seed in range(2)]
+        kind = "trained on" if model == "flowers102" else "train, valid"
+        yield f"{model}, {kind}", [(flowers, valid)] * _TRIES
+
+
+def _split(vectors: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    return vectors[order[_QUERIES:]], vectors[order[:_QUERIES]]
+
+
+def _repeated(vectors: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
+    """Return 30,000 noisy copies, in 256 dimensions, and as noisy ones that are not among them."""
+    generator = np.random.default_rng(seed)
+    centred = vectors - vectors.mean(axis=0)
+    few = centred @ np.linalg.svd(centred, full_matrices=False)[2][:256].T
+    rows = few[generator.integers(0, len(few), 30_000 + _QUERIES)]
+    noise = generator.standard_normal(rows.shape).astype(np.float32)
+    rows += noise * np.linalg.norm(rows, axis=1, keepdims=True) * 0.5 / 16
+    return rows[_QUERIES:].astype(np.float32), rows[:_QUERIES].astype(np.float32)
+
+
+def _compared(
+    splits: list[tuple[Embeddings, Embeddings]], index: str, config: dict[str, int]
+) -> dict[str, object]:
+    said, found, held, agreed = [], [], 0, 0
+    gallery: Embeddings | None = None
+    for seed, (items, queries) in enumerate(splits):
+        if gallery is not items:
+            gallery = items
+            retriever = Retriever(embedder=Given(items.shape[1]), dtype="float32")
+            retriever.add_vectors(items, keys=map(str, range(len(items))))
+            retriever.reindex(index, **config)
+            shares = _shares(retriever, queries)
+        recall = retriever.recall(_K, seed=seed)
+        mean, error = float(shares.mean()), 1.96 * float(shares.std()) / len(shares) ** 0.5
+        said.append(recall.value)
+        found.append(mean)
+        low, high = recall.ci
+        held += low <= mean <= high
+        below, above = np.hypot(recall.value - low, error), np.hypot(high - recall.value, error)
+        agreed += recall.value - below <= mean <= recall.value + above
+    return {
+        "said": round(float(np.mean(said)), 4),
+        "found": round(float(np.mean(found)), 4),
+        "holds": f"{held} of {len(splits)}",
+        "agree": f"{agreed} of {len(splits)}",
+    }
+
+
+def _shares(retriever: Retriever, queries: Embeddings) -> np.ndarray:
+    """Return what part of its nearest items each query finds, by comparing with everything."""
+    items = retriever.embeddings()
+    items = items / np.linalg.norm(items, axis=1, keepdims=True)
+    queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    least = -np.sort(-(queries @ items.T), axis=1)[:, _K - 1] - 1e-4
+    found = retriever.search_vectors(queries, _K)
+    return np.array(
+        [
+            np.mean([hit.score >= low for hit in hits])
+            for hits, low in zip(found, least, strict=True)
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
