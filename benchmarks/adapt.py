@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 from overhead import Given
 
-from imgret.galleries.local.compatible import new_manifest
 from imgret.galleries.local.live_index import LiveIndex
+from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
 from imgret.indexes.make import find_cropper
 from imgret.learning import adapt
+from imgret.pipeline.compatible import new_spec
 from imgret.types import Item
 
 _BLOCK = 20_000
@@ -81,8 +82,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "adapt.imgret"
         embedder, cropper = Given(options.dim), find_cropper("none")
-        manifest, _ = new_manifest(embedder, cropper, "flat", "cosine", "float16")
-        store = Store.create(path, manifest)
+        spec, _ = new_spec(embedder, cropper, "flat", "cosine", "float16")
+        store = Store.create(path, Manifest.of(spec))
         started = time.perf_counter()
         fill(store, options.items, options.classes)
         print(

@@ -1,6 +1,6 @@
-"""Names of embedders, croppers, indexes and rerankers, found through entry points.
+"""Names of embedders, croppers, indexes, rerankers and galleries, found through entry points.
 
-A package offers a part by an entry point in one of four groups, and imgret declares its
+A package offers a part by an entry point in one of five groups, and imgret declares its
 own parts in the same way::
 
     [project.entry-points."imgret.indexes"]
@@ -22,6 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from imgret.abc import Gallery
 from imgret.errors import (
     ImgretError,
     InvalidInputError,
@@ -29,9 +30,9 @@ from imgret.errors import (
     UnknownNameError,
 )
 
-__all__ = ["Kind", "create", "factory", "is_model_path", "made", "names", "refresh"]
+__all__ = ["Kind", "create", "factory", "gallery", "is_model_path", "made", "names", "refresh"]
 
-Kind: TypeAlias = Literal["embedders", "croppers", "indexes", "rerankers"]
+Kind: TypeAlias = Literal["embedders", "croppers", "indexes", "rerankers", "galleries"]
 
 _Part = TypeVar("_Part")
 
@@ -40,6 +41,7 @@ _SINGULAR: dict[Kind, str] = {
     "croppers": "cropper",
     "indexes": "index",
     "rerankers": "reranker",
+    "galleries": "gallery",
 }
 
 
@@ -66,7 +68,7 @@ def names(kind: Kind) -> dict[str, str]:
 
     Parameters
     ----------
-    kind : {"embedders", "croppers", "indexes", "rerankers"}
+    kind : {"embedders", "croppers", "indexes", "rerankers", "galleries"}
 
     Returns
     -------
@@ -89,6 +91,34 @@ def factory(kind: Kind, name: str) -> Callable[..., Any]:
     PluginError
         Two packages claim the name, or the plugin fails to import.
     """
+    made, first = _loaded(kind, name)
+    return partial(made, *first)
+
+
+def gallery(uri: str) -> type[Gallery]:
+    """Return the class of the gallery at a place, by the scheme before ``://``.
+
+    Parameters
+    ----------
+    uri : str
+        A path, or such as ``postgresql://host/photos``.
+
+    Raises
+    ------
+    UnknownNameError, PluginError
+        As in `factory`.
+    """
+    scheme, colon, _ = uri.partition("://")
+    made, _ = _loaded("galleries", scheme if colon else "file")
+    if not (isinstance(made, type) and issubclass(made, Gallery)):
+        raise PluginError(
+            f"galleries: {scheme!r}: expected a subclass of imgret.abc.Gallery, found {made!r}"
+        )
+    return made
+
+
+def _loaded(kind: Kind, name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """Return what is registered under a name, and what of the name is its first argument."""
     found = _found(kind)
     prefix, colon, rest = name.partition(":")
     first: tuple[str, ...] = ()
@@ -116,7 +146,7 @@ def factory(kind: Kind, name: str) -> Callable[..., Any]:
             f"{kind}: {name!r} of package {_package(entry)}: expected a class or function at "
             f"{entry.value}, found {type(made).__name__}"
         )
-    return partial(made, *first)
+    return made, first
 
 
 def create(kind: Kind, name: str, /, **options: Any) -> Any:
@@ -124,7 +154,7 @@ def create(kind: Kind, name: str, /, **options: Any) -> Any:
 
     Parameters
     ----------
-    kind : {"embedders", "croppers", "indexes", "rerankers"}
+    kind : {"embedders", "croppers", "indexes", "rerankers", "galleries"}
     name : str
         A registered name; see `names`.
     **options
@@ -151,7 +181,7 @@ def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
 
     Parameters
     ----------
-    kind : {"embedders", "croppers", "indexes", "rerankers"}
+    kind : {"embedders", "croppers", "indexes", "rerankers", "galleries"}
     given : str, path, mapping or object
         A registered name, or the path of a model file; a mapping
         ``{"name": ..., "config": {...}}``; or the part.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,8 @@ from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 
-from imgret.abc import Cropper, Embedder, VectorIndex
+from imgret import registry
+from imgret.abc import Cropper, Embedder, Gallery, VectorIndex
 from imgret.croppers import NoCrop
 from imgret.curation import (
     Clusters,
@@ -42,11 +44,7 @@ from imgret.evaluation import (
 )
 from imgret.evaluation.queries import Queries, QueryLabels
 from imgret.filters import parse_filter
-from imgret.galleries.local.compatible import new_manifest, same_cropper
-from imgret.galleries.local.gallery import LocalGallery
-from imgret.galleries.local.manifest import is_gallery
-from imgret.galleries.local.planner import SearchPlan
-from imgret.galleries.local.store import Store
+from imgret.galleries.local import LocalGallery
 from imgret.images import MAX_PIXELS
 from imgret.indexes.make import find_cropper, find_embedder
 from imgret.ingest import (
@@ -72,12 +70,13 @@ from imgret.learning import (
 )
 from imgret.learning.calibrate import threshold_of
 from imgret.learning.curves import find_curve
-from imgret.pipeline.attach import Attached, Places
+from imgret.pipeline.attach import Places, attach
+from imgret.pipeline.compatible import new_spec, same_cropper
 from imgret.pipeline.pipeline import Late, Pipeline
 from imgret.projections import LinearProjection, fit_pca
 from imgret.rerank.expansion import check_alpha
 from imgret.rerank.named import Rerank, find_rerankers
-from imgret.search import StaleViewError, View
+from imgret.search import SearchPlan, StaleViewError, View
 from imgret.search.augment import augmented_embeddings
 from imgret.search.hits import Batch, Hits
 from imgret.search.query import check_box, check_weights, cut, several
@@ -94,11 +93,10 @@ from imgret.support.given import (
     texts,
     threshold_or_none,
 )
-from imgret.types import Box, Embeddings, ImageLike, Item, Json, Metric
+from imgret.types import Box, Dtype, Embeddings, ImageLike, Item, Json, Metric
 
 __all__ = ["Retriever"]
 
-Dtype: TypeAlias = Literal["float16", "float32"]
 Mode: TypeAlias = Literal["r", "r+", "a"]
 
 _KEEP: Any = object()
@@ -153,10 +151,10 @@ class Retriever:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         embedder, cropper = find_embedder(embedder), find_cropper(cropper)
-        manifest, prepared = new_manifest(embedder, cropper, index, metric, dtype)
+        spec, prepared = new_spec(embedder, cropper, index, metric, dtype)
         pipeline = Pipeline(Late(embedder), Late(cropper), max_pixels=max_pixels)
-        store = Store.in_memory(manifest)
-        self._compose(LocalGallery(store, prepared), pipeline, Places(store))
+        gallery = LocalGallery.in_memory(spec, prepared)
+        self._compose(gallery, pipeline, Places(gallery))
 
     @classmethod
     def open(
@@ -206,29 +204,28 @@ class Retriever:
             It was made with another embedder, cropper, index or metric, or the file of its model
             was replaced.
         """
-        path = Path(path)
+        uri = os.fspath(path)
+        kind = registry.gallery(uri)
         if mode not in {"r", "r+", "a"}:
             raise InvalidInputError(f"mode: expected 'r', 'r+' or 'a', found {mode!r}")
         max_pixels = check_count(max_pixels, "max_pixels")
-        if mode == "a" and (not path.exists() or (path.is_dir() and not any(path.iterdir()))):
+        if mode == "a" and not kind.is_taken(uri):
             given = (embedder or "general", cropper or "none", index or "flat")
             embeds, crops = find_embedder(given[0]), find_cropper(given[1])
-            manifest, prepared = new_manifest(
+            spec, prepared = new_spec(
                 embeds, crops, given[2], metric or "cosine", dtype or "float16"
             )
             try:
-                store = Store.create(path, manifest)
+                gallery = kind.create(uri, spec, prepared)
             except StoreExistsError:
-                if not is_gallery(path):
-                    raise
-                # Another process has just made it: it is there now, as any other would be.
+                pass  # another process has just made it: it is opened as any other would be
             else:
                 pipeline = Pipeline(Late(embeds), Late(crops), max_pixels=max_pixels)
-                return cls._of(LocalGallery(store, prepared), pipeline, Places(store))
-        store = Store.open(path, writable=mode != "r")
-        given_parts = {"index": index, "metric": metric, "dtype": dtype}
-        found = Attached(store, path, embedder, cropper, max_pixels=max_pixels, **given_parts)
-        return cls._of(found.gallery, found.pipeline, found.places)
+                return cls._of(gallery, pipeline, Places(gallery))
+        gallery = kind.open(uri, writable=mode != "r")
+        parts = {"index": index, "metric": metric, "dtype": dtype}
+        found = attach(gallery, Path(uri), embedder, cropper, max_pixels=max_pixels, **parts)
+        return cls._of(gallery, *found)
 
     @classmethod
     def load(
@@ -245,8 +242,8 @@ class Retriever:
         """
         max_pixels = check_count(max_pixels, "max_pixels")
         path = Path(path)
-        found = Attached(Store.load(path), path, embedder, cropper, max_pixels=max_pixels)
-        return cls._of(found.gallery, found.pipeline, found.places)
+        gallery = LocalGallery.load(path)
+        return cls._of(gallery, *attach(gallery, path, embedder, cropper, max_pixels=max_pixels))
 
     @classmethod
     def reembed(
@@ -279,20 +276,22 @@ class Retriever:
         InvalidInputError
             An image is no longer where it was, or was never in a file; nothing is made.
         """
-        path = Path(path)
-        manifest, items = items_to_reembed(path)
+        uri = os.fspath(path)
+        with closing(registry.gallery(uri).open(uri, writable=False)) as other:
+            spec, items = other.spec, items_to_reembed(other)
+        path = Path(uri)
         if cropper is None:
-            cropper = same_cropper(manifest, path.absolute(), None).made
+            cropper = same_cropper(spec, path.absolute(), None).made
         made = cls(
             embedder=embedder,
             cropper=cropper,
-            metric=manifest.metric,
-            dtype=manifest.dtype,
+            metric=spec.metric,
+            dtype=spec.dtype,
             max_pixels=max_pixels,
         )
         with made._gallery.changing():
             ingest_all(made._gallery, made._pipeline, items, path, progress=progress)
-        made.reindex(manifest.index.name, **manifest.index.config)
+        made.reindex(spec.index.name, **spec.index.config)
         return made
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -340,12 +339,12 @@ class Retriever:
         self.close()
 
     @classmethod
-    def _of(cls, gallery: LocalGallery, pipeline: Pipeline, places: Places) -> Self:
+    def _of(cls, gallery: Gallery, pipeline: Pipeline, places: Places) -> Self:
         self = cls.__new__(cls)
         self._compose(gallery, pipeline, places)
         return self
 
-    def _compose(self, gallery: LocalGallery, pipeline: Pipeline, places: Places) -> None:
+    def _compose(self, gallery: Gallery, pipeline: Pipeline, places: Places) -> None:
         self._gallery, self._pipeline, self._places = gallery, pipeline, places
         self._classifier: tuple[object, Classifier] | None = None  # and what it was learned from
         self._parsed: tuple[Json, ScoreCalibration] | None = None  # what the manifest holds, parsed
@@ -353,17 +352,14 @@ class Retriever:
     # -- what is in it -------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        self._gallery.store.check_open()
-        return len(self._gallery.store.catalog)
+        return len(self._gallery)
 
     def __contains__(self, key: object) -> bool:
-        self._gallery.store.check_open()
-        return key in self._gallery.store.catalog
+        return key in self._gallery
 
     def __iter__(self) -> Iterator[str]:
         """Keys, in the order they were added."""
-        self._gallery.store.check_open()
-        return iter(self._gallery.store.catalog)
+        return iter(self._gallery)
 
     def __getitem__(self, key: str) -> Item:
         """Return the item of this key: path, box, label, metadata.
@@ -372,7 +368,7 @@ class Retriever:
         ------
         KeyNotFoundError
         """
-        return self._gallery.items([one_text(key, "key")])[0]
+        return self._gallery.get([one_text(key, "key")])[0]
 
     def embeddings(self, keys: str | Iterable[str] | None = None) -> Embeddings:
         """Return the kept embeddings of some items, by default of all, in order.
@@ -388,12 +384,7 @@ class Retriever:
             As the embedder gave them, but for rounding to the gallery's dtype. For metric
             ``"cosine"`` those of numbers that are too small for float16 have length 1.
         """
-        store = self._gallery.store
-        store.check_open()
-        if keys is None:
-            return store.read(store.catalog.live_ids())
-        ids = store.catalog.require(texts(keys, "keys"))
-        return store.read(np.array(ids, dtype=np.int64))
+        return self._gallery.embeddings(None if keys is None else texts(keys, "keys"))
 
     @property
     def embedder(self) -> Embedder:
@@ -416,19 +407,17 @@ class Retriever:
     @property
     def index(self) -> VectorIndex:
         """The index as it stands, brought up to date."""
-        with self._gallery.locked():
-            self._gallery.store.check_open()
-            return self._gallery.live.sync()
+        return self._gallery.index
 
     @property
     def index_reason(self) -> str | None:
         """Why ``index="auto"`` chose what it did; None for an index that was named."""
-        return self._gallery.live.reason()
+        return self._gallery.index_reason
 
     @property
     def projection(self) -> LinearProjection | None:
         """The map from embedding to indexed vector; None where they are the same."""
-        return self._gallery.live.projection
+        return self._gallery.projection
 
     @property
     def metric(self) -> Metric:
@@ -453,7 +442,7 @@ class Retriever:
     @property
     def path(self) -> Path | None:
         """Directory of the gallery; None in memory."""
-        return self._gallery.store.path
+        return self._gallery.path
 
     def __repr__(self) -> str:
         return f"<Retriever {self._gallery!r}>"
@@ -517,7 +506,7 @@ class Retriever:
                 one_each(keys, n, "keys", single=single),
                 one_each(labels, n, "labels", single=single),
                 one_each(metadata, n, "metadata", single=single),
-                self._gallery.store.catalog,
+                self._gallery,
             )
             return ingest(
                 self._gallery,
@@ -638,11 +627,12 @@ class Retriever:
                 one_each(keys, n, "keys"),
                 one_each(labels, n, "labels"),
                 one_each(metadata, n, "metadata"),
-                self._gallery.store.catalog,
+                self._gallery,
             )
             if sources:
                 items = [Item(s.key, label=s.label, metadata=s.metadata) for s in sources]
-                self._gallery.add(vectors, items)
+                self._gallery.add(items, vectors)
+                self._gallery.catch_up()
 
     def update(
         self,
@@ -696,7 +686,7 @@ class Retriever:
         """
         names = list(dict.fromkeys(texts(keys, "keys", ordered=False)))
         with self._gallery.changing():
-            sources = whole_sources(names, self._gallery.store.catalog)
+            sources = whole_sources(names, self._gallery)
             return ingest(
                 self._gallery,
                 self._pipeline,
@@ -731,8 +721,7 @@ class Retriever:
         field : str
             ``path``, or a field of the metadata as `search` names it.
         """
-        with self._gallery.changing():
-            self._gallery.store.catalog.create_filter_index(one_text(field, "field"))
+        self._gallery.create_filter_index(one_text(field, "field"))
 
     # -- searching -----------------------------------------------------------------------------
 
@@ -831,7 +820,7 @@ class Retriever:
             embedding = self._pipeline.embed([part], cropper=NoCrop())
             embeddings = np.concatenate([embedding, self._pipeline.embed(unlike)])
         batch = self._answer(
-            request, lambda view: query_vector(embeddings, weigh, negative_weight, view)
+            request, lambda view: (query_vector(embeddings, weigh, negative_weight, view), view)
         )
         self._gallery.settle()
         return Hits(
@@ -888,22 +877,23 @@ class Retriever:
         request = self._request(k, where, threshold, precision, rerank, single=single)
         weigh = check_weights(weights, len(keys))
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
-        ids = self._gallery.store.catalog.require([*keys, *unlike])
-        items = self._gallery.store.catalog.items(ids)
-        embeddings = self._gallery.store.read(np.array(ids, dtype=np.int64))
-        batch = self._answer(
-            request,
-            lambda view: query_vector(embeddings, weigh, negative_weight, view),
-            without=sorted(set(ids)),
-        )
-        paths = [items[id_].path for id_ in ids]
+        items: list[Item] = []
+
+        def query(view: View) -> tuple[Embeddings, View]:
+            ids = view.require([*keys, *unlike])
+            items[:] = view.items(ids)
+            vector = query_vector(view.embeddings(ids), weigh, negative_weight, view)
+            return vector, view.without(ids)
+
+        batch = self._answer(request, query)
+        paths = [item.path for item in items]
         shown = tuple(path for path in paths[: len(keys)] if path is not None)
         return Hits(
             batch,
             0,
             (shown[0] if shown else None) if alone else shown,
             negatives=tuple(path for path in paths[len(keys) :] if path is not None),
-            box=items[ids[0]].box if len(keys) == 1 else None,
+            box=items[0].box if len(keys) == 1 else None,
         )
 
     def search_many(
@@ -936,7 +926,7 @@ class Retriever:
         where = plain_filter(where)
         request = self._request(k, where, threshold, precision, rerank)
         embeddings = self._pipeline.embed(queries, threads=threads)
-        batch = self._answer(request, lambda view: view.project(embeddings, "queries"))
+        batch = self._answer(request, lambda view: (view.project(embeddings, "queries"), view))
         self._gallery.settle()
         return [Hits(batch, row, query) for row, query in enumerate(queries)]
 
@@ -967,7 +957,7 @@ class Retriever:
         """
         where = plain_filter(where)
         request = self._request(k, where, threshold, precision, rerank)
-        batch = self._answer(request, lambda view: view.project(vectors, "queries"))
+        batch = self._answer(request, lambda view: (view.project(vectors, "queries"), view))
         return [Hits(batch, row) for row in range(len(batch))]
 
     def embed(self, images: Iterable[ImageLike], *, threads: int | None = None) -> Embeddings:
@@ -1018,8 +1008,9 @@ class Retriever:
         EmptyGalleryError
             There are no items.
         """
-        self._gallery.require_items()
-        return self._gallery.live.explain(k, plain_filter(where), n_queries)
+        where = plain_filter(where)
+        parsed = None if where is None else parse_filter(where)
+        return self._gallery.explain(k, parsed, n_queries)
 
     def classify(self, image: ImageLike, k: int = 10, *, threshold: float | None = None) -> Name:
         """Tell the name of what an image shows, or that it is unknown.
@@ -1146,7 +1137,7 @@ class Retriever:
                 seed=seed,
             )
             kept = {"recall": recall, "k": k, "reached": tuning.chosen.recall}
-            self._gallery.live.configure(
+            self._gallery.configure(
                 {"index": tuning.index, "settings": tuning.chosen.settings, **kept}
             )
             return tuning
@@ -1293,7 +1284,7 @@ class Retriever:
             learned, report = calibrate(
                 known, method=method, metric=view.metric, projection=self._fingerprint, seed=seed
             )
-            self._gallery.store.change_manifest(calibration=learned.to_json())
+            self._gallery.change_spec(calibration=learned.to_json())
             return report
 
     def augmented(self, k: int = 10, *, alpha: float = 0.0) -> Self:
@@ -1331,16 +1322,12 @@ class Retriever:
         """
         k, alpha = check_count(k, "k"), check_alpha(alpha)
         with self._gallery.viewed() as view:
-            store = Store.in_memory(
-                self._gallery.spec.with_(
-                    projection=None, tuned=None, calibration=None, created="", created_with=""
-                )
-            )
+            spec = self._gallery.spec.with_(projection=None, tuned=None, calibration=None)
+            gallery = LocalGallery.in_memory(spec)
             for ids, embeddings in augmented_embeddings(view, k, alpha):
-                store.add(embeddings, list(view.items(ids)))
-            gallery = LocalGallery(store)
+                gallery.store.add(embeddings, list(view.items(ids)))
             gallery.project(self.projection)
-            return self._of(gallery, self._pipeline, Places(store))
+            return self._of(gallery, self._pipeline, Places(gallery))
 
     # -- how good it is ------------------------------------------------------------------------
 
@@ -1725,7 +1712,7 @@ class Retriever:
     @property
     def _fingerprint(self) -> str | None:
         """Of the projection: scores of another are not comparable."""
-        projection = self._gallery.live.projection
+        projection = self._gallery.projection
         return None if projection is None else projection.fingerprint
 
     def _request(
@@ -1744,7 +1731,7 @@ class Retriever:
         rerankers = find_rerankers(rerank)
         parsed = None if where is None else parse_filter(where)
         if parsed is not None:
-            self._gallery.store.catalog.check_where(parsed)
+            self._gallery.check_where(parsed)
         kept = not rerankers or all(reranker.scores == "kept" for reranker in rerankers)
         calibration = self.calibration
         if precision is not None:
@@ -1761,40 +1748,32 @@ class Retriever:
             calibration = None
         return Request(k, parsed, threshold, precision, rerankers, calibration)
 
-    def _answer(
-        self, request: Request, query: Callable[[View], Embeddings], without: Sequence[int] = ()
-    ) -> Batch:
+    def _answer(self, request: Request, query: Callable[[View], tuple[Embeddings, View]]) -> Batch:
         """Search with the vectors that a query is, in a view; again where that is stale."""
         try:
-            return self._answer_now(request, query, without)
+            return self._answer_now(request, query)
         except StaleViewError:
             with self._gallery.locked():  # the projection stays as it is
-                return self._answer_now(request, query, without)
+                return self._answer_now(request, query)
 
     def _answer_now(
-        self, request: Request, query: Callable[[View], Embeddings], without: Sequence[int]
+        self, request: Request, query: Callable[[View], tuple[Embeddings, View]]
     ) -> Batch:
-        view = self._gallery.view(request.where, without)
+        view = self._gallery.view(request.where)
         calibration = request.calibration
         if calibration is not None and calibration.projection != view.projection.fingerprint:
             if request.precision is not None:
                 threshold_of(request.precision, None, of_another_projection=True)  # raises
             request = request._replace(calibration=None)
-        batch = answer(
-            query(view),
-            request,
-            view,
-            self._gallery.store.catalog,
-            max_pixels=self._pipeline.max_pixels,
-        )
+        vectors, view = query(view)
+        batch = answer(vectors, request, view, max_pixels=self._pipeline.max_pixels)
         self._gallery.remember(batch)
         return batch
 
     def _classify_by(self, k: int) -> Classifier:
         """Return what classifies, learned from the gallery as it is now."""
         with self._gallery.viewed() as view:
-            # An index that was built again is another object: a projection, too, changes it.
-            basis = (self._gallery.store.catalog.version, view.index, k)
+            basis = (self._gallery.version, k)
             if self._classifier is None or self._classifier[0] != basis:
                 self._classifier = basis, Classifier.learn(view, k)
             return self._classifier[1]

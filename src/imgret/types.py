@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeGuard, get_args
 
 from imgret.errors import InvalidInputError
 
@@ -34,6 +34,7 @@ else:  # the names exist at run time without importing NumPy
 
 __all__ = [
     "Box",
+    "Dtype",
     "Embeddings",
     "Hit",
     "Ids",
@@ -48,6 +49,7 @@ __all__ = [
 ImageLike: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Any
 Json: TypeAlias = dict[str, Any]
 Metric: TypeAlias = Literal["cosine", "ip", "l2"]
+Dtype: TypeAlias = Literal["float16", "float32"]
 
 
 class Box(NamedTuple):
@@ -210,7 +212,7 @@ def check_metric(metric: str) -> Metric:
     return metric  # type: ignore[return-value]  # narrowed by the line above
 
 
-def is_text(value: object) -> bool:
+def is_text(value: object) -> TypeGuard[str]:
     """Whether it is text that UTF-8 can hold; a file name of other bytes is not."""
     if not isinstance(value, str):
         return False

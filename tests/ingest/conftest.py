@@ -14,6 +14,7 @@ import pytest
 from imgret import images
 from imgret.abc import Cropper, Embedder
 from imgret.demo import samples
+from imgret.galleries.local import LocalGallery
 from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.ingest import IngestReport, Writer, embed_sources, folder_sources
@@ -120,18 +121,14 @@ def outcomes_of(sources, embedder=None, cropper=None, **options):
 def ingest(store, sources, embedder=None, cropper=None, *, duplicates="add", threads=2):
     """What a retriever does with sources."""
     report = IngestReport()
-    writer = Writer(store, report, skip_duplicates=duplicates == "skip")
-
-    def find_twin(digest):
-        found = store.catalog.by_sha256(digest)
-        return None if found is None else found[0]
-
+    gallery = LocalGallery(store)
+    writer = Writer(gallery, report, skip_duplicates=duplicates == "skip")
     try:
         for run in embed_sources(
             list(sources),
             embedder or MeanColor(),
             cropper or NoCrop(),
-            find_twin=find_twin,
+            find_twin=gallery.copy_of,
             refuse=store.refusals,
             threads=threads,
             on_stage=report.add_stage,
@@ -143,7 +140,7 @@ def ingest(store, sources, embedder=None, cropper=None, *, duplicates="add", thr
 
 
 def ingest_folder(store, folder, *, labels=None, prefix="", **options):
-    found = folder_sources(folder, labels, prefix, store.catalog)
+    found = folder_sources(folder, labels, prefix, LocalGallery(store))
     report = ingest(store, found.sources, **options)
     report.record(found.failed)
     report.ignored = sum(found.ignored.values())
@@ -172,7 +169,7 @@ def kit() -> ModuleType:
 @pytest.fixture
 def store():
     part = Part("x")
-    manifest = Manifest(3, "cosine", "float32", part, "mean", part, part)
+    manifest = Manifest(3, "cosine", "float32", part, "mean", part, Part("flat"))
     with closing(Store.in_memory(manifest)) as made:
         yield made
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from imgret.errors import DuplicateKeyError, ImageNotFoundError, InvalidInputError
+from imgret.galleries.local import LocalGallery
 from imgret.ingest import folder_sources, list_sources, one_each, path_of
 from imgret.ingest.folder import find_images, walk_folder
 from imgret.types import Item
@@ -84,13 +85,13 @@ def test_no_folder(tmp_path, folder):
 
 
 def test_keys_paths_and_labels(folder, store, monkeypatch):
-    sources, failed, _, ignored, *_ = folder_sources(folder, "parent", "", store.catalog)
+    sources, failed, _, ignored, *_ = folder_sources(folder, "parent", "", LocalGallery(store))
     assert [source.key for source in sources] == NAMES
     assert [source.path for source in sources] == [folder / name for name in NAMES]
     assert [source.label for source in sources] == [None, None, "a", "a", "b", "c", "c"]
     assert (failed, ignored) == ([], {"": 1, ".txt": 1})
     monkeypatch.chdir(folder.parent)
-    relative, *_ = folder_sources(Path("photos"), "parent", "", store.catalog)
+    relative, *_ = folder_sources(Path("photos"), "parent", "", LocalGallery(store))
     assert [(s.key, s.path, s.label) for s in relative] == [
         (s.key, s.path, s.label) for s in sources
     ]
@@ -98,7 +99,10 @@ def test_keys_paths_and_labels(folder, store, monkeypatch):
 
 def test_other_labels(folder, store):
     def labels_of(labels, prefix=""):
-        return [source.label for source in folder_sources(folder, labels, prefix, store.catalog)[0]]
+        return [
+            source.label
+            for source in folder_sources(folder, labels, prefix, LocalGallery(store))[0]
+        ]
 
     assert labels_of(None) == [None] * 7
     assert labels_of(lambda path: path.stem if path.parent.name == "c" else None) == (
@@ -113,7 +117,7 @@ def test_other_labels(folder, store):
 
 
 def test_prefix(folder, store):
-    sources, *_ = folder_sources(folder, None, "summer/", store.catalog)
+    sources, *_ = folder_sources(folder, None, "summer/", LocalGallery(store))
     assert [source.key for source in sources] == [f"summer/{name}" for name in NAMES]
 
 
@@ -121,7 +125,7 @@ def test_what_the_gallery_knows(folder, store):
     held = Item("a/1.jpg", path=str(folder / "a" / "1.jpg"), label="kept")
     gone = Item("c/4.jpg", path="/no/longer/there.jpg")
     store.catalog.add([held, gone], [0, 0])
-    sources, failed, *_ = folder_sources(folder, None, "", store.catalog)
+    sources, failed, *_ = folder_sources(folder, None, "", LocalGallery(store))
     known = {source.key: source.known.item for source in sources if source.known}
     assert known == {"a/1.jpg": held, "c/4.jpg": gone}  # the folder may have been moved
     assert failed == []
@@ -141,7 +145,7 @@ def test_rivals_for_a_key(folder, store, tmp_path):
         ],
         [0] * 4,
     )
-    sources, failed, *_ = folder_sources(folder, None, "", store.catalog)
+    sources, failed, *_ = folder_sources(folder, None, "", LocalGallery(store))
     assert [(line.key, line.status) for line in failed] == [
         ("a/1.jpg", "failed"),
         ("c/5.jpg", "failed"),
@@ -158,7 +162,7 @@ def test_rivals_for_a_key(folder, store, tmp_path):
 def test_names_that_are_no_unicode(folder, store, kit):
     name = os.fsdecode(b"caf\xe9.jpg")
     (folder / name).write_bytes(kit.picture(1))
-    sources, failed, *_ = folder_sources(folder, None, "", store.catalog)
+    sources, failed, *_ = folder_sources(folder, None, "", LocalGallery(store))
     assert [source.key for source in sources] == NAMES
     (line,) = failed
     assert (line.status, line.key) == ("failed", "caf?.jpg")
@@ -168,7 +172,7 @@ def test_names_that_are_no_unicode(folder, store, kit):
         (folder / os.fsdecode(odd)).mkdir()
     (folder / os.fsdecode(b"link-\xff")).symlink_to(folder)
     (folder / os.fsdecode(b"x.\xff")).touch()
-    found = folder_sources(folder, None, "", store.catalog, exclude="*-folder")
+    found = folder_sources(folder, None, "", LocalGallery(store), exclude="*-folder")
     str((found.excluded, found.repeated, found.ignored)).encode()
     assert found.excluded == {"?-folder": 0}
     assert found.repeated == ["link-?"]
@@ -189,7 +193,7 @@ def one_list(images, store, *, keys=None, labels=None, metadata=None):
         one_each(keys, n, "keys"),
         one_each(labels, n, "labels"),
         one_each(metadata, n, "metadata"),
-        store.catalog,
+        LocalGallery(store),
     )
 
 

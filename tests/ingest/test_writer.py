@@ -128,7 +128,7 @@ def test_changed_to_something_unreadable(kit, store, folder):
     assert (line.key, line.path) == ("c/4.jpg", str(folder / "c/4.jpg"))
     assert matches(kit, kit.content_of(store)["c/4.jpg"], kit.picture(3))  # the old one stays
     (folder / "c/4.jpg").unlink()
-    known = Known(store.catalog.require(["c/4.jpg"])[0], kit.item(store, "c/4.jpg"))
+    known = Known(kit.item(store, "c/4.jpg"))
     path = folder / "c/4.jpg"
     (outcome,) = kit.outcomes_of([Source("c/4.jpg", path, path, known=known)])
     assert outcome.reason == "there is no such file"
@@ -295,7 +295,7 @@ def test_pictures_in_memory_are_told_apart_by_name_only(kit, store):
     assert (report.ok, report.duplicate) == (["a", "b"], [])
     report = kit.ingest(store, [Source("c", kit.picture(1)), Source("d", kit.picture(1))])
     assert [line.key for line in report.duplicate] == ["d"]
-    known = Known(2, kit.item(store, "c"))
+    known = Known(kit.item(store, "c"))
     report = kit.ingest(store, [Source("c", kit.picture(1), known=known)])
     assert [line.reason for line in report.skipped] == ["unchanged"]
 

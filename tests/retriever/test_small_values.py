@@ -5,7 +5,7 @@ import pytest
 
 from imgret import Retriever
 from imgret.errors import InvalidInputError
-from imgret.galleries.local.vectors import too_small
+from imgret.support.rounding import too_small
 
 N = 300
 

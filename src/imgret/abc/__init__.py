@@ -7,7 +7,17 @@ and call the hooks. ``imgret.testing`` holds a suite for each contract.
 
 from imgret.abc.cropper import Cropper
 from imgret.abc.embedder import Embedder
+from imgret.abc.gallery import Gallery, Stored
 from imgret.abc.index import VectorIndex
 from imgret.abc.reranker import Reranker
+from imgret.abc.spec import GallerySpec
 
-__all__ = ["Cropper", "Embedder", "Reranker", "VectorIndex"]
+__all__ = [
+    "Cropper",
+    "Embedder",
+    "Gallery",
+    "GallerySpec",
+    "Reranker",
+    "Stored",
+    "VectorIndex",
+]

@@ -7,11 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from imgret.abc import Gallery
 from imgret.errors import InvalidInputError
-from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.gallery import LocalGallery
-from imgret.galleries.local.manifest import Manifest
-from imgret.galleries.local.store import Store
 from imgret.ingest.run import ingest
 from imgret.ingest.sources import check_sources
 from imgret.pipeline.embed import Known, Source, path_of
@@ -21,31 +18,26 @@ from imgret.types import ImageLike, Item
 __all__ = ["ingest_all", "items_to_reembed", "update_item", "whole_sources"]
 
 
-def items_to_reembed(path: Path) -> tuple[Manifest, list[Item]]:
-    """Return what a gallery is made of, and its items, all of whose files are there.
+def items_to_reembed(gallery: Gallery) -> list[Item]:
+    """Return the items of a gallery, all of whose files are there.
 
     Raises
     ------
     InvalidInputError
         An image is no longer where it was, or was never in a file.
     """
-    other = Store.open(path, writable=False)
-    try:
-        manifest = other.manifest
-        items = list(other.catalog.items(other.catalog.live_ids()).values())
-    finally:
-        other.close()
+    items = gallery.get(list(gallery))
     lost = [item.key for item in items if item.path is None or not Path(item.path).is_file()]
     if lost:
         raise InvalidInputError(
-            f"{path}: expected the file of every image, found none for {len(lost)} of "
+            f"{gallery.name}: expected the file of every image, found none for {len(lost)} of "
             f"{len(items)}, the first {lost[0]!r}; put the files back, or remove those items"
         )
-    return manifest, items
+    return items
 
 
 def ingest_all(
-    gallery: LocalGallery,
+    gallery: Gallery,
     pipeline: Pipeline,
     items: Sequence[Item],
     path: Path,
@@ -73,7 +65,7 @@ def ingest_all(
 
 
 def update_item(
-    gallery: LocalGallery,
+    gallery: Gallery,
     pipeline: Pipeline,
     key: str,
     image: ImageLike | None,
@@ -88,20 +80,18 @@ def update_item(
     ImageError
         The new image cannot be read; the item is as it was.
     """
-    catalog = gallery.store.catalog
-    (id_,) = catalog.require([key])
-    now = replace(catalog.items([id_])[id_], **changes)
+    now = replace(gallery.get([key])[0], **changes)
     key = now.key  # which may be spelled otherwise
-    source = Source(key, image, path_of(image), now.label, now.metadata, Known(id_, now))
+    source = Source(key, image, path_of(image), now.label, now.metadata, Known(now))
     check_sources([source])
-    gallery.settle()
     if image is not None:
-        ingest(gallery, pipeline, [source], progress=False, raise_failures=True)
-    if catalog.ids_of([key])[key] == id_:  # not embedded again
-        catalog.replace(id_, now)
+        report = ingest(gallery, pipeline, [source], progress=False, raise_failures=True)
+        if report.ok or report.duplicate:
+            return
+    gallery.change({key: now})  # not embedded again
 
 
-def whole_sources(keys: Sequence[str], catalog: Catalog) -> list[Source]:
+def whole_sources(keys: Sequence[str], gallery: Gallery) -> list[Source]:
     """Return the sources of items that come from files, as if their images had changed.
 
     Raises
@@ -111,17 +101,16 @@ def whole_sources(keys: Sequence[str], catalog: Catalog) -> list[Source]:
     InvalidInputError
         An item does not come from a file.
     """
-    ids = catalog.require(keys)
-    items = catalog.items(ids)
-    if lost := [items[id_].key for id_ in ids if items[id_].path is None]:
+    items = gallery.get(keys)
+    if lost := [item.key for item in items if item.path is None]:
         raise InvalidInputError(
             f"keys: expected items that come from files, found {lost[0]!r}"
             f"{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}, which do not"
         )
     sources = []
-    for id_ in ids:
+    for each in items:
         # Without size, time and hash the image counts as changed.
-        item = replace(items[id_], size=None, mtime_ns=None, sha256=None)
+        item = replace(each, size=None, mtime_ns=None, sha256=None)
         path = Path(str(item.path))
-        sources.append(Source(item.key, path, path, item.label, item.metadata, Known(id_, item)))
+        sources.append(Source(item.key, path, path, item.label, item.metadata, Known(item)))
     return sources

@@ -28,16 +28,16 @@ class Losses(NamedTuple):
 
     Attributes
     ----------
-    names : dict of int to str
-        Ids of items -> path of the file that is gone, relative to the folder.
-    moved : set of int
+    names : dict of str to str
+        Keys of items -> path of the file that is gone, relative to the folder.
+    moved : set of str
         Those of them whose files lay below a folder that was moved here.
     excluded : dict of str to int
         What is excluded -> items of the gallery that lie there.
     """
 
-    names: dict[int, str]
-    moved: set[int]
+    names: dict[str, str]
+    moved: set[str]
     excluded: dict[str, int]
 
 
@@ -45,14 +45,14 @@ class Losses(NamedTuple):
 class _Elsewhere:
     """Items of a folder elsewhere, of the same keys: those found here too, and the others."""
 
-    here: list[int] = field(default_factory=list)
-    missing: dict[int, str] = field(default_factory=dict)
+    here: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
 
 
 def find_losses(
-    files: Iterable[tuple[int, str, str | None]],
-    known: Mapping[int, tuple[str, Item]],
+    files: Iterable[tuple[str, str | None]],
+    known: Mapping[str, tuple[str, Item]],
     walk: Walk,
     exclusion: Exclusion,
     *,
@@ -68,10 +68,10 @@ def find_losses(
 
     Parameters
     ----------
-    files : iterable of (int, str, str or None)
-        Id, key and path of the items of the gallery.
-    known : mapping of int to (str, Item)
-        Items whose key was found in the folder, with the path relative to it.
+    files : iterable of (str, str or None)
+        Key and path of the items of the gallery.
+    known : mapping of str to (str, Item)
+        Items whose key was found in the folder, by it, with the path relative to the folder.
     walk : Walk
     exclusion : Exclusion
     root : str
@@ -80,9 +80,9 @@ def find_losses(
         Of the keys.
     """
     search = _Search(known, walk, exclusion, root=root, prefix=prefix)
-    for id_, key, path in files:
+    for key, path in files:
         if path is not None:
-            search.look(id_, key, path)
+            search.look(key, path)
     search.follow_moves()
     return Losses(search.lost, search.moved, dict(search.excluded))
 
@@ -90,15 +90,15 @@ def find_losses(
 class _Search:
     def __init__(
         self,
-        known: Mapping[int, tuple[str, Item]],
+        known: Mapping[str, tuple[str, Item]],
         walk: Walk,
         exclusion: Exclusion,
         *,
         root: str,
         prefix: str,
     ) -> None:
-        self.lost: dict[int, str] = {}
-        self.moved: set[int] = set()
+        self.lost: dict[str, str] = {}
+        self.moved: set[str] = set()
         self.excluded: Counter[str] = Counter()
         self._known = known
         self._exclusion = exclusion
@@ -109,33 +109,33 @@ class _Search:
         self._others: defaultdict[str, _Elsewhere] = defaultdict(_Elsewhere)
         self._real: dict[str, str] = {}  # folders, links resolved: one look at the disk for each
 
-    def look(self, id_: int, key: str, path: str) -> None:
+    def look(self, key: str, path: str) -> None:
         """Enter an item as lost, or as one of a folder elsewhere, or not at all."""
-        if id_ in self._known:
-            name = self._known[id_][0]
+        if key in self._known:
+            name = self._known[key][0]
             here = os.path.join(self._root, name.replace("/", os.sep))
             if path != here and (other := _root_of(path, name)) is not None:
-                self._others[other].here.append(id_)
+                self._others[other].here.append(key)
                 self._others[other].paths.append(path)
             return
         real = self._resolved(path)
         if (lost := self._name_of(path, real)) is not None:
             if not self._is_hidden(lost, path, real) and _is_gone(path) and _is_gone(real):
-                self.lost[id_] = lost
+                self.lost[key] = lost
         elif key.startswith(self._prefix):
             name = key.removeprefix(self._prefix)
             if (other := _root_of(path, name)) is not None:
-                self._others[other].missing[id_] = name
+                self._others[other].missing[key] = name
                 self._others[other].paths.append(path)
 
     def follow_moves(self) -> None:
         """Enter as lost what was in a folder that was moved here, and is not here."""
         for other in self._others.values():
             if other.missing and other.here and self._was_moved(other):
-                for id_, name in other.missing.items():
+                for key, name in other.missing.items():
                     if not self._is_hidden(name, os.path.join(self._root, name)):
-                        self.lost[id_] = name
-                        self.moved.add(id_)
+                        self.lost[key] = name
+                        self.moved.add(key)
 
     def _name_of(self, *spellings: str) -> str | None:
         """Return the path relative to the folder of a file that lies below it, or lay."""
@@ -157,7 +157,7 @@ class _Search:
     def _was_moved(self, other: _Elsewhere) -> bool:
         if not all(map(_is_gone, other.paths)):
             return False
-        sample = [self._known[id_] for id_ in other.here[:: -(-len(other.here) // _COMPARED)]]
+        sample = [self._known[key] for key in other.here[:: -(-len(other.here) // _COMPARED)]]
         same = sum(_is_same(item, Path(self._root, name)) for name, item in sample)
         return 2 * same > len(sample)
 
@@ -204,17 +204,17 @@ class Spared(NamedTuple):
 
     Attributes
     ----------
-    reasons : dict of int to str
-        Why, by id.
+    reasons : dict of str to str
+        Why, by key.
     warning : str
         The same in a sentence, empty where nothing is spared.
     """
 
-    reasons: dict[int, str]
+    reasons: dict[str, str]
     warning: str
 
 
-def spare(lost: Mapping[int, str], left: int, root: str) -> Spared:
+def spare(lost: Mapping[str, str], left: int, root: str) -> Spared:
     """Say which of the vanished items are not to be removed, as a disk may be missing.
 
     That is all of them, where nothing or less than half of what the gallery holds of the folder
@@ -223,8 +223,8 @@ def spare(lost: Mapping[int, str], left: int, root: str) -> Spared:
 
     Parameters
     ----------
-    lost : mapping of int to str
-        Ids of the vanished items -> path relative to the folder.
+    lost : mapping of str to str
+        Keys of the vanished items -> path relative to the folder.
     left : int
         Items of the folder whose files are there, under whatever name.
     root : str
@@ -240,20 +240,20 @@ def spare(lost: Mapping[int, str], left: int, root: str) -> Spared:
             f"not mounted looks the same{advice}",
         )
     empty: dict[str, bool] = {}
-    by_place: dict[str, list[int]] = {}
-    for id_, name in lost.items():
+    by_place: dict[str, list[str]] = {}
+    for key, name in lost.items():
         place = _last_there(name, root)
         if place and place not in empty:
             empty[place] = _is_empty(os.path.join(root, place))
         if place and empty[place]:
-            by_place.setdefault(place, []).append(id_)
+            by_place.setdefault(place, []).append(key)
     by_place = {
-        place: ids for place, ids in by_place.items() if len({lost[id_] for id_ in ids}) > 1
+        place: keys for place, keys in by_place.items() if len({lost[key] for key in keys}) > 1
     }
     reasons = {
-        id_: f"kept, as the folder {place!r} is empty"
-        for place, ids in by_place.items()
-        for id_ in ids
+        key: f"kept, as the folder {place!r} is empty"
+        for place, keys in by_place.items()
+        for key in keys
     }
     if not reasons:
         return Spared({}, "")

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from imgret.abc import Cropper
+from imgret.abc import Cropper, Gallery
 from imgret.errors import InvalidInputError
-from imgret.galleries.local.gallery import LocalGallery
 from imgret.ingest.losses import Spared, spare
 from imgret.ingest.metadata import describe, read_sidecar
 from imgret.ingest.progress import progress_bar
@@ -26,7 +25,7 @@ __all__ = ["ingest", "ingest_folder"]
 
 
 def ingest(
-    gallery: LocalGallery,
+    gallery: Gallery,
     pipeline: Pipeline,
     sources: Sequence[Source],
     *,
@@ -43,7 +42,7 @@ def ingest(
 
     Parameters
     ----------
-    gallery : LocalGallery
+    gallery : Gallery
         Held by the caller for changing.
     pipeline : Pipeline
     sources : sequence of Source
@@ -60,19 +59,14 @@ def ingest(
         raise InvalidInputError(f"duplicates: expected 'add' or 'skip', found {duplicates!r}")
     if threads is not None:
         check_count(threads, "threads")
-    store = gallery.store
     report = IngestReport()
     started = time.perf_counter()
     writer = Writer(
-        store,
+        gallery,
         report,
         skip_duplicates=duplicates == "skip",
         vanished=None if found is None else found.vanished,
     )
-
-    def find_twin(sha256: bytes) -> int | None:
-        twin = store.catalog.by_sha256(sha256)
-        return None if twin is None else twin[0]
 
     gallery.settle()
     with progress_bar(progress, total=len(sources), unit="img", desc="indexing") as bar:
@@ -81,8 +75,8 @@ def ingest(
                 sources,
                 cropper=cropper,
                 # An item of the same bytes lends its embedding, unless it was cropped otherwise.
-                find_twin=find_twin if cropper is None else None,
-                refuse=store.refusals,
+                find_twin=gallery.copy_of if cropper is None else None,
+                refuse=gallery.refusals,
                 exif=exif,
                 threads=threads,
                 on_stage=report.add_stage,
@@ -90,7 +84,6 @@ def ingest(
                 if raise_failures and outcomes[0].error is not None:
                     raise outcomes[0].error
                 writer.take(outcomes)
-                gallery.live.follow()
                 bar.update(len(outcomes))
         except KeyboardInterrupt:
             writer.commit()
@@ -100,13 +93,13 @@ def ingest(
             writer.commit()  # what is embedded is kept, whatever happens
     if found is not None:
         _prune(gallery, writer.vanished, found, report, prune=prune)
-    gallery.sync_after_adding()
+    gallery.catch_up()
     report.seconds = time.perf_counter() - started
     return report
 
 
 def ingest_folder(
-    gallery: LocalGallery,
+    gallery: Gallery,
     pipeline: Pipeline,
     folder: str | os.PathLike[str],
     *,
@@ -121,7 +114,7 @@ def ingest_folder(
 
     Parameters
     ----------
-    gallery : LocalGallery
+    gallery : Gallery
         Held by the caller for changing.
     pipeline : Pipeline
     folder, labels, metadata, prefix, prune, exclude
@@ -134,11 +127,10 @@ def ingest_folder(
     if isinstance(metadata, (str, os.PathLike)):
         rows = read_sidecar(Path(metadata), Path(folder), prefix)
         metadata, labels = rows.facts, rows.labels if labels is None else labels
-    catalog = gallery.store.catalog
-    found = folder_sources(Path(folder), labels, prefix, catalog, exclude)
+    found = folder_sources(Path(folder), labels, prefix, gallery, exclude)
     described = describe(found.sources, metadata)
     if found.moved:  # so that they are known to be of this folder from now on
-        catalog.replace_all(found.moved)
+        gallery.change(found.moved)
     report = ingest(gallery, pipeline, described.sources, found=found, prune=prune, **options)
     report.ignored, report.ignored_suffixes = sum(found.ignored.values()), found.ignored
     report.excluded, report.repeated_links = found.excluded, found.repeated
@@ -148,8 +140,8 @@ def ingest_folder(
 
 
 def _prune(
-    gallery: LocalGallery,
-    vanished: Mapping[int, Item],
+    gallery: Gallery,
+    vanished: Mapping[str, Item],
     found: Found,
     report: IngestReport,
     *,
@@ -160,11 +152,11 @@ def _prune(
     if prune is True:
         renamed = len(found.vanished) - len(vanished)
         known = sum(source.known is not None for source in found.sources)
-        lost = {id_: found.lost[id_] for id_ in vanished}
+        lost = {key: found.lost[key] for key in vanished}
         spared = spare(lost, known + renamed, found.root)
-    going = [id_ for id_ in vanished if prune and id_ not in spared.reasons]
+    going = [key for key in vanished if prune and key not in spared.reasons]
     if going:
-        gallery.store.remove(going)
+        gallery.remove(going)
     if spared.reasons:
         report.unpruned = len(spared.reasons)
         report.warnings.append(spared.warning)
@@ -174,7 +166,7 @@ def _prune(
             "vanished",
             item.key,
             item.path,
-            f"its file is gone; {spared.reasons.get(id_, otherwise)}",
+            f"its file is gone; {spared.reasons.get(key, otherwise)}",
         )
-        for id_, item in vanished.items()
+        for key, item in vanished.items()
     )

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from imgret.abc import Gallery
 from imgret.errors import DuplicateKeyError, InvalidInputError
-from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.rows import check_item
 from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import walk_folder
 from imgret.ingest.losses import find_losses
 from imgret.ingest.report import Line
 from imgret.pipeline.embed import Known, Source, path_of, refusal
 from imgret.support.given import label_or_none, listed, plain_metadata
+from imgret.support.items import check_item
 from imgret.support.spelling import respelled
 from imgret.types import ImageLike, Item
 
@@ -48,23 +48,22 @@ def list_sources(
     keys: Sequence[str | None],
     labels: Sequence[str | None],
     metadata: Sequence[Mapping[str, Any] | None],
-    catalog: Catalog,
+    gallery: Gallery,
 ) -> list[Source]:
     """Return sources under new keys: those given, or the path, or a number.
 
     Raises
     ------
     DuplicateKeyError
-        A key is given twice or is in the catalog.
+        A key is given twice or is in the gallery.
     InvalidInputError
         A key or label is no Unicode text, or metadata no mapping of JSON values.
     """
     sources = []
-    for number, (image, key, label, facts) in enumerate(
-        zip(images, keys, labels, metadata, strict=True), catalog.rows + 1
-    ):
+    unused = gallery.unused_keys(len(images))
+    for image, key, label, facts, new in zip(images, keys, labels, metadata, unused, strict=True):
         path = path_of(image)
-        default = f"image-{number:06d}" if path is None else str(image)
+        default = new if path is None else str(image)
         named = default if key is None else str(key) if isinstance(key, str) else key
         described = {} if facts is None else plain_metadata(facts, named)
         sources.append(Source(named, image, path, label_or_none(label), described))
@@ -74,7 +73,7 @@ def list_sources(
         if source.key in seen:
             raise DuplicateKeyError(f"keys: expected each key once, found {source.key!r} twice")
         seen.add(source.key)
-    if taken := catalog.ids_of(list(seen)):
+    if taken := gallery.find(list(seen)):
         raise DuplicateKeyError(
             f"keys: expected new ones, found {next(iter(taken))!r} in the gallery already "
             f"({len(taken)} of {len(seen)}); update() changes an item"
@@ -88,17 +87,17 @@ class Found(NamedTuple):
     Attributes
     ----------
     sources : list of Source
-        Its images, with what the catalog knows of those whose keys it holds.
+        Its images, with what the gallery knows of those whose keys it holds.
     failed : list of Line
         Images whose key belongs to a file elsewhere, or whose name is no Unicode text; folders
         that could not be listed.
-    vanished : dict of int to Item
-        Items that came from a file of this folder which is gone.
+    vanished : dict of str to Item
+        Items, by key, that came from a file of this folder which is gone.
     ignored : dict of str to int
         Other files, by the end of their names.
-    lost : dict of int to str
+    lost : dict of str to str
         Where below the folder the files of the vanished items were.
-    moved : dict of int to Item
+    moved : dict of str to Item
         Vanished items of a folder that was moved here, with the path that they would have.
     excluded : dict of str to int
         What was excluded, and how many items of the gallery lie there.
@@ -110,17 +109,17 @@ class Found(NamedTuple):
 
     sources: list[Source]
     failed: list[Line]
-    vanished: dict[int, Item]
+    vanished: dict[str, Item]
     ignored: dict[str, int]
-    lost: dict[int, str]
-    moved: dict[int, Item]
+    lost: dict[str, str]
+    moved: dict[str, Item]
     excluded: dict[str, int]
     repeated: list[str]
     root: str
 
 
 def folder_sources(
-    folder: Path, labels: Labels, prefix: str, catalog: Catalog, exclude: Any = ()
+    folder: Path, labels: Labels, prefix: str, gallery: Gallery, exclude: Any = ()
 ) -> Found:
     """Return the images below a folder, keyed by their path relative to it.
 
@@ -143,8 +142,7 @@ def folder_sources(
             where = _readable(str(folder / name))
             reason = "its name is not UTF-8; rename it"
             failed.append(Line("failed", prefix + _readable(name), where, reason))
-    files = list(catalog.files())
-    known = _known(list(keyed), files, catalog)
+    known = {key: Known(item) for key, item in gallery.match(list(keyed)).items()}
     # Keys as the gallery spells them.
     names = {key: known[key].item.key if key in known else key for key in keyed}
     label_of = _labeller(labels, folder, list(names.values()))
@@ -162,8 +160,8 @@ def folder_sources(
         sources.append(Source(key, image, path, label, {}, before))
     check_sources(sources)
     losses = find_losses(
-        files,
-        {before.id: (keyed[key], before.item) for key, before in known.items()},
+        gallery.files(),
+        {before.item.key: (keyed[key], before.item) for key, before in known.items()},
         walk,
         exclusion,
         root=root,
@@ -172,12 +170,12 @@ def folder_sources(
     # Those that have their key from this folder come first: a file renamed is theirs.
     vanished = dict(
         sorted(
-            catalog.items(losses.names).items(),
-            key=lambda entry: entry[1].key != prefix + losses.names[entry[0]],
+            gallery.find(list(losses.names)).items(),
+            key=lambda entry: entry[0] != prefix + losses.names[entry[0]],
         )
     )
     moved = {
-        id_: replace(vanished[id_], path=str(Path(root, losses.names[id_]))) for id_ in losses.moved
+        key: replace(vanished[key], path=str(Path(root, losses.names[key]))) for key in losses.moved
     }
     return Found(
         sources,
@@ -193,21 +191,10 @@ def folder_sources(
 
 
 def check_sources(sources: Sequence[Source]) -> None:
-    """Check what the catalog will have to take in, before any image is read."""
+    """Check what the gallery will have to take in, before any image is read."""
     for source in sources:
         path = None if source.path is None else str(source.path)
         check_item(Item(source.key, path, label=source.label, metadata=source.metadata))
-
-
-def _known(keys: Sequence[str], files: Sequence[Any], catalog: Catalog) -> dict[str, Known]:
-    """Return the items that have these keys, in this or another Unicode form."""
-    ids = catalog.ids_of(keys)
-    if not all(key in ids or key.isascii() for key in keys):
-        names = respelled(keys, {key for _, key, _ in files})
-        other = catalog.ids_of(list(names.values()))
-        ids.update({key: other[name] for key, name in names.items()})
-    items = catalog.items(ids.values())
-    return {key: Known(id_, items[id_]) for key, id_ in ids.items()}
 
 
 def _readable(name: str) -> str:

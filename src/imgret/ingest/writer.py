@@ -1,4 +1,4 @@
-"""Outcomes into the store, a few hundred or a few seconds to a commit."""
+"""Outcomes into the gallery, a few hundred or a few seconds to a commit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from imgret.galleries.local.store import Store
+from imgret.abc import Gallery
 from imgret.ingest.report import IngestReport, Line
 from imgret.pipeline.embed import Outcome
 from imgret.types import Item
@@ -27,25 +27,25 @@ class Writer:
 
     Parameters
     ----------
-    store : Store
+    gallery : Gallery
     report : IngestReport
         Told what became of each image once it is committed.
     skip_duplicates : bool
-        Whether files whose bytes are in the store already are left out. An item that is there
+        Whether files whose bytes are in the gallery already are left out. An item that is there
         is brought up to date in any case.
-    vanished : mapping of id to Item
+    vanished : mapping of str to Item
         Items whose files are gone: a new file of the same bytes is the same item renamed.
     """
 
     def __init__(
         self,
-        store: Store,
+        gallery: Gallery,
         report: IngestReport,
         *,
         skip_duplicates: bool,
-        vanished: Mapping[int, Item] | None = None,
+        vanished: Mapping[str, Item] | None = None,
     ) -> None:
-        self._store = store
+        self._gallery = gallery
         self._report = report
         self._skip_duplicates = skip_duplicates
         self._waiting: list[Outcome] = []
@@ -53,13 +53,14 @@ class Writer:
         self._wait = min(_FIRST_COMMIT_SECONDS, _COMMIT_SECONDS)
         self._first: dict[bytes, str] = {}  # sha256 -> key, of what this run has embedded
         self._renamed: list[Line] = []
-        self._replaced: set[int] = set()  # ids of items that this run has embedded again
-        self._moved: dict[int, Item] = {}  # items whose file has another time, place or name
+        # Keys and former bytes of items that this run has embedded again.
+        self._replaced: set[tuple[str, bytes | None]] = set()
+        self._moved: dict[str, Item] = {}  # items whose file has another time, place or name
         self.vanished = dict(vanished or {})  # those not found again so far
-        self._vanished_ids: dict[bytes, list[int]] = {}
-        for id_, item in self.vanished.items():
+        self._vanished_keys: dict[bytes, list[str]] = {}
+        for key, item in self.vanished.items():
             if item.sha256 is not None:
-                self._vanished_ids.setdefault(item.sha256, []).append(id_)
+                self._vanished_keys.setdefault(item.sha256, []).append(key)
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
         """Take some outcomes, committing when enough have come together."""
@@ -70,8 +71,8 @@ class Writer:
                 if outcome.status == "skipped":
                     self._touch(outcome)
                 continue
-            if source.known is None and (id_ := self._vanished_twin(outcome)) is not None:
-                self._rename(outcome, id_)
+            if source.known is None and (key := self._vanished_twin(outcome)) is not None:
+                self._rename(outcome, key)
                 continue
             twin = self._twin(outcome)
             if twin is not None:
@@ -82,7 +83,7 @@ class Writer:
             elif outcome.sha256 is not None:
                 self._first[outcome.sha256] = source.key
             if source.known is not None:
-                self._replaced.add(source.known.id)
+                self._replaced.add((source.known.item.key, source.known.item.sha256))
             self._waiting.append(outcome)
         late = time.monotonic() - self._committed >= self._wait
         if late or len(self._waiting) + len(self._moved) >= _COMMIT_ITEMS:
@@ -94,34 +95,18 @@ class Writer:
         """Commit what is waiting."""
         moved, self._moved = self._moved, {}
         if moved:
-            self._store.catalog.replace_all(moved)
+            self._gallery.change(moved)
             self._report.record(self._renamed)
             self._renamed = []
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
         started = time.perf_counter()
-        twins = {outcome.twin for outcome in waiting if outcome.twin is not None}
-        twin_items = self._store.catalog.items(twins)
-        # blocks(), as it checks them: a damaged vector must not get a good checksum here.
-        twin_rows = {
-            int(id_): row
-            for ids, rows in self._store.blocks(np.array(sorted(twins), dtype=np.int64))
-            for id_, row in zip(ids, rows, strict=True)
-        }
-        embeddings, items = [], []
-        for outcome in waiting:
-            if outcome.twin is not None:
-                twin = twin_items[outcome.twin]
-                outcome.box, outcome.subject = twin.box, twin.subject
-                outcome.embedding = twin_rows[outcome.twin]
-            embeddings.append(outcome.embedding)
-            items.append(_item(outcome))
         known = [outcome.source.known for outcome in waiting]
-        self._store.add(
-            np.stack(embeddings),  # type: ignore[arg-type]  # none is missing by now
-            items,
-            replaced=[item.id for item in known if item is not None],
+        self._gallery.add(
+            [_item(outcome) for outcome in waiting],
+            np.stack([outcome.embedding for outcome in waiting]),  # type: ignore[misc]  # by now
+            replacing=[before.item.key for before in known if before is not None],
         )
         self._report.record(map(_line, waiting))
         self._report.uncropped += sum(outcome.missed for outcome in waiting)
@@ -131,19 +116,19 @@ class Writer:
         """Return the key of another item of the same bytes."""
         if outcome.sha256 is None:
             return None
-        if outcome.twin is not None and outcome.twin not in self._replaced:
-            return repr(self._store.catalog.items([outcome.twin])[outcome.twin].key)
+        if outcome.twin is not None and (outcome.twin, outcome.sha256) not in self._replaced:
+            return repr(outcome.twin)
         first = self._first.get(outcome.sha256)
         return None if first is None else repr(first)
 
-    def _vanished_twin(self, outcome: Outcome) -> int | None:
-        """Return an item of the same bytes whose own file is gone."""
-        ids = self._vanished_ids.get(outcome.sha256 or b"", [])
-        return ids.pop(0) if ids else None
+    def _vanished_twin(self, outcome: Outcome) -> str | None:
+        """Return the key of an item of the same bytes whose own file is gone."""
+        keys = self._vanished_keys.get(outcome.sha256 or b"", [])
+        return keys.pop(0) if keys else None
 
-    def _rename(self, outcome: Outcome, id_: int) -> None:
-        item, source = self.vanished.pop(id_), outcome.source
-        self._moved[id_] = replace(
+    def _rename(self, outcome: Outcome, key: str) -> None:
+        item, source = self.vanished.pop(key), outcome.source
+        self._moved[key] = replace(
             item,
             key=source.key,
             path=str(source.path),
@@ -169,7 +154,7 @@ class Writer:
             metadata={**known.item.metadata, **source.metadata},
         )
         if now != known.item:
-            self._moved[known.id] = now
+            self._moved[known.item.key] = now
 
 
 def _item(outcome: Outcome) -> Item:

@@ -7,61 +7,60 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from imgret.abc import Cropper, Embedder
-from imgret.galleries.local.compatible import (
-    Found,
-    check_files,
-    check_given,
-    same_cropper,
-    same_embedder,
-)
-from imgret.galleries.local.gallery import LocalGallery
-from imgret.galleries.local.manifest import Manifest
-from imgret.galleries.local.store import Store
+from imgret.abc import Cropper, Embedder, Gallery, GallerySpec
+from imgret.pipeline.compatible import Found, check_files, check_given, same_cropper, same_embedder
 from imgret.pipeline.pipeline import Late, Pipeline
 from imgret.types import Part
 
-__all__ = ["Attached", "Places"]
+__all__ = ["Places", "attach"]
 
 _Part = TypeVar("_Part", Embedder, Cropper)
 
 
 class Places:
-    """Where embedder and cropper were found, where the manifest may say another place.
+    """Where embedder and cropper were found, where the gallery may say another place.
 
     Parameters
     ----------
-    store : Store
+    gallery : Gallery
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, gallery: Gallery) -> None:
+        self._gallery = gallery
         self.found: dict[str, Part] = {}
 
     def take(
-        self, kind: str, same: Callable[[Manifest, Path, None], Found[_Part]], path: Path
+        self, kind: str, same: Callable[[GallerySpec, Path, None], Found[_Part]], path: Path
     ) -> _Part:
         """Make the embedder or cropper of the gallery, and note where it was found."""
-        found = same(self._store.manifest, path, None)
+        found = same(self._gallery.spec, path, None)
         self.found[kind] = found.part
         return found.made
 
     def keep(self) -> None:
         """Write them down, where the gallery is open for writing."""
-        if self._store.closed or not self._store.writable:
+        if self._gallery.closed or not self._gallery.writable:
             return
-        manifest = self._store.manifest
-        moved = {kind: part for kind, part in self.found.items() if part != getattr(manifest, kind)}
+        spec = self._gallery.spec
+        moved = {kind: part for kind, part in self.found.items() if part != getattr(spec, kind)}
         if moved:
-            self._store.change_manifest(**moved)
+            self._gallery.change_spec(**moved)
 
 
-class Attached:
-    """An opened store with all that belongs to it.
+def attach(
+    gallery: Gallery,
+    path: Path,
+    embedder: str | os.PathLike[str] | Embedder | None,
+    cropper: str | os.PathLike[str] | Cropper | None,
+    *,
+    max_pixels: int,
+    **given: Any,
+) -> tuple[Pipeline, Places]:
+    """Return the embedder and cropper of an opened gallery, made when they are first needed.
 
     Parameters
     ----------
-    store : Store
+    gallery : Gallery
         Closed again where anything does not agree.
     path : Path
         Where it was opened, or loaded from.
@@ -76,35 +75,23 @@ class Attached:
     StoreMismatchError
         The gallery was made with something else, or the file of its model was replaced.
     """
-
-    def __init__(
-        self,
-        store: Store,
-        path: Path,
-        embedder: str | os.PathLike[str] | Embedder | None,
-        cropper: str | os.PathLike[str] | Cropper | None,
-        *,
-        max_pixels: int,
-        **given: Any,
-    ) -> None:
-        try:
-            manifest, home = store.manifest, path.absolute()
-            self.places = places = Places(store)
-            embeds: Late[Embedder] = Late(lambda: places.take("embedder", same_embedder, home))
-            crops: Late[Cropper] = Late(lambda: places.take("cropper", same_cropper, home))
-            if embedder is not None:
-                made = same_embedder(manifest, path, embedder)
-                embeds, places.found["embedder"] = Late(made.made), made.part
-            if cropper is not None:
-                found = same_cropper(manifest, path, cropper)
-                crops, places.found["cropper"] = Late(found.made), found.part
-            check_given(manifest, path, given)
-            check_files(manifest, path, without=set(places.found))
-            self.pipeline = Pipeline(embeds, crops, max_pixels=max_pixels)
-            self.gallery = LocalGallery(store)
-            self.gallery.live.restore(path)
-            if store.path is not None:
-                places.keep()
-        except BaseException:
-            store.close()
-            raise
+    try:
+        spec, home = gallery.spec, path.absolute()
+        places = Places(gallery)
+        embeds: Late[Embedder] = Late(lambda: places.take("embedder", same_embedder, home))
+        crops: Late[Cropper] = Late(lambda: places.take("cropper", same_cropper, home))
+        if embedder is not None:
+            made = same_embedder(spec, path, embedder)
+            embeds, places.found["embedder"] = Late(made.made), made.part
+        if cropper is not None:
+            found = same_cropper(spec, path, cropper)
+            crops, places.found["cropper"] = Late(found.made), found.part
+        check_given(spec, path, given)
+        check_files(spec, path, without=set(places.found))
+        pipeline = Pipeline(embeds, crops, max_pixels=max_pixels)
+        if gallery.path is not None:
+            places.keep()
+    except BaseException:
+        gallery.close()
+        raise
+    return pipeline, places

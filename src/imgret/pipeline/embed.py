@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from imgret import images
-from imgret.abc import Cropper, Embedder
-from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError
+from imgret.abc import Cropper, Embedder, Stored
+from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError, StoreError
 from imgret.images.load import encoded
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
@@ -50,13 +50,11 @@ class Known:
 
     Attributes
     ----------
-    id : int
     item : Item
     rival : str or None
         Another file, which is there and has the key: only one of the same bytes takes its place.
     """
 
-    id: int
     item: Item
     rival: str | None = None
 
@@ -98,8 +96,8 @@ class Outcome:
         Why it was skipped or failed.
     error : Exception or None
         Behind a failure.
-    twin : int or None
-        Id of an item made from a file of the same bytes: nothing was decoded or embedded.
+    twin : str or None
+        Key of an item made from a file of the same bytes: nothing was decoded or embedded.
     lender : Outcome or None
         That of a file of the same bytes in this run, until it is known what became of it.
     embedding : float32 array of shape (dim,) or None
@@ -119,7 +117,7 @@ class Outcome:
     status: Status = "ok"
     reason: str = ""
     error: Exception | None = None
-    twin: int | None = None
+    twin: str | None = None
     lender: Outcome | None = None
     is_done: bool = False
     embedding: Embeddings | None = None
@@ -150,7 +148,7 @@ def embed_sources(
     embedder: Embedder,
     cropper: Cropper,
     *,
-    find_twin: Callable[[bytes], int | None] | None = None,
+    find_twin: Callable[[bytes], Stored | None] | None = None,
     refuse: Callable[[Embeddings], list[str | None]] | None = None,
     exif: bool = False,
     threads: int | None = None,
@@ -165,7 +163,7 @@ def embed_sources(
     embedder, cropper
         Called from several threads at once where they allow it.
     find_twin : callable, optional
-        Sha256 of a file -> id of an item made from the same bytes, or None. Where it is given,
+        Sha256 of a file -> an item made from the same bytes, or None. Where it is given,
         files of the same bytes are embedded once, and without it each by itself.
     refuse : callable, optional
         Embeddings -> why each cannot be kept, or None.
@@ -238,7 +236,7 @@ class _Copies:
         As for `embed_sources`.
     """
 
-    def __init__(self, find_twin: Callable[[bytes], int | None] | None) -> None:
+    def __init__(self, find_twin: Callable[[bytes], Stored | None] | None) -> None:
         self._find_twin = find_twin
         self._lock = RLock()
         self._first: dict[bytes, Outcome] = {}
@@ -253,8 +251,9 @@ class _Copies:
         if first is not outcome:
             outcome.lender = first
         # After the other: what is no longer at hand is committed, so that it is found here.
-        else:
-            outcome.twin = self._find_twin(outcome.sha256)
+        elif (twin := self._find_twin(outcome.sha256)) is not None:
+            outcome.twin, outcome.embedding = twin.item.key, twin.embedding
+            outcome.box, outcome.subject = twin.item.box, twin.item.subject
 
     @staticmethod
     def settle(outcomes: Sequence[Outcome], pending: Iterable[Future[_Run]]) -> None:
@@ -281,7 +280,7 @@ class _Copies:
                 digest = outcome.sha256
                 if digest is None or self._first.get(digest) is not outcome:
                     continue
-                if outcome.embedding is None or outcome.status == "failed":
+                if outcome.twin is not None or outcome.embedding is None or outcome.error:
                     del self._first[digest]
                 else:
                     self._handed_on.append(digest)
@@ -373,6 +372,8 @@ class _Worker:
                     )
             with _timed(stages, "crop"):
                 return self._crop(outcome, image, size, data)
+        except StoreError:  # damage to the gallery concerns all
+            raise
         except Exception as error:  # noqa: BLE001  # whatever a file does, it costs only itself
             outcome.status = "failed"
             outcome.reason = error.reason if isinstance(error, ImageError) else _text(error)

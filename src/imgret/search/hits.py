@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import MissingExtraError
 from imgret.support.lazy import cached_property
-from imgret.types import Box, Hit, ImageLike, Metric, Neighbors
+from imgret.types import Box, Hit, Ids, ImageLike, Metric, Neighbors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 # Scores in, probabilities out: float arrays of one shape.
 Probability: TypeAlias = Callable[[Any], Any]
 
-__all__ = ["Batch", "Catalog", "Hits", "Probability"]
+__all__ = ["Batch", "Hits", "Probability"]
 
 
-class Catalog(Protocol):
-    """Holds the items of hits."""
+class Searched(Protocol):
+    """Knows the items of hits, as a `View` does."""
 
-    def items(self, ids: Any, /) -> dict[int, Item]:
-        """Return items by id."""
+    def items(self, ids: Ids, /) -> Iterator[Item]:
+        """Yield items in the order of their ids."""
 
 
 class Batch:
     """The answers to some queries, whose items are looked up when first asked for.
 
     Looking up keys, labels and metadata costs more than a search does, and many callers
-    want only some of them. Whoever holds the catalog calls `resolve` before it changes or
+    want only some of them. Whoever holds the gallery calls `resolve` before it changes or
     closes, so that a result always shows what was there when it was searched.
 
     Parameters
@@ -50,8 +50,8 @@ class Batch:
     neighbors : Neighbors
     metric : {"cosine", "ip", "l2"} or None
         Whose scores they are; None for scores of another kind.
-    catalog
-        Holds the items.
+    searched : View
+        Knows the items.
     threshold : float or None
         Score that hits have at least.
     best : float array of shape (n,)
@@ -66,7 +66,7 @@ class Batch:
         self,
         neighbors: Neighbors,
         metric: Metric | None,
-        catalog: Catalog,
+        searched: Searched,
         threshold: float | None,
         *,
         best: NDArray[np.floating[Any]],
@@ -80,7 +80,7 @@ class Batch:
         self._metric = metric
         self.calibrated = probability is not None
         self._probability = probability
-        self._catalog: Catalog | None = catalog
+        self._searched: Searched | None = searched
         self._rows: list[tuple[Hit, ...]] = []
 
     def __len__(self) -> int:
@@ -102,11 +102,12 @@ class Batch:
 
     def resolve(self) -> list[tuple[Hit, ...]]:
         """Return the hits of every query."""
-        catalog = self._catalog
-        if catalog is not None:
-            items = catalog.items(set(self._ids[self._kept].tolist()))
+        searched = self._searched
+        if searched is not None:
+            ids = np.unique(self._ids[self._kept])
+            items = dict(zip(ids.tolist(), searched.items(ids), strict=True))
             self._rows = [self._hits_of(row, items) for row in range(len(self._ids))]
-            self._catalog = None
+            self._searched = None
         return self._rows
 
     def _hits_of(self, row: int, items: dict[int, Item]) -> tuple[Hit, ...]:

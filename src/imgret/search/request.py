@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imgret.abc.reranker import Asked, Reranker
 from imgret.filters import Filter
 from imgret.rerank.named import rank_again, wanted
-from imgret.search.hits import Batch, Catalog, Probability
+from imgret.search.hits import Batch, Probability
 from imgret.search.query import combined
 from imgret.search.view import View
 from imgret.types import Embeddings, Metric
@@ -60,9 +60,7 @@ def query_vector(
     return combined(vectors[:n], weights, vectors[n:], negative_weight, view.metric)
 
 
-def answer(
-    vectors: Embeddings, request: Request, view: View, catalog: Catalog, *, max_pixels: int
-) -> Batch:
+def answer(vectors: Embeddings, request: Request, view: View, *, max_pixels: int) -> Batch:
     """Search, and rank what was found again where that is asked for.
 
     Parameters
@@ -71,8 +69,6 @@ def answer(
         As they are searched.
     request : Request
     view : View
-    catalog
-        Holds the items, for when somebody looks at the hits.
     max_pixels : int
         By which a page of the hits reads images.
     """
@@ -90,7 +86,7 @@ def answer(
     return Batch(
         found,
         metric,
-        catalog,
+        view,
         request.threshold,
         best=best,
         probability=None if calibration is None else calibration.probability,

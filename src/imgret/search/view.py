@@ -13,9 +13,10 @@ from imgret.projections import Discriminant, IdentityProjection, LinearProjectio
 from imgret.support.checks import check_count, check_scorable
 from imgret.support.exact import exact_search, first_of
 from imgret.support.lazy import cached_property
+from imgret.support.rounding import as_kept, refusals
 from imgret.support.statistics import fold_of
 from imgret.support.unit import unit_length
-from imgret.types import Embeddings, Ids, Item, Json, Metric, Neighbors
+from imgret.types import Dtype, Embeddings, Ids, Item, Json, Metric, Neighbors
 
 __all__ = ["Labels", "Origin", "StaleViewError", "View"]
 
@@ -93,11 +94,19 @@ class View(ABC):
     ----------
     metric : {"cosine", "ip", "l2"}
     projection : IdentityProjection or LinearProjection
+    dtype : {"float16", "float32"}
+        How embeddings are kept.
     """
 
-    def __init__(self, metric: Metric, projection: IdentityProjection | LinearProjection) -> None:
+    def __init__(
+        self,
+        metric: Metric,
+        projection: IdentityProjection | LinearProjection,
+        dtype: Dtype = "float32",
+    ) -> None:
         self.metric = metric
         self.projection = projection
+        self.dtype = dtype
 
     # -- hooks -----------------------------------------------------------------------------
 
@@ -108,10 +117,6 @@ class View(ABC):
     def _most(self) -> int:
         """Return how many items there may be, where counting them takes long."""
         return len(self)
-
-    def _as_kept(self, embeddings: Any) -> Any:
-        """Return embeddings of queries as those of items are kept, where that scales them."""
-        return embeddings
 
     @abstractmethod
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
@@ -133,10 +138,6 @@ class View(ABC):
         """Yield where every item comes from, by id; an override may read less of each."""
         for id_, item in zip(self.ids.tolist(), self.items(), strict=True):
             yield Origin(id_, item.path, item.sha256, item.label)
-
-    def _refusals(self, embeddings: Embeddings) -> list[str | None]:
-        """Say of each embedding why it cannot be searched with; None where it can."""
-        return [None] * len(embeddings)
 
     def _facts(self) -> Json:
         """Return what the gallery is made of, as JSON values."""
@@ -188,7 +189,9 @@ class View(ABC):
     @final
     def refusals(self, embeddings: Embeddings) -> list[str | None]:
         """Say of each embedding why it cannot be searched with; None where it can."""
-        return self._refusals(embeddings)
+        return refusals(
+            embeddings, dim=self.projection.dim_in, metric=self.metric, dtype=self.dtype
+        )
 
     @property
     def dim(self) -> int:
@@ -236,6 +239,11 @@ class View(ABC):
         return self._labels()
 
     @final
+    def without(self, ids: Ids) -> View:
+        """Return the view of all items but some, in any order."""
+        return self._without(np.unique(ids))
+
+    @final
     def labelled(self) -> View:
         """Return the view of the items that have a label."""
         return self._labelled()
@@ -272,7 +280,8 @@ class View(ABC):
             They are of another shape, not finite, or have no direction; ``name`` names them.
         """
         if self.projection.kind != "identity":
-            embeddings = self.projection.apply(self._as_kept(embeddings))
+            kept = as_kept(embeddings, metric=self.metric, dtype=self.dtype)
+            embeddings = self.projection.apply(kept)
         return check_scorable(embeddings, self.dim, self.metric, name)
 
     @final
@@ -439,7 +448,8 @@ class _Refitted(View):
         before = base.projection
         fit = Discriminant(labelled(), len(present))
         shrinkage = float(before.info["shrinkage"])
-        super().__init__(base.metric, fit.projection(shrinkage, min(before.dim_out, fit.max_dim)))
+        projection = fit.projection(shrinkage, min(before.dim_out, fit.max_dim))
+        super().__init__(base.metric, projection, base.dtype)
 
     def _ids(self) -> Ids:
         return self._base.ids

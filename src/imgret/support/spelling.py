@@ -8,11 +8,13 @@ Unicode Standard Annex 15, "Unicode Normalization Forms".
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 from unicodedata import normalize
 
-__all__ = ["normal", "respelled", "shown"]
+from imgret.types import is_text
+
+__all__ = ["alike", "normal", "respelled", "shown"]
 
 
 def normal(name: str) -> str:
@@ -53,6 +55,15 @@ def respelled(wanted: Collection[str], held: Collection[Any]) -> dict[str, str]:
         for form, names in candidates.items()
         if len(names) == len(by_form[form]) == 1
     }
+
+
+def alike(name: object, held: Iterable[str]) -> str:
+    """Return the end of a sentence that tells the names which look like one that is not held."""
+    if not is_text(name) or name.isascii():
+        return ""
+    form = normal(name)
+    found = [other for other in held if not other.isascii() and normal(other) == form]
+    return f", which looks like {' and '.join(map(ascii, found))}" if found else ""
 
 
 def shown(name: object) -> str:

@@ -12,3 +12,7 @@
 
 The same classes keep a gallery in memory: SQLite's ``:memory:`` and an array.
 """
+
+from imgret.galleries.local.gallery import LocalGallery
+
+__all__ = ["LocalGallery"]

@@ -28,7 +28,7 @@ from imgret.galleries.local.matching import Matcher
 from imgret.galleries.local.rows import COLUMNS, from_row, to_row
 from imgret.galleries.local.writer_lock import forked
 from imgret.support.locks import RLock, renew_in_child
-from imgret.support.spelling import normal, respelled, shown
+from imgret.support.spelling import alike, respelled, shown
 from imgret.types import Ids, Item, is_text
 
 __all__ = ["Catalog"]
@@ -148,7 +148,7 @@ class Catalog:
             if key not in found:
                 raise KeyNotFoundError(
                     f"key: expected one of the {len(self)} in the gallery, found {shown(key)}"
-                    f"{self._alike(key)}"
+                    f"{alike(key, self)}"
                 )
         return [found[key] for key in keys]
 
@@ -161,14 +161,6 @@ class Catalog:
             ids = self.ids_of(list(names.values()))
             found.update({key: ids[name] for key, name in names.items()})
         return found
-
-    def _alike(self, key: str) -> str:
-        """Name the keys that look like one which is not there, if any."""
-        if not is_text(key) or key.isascii():
-            return ""
-        form = normal(key)
-        alike = [name for name in self if not name.isascii() and normal(name) == form]
-        return f", which looks like {' and '.join(map(ascii, alike))}" if alike else ""
 
     def items(self, ids: Iterable[int]) -> dict[int, Item]:
         """Items by id, removed ones too."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Self, final
+from urllib.parse import unquote
 
-from imgret.abc import VectorIndex
-from imgret.errors import EmptyGalleryError, ImgretError, InvalidInputError
+import numpy as np
+
+from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
+from imgret.errors import ImgretError
 from imgret.filters import Filter
 from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.manifest import Manifest
@@ -18,16 +20,17 @@ from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
 from imgret.indexes.make import index_part
 from imgret.projections import LinearProjection
-from imgret.search.hits import Batch
-from imgret.support.locks import RLock
-from imgret.types import Embeddings, Item, Part
+from imgret.search import SearchPlan
+from imgret.types import Embeddings, Ids, Item, Json, Part
 
 __all__ = ["LocalGallery"]
 
+_SCHEME = "file://"
+
 
 @final
-class LocalGallery:
-    """Keeps a store and its index in step, and lets one change at a time happen.
+class LocalGallery(Gallery):
+    """Keeps a store and its index in step.
 
     Parameters
     ----------
@@ -36,97 +39,162 @@ class LocalGallery:
         An empty index the user made; by default one is made from the manifest.
     """
 
+    consistent_views = True
+    supports_projection = True
+    supports_index = True
+
     def __init__(self, store: Store, prepared: VectorIndex | None = None) -> None:
+        super().__init__()
         self.store = store
         self.live = LiveIndex(store, prepared)
-        self._lock = RLock()
-        self._unresolved: weakref.WeakSet[Batch] = weakref.WeakSet()
+
+    # -- where it is -------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, uri: str, spec: GallerySpec, prepared: VectorIndex | None = None) -> Self:
+        """Make an empty gallery in a directory; see `Gallery.create`."""
+        return cls(Store.create(_path(uri), Manifest.of(spec)), prepared)
+
+    @classmethod
+    def open(cls, uri: str, *, writable: bool) -> Self:
+        """Work on a gallery where it lies; see `Gallery.open`."""
+        return cls._restored(Store.open(_path(uri), writable=writable), _path(uri))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a gallery into memory, every vector checked; raises what `open` does."""
+        return cls._restored(Store.load(path), path)
+
+    @classmethod
+    def in_memory(cls, spec: GallerySpec, prepared: VectorIndex | None = None) -> Self:
+        """Make an empty gallery in memory."""
+        return cls(Store.in_memory(Manifest.of(spec)), prepared)
+
+    @classmethod
+    def is_taken(cls, uri: str) -> bool:
+        """Whether something other than an empty directory is there."""
+        path = _path(uri)
+        return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+    @classmethod
+    def _restored(cls, store: Store, path: Path) -> Self:
+        try:
+            gallery = cls(store)
+            gallery.live.restore(path)
+        except BaseException:
+            store.close()
+            raise
+        return gallery
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return "gallery" if self.store.path is None else str(self.store.path)
 
     @property
     def spec(self) -> Manifest:
         """What the gallery is made of."""
         return self.store.manifest
 
-    # -- who may do what, and when -----------------------------------------------------------
+    @property
+    def path(self) -> Path | None:
+        """Its directory; None in memory."""
+        return self.store.path
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep others from changing the gallery for the length of the block."""
-        with self._lock:
-            yield
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.store.closed
 
-    @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Let the block change the gallery, which must be open for writing."""
-        with self._lock:
-            self.store.check_writable()
-            yield
+    @property
+    def writable(self) -> bool:
+        """Whether it was opened for writing, by this process."""
+        return self.store.writable
 
-    @contextmanager
-    def viewed(self) -> Iterator[LocalView]:
-        """Hold the whole gallery still and its index up to date for the length of the block.
+    @property
+    def version(self) -> Hashable:
+        """What changes with every commit, and with the index."""
+        return self.store.catalog.version, self.live.sync()
 
-        Raises
-        ------
-        EmptyGalleryError
-            There are no items.
-        """
-        with self._lock:
-            self.require_items()
-            self.live.sync()
-            yield self.view()
-
-    def view(self, where: Filter | None = None, without: Sequence[int] = ()) -> LocalView:
-        """Return what a search sees now."""
-        return LocalView(self.store, self.live, where, without)
-
-    def require_items(self) -> None:
-        """Raise where the gallery is closed or empty."""
-        self.store.check_open()
-        if not len(self.store.catalog):
-            raise EmptyGalleryError(
-                "search: expected a gallery with items, found an empty one; add images first"
-            )
-
-    def remember(self, batch: Batch) -> None:
-        """Look up what a search found before it changes."""
-        self._unresolved.add(batch)
-
-    def settle(self) -> None:
-        """Look up what earlier searches found."""
-        while self._unresolved:
-            try:
-                self._unresolved.pop().resolve()
-            except KeyError:  # another thread has taken the last one, or nobody wants it any more
-                return
+    def check_writable(self) -> None:
+        """Raise where it was closed, opened for reading, or by the parent of this process."""
+        self.store.check_writable()
 
     # -- items -------------------------------------------------------------------------------
 
-    def items(self, keys: Sequence[str]) -> list[Item]:
-        """Return the items of keys that must exist, in their order."""
-        self.store.check_open()
-        ids = self.store.catalog.require(keys)
-        found = self.store.catalog.items(ids)
-        return [found[id_] for id_ in ids]
+    def _count(self) -> int:
+        return len(self.store.catalog)
 
-    def add(self, embeddings: Embeddings, items: Sequence[Item]) -> None:
-        """Commit items and their embeddings, all or none, and take them into the index."""
-        with self.changing():
-            self.settle()
-            self.store.add(embeddings, items)
-            self.sync_after_adding()
+    def _keys(self) -> Iterator[str]:
+        return iter(self.store.catalog)
 
-    def remove(self, keys: Sequence[str]) -> int:
-        """Commit the removal of items, all or none; return how many there were."""
-        with self.changing():
-            ids = self.store.catalog.require(keys)
-            if ids:
-                self.settle()
-                self.store.remove(ids)
-                self.live.sync()
-            return len(ids)
+    def _find(self, keys: Sequence[str]) -> dict[str, Item]:
+        catalog = self.store.catalog
+        ids = catalog.ids_of(keys)
+        items = catalog.items(ids.values())
+        return {key: items[id_] for key, id_ in ids.items()}
 
-    def sync_after_adding(self) -> None:
+    def _embeddings(self, keys: Sequence[str] | None) -> Embeddings:
+        return self.store.read(self.store.catalog.live_ids() if keys is None else self._ids(keys))
+
+    def _ids(self, keys: Sequence[str]) -> Ids:
+        ids = self.store.catalog.ids_of(keys)
+        return np.array([ids[key] for key in keys], dtype=np.int64)
+
+    def copy_of(self, sha256: bytes) -> Stored | None:
+        """Return the oldest item made from a file of this digest."""
+        found = self.store.catalog.by_sha256(sha256)
+        if found is None:
+            return None
+        # blocks(), as it checks them: a damaged vector must not get a good checksum elsewhere.
+        ((_, rows),) = self.store.blocks(np.array([found[0]], dtype=np.int64))
+        return Stored(found[1], rows[0])
+
+    def files(self) -> Iterator[tuple[str, str | None]]:
+        """Yield key and path of every item."""
+        return ((key, path) for _, key, path in self.store.catalog.files())
+
+    def unused_keys(self, count: int) -> list[str]:
+        """Return names for images that have none, which no item has had."""
+        rows = self.store.catalog.rows
+        return [f"image-{number:06d}" for number in range(rows + 1, rows + 1 + count)]
+
+    def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
+        replaced = self._ids(replacing).tolist() if replacing else ()
+        self.live.follow()  # an index of nothing is there at once, and grows as items come
+        self.store.commit(embeddings, items, replaced=replaced)
+        self.live.follow()
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        self.store.remove(self._ids(keys).tolist())
+        self.live.sync()
+
+    def _change(self, items: Mapping[str, Item]) -> None:
+        ids = self.store.catalog.ids_of(list(items))
+        self.store.catalog.replace_all({ids[key]: item for key, item in items.items()})
+
+    def _change_spec(self, changes: Mapping[str, Any]) -> None:
+        self.store.change_manifest(**changes)
+
+    def _create_filter_index(self, field: str) -> None:
+        self.store.catalog.create_filter_index(field)
+
+    # -- searching -----------------------------------------------------------------------------
+
+    def check_where(self, where: Filter) -> None:
+        """Raise for a field that no item has, and what cannot be compiled."""
+        self.store.catalog.check_where(where)
+
+    def view(self, where: Filter | None = None) -> LocalView:
+        """Return what a search sees now."""
+        return LocalView(self.store, self.live, where)
+
+    @contextmanager
+    def _viewed(self) -> Iterator[LocalView]:
+        self.live.sync()
+        yield self.view()
+
+    def catch_up(self) -> None:
         """Take new items into the index, or warn where it needs more of them first."""
         try:
             self.live.sync()
@@ -135,56 +203,64 @@ class LocalGallery:
                 f"the items are stored, but cannot be searched yet: {error}", stacklevel=4
             )
 
-    # -- index and projection ----------------------------------------------------------------
+    @property
+    def projection(self) -> LinearProjection | None:
+        """The map from embedding to indexed vector; None where they are the same."""
+        return self.live.projection
 
-    def reindex(self, index: str | VectorIndex | None, options: Mapping[str, Any]) -> None:
-        """Build the index again from the kept embeddings; see `imgret.Retriever.reindex`."""
-        with self.changing():
-            if index is None:
-                part = self.spec.index
-                part, prepared = Part(part.name, {**part.config, **options}), None
-            else:
-                dim, metric = self.live.dim, self.spec.metric
-                part, prepared = index_part(index, dict(options), dim, metric)
-            self.live.rebuild(part, prepared)
-            self.live.checkpoint()
+    def _project(self, projection: LinearProjection | None) -> None:
+        self.live.project(projection)
 
-    def project(self, projection: LinearProjection | None) -> None:
-        """Search by another projection, and build the index for it."""
-        with self.changing():
-            self.live.project(projection)
+    @property
+    def index(self) -> VectorIndex:
+        """The index as it stands, brought up to date."""
+        with self._lock:
+            self.check_open()
+            return self.live.sync()
+
+    @property
+    def index_reason(self) -> str | None:
+        """Why ``"auto"`` chose what it did."""
+        return self.live.reason()
+
+    def _reindex(self, index: str | VectorIndex | None, options: Mapping[str, Any]) -> None:
+        if index is None:
+            part, prepared = self.spec.index, None
+            part = Part(part.name, {**part.config, **options})
+        else:
+            part, prepared = index_part(index, dict(options), self.live.dim, self.spec.metric)
+        self.live.rebuild(part, prepared)
+        self.live.checkpoint()
+
+    def _configure(self, tuned: Json) -> None:
+        self.live.configure(tuned)
+
+    def _explain(self, k: int, where: Filter | None, n_queries: int) -> SearchPlan:
+        return self.live.explain(k, where, n_queries)
 
     # -- the whole of it -----------------------------------------------------------------------
 
-    def save(self, path: Path | None) -> None:
-        """Write the gallery; see `imgret.Retriever.save`."""
-        with self._lock:
-            self.store.check_open()
-            own = self.store.path
-            if path is None and own is None:
-                raise InvalidInputError("path: expected one for a gallery in memory, found None")
-            if path is None or (own is not None and path.absolute() == own.absolute()):
-                self.store.check_writable()
-                self.live.sync()
-                self.live.checkpoint()
-                return
+    def _save(self, path: Path) -> None:
+        own = self.store.path
+        if own is not None and path.absolute() == own.absolute():
+            self.check_writable()
             self.live.sync()
-            projection = self.live.projection
-            self.store.save(
-                path,
-                projection=None if projection is None else projection.save,
-                index=self.live.to_checkpoint(),
-            )
+            self.live.checkpoint()
+            return
+        self.live.sync()
+        projection = self.live.projection
+        self.store.save(
+            path,
+            projection=None if projection is None else projection.save,
+            index=self.live.to_checkpoint(),
+        )
 
-    def close(self) -> None:
-        """Bring the stored index up to date and let the files go; twice is fine."""
-        with self._lock:
-            try:
-                self.settle()
-                if self.store.path is not None and self.store.writable:
-                    self.live.checkpoint()
-            finally:
-                self.store.close()
+    def _close(self) -> None:
+        try:
+            if self.store.path is not None and self.store.writable and not self.store.closed:
+                self.live.checkpoint()
+        finally:
+            self.store.close()
 
     def __repr__(self) -> str:
         spec = self.spec
@@ -198,3 +274,7 @@ class LocalGallery:
             f"({spec.dim}-d), cropper {spec.cropper.name!r}, {mapped}index "
             f"{self.live.describe()}, metric {spec.metric!r}"
         )
+
+
+def _path(uri: str) -> Path:
+    return Path(unquote(uri.removeprefix(_SCHEME)) if uri.startswith(_SCHEME) else uri)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from imgret.abc import GallerySpec
 from imgret.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -17,9 +18,9 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local.files import write_text
-from imgret.galleries.local.places import paths_in, relative_to
-from imgret.galleries.local.vectors import SUFFIXES, Dtype
-from imgret.types import Json, Metric, Part, check_metric
+from imgret.galleries.local.vectors import SUFFIXES
+from imgret.support.places import paths_in, relative_to
+from imgret.types import Json, Part, check_metric
 from imgret.version import __version__
 
 __all__ = ["FILE", "FORMAT_VERSION", "Manifest", "is_gallery"]
@@ -32,56 +33,27 @@ _OPTIONAL = ("tuned", "calibration", "cropper_fingerprint", "files")
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a gallery is made of.
+class Manifest(GallerySpec):
+    """What a gallery is made of, and where that stands.
+
+    Paths in ``files`` are absolute here and relative to the gallery in the file, so that they
+    follow a tree that is moved as a whole.
 
     Attributes
     ----------
-    dim : int
-        Dimension of the stored embeddings.
-    metric : {"cosine", "ip", "l2"}
-    dtype : {"float16", "float32"}
-        How embeddings are stored.
-    embedder, cropper, index : Part
-    fingerprint : str
-        Of the embedder; vectors of another are not comparable.
-    projection : str or None
-        Fingerprint of ``projection.npz``, where there is one.
-    tuned : dict or None
-        Options of search that were measured to be the cheapest for a recall, and for what index.
-    calibration : dict or None
-        What turns a score into a probability, and for which projection and metric: see
-        `imgret.learning.ScoreCalibration`.
-    cropper_fingerprint : str or None
-        Of the cropper; boxes of another differ. None in galleries of older versions.
-    files : dict of str to str
-        Where the files may be that the options of embedder and cropper name, by the path as it
-        stands there: absolute here, relative to the gallery in the file. It follows a tree that is
-        moved as a whole.
     created : str
         ISO 8601, UTC.
     created_with : str
         Version of imgret.
     """
 
-    dim: int
-    metric: Metric
-    dtype: Dtype
-    embedder: Part
-    fingerprint: str
-    cropper: Part
-    index: Part
-    projection: str | None = None
-    tuned: Json | None = None
-    calibration: Json | None = None
-    cropper_fingerprint: str | None = None
-    files: Json = field(default_factory=dict)
     created: str = ""
     created_with: str = ""
 
-    def with_(self, **changes: Any) -> Manifest:
-        """Return a copy with some fields changed."""
-        return replace(self, **changes)
+    @classmethod
+    def of(cls, spec: GallerySpec) -> Manifest:
+        """Return the manifest of a new gallery."""
+        return cls(**{each.name: getattr(spec, each.name) for each in fields(GallerySpec)})
 
     def write(self, directory: Path) -> None:
         """Put it into a directory, replacing the one that is there in one step."""

@@ -17,70 +17,22 @@ that passes. That depends on the query, so that `explain` names it without a fig
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imgret.abc import VectorIndex
 from imgret.abc.plan import Plan
 from imgret.galleries.local.catalog import Catalog
-from imgret.types import Ids, Json
+from imgret.search.plan import SearchPlan, Way
+from imgret.types import Ids
 
 __all__ = ["Choice", "SearchPlan", "Way", "choose_way", "explain"]
-
-Way: TypeAlias = Literal["index", "index, then filter", "index, filtered", "exact"]
 
 # Where in the index the ids lie by which a filter is judged.
 _SAMPLE = np.random.default_rng(0).random(100)
 # From this share on, what is found without a filter holds enough that passes it.
 _MOST = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class SearchPlan:
-    """How a search is answered.
-
-    Attributes
-    ----------
-    way : {"index", "index, then filter", "index, filtered", "exact"}
-    index : str
-        Name of the index.
-    settings : dict
-        Its options of search.
-    k, n_queries : int
-    items : int
-        How many there are in the index.
-    matching : int
-        How many the filter lets pass; an estimate for ``"index, then filter"``.
-    compared : int
-        About how many vectors each query is compared with.
-    reason : str
-    """
-
-    way: Way
-    index: str
-    settings: Json
-    k: int
-    n_queries: int
-    items: int
-    matching: int
-    compared: int
-    reason: str
-
-    def to_dict(self) -> Json:
-        """Return JSON values."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
-        about = "about " if self.way == "index, then filter" else ""
-        return (
-            f"{self.way}: {self.reason}\n"
-            f"  index     {self.index}{f' ({settings})' if settings else ''}\n"
-            f"  matching  {about}{self.matching:,} of {self.items:,} items\n"
-            f"  compared  about {self.compared:,} vectors a query"
-        )
 
 
 class Choice(NamedTuple):

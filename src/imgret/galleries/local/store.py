@@ -8,10 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from imgret.errors import (
-    DimensionError,
     ImgretError,
     InvalidInputError,
     StoreClosedError,
@@ -24,9 +21,9 @@ from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.checkpoint import Checkpoint, drop_index, read_checkpoint, write_index
 from imgret.galleries.local.files import file_id, replacement, settle, sync, writing
 from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
-from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, too_small, widened
+from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
-from imgret.support.checks import check_scorable
+from imgret.support.rounding import as_kept, refusals
 from imgret.types import Embeddings, Ids, Item
 
 __all__ = ["Store"]
@@ -230,6 +227,12 @@ class Store:
         for item, reason in zip(items, self.refusals(embeddings), strict=True):
             if reason is not None:
                 raise InvalidInputError(f"{item.key}: {reason}")
+        return self.commit(embeddings, items, replaced=replaced)
+
+    def commit(
+        self, embeddings: Embeddings, items: Sequence[Item], *, replaced: Sequence[int] = ()
+    ) -> range:
+        """Do what `add` does with what has been checked."""
         self._drop_uncommitted()
         try:
             crcs = self._vectors.append(embeddings)
@@ -245,57 +248,13 @@ class Store:
             raise
 
     def refusals(self, embeddings: Embeddings) -> list[str | None]:
-        """Say of each embedding why it cannot be kept and searched; None where it can.
-
-        What counts is what remains of it when rounded to the gallery's dtype.
-        """
-        embeddings = self.as_kept(embeddings)
-        with np.errstate(over="ignore"):
-            kept = embeddings.astype(self.manifest.dtype).astype(np.float32)
-        metric = self.manifest.metric
-        try:
-            check_scorable(kept, self.dim, metric, "embedding")
-        except DimensionError:
-            raise
-        except InvalidInputError:
-            return [self._refusal(*rows) for rows in zip(embeddings, kept, strict=True)]
-        if self.manifest.dtype == "float16" and too_small(embeddings).any():
-            return [self._refusal(*rows) for rows in zip(embeddings, kept, strict=True)]
-        return [None] * len(kept)
+        """Say of each embedding why it cannot be kept and searched; None where it can."""
+        spec = self.manifest
+        return refusals(embeddings, dim=spec.dim, metric=spec.metric, dtype=spec.dtype)
 
     def as_kept(self, embeddings: Any) -> Any:
-        """Return embeddings at the length at which they are kept.
-
-        For metric ``"cosine"``, where it counts for nothing, that is 1 for those whose numbers are
-        too small for float16; else it stays as it is.
-        """
-        manifest, rows = self.manifest, np.asarray(embeddings)
-        if manifest.metric != "cosine" or manifest.dtype != "float16":
-            return embeddings
-        if rows.ndim != 2 or rows.dtype.kind != "f" or not (small := too_small(rows)).any():
-            return embeddings
-        scaled = rows.copy()
-        exact = rows[small].astype(np.float64)
-        scaled[small] = exact / np.linalg.norm(exact, axis=1, keepdims=True)
-        return scaled
-
-    def _refusal(self, embedding: Embeddings, kept: Embeddings) -> str | None:
-        if np.isfinite(embedding).all() and not np.isfinite(kept).all():
-            return (
-                f"embedding: expected values within +-65504 (float16), found "
-                f"{np.abs(embedding).max():.4g}; make the gallery with dtype='float32'"
-            )
-        try:
-            check_scorable(kept[None], self.dim, self.manifest.metric, "embedding")
-        except InvalidInputError as error:
-            return str(error)
-        if self.manifest.dtype == "float16" and too_small(embedding[None])[0]:
-            return (
-                f"embedding: expected values that float16 can tell apart, the largest of 6e-05 or "
-                f"more, found {np.abs(embedding).max():.4g} at most; make the gallery with "
-                f"dtype='float32', or scale the embeddings"
-            )
-        return None
+        """Return embeddings at the length at which they are kept."""
+        return as_kept(embeddings, metric=self.manifest.metric, dtype=self.manifest.dtype)
 
     def _drop_uncommitted(self) -> None:
         # Asks the database: an interrupt (Ctrl-C) may arrive just after the commit, when the

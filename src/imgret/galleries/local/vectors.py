@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,9 @@ from imgret.errors import (
     StoreReadOnlyError,
 )
 from imgret.support.locks import ReadWriteLock
-from imgret.types import Embeddings, Ids
+from imgret.types import Dtype, Embeddings, Ids
 
-__all__ = ["SUFFIXES", "Dtype", "VectorLog", "checksums", "too_small", "widened"]
-
-Dtype: TypeAlias = Literal["float16", "float32"]
+__all__ = ["SUFFIXES", "VectorLog", "checksums", "widened"]
 
 SUFFIXES: dict[Dtype, str] = {"float16": "f16", "float32": "f32"}
 _BLOCK_BYTES = 32 * 2**20
@@ -41,34 +39,6 @@ _CACHED_SECONDS = 6e-6
 # from 15 and from 127. The sign stands before them, three bits further on.
 _HALF_SCALE, _HALF_BITS, _HALF_SHIFT = np.float32(2.0**112), np.int32(-0x7000_2000), 13
 _CACHED_VALUES = 2**16
-# Of a row's length, what rounding to float16 may change: twice what it does to numbers of which
-# float16 keeps all bits, those over 6e-5. The error of smaller ones is at most half their spacing.
-_CHANGED, _HALF_SPACING = 2.0**-10, 2.0**-25
-
-
-def too_small(vectors: Embeddings) -> NDArray[np.bool_]:
-    """Tell which rows lose their direction in float16, as their numbers are too small for it.
-
-    Below 6e-5 a float16 has the fewer bits the smaller it is. Small numbers beside large ones do
-    no harm, and a row of zeros loses nothing.
-
-    Parameters
-    ----------
-    vectors : array of real numbers of shape (n, dim)
-
-    Returns
-    -------
-    bool array of shape (n,)
-    """
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        squares = np.vecdot(vectors, vectors)
-    # Longer ones are not changed so much, whatever is in them.
-    small = np.flatnonzero(squares < 2 * vectors.shape[1] * (_HALF_SPACING / _CHANGED) ** 2)
-    rows = vectors[small].astype(np.float64)
-    changes = np.linalg.norm(rows.astype(np.float16) - rows, axis=1)
-    found = np.zeros(len(vectors), dtype=np.bool_)
-    found[small] = changes > _CHANGED * np.linalg.norm(rows, axis=1)
-    return found
 
 
 def widened(rows: NDArray[Any]) -> Embeddings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -45,7 +45,9 @@ class LocalView(View):
         without: Sequence[int] = (),
     ) -> None:
         self._projection = searcher.projection  # as of now
-        super().__init__(store.manifest.metric, self._projection or IdentityProjection(store.dim))
+        spec = store.manifest
+        projection = self._projection or IdentityProjection(spec.dim)
+        super().__init__(spec.metric, projection, spec.dtype)
         self._store = store
         self._size = len(store.catalog)  # as of now: how wide answers are does not change
         self._searcher = searcher
@@ -65,9 +67,6 @@ class LocalView(View):
 
     def _most(self) -> int:
         return self._size
-
-    def _as_kept(self, embeddings: Any) -> Any:
-        return self._store.as_kept(embeddings)
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
         wide = k + len(self._removed)
@@ -95,9 +94,6 @@ class LocalView(View):
         if self._where is None and not len(self._removed):
             return map(Origin._make, self._store.catalog.origins())
         return super()._origins()
-
-    def _refusals(self, embeddings: Embeddings) -> list[str | None]:
-        return self._store.refusals(embeddings)
 
     def _facts(self) -> Json:
         manifest, index, projection = self._store.manifest, self.index, self.projection

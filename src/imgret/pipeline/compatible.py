@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from imgret import registry
-from imgret.abc import Cropper, Embedder, VectorIndex
+from imgret.abc import Cropper, Embedder, GallerySpec, VectorIndex
 from imgret.errors import ImgretError, InvalidInputError, ModelError, StoreMismatchError
-from imgret.galleries.local.manifest import Manifest
-from imgret.galleries.local.places import candidates, paths_in, replaced, taken_over
-from imgret.galleries.local.vectors import Dtype
 from imgret.indexes.make import (
     find_cropper,
     find_embedder,
@@ -25,13 +22,14 @@ from imgret.indexes.make import (
 )
 from imgret.models.builtin import builtin_file
 from imgret.models.bundle import digest_of
-from imgret.types import Metric, Part, check_metric
+from imgret.support.places import candidates, paths_in, replaced, taken_over
+from imgret.types import Dtype, Metric, Part, check_metric
 
 __all__ = [
     "Found",
     "check_files",
     "check_given",
-    "new_manifest",
+    "new_spec",
     "same_cropper",
     "same_embedder",
 ]
@@ -44,19 +42,19 @@ _AT_ONCE = 256 * 2**20
 _MOST_PLACES = 64
 
 
-def new_manifest(
+def new_spec(
     embedder: Embedder,
     cropper: Cropper,
     index: str | VectorIndex,
     metric: Metric,
     dtype: Dtype,
-) -> tuple[Manifest, VectorIndex | None]:
+) -> tuple[GallerySpec, VectorIndex | None]:
     """Return what a new gallery is made of, and the index object where one was given."""
     metric = check_metric(metric)
     if dtype not in {"float16", "float32"}:
         raise InvalidInputError(f"dtype: expected 'float16' or 'float32', found {dtype!r}")
     part, prepared = index_part(index, {}, embedder.dim, metric)
-    manifest = Manifest(
+    spec = GallerySpec(
         dim=embedder.dim,
         metric=metric,
         dtype=dtype,
@@ -66,7 +64,7 @@ def new_manifest(
         cropper_fingerprint=cropper.fingerprint,
         index=part,
     )
-    return manifest, prepared
+    return spec, prepared
 
 
 class Found(NamedTuple, Generic[_Part]):
@@ -77,17 +75,17 @@ class Found(NamedTuple, Generic[_Part]):
 
 
 def same_embedder(
-    manifest: Manifest, path: Path, given: str | os.PathLike[str] | Embedder | None
+    spec: GallerySpec, path: Path, given: str | os.PathLike[str] | Embedder | None
 ) -> Found[Embedder]:
     """Return the embedder a gallery was made with.
 
     Parameters
     ----------
-    manifest : Manifest
+    spec : GallerySpec
     path : Path
         Of the gallery, absolute.
     given : str, path, Embedder or None
-        Which one that is, or where its file is; by default what the manifest says, its files
+        Which one that is, or where its file is; by default what the spec says, its files
         looked for at their stored places and relative to the gallery.
 
     Raises
@@ -100,19 +98,19 @@ def same_embedder(
 
     def agrees(made: Embedder) -> bool:
         known = {made.fingerprint, getattr(made, "former_fingerprint", None)}
-        return manifest.fingerprint in known and made.dim == manifest.dim
+        return spec.fingerprint in known and made.dim == spec.dim
 
     def refuse(made: Embedder) -> NoReturn:
         raise StoreMismatchError(
-            f"{path}: expected the embedder it was made with, {manifest.embedder.name!r} "
-            f"({manifest.dim}-d, fingerprint {manifest.fingerprint[:19]}), found "
+            f"{path}: expected the embedder it was made with, {spec.embedder.name!r} "
+            f"({spec.dim}-d, fingerprint {spec.fingerprint[:19]}), found "
             f"{made.name or type(made).__name__!r} ({made.dim}-d, fingerprint "
             f"{made.fingerprint[:19]}); open it with the former (embedder=, or --embedder), or "
             f"make it again with Retriever.reembed({str(path)!r}, embedder=...)"
         )
 
     return _same(
-        _Asked("embedder", manifest.embedder, manifest, path, manifest.fingerprint),
+        _Asked("embedder", spec.embedder, spec, path, spec.fingerprint),
         given,
         make=make_embedder,
         find=find_embedder,
@@ -122,35 +120,35 @@ def same_embedder(
 
 
 def same_cropper(
-    manifest: Manifest, path: Path, given: str | os.PathLike[str] | Cropper | None
+    spec: GallerySpec, path: Path, given: str | os.PathLike[str] | Cropper | None
 ) -> Found[Cropper]:
     """Return the cropper a gallery was made with: as `same_embedder`.
 
-    Galleries of older versions hold no fingerprint of it: there what the manifest says is taken,
+    Galleries of older versions hold no fingerprint of it: there what the spec says is taken,
     and what is given must have the same name and options, but for the places of files.
     """
-    kept = manifest.cropper_fingerprint
+    kept = spec.cropper_fingerprint
 
     def agrees(made: Cropper) -> bool:
         if kept is not None:
             return made.fingerprint == kept
         part = part_of(made)
-        expected = Part(part.name, taken_over(manifest.cropper.config, part.config))
-        return part.name == manifest.cropper.name and part == expected
+        expected = Part(part.name, taken_over(spec.cropper.config, part.config))
+        return part.name == spec.cropper.name and part == expected
 
     def refuse(made: Cropper) -> NoReturn:
         part = part_of(made)
         found = _told(part)
-        if part == manifest.cropper:
+        if part == spec.cropper:
             found = f"one of another fingerprint ({made.fingerprint[:19]}...): its file has changed"
         raise StoreMismatchError(
-            f"{path}: expected the cropper it was made with, {_told(manifest.cropper)}, found "
+            f"{path}: expected the cropper it was made with, {_told(spec.cropper)}, found "
             f"{found}; open it with the former (cropper=, or --cropper), or make the "
             f"gallery again with Retriever.reembed({str(path)!r}, cropper=...)"
         )
 
     return _same(
-        _Asked("cropper", manifest.cropper, manifest, path, kept),
+        _Asked("cropper", spec.cropper, spec, path, kept),
         given,
         make=make_cropper,
         find=find_cropper,
@@ -159,7 +157,7 @@ def same_cropper(
     )
 
 
-def check_files(manifest: Manifest, path: Path, *, without: Container[str] = ()) -> None:
+def check_files(spec: GallerySpec, path: Path, *, without: Container[str] = ()) -> None:
     """Raise if a model file was replaced, as far as that can be seen at once, or a name is unknown.
 
     The file's sha256 is compared with the fingerprint: a few milliseconds, no model is loaded. What
@@ -167,7 +165,7 @@ def check_files(manifest: Manifest, path: Path, *, without: Container[str] = ())
 
     Parameters
     ----------
-    manifest : Manifest
+    spec : GallerySpec
     path : Path
         Of the gallery, absolute.
     without : container of str
@@ -181,15 +179,15 @@ def check_files(manifest: Manifest, path: Path, *, without: Container[str] = ())
         Embedder or cropper is not registered here, and was not given.
     """
     looked_at: tuple[tuple[registry.Kind, str, Part, str | None, Callable[..., object]], ...] = (
-        ("embedders", "embedder", manifest.embedder, manifest.fingerprint, same_embedder),
-        ("croppers", "cropper", manifest.cropper, manifest.cropper_fingerprint, same_cropper),
+        ("embedders", "embedder", spec.embedder, spec.fingerprint, same_embedder),
+        ("croppers", "cropper", spec.cropper, spec.cropper_fingerprint, same_cropper),
     )
     for kind, argument, part, fingerprint, same in looked_at:
         if argument in without:
             continue
         if part.name not in registry.names(kind):
             registry.factory(kind, part.name)  # says so
-        places = _model_files(part, path, manifest)
+        places = _model_files(part, path, spec)
         if fingerprint is None or not places:
             continue
         try:
@@ -200,14 +198,14 @@ def check_files(manifest: Manifest, path: Path, *, without: Container[str] = ())
                 continue
         except ModelError:  # of which a second file is missing, say
             continue
-        same(manifest, path, None)
+        same(spec, path, None)
 
 
-def _model_files(part: Part, path: Path, manifest: Manifest) -> list[Path]:
+def _model_files(part: Part, path: Path, spec: GallerySpec) -> list[Path]:
     """Return where the file of a part is that is one model; nothing for other parts."""
     stored = part.config.get("model")
     if part.name == "onnx" and isinstance(stored, str):
-        return [Path(place) for place in candidates(stored, path, manifest.files)]
+        return [Path(place) for place in candidates(stored, path, spec.files)]
     builtin = builtin_file(part.name)
     return [] if builtin is None else [builtin]
 
@@ -221,7 +219,7 @@ class _Asked(NamedTuple):
 
     kind: str
     part: Part
-    manifest: Manifest
+    spec: GallerySpec
     path: Path
     fingerprint: str | None
 
@@ -279,7 +277,7 @@ def _parts_at(asked: _Asked, place: str | None) -> Iterator[Part]:
     Where a place is given, one of its files is there.
     """
     stored = paths_in(asked.part.config)
-    found = [candidates(one, asked.path, asked.manifest.files) or [one] for one in stored]
+    found = [candidates(one, asked.path, asked.spec.files) or [one] for one in stored]
     if place is not None:
         found = [[place, *places] for places in found]
     for places in islice(product(*found), _MOST_PLACES):
@@ -299,20 +297,13 @@ def _mended(part: Part, made: Embedder | Cropper) -> Part:
 
 def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
     """Say which file a gallery lacks; or pass on what is wrong otherwise."""
-    at = {
-        one: candidates(one, asked.path, asked.manifest.files)
-        for one in paths_in(asked.part.config)
-    }
+    at = {one: candidates(one, asked.path, asked.spec.files) for one in paths_in(asked.part.config)}
     missing = [one for one, places in at.items() if not places]
     if not missing:
         return error
     tried = [
         *missing,
-        *(
-            asked.manifest.files[one]
-            for one in missing
-            if asked.manifest.files.get(one, one) != one
-        ),
+        *(asked.spec.files[one] for one in missing if asked.spec.files.get(one, one) != one),
     ]
     return ModelError(
         f"{asked.path}: expected the {asked.kind} it was made with, {_told(asked.part)}, "
@@ -322,14 +313,14 @@ def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
     )
 
 
-def check_given(manifest: Manifest, path: Path, given: Mapping[str, Any]) -> None:
+def check_given(spec: GallerySpec, path: Path, given: Mapping[str, Any]) -> None:
     """Raise if what is asked of an existing gallery is not what it is."""
     for name, value in given.items():
         found: Any
         if isinstance(value, VectorIndex):
-            value, found = part_of(value), manifest.index  # noqa: PLW2901  # compare like with like
+            value, found = part_of(value), spec.index  # noqa: PLW2901  # compare like with like
         else:
-            found = manifest.index.name if name == "index" else getattr(manifest, name)
+            found = spec.index.name if name == "index" else getattr(spec, name)
         if value is not None and value != found:
             remedy = (
                 "reindex() or `imgret reindex` changes it"

@@ -1,0 +1,58 @@
+"""Which way a search goes, and why, for whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal, TypeAlias
+
+from imgret.types import Json
+
+__all__ = ["SearchPlan", "Way"]
+
+Way: TypeAlias = Literal["index", "index, then filter", "index, filtered", "exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """How a search is answered.
+
+    Attributes
+    ----------
+    way : {"index", "index, then filter", "index, filtered", "exact"}
+    index : str
+        Name of the index.
+    settings : dict
+        Its options of search.
+    k, n_queries : int
+    items : int
+        How many there are in the index.
+    matching : int
+        How many the filter lets pass; an estimate for ``"index, then filter"``.
+    compared : int
+        About how many vectors each query is compared with.
+    reason : str
+    """
+
+    way: Way
+    index: str
+    settings: Json
+    k: int
+    n_queries: int
+    items: int
+    matching: int
+    compared: int
+    reason: str
+
+    def to_dict(self) -> Json:
+        """Return JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        about = "about " if self.way == "index, then filter" else ""
+        return (
+            f"{self.way}: {self.reason}\n"
+            f"  index     {self.index}{f' ({settings})' if settings else ''}\n"
+            f"  matching  {about}{self.matching:,} of {self.items:,} items\n"
+            f"  compared  about {self.compared:,} vectors a query"
+        )

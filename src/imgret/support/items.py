@@ -1,0 +1,94 @@
+"""What an item of a gallery may hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from imgret.errors import InvalidInputError
+from imgret.types import Item, is_text
+
+__all__ = ["check_item"]
+
+# Levels of JSON, well below what SQLite reads (1000): one item must not make all unreadable.
+_DEEPEST = 200
+_NUL, _NUL_IN_JSON = "\0", "\\u0000"
+
+
+def check_item(item: Item) -> str:
+    """Check what is to be stored, before work is spent on it; return its metadata as JSON.
+
+    Raises
+    ------
+    InvalidInputError
+        The key is empty; key, path or label is no Unicode text; the metadata is no JSON, or has
+        names that are not text; or some text holds NUL, up to which SQLite's functions read.
+    """
+    if not is_text(item.key) or not item.key or _NUL in item.key:
+        raise InvalidInputError(
+            f"key: expected non-empty text (Unicode, without NUL), found {item.key!r}"
+        )
+    for name, value in (("path", item.path), ("label", item.label)):
+        if value is not None and (not is_text(value) or _NUL in value):
+            raise InvalidInputError(
+                f"{name} of {item.key!r}: expected Unicode text without NUL, or None, found "
+                f"{value!r}"
+            )
+    if not isinstance(item.metadata, Mapping):
+        raise InvalidInputError(
+            f"metadata of {item.key!r}: expected a mapping, found {item.metadata!r}"
+        )
+    if not item.metadata:
+        return "{}"
+    try:
+        metadata = json.dumps(dict(item.metadata), ensure_ascii=False, allow_nan=False)
+        metadata.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(
+            f"metadata of {item.key!r}: expected JSON values, found {error}"
+        ) from error
+    if metadata.count("[") + metadata.count("{") > _DEEPEST and _depth(item.metadata) > _DEEPEST:
+        raise InvalidInputError(
+            f"metadata of {item.key!r}: expected at most {_DEEPEST} levels of lists and objects, "
+            f"found more"
+        )
+    _check_names_and_texts(item, nul=_NUL_IN_JSON in metadata)
+    return metadata
+
+
+def _check_names_and_texts(item: Item, *, nul: bool) -> None:
+    """Raise for a name that is not text, of which JSON makes one, and for NUL."""
+    level: list[tuple[str, Any]] = [("", item.metadata)]
+    while level:
+        above, value = level.pop()
+        if isinstance(value, Mapping):
+            for name in value:
+                if not isinstance(name, str):
+                    raise InvalidInputError(
+                        f"metadata of {item.key!r}: expected names that are text, found {name!r} "
+                        f"({type(name).__name__}){f' below {above}' if above else ''}; write "
+                        f"{str(name)!r}"
+                    )
+                level.append((f"{above}.{name}" if above else name, value[name]))
+        elif isinstance(value, (list, tuple)):
+            level += [(above, each) for each in value if nul or not isinstance(each, str)]
+        if nul and (_NUL in above or (isinstance(value, str) and _NUL in value)):
+            raise InvalidInputError(
+                f"metadata of {item.key!r}: expected text without NUL characters in {above!r}, "
+                f"found {value!r}; cut or replace them"
+            )
+
+
+def _depth(value: Any) -> int:
+    """Count levels of lists and objects."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            below
+            for each in level
+            for below in (each.values() if isinstance(each, Mapping) else each)
+            if isinstance(below, (Mapping, list, tuple))
+        ]
+    return depth
