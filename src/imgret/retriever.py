@@ -224,7 +224,7 @@ class Retriever:
                 return cls._of(gallery, pipeline, Places(gallery))
         gallery = kind.open(uri, writable=mode != "r")
         parts = {"index": index, "metric": metric, "dtype": dtype}
-        found = attach(gallery, Path(uri), embedder, cropper, max_pixels=max_pixels, **parts)
+        found = attach(gallery, gallery.name, embedder, cropper, max_pixels=max_pixels, **parts)
         return cls._of(gallery, *found)
 
     @classmethod
@@ -243,7 +243,10 @@ class Retriever:
         max_pixels = check_count(max_pixels, "max_pixels")
         path = Path(path)
         gallery = LocalGallery.load(path)
-        return cls._of(gallery, *attach(gallery, path, embedder, cropper, max_pixels=max_pixels))
+        return cls._of(
+            gallery,
+            *attach(gallery, str(path.absolute()), embedder, cropper, max_pixels=max_pixels),
+        )
 
     @classmethod
     def reembed(
@@ -279,9 +282,8 @@ class Retriever:
         uri = os.fspath(path)
         with closing(registry.gallery(uri).open(uri, writable=False)) as other:
             spec, items = other.spec, items_to_reembed(other)
-        path = Path(uri)
         if cropper is None:
-            cropper = same_cropper(spec, path.absolute(), None).made
+            cropper = same_cropper(spec, other.name, None).made
         made = cls(
             embedder=embedder,
             cropper=cropper,
@@ -290,7 +292,7 @@ class Retriever:
             max_pixels=max_pixels,
         )
         with made._gallery.changing():
-            ingest_all(made._gallery, made._pipeline, items, path, progress=progress)
+            ingest_all(made._gallery, made._pipeline, items, other.name, progress=progress)
         made.reindex(spec.index.name, **spec.index.config)
         return made
 
@@ -880,9 +882,10 @@ class Retriever:
         items: list[Item] = []
 
         def query(view: View) -> tuple[Embeddings, View]:
-            ids = view.require([*keys, *unlike])
-            items[:] = view.items(ids)
-            vector = query_vector(view.embeddings(ids), weigh, negative_weight, view)
+            every = view if request.where is None else self._gallery.view()
+            ids = every.require([*keys, *unlike])
+            items[:] = every.items(ids)
+            vector = query_vector(every.embeddings(ids), weigh, negative_weight, view)
             return vector, view.without(ids)
 
         batch = self._answer(request, query)
@@ -1167,6 +1170,7 @@ class Retriever:
         """
         if kind not in {"pca", None}:
             raise InvalidInputError(f"kind: expected 'pca' or None, found {kind!r}")
+        self._gallery.need("projection")
         with self._gallery.changing():
             projection = None
             if kind == "pca":
@@ -1209,6 +1213,7 @@ class Retriever:
         if dim is not None:
             dim = check_count(dim, "dim")
         started = time.perf_counter()
+        self._gallery.need("projection")
         with self._gallery.changing(), self._gallery.viewed() as view:
             projection, report = adapt(view, dim=dim, shrinkage=shrinkage)
             if projection is not None:

@@ -208,6 +208,15 @@ def test_default_keys(store, monkeypatch, tmp_path):
     assert path_of(array) is None
 
 
+def test_default_keys_pass_over_names_that_were_given(store):
+    store.catalog.add([Item("image-000003")], [0])
+    assert [s.key for s in one_list([b"", b"", b""], store)] == [
+        "image-000002",
+        "image-000004",
+        "image-000005",
+    ]
+
+
 def test_given_names(store):
     sources = one_list(
         [b"", b""], store, keys=["a", None], labels=(None, "l"), metadata=[{"n": 1}, None]

@@ -11,6 +11,7 @@ from imgret.abc.gallery import Gallery, Stored
 from imgret.abc.index import VectorIndex
 from imgret.abc.reranker import Reranker
 from imgret.abc.spec import GallerySpec
+from imgret.abc.tunable import Tunable
 
 __all__ = [
     "Cropper",
@@ -19,5 +20,6 @@ __all__ = [
     "GallerySpec",
     "Reranker",
     "Stored",
+    "Tunable",
     "VectorIndex",
 ]

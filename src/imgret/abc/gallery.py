@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, final
 
 import numpy as np
 
@@ -147,6 +147,14 @@ class Gallery(ABC):
         """Directory of the gallery; None where it lies in none."""
         return None
 
+    def _where(self) -> str:
+        """Say in two words where it is."""
+        return f"at {self.name!r}"
+
+    def _told_index(self) -> str:
+        """Name the index."""
+        return repr(self.spec.index.name)
+
     @abstractmethod
     def _count(self) -> int:
         """Return the number of items."""
@@ -201,7 +209,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def unused_keys(self, count: int) -> list[str]:
-        """Return names for images that have none, which no item has had."""
+        """Return names for images that have none: no item has them, nor had one that they named."""
 
     @abstractmethod
     def _create_filter_index(self, field: str) -> None:
@@ -241,7 +249,8 @@ class Gallery(ABC):
     @property
     def index(self) -> VectorIndex:
         """The index that searches, brought up to date."""
-        self._refuse("index")
+        self.need("index")
+        raise NotImplementedError  # the flag says so
 
     @property
     def index_reason(self) -> str | None:
@@ -252,7 +261,8 @@ class Gallery(ABC):
         raise NotImplementedError  # the flag says so
 
     def _configure(self, tuned: Json) -> None:
-        raise NotImplementedError  # the flag says so
+        """Keep options of search, for galleries whose views have an ``index``."""
+        self._change_spec({"tuned": tuned})
 
     def _explain(self, k: int, where: Filter | None, n_queries: int) -> SearchPlan:
         raise NotImplementedError  # the flag says so
@@ -529,15 +539,14 @@ class Gallery(ABC):
     def project(self, projection: LinearProjection | None) -> None:
         """Search by another projection from now on."""
         with self.changing():
-            if not self.supports_projection:
-                self._refuse("projection")
+            self.need("projection")
             self._project(projection)
 
     @final
     def reindex(self, index: str | VectorIndex | None, options: Mapping[str, Any]) -> None:
         """Build the index again from the kept embeddings; see `imgret.Retriever.reindex`."""
         with self.changing():
-            self._need_index()
+            self.need("index")
             self._reindex(index, options)
 
     @final
@@ -550,14 +559,13 @@ class Gallery(ABC):
             ``index``, the name of the index they are for, and ``settings``; more is kept as it is.
         """
         with self.changing():
-            self._need_index()
             self._configure(tuned)
 
     @final
     def explain(self, k: int, where: Filter | None, n_queries: int) -> SearchPlan:
         """Say which way a search goes, and why."""
         self.require_items()
-        self._need_index()
+        self.need("index")
         return self._explain(k, where, n_queries)
 
     # -- the whole of it -----------------------------------------------------------------------
@@ -580,12 +588,22 @@ class Gallery(ABC):
             finally:
                 self._close()
 
-    def _need_index(self) -> None:
-        if not self.supports_index:
-            self._refuse("index")
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise UnsupportedError(
-            f"{self.name}: expected a gallery whose {what} is ours to choose, found one that its "
-            f"server searches; keep it in a directory for that"
+    def __repr__(self) -> str:
+        if self.closed:
+            return f"closed, {self._where()}"
+        spec, projection = self.spec, self.projection
+        mapped = "" if projection is None else f"{projection.kind} to {projection.dim_out}-d, "
+        return (
+            f"of {len(self)} items {self._where()}: embedder {spec.embedder.name!r} "
+            f"({spec.dim}-d), cropper {spec.cropper.name!r}, {mapped}index "
+            f"{self._told_index()}, metric {spec.metric!r}"
         )
+
+    @final
+    def need(self, what: Literal["projection", "index"]) -> None:
+        """Raise where the gallery says by its flag that it has no such thing."""
+        if not (self.supports_projection if what == "projection" else self.supports_index):
+            raise UnsupportedError(
+                f"{self.name}: expected a gallery whose {what} is ours to choose, found one that "
+                f"its server searches; keep it in a directory for that"
+            )

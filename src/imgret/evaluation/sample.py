@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.abc import VectorIndex
+from imgret.abc import Tunable, VectorIndex
 from imgret.errors import InvalidInputError, UnsupportedError
 from imgret.evaluation.truth import Truth
 from imgret.search import View
@@ -91,13 +91,13 @@ class Sample:
         else:
             asked = view.sample(n_queries, seed)
             self._truth = Truth(view, view.read(asked), asked, k=k)
-            if (
-                (index.finds_itself or index.needs_training)
-                and len(asked) > 1
-                and len(view) > k + 2
-            ):
-                if len(view) <= _BUILT:
-                    self._twins = self._without(asked, seed)
+            if len(asked) > 1 and len(view) > k + 2:
+                if (
+                    isinstance(index, VectorIndex)
+                    and (index.finds_itself or index.needs_training)
+                    and len(view) <= _BUILT
+                ):
+                    self._twins = self._without(index, asked, seed)
                 elif index.finds_itself:
                     self._items = self._truth
                     made_up = self._made_up(self._items.queries, asked, view.ids, seed)
@@ -127,7 +127,7 @@ class Sample:
         """Return the shares of items that are in the graph; None where nothing is made up."""
         return None if self._items is None else _asked(self._index, self._items)
 
-    def _without(self, asked: Ids, seed: int) -> list[_Twin]:
+    def _without(self, index: VectorIndex, asked: Ids, seed: int) -> list[_Twin]:
         """Build two indexes or more without the items that ask, each without a few of them."""
         ids = self._view.ids
         most = min(len(ids) // _LEFT_OUT, len(ids) - self._k - 1, -(-len(asked) // 2))
@@ -139,7 +139,7 @@ class Sample:
             within = np.setdiff1d(np.arange(len(asked)), out)
             twins.append(
                 _Twin(
-                    self._built(rest),
+                    self._built(index, rest),
                     out,
                     Truth(self._view, self._view.read(asked[out]), None, k=self._k, among=rest),
                     within,
@@ -156,12 +156,12 @@ class Sample:
 
     def _made_up(self, items: Embeddings, asked: Ids, ids: Ids, seed: int) -> Embeddings:
         """Return a vector near each of some items."""
-        cosine = self._index.metric == "cosine"
+        cosine = self._view.metric == "cosine"
         near = exact_search(
             items,
             self._view.blocks(ids),
             _AROUND + 1,
-            self._index.metric,
+            self._view.metric,
         ).ids
         # Without the item itself; of many copies it may not be among them.
         order = np.argsort(near == asked[:, None], axis=1, kind="stable")[:, :_AROUND]
@@ -184,9 +184,9 @@ class Sample:
         found: Embeddings = made.astype(np.float32)
         return found
 
-    def _built(self, ids: Ids) -> VectorIndex:
+    def _built(self, like: VectorIndex, ids: Ids) -> VectorIndex:
         """Return an index like the one that is measured, of some items."""
-        index = type(self._index).from_config(self._index.config())
+        index = type(like).from_config(like.config())
         if index.needs_training:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the index that is measured has told already
@@ -197,16 +197,17 @@ class Sample:
         return index
 
 
-def _asked(index: VectorIndex, truth: Truth) -> Shares:
+def _asked(index: Tunable, truth: Truth) -> Shares:
     """Return what part of the true neighbours an index finds."""
     return truth.shares(index.search(truth.queries, truth.wanted).ids)
 
 
-def index_of(view: View) -> VectorIndex:
+def index_of(view: View) -> Tunable:
     """Return the index of a view, or raise where the gallery has none to measure and tune."""
     index = view.index
     if index is None:
         raise UnsupportedError(
-            "this gallery searches by an engine of its own, whose index cannot be measured here"
+            "expected a gallery whose index can be measured, found one that searches by an engine "
+            "of its own, of which nothing is known here"
         )
     return index

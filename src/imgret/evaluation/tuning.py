@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from imgret.abc import VectorIndex
+from imgret.abc import Tunable
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
 from imgret.pages.document import fragment
@@ -174,7 +174,7 @@ def tune(
     )
 
 
-def _measured(index: VectorIndex, sample: Sample) -> tuple[float, float]:
+def _measured(index: Tunable, sample: Sample) -> tuple[float, float]:
     """Return recall and queries a second of an index as it is set."""
     taken: list[float] = []
     while len(taken) < _LEAST_RUNS or sum(taken) < _LEAST_SECONDS:

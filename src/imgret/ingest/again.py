@@ -40,11 +40,11 @@ def ingest_all(
     gallery: Gallery,
     pipeline: Pipeline,
     items: Sequence[Item],
-    path: Path,
+    other: str,
     *,
     progress: bool | None,
 ) -> None:
-    """Embed the items of the gallery at a path into another one.
+    """Embed the items of a gallery, which the other name is of, into this one.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def ingest_all(
     if report.failed:
         line = report.failed[0]
         raise InvalidInputError(
-            f"{path}: expected every image to be readable, found {len(report.failed)} that are "
+            f"{other}: expected every image to be readable, found {len(report.failed)} that are "
             f"not, the first {line.path}: {line.reason}; mend them, or remove those items"
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from imgret.abc import Cropper, Embedder, Gallery, GallerySpec
@@ -30,10 +29,10 @@ class Places:
         self.found: dict[str, Part] = {}
 
     def take(
-        self, kind: str, same: Callable[[GallerySpec, Path, None], Found[_Part]], path: Path
+        self, kind: str, same: Callable[[GallerySpec, str, None], Found[_Part]], home: str
     ) -> _Part:
         """Make the embedder or cropper of the gallery, and note where it was found."""
-        found = same(self._gallery.spec, path, None)
+        found = same(self._gallery.spec, home, None)
         self.found[kind] = found.part
         return found.made
 
@@ -49,7 +48,7 @@ class Places:
 
 def attach(
     gallery: Gallery,
-    path: Path,
+    home: str,
     embedder: str | os.PathLike[str] | Embedder | None,
     cropper: str | os.PathLike[str] | Cropper | None,
     *,
@@ -62,8 +61,8 @@ def attach(
     ----------
     gallery : Gallery
         Closed again where anything does not agree.
-    path : Path
-        Where it was opened, or loaded from.
+    home : str
+        Where it was opened, or loaded from: a directory, absolute, or a URI.
     embedder, cropper : str, path, object or None
         Those that are given; they must be the ones the gallery was made with.
     max_pixels : int
@@ -76,18 +75,18 @@ def attach(
         The gallery was made with something else, or the file of its model was replaced.
     """
     try:
-        spec, home = gallery.spec, path.absolute()
+        spec = gallery.spec
         places = Places(gallery)
         embeds: Late[Embedder] = Late(lambda: places.take("embedder", same_embedder, home))
         crops: Late[Cropper] = Late(lambda: places.take("cropper", same_cropper, home))
         if embedder is not None:
-            made = same_embedder(spec, path, embedder)
+            made = same_embedder(spec, home, embedder)
             embeds, places.found["embedder"] = Late(made.made), made.part
         if cropper is not None:
-            found = same_cropper(spec, path, cropper)
+            found = same_cropper(spec, home, cropper)
             crops, places.found["cropper"] = Late(found.made), found.part
-        check_given(spec, path, given)
-        check_files(spec, path, without=set(places.found))
+        check_given(spec, home, given)
+        check_files(spec, home, without=set(places.found))
         pipeline = Pipeline(embeds, crops, max_pixels=max_pixels)
         if gallery.path is not None:
             places.keep()

@@ -75,15 +75,15 @@ class Found(NamedTuple, Generic[_Part]):
 
 
 def same_embedder(
-    spec: GallerySpec, path: Path, given: str | os.PathLike[str] | Embedder | None
+    spec: GallerySpec, home: str, given: str | os.PathLike[str] | Embedder | None
 ) -> Found[Embedder]:
     """Return the embedder a gallery was made with.
 
     Parameters
     ----------
     spec : GallerySpec
-    path : Path
-        Of the gallery, absolute.
+    home : str
+        Of the gallery: its directory, absolute, or its URI.
     given : str, path, Embedder or None
         Which one that is, or where its file is; by default what the spec says, its files
         looked for at their stored places and relative to the gallery.
@@ -102,15 +102,15 @@ def same_embedder(
 
     def refuse(made: Embedder) -> NoReturn:
         raise StoreMismatchError(
-            f"{path}: expected the embedder it was made with, {spec.embedder.name!r} "
+            f"{home}: expected the embedder it was made with, {spec.embedder.name!r} "
             f"({spec.dim}-d, fingerprint {spec.fingerprint[:19]}), found "
             f"{made.name or type(made).__name__!r} ({made.dim}-d, fingerprint "
             f"{made.fingerprint[:19]}); open it with the former (embedder=, or --embedder), or "
-            f"make it again with Retriever.reembed({str(path)!r}, embedder=...)"
+            f"make it again with Retriever.reembed({home!r}, embedder=...)"
         )
 
     return _same(
-        _Asked("embedder", spec.embedder, spec, path, spec.fingerprint),
+        _Asked("embedder", spec.embedder, spec, home, spec.fingerprint),
         given,
         make=make_embedder,
         find=find_embedder,
@@ -120,7 +120,7 @@ def same_embedder(
 
 
 def same_cropper(
-    spec: GallerySpec, path: Path, given: str | os.PathLike[str] | Cropper | None
+    spec: GallerySpec, home: str, given: str | os.PathLike[str] | Cropper | None
 ) -> Found[Cropper]:
     """Return the cropper a gallery was made with: as `same_embedder`.
 
@@ -142,13 +142,13 @@ def same_cropper(
         if part == spec.cropper:
             found = f"one of another fingerprint ({made.fingerprint[:19]}...): its file has changed"
         raise StoreMismatchError(
-            f"{path}: expected the cropper it was made with, {_told(spec.cropper)}, found "
+            f"{home}: expected the cropper it was made with, {_told(spec.cropper)}, found "
             f"{found}; open it with the former (cropper=, or --cropper), or make the "
-            f"gallery again with Retriever.reembed({str(path)!r}, cropper=...)"
+            f"gallery again with Retriever.reembed({home!r}, cropper=...)"
         )
 
     return _same(
-        _Asked("cropper", spec.cropper, spec, path, kept),
+        _Asked("cropper", spec.cropper, spec, home, kept),
         given,
         make=make_cropper,
         find=find_cropper,
@@ -157,7 +157,7 @@ def same_cropper(
     )
 
 
-def check_files(spec: GallerySpec, path: Path, *, without: Container[str] = ()) -> None:
+def check_files(spec: GallerySpec, home: str, *, without: Container[str] = ()) -> None:
     """Raise if a model file was replaced, as far as that can be seen at once, or a name is unknown.
 
     The file's sha256 is compared with the fingerprint: a few milliseconds, no model is loaded. What
@@ -166,8 +166,8 @@ def check_files(spec: GallerySpec, path: Path, *, without: Container[str] = ()) 
     Parameters
     ----------
     spec : GallerySpec
-    path : Path
-        Of the gallery, absolute.
+    home : str
+        Of the gallery: its directory, absolute, or its URI.
     without : container of str
         ``"embedder"`` or ``"cropper"`` where that was given, and looked at.
 
@@ -187,7 +187,7 @@ def check_files(spec: GallerySpec, path: Path, *, without: Container[str] = ()) 
             continue
         if part.name not in registry.names(kind):
             registry.factory(kind, part.name)  # says so
-        places = _model_files(part, path, spec)
+        places = _model_files(part, home, spec)
         if fingerprint is None or not places:
             continue
         try:
@@ -198,14 +198,14 @@ def check_files(spec: GallerySpec, path: Path, *, without: Container[str] = ()) 
                 continue
         except ModelError:  # of which a second file is missing, say
             continue
-        same(spec, path, None)
+        same(spec, home, None)
 
 
-def _model_files(part: Part, path: Path, spec: GallerySpec) -> list[Path]:
+def _model_files(part: Part, home: str, spec: GallerySpec) -> list[Path]:
     """Return where the file of a part is that is one model; nothing for other parts."""
     stored = part.config.get("model")
     if part.name == "onnx" and isinstance(stored, str):
-        return [Path(place) for place in candidates(stored, path, spec.files)]
+        return [Path(place) for place in candidates(stored, Path(home), spec.files)]
     builtin = builtin_file(part.name)
     return [] if builtin is None else [builtin]
 
@@ -220,7 +220,7 @@ class _Asked(NamedTuple):
     kind: str
     part: Part
     spec: GallerySpec
-    path: Path
+    home: str
     fingerprint: str | None
 
 
@@ -277,7 +277,7 @@ def _parts_at(asked: _Asked, place: str | None) -> Iterator[Part]:
     Where a place is given, one of its files is there.
     """
     stored = paths_in(asked.part.config)
-    found = [candidates(one, asked.path, asked.spec.files) or [one] for one in stored]
+    found = [candidates(one, Path(asked.home), asked.spec.files) or [one] for one in stored]
     if place is not None:
         found = [[place, *places] for places in found]
     for places in islice(product(*found), _MOST_PLACES):
@@ -297,7 +297,10 @@ def _mended(part: Part, made: Embedder | Cropper) -> Part:
 
 def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
     """Say which file a gallery lacks; or pass on what is wrong otherwise."""
-    at = {one: candidates(one, asked.path, asked.spec.files) for one in paths_in(asked.part.config)}
+    at = {
+        one: candidates(one, Path(asked.home), asked.spec.files)
+        for one in paths_in(asked.part.config)
+    }
     missing = [one for one, places in at.items() if not places]
     if not missing:
         return error
@@ -306,14 +309,14 @@ def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
         *(asked.spec.files[one] for one in missing if asked.spec.files.get(one, one) != one),
     ]
     return ModelError(
-        f"{asked.path}: expected the {asked.kind} it was made with, {_told(asked.part)}, "
+        f"{asked.home}: expected the {asked.kind} it was made with, {_told(asked.part)}, "
         f"fingerprint {(asked.fingerprint or 'unknown')[:19]}, found no file at "
         f"{' or '.join(tried)}; say where it is by {asked.kind}=, or by --{asked.kind} on the "
         f"command line (`imgret relocate` keeps that)"
     )
 
 
-def check_given(spec: GallerySpec, path: Path, given: Mapping[str, Any]) -> None:
+def check_given(spec: GallerySpec, home: str, given: Mapping[str, Any]) -> None:
     """Raise if what is asked of an existing gallery is not what it is."""
     for name, value in given.items():
         found: Any
@@ -328,7 +331,7 @@ def check_given(spec: GallerySpec, path: Path, given: Mapping[str, Any]) -> None
                 else "make a new gallery for that"
             )
             raise StoreMismatchError(
-                f"{path}: expected {name} {found!r}, as it was made, found {value!r}; {remedy}"
+                f"{home}: expected {name} {found!r}, as it was made, found {value!r}; {remedy}"
             )
 
 

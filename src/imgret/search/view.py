@@ -8,12 +8,14 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from imgret.abc import VectorIndex
+from imgret.abc import Tunable
+from imgret.errors import KeyNotFoundError
 from imgret.projections import Discriminant, IdentityProjection, LinearProjection
 from imgret.support.checks import check_count, check_scorable
 from imgret.support.exact import exact_search, first_of
 from imgret.support.lazy import cached_property
 from imgret.support.rounding import as_kept, refusals
+from imgret.support.spelling import alike, shown
 from imgret.support.statistics import fold_of
 from imgret.support.unit import unit_length
 from imgret.types import Dtype, Embeddings, Ids, Item, Json, Metric, Neighbors
@@ -83,9 +85,9 @@ class StaleViewError(Exception):
 class View(ABC):
     """What a gallery looks like for the length of one call: frozen, filtered, projected.
 
-    An item is known by its id, an int64 that holds for this view. Ids increase in the order in
-    which items were added. Vectors are those that are searched: embeddings after the projection
-    (`project`), and of length 1 for metric ``"cosine"``.
+    An item is known by its id, an int64 that stays the same as long as the gallery holds the item.
+    Ids increase in the order in which items were added. Vectors are those that are searched:
+    embeddings after the projection (`project`), and of length 1 for metric ``"cosine"``.
 
     A gallery fills in the hooks, which are not given anything that is not checked; `search` and
     all that is built on it then work anywhere.
@@ -143,17 +145,30 @@ class View(ABC):
         """Return what the gallery is made of, as JSON values."""
         return {}
 
-    @abstractmethod
     def _require(self, keys: Sequence[str]) -> list[int]:
-        """Return the ids of keys that must exist, in their order."""
+        """Return the ids of keys that must be there, in their order; an override may read less."""
+        ids = dict(zip(self._keys(), self.ids.tolist(), strict=True))
+        if lost := [key for key in keys if key not in ids]:
+            raise KeyNotFoundError(
+                f"key: expected one of the {len(self)} in the gallery, found {shown(lost[0])}"
+                f"{alike(lost[0], ids)}"
+            )
+        return [ids[key] for key in keys]
 
-    @abstractmethod
     def _keys(self) -> Iterable[str]:
-        """Return the keys of all items, by id."""
+        """Return the keys of all items, by id; an override may read less."""
+        return (item.key for item in self.items())
 
-    @abstractmethod
     def _labels(self) -> Labels:
-        """Return the items that have a label."""
+        """Return the items that have a label; an override may read less."""
+        places: dict[str, int] = {}
+        pairs = [
+            (id_, places.setdefault(item.label, len(places)))
+            for id_, item in zip(self.ids.tolist(), self.items(), strict=True)
+            if item.label is not None
+        ]
+        ids, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T.copy()
+        return Labels(ids, codes, list(places))
 
     @abstractmethod
     def _without(self, ids: Ids) -> View:
@@ -166,8 +181,8 @@ class View(ABC):
     # -- what is in it -----------------------------------------------------------------------
 
     @property
-    def index(self) -> VectorIndex | None:
-        """The index that searches, where the gallery lets it be measured and tuned; or None."""
+    def index(self) -> Tunable | None:
+        """The index that searches, where it can be measured and tuned; or None."""
         return None
 
     @property
@@ -214,12 +229,12 @@ class View(ABC):
 
     @final
     def require(self, keys: Sequence[str]) -> Ids:
-        """Return the ids of keys, in their order.
+        """Return the ids of the items of some keys, in their order.
 
         Raises
         ------
         KeyNotFoundError
-            Naming the first that the gallery does not hold.
+            Naming the first that is not in the view.
         """
         return np.array(self._require(keys), dtype=np.int64)
 

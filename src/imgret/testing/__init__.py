@@ -1,4 +1,4 @@
-"""Contract suites for authors of embedders, croppers and indexes.
+"""Contract suites for authors of embedders, croppers, indexes and galleries.
 
 Subclass a suite in a test module and say how the part is made; pytest does the rest::
 
@@ -30,13 +30,23 @@ except ImportError as error:
     raise MissingExtraError.of("imgret.testing", extra="testing") from error
 
 # Failing assertions of the suites show their values, as those of test modules do.
-for _module in ("croppers", "embedders", "indexes", "machine"):
+for _module in ("croppers", "embedders", "galleries", "gallery_machine", "indexes", "machine"):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 from imgret.testing import strategies  # noqa: E402  # after the lines above
 from imgret.testing.croppers import CropperTests  # noqa: E402  # the same
 from imgret.testing.embedders import EmbedderTests  # noqa: E402  # the same
+from imgret.testing.galleries import GalleryTests  # noqa: E402  # the same
+from imgret.testing.gallery_machine import GalleryMachine  # noqa: E402  # the same
 from imgret.testing.indexes import VectorIndexTests  # noqa: E402  # the same
 from imgret.testing.machine import IndexMachine  # noqa: E402  # the same
 
-__all__ = ["CropperTests", "EmbedderTests", "IndexMachine", "VectorIndexTests", "strategies"]
+__all__ = [
+    "CropperTests",
+    "EmbedderTests",
+    "GalleryMachine",
+    "GalleryTests",
+    "IndexMachine",
+    "VectorIndexTests",
+    "strategies",
+]

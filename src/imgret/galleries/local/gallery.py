@@ -101,6 +101,12 @@ class LocalGallery(Gallery):
         """Its directory; None in memory."""
         return self.store.path
 
+    def _where(self) -> str:
+        return "in memory" if self.store.path is None else super()._where()
+
+    def _told_index(self) -> str:
+        return self.live.describe()
+
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
@@ -155,9 +161,15 @@ class LocalGallery(Gallery):
         return ((key, path) for _, key, path in self.store.catalog.files())
 
     def unused_keys(self, count: int) -> list[str]:
-        """Return names for images that have none, which no item has had."""
-        rows = self.store.catalog.rows
-        return [f"image-{number:06d}" for number in range(rows + 1, rows + 1 + count)]
+        """Return names by the number of the item; those that somebody gave are passed over."""
+        catalog, number, keys = self.store.catalog, self.store.catalog.rows, list[str]()
+        while len(keys) < count:
+            missing = count - len(keys)
+            names = [f"image-{number + n:06d}" for n in range(1, missing + 1)]
+            taken = catalog.ids_of(names)
+            keys += [name for name in names if name not in taken]
+            number += missing
+        return keys
 
     def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
         replaced = self._ids(replacing).tolist() if replacing else ()
@@ -261,19 +273,6 @@ class LocalGallery(Gallery):
                 self.live.checkpoint()
         finally:
             self.store.close()
-
-    def __repr__(self) -> str:
-        spec = self.spec
-        where = f"at {str(self.store.path)!r}" if self.store.path else "in memory"
-        if self.store.closed:
-            return f"closed, {where}"
-        projection = self.live.projection
-        mapped = "" if projection is None else f"{projection.kind} to {projection.dim_out}-d, "
-        return (
-            f"of {len(self.store.catalog)} items {where}: embedder {spec.embedder.name!r} "
-            f"({spec.dim}-d), cropper {spec.cropper.name!r}, {mapped}index "
-            f"{self.live.describe()}, metric {spec.metric!r}"
-        )
 
 
 def _path(uri: str) -> Path:

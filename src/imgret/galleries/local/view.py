@@ -115,7 +115,9 @@ class LocalView(View):
         }
 
     def _require(self, keys: Sequence[str]) -> list[int]:
-        return self._store.catalog.require(keys)
+        if self._where is None and not len(self._removed):
+            return self._store.catalog.require(keys)
+        return super()._require(keys)
 
     def _keys(self) -> Iterable[str]:
         if self._where is None and not len(self._removed):
