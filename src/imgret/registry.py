@@ -20,15 +20,17 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from imgret.abc import Gallery
 from imgret.errors import (
     ImgretError,
     InvalidInputError,
     PluginError,
     UnknownNameError,
 )
+
+if TYPE_CHECKING:
+    from imgret.abc import Gallery
 
 __all__ = ["Kind", "create", "factory", "gallery", "is_model_path", "made", "names", "refresh"]
 
@@ -108,6 +110,8 @@ def gallery(uri: str) -> type[Gallery]:
     UnknownNameError, PluginError
         As in `factory`.
     """
+    from imgret.abc import Gallery  # noqa: PLC0415  # loads NumPy
+
     scheme, colon, _ = uri.partition("://")
     made, _ = _loaded("galleries", scheme if colon else "file")
     if not (isinstance(made, type) and issubclass(made, Gallery)):

@@ -6,7 +6,7 @@
 ``Embeddings``  C-contiguous float32 ``(n, d)``, finite
 ``Ids``         int64 ``(n,)``, unique, >= 0; internal, users see string keys
 ``Box``         half-open pixel box ``(x0, y0, x1, y1)``, never empty
-``Metric``      ``"cosine"``, ``"ip"`` or ``"l2"``
+``Metric``      ``"cosine"``, ``"ip"`` or ``"l2"``; see `imgret.support.metric`
 ============== ==================================================================
 
 Scores are higher-is-better for every metric: cosine similarity, inner product, or minus
@@ -18,9 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeGuard, get_args
-
-from imgret.errors import InvalidInputError
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeGuard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +27,12 @@ if TYPE_CHECKING:
     Image: TypeAlias = NDArray[np.uint8]
     Embeddings: TypeAlias = NDArray[np.float32]
     Ids: TypeAlias = NDArray[np.int64]
+
+    from imgret.support.metric import DistanceMetric
+
+    Metric: TypeAlias = Literal["cosine", "ip", "l2"] | DistanceMetric
 else:  # the names exist at run time without importing NumPy
-    Image = Embeddings = Ids = Any
+    Image = Embeddings = Ids = Metric = Any
 
 __all__ = [
     "Box",
@@ -43,12 +45,10 @@ __all__ = [
     "Json",
     "Metric",
     "Neighbors",
-    "check_metric",
 ]
 
 ImageLike: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Any
 Json: TypeAlias = dict[str, Any]
-Metric: TypeAlias = Literal["cosine", "ip", "l2"]
 Dtype: TypeAlias = Literal["float16", "float32"]
 
 
@@ -202,14 +202,6 @@ class Item:
     subject: bool = False
     label: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-def check_metric(metric: str) -> Metric:
-    """Return the metric, or raise an error that lists the known ones."""
-    if metric not in get_args(Metric):
-        expected = ", ".join(map(repr, get_args(Metric)))
-        raise InvalidInputError(f"metric: expected one of {expected}, found {metric!r}")
-    return metric  # type: ignore[return-value]  # narrowed by the line above
 
 
 def is_text(value: object) -> TypeGuard[str]:

@@ -26,9 +26,9 @@ from imgret.support.checks import check_count, check_ids, check_scorable
 from imgret.support.exact import best_of, by_id, exact_search, pair_scores
 from imgret.support.idmap import IdMap
 from imgret.support.locks import ReadWriteLock
+from imgret.support.metric import DistanceMetric, check_metric
 from imgret.support.state import read_state, write_state
-from imgret.support.unit import unit_length
-from imgret.types import Embeddings, Ids, Json, Metric, Neighbors, check_metric
+from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
 
 __all__ = ["VectorIndex"]
 
@@ -204,8 +204,7 @@ class VectorIndex(ABC):
 
         For exact answers beside those of `_search`, which are to have the same scores.
         """
-        metric: Metric = "l2" if self._metric == "l2" else "ip"
-        return pair_scores(queries, rows, vectors.__getitem__, metric)
+        return pair_scores(queries, rows, vectors.__getitem__, self._metric, prepared=True)
 
     @abstractmethod
     def _save(self, directory: Path) -> None:
@@ -228,7 +227,7 @@ class VectorIndex(ABC):
 
     @property
     @final
-    def metric(self) -> Metric:
+    def metric(self) -> DistanceMetric:
         """``"cosine"``, ``"ip"`` or ``"l2"``."""
         return self._metric
 
@@ -247,7 +246,7 @@ class VectorIndex(ABC):
     @final
     def config(self) -> Json:
         """Return the JSON values from which `from_config` makes an empty twin."""
-        return {"dim": self._dim, "metric": self._metric, **self._options()}
+        return {"dim": self._dim, "metric": self._metric.value, **self._options()}
 
     @classmethod
     @final
@@ -723,8 +722,8 @@ class VectorIndex(ABC):
             for start in range(0, len(ids), _BLOCK_ROWS):
                 block = ids[start : start + _BLOCK_ROWS]
                 vectors = vectors_of(block)
-                if given and self._metric == "cosine":
-                    vectors = unit_length(vectors)
+                if given:
+                    vectors = self._metric.prepare(vectors)
                 yield block, vectors
 
         return exact_search(queries, blocks(), k, self._metric, self._pair_scores)

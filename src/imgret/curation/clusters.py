@@ -91,7 +91,7 @@ def fit_clusters(view: View, *, n: int, seed: int) -> Clusters:
         raise InvalidInputError(
             f"n: expected at most one cluster an item, which are {len(view)}, found {n}"
         )
-    spherical = view.metric == "cosine"
+    spherical = view.metric.on_sphere
     generator = np.random.default_rng(seed)
     sample = np.sort(generator.choice(view.ids, min(_POINTS * n, len(view)), replace=False))
     centroids = train_centroids(

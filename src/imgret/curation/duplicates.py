@@ -17,8 +17,6 @@ from imgret.types import Embeddings, Ids
 __all__ = ["DuplicateGroup", "find_duplicates"]
 
 _FIRST, _MORE = 16, 4  # neighbours asked for at first; how many times as many each time after
-_LARGEST = 3e38  # of a score, in float32
-_RANGES = {"cosine": (-1.0, 1.0), "ip": (-_LARGEST, _LARGEST), "l2": (-_LARGEST, 0.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
     threshold : float
         As for `Retriever.duplicates`.
     """
-    low, high = _RANGES[view.metric]
+    low, high = view.metric.range
     threshold = check_number(threshold, "threshold", at_least=low, at_most=high)
     first = _first_equal(view)
     pairs = _Pairs(view, first, threshold)
@@ -159,9 +157,9 @@ def _first_equal(view: View) -> Ids:
 
 def _own_scores(view: View, ids: Ids) -> Embeddings:
     """Return the score of each item with one that is equal."""
-    if view.metric != "ip":
-        return np.full(len(ids), 1 if view.metric == "cosine" else 0, dtype=np.float32)
-    own = [np.einsum("nd,nd->n", rows, rows) for _, rows in view.blocks(ids)]
+    if not view.metric.rewards_length:  # it is the best there is
+        return np.full(len(ids), view.metric.range[1], dtype=np.float32)
+    own = [view.metric.scores(rows, rows) for _, rows in view.blocks(ids)]
     return np.concatenate([np.empty(0, dtype=np.float32), *own])
 
 

@@ -156,12 +156,12 @@ class Sample:
 
     def _made_up(self, items: Embeddings, asked: Ids, ids: Ids, seed: int) -> Embeddings:
         """Return a vector near each of some items."""
-        cosine = self._view.metric == "cosine"
+        metric = self._view.metric
         near = exact_search(
             items,
             self._view.blocks(ids),
             _AROUND + 1,
-            self._view.metric,
+            metric,
         ).ids
         # Without the item itself; of many copies it may not be among them.
         order = np.argsort(near == asked[:, None], axis=1, kind="stable")[:, :_AROUND]
@@ -173,10 +173,10 @@ class Sample:
         )
         items = items.astype(np.float64)
         way, steps = end - start, np.linalg.norm(nearest - items, axis=1, keepdims=True)
-        if cosine:  # along the sphere
+        if metric.on_sphere:  # along the sphere
             way -= (way * items).sum(axis=1, keepdims=True) * items
         way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12)
-        if cosine:
+        if metric.on_sphere:
             cosines = (nearest * items).sum(axis=1, keepdims=True)
             made = cosines * items + np.sqrt(np.maximum(1 - cosines**2, 0)) * way
             return unit_length(made.astype(np.float32))

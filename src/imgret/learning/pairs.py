@@ -90,8 +90,7 @@ def given_pairs(view: View, pairs: Iterable[tuple[str, str, bool]]) -> Pairs:
     for start in range(0, len(rows), _BLOCK):
         some = slice(start, start + _BLOCK)
         a, b = (view.read(ids[some]).astype(np.float64) for ids in (queries, others))
-        products = -((a - b) ** 2) if view.metric == "l2" else a * b
-        scores[some] = products.sum(axis=1)
+        scores[some] = view.metric.scores(a, b)
     return Pairs(queries, others, scores, np.array([row[2] for row in rows], dtype=bool))
 
 

@@ -22,8 +22,9 @@ from imgret.indexes.make import (
 )
 from imgret.models.builtin import builtin_file
 from imgret.models.bundle import digest_of
+from imgret.support.metric import check_metric
 from imgret.support.places import candidates, paths_in, replaced, taken_over
-from imgret.types import Dtype, Metric, Part, check_metric
+from imgret.types import Dtype, Metric, Part
 
 __all__ = [
     "Found",

@@ -13,6 +13,7 @@ from imgret.abc.reranker import Asked, Reranker, Searched, one_by_one
 from imgret.errors import InvalidInputError
 from imgret.rerank.neighbors import unit_vectors
 from imgret.support.checks import check_count, check_number
+from imgret.support.metric import DistanceMetric
 from imgret.types import Embeddings, Ids, Metric
 
 __all__ = ["Diversity", "diversify"]
@@ -113,9 +114,8 @@ class Diversity(Reranker):
 
 def _likeness(vectors: Embeddings, metric: Metric) -> Callable[[int], NDArray[np.float32]]:
     """Return what gives the scores of all candidates to one of them."""
-    if metric == "l2":
-        return lambda best: -((vectors - vectors[best]) ** 2).sum(axis=1)
-    return lambda best: np.vecdot(vectors, vectors[best])
+    score = DistanceMetric(metric).scores
+    return lambda best: score(vectors, vectors[best])
 
 
 def _chosen(

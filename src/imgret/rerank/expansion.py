@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imgret.abc.reranker import Asked, Reranker, Searched
 from imgret.rerank.neighbors import nearest, unit_vectors
 from imgret.support.checks import check_count, check_number
+from imgret.support.metric import DistanceMetric
 from imgret.support.unit import unit_length
 from imgret.types import Embeddings
 
@@ -141,8 +142,7 @@ class QueryExpansion(Reranker):
         weights = weights_of(cosines, self.alpha) * (ids >= 0)
         total = queries + np.einsum("nk,nkd->nd", weights, items)
         moved = total / (1 + weights.sum(axis=1, keepdims=True))
-        if searched.metric == "cosine":
-            moved = unit_length(moved)
+        moved = DistanceMetric(searched.metric).prepare(moved)
         return Asked(moved, searched.search(moved, k))
 
 

@@ -47,7 +47,7 @@ def _moved(ids: Ids, embeddings: Embeddings, view: View, k: int, alpha: float) -
     cosines = np.einsum("nd,nkd->nk", unit[places[:, 0]], unit[places])
     weights = weights_of(cosines, alpha) * (members >= 0)
     weights[:, 0] = 1
-    if view.metric == "cosine":
+    if view.metric.on_sphere:
         weights /= lengths[places]  # so that what is added up has length 1 where it is searched
     # They add up to 1, so that the mean of a projection comes out of it once.
     weights /= weights.sum(axis=1, keepdims=True)

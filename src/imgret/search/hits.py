@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import MissingExtraError
 from imgret.support.lazy import cached_property
+from imgret.support.metric import DistanceMetric
 from imgret.types import Box, Hit, Ids, ImageLike, Metric, Neighbors
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Batch:
         self.best = best
         self.max_pixels = max_pixels
         self.threshold = threshold
-        self._metric = metric
+        self._squared = metric is not None and not DistanceMetric(metric).by_product
         self.calibrated = probability is not None
         self._probability = probability
         self._searched: Searched | None = searched
@@ -115,7 +116,13 @@ class Batch:
         ids, scores = self._ids[row][kept].tolist(), self._scores[row][kept]
         likely = [None] * len(ids) if self._probability is None else self._probability(scores)
         return tuple(
-            _hit(items[id_], score, rank, probability, squared=self._metric == "l2")
+            _hit(
+                items[id_],
+                score,
+                rank,
+                probability,
+                squared=self._squared,
+            )
             for rank, (id_, score, probability) in enumerate(
                 zip(ids, scores.tolist(), likely, strict=True), 1
             )

@@ -12,8 +12,8 @@ from imgret import images
 from imgret.errors import InvalidInputError
 from imgret.support.checks import whole_number
 from imgret.support.given import listed, one_or_many_images, texts
-from imgret.support.unit import unit_length
-from imgret.types import Box, Embeddings, Image, ImageLike, Metric
+from imgret.support.metric import DistanceMetric
+from imgret.types import Box, Embeddings, Image, ImageLike
 
 __all__ = ["check_box", "check_weights", "combined", "cut", "several"]
 
@@ -128,7 +128,7 @@ def combined(
     weights: NDArray[np.float32],
     negatives: Embeddings,
     negative_weight: float,
-    metric: Metric,
+    metric: DistanceMetric,
 ) -> Embeddings:
     """Return one query from several: their weighted mean, less that of what it should be unlike.
 
@@ -138,7 +138,7 @@ def combined(
         As they are searched.
     weights : float32 array of shape (n,)
     negative_weight : float
-    metric : {"cosine", "ip", "l2"}
+    metric : DistanceMetric
 
     Returns
     -------
@@ -157,11 +157,11 @@ def combined(
     query: Embeddings = weights @ vectors / weights.sum()
     if len(negatives):
         query -= np.float32(negative_weight) * negatives.mean(axis=0)
-    if metric == "cosine":
+    if metric.on_sphere:
         if np.linalg.norm(query) < _NOTHING:
             raise InvalidInputError(
                 "images: expected images that have something in common, and not all of it with "
                 "the negatives, found none; leave some out, or lower negative_weight"
             )
-        query = unit_length(query[None])[0]
+        query = metric.prepare(query[None])[0]
     return np.ascontiguousarray(query[None])

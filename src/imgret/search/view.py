@@ -14,10 +14,10 @@ from imgret.projections import Discriminant, IdentityProjection, LinearProjectio
 from imgret.support.checks import check_count, check_scorable
 from imgret.support.exact import exact_search, first_of
 from imgret.support.lazy import cached_property
+from imgret.support.metric import DistanceMetric
 from imgret.support.rounding import as_kept, refusals
 from imgret.support.spelling import alike, shown
 from imgret.support.statistics import fold_of
-from imgret.support.unit import unit_length
 from imgret.types import Dtype, Embeddings, Ids, Item, Json, Metric, Neighbors
 
 __all__ = ["Labels", "Origin", "StaleViewError", "View"]
@@ -106,7 +106,7 @@ class View(ABC):
         projection: IdentityProjection | LinearProjection,
         dtype: Dtype = "float32",
     ) -> None:
-        self.metric = metric
+        self.metric = DistanceMetric(metric)
         self.projection = projection
         self.dtype = dtype
 
@@ -329,7 +329,7 @@ class View(ABC):
     @final
     def scorable(self, vectors: Embeddings) -> Embeddings:
         """Return vectors of length 1 for metric ``"cosine"``, for others as they are."""
-        return unit_length(vectors) if self.metric == "cosine" else vectors
+        return self.metric.prepare(vectors)
 
     # -- searching -----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
 from imgret.support.given import listed
+from imgret.support.metric import DistanceMetric
 from imgret.types import Embeddings, Ids, Image, Metric
 
 __all__ = [
@@ -112,7 +113,7 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
     # A NaN or infinity shows in the square of its row: nothing else is computed as a rule.
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(vectors, vectors)
-    if metric == "cosine":
+    if DistanceMetric(metric).on_sphere:
         return vectors if _all_between(squares, *_UNIT) else _scaled(vectors, squares, name)
     if not _all_between(squares, 0.0, _LONGEST**2):
         _check_finite(vectors, name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.support.metric import DistanceMetric
 from imgret.types import Embeddings, Ids, Metric, Neighbors
 
 __all__ = ["best_of", "by_id", "exact_search", "first_of", "pair_scores", "rounding"]
@@ -48,15 +49,14 @@ def exact_search(
         Shape (n, k), padded with -1 and -inf. Scores depend on the query and the vector alone,
         not on what else is compared; equal ones are ordered by id.
     """
-    n = len(queries)
+    n, metric = len(queries), DistanceMetric(metric)
     best: Neighbors | None = None
     for ids, vectors in blocks:
         if not len(ids):
             continue
         chosen = _nearly_best(queries, vectors, k, metric)
         if score is None:  # vectors have unit length where that matters
-            raw: Metric = "l2" if metric == "l2" else "ip"
-            scores = pair_scores(queries, chosen, vectors.__getitem__, raw)
+            scores = pair_scores(queries, chosen, vectors.__getitem__, metric, prepared=True)
         else:
             scores = score(queries, vectors, chosen)
         candidates = ids[chosen]
@@ -80,7 +80,7 @@ def rounding(dim: int) -> float:
 
 
 def _nearly_best(
-    queries: Embeddings, vectors: Embeddings, k: int, metric: Metric
+    queries: Embeddings, vectors: Embeddings, k: int, metric: DistanceMetric
 ) -> NDArray[np.intp]:
     """Return by query which vectors may be among the ``k`` best: shape (n, ``min(k, m)`` or more).
 
@@ -92,7 +92,7 @@ def _nearly_best(
     if 2 * some >= m:
         return everything
     error, rows = rounding(dim), np.arange(n)[:, None]
-    if metric == "l2":
+    if not metric.by_product:
         # |q - v|^2 = |q|^2 + |v|^2 - 2 q.v; float64 keeps the difference of large norms.
         left, right = queries.astype(np.float64), vectors.astype(np.float64)
         norms, squares = np.vecdot(right, right), np.vecdot(left, left)[:, None]
@@ -101,9 +101,9 @@ def _nearly_best(
         away = np.negative(queries @ vectors.T)
     chosen = np.argpartition(away, (k - 1, some - 1), axis=1)[:, :some]
     limit = away[rows, chosen[:, k - 1 : k]]
-    if metric == "cosine":
+    if metric.on_sphere:
         limit = limit + 2 * error
-    elif metric == "ip":
+    elif metric.by_product:
         longest = np.sqrt(np.vecdot(vectors, vectors).max())
         limit = limit + 2 * error * longest * np.sqrt(np.vecdot(queries, queries)[:, None])
     else:  # errors of the distance itself, and what float64 loses of the norms
@@ -115,7 +115,12 @@ def _nearly_best(
 
 
 def pair_scores(
-    queries: Embeddings, ids: Ids, vectors_of: Callable[[Ids], Embeddings], metric: Metric
+    queries: Embeddings,
+    ids: Ids,
+    vectors_of: Callable[[Ids], Embeddings],
+    metric: Metric,
+    *,
+    prepared: bool = False,
 ) -> Embeddings:
     """Score each query with vectors of its own.
 
@@ -127,24 +132,22 @@ def pair_scores(
     vectors_of : callable
         Ids -> float32 array of shape (len(ids), d), of any length.
     metric : {"cosine", "ip", "l2"}
+    prepared : bool
+        Whether the vectors have unit length, too, where that matters.
 
     Returns
     -------
     float32 array of shape (n, m)
     """
     n, m = ids.shape
-    dim = queries.shape[1]
+    dim, metric = queries.shape[1], DistanceMetric(metric)
     scores: Embeddings = np.empty((n, m), dtype=np.float32)
     step = max(1, _BLOCK_VALUES // max(1, m * dim))
     for start in range(0, n, step):
         part = slice(start, start + step)
         vectors = vectors_of(ids[part].ravel()).reshape(-1, m, dim)
-        if metric == "l2":
-            gaps = vectors - queries[part, None]
-            scores[part] = -np.vecdot(gaps, gaps)
-            continue
-        scores[part] = np.vecdot(vectors, queries[part, None])
-        if metric == "cosine":
+        scores[part] = metric.scores(vectors, queries[part, None])
+        if metric.on_sphere and not prepared:
             squares = np.vecdot(vectors, vectors)
             scores[part] /= np.sqrt(np.maximum(squares, np.float32(1e-24)))
     return scores

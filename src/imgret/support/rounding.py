@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import DimensionError, InvalidInputError
 from imgret.support.checks import check_scorable
+from imgret.support.metric import DistanceMetric
 from imgret.types import Dtype, Embeddings, Metric
 
 __all__ = ["as_kept", "refusals", "too_small"]
@@ -49,7 +50,7 @@ def as_kept(embeddings: Any, *, metric: Metric, dtype: Dtype) -> Any:
     too small for float16; else it stays as it is.
     """
     rows = np.asarray(embeddings)
-    if metric != "cosine" or dtype != "float16":
+    if not DistanceMetric(metric).on_sphere or dtype != "float16":
         return embeddings
     if rows.ndim != 2 or rows.dtype.kind != "f" or not (small := too_small(rows)).any():
         return embeddings

@@ -490,11 +490,11 @@ class GalleryTests:
     def test_searches_beside_a_writer(self, make: Any) -> None:
         gallery = make(40)
         errors: list[BaseException] = []
-        done = threading.Event()
+        done: list[bool] = []
 
         def ask() -> None:
             try:
-                while not done.is_set():
+                while not done:
                     view = gallery.view()
                     found = view.search(view.project(_vectors(2, seed=9)), 5)
                     assert (found.ids >= 0).all()
@@ -507,7 +507,7 @@ class GalleryTests:
         for n in range(10):
             gallery.add(_items(5, start=40 + 5 * n), _vectors(5, seed=n))
             gallery.remove([f"item-{40 + 5 * n:03d}"])
-        done.set()
+        done.append(True)
         for thread in threads:
             thread.join()
         assert not errors, errors

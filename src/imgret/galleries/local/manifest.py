@@ -19,8 +19,9 @@ from imgret.errors import (
 )
 from imgret.galleries.local.files import write_text
 from imgret.galleries.local.vectors import SUFFIXES
+from imgret.support.metric import check_metric
 from imgret.support.places import paths_in, relative_to
-from imgret.types import Json, Part, check_metric
+from imgret.types import Json, Part
 from imgret.version import __version__
 
 __all__ = ["FILE", "FORMAT_VERSION", "Manifest", "is_gallery"]

@@ -214,7 +214,7 @@ class FaissIndex(VectorIndex):
     @property
     @final
     def _faiss_metric(self) -> int:
-        metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        metric = faiss.METRIC_INNER_PRODUCT if self.metric.by_product else faiss.METRIC_L2
         return int(metric)
 
     @final
@@ -238,7 +238,7 @@ class FaissIndex(VectorIndex):
         else:
             with threads(0.0):
                 scores, labels = index.search(queries, k, params=params)
-        if self.metric == "l2":
+        if not self.metric.by_product:
             np.negative(scores, out=scores)
         return labels, scores
 
@@ -250,7 +250,7 @@ class FaissIndex(VectorIndex):
         if table is None:
             return super()._true_scores(queries, ids, vectors_of)
         scores = _of_pairs(queries, table, ids, self._faiss_metric)
-        if self.metric == "cosine":
+        if self.metric.on_sphere:
             # |v|^2 = |q - v|^2 - 1 + 2 q.v, as queries have length 1.
             squares = _of_pairs(queries, table, ids, faiss.METRIC_L2)
             squares = 2 * scores - squares - 1
@@ -317,13 +317,13 @@ class FaissIndex(VectorIndex):
     def _scan_error(self, queries: Embeddings, table: Embeddings) -> Embeddings:
         """Return by how much a score from a product of matrices may be wrong, for each query."""
         error = np.float32(2 * rounding(self.dim))
-        if self.metric == "cosine":
+        if self.metric.on_sphere:
             return np.full(len(queries), error, dtype=np.float32)
         if self._longest is None or self._longest[0] != self._changes:
             self._longest = self._changes, float(np.sqrt(np.vecdot(table, table).max()))
         lengths: Embeddings = np.sqrt(np.vecdot(queries, queries))
         longest = np.float32(self._longest[1])
-        return error * ((lengths + longest) ** 2 if self.metric == "l2" else lengths * longest)
+        return error * (lengths * longest if self.metric.by_product else (lengths + longest) ** 2)
 
     def _all_from(
         self,
@@ -336,7 +336,7 @@ class FaissIndex(VectorIndex):
         named: Callable[[Ids], Ids] | None,
     ) -> tuple[Ids, Embeddings]:
         """Return the ``k`` best of one query, among all that score at least ``score``."""
-        if self.metric == "l2":
+        if not self.metric.by_product:
             radius = max(np.nextafter(np.float32(-score), np.float32(np.inf)), _SMALLEST)
         else:
             radius = np.nextafter(np.float32(score), np.float32(-np.inf))

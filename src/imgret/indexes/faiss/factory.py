@@ -163,7 +163,7 @@ class FactoryIndex(FaissIndex):
         if not isinstance(inner, faiss.IndexIVF):
             return None
         flat = isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexFlat)
-        return Lists(index, by_nearest=self.metric == "ip" and flat)
+        return Lists(index, by_nearest=self.metric.rewards_length and flat)
 
     def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # much the same
         if self._lists is not None:

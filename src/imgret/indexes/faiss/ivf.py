@@ -285,10 +285,10 @@ class _InvertedFile(FaissIndex):
 
     def _set_lists(self, index: Any) -> None:
         self._faiss = index
-        self._lists = Lists(index, by_nearest=self.metric == "ip")
+        self._lists = Lists(index, by_nearest=self.metric.rewards_length)
         nlist = int(self._lists.ivf.nlist)
         default = self._probes_by_default(nlist)
-        if self.metric == "ip":
+        if self.metric.rewards_length:
             default = max(default, self._trained_probes or self._lists.ivf.nprobe)
             self._trained_probes = default
         self._lists.ivf.nprobe = min(self._asked_nprobe or default, nlist)
@@ -315,7 +315,7 @@ class _InvertedFile(FaissIndex):
         cells.min_points_per_centroid = 1  # looked after above
         with threads(count * nlist * self.dim * cells.niter):
             share = 2 * self._probes_by_default(nlist) / nlist
-            Lists(index, by_nearest=self.metric == "ip").train(vectors, share)
+            Lists(index, by_nearest=self.metric.rewards_length).train(vectors, share)
         self._set_lists(index)
 
     def _add(self, vectors: Embeddings, ids: Ids) -> None:
@@ -334,7 +334,7 @@ class _InvertedFile(FaissIndex):
         self._write(directory, self._lists.file)
 
     def _load(self, directory: Path) -> None:
-        name = "lists.faiss" if self.metric == "ip" else "index.faiss"
+        name = "lists.faiss" if self.metric.rewards_length else "index.faiss"
         self._set_lists(self._read(directory, name))
 
 
