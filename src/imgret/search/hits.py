@@ -105,8 +105,9 @@ class Batch:
         """Return the hits of every query."""
         searched = self._searched
         if searched is not None:
-            ids = np.unique(self._ids[self._kept])
-            items = dict(zip(ids.tolist(), searched.items(ids), strict=True))
+            ids = sorted(set(self._ids[self._kept].tolist()))
+            found = searched.items(np.array(ids, dtype=np.int64))
+            items = dict(zip(ids, found, strict=True))
             self._rows = [self._hits_of(row, items) for row in range(len(self._ids))]
             self._searched = None
         return self._rows
