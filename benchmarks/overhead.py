@@ -164,7 +164,6 @@ def main() -> None:
         retriever = Retriever(embedder=Given(options.dim), index=index, dtype="float32")
         retriever.add_vectors(vectors, keys=names)
         raw = raw_twin(retriever, vectors)
-        retriever.index._huge_pages.wait()  # type: ignore[attr-defined]  # noqa: SLF001
         for size in (1, 2, 5, 10, 100, 1000):
             some = queries[:size]
             same = retriever.index._faiss  # type: ignore[attr-defined]  # noqa: SLF001

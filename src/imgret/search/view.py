@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
-import numpy.ma  # noqa: ICN001  # np.unique does when first called: a fork must not come amid that
+import numpy.ma  # np.unique does when first called: a fork must not come amid that
 
 from imgret.abc import Tunable
 from imgret.errors import KeyNotFoundError

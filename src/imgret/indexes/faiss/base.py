@@ -170,7 +170,7 @@ class FaissIndex(VectorIndex):
     def __init__(self, dim: int, metric: Metric = "cosine") -> None:
         super().__init__(dim, metric)
         self._selectors: list[tuple[Ids, int, Any]] = []
-        self._huge_pages = HugePages(self._lock)
+        self._huge_pages = HugePages()
         self._longest: tuple[int, float] | None = None  # of all vectors, after so many changes
 
     def _arrays(self) -> list[tuple[int, int]]:
@@ -180,7 +180,7 @@ class FaissIndex(VectorIndex):
     @final
     def _use_huge_pages(self) -> None:
         """Move the arrays where they may be others now: see `HugePages`."""
-        self._huge_pages.follow(self._arrays)
+        self._huge_pages.move(self._arrays())
 
     @final
     def _selected(self, allowed: Ids, make: Callable[[Ids], Any]) -> Any:
