@@ -41,7 +41,7 @@ _RUN_SECONDS = 2.0
 _AT_HAND = 2048
 # Held around parts that are not thread-safe. Of the process, not of a call: the same part may
 # serve several galleries and searches at once.
-_EMBED_ALONE, _CROP_ALONE = RLock(), RLock()
+_ALONE = RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,6 @@ class _Copies:
 
     def __init__(self, find_twin: Callable[[bytes], Stored | None] | None) -> None:
         self._find_twin = find_twin
-        self._lock = RLock()
         self._first: dict[bytes, Outcome] = {}
         self._handed_on: deque[bytes] = deque()
 
@@ -246,8 +245,7 @@ class _Copies:
         """Note where the embedding of an outcome's file is, or comes from."""
         if outcome.sha256 is None or self._find_twin is None:
             return
-        with self._lock:
-            first = self._first.setdefault(outcome.sha256, outcome)
+        first = self._first.setdefault(outcome.sha256, outcome)  # one step, whatever the threads
         if first is not outcome:
             outcome.lender = first
         # After the other: what is no longer at hand is committed, so that it is found here.
@@ -275,17 +273,16 @@ class _Copies:
 
     def release(self, outcomes: Sequence[Outcome]) -> None:
         """Let go of what the store has, or will have before much more has been done."""
-        with self._lock:
-            for outcome in outcomes:
-                digest = outcome.sha256
-                if digest is None or self._first.get(digest) is not outcome:
-                    continue
-                if outcome.twin is not None or outcome.embedding is None or outcome.error:
-                    del self._first[digest]
-                else:
-                    self._handed_on.append(digest)
-            while len(self._handed_on) > _AT_HAND:
-                del self._first[self._handed_on.popleft()]
+        for outcome in outcomes:
+            digest = outcome.sha256
+            if digest is None or self._first.get(digest) is not outcome:
+                continue
+            if outcome.twin is not None or outcome.embedding is None or outcome.error:
+                del self._first[digest]
+            else:
+                self._handed_on.append(digest)
+        while len(self._handed_on) > _AT_HAND:
+            del self._first[self._handed_on.popleft()]
 
 
 class _Worker:
@@ -309,10 +306,10 @@ class _Worker:
         self._exif = exif
         self._max_pixels = max_pixels
         self._embed_lock: AbstractContextManager[Any] = (
-            nullcontext() if embedder.thread_safe else _EMBED_ALONE
+            nullcontext() if embedder.thread_safe else _ALONE
         )
         self._crop_lock: AbstractContextManager[Any] = (
-            nullcontext() if cropper.thread_safe else _CROP_ALONE
+            nullcontext() if cropper.thread_safe else _ALONE
         )
         side = embedder.min_side
         # A subject is seldom smaller than half of the image; where it is, `_crop` reads again.
