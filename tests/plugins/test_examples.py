@@ -54,7 +54,7 @@ def test_what_the_page_takes_from_the_files_is_there():
     page = EXAMPLES.parent / "docs" / "how-to" / "write-a-plugin.md"
     text = page.read_text(encoding="utf-8")
     included = re.findall(r"\{literalinclude\} (\S+)\n((?::.*\n)*)", text)
-    assert len(included) == 5
+    assert len(included) == 6
     for name, options in included:
         source = (page.parent / name).read_text(encoding="utf-8")
         for mark in re.findall(r":(?:start-at|end-before): '?(.+?)'?\n", options):

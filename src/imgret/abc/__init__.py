@@ -12,12 +12,14 @@ from imgret.abc.index import VectorIndex
 from imgret.abc.reranker import Reranker
 from imgret.abc.spec import GallerySpec
 from imgret.abc.tunable import Tunable
+from imgret.support.plan import Plan
 
 __all__ = [
     "Cropper",
     "Embedder",
     "Gallery",
     "GallerySpec",
+    "Plan",
     "Reranker",
     "Stored",
     "Tunable",

@@ -47,7 +47,7 @@ class ExactIndex(VectorIndex):
     def _options(self) -> Json:
         return {}
 
-    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
+    def _comparisons(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
         return float(self._count if n_allowed is None else n_allowed)
 
     def _add(self, vectors: Embeddings, ids: Ids) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import VectorIndex
-from imgret.abc.plan import exact_cost
 from imgret.galleries.local import planner as planning
 from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.planner import Choice, SearchPlan
@@ -29,6 +28,7 @@ from imgret.search import StaleViewError
 from imgret.support.checks import check_count
 from imgret.support.exact import best_of, first_of
 from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
+from imgret.support.plan import exact_cost
 from imgret.types import Embeddings, Ids, Json, Neighbors, Part
 
 __all__ = ["LiveIndex"]

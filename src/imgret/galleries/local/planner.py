@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgret.abc import VectorIndex
-from imgret.abc.plan import Plan
 from imgret.galleries.local.catalog import Catalog
 from imgret.search.plan import SearchPlan, Way
+from imgret.support.plan import Plan
 from imgret.types import Ids
 
 __all__ = ["Choice", "SearchPlan", "Way", "choose_way", "explain"]

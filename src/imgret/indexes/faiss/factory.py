@@ -80,7 +80,6 @@ class FactoryIndex(FaissIndex):
         self.name = f"faiss:{self.factory}"
         self._take(self._new())
         self.needs_training = not self._faiss.is_trained
-        self._trained = not self.needs_training
         kinds = (faiss.IndexIVF, faiss.IndexFlatCodes, faiss.IndexFastScan)
         self.supports_remove = isinstance(self._inner, kinds)
         kinds = (faiss.IndexIVF, faiss.IndexFlat, faiss.IndexScalarQuantizer)
@@ -165,12 +164,12 @@ class FactoryIndex(FaissIndex):
         flat = isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexFlat)
         return Lists(index, by_nearest=self.metric.rewards_length and flat)
 
-    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # much the same
+    def _comparisons(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # much the same
         if self._lists is not None:
             return self._lists.work(n_allowed)
         return scan_work(len(self), len(self), n_allowed)
 
-    def _sweep(self) -> Mapping[str, Sequence[int]]:
+    def _search_options(self) -> Mapping[str, Sequence[int]]:
         if self._lists is not None:
             return {"nprobe": self._lists.sweep()}
         if isinstance(self._inner, faiss.IndexHNSW):
@@ -257,7 +256,7 @@ class FactoryIndex(FaissIndex):
             return self._scan(self._faiss, queries, k, among, selector=selector, named=self._named)
         if selector is not None:
             params = search_params(self._faiss, faiss.SearchParameters(sel=selector))
-        work = self._work(k, None)
+        work = self._comparisons(k, None)
         if self._nodes.shared:
             groups = self._nodes.groups(self.ids)
             nodes, scores = self._ask(queries, min(k, groups.n_nodes), params, work=work)

@@ -45,7 +45,7 @@ class FlatIndex(FaissIndex):
     def _options(self) -> Json:
         return {}
 
-    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
+    def _comparisons(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
         return scan_work(len(self), len(self), n_allowed)
 
     def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # rows keep the order of ids

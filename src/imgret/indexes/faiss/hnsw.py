@@ -85,14 +85,14 @@ class _Graph(FaissIndex):
     def _options(self) -> Json:
         return {"M": self.M, "ef_construction": self.ef_construction, "ef_search": self.ef_search}
 
-    def _work(self, k: int, n_allowed: int | None) -> float:
+    def _comparisons(self, k: int, n_allowed: int | None) -> float:
         among = self._nodes.n_nodes
         if n_allowed is not None:
             among = math.ceil(n_allowed * self._nodes.n_nodes / max(len(self), 1))
         walk, scan = self._ef(min(k, among), among) * self.M, self._scanned(among)
         return walk * _JUMP if walk < scan else scan
 
-    def _sweep(self) -> Mapping[str, Sequence[int]]:
+    def _search_options(self) -> Mapping[str, Sequence[int]]:
         return {"ef_search": [8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]}
 
     def _configure(self, settings: Mapping[str, int]) -> None:

@@ -272,10 +272,10 @@ class _InvertedFile(FaissIndex):
     def _options(self) -> Json:
         return {"nlist": self._asked_nlist, "nprobe": self._asked_nprobe}
 
-    def _work(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
+    def _comparisons(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # the same for all
         return self._lists.work(n_allowed)
 
-    def _sweep(self) -> Mapping[str, Sequence[int]]:
+    def _search_options(self) -> Mapping[str, Sequence[int]]:
         return {"nprobe": self._lists.sweep() if self.is_trained else _NPROBES}
 
     def _configure(self, settings: Mapping[str, int]) -> None:
