@@ -802,7 +802,6 @@ class Retriever:
         ----------
         J. Rocchio, "Relevance Feedback in Information Retrieval", 1971.
         """
-        where = plain_filter(where)
         pictures, alone = several(image, "image", images=True)
         unlike, _ = several(negatives, "negatives", images=True, least=0)
         single = len(pictures) == 1 and not unlike
@@ -872,7 +871,6 @@ class Retriever:
         EmptyGalleryError, InvalidInputError, UnknownNameError
             As for `search`.
         """
-        where = plain_filter(where)
         keys, alone = several(key, "key")
         unlike, _ = several(negatives, "negatives", least=0)
         single = len(keys) == 1 and not unlike
@@ -926,7 +924,6 @@ class Retriever:
             In the order of the images.
         """
         queries = many_images(images, "images", single="search() takes a single one")
-        where = plain_filter(where)
         request = self._request(k, where, threshold, precision, rerank)
         embeddings = self._pipeline.embed(queries, threads=threads)
         batch = self._answer(request, lambda view: (view.project(embeddings, "queries"), view))
@@ -958,7 +955,6 @@ class Retriever:
             One a vector. Keys and labels are looked up when first asked for, and show what
             was in the gallery at the time of the search.
         """
-        where = plain_filter(where)
         request = self._request(k, where, threshold, precision, rerank)
         batch = self._answer(request, lambda view: (view.project(vectors, "queries"), view))
         return [Hits(batch, row) for row in range(len(batch))]
@@ -1011,8 +1007,7 @@ class Retriever:
         EmptyGalleryError
             There are no items.
         """
-        where = plain_filter(where)
-        parsed = None if where is None else parse_filter(where)
+        parsed = None if where is None else parse_filter(plain_filter(where))
         return self._gallery.explain(k, parsed, n_queries)
 
     def classify(self, image: ImageLike, k: int = 10, *, threshold: float | None = None) -> Name:
@@ -1731,10 +1726,11 @@ class Retriever:
         single: bool = True,
     ) -> Request:
         """Check what is asked for, before any image is read."""
-        k, threshold = check_count(k, "k"), threshold_or_none(threshold)
+        k = check_count(k, "k")
+        threshold = None if threshold is None else threshold_or_none(threshold)
+        parsed = None if where is None else parse_filter(plain_filter(where))
         self._gallery.require_items()
-        rerankers = find_rerankers(rerank)
-        parsed = None if where is None else parse_filter(where)
+        rerankers = () if rerank is None else find_rerankers(rerank)
         if parsed is not None:
             self._gallery.check_where(parsed)
         kept = not rerankers or all(reranker.scores == "kept" for reranker in rerankers)

@@ -201,7 +201,33 @@ def test_reindex_changes_the_index_and_not_the_answers(work, run):
     assert run("reindex", "photos.imgret").out.startswith("HNSWIndex(")
 
 
-KINDS = ("embedders", "croppers", "indexes", "rerankers")
+def test_every_command_answers_in_json(work, run):
+    """What is done is told, and nothing else is printed."""
+
+    def told(*words):
+        ended = run(*words, "--json")
+        assert ended.code == 0, ended.err
+        return json.loads(ended.out)
+
+    indexed = told("index", "photos", "-o", "new.imgret", "--labels", "parent")
+    assert (indexed["gallery"], indexed["items"], indexed["total"]) == ("new.imgret", 12, 12)
+    assert len(indexed["ok"]) == 12
+    assert told("remove", "new.imgret", indexed["ok"][0]) == {"removed": 1, "left": 11}
+    built = told("reindex", "new.imgret", "--index", "hnsw")
+    assert (built["index"], built["items"], built["reason"]) == ("hnsw", 11, None)
+    assert told("map", "new.imgret", "-o", "map.html") == {
+        "page": "map.html",
+        "method": "pca",
+        "items": 11,
+    }
+    shown = told("demo", "--folder", "photos", "-o", "out")
+    assert shown["items"] + len(shown["queries"]) == 12
+    assert shown["report"]["failed"] == []
+    assert told("adapt", "new.imgret", "--off") == {"projection": None}
+    assert told("models", "check", "general")["ok"] is True
+
+
+KINDS = ("embedders", "croppers", "indexes", "rerankers", "galleries")
 
 
 def test_plugins_lists_all_registered_names(run):

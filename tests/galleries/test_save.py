@@ -9,6 +9,7 @@ import pytest
 
 from imgret.errors import StoreError, StoreExistsError, StoreLockedError, StoreNotFoundError
 from imgret.galleries.local import files
+from imgret.galleries.local import store as store_module
 from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
@@ -41,6 +42,26 @@ def test_save_and_load(tmp_path, other, kit):
     kit.save(other, tmp_path / "deep" / "new.imgret")
     assert loaded(tmp_path / "deep" / "new.imgret", kit) == kit.expected_of(2, 3)
     assert kit.names(tmp_path / "deep") == ["new.imgret"]
+
+
+def test_open_waits_for_what_is_about_to_take_its_place(path, kit, monkeypatch):
+    """Also where the old gallery steps aside just after it was looked for."""
+    looks, settle = [], store_module.settle
+
+    def late(*place, **options):
+        looks.append(place)
+        if len(looks) > 1:
+            settle(*place, **options)
+
+    path.rename(path.with_name(f".{path.name}.old"))
+    monkeypatch.setattr(store_module, "settle", late)
+    assert loaded(path, kit) == kit.expected_of(1)
+
+
+def test_nothing_is_waited_for_where_there_is_nothing(tmp_path):
+    for place in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(StoreNotFoundError):
+            Store.open(place, writable=False)
 
 
 def test_save_takes_all_along(path, other):

@@ -7,6 +7,7 @@ import pytest
 
 from imgret import Retriever
 from imgret.errors import InvalidInputError
+from imgret.evaluation import compare
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +19,28 @@ def results():
     retriever = Retriever()
     labels = [f"<class {code}>" for code in codes]
     retriever.add_vectors(vectors, keys=[str(n) for n in range(60)], labels=labels)
+    many = Retriever(index="hnsw")
+    many.add_vectors(generator.normal(size=(120, 1280)), keys=[str(n) for n in range(120)])
     return {
+        "add": retriever.add(np.zeros((8, 8, 3), np.uint8), labels="<class 0>"),
+        "search": retriever.search(np.full((8, 8, 3), 200, np.uint8), k=3),
+        "classify": retriever.classify(np.full((8, 8, 3), 200, np.uint8)),
+        "explain": retriever.explain(),
+        "recall": retriever.recall(5, n_queries=20),
         "evaluate": retriever.evaluate(k=(1, 5)),
+        "compare": compare(retriever.evaluate(k=(1, 5)), retriever.evaluate(k=(1, 5))),
         "adapt": retriever.adapt(),
         "calibrate": retriever.calibrate(),
         "clusters": retriever.clusters(4),
         "map": retriever.map2d(),
+        "tune": many.tune(0.5, 3),
     }
 
 
-KINDS = ("evaluate", "adapt", "calibrate", "clusters", "map")
+KINDS = (
+    *("add", "search", "classify", "explain", "recall", "evaluate", "compare", "adapt"),
+    *("calibrate", "clusters", "map", "tune"),
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from imgret.cli.options import Json
 
 __all__ = ["adapt"]
 
@@ -15,9 +18,10 @@ def adapt(
     dim: Annotated[
         int | None, typer.Option(help="Dimension of the indexed vectors. [classes - 1]")
     ] = None,
-    off: Annotated[  # noqa: FBT002  # typer makes an option of it
+    off: Annotated[
         bool, typer.Option("--off", help="Go back to searching by the embeddings themselves.")
     ] = False,
+    json_: Json = False,
 ) -> None:
     """Learn from the labels what tells classes apart, if that helps; no image is read.
 
@@ -30,9 +34,9 @@ def adapt(
     with Retriever.open(gallery, "r+") as retriever:
         if off:
             retriever.project(None)
-            typer.echo(repr(retriever)[1:-1])
+            typer.echo(json.dumps({"projection": None}) if json_ else repr(retriever)[1:-1])
             return
         report = retriever.adapt(dim=dim)
-    typer.echo(str(report))
+    typer.echo(report.to_json() if json_ else str(report))
     if not report.applied:
         raise typer.Exit(3)

@@ -14,7 +14,7 @@ def calibrate(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     method: Annotated[str, typer.Option(help="isotonic, or logistic for few images.")] = "isotonic",
     k: Annotated[int, typer.Option("-k", min=1, help="Others each image is compared with.")] = 50,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002  # typer makes an option of it
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Learn from the labels how sure a score is, for `imgret search --precision`."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, MaxPixels
-from imgret.cli.parts import CropperAt, EmbedderAt
+from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, MaxPixels
 
 __all__ = ["classify"]
 
 
-def classify(  # noqa: PLR0917  # options of a command
+def classify(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     queries: Annotated[list[Path], typer.Argument(help="Images to name.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Images of the gallery that vote.")] = 10,
@@ -22,7 +21,7 @@ def classify(  # noqa: PLR0917  # options of a command
         float | None,
         typer.Option(min=0, max=1, help="Unknown below this confidence. [learned]"),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,  # noqa: FBT002  # typer makes an option of it
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,

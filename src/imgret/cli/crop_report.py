@@ -7,19 +7,18 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, MaxPixels
-from imgret.cli.parts import EmbedderAt
+from imgret.cli.options import MAX_PIXELS, EmbedderAt, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["crop_report"]
 
 
-def crop_report(  # noqa: PLR0917  # what typer makes options of
+def crop_report(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     cropper: Annotated[
         str | None, typer.Option(help="Name or model file. [the gallery's, or saliency]")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with the crops that cost most.")
     ] = None,

@@ -1,56 +1,60 @@
-"""The demonstration: a gallery from nothing, searched with images it does not hold."""
+"""``imgret demo``: a gallery from nothing, searched with images it does not hold."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated
 
-from imgret import images
-from imgret.demo import samples
-from imgret.errors import ImageError, InvalidInputError
-from imgret.ingest.folder import find_images
-from imgret.pages import hits as hit_pages
-from imgret.retriever import Retriever
+import typer
 
-__all__ = ["run"]
+from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
+
+__all__ = ["demo"]
 
 _HITS = 6
 _QUERIES = 8
 
 
-def run(
+def demo(
+    folder: Annotated[
+        Path | None, typer.Option(help="Use these images instead of drawn ones.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to put images, gallery and page.")
+    ] = Path("imgret-demo"),
+    index: Annotated[str, typer.Option(help="As for the index command.")] = "flat",
+    cropper: Annotated[str, typer.Option(help="As for the index command.")] = "none",
+    max_pixels: MaxPixels = MAX_PIXELS,
+    json_: Json = False,
+) -> None:
+    """Draw flowers (or take a folder), index them, search them, and show the result."""
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(
+            f"{output}: expected a folder or a path where nothing is, found a file",
+            param_hint="--output",
+        )
+    _run(folder, output, index=index, cropper=cropper, max_pixels=max_pixels, json_=json_)
+
+
+def _run(
     folder: Path | None,
     output: Path,
     *,
     index: str,
     cropper: str,
     max_pixels: int,
-    out: TextIO,
-) -> Path:
-    """Index images, search with some that were held back, write a page.
-
-    Parameters
-    ----------
-    folder : Path or None
-        Images to use; None draws a gallery of flowers.
-    output : Path
-        Directory for the drawn images, the gallery and the page.
-    index, cropper : str
-        As for `Retriever`.
-    max_pixels : int
-        As for `Retriever`.
-    out : text file
-        Where to tell what is found.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
+    json_: bool,
+) -> None:
+    """Index images, search with some that were held back, write a page."""
+    from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
+    from imgret.pages import hits as hit_pages  # noqa: PLC0415
+    from imgret.retriever import Retriever  # noqa: PLC0415
 
     def say(text: str = "") -> None:
-        print(text, file=out, flush=True)
+        if not json_:
+            print(text, flush=True)  # noqa: T201  # it is a command
 
     retriever = Retriever(
         index=index, cropper=cropper, max_pixels=max_pixels
@@ -70,8 +74,10 @@ def run(
     say(f"gallery: {store}\n")
 
     rows: list[hit_pages.Row] = []
+    found = []
     for query, hits in zip(queries, retriever.search_many(queries, k=_HITS), strict=True):
         rows.append((query.name, query, hits))
+        found.append({"query": str(query), "label": hits.label, "hits": hits.to_dicts()})
         say(f"{query.name}" + (f" looks like: {hits.label}" if hits.label else ""))
         for hit in hits:
             name = f"{hit.label}  " if hit.label else ""
@@ -82,10 +88,14 @@ def run(
     result.write_text(page, encoding="utf-8")
     say(f"\nresult page: {result.absolute()}")
     say(f"go on with:  imgret search {store} {queries[0]}")
-    return result
+    if json_:
+        facts = {"gallery": str(store), "items": len(retriever), "page": str(result)}
+        typer.echo(json.dumps({**facts, "queries": found, "report": report.to_dict()}))
 
 
 def _drawn(output: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
+    from imgret.demo import samples  # noqa: PLC0415
+
     root = output / "gallery"
     gallery = samples.write_gallery(root)
     queries = samples.write_queries(output / "queries", per_species=1)
@@ -95,6 +105,9 @@ def _drawn(output: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
 
 def _taken(folder: Path, max_pixels: int, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
     """Hold back a few images as queries, spread over the folder and readable."""
+    from imgret.errors import InvalidInputError  # noqa: PLC0415
+    from imgret.ingest.folder import find_images  # noqa: PLC0415
+
     found, _ = find_images(folder)
     if len(found) < 2:
         raise InvalidInputError(
@@ -112,6 +125,9 @@ def _taken(folder: Path, max_pixels: int, say: Callable[[str], None]) -> tuple[P
 
 
 def _is_readable(path: Path, max_pixels: int) -> bool:
+    from imgret import images  # noqa: PLC0415
+    from imgret.errors import ImageError  # noqa: PLC0415
+
     try:
         images.load(path, max_pixels=max_pixels)
     except ImageError:

@@ -16,7 +16,7 @@ def duplicates(
     threshold: Annotated[
         float, typer.Option(help="Lowest score of a pair that counts, such as 0.95.")
     ],
-    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a group.")] = False,  # noqa: FBT002  # typer makes an option of it
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a group.")] = False,
 ) -> None:
     """List groups of images that are almost the same, the largest first."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick

@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, MaxPixels
-from imgret.cli.parts import CropperAt, EmbedderAt
+from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["evaluate"]
 
 
-def evaluate(  # noqa: PLR0917  # what typer makes arguments and options of
+def evaluate(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     folder: Annotated[
         Path | None, typer.Argument(help="Queries. [the items of the gallery themselves]")
@@ -22,10 +21,10 @@ def evaluate(  # noqa: PLR0917  # what typer makes arguments and options of
     labels: Annotated[
         str, typer.Option(help="'parent': each query is named after its folder.")
     ] = "parent",
-    leave_one_out: Annotated[  # noqa: FBT002  # what typer makes an option of
+    leave_one_out: Annotated[
         bool, typer.Option("--leave-one-out", help="Ask each item for the others; no FOLDER.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with classes and the worst queries.")
     ] = None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["draw_map"]
@@ -18,6 +19,7 @@ def draw_map(
     output: Annotated[Path, typer.Option("-o", "--output", help="Page to write.")],
     method: Annotated[str, typer.Option(help="pca, or umap with the extra imgret[umap].")] = "pca",
     max_pixels: MaxPixels = MAX_PIXELS,
+    json_: Json = False,
 ) -> None:
     """Write a page with every image as a point: the nearer, the more alike."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
@@ -29,4 +31,8 @@ def draw_map(
         map2d = retriever.map2d(method)  # type: ignore[arg-type]  # checked above
     page = map2d.to_html(title=f"Map of {gallery.name}")
     output.write_text(page, encoding="utf-8", errors="replace")
-    typer.echo(f"wrote {output}", err=True)
+    if json_:
+        facts = {"page": str(output), "method": method, "items": len(map2d.keys)}
+        typer.echo(json.dumps(facts))
+    else:
+        typer.echo(f"wrote {output}", err=True)

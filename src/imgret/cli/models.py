@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from imgret.cli.options import Json
+
 __all__ = ["models"]
 
 models = typer.Typer(help="The models that come with imgret, and your own.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @models.command("list")
@@ -43,6 +43,7 @@ def check_models(
     which: Annotated[
         list[str] | None, typer.Argument(help="Names or paths. [all built-in ones]")
     ] = None,
+    json_: Json = False,
 ) -> None:
     """Run models on an image drawn for it, and compare with what they should say."""
     from imgret.models import available, check  # noqa: PLC0415
@@ -51,8 +52,12 @@ def check_models(
     for model in which or list(available()):
         result = check(model)
         verdict = "ok" if result.ok else "DIFFERENT"
+        facts = {"model": model, "ok": bool(result.ok), "cosine": float(result.cosine)}
         typer.echo(
-            f"{model}: {verdict}, cosine {result.cosine:.4f} (at least {result.cosine_at_least})"
+            json.dumps({**facts, "cosine_at_least": result.cosine_at_least})
+            if json_
+            else f"{model}: {verdict}, cosine {result.cosine:.4f} (at least "
+            f"{result.cosine_at_least})"
         )
         bad += not result.ok
     if bad:
@@ -116,6 +121,7 @@ def bundle_model(
     source: Annotated[str, typer.Option(help="Where the weights come from.")] = "unknown",
     licence: Annotated[str, typer.Option(help="SPDX expression.")] = "NOASSERTION",
     notice: Annotated[str, typer.Option(help="Copyright notice of the weights.")] = "",
+    json_: Json = False,
 ) -> None:
     """Write into an embedder's file how it is used; then its path is all that imgret needs."""
     from imgret.models import write_bundle  # noqa: PLC0415
@@ -133,6 +139,10 @@ def bundle_model(
         licence=licence,
         notice=notice,
     )
+    if json_:
+        facts = {"path": str(output or model), "name": bundle.name, "dim": bundle.dim}
+        typer.echo(json.dumps({**facts, "normalized": bundle.normalized}))
+        return
     length = "length 1" if bundle.normalized else "any length"
     typer.echo(f"{output or model}: {bundle.name}, {bundle.dim}-d, {length}")
 

@@ -1,12 +1,21 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["MAX_PIXELS", "MaxPixels"]
+__all__ = [
+    "MAX_PIXELS",
+    "CropperAt",
+    "EmbedderAt",
+    "GalleryAt",
+    "Json",
+    "MaxPixels",
+    "at_least_one",
+]
 
 MAX_PIXELS = 100_000_000
 """That of `imgret.images`, which is slow to import."""
@@ -19,3 +28,24 @@ MaxPixels: TypeAlias = Annotated[
         help="Refuse images of more pixels, a large JPEG's counted at the scale it is decoded at.",
     ),
 ]
+
+GalleryAt: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="GALLERY", help="Directory of the gallery, such as photos.imgret.")
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+EmbedderAt: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--embedder", help="Path of the gallery's model, where that was moved."),
+]
+CropperAt: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--cropper", help="Path of the model of its cropper, where that was moved."),
+]
+
+
+def at_least_one(number: int | None) -> int | None:
+    """Check an option that counts something."""
+    if number is not None and number < 1:
+        raise typer.BadParameter(f"expected a whole number of at least 1, found {number}")
+    return number

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imgret.cli.parts import CropperAt, EmbedderAt
+from imgret.cli.options import CropperAt, EmbedderAt, Json
 
 __all__ = ["relocate"]
 
@@ -16,6 +17,7 @@ def relocate(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
+    json_: Json = False,
 ) -> None:
     """Keep where the model files of a gallery are now; they must be the ones it was made with."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
@@ -25,4 +27,9 @@ def relocate(
             "expected --embedder or --cropper with the new path of a model, found neither"
         )
     with Retriever.open(gallery, "r+", embedder=embedder, cropper=cropper):
-        typer.echo(f"{gallery}: {' and '.join(str(at) for at in (embedder, cropper) if at)}")
+        pass
+    if json_:
+        facts = {"gallery": str(gallery), "embedder": embedder, "cropper": cropper}
+        typer.echo(json.dumps(facts))
+    else:
+        typer.echo(f"{gallery}: {' and '.join(at for at in (embedder, cropper) if at)}")

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
 
 __all__ = ["train"]
 
 
-def train(  # noqa: PLR0917  # what typer makes arguments and options of
+def train(
     folder: Annotated[Path, typer.Argument(help="Folder with a subfolder for each class.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     recipe: Annotated[str, typer.Option(help="finetune, compact or reference.")] = "finetune",
@@ -49,12 +49,13 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
     patience: Annotated[
         int | None, typer.Option(help="Measurements that are no better, to stop after. [never]")
     ] = None,
-    int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,  # noqa: FBT002
+    int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,
     name: Annotated[str | None, typer.Option(help="Of the model. [that of OUT]")] = None,
     training_data: Annotated[
         str | None, typer.Option(help="What the images are, for the facts in the file.")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
+    json_: Json = False,
 ) -> None:
     """Train an embedder on images of your own, and write it as a model file.
 
@@ -92,7 +93,7 @@ def train(  # noqa: PLR0917  # what typer makes arguments and options of
         if last.is_file():
             typer.echo(f"the same command with --resume {last} goes on from here", err=True)
         raise
-    typer.echo(str(report))
+    typer.echo(report.to_json() if json_ else str(report))
     typer.echo(f"report: {out.with_suffix('.html')}", err=True)
     if report.failed:
         raise typer.Exit(3)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
 
 __all__ = ["train_saliency"]
 
 
-def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options of
+def train_saliency(
     images: Annotated[Path, typer.Argument(help="Folder of images.")],
     masks: Annotated[
         Path, typer.Argument(help="Folder of masks: the same relative paths, ending in .png.")
@@ -42,12 +42,13 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
     patience: Annotated[
         int | None, typer.Option(help="Measurements that are no better, to stop after. [never]")
     ] = None,
-    int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,  # noqa: FBT002
+    int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,
     name: Annotated[str | None, typer.Option(help="Of the model. [that of OUT]")] = None,
     training_data: Annotated[
         str | None, typer.Option(help="What the images are, for the facts in the file.")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
+    json_: Json = False,
 ) -> None:
     """Train a network that finds what stands out, and write it as a model file.
 
@@ -95,7 +96,7 @@ def train_saliency(  # noqa: PLR0917  # what typer makes arguments and options o
         if last.is_file():
             typer.echo(f"the same command with --resume {last} goes on from here", err=True)
         raise
-    typer.echo(str(report))
+    typer.echo(report.to_json() if json_ else str(report))
     typer.echo(f"report: {out.with_suffix('.html')}", err=True)
     if report.failed or undrawn:
         raise typer.Exit(3)

@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, MaxPixels
-from imgret.cli.parts import CropperAt, EmbedderAt
+from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["tune"]
 
 
-def tune(  # noqa: PLR0917  # options of a command
+def tune(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
     recall: Annotated[
         float, typer.Option(help="Share of the true neighbours that is to be found.")
@@ -26,7 +25,7 @@ def tune(  # noqa: PLR0917  # options of a command
         typer.Option(help="Folder of images to ask with. [items of the gallery]"),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the plot as SVG.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imgret.errors import InvalidInputError
+from imgret.pages.result import Result
 from imgret.support.statistics import interval, resampled_means
 from imgret.types import Json
 
@@ -18,7 +19,7 @@ __all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """The difference of two systems, ``b`` minus ``a``, over the same queries.
 
     Attributes

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
+from imgret.pages.result import Result
 from imgret.search import View
 from imgret.support.checks import check_count
 from imgret.support.statistics import interval, resampled_means
@@ -23,7 +24,7 @@ _ALLOWANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(Result):
     """What an index reaches against an exact search.
 
     Attributes

@@ -15,8 +15,8 @@ import numpy as np
 from imgret.abc import Tunable
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
-from imgret.pages.document import fragment
 from imgret.pages.plot import plot
+from imgret.pages.result import Result
 from imgret.search import View
 from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Json
@@ -54,7 +54,7 @@ class Try:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class Tuning(Result):
     """What `Retriever.tune` measured and chose.
 
     Attributes
@@ -93,8 +93,8 @@ class Tuning:
             least=self.target,
         )
 
-    def _repr_html_(self) -> str:
-        return fragment(f"{self.to_svg()}<pre>{html.escape(str(self))}</pre>")
+    def _body(self) -> str:
+        return f"{self.to_svg()}<pre>{html.escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         what = "given queries" if self.held_out else "items of the gallery"

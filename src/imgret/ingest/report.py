@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
+from imgret.pages.result import Result
 from imgret.pipeline.embed import Status
 from imgret.support.spelling import normal
+from imgret.types import Json
 
 __all__ = ["IngestInterrupted", "IngestReport", "Line", "Status"]
 
@@ -37,7 +39,7 @@ class Line:
 
 
 @dataclass
-class IngestReport:
+class IngestReport(Result):
     """What an ingest did.
 
     Attributes
@@ -122,6 +124,11 @@ class IngestReport:
     def add_stage(self, stage: str, seconds: float) -> None:
         """Enter time spent."""
         self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+
+    def to_dict(self) -> Json:
+        """Return everything as JSON values; ``total`` and ``images_per_second`` as well."""
+        speed = {"total": self.total, "images_per_second": self.images_per_second}
+        return {**asdict(self), **speed}
 
     def summary(self) -> str:
         """Say it in a line."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imgret.learning.confidence import Confidence
+from imgret.pages.result import Result
 from imgret.search import View
-from imgret.types import Hit
+from imgret.types import Hit, Json
 
 __all__ = ["Classifier", "Name"]
 
@@ -20,7 +21,7 @@ _REACH = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class Name(Result):
     """What an image shows.
 
     Attributes
@@ -42,6 +43,17 @@ class Name:
     votes: dict[str, float]
     threshold: float
     hits: Sequence[Hit] = field(repr=False)
+
+    def to_dict(self) -> Json:
+        """Return everything as JSON values; of the hits key, label and score."""
+        hits = [{"key": hit.key, "label": hit.label, "score": hit.score} for hit in self.hits]
+        return {
+            "label": self.label,
+            "confidence": self.confidence,
+            "votes": self.votes,
+            "threshold": self.threshold,
+            "hits": hits,
+        }
 
     def __str__(self) -> str:
         if self.label is not None:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import MissingExtraError
+from imgret.pages.result import Result
 from imgret.support.lazy import cached_property
 from imgret.support.metric import DistanceMetric
-from imgret.types import Box, Hit, Ids, ImageLike, Metric, Neighbors
+from imgret.types import Box, Hit, Ids, ImageLike, Json, Metric, Neighbors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,9 @@ class Batch:
         max_pixels: int,
     ) -> None:
         self._ids, self._scores = neighbors
+        self._kept: NDArray[np.bool_] = self._ids >= 0
+        if threshold is not None:
+            self._kept &= self._scores >= threshold
         self.best = best
         self.max_pixels = max_pixels
         self.threshold = threshold
@@ -87,13 +91,6 @@ class Batch:
     def __len__(self) -> int:
         """Return how many queries there were."""
         return len(self._ids)
-
-    @cached_property
-    def _kept(self) -> NDArray[np.bool_]:
-        kept = self._ids >= 0
-        if self.threshold is not None:
-            kept &= self._scores >= self.threshold
-        return kept
 
     @cached_property
     def counts(self) -> list[int]:
@@ -144,7 +141,7 @@ def _hit(item: Item, score: float, rank: int, probability: Any, *, squared: bool
     )
 
 
-class Hits(Sequence[Hit]):
+class Hits(Result, Sequence[Hit]):
     """Hits of one query, best first: a sequence that draws itself in a notebook.
 
     Where nothing was found that is good enough it is empty, and so false.
@@ -222,6 +219,12 @@ class Hits(Sequence[Hit]):
         if self.best_score is None or self.threshold is None:
             return "no match"
         return f"no match: the best score is {self.best_score:.3f}, below {self.threshold:.3f}"
+
+    def to_dict(self) -> Json:
+        """Return the hits, the best score and the threshold as JSON values."""
+        best = {"best_score": self.best_score, "threshold": self.threshold}
+        name = _title(self.query)
+        return {"query": name or None, "hits": self.to_dicts(), **best}
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one dictionary of JSON values a hit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
+from imgret.pages.result import Result
 from imgret.types import Json
 
 __all__ = ["SearchPlan", "Way"]
@@ -13,7 +14,7 @@ Way: TypeAlias = Literal["index", "index, then filter", "index, filtered", "exac
 
 
 @dataclass(frozen=True, slots=True)
-class SearchPlan:
+class SearchPlan(Result):
     """How a search is answered.
 
     Attributes

@@ -159,7 +159,7 @@ class IndexEngine(ABC):
 
     @final
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._ids.size
 
     @final
     def __contains__(self, id_: object) -> bool:
@@ -215,9 +215,9 @@ class IndexEngine(ABC):
         if not len(vectors):
             raise InvalidInputError("vectors: expected at least 1 vector to train on, found none")
         with self._lock.write():
-            if len(self._ids):
+            if self._ids.size:
                 raise InvalidInputError(
-                    f"train: expected an empty index, found one of {len(self._ids)} vectors; "
+                    f"train: expected an empty index, found one of {self._ids.size} vectors; "
                     f"train before adding"
                 )
             self._expected = len(vectors) if expected is None else check_count(expected, "expected")
@@ -420,7 +420,7 @@ class IndexEngine(ABC):
         queries = self._checked(queries, "queries")
         with self._lock.read():
             allowed = None if allowed is None else self._present(allowed)
-            there = len(self._ids) if allowed is None else len(allowed)
+            there = self._ids.size if allowed is None else len(allowed)
             found = min(k, there)
             if (k - found) * len(queries) > _MOST_PADDING:
                 raise InvalidInputError(
@@ -511,9 +511,9 @@ class IndexEngine(ABC):
         """
         directory = Path(directory)
         with self._lock.write():
-            if len(self._ids):
+            if self._ids.size:
                 raise InvalidInputError(
-                    f"load_state: expected an empty index, found one of {len(self._ids)} vectors"
+                    f"load_state: expected an empty index, found one of {self._ids.size} vectors"
                 )
             state = read_state(directory)
             expected = (self.name, json.loads(json.dumps(self.config())))
@@ -575,7 +575,7 @@ class IndexEngine(ABC):
         return present
 
     def _planned(self, k: int, n_allowed: int | None, n_queries: int) -> Plan:
-        total = len(self._ids)
+        total = self._ids.size
         if n_allowed is None:
             what = "there is no filter"
             return Plan(self.is_exact, round(min(self._comparisons(k, None), total)), what)

@@ -20,36 +20,35 @@ class DistanceMetric(StrEnum):
     """A metric by its name; a higher score is better for each of them.
 
     It is a text as well: ``DistanceMetric.IP == "ip"``. Another metric is another member, with its
-    answers below; the indexes of Faiss ask `by_product` for theirs.
+    facts below the class and its score in `scores`; the indexes of Faiss ask `by_product` for
+    theirs.
+
+    Attributes
+    ----------
+    on_sphere : bool
+        Whether vectors are compared at length 1.
+    by_product : bool
+        Whether a score is an inner product; else it is minus a squared distance.
+    rewards_length : bool
+        Whether the longer of two vectors in one direction scores higher.
+    range : (float, float)
+        The lowest and the highest score there can be.
     """
 
     COSINE = "cosine"
     IP = "ip"
     L2 = "l2"
 
+    on_sphere: bool
+    by_product: bool
+    rewards_length: bool
+    range: tuple[float, float]
+
     __repr__ = str.__repr__
 
-    @property
-    def on_sphere(self) -> bool:
-        """Whether vectors are compared at length 1."""
-        return self is DistanceMetric.COSINE
-
-    @property
-    def by_product(self) -> bool:
-        """Whether a score is an inner product; else it is minus a squared distance."""
-        return self is not DistanceMetric.L2
-
-    @property
-    def rewards_length(self) -> bool:
-        """Whether the longer of two vectors in one direction scores higher."""
-        return self is DistanceMetric.IP
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The lowest and the highest score there can be."""
-        if self.on_sphere:
-            return -1.0, 1.0
-        return -_LARGEST, _LARGEST if self.by_product else 0.0
+    def _is(self, *, on_sphere: bool, by_product: bool, range: tuple[float, float]) -> None:  # noqa: A002  # its name
+        self.on_sphere, self.by_product, self.range = on_sphere, by_product, range
+        self.rewards_length = by_product and not on_sphere
 
     def prepare(self, vectors: Embeddings) -> Embeddings:
         """Return vectors as they are compared: of length 1, or as they are."""
@@ -61,6 +60,11 @@ class DistanceMetric(StrEnum):
             return np.vecdot(a, b)
         gaps = a - b
         return -np.vecdot(gaps, gaps)
+
+
+DistanceMetric.COSINE._is(on_sphere=True, by_product=True, range=(-1.0, 1.0))  # noqa: SLF001  # this module's
+DistanceMetric.IP._is(on_sphere=False, by_product=True, range=(-_LARGEST, _LARGEST))  # noqa: SLF001
+DistanceMetric.L2._is(on_sphere=False, by_product=False, range=(-_LARGEST, 0.0))  # noqa: SLF001
 
 
 def check_metric(metric: Any) -> DistanceMetric:

@@ -52,11 +52,24 @@ class Catalog:
     writable : bool
         False opens an existing file for reading only.
 
+    Attributes
+    ----------
+    rows : int
+        Ids given out so far, those of removed items included.
+    live : int
+        Items there are.
+    changes : int
+        Number of the last change.
+
     Raises
     ------
     StoreCorruptError, StoreVersionError
         The file is no catalog, damaged, or of a newer imgret.
     """
+
+    rows: int
+    live: int
+    changes: int
 
     def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
         self._path = None if path is None else path.absolute()
@@ -85,18 +98,8 @@ class Catalog:
 
     # -- reading -------------------------------------------------------------------------
 
-    @property
-    def rows(self) -> int:
-        """Ids given out so far, those of removed items included."""
-        return self._rows
-
-    @property
-    def changes(self) -> int:
-        """Number of the last change."""
-        return self._changes
-
     def __len__(self) -> int:
-        return self._live
+        return self.live
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(self._named([key]))
@@ -108,7 +111,7 @@ class Catalog:
             rows = self._query(
                 "SELECT id, key FROM items WHERE id > ? AND id < ? "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
-                (last, self._rows, self._changes, _CHUNK),
+                (last, self.rows, self.changes, _CHUNK),
             )
             if not rows:
                 return
@@ -127,7 +130,7 @@ class Catalog:
                 # a reader opened.
                 self._query(
                     f"{of_keys} removed_at IS NULL UNION ALL {of_keys} removed_at > ?",
-                    (self._rows, *chunk, self._rows, *chunk, self._changes),
+                    (self.rows, *chunk, self.rows, *chunk, self.changes),
                 )
             )
         return found
@@ -218,7 +221,7 @@ class Catalog:
             rows = self._db.execute(
                 "SELECT id, label FROM items WHERE id < ? AND label IS NOT NULL "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
-                (self._rows, self._changes),
+                (self.rows, self.changes),
             )
             pairs = np.fromiter(
                 ((id_, places.setdefault(label, len(places))) for id_, label in rows),
@@ -241,7 +244,7 @@ class Catalog:
             rows = self._db.execute(
                 "SELECT id FROM items WHERE id >= ? AND id < ? "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
-                (start, self._rows, self._changes),
+                (start, self.rows, self.changes),
             )
             return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
@@ -251,7 +254,7 @@ class Catalog:
         while rows := self._query(
             "SELECT id, path, sha256, label FROM items WHERE id > ? AND id < ? "
             "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
-            (last, self._rows, self._changes, _CHUNK),
+            (last, self.rows, self.changes, _CHUNK),
         ):
             yield from rows
             last = rows[-1][0]
@@ -264,7 +267,7 @@ class Catalog:
         """Raise what `matching` would, before work is spent on the rest of a search."""
         condition = self._condition(where)
         with self._lock:
-            self._matcher.check(condition, self._rows, self._changes)
+            self._matcher.check(condition, self.rows, self.changes)
 
     def matching(self, where: Any) -> Ids:
         """Ids of the items that a filter lets pass: int64, increasing. Read-only.
@@ -278,7 +281,7 @@ class Catalog:
         """
         condition = self._condition(where)
         with self._lock:
-            return self._matcher.ids(condition, self._rows, self._changes, self.version)
+            return self._matcher.ids(condition, self.rows, self.changes, self.version)
 
     def share_matching(self, where: Any, sample: Ids) -> float:
         """Part of the items that a filter lets pass, judged by a sample of their ids.
@@ -287,12 +290,12 @@ class Catalog:
         """
         condition = self._condition(where)
         with self._lock:
-            return self._matcher.share(condition, sample, self._rows, self._changes, self.version)
+            return self._matcher.share(condition, sample, self.rows, self.changes, self.version)
 
     def passing(self, where: Any, ids: list[int]) -> set[int]:
         """Those of some ids that are of items a filter lets pass."""
         with self._lock:
-            return self._matcher.passing(self._condition(where), ids, self._rows, self._changes)
+            return self._matcher.passing(self._condition(where), ids, self.rows, self.changes)
 
     def is_listed(self, where: Any, *, asked: int) -> bool:
         """Whether `matching` costs little for a filter: it is known, or worth being listed by now.
@@ -330,7 +333,7 @@ class Catalog:
         """Ids removed by changes after this one: int64, increasing."""
         rows = self._query(
             "SELECT id FROM items WHERE removed_at > ? AND removed_at <= ? ORDER BY id",
-            (change, self._changes),
+            (change, self.changes),
         )
         return np.array([row[0] for row in rows], dtype=np.int64)
 
@@ -338,7 +341,7 @@ class Catalog:
         """Ids that a reader still sees, though they were removed since: int64, increasing."""
         rows = self._query(
             "SELECT id FROM items WHERE removed_at > ? AND id < ? ORDER BY id",
-            (self._changes, self._rows),
+            (self.changes, self.rows),
         )
         return np.array([row[0] for row in rows], dtype=np.int64)
 
@@ -372,7 +375,7 @@ class Catalog:
         """
         try:
             with self._change():
-                change, first = self._changes + 1, self._rows
+                change, first = self.changes + 1, self.rows
                 removed = self._mark_removed(replaced, change)
                 self._db.executemany(
                     f"INSERT INTO items (id, crc, {COLUMNS}) "  # noqa: S608  # a constant
@@ -393,7 +396,7 @@ class Catalog:
     def remove(self, ids: Sequence[int]) -> None:
         """Commit the removal of items; those removed before stay as they are."""
         with self._change():
-            change = self._changes + 1
+            change = self.changes + 1
             removed = self._mark_removed(ids, change)
             self._db.execute("UPDATE counts SET live = live - ?, changes = ?", (removed, change))
 
@@ -492,9 +495,9 @@ class Catalog:
                 f"table counts; nothing was changed. Restore the file from a copy; if there is "
                 f"none, correct that table with the sqlite3 program"
             )
-        self._rows: int = rows
-        self._live: int = live
-        self._changes: int = changes
+        self.rows = rows
+        self.live = live
+        self.changes = changes
 
     @property
     def _db(self) -> sqlite3.Connection:

@@ -23,7 +23,7 @@ from imgret.errors import (
 )
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 
-__all__ = ["file_id", "replacement", "settle", "sync", "write_text", "writing"]
+__all__ = ["file_id", "is_aside", "replacement", "settle", "sync", "write_text", "writing"]
 
 _WAIT_SECONDS = 5.0
 
@@ -145,7 +145,7 @@ def settle(path: Path, *, mark: str) -> None:
     """Wait for a replacement under way, and take back one that was killed half way."""
     aside = _aside(path)
     deadline = time.monotonic() + _WAIT_SECONDS
-    while not path.exists() and (aside / mark).exists() and time.monotonic() < deadline:
+    while is_aside(path, mark=mark) and time.monotonic() < deadline:
         try:
             lock = WriterLock(aside / LOCK)
         except StoreLockedError:
@@ -158,6 +158,11 @@ def settle(path: Path, *, mark: str) -> None:
         with suppress(OSError):
             aside.rename(path)
         lock.release()
+
+
+def is_aside(path: Path, *, mark: str) -> bool:
+    """Whether there is nothing at a path just now, as another directory is about to go there."""
+    return not path.exists() and (_aside(path) / mark).exists()
 
 
 def _new_beside(path: Path) -> tuple[Path, WriterLock]:

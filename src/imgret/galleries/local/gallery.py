@@ -129,7 +129,7 @@ class LocalGallery(Gallery):
     # -- items -------------------------------------------------------------------------------
 
     def _count(self) -> int:
-        return len(self.store.catalog)
+        return self.store.catalog.live
 
     def _keys(self) -> Iterator[str]:
         return iter(self.store.catalog)

@@ -23,7 +23,7 @@ from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits, read_index, read_projection
 from imgret.indexes import choose
 from imgret.indexes.make import IndexMaker, index_maker, part_of
-from imgret.projections import LinearProjection, projected
+from imgret.projections import IdentityProjection, LinearProjection, projected
 from imgret.search import StaleViewError
 from imgret.support.checks import check_count
 from imgret.support.exact import best_of, first_of
@@ -75,6 +75,7 @@ class LiveIndex:
         self._trained_on = 0  # items there were when the index was built
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self.projection: LinearProjection | None = None
+        self.identity = IdentityProjection(store.dim)  # for where there is none
         renew_in_child(self)
 
     def renew(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,7 +20,7 @@ from imgret.errors import (
 )
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.checkpoint import Checkpoint, drop_index, read_checkpoint, write_index
-from imgret.galleries.local.files import file_id, replacement, settle, sync, writing
+from imgret.galleries.local.files import file_id, is_aside, replacement, settle, sync, writing
 from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
 from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
@@ -30,6 +31,8 @@ __all__ = ["Store"]
 
 _CATALOG = "catalog.sqlite"
 _PROJECTION = "projection.npz"
+# For how long a gallery may be between two places while another is put there.
+_MOVING_SECONDS = 5.0
 
 
 class Store:
@@ -45,6 +48,7 @@ class Store:
         The directory, absolute; None in memory.
     manifest : Manifest
     catalog : Catalog
+    closed : bool
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Store:
         self._process = os.getpid()
         self._vectors = vectors
         self._lock = lock
-        self._closed = False
+        self.closed = False
         self._source = None if path is None else file_id(path / _CATALOG)
 
     @classmethod
@@ -104,13 +108,15 @@ class Store:
             It cannot be written, and was to be.
         """
         path = path.absolute()
+        deadline = time.monotonic() + _MOVING_SECONDS
         while True:
             settle(path.resolve(), mark=FILE)
             before = _identity(path)
             try:
                 store = cls._open(path, writable=writable)
             except StoreError:
-                if _identity(path) == before:
+                moving = is_aside(path.resolve(), mark=FILE) and time.monotonic() < deadline
+                if _identity(path) == before and not moving:
                     raise
                 continue
             if _identity(path) == before:
@@ -164,18 +170,13 @@ class Store:
         return self.manifest.dim
 
     @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
-
-    @property
     def writable(self) -> bool:
         """Whether it can be changed: one on disk not in a forked child of who opened it."""
         return self._for_writing and (self.path is None or self._process == os.getpid())
 
     def check_open(self) -> None:
         """Raise if it was closed."""
-        if self._closed:
+        if self.closed:
             raise StoreClosedError(
                 f"{self.path or 'gallery'}: closed; open it again with Retriever.open()"
             )
@@ -413,8 +414,8 @@ class Store:
 
     def close(self) -> None:
         """Let go of the files and of the writer's lock; doing so twice is fine."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self.catalog.close()
             self._vectors.close()
             if self._lock is not None:

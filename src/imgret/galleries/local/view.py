@@ -13,7 +13,6 @@ from imgret.filters import Filter
 from imgret.filters.tree import AllOf, Exists, Field
 from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.store import Store
-from imgret.projections import IdentityProjection
 from imgret.search import Labels, Origin, View
 from imgret.support.exact import first_of
 from imgret.types import Embeddings, Ids, Item, Json, Neighbors
@@ -46,10 +45,9 @@ class LocalView(View):
     ) -> None:
         self._projection = searcher.projection  # as of now
         spec = store.manifest
-        projection = self._projection or IdentityProjection(spec.dim)
-        super().__init__(spec.metric, projection, spec.dtype)
+        super().__init__(spec.metric, self._projection or searcher.identity, spec.dtype)
         self._store = store
-        self._size = len(store.catalog)  # as of now: how wide answers are does not change
+        self._size = store.catalog.live  # as of now: how wide answers are does not change
         self._searcher = searcher
         self._filter = where
         self._where = None if where is None else store.catalog.compile(where)

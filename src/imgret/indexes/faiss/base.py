@@ -350,7 +350,7 @@ class FaissIndex(VectorIndex):
     @final
     def _named(self, positions: Ids) -> Ids:
         """Return the ids at positions in the order of insertion; -1 stays -1."""
-        return self._ids.at(positions)
+        return positions if self._ids.is_range else self._ids.at(positions)
 
     @final
     def _write(self, directory: Path, name: str = "index.faiss") -> None:

@@ -1,0 +1,130 @@
+"""``imgret index``: a folder of images into a gallery."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgret.cli.options import MAX_PIXELS, Json, MaxPixels, at_least_one
+
+__all__ = ["index"]
+
+
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of images, searched through.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to make, or to add to.")],
+    labels: Annotated[
+        str | None, typer.Option(help="'parent': each image is named after its folder.")
+    ] = None,
+    embedder: Annotated[str | None, typer.Option(help="Name or path of a model. [general]")] = None,
+    cropper: Annotated[
+        str | None, typer.Option(help="none, center, spectral or the path of a model. [none]")
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, faiss:FACTORY or a plugin. [flat]"
+        ),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="cosine, ip or l2. [cosine]")] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSONL file of a row per image, named by key, path or file."),
+    ] = None,
+    exif: Annotated[
+        bool, typer.Option("--exif", help="Keep date, camera and place of EXIF as metadata.")
+    ] = False,
+    prefix: Annotated[
+        str, typer.Option(help="Put before each key, to keep two folders apart.")
+    ] = "",
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Remove images whose files are gone from the folder. Where more than half are "
+            "gone, as from a disk that is not mounted, only --prune=all does.",
+        ),
+    ] = False,
+    prune_all: Annotated[  # what imgret.cli.main makes of --prune=all
+        bool, typer.Option("--prune-all", hidden=True)
+    ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pattern of files and folders to pass over, such as raw, '*.png' or '2019/**/a'; "
+            "may be given several times. @eaDir, __MACOSX and the like always are."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(callback=at_least_one, help="Threads. [one for each core]")
+    ] = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    json_: Json = False,
+) -> None:
+    """Index the images of a folder; run again, it takes in what has changed.
+
+    Exits with 3 where a file or a folder could not be read, or --prune was held back, and with 1
+    where nothing could be done at all.
+    """
+    from imgret.ingest import IngestInterrupted  # noqa: PLC0415
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    if labels not in {None, "parent"}:
+        raise typer.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
+    if not folder.is_dir():  # before a gallery is made for it
+        found = "a file" if folder.exists() else "nothing"
+        raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
+    if metadata is not None and not metadata.is_file():
+        raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
+    _check_output(output)
+    with Retriever.open(
+        output,
+        "a",
+        embedder=embedder,
+        cropper=cropper,
+        index=index,
+        metric=metric,  # type: ignore[arg-type]  # checked there, with a message
+        max_pixels=max_pixels,
+    ) as retriever:
+        try:
+            report = retriever.add_folder(
+                folder,
+                labels=labels,  # type: ignore[arg-type]  # checked above
+                metadata=metadata,
+                exif=exif,
+                prefix=prefix,
+                prune="all" if prune_all else prune,
+                exclude=exclude or (),
+                threads=threads,
+            )
+        except IngestInterrupted as interrupt:
+            typer.echo(f"{interrupt}; the same command goes on from here", err=True)
+            raise
+        if json_:
+            facts = {"gallery": str(output), "items": len(retriever), **report.to_dict()}
+            typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        else:
+            typer.echo(str(report), err=True)
+            typer.echo(f"{output}: {len(retriever)} images")
+    if report.failed or report.unpruned:
+        raise typer.Exit(3 if report.total > len(report.failed) else 1)
+
+
+def _check_output(output: Path) -> None:
+    """Raise where a gallery can neither be made nor be added to."""
+    from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
+
+    found = ""
+    if output.exists() and not output.is_dir():
+        found = "a file"
+    elif output.is_dir() and not is_gallery(output) and any(output.iterdir()):
+        found = "a folder of other files"
+    if found:
+        raise typer.BadParameter(
+            f"{output}: expected a gallery or a path where nothing is, found {found}; choose "
+            f"another path, such as photos.imgret",
+            param_hint="--output",
+        )

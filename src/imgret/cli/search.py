@@ -1,0 +1,115 @@
+"""``imgret search``: the images most like some others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imgret.cli.options import (
+    MAX_PIXELS,
+    CropperAt,
+    EmbedderAt,
+    GalleryAt,
+    MaxPixels,
+    at_least_one,
+)
+from imgret.cli.paths import check_writable
+
+__all__ = ["search"]
+
+
+def search(
+    gallery: GalleryAt,
+    queries: Annotated[list[Path], typer.Argument(help="Images to search with.")],
+    k: Annotated[int, typer.Option("-k", callback=at_least_one, help="Hits a query.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(help='Filter, as JSON: \'{"label": "rose", "year": {"$gte": 2020}}\'.'),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Leave out hits of a lower score.")
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="Leave out hits that are right with less probability; see calibrate."),
+    ] = None,
+    rerank: Annotated[
+        list[str] | None,
+        typer.Option(help="average-qe, alpha-qe, k-reciprocal, diffusion or mmr; several in turn."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that shows the hits, images inlined.")
+    ] = None,
+    embedder: EmbedderAt = None,
+    cropper: CropperAt = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+) -> None:
+    """Find the images most like each query."""
+    from imgret.errors import ImageError  # noqa: PLC0415
+    from imgret.pages import hits as hit_pages  # noqa: PLC0415
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    check_writable(html, "--html")
+    condition = _filter(where)
+    failed = 0
+    rows: list[hit_pages.Row] = []
+    with Retriever.open(
+        gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
+    ) as retriever:
+        for query in queries:
+            try:
+                hits = retriever.search(
+                    query,
+                    k,
+                    where=condition,
+                    threshold=threshold,
+                    precision=precision,
+                    rerank=rerank,
+                )
+            except ImageError as error:
+                typer.echo(f"imgret: error: {error}", err=True)
+                failed += 1
+                continue
+            rows.append(hits.to_row())
+            typer.echo(_as_json(query, hits) if json_ else _as_text(query, hits))
+        if html is not None and rows:
+            title = f"Search in {gallery.name}"
+            note = repr(retriever)[1:-1]
+            page = hit_pages.page(rows, title=title, note=note, max_pixels=max_pixels)
+            html.write_text(page, encoding="utf-8", errors="replace")
+            typer.echo(f"wrote {html}", err=True)
+    if failed:
+        raise typer.Exit(3 if rows else 1)
+
+
+def _filter(where: str | None) -> Any:
+    try:
+        return None if where is None else json.loads(where)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(
+            f'expected JSON, such as {{"label": "rose"}}, found {where!r}: {error}',
+            param_hint="--where",
+        ) from error
+
+
+def _as_json(query: Path, hits: Any) -> str:
+    kept = ("key", "rank", "score", "label", "path", "box", "probability")
+    found = [{n: d[n] for n in kept if n in d} for d in hits.to_dicts()]
+    limits = {} if found else {"best_score": hits.best_score, "threshold": hits.threshold}
+    return json.dumps({"query": str(query), "hits": found, **limits})
+
+
+def _as_text(query: Path, hits: Any) -> str:
+    if not hits:
+        return f"{query}: {hits.no_match}"
+    lines = [f"{query}" + (f": {hits.label}" if hits.label is not None else "")]
+    width = max((len(hit.label or "") for hit in hits), default=0)
+    for hit in hits:
+        likely = "" if hit.probability is None else f"{hit.probability:.3f}  "
+        named = f"{hit.label or '':<{width}}  {hit.key}".strip()
+        lines.append(f"  {hit.rank:>3}  {hit.score:.4f}  {likely}{named}")
+    return "\n".join(lines)
