@@ -155,3 +155,28 @@ def write_onnx(
 @pytest.fixture
 def make_onnx():
     return write_onnx
+
+
+@pytest.fixture
+def view_of():
+    """The view of a gallery in memory: vectors whose keys are their numbers, no `Retriever`."""
+    from imgret.galleries.local import LocalGallery
+    from imgret.testing.galleries import new_spec
+    from imgret.types import Item
+
+    made = []
+
+    def build(vectors, labels=None, *, metric="l2", index="flat", where=None):
+        vectors = np.asarray(vectors, dtype=np.float32)
+        gallery = LocalGallery.in_memory(new_spec(metric, dim=vectors.shape[1]))
+        made.append(gallery)
+        labels = [None] * len(vectors) if labels is None else labels
+        items = [Item(str(n), label=label) for n, label in enumerate(labels)]
+        gallery.add(items, vectors)
+        if index != "flat":
+            gallery.reindex(index, {})
+        return gallery.view(where)
+
+    yield build
+    for gallery in made:
+        gallery.close()

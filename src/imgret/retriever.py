@@ -388,6 +388,29 @@ class Retriever:
         """
         return self._gallery.embeddings(None if keys is None else texts(keys, "keys"))
 
+    def view(self, where: Mapping[str, Any] | None = None) -> View:
+        """Return what reads the gallery as it is now: items, labels, vectors and searches.
+
+        The functions of `imgret.curation`, `imgret.evaluation` and `imgret.learning` take it, and
+        so run on a part of the gallery as well:
+        ``find_duplicates(retriever.view({"label": "rose"}), threshold=0.95)``. Take another view
+        after the gallery has changed.
+
+        Parameters
+        ----------
+        where : mapping, optional
+            Only items that pass this filter are there; see `search`.
+
+        Returns
+        -------
+        View
+        """
+        parsed = None if where is None else parse_filter(plain_filter(where))
+        self._gallery.require_items()
+        if parsed is not None:
+            self._gallery.check_where(parsed)
+        return self._gallery.view(parsed)
+
     @property
     def embedder(self) -> Embedder:
         """What turns images into vectors; loaded now, if it was not needed before.

@@ -75,7 +75,7 @@ class Clusters(Result):
         return tuple(self.keys[place] for place in np.flatnonzero(self.assignments == cluster))
 
 
-def fit_clusters(view: View, *, n: int, seed: int) -> Clusters:
+def fit_clusters(view: View, *, n: int, seed: int = 0) -> Clusters:
     """Learn centroids from a sample of the items, then assign every item to the nearest.
 
     Parameters

@@ -83,7 +83,9 @@ class Map2D(Result):
         }
 
 
-def draw_map(view: View, *, method: Method, seed: int, max_pixels: int = MAX_PIXELS) -> Map2D:
+def draw_map(
+    view: View, *, method: Method = "pca", seed: int = 0, max_pixels: int = MAX_PIXELS
+) -> Map2D:
     """Lay the items out in the plane.
 
     Parameters

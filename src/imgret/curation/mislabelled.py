@@ -38,7 +38,7 @@ class LabelIssue:
     confidence: float
 
 
-def find_mislabelled(view: View, *, k: int, threshold: float) -> list[LabelIssue]:
+def find_mislabelled(view: View, *, k: int = 20, threshold: float = 0.5) -> list[LabelIssue]:
     """Let the neighbours of every labelled item vote for its label, without the item itself.
 
     Parameters

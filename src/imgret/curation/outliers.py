@@ -28,7 +28,7 @@ class Outlier:
     score: float
 
 
-def find_outliers(view: View, *, k: int, n: int) -> list[Outlier]:
+def find_outliers(view: View, *, k: int = 10, n: int = 100) -> list[Outlier]:
     """Rank items by the mean score of their nearest others.
 
     Parameters

@@ -66,10 +66,10 @@ class Recall(Result):
 def measure_recall(
     view: View,
     *,
-    k: int,
-    queries: Embeddings | None,
-    n_queries: int,
-    seed: int,
+    k: int = 10,
+    queries: Embeddings | None = None,
+    n_queries: int = 500,
+    seed: int = 0,
 ) -> Recall:
     """Ask an index with queries that are given, or with items for their nearest others.
 

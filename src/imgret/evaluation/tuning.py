@@ -114,11 +114,11 @@ class Tuning(Result):
 def tune(
     view: View,
     *,
-    recall: float,
-    k: int,
-    queries: Embeddings | None,
-    n_queries: int,
-    seed: int,
+    recall: float = 0.95,
+    k: int = 10,
+    queries: Embeddings | None = None,
+    n_queries: int = 1000,
+    seed: int = 0,
 ) -> Tuning:
     """Try the options of search of an index, and leave it with the best of them.
 

@@ -1,0 +1,75 @@
+"""What labels teach, on views of made-up classes, without a `Retriever`."""
+
+import numpy as np
+import pytest
+
+from imgret.errors import InvalidInputError
+from imgret.learning import Classifier, adapt, calibrate, given_pairs, near_pairs
+
+
+@pytest.fixture
+def classes(view_of):
+    """Four classes that differ in one direction out of five, the one of least variance."""
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(4), 25)
+    rows = rng.normal(size=(100, 5)) * [5, 5, 5, 5, 0.1]
+    rows[:, 4] += codes
+    return view_of(rows, [f"class {code}" for code in codes])
+
+
+def test_adapt_finds_the_direction(classes):
+    projection, report = adapt(classes)
+    assert report.applied
+    weights = np.abs(projection.matrix[:, 0])
+    assert weights.argmax() == 4
+
+
+def test_adapt_leaves_alone_what_has_no_direction(view_of):
+    rng = np.random.default_rng(0)
+    projection, report = adapt(view_of(rng.normal(size=(100, 5)), list("abcd") * 25))
+    assert projection is None
+    assert not report.applied
+
+
+def test_pairs_of_one_class_score_higher(view_of):
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(3), 20)
+    view = view_of(rng.normal(size=(60, 2)) + 4 * codes[:, None], [f"c{code}" for code in codes])
+    pairs = near_pairs(view, k=30, n_queries=60, seed=0)
+    assert pairs.scores[pairs.same].mean() > pairs.scores[~pairs.same].mean()
+    learned, report = calibrate(pairs, method="isotonic", metric=view.metric, projection=None)
+    near, far = learned.probability(np.array([-0.01, -100.0]))
+    assert near > 0.9
+    assert far < 0.1
+    assert report.to_dict()
+
+
+def test_given_pairs_are_scored_by_the_metric(view_of):
+    pairs = given_pairs(view_of([[0, 0], [3, 4], [1, 0]]), [("0", "1", False), ("0", "2", True)])
+    assert pairs.scores.tolist() == [-25, -1]
+    assert pairs.same.tolist() == [False, True]
+
+
+def test_a_classifier_is_sure_of_what_lies_apart(view_of):
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(3), 20)
+    view = view_of(rng.normal(size=(60, 2)) + 20 * codes[:, None], [f"c{code}" for code in codes])
+    classifier = Classifier.learn(view, 5)
+    found = view.search(view.read(view.ids[:1]), 5)
+    hits = [
+        _Hit(view.labels.names[view.labels.of(found.ids)[0, n]], score)
+        for n, score in enumerate(found.scores[0].tolist())
+    ]
+    name = classifier.name(hits)
+    assert name.label == "c0"
+    assert name.confidence > 0.9
+
+
+class _Hit:
+    def __init__(self, label, score):
+        self.label, self.score, self.key = label, score, "k"
+
+
+def test_too_few_labels_are_refused(view_of):
+    with pytest.raises(InvalidInputError, match="label"):
+        adapt(view_of([[0, 0], [1, 1]], ["a", "b"]))
