@@ -4,29 +4,29 @@ Each class derives from :class:`ImgretError` and from the builtin a caller would
 anyway, so ``except ValueError`` and ``except ImgretError`` both work::
 
     ImgretError
-    ├── InvalidInputError (ValueError)          an argument or array is not what was asked for
-    │   ├── DimensionError                      vectors of another width
-    │   └── DuplicateKeyError                   a key or id that is taken, or given twice
+    ├── InvalidInputError (ValueError)          an argument or array is invalid
+    │   ├── DimensionError                      vectors have the wrong dimension
+    │   └── DuplicateKeyError                   a key or id is taken, or given twice
     ├── KeyNotFoundError (KeyError)             no item has this key
     ├── UnknownNameError (LookupError)          no such model, cropper, index or format
-    ├── PluginError (ImportError)               a plugin is there but cannot be used
+    ├── PluginError (ImportError)               a plugin is installed but cannot be used
     ├── MissingExtraError (ImportError)         an optional dependency is not installed
     ├── ImageError (ValueError)                 an image cannot be read
     │   ├── ImageNotFoundError (FileNotFoundError)
-    │   ├── ImageFormatError                    not an image, or of an unknown format
-    │   ├── ImageUnsupportedError               valid, but of a kind that cannot be decoded here
+    │   ├── ImageFormatError                    not an image, or in an unknown format
+    │   ├── ImageUnsupportedError               may be valid, but cannot be decoded here
     │   ├── ImageCorruptError                   empty, truncated or damaged
     │   └── ImageTooLargeError                  over the pixel limit
-    ├── ModelError (ValueError)                 a model file cannot be used as asked
-    ├── EmptyGalleryError (ValueError)          a search or a fit needs items and there are none
+    ├── ModelError (ValueError)                 a model file cannot be used as requested
+    ├── EmptyGalleryError (ValueError)          a search or a fit needs items, but there are none
     ├── NotTrainedError (RuntimeError)          the index must be trained first
-    ├── UnsupportedError (NotImplementedError)  this part cannot do that, and says so by a flag
-    ├── TrainingError (RuntimeError)            a training cannot start, go on or be resumed
+    ├── UnsupportedError (NotImplementedError)  the part cannot do this; a flag on its class says so
+    ├── TrainingError (RuntimeError)            a training cannot start, continue or be resumed
     └── StoreError (OSError)                    a gallery on disk
         ├── StoreNotFoundError (FileNotFoundError)
         ├── StoreExistsError (FileExistsError)
         ├── StoreLockedError (BlockingIOError)  another process is writing
-        │   └── StoreForkedError                opened for writing before this process was forked
+        │   └── StoreForkedError                opened for writing by the parent of a forked process
         ├── StoreReadOnlyError (PermissionError)
         ├── StoreClosedError                    used after ``close()``
         ├── StoreVersionError                   written by a newer imgret
@@ -78,15 +78,15 @@ class ImgretError(Exception):
 
 
 class InvalidInputError(ImgretError, ValueError):
-    """An argument or an array is not what was asked for."""
+    """An argument or an array is invalid."""
 
 
 class DimensionError(InvalidInputError):
-    """Vectors have another width than the index, embedder or store expects."""
+    """Vectors do not have the dimension that the index, embedder or store expects."""
 
 
 class DuplicateKeyError(InvalidInputError):
-    """A key or an id is taken already, or was given twice in one call."""
+    """A key or an id is already taken, or was given twice in one call."""
 
 
 class KeyNotFoundError(ImgretError, KeyError):
@@ -105,11 +105,11 @@ class PluginError(ImgretError, ImportError):
 
 
 class MissingExtraError(ImgretError, ImportError):
-    """An optional dependency is not installed; the message is the install command."""
+    """An optional dependency is not installed; the message gives the install command."""
 
     @classmethod
     def of(cls, what: str, *, extra: str) -> MissingExtraError:
-        """Make the error for a feature that needs an extra of imgret."""
+        """Return the error for a feature that needs an extra of imgret."""
         return cls(f"{what} needs an optional part of imgret: pip install 'imgret[{extra}]'")
 
 
@@ -119,9 +119,9 @@ class ImageError(ImgretError, ValueError):
     Attributes
     ----------
     path : Path or None
-        The file, where the image came from one.
+        Path of the file, if the image came from one.
     reason : str
-        What is wrong with it, without the path.
+        Description of the problem, without the path.
     """
 
     def __init__(self, reason: str, path: Path | None = None) -> None:
@@ -134,18 +134,18 @@ class ImageError(ImgretError, ValueError):
 
 
 class ImageNotFoundError(ImageError, FileNotFoundError):
-    """There is no file at the path, or it is a directory or may not be read."""
+    """There is no file at the path, or it is a directory or cannot be read."""
 
     def __str__(self) -> str:  # OSError would show "[Errno ...]" or nothing
         return f"{self.path}: {self.reason}" if self.path is not None else self.reason
 
 
 class ImageFormatError(ImageError):
-    """The bytes are not an image, or of a format that cannot be read here."""
+    """The bytes are not an image, or are in a format that cannot be read here."""
 
 
 class ImageUnsupportedError(ImageError):
-    """The image may well be valid, but is of a kind that cannot be decoded here."""
+    """The image may be valid, but is of a kind that cannot be decoded here."""
 
 
 class ImageCorruptError(ImageError):
@@ -153,15 +153,15 @@ class ImageCorruptError(ImageError):
 
 
 class ImageTooLargeError(ImageError):
-    """The header announces more pixels than the limit allows; nothing was decoded."""
+    """The header declares more pixels than the limit allows; nothing was decoded."""
 
 
 class ModelError(ImgretError, ValueError):
-    """A model file cannot be read or does not do what is asked of it."""
+    """A model file cannot be read, or cannot be used as requested."""
 
 
 class EmptyGalleryError(ImgretError, ValueError):
-    """The gallery holds no item, and the operation needs some."""
+    """The gallery has no items, but the operation needs some."""
 
 
 class NotTrainedError(ImgretError, RuntimeError):
@@ -169,15 +169,15 @@ class NotTrainedError(ImgretError, RuntimeError):
 
 
 class UnsupportedError(ImgretError, NotImplementedError):
-    """The part cannot do that; a flag on its class says so beforehand."""
+    """The part does not support this operation; a flag on its class says so in advance."""
 
 
 class TrainingError(ImgretError, RuntimeError):
-    """A training cannot start, go on or be resumed; the message names the checkpoint kept."""
+    """A training cannot start, continue or be resumed; the message names the kept checkpoint."""
 
 
 class StoreError(ImgretError, OSError):
-    """A gallery on disk cannot be used as asked."""
+    """A gallery on disk cannot be used as requested."""
 
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
@@ -185,7 +185,7 @@ class StoreNotFoundError(StoreError, FileNotFoundError):
 
 
 class StoreExistsError(StoreError, FileExistsError):
-    """Something stands at the path already, and was not to be replaced."""
+    """The path already exists and must not be replaced."""
 
 
 class StoreLockedError(StoreError, BlockingIOError):
@@ -193,11 +193,11 @@ class StoreLockedError(StoreError, BlockingIOError):
 
 
 class StoreForkedError(StoreLockedError):
-    """The gallery was opened for writing before this process was forked from the one that did."""
+    """The gallery was opened for writing by the process this one was forked from."""
 
 
 class StoreReadOnlyError(StoreError, PermissionError):
-    """The gallery was opened for reading, or its directory cannot be written."""
+    """The gallery was opened for reading, or its directory is not writable."""
 
 
 class StoreClosedError(StoreError):

@@ -1,14 +1,14 @@
-"""Names of embedders, croppers, indexes, rerankers and galleries, found through entry points.
+"""Registry of embedders, croppers, indexes, rerankers and galleries, based on entry points.
 
-A package offers a part by an entry point in one of five groups, and imgret declares its
+A package registers a part with an entry point in one of five groups. imgret declares its
 own parts in the same way::
 
     [project.entry-points."imgret.indexes"]
     annoy = "imgret_annoy:AnnoyIndex"
 
-Nothing is imported before it is asked for, and a plugin that fails to import fails only
-then. An entry point names anything callable that returns the part. A name that ends in a
-colon takes the rest of the asked name as its first argument: ``faiss:`` makes
+A part is imported when it is first requested, so a plugin that fails to import fails only
+then. An entry point names a callable that returns the part. An entry point whose name ends in a
+colon gets the rest of the requested name as its first argument: ``faiss:`` makes
 ``"faiss:IVF64,Flat"``.
 """
 
@@ -61,12 +61,12 @@ def _found(kind: Kind) -> dict[str, list[EntryPoint]]:
 
 
 def refresh() -> None:
-    """Look for plugins again, for those installed while the process runs."""
+    """Look for plugins again, to find those installed while the process is running."""
     _found.cache_clear()
 
 
 def names(kind: Kind) -> dict[str, str]:
-    """Return the registered names and where each comes from, importing nothing.
+    """Return the registered names and their origins without importing anything.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def names(kind: Kind) -> dict[str, str]:
     Returns
     -------
     dict
-        Name -> "package: module:attribute"; two packages with one name are both told.
+        Name -> "package: module:attribute". If two packages register a name, both are listed.
     """
     return {
         name: "; ".join(f"{_package(entry)}: {entry.value}" for entry in entries)
@@ -84,12 +84,12 @@ def names(kind: Kind) -> dict[str, str]:
 
 
 def factory(kind: Kind, name: str) -> Callable[..., Any]:
-    """Return what makes the part of this name.
+    """Return a callable that makes the part of this name.
 
     Raises
     ------
     UnknownNameError
-        Nothing is registered under the name; the message lists what is.
+        Nothing is registered under the name; the message lists the known names.
     PluginError
         Two packages claim the name, or the plugin fails to import.
     """
@@ -98,12 +98,12 @@ def factory(kind: Kind, name: str) -> Callable[..., Any]:
 
 
 def gallery(uri: str) -> type[Gallery]:
-    """Return the class of the gallery at a place, by the scheme before ``://``.
+    """Return the class of the gallery at a URI, by the scheme before ``://``.
 
     Parameters
     ----------
     uri : str
-        A path, or such as ``postgresql://host/photos``.
+        Path of a directory, or a URI such as ``postgresql://host/photos``.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def gallery(uri: str) -> type[Gallery]:
 
 
 def _loaded(kind: Kind, name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    """Return what is registered under a name, and what of the name is its first argument."""
+    """Return the callable registered under a name, and its arguments taken from the name."""
     found = _found(kind)
     prefix, colon, rest = name.partition(":")
     first: tuple[str, ...] = ()
@@ -162,7 +162,7 @@ def create(kind: Kind, name: str, /, **options: Any) -> Any:
     name : str
         A registered name; see `names`.
     **options
-        Given to the part.
+        Options of the part.
 
     Raises
     ------
@@ -181,21 +181,21 @@ def create(kind: Kind, name: str, /, **options: Any) -> Any:
 
 
 def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
-    """Return a part that is given by object, by name, or by name and options.
+    """Return a part given as an object, as a name, or as a name with options.
 
     Parameters
     ----------
     kind : {"embedders", "croppers", "indexes", "rerankers", "galleries"}
     given : str, path, mapping or object
-        A registered name, or the path of a model file; a mapping
-        ``{"name": ..., "config": {...}}``; or the part.
+        Registered name, path of a model file, mapping ``{"name": ..., "config": {...}}``, or the
+        part itself.
     contract : type
-        What it must be.
+        Class that the part must be an instance of.
 
     Raises
     ------
     InvalidInputError
-        It is none of these.
+        ``given`` is none of these.
     UnknownNameError, PluginError
         As in `factory`.
     """
@@ -218,14 +218,14 @@ def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
 
 
 def _named(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
-    """Make the part of a registered name, or of a model file."""
+    """Make the part of a registered name or of a model file."""
     if name not in names(kind) and is_model_path(name):
         return create(kind, "onnx", **{"model": name, **config})
     return create(kind, name, **config)
 
 
 def is_model_path(name: str) -> bool:
-    """Whether text that is no registered name is the path of a model file, there or not."""
+    """Whether an unregistered name is the path of a model file, existing or not."""
     return name.casefold().endswith(".onnx") or Path(name).name != name or Path(name).is_file()
 
 

@@ -1,4 +1,4 @@
-"""The facade: images in, hits out. Each method is its documentation and a call."""
+"""The facade: images in, hits out. Each method documents and delegates."""
 
 from __future__ import annotations
 
@@ -100,21 +100,21 @@ __all__ = ["Retriever"]
 Mode: TypeAlias = Literal["r", "r+", "a"]
 
 _KEEP: Any = object()
-# Of the mean of the negatives, the query's being 1: best of 0.1 to 1 on Oxford 102 Flowers, the
-# first three wrong hits taken for negatives.
+# Weight of the negatives' mean, where the query's mean has weight 1. Best of 0.1 to 1 on Oxford 102
+# Flowers, with the first three wrong hits as negatives.
 NEGATIVE_WEIGHT = 0.25
 
 
 class Retriever:
     """A gallery of images that is searched by image.
 
-    ``Retriever()`` keeps the gallery in memory; `save` writes it, `load` reads it back into
-    memory, and `open` works on it where it lies on disk.
+    ``Retriever()`` keeps the gallery in memory. `save` writes it to disk, `load` reads it back
+    into memory, and `open` works on it in place on disk.
 
     Parameters
     ----------
     embedder : str or Embedder
-        A registered name (``"general"``), the path of an ONNX bundle, or an object.
+        A registered name such as ``"general"``, the path of an ONNX bundle, or an object.
     cropper : str or Cropper
         ``"none"``, ``"center"``, ``"spectral"``, the path of a saliency bundle, or an
         object. Queries are cropped by the same rule as the gallery.
@@ -125,12 +125,13 @@ class Retriever:
     metric : {"cosine", "ip", "l2"}
         Scores are higher-is-better for all three.
     dtype : {"float16", "float32"}
-        How embeddings are kept. What is indexed and scored is what is kept.
+        Type in which embeddings are stored. The stored values are indexed and scored.
     max_pixels : int
-        Images of more pixels are refused, as queries and when they are added, since decoding
-        takes 3 bytes a pixel in each thread. Pixels that will be decoded count: those of a large
-        JPEG at the reduced scale that the embedder needs, so that photos of 200 megapixels are
-        taken, unless they are progressive. Not kept with the gallery.
+        Maximum number of pixels of an image, both for queries and for images that are added.
+        Larger images are refused, since decoding takes 3 bytes a pixel in each thread. Only
+        pixels that will be decoded count. A large JPEG is decoded at the reduced scale that the
+        embedder needs, so photos of 200 megapixels are accepted, unless they are progressive.
+        The limit is not stored with the gallery.
 
     Examples
     --------
@@ -169,40 +170,40 @@ class Retriever:
         dtype: Dtype | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
-        """Work on a gallery where it lies on disk.
+        """Open a gallery on disk and work on it in place.
 
-        This takes milliseconds, as many for ten items as for ten million: items and embeddings
-        are looked up where they lie, and the index is read, or built, by the first search.
-        `index` brings that about earlier. A model is loaded when an image is to be embedded, and
-        not at all by what needs none, such as `remove`, `search_key` or `duplicates`; its file is
-        compared with the gallery's fingerprint here already.
+        This takes milliseconds, for ten items as for ten million. Items and embeddings are read
+        from disk when needed, and the first search reads or builds the index; access `index` to
+        do that earlier. A model is loaded when the first image is embedded. Methods that embed
+        no image, such as `remove`, `search_key` and `duplicates`, do not load it. `open` already
+        compares the model file with the gallery's fingerprint.
 
         Parameters
         ----------
         path : path
-            The directory, by convention ``NAME.imgret``.
+            Directory of the gallery, by convention ``NAME.imgret``.
         mode : {"r", "r+", "a"}
-            ``"r"`` reads; ``"r+"`` reads and writes what is there; ``"a"`` makes it first
-            if it is not. Many may read while one writes. What is opened for writing belongs to
-            this process: in a forked child every change raises `StoreForkedError`, and reading goes
-            on as of the fork.
+            ``"r"`` reads, ``"r+"`` reads and writes an existing gallery, and ``"a"`` also
+            creates a missing one. Many processes may read while one writes. A gallery opened for
+            writing belongs to this process: in a forked child every change raises
+            `StoreForkedError`, and reads see the gallery as it was at the fork.
         embedder, cropper, index, metric, dtype
-            As for `Retriever`. An existing gallery knows its own; what is given must agree
-            with it. For an embedder or cropper that is a file, the fingerprint decides: give the
-            new path of one that was moved. A gallery opened for writing keeps that path.
+            As for `Retriever`. An existing gallery stores its own values, and any argument must
+            agree with them. Model files are compared by fingerprint: if a file was moved, give
+            its new path. A gallery opened for writing stores that path.
         max_pixels : int
-            As for `Retriever`; not kept with the gallery.
+            As for `Retriever`; not stored with the gallery.
 
         Raises
         ------
         StoreNotFoundError, StoreVersionError, StoreCorruptError
-            There is none, it is of a newer format, or damaged. Damage to vectors or index shows
-            when they are read.
+            There is no gallery at the path, it has a newer format, or it is damaged. Damage to
+            vectors or to the index is noticed when they are read.
         StoreLockedError, StoreReadOnlyError
-            It cannot be written, and was to be.
+            Write access was requested but is not possible.
         StoreMismatchError
-            It was made with another embedder, cropper, index or metric, or the file of its model
-            was replaced.
+            The gallery was made with another embedder, cropper, index or metric, or its model
+            file was replaced.
         """
         uri = os.fspath(path)
         kind = registry.gallery(uri)
@@ -218,7 +219,7 @@ class Retriever:
             try:
                 gallery = kind.create(uri, spec, prepared)
             except StoreExistsError:
-                pass  # another process has just made it: it is opened as any other would be
+                pass  # another process has just created it: open that one
             else:
                 pipeline = Pipeline(Late(embeds), Late(crops), max_pixels=max_pixels)
                 return cls._of(gallery, pipeline, Places(gallery))
@@ -236,9 +237,9 @@ class Retriever:
         cropper: str | os.PathLike[str] | Cropper | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
-        """Read a gallery into memory, every vector checked; the files are not held on to.
+        """Read a gallery into memory, check every vector, and close the files.
 
-        Takes and raises what `open` does.
+        Parameters and errors are those of `open`.
         """
         max_pixels = check_count(max_pixels, "max_pixels")
         path = Path(path)
@@ -258,17 +259,17 @@ class Retriever:
         progress: bool | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
-        """Make a gallery again from the images of another, with another embedder.
+        """Build a new gallery from the images of an existing one, with another embedder.
 
-        Keys, labels and metadata are taken over; the other gallery is not changed, and its
-        embedder is not needed. `save` puts the result where it is wanted.
+        Keys, labels and metadata are copied. The existing gallery is not changed, and its
+        embedder is not needed. The result is in memory; write it with `save`.
 
         Parameters
         ----------
         path : path
-            The other gallery.
+            Path of the existing gallery.
         embedder, cropper
-            As for `Retriever`; the cropper is by default the other gallery's.
+            As for `Retriever`. The default cropper is that of the existing gallery.
         progress : bool, optional
             As for `add_folder`.
         max_pixels : int
@@ -277,7 +278,7 @@ class Retriever:
         Raises
         ------
         InvalidInputError
-            An image is no longer where it was, or was never in a file; nothing is made.
+            An image file is missing, or an image never came from a file. No gallery is made.
         """
         uri = os.fspath(path)
         with closing(registry.gallery(uri).open(uri, writable=False)) as other:
@@ -297,31 +298,30 @@ class Retriever:
         return made
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Write the gallery, replacing one that is there only when all is written.
+        """Write the gallery. An existing one is replaced only once everything is written.
 
         Parameters
         ----------
         path : path, optional
-            A directory that does not exist, or is a gallery. Without one, or with its own,
-            a gallery on disk brings its stored index up to date; its items are on disk
-            already.
+            Directory that does not exist or is a gallery. For a gallery on disk the default is
+            its own directory: that updates the stored index, since its items are on disk already.
 
         Raises
         ------
         InvalidInputError
-            A gallery in memory needs a path.
+            The gallery is in memory and no path was given.
         StoreError
-            The disk is full, something else is there, or it is open for writing: what was
-            there is untouched.
+            The disk is full, the path holds something other than a gallery, or a gallery that
+            is open for writing. Existing files stay untouched.
         """
         with self._gallery.locked():
             self._places.keep()
             self._gallery.save(None if path is None else Path(path))
 
     def close(self) -> None:
-        """Bring the stored index up to date and let the files go; twice is fine.
+        """Update the stored index and close the files; closing twice is fine.
 
-        Hits found before stay valid. In a forked child nothing is written.
+        Earlier hits stay valid. In a forked child nothing is written.
         """
         with self._gallery.locked():
             try:
@@ -348,8 +348,8 @@ class Retriever:
 
     def _compose(self, gallery: Gallery, pipeline: Pipeline, places: Places) -> None:
         self._gallery, self._pipeline, self._places = gallery, pipeline, places
-        self._classifier: tuple[object, Classifier] | None = None  # and what it was learned from
-        self._parsed: tuple[Json, ScoreCalibration] | None = None  # what the manifest holds, parsed
+        self._classifier: tuple[object, Classifier] | None = None  # keyed by version and k
+        self._parsed: tuple[Json, ScoreCalibration] | None = None  # JSON and its parsed form
 
     # -- what is in it -------------------------------------------------------------------------
 
@@ -373,33 +373,33 @@ class Retriever:
         return self._gallery.get([one_text(key, "key")])[0]
 
     def embeddings(self, keys: str | Iterable[str] | None = None) -> Embeddings:
-        """Return the kept embeddings of some items, by default of all, in order.
+        """Return the stored embeddings of some items, by default of all, in order.
 
         Parameters
         ----------
         keys : str or iterable of str, optional
-            A text is one key.
+            Keys of the items; a str is a single key.
 
         Returns
         -------
         float32 array of shape (n, dim)
-            As the embedder gave them, but for rounding to the gallery's dtype. For metric
-            ``"cosine"`` those of numbers that are too small for float16 have length 1.
+            The embedder's output, rounded to the gallery's dtype. For metric ``"cosine"``,
+            embeddings whose values are too small for float16 are scaled to length 1.
         """
         return self._gallery.embeddings(None if keys is None else texts(keys, "keys"))
 
     def view(self, where: Mapping[str, Any] | None = None) -> View:
-        """Return what reads the gallery as it is now: items, labels, vectors and searches.
+        """Return a read-only view of the gallery as it is now, with items, vectors and searches.
 
-        The functions of `imgret.curation`, `imgret.evaluation` and `imgret.learning` take it, and
-        so run on a part of the gallery as well:
-        ``find_duplicates(retriever.view({"label": "rose"}), threshold=0.95)``. Take another view
+        The functions of `imgret.curation`, `imgret.evaluation` and `imgret.learning` take a view,
+        so they can also run on a part of the gallery:
+        ``find_duplicates(retriever.view({"label": "rose"}), threshold=0.95)``. Take a new view
         after the gallery has changed.
 
         Parameters
         ----------
         where : mapping, optional
-            Only items that pass this filter are there; see `search`.
+            Filter that the items of the view must match; see `search`.
 
         Returns
         -------
@@ -413,30 +413,30 @@ class Retriever:
 
     @property
     def embedder(self) -> Embedder:
-        """What turns images into vectors; loaded now, if it was not needed before.
+        """The embedder, which turns images into vectors; loaded when first needed.
 
         Raises
         ------
         ModelError
-            Its file is not found; give it to `open` or `load` by ``embedder=``.
+            The model file is not found; pass its path to `open` or `load` as ``embedder=``.
         StoreMismatchError
-            What is there is another model.
+            The file holds another model.
         """
         return self._pipeline.embedder
 
     @property
     def cropper(self) -> Cropper:
-        """What cuts images down to their subject; loaded and raised as for `embedder`."""
+        """The cropper, which crops images to their subject; loads and raises like `embedder`."""
         return self._pipeline.cropper
 
     @property
     def index(self) -> VectorIndex:
-        """The index as it stands, brought up to date."""
+        """The index, brought up to date with the gallery."""
         return self._gallery.index
 
     @property
     def index_reason(self) -> str | None:
-        """Why ``index="auto"`` chose what it did; None for an index that was named."""
+        """Reason for the choice of ``index="auto"``; None for an index chosen by name."""
         return self._gallery.index_reason
 
     @property
@@ -451,9 +451,9 @@ class Retriever:
 
     @property
     def calibration(self) -> ScoreCalibration | None:
-        """What turns scores into probabilities; None where it was not learned, or not for these.
+        """The mapping from scores to probabilities; None if there is none for the current scores.
 
-        After `adapt` and `project` scores are others: `calibrate` has to be called again.
+        `adapt` and `project` change the scores: call `calibrate` again after them.
         """
         content = self._gallery.spec.calibration
         if content is None:
@@ -466,7 +466,7 @@ class Retriever:
 
     @property
     def path(self) -> Path | None:
-        """Directory of the gallery; None in memory."""
+        """Directory of the gallery; None for one in memory."""
         return self._gallery.path
 
     def __repr__(self) -> str:
@@ -494,32 +494,34 @@ class Retriever:
             Paths, bytes, file objects, uint8 RGB arrays or PIL images: one, or a list, tuple,
             generator, pandas Series or array of shape (n, H, W, 3) of them.
         keys : str or sequence of str, optional
-            New names; by default the path of a file, ``image-000001`` and so on for others.
+            Keys of the new items. The default is the path for files, and ``image-000001`` and so
+            on for other images.
         labels, metadata : optional
-            One per image: a class name, where NaN counts as None; a mapping of JSON values. A set
-            is refused, as it has no order.
+            One value per image. A label is a class name, and NaN counts as None; metadata is a
+            mapping of JSON values. A set is refused, as it has no order.
         exif : bool
-            Whether date, camera and place are read from the EXIF block of files and bytes into
-            the metadata, under the name ``exif``: see `imgret.images.exif_facts`.
+            If true, date, camera and place are read from the EXIF block of files and bytes and
+            stored in the metadata under ``exif``: see `imgret.images.exif_facts`.
         duplicates : {"add", "skip"}
-            What to do with a file whose bytes are in the gallery already: both are reported.
+            What to do with a file whose bytes are in the gallery already. It is reported in
+            either case.
         threads : int, optional
-            By default one for each core.
+            Number of threads, by default one for each core.
         progress : bool, optional
-            Whether to draw a progress bar on stderr; None: where that is a terminal.
+            If true, a progress bar is drawn on stderr; if None, only when stderr is a terminal.
 
         Returns
         -------
         IngestReport
-            An image of a list that cannot be read is reported as failed. A single one
-            raises.
+            Images of a list that cannot be read are reported as failed. A single unreadable
+            image raises instead.
 
         Raises
         ------
         DuplicateKeyError
-            A key is given twice or is in the gallery; nothing is added.
+            A key is given twice or is in the gallery already; nothing is added.
         InvalidInputError
-            Another number of keys, labels or metadata than of images.
+            The number of keys, labels or metadata differs from the number of images.
         ImageError
             The only image cannot be read.
         """
@@ -558,45 +560,48 @@ class Retriever:
         threads: int | None = None,
         progress: bool | None = None,
     ) -> IngestReport:
-        """Add every image below a folder; adding it again takes in what has changed.
+        """Add every image below a folder; adding the folder again picks up what has changed.
 
-        An image that cannot be read costs only itself and is reported. Its key is the path
-        relative to the folder, with forward slashes. An unchanged file (same size and
-        modification time, or same bytes) is skipped, a changed one is embedded again, one of
-        the bytes of a file that is gone is taken for that one renamed. Labels that are given
-        are taken over in any case. After an interrupt the same call goes on.
+        An image that cannot be read is reported, and the others are still added. The key of an
+        image is its path relative to the folder, with forward slashes. An unchanged file (same
+        size and modification time, or same bytes) is skipped, and a changed one is embedded
+        again. A new file with the bytes of a missing one counts as that file renamed. New labels
+        are applied in all of these cases. After an interrupt, repeat the call to continue.
 
-        It does not matter how the folder is spelled: links in its path are resolved. After the
+        Links in the path of the folder are resolved, so its spelling does not matter. After the
         folder has been moved, its items are found again by their keys. Links to folders below it
-        are followed, each folder is visited once. Hidden files and folders are passed over, and
+        are followed, and each folder is visited once. Hidden files and folders are skipped, and
         so are those which systems put beside images, such as ``@eaDir`` and ``__MACOSX``.
 
         Parameters
         ----------
         folder : path
+            Folder to add.
         labels : "parent", callable, mapping or None
-            Class names: the name of the folder an image lies in (none for those at the
-            top); what a callable says of its path; looked up by its key; none.
+            Class names. ``"parent"`` takes the name of the folder that contains the image (no
+            label for images at the top). A callable gets the path of the image, a mapping is
+            looked up by its key, and None sets no labels.
         metadata : callable, mapping, path or None
-            Mappings of JSON values: what a callable says of its path; looked up by its key; its
-            row of a ``.csv`` or ``.jsonl`` file, which names it by ``key`` or by ``path`` (or
-            ``file``), and its label by ``label``; none. What is known already is added to.
+            Mappings of JSON values. A callable gets the path of the image, and a mapping is
+            looked up by its key. A path is that of a ``.csv`` or ``.jsonl`` file with one row per
+            image, which has its ``key`` or ``path`` (or ``file``) and may have its ``label``. New
+            values are merged into existing metadata.
         exif : bool
             As for `add`.
         prefix : str
-            Put before each key, to keep two folders apart.
+            Prefix of each key, to tell the images of two folders apart.
         prune : bool or "all"
-            Whether items whose files are gone from the folder are removed; they are reported
-            either way. As a disk that is not mounted looks like a folder without files, True
-            removes nothing where more than half of the folder's items, or all, would go, and
-            nothing of folders below it that are there but empty; "all" does.
+            Whether items whose files are missing from the folder are removed. They are reported
+            either way. An unmounted disk looks like an empty folder, so True removes nothing if
+            more than half of the folder's items would go, and keeps the items of subfolders that
+            exist but are empty. ``"all"`` removes those too.
         exclude : str or sequence of str
-            Patterns of files and folders to pass over, such as ``"raw"``, ``"*.png"`` or
-            ``"2019/**/drafts"``: without a slash they are compared with each name, with one
-            with the path relative to the folder, where ``**`` stands for any folders. Items of
-            the gallery that lie there stay as they are.
+            Patterns of files and folders to skip, such as ``"raw"``, ``"*.png"`` or
+            ``"2019/**/drafts"``. A pattern without a slash is compared with each name; one with
+            a slash is compared with the path relative to the folder, and ``**`` stands for any
+            folders. Items already in the gallery from such places stay as they are.
         duplicates, threads, progress
-            As for `add`; the bar is drawn where stderr is a terminal.
+            As for `add`; by default a progress bar is drawn if stderr is a terminal.
 
         Returns
         -------
@@ -605,9 +610,10 @@ class Retriever:
         Raises
         ------
         ImageNotFoundError
-            There is no such folder.
+            The folder does not exist.
         IngestInterrupted
-            Ctrl-C; it is a KeyboardInterrupt, and its ``report`` tells what was done.
+            Ctrl-C was pressed. The error is a KeyboardInterrupt, and its ``report`` lists what
+            was done.
         """
         with self._gallery.changing():
             return ingest_folder(
@@ -633,16 +639,16 @@ class Retriever:
         labels: Iterable[str | None] | None = None,
         metadata: Iterable[Mapping[str, Any]] | None = None,
     ) -> None:
-        """Add embeddings made elsewhere: all of them, or on any error none.
+        """Add embeddings made elsewhere: all of them or, on any error, none.
 
         Parameters
         ----------
         vectors : array of shape (n, dim)
-            What the gallery's embedder would give.
+            Embeddings as the gallery's embedder would return them.
         keys : iterable of str
-            ``n`` new names, in the order of the vectors.
+            ``n`` new keys, in the order of the vectors.
         labels, metadata : optional
-            One a vector, as for `add`.
+            One value per vector, as for `add`.
         """
         vectors = check_vectors(vectors, self._gallery.spec.dim, "vectors")
         n = len(vectors)
@@ -667,14 +673,14 @@ class Retriever:
         label: str | None = _KEEP,
         metadata: Mapping[str, Any] = _KEEP,
     ) -> None:
-        """Change an item: its image, its label, its metadata; what is not given stays.
+        """Change the image, label or metadata of an item. Omitted fields stay as they are.
 
         Raises
         ------
         KeyNotFoundError
             The gallery does not hold the key.
         ImageError
-            The new image cannot be read; the item is as it was.
+            The new image cannot be read; the item is unchanged.
         """
         if image is not None:
             image = one_image(image, "image")
@@ -693,9 +699,9 @@ class Retriever:
         Parameters
         ----------
         keys : str or iterable of str
-            Of items that come from files.
+            Keys of items that come from files.
         threads : int, optional
-            By default one for each core.
+            Number of threads, by default one for each core.
 
         Returns
         -------
@@ -705,7 +711,7 @@ class Retriever:
         Raises
         ------
         KeyNotFoundError
-            Naming the key the gallery does not hold; nothing is changed.
+            The gallery does not hold a key, which the message names; nothing is changed.
         InvalidInputError
             An item does not come from a file; nothing is changed.
         """
@@ -722,29 +728,29 @@ class Retriever:
             )
 
     def remove(self, keys: str | Iterable[str]) -> int:
-        """Take items out: all of them, or if a key is unknown none.
+        """Remove items: all of them or, if a key is unknown, none.
 
         Returns
         -------
         int
-            How many there were.
+            Number of items removed.
 
         Raises
         ------
         KeyNotFoundError
-            Naming the key the gallery does not hold.
+            The gallery does not hold a key, which the message names.
         """
         return self._gallery.remove(list(dict.fromkeys(texts(keys, "keys", ordered=False))))
 
     def create_filter_index(self, field: str) -> None:
-        """Make filters on a field quick that let few of many items pass.
+        """Speed up filters on a field that match few of many items.
 
-        Kept with the gallery. Keys and labels have one from the start.
+        The index is stored with the gallery. Keys and labels are indexed from the start.
 
         Parameters
         ----------
         field : str
-            ``path``, or a field of the metadata as `search` names it.
+            ``path``, or a metadata field, named as in `search`.
         """
         self._gallery.create_filter_index(one_text(field, "field"))
 
@@ -764,10 +770,11 @@ class Retriever:
         precision: float | None = None,
         rerank: Rerank | None = None,
     ) -> Hits:
-        """Find the images most like one, or like several together.
+        """Find the images most similar to one image, or to several together.
 
-        Several images are one query: the mean of their vectors, each of length 1 for metric
-        ``"cosine"``, less the mean of the negatives' times ``negative_weight`` (Rocchio 1971).
+        Several images form one query: the mean of their vectors, minus the mean of the negatives'
+        vectors times ``negative_weight`` (Rocchio 1971). For metric ``"cosine"`` each vector is
+        first scaled to length 1.
 
         Parameters
         ----------
@@ -775,51 +782,53 @@ class Retriever:
             Path, bytes, file object, uint8 RGB array or PIL image; or a list, tuple, generator,
             pandas Series or array of shape (n, H, W, 3) of these.
         k : int
-            Hits wanted, at least 1; more than there are gives all there are.
+            Number of hits to return, at least 1. A smaller gallery returns all its items.
         weights : sequence of float, optional
-            Of each image, at least 0; by default all alike.
+            Weight per image, at least 0. By default all images weigh the same.
         negatives : ImageLike, or iterable of ImageLike, optional
             Images that hits should be unlike, such as wrong hits of an earlier search.
         negative_weight : float
-            0 to 100. Much over the default leads away from the query, too.
+            Weight of the negatives, 0 to 100. Values far above the default also lead away from
+            the query.
         box : Box or tuple of int, optional
             Half-open pixel box (x0, y0, x1, y1) in the image as shown, EXIF orientation applied.
-            That part is searched with as it is: no cropper is asked.
+            That part of the image is the query; the cropper is not used.
         where : mapping, optional
-            Only items that pass this filter are found, such as ``{"label": "rose", "year":
-            {"$gte": 2020}}``: never fewer than ``k`` while that many pass. Fields are
-            ``key``, ``label``, ``path`` and those of the metadata, where dots descend;
-            operators ``$eq $ne $gt $gte $lt $lte $in $nin $exists $contains $and $or $not``.
+            Filter that hits must match, such as ``{"label": "rose", "year": {"$gte": 2020}}``. The
+            search returns ``k`` hits if at least ``k`` items match. Fields are ``key``,
+            ``label``, ``path`` and those of the metadata, where dots separate nested fields.
+            Operators are ``$eq $ne $gt $gte $lt $lte $in $nin $exists $contains $and $or $not``.
         threshold : float, optional
-            Hits of a lower score are left out. The score is the one that hits show: with
-            ``rerank``, a score of another kind.
+            Minimum score of a hit. It applies to the score that hits show, which with ``rerank``
+            may be of another kind.
         precision : float, optional
-            Over 0 and below 1. Hits are left out that are of the query's class with a lower
-            probability than this; see `calibrate`. Not with what makes scores of another kind:
-            several images, negatives, and most of ``rerank``.
+            Minimum probability that a hit is of the query's class, above 0 and below 1; see
+            `calibrate`. It cannot be used where scores are of another kind: with several images,
+            negatives, and most of ``rerank``.
         rerank : str, Reranker or sequence of these, optional
-            Ranks what was found again, one after the other: ``"average-qe"``, ``"alpha-qe"``,
-            ``"k-reciprocal"``, ``"diffusion"``, ``"mmr"``, or an object of `imgret.rerank`, which
-            tells what scores are then. Comes back short no more than a search without.
+            Re-rankers to apply one after the other: ``"average-qe"``, ``"alpha-qe"``,
+            ``"k-reciprocal"``, ``"diffusion"``, ``"mmr"``, or an object of `imgret.rerank`, whose
+            documentation describes the resulting scores. Returns as many hits as a search
+            without re-ranking.
 
         Returns
         -------
         Hits
-            Empty, and so false, where nothing is good enough: `Hits.no_match` says how far it was
-            from that.
+            Empty, and so false, if nothing is good enough: `Hits.no_match` says how close the
+            best item came.
 
         Raises
         ------
         ImageError
             An image cannot be read.
         EmptyGalleryError
-            There is nothing to find.
+            The gallery is empty.
         InvalidInputError
-            The filter has an unknown operator, or a field that no item has; another number of
-            weights than of images; a box that is empty or not inside the image; a precision
-            that the scores do not have, or in a gallery that is not calibrated.
+            The filter has an unknown operator or a field that no item has; the number of weights
+            differs from the number of images; the box is empty or not inside the image; no score
+            reaches the precision, or the gallery is not calibrated.
         UnknownNameError
-            No re-ranker has this name.
+            There is no re-ranker of this name.
 
         References
         ----------
@@ -834,7 +843,7 @@ class Retriever:
         region = None if box is None else check_box(box)
         if region is not None and len(pictures) > 1:
             raise InvalidInputError(
-                f"box: expected a single image with it, found {len(pictures)}; cut the others "
+                f"box: expected a single image with it, found {len(pictures)}; crop the others "
                 f"beforehand"
             )
         if region is None:
@@ -868,15 +877,15 @@ class Retriever:
         precision: float | None = None,
         rerank: Rerank | None = None,
     ) -> Hits:
-        """Find the items most like one of the gallery, or like several together.
+        """Find the items most similar to one item of the gallery, or to several together.
 
-        What `search` does, by the kept embeddings: no image is read. The items that are asked
-        with, negatives included, are not among the hits.
+        This works like `search` but uses the stored embeddings, so no image is read. The query
+        items, negatives included, are not among the hits.
 
         Parameters
         ----------
         key : str, or iterable of str
-            Of the items that are searched with.
+            Keys of the query items.
         negatives : str, or iterable of str, optional
             Keys of items that hits should be unlike.
         k, weights, negative_weight, where, threshold, precision, rerank
@@ -885,7 +894,8 @@ class Retriever:
         Returns
         -------
         Hits
-            `Hits.query` is the path of the item's file, or of all the files, where there are any.
+            `Hits.query` is the path of the item's file, or the paths of all files for several
+            items, as far as the items have files.
 
         Raises
         ------
@@ -931,20 +941,20 @@ class Retriever:
         rerank: Rerank | None = None,
         threads: int | None = None,
     ) -> list[Hits]:
-        """Find the images most like each of some: every image is a query of its own.
+        """Find the images most similar to each of several: every image is a query of its own.
 
-        Takes and raises what `search` does, for several at once.
+        The other parameters and the errors are those of `search`.
 
         Parameters
         ----------
         images : iterable of ImageLike
-            A list, tuple, generator, pandas Series, or array of shape (n, H, W, 3). A single image
+            List, tuple, generator, pandas Series, or array of shape (n, H, W, 3). A single image
             is refused, and so is a set, which has no order.
 
         Returns
         -------
         list of Hits
-            In the order of the images.
+            One per image, in the order of the images.
         """
         queries = many_images(images, "images", single="search() takes a single one")
         request = self._request(k, where, threshold, precision, rerank)
@@ -968,29 +978,29 @@ class Retriever:
         Parameters
         ----------
         vectors : array of shape (n, dim)
-            As the gallery's embedder makes them.
+            Embeddings as the gallery's embedder makes them.
         k, where, threshold, precision, rerank
             As for `search`.
 
         Returns
         -------
         list of Hits
-            One a vector. Keys and labels are looked up when first asked for, and show what
-            was in the gallery at the time of the search.
+            One per vector. Keys and labels are looked up on first access, and show the gallery
+            as it was at the time of the search.
         """
         request = self._request(k, where, threshold, precision, rerank)
         batch = self._answer(request, lambda view: (view.project(vectors, "queries"), view))
         return [Hits(batch, row) for row in range(len(batch))]
 
     def embed(self, images: Iterable[ImageLike], *, threads: int | None = None) -> Embeddings:
-        """Crop and embed images as the gallery does, adding nothing.
+        """Crop and embed images as the gallery does, without adding them.
 
         Parameters
         ----------
         images : iterable of ImageLike
-            Several, as for `search_many`; a single one goes in as ``[image]``.
+            Images as for `search_many`; pass a single one as ``[image]``.
         threads : int, optional
-            By default one for each core.
+            Number of threads, by default one for each core.
 
         Returns
         -------
@@ -999,15 +1009,15 @@ class Retriever:
         Raises
         ------
         ImageError
-            One of them cannot be read.
+            An image cannot be read.
         """
-        several_ = many_images(images, "images", single="a single one goes in as [image]")
+        several_ = many_images(images, "images", single="pass a single one as [image]")
         return self._pipeline.embed(several_, threads=threads)
 
     def explain(
         self, k: int = 10, *, where: Mapping[str, Any] | None = None, n_queries: int = 1
     ) -> SearchPlan:
-        """Say which way a search goes, and why; nothing is searched.
+        """Explain how a search would be answered, and why, without searching.
 
         Parameters
         ----------
@@ -1015,13 +1025,14 @@ class Retriever:
         where : mapping, optional
             As for `search`.
         n_queries : int
-            Queries asked at once; the more, the sooner comparing with all that match is cheapest.
+            Number of queries in one call. The more there are, the sooner an exact comparison with
+            all matching items becomes the cheapest.
 
         Returns
         -------
         SearchPlan
-            What the index does without a filter; beside what passes a filter, whether the index
-            looks for it, or all that passes is compared.
+            How the index answers and, with a filter, how many items match it and whether the
+            index or an exact comparison with them is used.
 
         Raises
         ------
@@ -1034,17 +1045,17 @@ class Retriever:
         return self._gallery.explain(k, parsed, n_queries)
 
     def classify(self, image: ImageLike, k: int = 10, *, threshold: float | None = None) -> Name:
-        """Tell the name of what an image shows, or that it is unknown.
+        """Classify an image, or report that its class is unknown.
 
-        The nearest items vote for their labels, the more alike the heavier. How far a vote is
-        to be trusted is learned from the gallery, each item asked without itself; that is
-        done by the first call, and again when the gallery has changed.
+        The nearest items vote for their labels, and more similar items have more weight. The
+        confidence of a vote is learned from the gallery itself, leaving each item out of its own
+        vote. The first call does that, and the first one after each change of the gallery.
 
         Parameters
         ----------
         image : ImageLike
         k : int
-            Items that vote.
+            Number of items that vote.
         threshold : float, optional
             Confidence below which the label is None; by default learned as well.
 
@@ -1070,7 +1081,7 @@ class Retriever:
         threshold: float | None = None,
         threads: int | None = None,
     ) -> list[Name]:
-        """Name each of some images: see `classify` and, for what they may be, `search_many`."""
+        """Classify several images; see `classify`, and `search_many` for what ``images`` may be."""
         queries = many_images(images, "images", single="classify() takes a single one")
         if (threshold := threshold_or_none(threshold)) is not None and not 0 <= threshold <= 1:
             raise InvalidInputError(
@@ -1083,19 +1094,20 @@ class Retriever:
     # -- how it searches -----------------------------------------------------------------------
 
     def reindex(self, index: str | VectorIndex | None = None, **options: Any) -> None:
-        """Rebuild the index from the kept embeddings; no image is read.
+        """Rebuild the index from the stored embeddings; no image is read.
 
         Parameters
         ----------
         index : str or VectorIndex, optional
-            As for `Retriever`; by default the one in use.
+            As for `Retriever`; by default the current index.
         **options
-            For the index, such as ``M=48`` for ``"hnsw"``.
+            Options of the index, such as ``M=48`` for ``"hnsw"``.
 
         Raises
         ------
         UnknownNameError, InvalidInputError
-            No such index or option, or too few items to train it: the one in use stays.
+            There is no such index or option, or there are too few items to train it. The current
+            index stays in use.
         """
         self._gallery.reindex(index, options)
 
@@ -1108,39 +1120,39 @@ class Retriever:
         n_queries: int = 1000,
         seed: int = 0,
     ) -> Tuning:
-        """Find the fastest options of search that reach a recall, and keep them.
+        """Find the fastest search options that reach a recall, and keep them.
 
-        The true neighbours of some queries are found by comparing with everything. Then
-        the options of the index (``ef_search``, ``nprobe``, ``refine``) are tried, and the
-        cheapest that finds enough of them is used from now on: it is part of the manifest until
-        another index is chosen. The gallery cannot be changed meanwhile; searches can be made,
-        by the options that are being tried.
+        The true neighbours of some queries are found by exact search. Then the options of the
+        index (``ef_search``, ``nprobe``, ``refine``) are tried. The cheapest setting that finds
+        enough of the true neighbours is used from now on, and stays in the manifest until
+        another index is chosen. Meanwhile the gallery cannot be changed, and searches use the
+        options that are being tried.
 
         Parameters
         ----------
         recall : float
-            Share of the true ``k`` nearest to be found, over 0 and at most 1.
+            Share of the true ``k`` nearest to be found, above 0 and at most 1.
         k : int
-            Fewer than there are items.
+            Number of neighbours, less than the number of items.
         queries : iterable of ImageLike, optional
             Images like those that will be searched with. By default items of the gallery are
-            asked for others, as by `recall`.
+            the queries, as for `recall`.
         n_queries : int
-            How many items are asked where no queries are given.
+            Number of items to use as queries if no queries are given.
         seed : int
-            Of the draw.
+            Seed of the random sample.
 
         Returns
         -------
         Tuning
-            All that was measured, and what was chosen: a table by ``print``, a plot in a
-            notebook and by ``to_svg``.
+            All measurements and the chosen options, as a table (``print``) or a plot (in a
+            notebook, or with ``to_svg``).
 
         Raises
         ------
         InvalidInputError
-            Fewer than 100 items, a number out of its range, or a recall that no option reaches:
-            nothing is changed.
+            There are fewer than 100 items, a number is out of range, or no option reaches the
+            recall. Nothing is changed.
         EmptyGalleryError
             There are no items.
         StoreReadOnlyError
@@ -1164,27 +1176,29 @@ class Retriever:
             return tuning
 
     def project(self, kind: Literal["pca"] | None, *, dim: int = 256, whiten: float = 0.0) -> None:
-        """Choose the map from embedding to indexed vector; no image is read.
+        """Choose the projection from embeddings to indexed vectors; no image is read.
 
-        The full embeddings stay kept, so that this can be changed and undone.
+        The full embeddings stay stored, so the projection can be changed or undone.
 
         Parameters
         ----------
         kind : {"pca", None}
-            Principal components of the gallery's embeddings, or none.
+            ``"pca"`` for the principal components of the gallery's embeddings, None for no
+            projection.
         dim : int
-            Dimension to keep.
+            Number of dimensions to keep.
         whiten : float
-            0 keeps variances, 1 evens them out; between them, a power between. 0.5 is best
-            where the images are of one kind and differ in detail; it costs a little where
-            they are of many kinds.
+            Strength of whitening: 0 keeps the variances, 1 makes them equal, and values between
+            take a power between. 0.5 is best where the images are of one kind and differ in
+            detail; it costs a little where they are of many kinds.
 
         Raises
         ------
         EmptyGalleryError
-            There is nothing to fit on.
+            The gallery has no items to fit on.
         InvalidInputError
-            ``dim`` above the embedding's, or above what the items can tell.
+            ``dim`` is above the dimension of the embeddings, above the number of items, or, with
+            whitening, above the number of directions in which the items vary.
         """
         if kind not in {"pca", None}:
             raise InvalidInputError(f"kind: expected 'pca' or None, found {kind!r}")
@@ -1201,32 +1215,32 @@ class Retriever:
             self._gallery.project(projection)
 
     def adapt(self, *, dim: int | None = None, shrinkage: float | None = None) -> AdaptReport:
-        """Learn from the labels what tells the classes apart, and search by that.
+        """Learn from the labels a projection that separates the classes, and search with it.
 
-        A discriminant projection (LDA with shrinkage) is tried by cross-validation: what it
-        is measured with is never what it was fitted on. If top-1 surely rises, it is fitted
-        on all that is labelled and the index is rebuilt; else the gallery stays as it is.
-        No image is read. Items added later are searched by the same projection; call it
-        again to learn from them. ``project(None)`` goes back.
+        A discriminant projection (LDA with shrinkage) is evaluated by cross-validation, so it
+        is never measured on the items it was fitted on. If top-1 rises significantly and mAP@5
+        does not fall, it is fitted on all labelled items and the index is rebuilt; otherwise the
+        gallery stays as it is. No image is read. Items added later use the same projection; call
+        `adapt` again to learn from them. ``project(None)`` removes the projection.
 
         Parameters
         ----------
         dim : int, optional
-            Dimension of the indexed vectors, less than the number of classes; by default as
-            many as there can be.
+            Dimension of the indexed vectors, less than the number of classes; by default the
+            largest possible.
         shrinkage : float, optional
-            Between 0 and 1; by default chosen by the cross-validation.
+            Shrinkage between 0 and 1; by default chosen by cross-validation.
 
         Returns
         -------
         AdaptReport
-            The gain over the embeddings themselves, with its interval; ``applied`` says
-            whether it is in use.
+            Gain over the plain embeddings, with its confidence interval. ``applied`` says whether
+            the projection is in use.
 
         Raises
         ------
         InvalidInputError
-            Too few labels to learn from or to measure with.
+            There are too few labels to learn from or to measure with.
         """
         if dim is not None:
             dim = check_count(dim, "dim")
@@ -1247,39 +1261,40 @@ class Retriever:
         n_queries: int = 2000,
         seed: int = 0,
     ) -> CalibrationReport:
-        """Learn how likely it is that a hit of some score is of the query's class.
+        """Learn how likely a hit of a given score is to be of the query's class.
 
         `search` then takes a precision instead of a threshold, and its hits have probabilities.
-        What is learned is kept in the manifest. It holds for the metric and the projection in
-        use, and as long as the gallery does not change much: call it again after `adapt`, after
-        `project`, and after many items were added. No image is read.
+        The calibration is stored in the manifest. It holds for the current metric and projection,
+        and as long as the gallery does not change much: call `calibrate` again after `adapt`,
+        after `project`, and after adding many items. No image is read.
 
         Parameters
         ----------
         pairs : iterable of (key, key, bool), optional
-            Items, and whether they are of one class. By default labelled items with their nearest
-            labelled others; where the gallery was adapted, items by a projection that was fitted
-            without them. Of pairs that are given nobody knows whether the projection was fitted
-            to them: take items that had no label when `adapt` was called.
+            Pairs of items, and whether they are of one class. By default labelled items are paired
+            with their nearest labelled neighbours; in an adapted gallery these are found with a
+            projection that was fitted without the item. For pairs of your own, imgret cannot
+            check that: use items that had no label when `adapt` was called.
         method : {"isotonic", "logistic"}
-            Any curve that never falls, by pool-adjacent-violators, or the logistic function of a
-            line, which is better with fewer than some thousand pairs.
+            ``"isotonic"`` fits any non-decreasing curve, by pool-adjacent-violators.
+            ``"logistic"`` fits a logistic function of the score, which is better with fewer than
+            some thousand pairs.
         k : int
-            Others an item is paired with.
+            Number of neighbours each item is paired with.
         n_queries : int
-            Items that are paired; all of them where there are fewer.
+            Maximum number of items to pair.
         seed : int
-            Of the draw, and of the folds of the cross-validation.
+            Seed of the random sample and of the cross-validation folds.
 
         Returns
         -------
         CalibrationReport
-            How good it is on images that were held out, and what a precision costs.
+            Quality of the calibration on held-out images, and the cost of each precision.
 
         Raises
         ------
         InvalidInputError
-            There are too few pairs of one class or of different ones, or a pair is none.
+            There are too few pairs of one class or of different classes, or a pair is invalid.
         KeyNotFoundError
             The gallery does not hold a key.
         EmptyGalleryError
@@ -1311,22 +1326,23 @@ class Retriever:
             return report
 
     def augmented(self, k: int = 10, *, alpha: float = 0.0) -> Self:
-        """Return a gallery in memory of the same items, moved towards their nearest.
+        """Return an in-memory gallery of the same items, moved towards their nearest neighbours.
 
-        Neighbours of one class come closer together, so that a query that finds one of them finds
-        the others. The neighbours are found by the index, and read in pieces. What is kept of each
-        item is a weighted mean of embeddings; keys, labels, metadata, paths and boxes are the
-        same, and so are projection and kind of index. What `calibrate` and `tune` learned is not
-        taken over, as scores are others. Leave-one-out figures of such a gallery flatter: its
-        items know each other. Measure with images that are not in it.
+        Neighbours of one class come closer together, so a query that finds one of them also finds
+        the others. The neighbours are found by the index, and read in blocks. The embedding of
+        each item becomes a weighted mean of embeddings. Keys, labels, metadata, paths and boxes
+        stay the same, and so do the projection and the kind of index. The results of `calibrate`
+        and `tune` are not copied, as the scores change. Leave-one-out figures of such a gallery
+        are too high, because each item is part of its neighbours' embeddings. Measure with images
+        that are not in it.
 
         Parameters
         ----------
         k : int
-            Items whose mean is taken, the item itself included.
+            Number of items in each mean, the item itself included.
         alpha : float
-            Items weigh their cosine to the power ``alpha``, negative cosines nothing; with 0 all
-            alike.
+            Exponent of the weights: an item's weight is its cosine to the power ``alpha``, and 0
+            for negative cosines. With 0 all items weigh the same.
 
         Returns
         -------
@@ -1337,7 +1353,7 @@ class Retriever:
         EmptyGalleryError
             There are no items.
         InvalidInputError
-            A number is out of its range.
+            A number is out of range.
 
         References
         ----------
@@ -1368,29 +1384,30 @@ class Retriever:
     ) -> Report:
         """Measure how well labelled queries find the items of their class.
 
-        Without queries every labelled item is asked for the others (leave-one-out), by its
-        stored embedding: no image is read. An item that is the query itself, by its path
+        Without queries, every labelled item is a query for the other items (leave-one-out), by
+        its stored embedding: no image is read. An item that is the query itself, by its path
         or by the sha256 of its file, is left out of that query's ranking. A query that
-        cannot be read, or that has nothing to find, counts as 0 and is reported. The gallery
+        cannot be read, or that has no item to find, counts as 0 and is reported. The gallery
         cannot be changed meanwhile.
 
         Parameters
         ----------
         queries : path or iterable of ImageLike, optional
-            A folder, searched through, or images.
+            Folder of images, including its subfolders, or the images themselves.
         labels : sequence of str, "parent", callable or mapping
-            The class of each query: one per image; the name of the folder it lies in (the
-            default for a folder); what a callable says of its path; looked up by its name.
+            Class of each query. A sequence has one label per image, ``"parent"`` (the default
+            for a folder) takes the name of the folder that contains it, a callable gets its path,
+            and a mapping is looked up by its name.
         k : sequence of int
             Ranks to measure at.
         near_identical : float
-            Cosine of two embeddings from which a query and its best hit are called
-            near-identical, if that hit is also at least four times as close as the tenth. The
+            Minimum cosine of the embeddings of a query and its best hit for the two to count as
+            near-identical; that hit must also be at least four times as close as the tenth. The
             default was chosen with the embedder ``"general"``.
         n_resamples, seed : int
-            Of the bootstrap behind the confidence intervals.
+            Number of resamples and seed of the bootstrap behind the confidence intervals.
         threads : int, optional
-            By default one for each core.
+            Number of threads, by default one for each core.
         progress : bool, optional
             As for `add`.
 
@@ -1401,10 +1418,10 @@ class Retriever:
         Raises
         ------
         InvalidInputError
-            A label is missing, there is another number of labels than of queries, there is
+            A label is missing, the number of labels differs from the number of queries, there is
             no query, or no item has a label.
         EmptyGalleryError
-            There is nothing to find.
+            The gallery is empty.
         """
         with self._gallery.viewed() as view:
             return evaluate(
@@ -1432,37 +1449,38 @@ class Retriever:
     ) -> Recall:
         """Measure how many of the true nearest neighbours the index finds.
 
-        Some items, drawn at random, are asked for their ``k`` nearest others, by the index and by
-        an exact search of the kept embeddings. Of items that are equally near any will do.
+        The ``k`` nearest neighbours of some randomly drawn items are searched by the index, and by
+        an exact search of the stored embeddings. Of equally near items, any counts as correct.
 
-        A graph (``"hnsw"``, ``"hnsw-sq8"``) finds what is in it more easily than a new image, and
-        cells and codes (``"ivf"``, ``"ivf-pq"``) suit what they were trained on. So up to 20,000
-        items ask an index of the rest, which is built for it in seconds. In a larger gallery
-        vectors are made up for a graph that lie between items as new ones would, and the interval
-        reaches from somewhat below their recall to that of the items.
+        A graph (``"hnsw"``, ``"hnsw-sq8"``) finds its own items more easily than new images, and
+        cells and codes (``"ivf"``, ``"ivf-pq"``) fit the vectors they were trained on. So in a
+        gallery of up to 20,000 items, the result is corrected with indexes that leave out query
+        items; these are built in seconds. In a larger gallery a graph is searched with synthetic
+        vectors, which lie between items as new ones would. The interval then reaches from
+        somewhat below their recall to that of the items.
 
         Parameters
         ----------
         k : int
-            Fewer than there are items.
+            Number of neighbours, less than the number of items.
         queries : sequence of ImageLike, optional
-            Images like those that will be searched with. By default items of the gallery are asked
-            for others. New images may lie farther from all items than these do from each other,
-            above all where the embedder was trained on the items: then only queries tell.
+            Images like those that will be searched with. By default items of the gallery are the
+            queries. New images may be farther from all items than these are from each other, above
+            all if the embedder was trained on the items. In that case give queries.
         n_queries : int
-            Items that are asked for others; all of them where there are fewer.
+            Maximum number of items to use as queries.
         seed : int
-            Of the draw, and of the bootstrap behind the interval.
+            Seed of the random sample and of the bootstrap behind the interval.
 
         Returns
         -------
         Recall
-            ``value`` is 1 for an exact index, but for what rounding decides.
+            ``value`` is 1 for an exact index, except for rounding.
 
         Raises
         ------
         InvalidInputError
-            A number is out of its range.
+            A number is out of range.
         EmptyGalleryError
             There are no items.
         """
@@ -1479,21 +1497,22 @@ class Retriever:
         n_worst: int = 24,
         threads: int | None = None,
     ) -> CropReport:
-        """Measure what cropping does to retrieval, on the gallery's labelled images.
+        """Measure the effect of cropping on retrieval, on the gallery's labelled images.
 
-        Each image is read again and embedded whole and cropped. Every one is then asked for the
-        others: among whole images, among crops, and among the means of both embeddings
-        (`imgret.embedders.TwoViewEmbedder`). The gallery stays as it is, and its projection is
-        left out of account.
+        Each image is read again and embedded both whole and cropped. Retrieval is then measured
+        leave-one-out among whole images, among crops, and among the means of both embeddings
+        (`imgret.embedders.TwoViewEmbedder`). The gallery is not changed, and its projection is
+        not used.
 
         Parameters
         ----------
         cropper : str or Cropper, optional
-            By default the gallery's, or ``"saliency"`` where that crops nothing.
+            Cropper to measure. The default is the gallery's, or ``"saliency"`` if that one does
+            not crop.
         n_worst : int
-            Of the crops that cost most, how many the report's page shows.
+            Number of the most harmful crops to show on the report's page.
         threads : int, optional
-            By default one for each core.
+            Number of threads, by default one for each core.
 
         Returns
         -------
@@ -1511,7 +1530,7 @@ class Retriever:
             cropper = self.cropper if self.cropper.crops else "saliency"
 
         def beside(vectors: Embeddings, keys: list[str], labels: list[str]) -> Report:
-            """Evaluate embeddings in a gallery of their own, leave one out."""
+            """Evaluate embeddings in a separate gallery, leave-one-out."""
             other = type(self)(embedder=self.embedder, metric=self.metric, dtype="float32")
             other.add_vectors(vectors, keys=keys, labels=labels)
             return other.evaluate(k=(1, 5))
@@ -1530,29 +1549,29 @@ class Retriever:
     # -- the gallery as a whole ----------------------------------------------------------------
 
     def duplicates(self, threshold: float) -> list[DuplicateGroup]:
-        """Find items that are almost the same.
+        """Find duplicates: groups of items that are almost the same.
 
-        Two items are joined whose score reaches the threshold, and so are those that others
-        join. An exact index misses none, however many are alike; one that is not may miss pairs
-        of its own approximation (`recall` tells how many), but never items of equal embeddings.
+        Two items are in one group if their score reaches the threshold, or if a chain of such
+        pairs connects them. An exact index misses no pair, however many are alike. An approximate
+        index may miss some (`recall` measures how many), but never items of equal embeddings.
 
         Parameters
         ----------
         threshold : float
-            At most 1 for metric ``"cosine"``, at most 0 for ``"l2"``, where scores are minus
-            squared distances. With the embedder ``"general"``, 0.95 is a good start; for nothing
-            but the same shot, 0.98.
+            Minimum score of a pair: at most 1 for metric ``"cosine"``, at most 0 for ``"l2"``,
+            where scores are minus squared distances. With the embedder ``"general"``, 0.95 is a
+            good start; to find only copies of the same shot, use 0.98.
 
         Returns
         -------
         list of DuplicateGroup
-            Each item is in one group at most. The largest group comes first, of equals the one
-            most alike.
+            Each item is in at most one group. The largest group comes first; of groups of the
+            same size, the most similar one.
 
         Raises
         ------
         InvalidInputError
-            The threshold is out of its range.
+            The threshold is out of range.
         EmptyGalleryError
             There are no items.
 
@@ -1565,19 +1584,20 @@ class Retriever:
             return find_duplicates(view, threshold=threshold)
 
     def clusters(self, n: int, *, seed: int = 0) -> Clusters:
-        """Part the gallery into clusters by k-means.
+        """Divide the gallery into clusters by k-means.
 
-        Spherical k-means for metric ``"cosine"``, Euclidean for the others, of the indexed
-        vectors. The centroids are learned from at most 256 items a cluster, drawn at random;
-        then every item is assigned to the nearest.
+        The indexed vectors are clustered with spherical k-means for metric ``"cosine"``, and with
+        Euclidean k-means for the other metrics. The centroids are learned from a random sample of
+        at most 256 items per cluster; then every item is assigned to the nearest.
 
         Parameters
         ----------
         n : int
-            At most as many as there are items. There may be fewer clusters in the end, where
-            fewer items differ.
+            Number of clusters, at most the number of items. If fewer items differ, there are
+            fewer clusters.
         seed : int
-            Of the draw and of the first centroids: the same one gives the same clusters.
+            Seed of the random sample and of the first centroids. The same seed gives the same
+            clusters.
 
         Returns
         -------
@@ -1586,7 +1606,7 @@ class Retriever:
         Raises
         ------
         InvalidInputError
-            ``n`` is out of its range.
+            ``n`` is out of range.
         EmptyGalleryError
             There are no items.
 
@@ -1599,17 +1619,17 @@ class Retriever:
             return fit_clusters(view, n=n, seed=check_seed(seed))
 
     def neighbor_graph(self, k: int = 10) -> NeighborGraph:
-        """Find the nearest others of every item.
+        """Find the nearest neighbours of every item, without the item itself.
 
         Parameters
         ----------
         k : int
-            Others of each item; all of them where there are fewer.
+            Maximum number of neighbours per item.
 
         Returns
         -------
         NeighborGraph
-            As good as the index: see `recall`.
+            As accurate as the index: see `recall`.
 
         Raises
         ------
@@ -1622,22 +1642,22 @@ class Retriever:
             return build_neighbor_graph(view, k=k)
 
     def outliers(self, n: int = 100, *, k: int = 10) -> list[Outlier]:
-        """Find the items that are least like any others: what may not belong here.
+        """Find the items that are least similar to the rest and may not belong here.
 
-        They are ranked by the mean score of their ``k`` nearest others.
+        They are ranked by the mean score of their ``k`` nearest neighbours.
 
         Parameters
         ----------
         n : int
-            How many to return; all where there are fewer.
+            Maximum number of items to return.
         k : int
-            Others of each item; all of them where there are fewer. A group of up to ``k`` alike
-            stands out as well.
+            Maximum number of neighbours per item. A group of up to ``k`` similar items stands out
+            as well.
 
         Returns
         -------
         list of Outlier
-            The lowest score first; none where there is but one item.
+            The lowest score first; empty if the gallery has only one item.
 
         Raises
         ------
@@ -1658,28 +1678,29 @@ class Retriever:
     def mislabelled(self, *, k: int = 20, threshold: float = 0.5) -> list[LabelIssue]:
         """Find the items that may have the wrong label.
 
-        The nearest others that have a label vote for theirs, the nearest with weight 1, the
-        farthest with weight 0, by score between them. What counts is by how much another label
-        leads over the item's own. An item whose label no other has is left out. After
-        `adapt` the vote is a good deal surer, wrong labels or not.
+        The nearest labelled neighbours of an item vote for their labels. The nearest has weight
+        1, the farthest weight 0, and the score decides the weights between. The confidence is the
+        margin by which another label leads over the item's own. An item whose label no other item
+        has is left out. After `adapt` the vote is much more reliable, even if some labels are
+        wrong.
 
         Parameters
         ----------
         k : int
-            Others that vote; all of them where there are fewer. Best about the size of a class.
+            Maximum number of neighbours that vote. About the size of a class works best.
         threshold : float
-            Items of a lower confidence are left out: 0 to 1. Low, it finds more that are wrong,
-            and more that are right.
+            Minimum confidence, 0 to 1. A low threshold finds more wrong labels, but also reports
+            more correct ones.
 
         Returns
         -------
         list of LabelIssue
-            The surest first.
+            The highest confidence first.
 
         Raises
         ------
         InvalidInputError
-            A number is out of its range, or there are fewer than two labels.
+            A number is out of range, or there are fewer than two labels.
         EmptyGalleryError
             There are no items.
 
@@ -1692,16 +1713,17 @@ class Retriever:
             return find_mislabelled(view, k=k, threshold=threshold)
 
     def map2d(self, method: Method = "pca", *, seed: int = 0) -> Map2D:
-        """Lay the gallery out in the plane, to be looked at: `Map2D.to_html`, `Map2D.save`.
+        """Lay the gallery out in two dimensions; show it with `Map2D.to_html` or `Map2D.save`.
 
         Parameters
         ----------
         method : {"pca", "umap"}
-            The two principal components of the indexed vectors: at once, and coarse. Or UMAP,
-            started from these: the graph of the 14 nearest others of each item, unfolded; what
-            is alike ends up together. It needs ``pip install 'imgret[umap]'``.
+            ``"pca"`` takes the first two principal components of the indexed vectors, which is
+            fast and coarse. ``"umap"`` starts from these and lays out the graph of the 14 nearest
+            neighbours of each item, so that similar items end up together. It needs
+            ``pip install 'imgret[umap]'``.
         seed : int
-            Of UMAP.
+            Seed of UMAP.
 
         Returns
         -------
@@ -1710,7 +1732,7 @@ class Retriever:
         Raises
         ------
         InvalidInputError
-            There is no such method, there are fewer than 3 items, or all of them are equal.
+            There is no such method, there are fewer than 3 items, or all items are equal.
         MissingExtraError
             UMAP is not installed.
         EmptyGalleryError
@@ -1734,7 +1756,7 @@ class Retriever:
 
     @property
     def _fingerprint(self) -> str | None:
-        """Of the projection: scores of another are not comparable."""
+        """Fingerprint of the projection; scores of different ones are not comparable."""
         projection = self._gallery.projection
         return None if projection is None else projection.fingerprint
 
@@ -1748,7 +1770,7 @@ class Retriever:
         *,
         single: bool = True,
     ) -> Request:
-        """Check what is asked for, before any image is read."""
+        """Check the arguments of a search before any image is read."""
         k = check_count(k, "k")
         threshold = None if threshold is None else threshold_or_none(threshold)
         parsed = None if where is None else parse_filter(plain_filter(where))
@@ -1765,7 +1787,7 @@ class Retriever:
                 raise InvalidInputError(
                     f"precision: expected scores as they were calibrated, found those of "
                     f"{'a re-ranking' if single else 'a query of several images'}, which are "
-                    f"different; leave precision out, and give a threshold of that kind"
+                    f"different; leave precision out, and give a threshold for those scores"
                 )
             threshold = least if threshold is None else max(least, threshold)
         if not (single and kept):
@@ -1773,7 +1795,7 @@ class Retriever:
         return Request(k, parsed, threshold, precision, rerankers, calibration)
 
     def _answer(self, request: Request, query: Callable[[View], tuple[Embeddings, View]]) -> Batch:
-        """Search with the vectors that a query is, in a view; again where that is stale."""
+        """Search a view with the vectors of a query; repeat it if the view is stale."""
         try:
             return self._answer_now(request, query)
         except StaleViewError:
@@ -1795,7 +1817,7 @@ class Retriever:
         return batch
 
     def _classify_by(self, k: int) -> Classifier:
-        """Return what classifies, learned from the gallery as it is now."""
+        """Return a classifier learned from the current gallery."""
         with self._gallery.viewed() as view:
             basis = (self._gallery.version, k)
             if self._classifier is None or self._classifier[0] != basis:

@@ -1,10 +1,10 @@
-"""The data that flows through imgret, and the few words for it.
+"""Data types used throughout imgret.
 
 ============== ==================================================================
 ``Image``       uint8 ``(H, W, 3)``, RGB, EXIF orientation applied
 ``ImageLike``   path, bytes, binary file object, ``Image``, PIL image
 ``Embeddings``  C-contiguous float32 ``(n, d)``, finite
-``Ids``         int64 ``(n,)``, unique, >= 0; internal, users see string keys
+``Ids``         int64 ``(n,)``, unique, >= 0; internal, the public API uses string keys
 ``Box``         half-open pixel box ``(x0, y0, x1, y1)``, never empty
 ``Metric``      ``"cosine"``, ``"ip"`` or ``"l2"``; see `imgret.support.metric`
 ============== ==================================================================
@@ -109,14 +109,14 @@ class Box(NamedTuple):
 
 
 class Neighbors(NamedTuple):
-    """What an index returns for ``n`` queries.
+    """The answer of an index to ``n`` queries.
 
     Attributes
     ----------
     ids : int64 array of shape (n, k)
         Ids of the neighbours, best first; -1 where fewer than ``k`` exist.
     scores : float32 array of shape (n, k)
-        Their scores, higher is better; -inf where the id is -1.
+        Scores of the neighbours, higher is better; -inf where the id is -1.
     """
 
     ids: Ids
@@ -134,20 +134,20 @@ class Hit:
     score : float
         Similarity to the query, higher is better.
     rank : int
-        1 for the best hit.
+        Rank of the hit, 1 for the best.
     label : str or None
-        Class name, where the item has one.
+        Class name, if the item has one.
     metadata : mapping
-        What was stored with the item.
+        Metadata stored with the item.
     path : str or None
-        File the item was read from, where it came from one.
+        File the item was read from, if it came from one.
     box : Box or None
         Part of the image that was embedded; None for vectors added without an image.
     distance : float or None
         Squared Euclidean distance, for metric ``"l2"`` only.
     probability : float or None
-        Of being of the query's class, where `Retriever.calibrate` has learned it and the score is
-        of the kind it was learned for.
+        Probability that the hit is of the query's class. None if `Retriever.calibrate` has not
+        been called, or was called for scores of another kind.
     """
 
     key: str
@@ -163,7 +163,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Part:
-    """A part by its registered name and the JSON options that make it again."""
+    """A part, described by its registered name and the JSON options to create it with."""
 
     name: str
     config: Json = field(default_factory=dict)
@@ -176,21 +176,21 @@ class Item:
     Attributes
     ----------
     key : str
-        Its name, unique in the gallery.
+        Name of the item, unique in the gallery.
     path : str or None
-        File it was read from.
+        File the item was read from.
     sha256 : bytes or None
         Digest of that file.
     size, mtime_ns : int or None
-        Bytes and modification time of that file.
+        Size of that file in bytes, and its modification time in nanoseconds.
     box : Box or None
         Part of the image that was embedded; None for a vector added without an image.
     subject : bool
-        Whether the cropper found the box; False where it is the whole image.
+        Whether the cropper found the box; False if the box is the whole image.
     label : str or None
         Class name.
     metadata : mapping
-        JSON values.
+        Mapping of JSON values.
     """
 
     key: str
@@ -205,7 +205,7 @@ class Item:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether it is text that UTF-8 can hold; a file name of other bytes is not."""
+    """Whether the value is a str that UTF-8 can encode; some file names are not."""
     if not isinstance(value, str):
         return False
     try:

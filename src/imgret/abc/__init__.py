@@ -1,8 +1,8 @@
-"""The contracts: what a part must do to be composed by a Retriever.
+"""Base classes of the parts that a Retriever is composed of.
 
-A part fills in the hooks (the methods whose names begin with an underscore) and the few
-abstract properties; the public methods are final, check what comes in and what goes out,
-and call the hooks. ``imgret.testing`` holds a suite for each contract.
+A part implements the hooks (the methods whose names begin with an underscore) and the few
+abstract properties. The public methods are final: they check arguments and results, and call
+the hooks. ``imgret.testing`` has a test suite for each base class.
 """
 
 from imgret.abc.cropper import Cropper

@@ -1,4 +1,4 @@
-"""The contract of a cropper: images in, boxes of their subjects out."""
+"""The base class of croppers: images in, boxes of their subjects out."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Cropper"]
 class Cropper(ABC):
     """Finds the box of the subject of an image.
 
-    A subclass sets ``name`` and fills in `config` and `_detect`; one whose boxes
-    depend on more than its options also overrides `fingerprint`. Everything else is final.
+    A subclass sets ``name`` and implements `config` and `_detect`. If its boxes depend on more
+    than its options, it also overrides `fingerprint`. Everything else is final.
 
     Attributes
     ----------
     name : str
         Name under which the cropper is registered (entry-point group ``imgret.croppers``).
     crops : bool
-        False only for a cropper that always answers with the whole image; imgret then
-        need not ask it.
+        False only for a cropper that always returns the whole image; imgret then
+        need not call it.
     thread_safe : bool
-        Whether `boxes` may run in several threads at once (the default).
+        Whether `boxes` may run in several threads at once; True by default.
     """
 
     name: str = ""
@@ -40,15 +40,15 @@ class Cropper(ABC):
 
     @abstractmethod
     def config(self) -> Json:
-        """Keyword arguments, as JSON values, that make this cropper again."""
+        """Return the keyword arguments, as JSON values, that recreate this cropper."""
 
     @property
     def fingerprint(self) -> str:
-        """Text that changes whenever the box of some image could change.
+        """A str that changes whenever the box of some image could change.
 
-        By default the name and `config`, where the sha256 of a file stands for its path: not its
-        place counts. One that is made of anything else overrides it. Galleries keep it, and refuse
-        a cropper of another fingerprint.
+        The default is made of the name and `config`, with the sha256 of each file in place of its
+        path, so a moved file does not matter. A cropper that depends on anything else overrides
+        it. Galleries store the fingerprint and refuse a cropper with another one.
         """
         kind = type(self)
         name = self.name or f"{kind.__module__}.{kind.__qualname__}"
@@ -56,25 +56,25 @@ class Cropper(ABC):
 
     @abstractmethod
     def _detect(self, images: Sequence[Image]) -> Sequence[Box | None]:
-        """Return a box per image, or None where there is no subject to be found.
+        """Return a box per image, or None where no subject is found.
 
-        A box that reaches out of its image is clipped. The images are checked and
-        there is at least one.
+        A box that extends beyond its image is clipped. The images have been checked, and there
+        is at least one.
         """
 
     @final
     def detect(self, images: Sequence[Image]) -> list[Box | None]:
-        """Find the subjects; None where there is none.
+        """Return the boxes of the subjects; None where no subject is found.
 
         Parameters
         ----------
         images : sequence of uint8 arrays of shape (H, W, 3)
-            RGB; sizes may differ.
+            RGB images; sizes may differ.
 
         Returns
         -------
         list of Box or None
-            One per image, inside it and never empty.
+            One box per image, inside it and never empty.
         """
         images = check_images(images)
         if not len(images):
@@ -83,7 +83,7 @@ class Cropper(ABC):
         if len(boxes) != len(images):
             raise ImgretError(
                 f"{type(self).__name__}._detect: expected {len(images)} boxes, found "
-                f"{len(boxes)}; this is a fault of the cropper"
+                f"{len(boxes)}; this is a bug in the cropper"
             )
         return [
             None if box is None else Box(*map(int, box)).clip(image.shape[1], image.shape[0])
@@ -92,9 +92,9 @@ class Cropper(ABC):
 
     @final
     def boxes(self, images: Sequence[Image]) -> list[Box]:
-        """Find the subjects; the whole image where there is none.
+        """Return the boxes of the subjects; the whole image where no subject is found.
 
-        Takes and returns what `detect` does, without the None.
+        Apart from that it works like `detect`.
         """
         images = check_images(images)
         return [
@@ -104,7 +104,7 @@ class Cropper(ABC):
 
     @final
     def crop(self, images: Sequence[Image]) -> list[Image]:
-        """Return the images cut down to their subjects.
+        """Return the images cropped to their subjects.
 
         Returns
         -------
@@ -119,7 +119,7 @@ class Cropper(ABC):
 
 
 def _contents(option: Any) -> Any:
-    """Return options with the sha256 of each file in the place of its path."""
+    """Return options with the sha256 of each file in place of its path."""
     if isinstance(option, Mapping):
         return {name: _contents(value) for name, value in option.items()}
     if isinstance(option, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The contract of an embedder: images in, vectors out."""
+"""The base class of embedders: images in, vectors out."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["Embedder"]
 
 
 class Embedder(ABC):
-    """Turns images into vectors whose distance tells how alike the images are.
+    """Turns images into vectors whose distance reflects how similar the images are.
 
-    A subclass sets ``name`` and fills in `dim`, `fingerprint`, `config` and `_embed`.
-    Everything else is final. The embedding of an image must not depend on the images
-    beside it in a batch, nor on the batch size (1e-5 in cosine).
+    A subclass sets ``name`` and implements `dim`, `fingerprint`, `config` and `_embed`.
+    Everything else is final. The embedding of an image must not depend on the other images
+    of its batch, nor on the batch size (within 1e-5 in cosine).
 
     Attributes
     ----------
     name : str
         Name under which the embedder is registered (entry-point group
-        ``imgret.embedders``), so that a saved gallery can make it again with
+        ``imgret.embedders``). A saved gallery recreates it with
         ``registry.create("embedders", name, **config())``.
     thread_safe : bool
-        Whether `embed` may run in several threads at once (the default). Where it is
-        False, imgret calls it from one thread at a time.
+        Whether `embed` may run in several threads at once; True by default. If False,
+        imgret calls it from one thread at a time.
     batch_size : int
-        How many images `_embed` gets at most, unless the caller says otherwise.
+        Maximum number of images per call of `_embed`, unless the caller sets another.
     min_side : int or None
-        Shorter side, in pixels, from which more resolution no longer changes the
-        embedding noticeably; large JPEGs are then decoded at reduced scale. None: always
-        decode in full.
+        Shorter side, in pixels, above which more resolution no longer changes the embedding
+        noticeably. Large JPEGs are then decoded at reduced scale. If None, they are always
+        decoded in full.
     """
 
     name: str = ""
@@ -52,24 +52,24 @@ class Embedder(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Text that changes whenever the embedding of some image could change.
+        """A str that changes whenever the embedding of some image could change.
 
-        For a model file, the sha256 of its bytes together with the options that matter.
-        Vectors of two embedders are compared only where their fingerprints agree.
+        For a model file, use the sha256 of its bytes together with the options that matter.
+        Vectors of two embedders are compared only if their fingerprints agree.
         """
 
     @abstractmethod
     def config(self) -> Json:
-        """Keyword arguments, as JSON values, that make this embedder again."""
+        """Return the keyword arguments, as JSON values, that recreate this embedder."""
 
     @abstractmethod
     def _embed(self, images: Sequence[Image]) -> Embeddings:
-        """Embed ``1 <= n <= batch_size`` checked images of any sizes.
+        """Embed ``1 <= n <= batch_size`` checked images of any size.
 
         Returns
         -------
         float32 array of shape (n, dim)
-            All finite. Row ``i`` belongs to ``images[i]``.
+            Finite values. Row ``i`` belongs to ``images[i]``.
         """
 
     @final
@@ -79,9 +79,9 @@ class Embedder(ABC):
         Parameters
         ----------
         images : sequence of uint8 arrays of shape (H, W, 3)
-            RGB; sizes may differ. An empty sequence gives an array of shape (0, dim).
+            RGB images; sizes may differ. An empty sequence gives an array of shape (0, dim).
         batch_size : int, optional
-            Images per call of the model; by default what suits the embedder.
+            Number of images per call of the model; by default that of the embedder.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class Embedder(ABC):
         InvalidInputError
             An image is not uint8 ``(H, W, 3)``, or ``batch_size`` is below 1.
         ImgretError
-            The subclass returned another shape, or NaN.
+            The subclass returned an array of the wrong shape, or NaN.
         """
         images = check_images(images)
         step = self.batch_size if batch_size is None else check_count(batch_size, "batch_size")
@@ -104,7 +104,7 @@ class Embedder(ABC):
             if np.shape(vectors) != (len(batch), self.dim):
                 raise ImgretError(
                     f"{type(self).__name__}._embed: expected shape {(len(batch), self.dim)}, "
-                    f"found {np.shape(vectors)}; this is a fault of the embedder"
+                    f"found {np.shape(vectors)}; this is a bug in the embedder"
                 )
             result[start : start + step] = check_vectors(
                 vectors, self.dim, f"{type(self).__name__}._embed"

@@ -1,4 +1,4 @@
-"""The contract of what holds items and their embeddings: a directory, memory, a server."""
+"""The base class of galleries, which hold items and embeddings on disk, in memory or elsewhere."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ class _Unresolved(Protocol):
 
 
 class Gallery(ABC):
-    """Holds items and their embeddings; the only thing that changes them.
+    """Holds items and their embeddings. All changes to them go through this class.
 
-    Items are known by their keys. What only reads takes a `View` of the gallery. A subclass fills
-    in the hooks, which get nothing that is not checked: keys that exist, embeddings of the right
-    shape that can be kept and searched, items that `Item` allows. What an engine cannot do it says
-    by a flag, and the methods for that raise `UnsupportedError`.
+    Items are identified by their keys. Code that only reads takes a `View` of the gallery. A
+    subclass implements the hooks, whose arguments have been checked: keys exist, embeddings have
+    the right shape and can be stored and searched, and items are valid. An engine declares with
+    flags what it does not support, and the methods for that raise `UnsupportedError`.
 
     Attributes
     ----------
     shared : bool
         Whether several processes may change the gallery at once.
     consistent_views : bool
-        Whether all that a view from `viewed` answers is of one moment, whatever others change.
+        Whether a view from `viewed` is a snapshot that changes by other processes do not affect.
     supports_projection : bool
-        Whether items can be searched by a linear map of their embeddings.
+        Whether items can be searched by a linear projection of their embeddings.
     supports_index : bool
-        Whether the index that searches is ours to choose, measure and tune.
+        Whether imgret can choose, measure and tune the index.
     """
 
     shared: ClassVar[bool] = False
@@ -83,76 +83,76 @@ class Gallery(ABC):
     @classmethod
     @abstractmethod
     def create(cls, uri: str, spec: GallerySpec, prepared: VectorIndex | None = None) -> Self:
-        """Make an empty gallery where there is none.
+        """Create an empty gallery.
 
         Parameters
         ----------
         uri : str
-            Where: a path, or what starts with the scheme under which the class is registered.
+            Path, or URI with the scheme under which the class is registered.
         spec : GallerySpec
         prepared : VectorIndex, optional
-            An empty index the user made; by default one is made from the spec.
+            Empty index made by the caller; by default one is made from the spec.
 
         Raises
         ------
         StoreExistsError
-            Something is there.
+            The path or URI is already in use.
         """
 
     @classmethod
     @abstractmethod
     def open(cls, uri: str, *, writable: bool) -> Self:
-        """Open the gallery that is there.
+        """Open an existing gallery.
 
         Raises
         ------
         StoreNotFoundError, StoreVersionError, StoreCorruptError
-            There is none, it is of a newer format, or damaged.
+            There is no gallery, it has a newer format, or it is damaged.
         StoreLockedError, StoreReadOnlyError
-            It cannot be written, and was to be.
+            Write access was requested but is not possible.
         """
 
     @classmethod
     @abstractmethod
     def is_taken(cls, uri: str) -> bool:
-        """Whether there is something at a place, so that no gallery can be made there."""
+        """Whether a path or URI is in use, so that no gallery can be created there."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call it: its path, or its URI without a password."""
+        """Name of the gallery in messages: its path, or its URI without a password."""
 
     @property
     @abstractmethod
     def spec(self) -> GallerySpec:
-        """What the gallery is made of, as of now."""
+        """The current description of the gallery."""
 
     @property
     @abstractmethod
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the gallery is closed."""
 
     @property
     @abstractmethod
     def writable(self) -> bool:
-        """Whether it can be changed by this process."""
+        """Whether this process can change the gallery."""
 
     @property
     @abstractmethod
     def version(self) -> Hashable:
-        """What is another after every change of what searches find, by whomever."""
+        """A value that differs after every change to search results, by any process."""
 
     @property
     def path(self) -> Path | None:
-        """Directory of the gallery; None where it lies in none."""
+        """Directory of the gallery; None if it is not in one."""
         return None
 
     def _where(self) -> str:
-        """Say in two words where it is."""
+        """Return the location of the gallery as a short phrase, such as "in memory"."""
         return f"at {self.name!r}"
 
     def _told_index(self) -> str:
-        """Name the index."""
+        """Return the name of the index for `repr`."""
         return repr(self.spec.index.name)
 
     @abstractmethod
@@ -161,7 +161,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def _keys(self) -> Iterator[str]:
-        """Yield the keys of all items, in the order in which they were added."""
+        """Yield the keys of all items, in the order they were added."""
 
     @abstractmethod
     def _find(self, keys: Sequence[str]) -> dict[str, Item]:
@@ -169,16 +169,16 @@ class Gallery(ABC):
 
     @abstractmethod
     def _embeddings(self, keys: Sequence[str] | None) -> Embeddings:
-        """Return the embeddings of keys that exist, in their order; of all where None."""
+        """Return the embeddings of existing keys, in their order; of all items if None."""
 
     @abstractmethod
     def copy_of(self, sha256: bytes) -> Stored | None:
-        """Return the oldest item made from a file of this digest; called from several threads.
+        """Return the oldest item made from a file with this digest; called from several threads.
 
         Raises
         ------
         StoreCorruptError
-            Its embedding is damaged, where the engine can tell.
+            The embedding of the item is damaged, if the engine can detect that.
         """
 
     @abstractmethod
@@ -192,55 +192,55 @@ class Gallery(ABC):
         Raises
         ------
         DuplicateKeyError
-            A key is taken, and not among those that are replaced: nothing is done.
+            A key is taken and not among the replaced ones; nothing is changed.
         """
 
     @abstractmethod
     def _remove(self, keys: Sequence[str]) -> None:
-        """Commit the removal of items, all in one transaction."""
+        """Commit the removal of items in one transaction."""
 
     @abstractmethod
     def _change(self, items: Mapping[str, Item]) -> None:
-        """Commit new facts about items by their keys, which may get others, in one transaction."""
+        """Commit new contents of items, given by key, in one transaction; keys may change."""
 
     @abstractmethod
     def _change_spec(self, changes: Mapping[str, Any]) -> None:
-        """Commit new values of fields of the spec."""
+        """Commit new values for fields of the spec."""
 
     @abstractmethod
     def unused_keys(self, count: int) -> list[str]:
-        """Return names for images that have none: no item has them, nor had one that they named."""
+        """Return keys for images without one: unused now, and never given out to an item before."""
 
     @abstractmethod
     def _create_filter_index(self, field: str) -> None:
-        """Make filters on a field quick; may do nothing where they are."""
+        """Speed up filters on a field; may do nothing if they are fast already."""
 
     def check_where(self, where: Filter) -> None:  # noqa: B027  # an engine may not know
-        """Raise what a search with the filter would, where that can be known early."""
+        """Raise the errors that a search with the filter would, as far as known in advance."""
 
     @abstractmethod
     def view(self, where: Filter | None = None) -> View:
-        """Return what a search sees now: the items that pass a filter, by default all."""
+        """Return a view of the gallery as it is now: the items that match a filter, or all."""
 
     def _viewed(self) -> AbstractContextManager[View]:
-        """Return a view of all items that stays as it is for the length of a block."""
+        """Return a view of all items that does not change for the duration of a block."""
         return nullcontext(self.view())
 
     def catch_up(self) -> None:  # noqa: B027  # an engine may do it by itself
-        """Take what was added into the index, or warn where it needs more items first.
+        """Add new items to the index, or warn if it needs more items first.
 
-        A search sees to that as well; this is for the end of a run of additions.
+        A search does that as well; this method is for the end of a series of additions.
         """
 
     @abstractmethod
     def _close(self) -> None:
-        """Let files and connections go; may be called twice."""
+        """Close files and connections; may be called twice."""
 
-    # Those that a flag announces.
+    # Hooks that are needed only if a flag is set.
 
     @property
     def projection(self) -> LinearProjection | None:
-        """The map from embedding to searched vector; None where they are the same."""
+        """The projection from embeddings to searched vectors; None if there is none."""
         return None
 
     def _project(self, projection: LinearProjection | None) -> None:
@@ -248,20 +248,20 @@ class Gallery(ABC):
 
     @property
     def index(self) -> VectorIndex:
-        """The index that searches, brought up to date."""
+        """The index, brought up to date with the gallery."""
         self.need("index")
         raise NotImplementedError  # the flag says so
 
     @property
     def index_reason(self) -> str | None:
-        """Why ``index="auto"`` chose what it did; None for an index that was named."""
+        """Reason for the choice of ``index="auto"``; None for an index chosen by name."""
         return None
 
     def _reindex(self, index: str | VectorIndex | None, options: Mapping[str, Any]) -> None:
         raise NotImplementedError  # the flag says so
 
     def _configure(self, tuned: Json) -> None:
-        """Keep options of search, for galleries whose views have an ``index``."""
+        """Store search options; used by galleries whose views have an ``index``."""
         self._change_spec({"tuned": tuned})
 
     def _explain(self, k: int, where: Filter | None, n_queries: int) -> SearchPlan:
@@ -269,8 +269,8 @@ class Gallery(ABC):
 
     def _save(self, path: Path) -> None:  # noqa: ARG002  # local galleries do
         raise UnsupportedError(
-            f"{self.name}: expected a gallery in memory or in a directory, found one that its "
-            f"server keeps; there is nothing to save"
+            f"{self.name}: expected a gallery in memory or in a directory, found one stored by a "
+            f"server; there is nothing to save"
         )
 
     # -- who may do what, and when -----------------------------------------------------------
@@ -278,14 +278,14 @@ class Gallery(ABC):
     @final
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other threads from changing the gallery for the length of the block."""
+        """Keep other threads from changing the gallery for the duration of the block."""
         with self._lock:
             yield
 
     @final
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Let the block change the gallery, which must be open for writing."""
+        """Lock the gallery for changes in the block; it must be open for writing."""
         with self._lock:
             self.check_writable()
             yield
@@ -293,12 +293,12 @@ class Gallery(ABC):
     @final
     @contextmanager
     def viewed(self) -> Iterator[View]:
-        """Hold all items still for the length of the block.
+        """Provide a view of all items that does not change for the duration of the block.
 
         Raises
         ------
         EmptyGalleryError
-            There are none.
+            There are no items.
         """
         with self._lock:
             self.require_items()
@@ -307,12 +307,12 @@ class Gallery(ABC):
 
     @final
     def check_open(self) -> None:
-        """Raise where it was closed."""
+        """Raise if the gallery is closed."""
         if self.closed:
             raise StoreClosedError(f"{self.name}: closed; open it again with Retriever.open()")
 
     def check_writable(self) -> None:
-        """Raise where it was closed, or cannot be changed by this process."""
+        """Raise if the gallery is closed, or this process cannot change it."""
         self.check_open()
         if not self.writable:
             raise StoreReadOnlyError(
@@ -321,7 +321,7 @@ class Gallery(ABC):
 
     @final
     def require_items(self) -> None:
-        """Raise where the gallery is closed or empty."""
+        """Raise if the gallery is closed or empty."""
         if not len(self):
             raise EmptyGalleryError(
                 "search: expected a gallery with items, found an empty one; add images first"
@@ -329,7 +329,7 @@ class Gallery(ABC):
 
     @final
     def remember(self, batch: _Unresolved) -> None:
-        """Look up what a search found before it changes; where others may change it, now."""
+        """Register a result, to look up its items before they change; if shared, do so at once."""
         if self.shared:
             batch.resolve()
         else:
@@ -337,11 +337,11 @@ class Gallery(ABC):
 
     @final
     def settle(self) -> None:
-        """Look up what earlier searches found."""
+        """Look up the items of earlier search results."""
         while self._unresolved:
             try:
                 self._unresolved.pop().resolve()
-            except KeyError:  # another thread has taken the last one, or nobody wants it any more
+            except KeyError:  # another thread took the last one, or it was garbage-collected
                 return
 
     # -- items -------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ class Gallery(ABC):
 
     @final
     def __iter__(self) -> Iterator[str]:
-        """Keys, in the order in which they were added."""
+        """Iterate over the keys, in the order they were added."""
         self.check_open()
         return self._keys()
 
@@ -370,10 +370,10 @@ class Gallery(ABC):
 
     @final
     def match(self, keys: Sequence[str]) -> dict[str, Item]:
-        """Return the items of those keys that exist, by the keys that were asked for.
+        """Return the items of those keys that exist, by the keys as they were given.
 
-        A key may be spelled in another Unicode form than in the gallery, where that leaves no
-        doubt which is meant: see `imgret.support.spelling`.
+        A key may have another Unicode form than in the gallery, if the match is unambiguous: see
+        `imgret.support.spelling`.
         """
         found = self.find(keys)
         named = [key for key in keys if is_text(key)]
@@ -385,12 +385,12 @@ class Gallery(ABC):
 
     @final
     def get(self, keys: Sequence[str]) -> list[Item]:
-        """Return the items of keys that must exist, in their order; spelled as for `match`.
+        """Return the items of keys that must exist, in their order; keys are matched as in `match`.
 
         Raises
         ------
         KeyNotFoundError
-            Naming the first that does not.
+            A key does not exist; the message names the first one.
         """
         found = self.match(keys)
         for key in keys:
@@ -403,26 +403,26 @@ class Gallery(ABC):
 
     @final
     def embeddings(self, keys: Sequence[str] | None = None) -> Embeddings:
-        """Return embeddings as they are kept: float32, shape (n, dim).
+        """Return stored embeddings: float32, shape (n, dim).
 
         Parameters
         ----------
         keys : sequence of str, optional
-            By default of all items, in the order in which they were added.
+            Keys of the items; by default all items, in the order they were added.
 
         Raises
         ------
         KeyNotFoundError
-            Naming the first key that does not exist.
+            A key does not exist; the message names the first one.
         """
         self.check_open()
         return self._embeddings(None if keys is None else [item.key for item in self.get(keys)])
 
     @final
     def refusals(self, embeddings: Embeddings) -> list[str | None]:
-        """Say of each embedding why it cannot be kept and searched; None where it can.
+        """Return why each embedding cannot be stored and searched; None for those that can.
 
-        What counts is what remains of it when rounded to the gallery's dtype.
+        Embeddings are checked after rounding to the gallery's dtype.
         """
         spec = self.spec
         return refusals(embeddings, dim=spec.dim, metric=spec.metric, dtype=spec.dtype)
@@ -435,12 +435,12 @@ class Gallery(ABC):
         *,
         replacing: Iterable[str] = (),
     ) -> None:
-        """Commit items and their embeddings: on return they are durable, on an error none is.
+        """Commit items and their embeddings: on return all are durable, on an error none is added.
 
         Parameters
         ----------
         items : sequence of Item
-            Of keys that are not in the gallery, but for those that are replaced.
+            Items whose keys are not in the gallery, except for replaced ones.
         embeddings : float32 array of shape (n, dim)
         replacing : iterable of str
             Keys of items that are removed in the same transaction.
@@ -448,12 +448,12 @@ class Gallery(ABC):
         Raises
         ------
         DuplicateKeyError
-            A key is given twice or is in the gallery.
+            A key is given twice or is in the gallery already.
         InvalidInputError
-            There is another number of embeddings, one has another shape or cannot be kept, or an
-            item is not what `Item` says.
+            The number of embeddings differs from the number of items, an embedding has the wrong
+            shape or cannot be stored, or an item is invalid.
         StoreError
-            It cannot be written.
+            The gallery cannot be written.
         """
         with self.changing():
             spec = self.spec
@@ -470,7 +470,7 @@ class Gallery(ABC):
                 check_item(item)
                 if item.key in seen:
                     raise DuplicateKeyError(
-                        f"key: expected new ones, each once, found {item.key!r}"
+                        f"key: expected new keys, each once, found {item.key!r} twice"
                     )
                 seen.add(item.key)
             self.settle()
@@ -479,12 +479,12 @@ class Gallery(ABC):
 
     @final
     def remove(self, keys: Sequence[str]) -> int:
-        """Commit the removal of items, all or none; return how many there were.
+        """Commit the removal of items, all or none; return the number of removed items.
 
         Raises
         ------
         KeyNotFoundError
-            Naming the first key that does not exist.
+            A key does not exist; the message names the first one.
         """
         with self.changing():
             going = list(dict.fromkeys(item.key for item in self.get(keys)))
@@ -495,21 +495,21 @@ class Gallery(ABC):
 
     @final
     def change(self, items: Mapping[str, Item]) -> None:
-        """Commit new facts about items, all or none; their embeddings stay.
+        """Commit new contents of items, all or none; their embeddings stay.
 
         Parameters
         ----------
         items : mapping of str to Item
-            By the key that each has now.
+            New items by their current keys.
 
         Raises
         ------
         KeyNotFoundError
-            Naming the first key that does not exist.
+            A key does not exist; the message names the first one.
         DuplicateKeyError
             A new key is taken.
         InvalidInputError
-            An item is not what `Item` says.
+            An item is invalid.
         """
         with self.changing():
             before = self.get(list(items))
@@ -523,13 +523,13 @@ class Gallery(ABC):
 
     @final
     def change_spec(self, **changes: Any) -> None:
-        """Commit new values of fields of the spec."""
+        """Commit new values for fields of the spec."""
         with self.changing():
             self._change_spec(changes)
 
     @final
     def create_filter_index(self, field: str) -> None:
-        """Make filters on a field quick that let few of many items pass."""
+        """Speed up filters on a field that match few of many items."""
         with self.changing():
             self._create_filter_index(field)
 
@@ -537,33 +537,34 @@ class Gallery(ABC):
 
     @final
     def project(self, projection: LinearProjection | None) -> None:
-        """Search by another projection from now on."""
+        """Use another projection for searches from now on."""
         with self.changing():
             self.need("projection")
             self._project(projection)
 
     @final
     def reindex(self, index: str | VectorIndex | None, options: Mapping[str, Any]) -> None:
-        """Build the index again from the kept embeddings; see `imgret.Retriever.reindex`."""
+        """Rebuild the index from the stored embeddings; see `imgret.Retriever.reindex`."""
         with self.changing():
             self.need("index")
             self._reindex(index, options)
 
     @final
     def configure(self, tuned: Json) -> None:
-        """Search by other options of the index from now on, and keep them.
+        """Use other search options of the index from now on, and store them.
 
         Parameters
         ----------
         tuned : dict
-            ``index``, the name of the index they are for, and ``settings``; more is kept as it is.
+            ``index``, the name of the index they are for, and ``settings``. Other entries are
+            stored unchanged.
         """
         with self.changing():
             self._configure(tuned)
 
     @final
     def explain(self, k: int, where: Filter | None, n_queries: int) -> SearchPlan:
-        """Say which way a search goes, and why."""
+        """Explain how a search would be answered, and why."""
         self.require_items()
         self.need("index")
         return self._explain(k, where, n_queries)
@@ -581,7 +582,7 @@ class Gallery(ABC):
 
     @final
     def close(self) -> None:
-        """Let files and connections go; twice is fine. Hits found before stay valid."""
+        """Close files and connections; closing twice is fine. Earlier hits stay valid."""
         with self._lock:
             try:
                 self.settle()
@@ -601,9 +602,9 @@ class Gallery(ABC):
 
     @final
     def need(self, what: Literal["projection", "index"]) -> None:
-        """Raise where the gallery says by its flag that it has no such thing."""
+        """Raise if the gallery does not support a projection, or a choice of index."""
         if not (self.supports_projection if what == "projection" else self.supports_index):
             raise UnsupportedError(
-                f"{self.name}: expected a gallery whose {what} is ours to choose, found one that "
-                f"its server searches; keep it in a directory for that"
+                f"{self.name}: expected a gallery whose {what} can be chosen, found one that is "
+                f"searched by a server; use a gallery in a directory for that"
             )

@@ -1,4 +1,4 @@
-"""The contract of a vector index: vectors and ids in, nearest neighbours out."""
+"""The base class of vector indexes: vectors and ids in, nearest neighbours out."""
 
 from __future__ import annotations
 
@@ -15,42 +15,43 @@ __all__ = ["VectorIndex"]
 
 
 class VectorIndex(IndexEngine):
-    """Finds the nearest of many vectors.
+    """Finds the nearest vectors among many.
 
-    A subclass sets ``name`` and fills in the hooks: `_options`, `_add`, `_search`,
-    `_reconstruct`, `_save`, `_load`, and where the flags below promise it `_train` and
-    `_remove`; `_comparisons`, `_search_options` and `_configure` where it has something to say
-    there. Everything public is final, in `imgret.support.engine`: it checks the arguments, keeps
-    the set of ids, lets searches run side by side and changes run alone, and calls the hooks.
+    A subclass sets ``name`` and implements the hooks `_options`, `_add`, `_search`,
+    `_reconstruct`, `_save` and `_load`, and `_train` and `_remove` if the flags below say so.
+    It may override `_comparisons`, `_search_options` and `_configure`. The public methods are
+    final and defined in `imgret.support.engine`. They check the arguments, maintain the set of
+    ids, let searches run in parallel and changes run alone, and call the hooks.
 
-    What the hooks may rely on:
+    Guarantees for the hooks:
 
-    * vectors and queries are C-contiguous float32 of shape (n, dim), finite; for metric
-      ``"cosine"`` of unit length, so that the inner product is the score. They may be the
-      caller's own arrays: a hook copies what it keeps, and writes to none of them;
+    * vectors and queries are C-contiguous, finite float32 arrays of shape (n, dim); for metric
+      ``"cosine"`` they have unit length, so that the inner product is the score. They may be the
+      caller's own arrays: a hook copies what it keeps, and never writes to them;
     * ids are int64, >= 0, unique, and new (`_add`) or present (`_remove`,
       `_reconstruct`);
     * ``k`` is at least 1, and at most the number of vectors that may be found;
     * `ids` holds the ids before the change in `_add`, `_remove` and `_search`.
 
-    What they may use: ``_ids.positions(ids)`` (where in the order of adding each id is, -1 for
-    those that are not there) and ``_ids.at(positions)``; ``_expected`` (how many vectors will be
-    added) in `_train`; ``_changes``, a number that is another one after every change of the ids;
-    and ``_true_table()``, where ``_true_table`` is not None, for the true vectors by id.
+    Helpers for the hooks: ``_ids.positions(ids)`` returns the position of each id in the order
+    of adding, -1 for missing ones, and ``_ids.at(positions)`` is its inverse. In `_train`,
+    ``_expected`` is the number of vectors that will be added. ``_changes`` is a number that
+    changes whenever the ids do. If ``_true_table`` is not None, ``_true_table()`` returns the true
+    vectors by id.
 
-    What they must keep: a hook that raises leaves the index as it was; `_search` may run
-    in several threads at once; none calls a public method that searches or changes the index.
-    What `_search` finds for a query, and the scores, depend on no other query of the call, and
-    equal vectors score the same (up to rounding where ``is_compressed``). Equal scores are
-    ordered by id here; where ``is_exact``, those of the lowest ids must be found where not all
-    that score the same fit.
+    Duties of the hooks: a hook that raises leaves the index as it was; `_search` may run
+    in several threads at once; no hook calls a public method that searches or changes the index.
+    The ids and scores that `_search` returns for a query must not depend on the other queries of
+    the call, and equal vectors must score the same (up to rounding if ``is_compressed``). The base
+    class orders equal scores by id. If ``is_exact``, and not all vectors of equal score fit into
+    the answer, `_search` must return those with the lowest ids.
 
     Parameters
     ----------
     dim : int
         Dimension of the vectors, at least 1.
     metric : {"cosine", "ip", "l2"}
-        Scores are the cosine, the inner product, or minus the squared distance.
+        Metric of the scores: the cosine, the inner product, or minus the squared distance.
 
     Attributes
     ----------
@@ -59,28 +60,28 @@ class VectorIndex(IndexEngine):
     needs_training : bool
         Whether `train` must be called before `add`.
     supports_remove : bool
-        Whether `remove` works; where not, it raises `UnsupportedError`.
+        Whether `remove` works; if not, it raises `UnsupportedError`.
     supports_allowed : bool
-        Whether `_search` can restrict itself to some ids. Where not, `_search` never gets
-        any, and the base class answers exactly over the reconstructed vectors.
+        Whether `_search` can be restricted to some ids. If not, ``allowed`` is always None, and
+        the base class answers such searches exactly, with the reconstructed vectors.
     is_exact : bool
         Whether `search` always finds the true nearest neighbours.
     is_compressed : bool
-        Whether the vectors in the index are only close to those that were added. Where the
-        true ones can be had (`refine_by`, as in every gallery), ``refine`` times as many
-        candidates are asked for, and re-ranked by them.
+        Whether the index stores approximate vectors. If the true vectors are available
+        (`refine_by`, as in every gallery), the index is searched for ``refine`` times as many
+        candidates, which are re-ranked by their true vectors.
     refine : int
-        Candidates for each neighbour wanted; at least 1.
+        Number of candidates per requested neighbour, at least 1.
     reconstructs_slowly : bool
-        Whether `_reconstruct` costs far more than copying rows; exact answers then come from the
-        true vectors where they can be had.
+        Whether `_reconstruct` costs far more than copying rows. Exact answers then use the
+        true vectors if they are available.
     finds_itself : bool
-        Whether a vector of the index is searched with more easily than a new one, as in a graph
-        whose links lead from it to its neighbours. Recall is then measured by vectors that are left
-        out.
+        Whether the index finds the neighbours of its own vectors more easily than those of new
+        ones, as a graph does, whose links lead from a vector to its neighbours. Recall is then
+        measured with vectors that are left out of the index.
     cheap_to_build : bool
-        Whether building from vectors is about as fast as reading a file. Galleries then
-        store no copy of the index.
+        Whether building the index from vectors is about as fast as reading it from a file.
+        Galleries then store no copy of the index.
     """
 
     name: str = ""
@@ -98,12 +99,12 @@ class VectorIndex(IndexEngine):
 
     @abstractmethod
     def _options(self) -> Json:
-        """Keyword arguments beside ``dim`` and ``metric``, as JSON values."""
+        """Return the keyword arguments other than ``dim`` and ``metric``, as JSON values."""
 
     def _train(self, vectors: Embeddings) -> None:  # noqa: ARG002  # a hook
-        """Learn what the index needs to know of the distribution of the vectors.
+        """Learn the distribution of the vectors, as far as the index needs it.
 
-        ``_expected`` says how many will be added.
+        ``_expected`` is the number of vectors that will be added.
         """
         raise UnsupportedError(f"{type(self).__name__} needs no training")
 
@@ -112,53 +113,53 @@ class VectorIndex(IndexEngine):
         """Add ``n >= 1`` vectors under their new ids: all of them or none."""
 
     def _remove(self, ids: Ids) -> None:  # noqa: ARG002  # a hook
-        """Take out ``n >= 1`` ids that are present."""
+        """Remove ``n >= 1`` ids that are present."""
         raise UnsupportedError(
             f"{type(self).__name__} cannot remove (supports_remove is False); "
             f"build a new index without those ids"
         )
 
     def _removal_rebuilds(self, count: int) -> bool:  # noqa: ARG002  # a hook
-        """Whether taking out so many ids makes `_remove` rebuild everything.
+        """Whether removing so many ids makes `_remove` rebuild the whole index.
 
-        A gallery then builds another index beside this one, so that searches need not wait.
+        A gallery then builds a second index in parallel, so that searches need not wait.
         """
         return False
 
     @abstractmethod
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
-        """Find the ``k`` nearest of the vectors, or of those in ``allowed``.
+        """Find the ``k`` nearest vectors among all, or among those in ``allowed``.
 
         Returns
         -------
         ids : int64 array of shape (n, k)
-            Best first; -1 where the index found fewer than ``k``.
+            Ids, best first; -1 where the index found fewer than ``k``.
         scores : float32 array of shape (n, k)
-            Higher is better, also for metric ``"l2"``.
+            Scores; higher is better, also for metric ``"l2"``.
         """
 
     @abstractmethod
     def _reconstruct(self, ids: Ids) -> Embeddings:
-        """Return the vectors of these ids as the index holds them (maybe compressed)."""
+        """Return the vectors of these ids as the index stores them, perhaps compressed."""
 
     def _comparisons(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # a hook
-        """Return about how many vectors `_search` compares a query with.
+        """Return the approximate number of vectors that `_search` compares with a query.
 
-        By it a filtered search is planned: where comparing with all that may be found is less
-        work, `_search` is not called.
+        Filtered searches are planned with it: `_search` is not called if comparing with all
+        allowed vectors is less work.
         """
         return float(len(self))
 
     def _search_options(self) -> Mapping[str, Sequence[int]]:
-        """Return the options that trade recall for speed, with values to try, the fastest first.
+        """Return the options that trade recall for speed, with values to try, fastest first.
 
-        Each is an attribute as well, an int, or None before training; `_configure` changes it.
+        Each option is also an attribute: an int, or None before training. `_configure` sets it.
         """
         return {}
 
     def _configure(self, settings: Mapping[str, int]) -> None:  # noqa: ARG002  # a hook
-        """Change options that `_search_options` names; nothing but searches depends on them."""
-        raise UnsupportedError(f"{type(self).__name__} has no options of search")
+        """Set options named by `_search_options`; they affect nothing but searches."""
+        raise UnsupportedError(f"{type(self).__name__} has no search options")
 
     def _true_scores(
         self, queries: Embeddings, ids: Ids, vectors_of: Callable[[Ids], Embeddings]
@@ -169,17 +170,17 @@ class VectorIndex(IndexEngine):
     def _pair_scores(self, queries: Embeddings, vectors: Embeddings, rows: Ids) -> Embeddings:
         """Score queries of shape (n, dim) with rows of vectors, of shape (n, m).
 
-        For exact answers beside those of `_search`, which are to have the same scores.
+        Exact answers use this method; their scores must equal those of `_search`.
         """
         return pair_scores(queries, rows, vectors.__getitem__, self._metric, prepared=True)
 
     @abstractmethod
     def _save(self, directory: Path) -> None:
-        """Write the state into files of the existing ``directory``, which holds ``ids.npy``.
+        """Write the state to files in the existing ``directory``, which holds ``ids.npy``.
 
-        The base class keeps checksums of all of them.
+        The base class stores checksums of all files.
         """
 
     @abstractmethod
     def _load(self, directory: Path) -> None:
-        """Read what `_save` wrote, into an index made with the same `config`."""
+        """Read the files of `_save` into an index made with the same `config`."""

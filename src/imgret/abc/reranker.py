@@ -1,4 +1,4 @@
-"""The contract of what ranks the hits of a search again."""
+"""The base class of re-rankers, which reorder the results of a search."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Asked", "Reranker", "Searched", "one_by_one"]
 
 
 class Searched(Protocol):
-    """What a search may find, as a `Reranker` sees it.
+    """The searchable items, as a `Reranker` sees them.
 
-    Vectors are those that are searched: projected where the gallery has a projection, and of
-    length 1 for metric ``"cosine"``. What a filter leaves out is not there.
+    Vectors are those that are searched: projected if the gallery has a projection, and of
+    length 1 for metric ``"cosine"``. Items excluded by a filter are not included.
 
     Attributes
     ----------
@@ -27,13 +27,13 @@ class Searched(Protocol):
     """
 
     @property
-    def metric(self) -> Metric: ...  # noqa: D102  # told above
+    def metric(self) -> Metric: ...  # noqa: D102  # documented above
 
     def search(self, vectors: Embeddings, k: int) -> Neighbors:
-        """Return the ``k`` nearest of each vector, by the gallery's index.
+        """Return the ``k`` nearest items of each vector, found by the gallery's index.
 
-        There are ``k`` columns, -1 and -inf after the last that was found; where ``k`` is above
-        the number of items there may be fewer columns, never more than items.
+        The result has ``k`` columns, or fewer if the gallery has fewer than ``k`` items. They hold
+        -1 and -inf after the last item found.
         """
 
     def read(self, ids: Ids) -> Embeddings:
@@ -41,14 +41,14 @@ class Searched(Protocol):
 
 
 class Asked(NamedTuple):
-    """Queries, and what was found for them.
+    """Queries and their results.
 
     Attributes
     ----------
     queries : float32 array of shape (n, d)
-        In the space that is searched.
+        Query vectors in the space that is searched.
     found : Neighbors
-        Shape (n, m), best first.
+        Results of shape (n, m), best first.
     """
 
     queries: Embeddings
@@ -56,20 +56,21 @@ class Asked(NamedTuple):
 
 
 class Reranker(ABC):
-    """Ranks again what a search has found: `Retriever.search` takes it as ``rerank=``.
+    """Reorders the results of a search: `Retriever.search` takes it as ``rerank=``.
 
-    A subclass sets the attributes and fills in `_rank`. It looks at the candidates and what is
-    near them, never at the whole gallery.
+    A subclass sets the attributes and implements `_rank`. It looks at the candidates and their
+    neighbours, never at the whole gallery.
 
     Attributes
     ----------
     name : str
-        What errors call it.
+        Name used in error messages.
     scores : {"own", "metric", "kept"}
-        What the scores are afterwards: of its own kind; by the gallery's metric, though of another
-        query; or as they were, and no longer falling from rank to rank.
+        Kind of the resulting scores. ``"own"``: on a scale of the re-ranker's own. ``"metric"``:
+        by the gallery's metric, but for another query. ``"kept"``: unchanged, so that they no
+        longer decrease from rank to rank.
     candidates : int
-        Items it is to be given for each query, at least; where more hits are wanted it gets more.
+        Minimum number of candidates for each query. If more hits are requested, it gets more.
     """
 
     name: ClassVar[str] = ""
@@ -77,29 +78,29 @@ class Reranker(ABC):
 
     @property
     @abstractmethod
-    def candidates(self) -> int: ...  # noqa: D102  # told above
+    def candidates(self) -> int: ...  # noqa: D102  # documented above
 
     @final
     def rank(self, asked: Asked, k: int, searched: Searched) -> Asked:
-        """Rank the candidates of each query again.
+        """Re-rank the candidates of each query.
 
         Parameters
         ----------
         asked : Asked
-            Of each query, at least `candidates` and at least ``k`` items, as far as there are.
+            Queries, each with at least `candidates` and at least ``k`` items if there are so many.
         k : int
-            Items wanted, at most as many as ``asked.found`` has columns.
+            Number of items to return, at most the number of columns of ``asked.found``.
         searched : Searched
 
         Returns
         -------
         Asked
-            ``k`` items a query, best first, as far as there are; -1 and -inf after the last.
+            ``k`` items per query, best first, padded with -1 and -inf if there are fewer.
 
         Raises
         ------
         InvalidInputError
-            `_rank` returned another shape.
+            `_rank` returned arrays of the wrong shape.
         """
         queries, found = self._rank(asked, k, searched)
         shape = len(asked.queries), k
@@ -112,7 +113,7 @@ class Reranker(ABC):
 
     @abstractmethod
     def _rank(self, asked: Asked, k: int, searched: Searched) -> Asked:
-        """Do what `rank` says; `one_by_one` helps where queries have nothing in common."""
+        """Re-rank as described for `rank`; use `one_by_one` if queries are independent."""
 
 
 def one_by_one(
@@ -120,16 +121,16 @@ def one_by_one(
     k: int,
     rank: Callable[[Embeddings, Ids, NDArray[np.float32]], tuple[Ids, Any]],
 ) -> Asked:
-    """Rank the candidates of each query by themselves.
+    """Rank the candidates of each query independently of the other queries.
 
     Parameters
     ----------
     asked : Asked
     k : int
-        Items kept of each.
+        Number of items to keep per query.
     rank : callable
-        Given a query of shape (1, d), ids and scores of shape (m,), returns them in their new
-        order; called only where there are any.
+        Function that gets a query of shape (1, d) and its ids and scores of shape (m,), and
+        returns ids and scores in the new order. It is not called for a query without candidates.
     """
     n = len(asked.queries)
     ids: Ids = np.full((n, k), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a gallery is made of."""
+"""The description of a gallery: dimension, metric, dtype and parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["GallerySpec"]
 
 @dataclass(frozen=True)
 class GallerySpec:
-    """What a gallery is made of.
+    """The description of a gallery: its dimension, metric, dtype and parts.
 
     Attributes
     ----------
@@ -20,22 +20,23 @@ class GallerySpec:
         Dimension of the stored embeddings.
     metric : {"cosine", "ip", "l2"}
     dtype : {"float16", "float32"}
-        How embeddings are stored.
+        Type in which embeddings are stored.
     embedder, cropper, index : Part
     fingerprint : str
-        Of the embedder; vectors of another are not comparable.
+        Fingerprint of the embedder. Vectors of embedders with different ones are not comparable.
     projection : str or None
-        Fingerprint of the projection by which is searched, where there is one.
+        Fingerprint of the projection used for searches, if there is one.
     tuned : dict or None
-        Options of search that were measured to be the fastest for a recall, and for what index.
+        Search options found by tuning, and the name of the index they are for.
     calibration : dict or None
-        What turns a score into a probability, and for which projection and metric: see
+        Mapping from scores to probabilities, with its projection and metric: see
         `imgret.learning.ScoreCalibration`.
     cropper_fingerprint : str or None
-        Of the cropper; boxes of another differ. None in galleries of older versions.
+        Fingerprint of the cropper. Croppers with different ones may return different boxes. None
+        in galleries of older versions.
     files : dict of str to str
-        Where the files may be that the options of embedder and cropper name: absolute paths, by
-        the path as it stands there.
+        Absolute paths where the files named in the options of embedder and cropper may be found,
+        by the path given in the options.
     """
 
     dim: int

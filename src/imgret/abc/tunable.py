@@ -1,4 +1,4 @@
-"""What recall is measured of, and options of search are chosen for."""
+"""The protocol of an index whose recall can be measured and tuned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Tunable"]
 
 @runtime_checkable
 class Tunable(Protocol):
-    """An index as it is measured and tuned: a `VectorIndex`, or that of a server.
+    """An index that can be measured and tuned: a `VectorIndex`, or the index of a server.
 
     Attributes
     ----------
@@ -21,22 +21,22 @@ class Tunable(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102  # told above
+    def name(self) -> str: ...  # noqa: D102  # documented above
 
     @property
-    def is_exact(self) -> bool: ...  # noqa: D102  # told above
+    def is_exact(self) -> bool: ...  # noqa: D102  # documented above
 
     @property
-    def finds_itself(self) -> bool: ...  # noqa: D102  # told above
+    def finds_itself(self) -> bool: ...  # noqa: D102  # documented above
 
     def sweep(self) -> dict[str, list[int]]:
         """Return the options that trade recall for speed, with values to try, fastest first."""
 
     def settings(self) -> dict[str, int]:
-        """Return the options of `sweep` as they are."""
+        """Return the current values of the options of `sweep`."""
 
     def configure(self, **settings: int) -> None:
-        """Change options of `sweep` for the searches that follow."""
+        """Set options of `sweep` for later searches."""
 
     def search(self, queries: Any, k: int, *, exact: bool = False) -> Neighbors:
-        """Find the ``k`` nearest vectors of each query; exactly where that is asked for."""
+        """Find the ``k`` nearest vectors of each query, exactly if ``exact`` is true."""

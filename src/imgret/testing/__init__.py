@@ -1,6 +1,6 @@
-"""Contract suites for authors of embedders, croppers, indexes and galleries.
+"""Test suites for authors of embedders, croppers, indexes and galleries.
 
-Subclass a suite in a test module and say how the part is made; pytest does the rest::
+Subclass a suite in a test module and define how the part is made; pytest does the rest::
 
     from imgret.testing import IndexMachine, VectorIndexTests
 
@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     raise MissingExtraError.of("imgret.testing", extra="testing") from error
 
-# Failing assertions of the suites show their values, as those of test modules do.
+# Make failing assertions of the suites show their values, as in test modules.
 for _module in ("croppers", "embedders", "galleries", "gallery_machine", "indexes", "machine"):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 

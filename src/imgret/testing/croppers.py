@@ -1,4 +1,4 @@
-"""The contract suite of croppers."""
+"""The test suite for croppers."""
 # ruff: noqa: D102  # the name of a test is its sentence
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["CropperTests"]
 
 
 class CropperTests:
-    """What every cropper must do.
+    """Tests that every cropper must pass.
 
-    Subclass it as ``class TestMine(CropperTests)`` and fill in `make`.
+    Subclass it as ``class TestMine(CropperTests)`` and implement `make`.
     """
 
     _made: ClassVar[dict[type, Cropper]] = {}
@@ -33,7 +33,7 @@ class CropperTests:
 
     @pytest.fixture
     def cropper(self) -> Cropper:
-        """Return the cropper, made once for a class: a model may take long to load."""
+        """Return the cropper, made once per class because a model may take long to load."""
         if type(self) not in self._made:
             self._made[type(self)] = self.make()
         return self._made[type(self)]

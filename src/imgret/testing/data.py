@@ -1,4 +1,4 @@
-"""Data the suites run on: clustered vectors, and images of awkward shapes."""
+"""Data for the test suites: clustered vectors, and images of awkward shapes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["clustered", "picture", "pictures", "true_scores"]
 
 
 def clustered(count: int, dim: int, *, seed: int = 0) -> tuple[Embeddings, Ids]:
-    """Make vectors around a few centres, as embeddings lie, and ids in no order with gaps."""
+    """Make vectors around a few centres, like embeddings, and unsorted ids with gaps."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(2, count // 20), dim))
     spread = 0.4 * rng.standard_normal((count, dim))
@@ -22,7 +22,7 @@ def clustered(count: int, dim: int, *, seed: int = 0) -> tuple[Embeddings, Ids]:
 
 
 def true_scores(queries: Embeddings, vectors: Embeddings, metric: Metric) -> NDArray[np.float64]:
-    """Score ``vectors[i, j]`` against ``queries[i]`` by definition, in float64."""
+    """Score ``vectors[i, j]`` against ``queries[i]`` by the definition, in float64."""
     left = queries.astype(np.float64)[:, None, :]
     right = vectors.astype(np.float64)
     scores: NDArray[np.float64]
@@ -49,7 +49,7 @@ def picture(height: int, width: int, *, seed: int = 0) -> Image:
 
 
 def pictures() -> dict[str, Image]:
-    """Name images of many shapes: tiny, narrow, 1:20 panoramas, flat, noise."""
+    """Return named images of many shapes: tiny, narrow, 1:20 panoramas, flat, noise."""
     rng = np.random.default_rng(1)
     return {
         "1x1": picture(1, 1),

@@ -1,4 +1,4 @@
-"""The contract suite of embedders."""
+"""The test suite for embedders."""
 # ruff: noqa: D102  # the name of a test is its sentence
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["EmbedderTests"]
 
 
 class EmbedderTests:
-    """What every embedder must do.
+    """Tests that every embedder must pass.
 
-    Subclass it as ``class TestMine(EmbedderTests)`` and fill in `make`.
+    Subclass it as ``class TestMine(EmbedderTests)`` and implement `make`.
 
     Attributes
     ----------
     batch_tolerance : float
-        Largest cosine distance between the embeddings of one image in two batches.
+        Maximum cosine distance between the embeddings of one image in two batches.
     """
 
     batch_tolerance: ClassVar[float] = 1e-5
@@ -39,7 +39,7 @@ class EmbedderTests:
 
     @pytest.fixture
     def embedder(self) -> Embedder:
-        """Return the embedder, made once for a class: a model may take long to load."""
+        """Return the embedder, made once per class because a model may take long to load."""
         if type(self) not in self._made:
             self._made[type(self)] = self.make()
         return self._made[type(self)]

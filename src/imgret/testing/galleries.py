@@ -1,4 +1,4 @@
-"""The contract suite of galleries."""
+"""The test suite for galleries."""
 # ruff: noqa: D102  # the name of a test is its sentence
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from imgret.types import Box, Embeddings, Item, Metric, Part
 __all__ = ["GalleryTests", "check_answer", "new_spec"]
 
 _DIM = 8
-# What a filter may ask, with what `_items` holds.
+# Filters of all kinds, for the items of `_items`.
 FILTERS: tuple[dict[str, Any], ...] = (
     {"label": "c1"},
     {"label": {"$in": ["c0", "c2"]}},
@@ -57,7 +57,7 @@ FILTERS: tuple[dict[str, Any], ...] = (
 
 
 def new_spec(metric: Metric = "cosine", *, dim: int = _DIM) -> GallerySpec:
-    """Return a spec for embeddings that no model makes."""
+    """Return a spec for embeddings that come from no model."""
     return GallerySpec(
         dim=dim,
         metric=metric,
@@ -70,7 +70,7 @@ def new_spec(metric: Metric = "cosine", *, dim: int = _DIM) -> GallerySpec:
 
 
 def _items(count: int, start: int = 0) -> list[Item]:
-    """Return items of all kinds of facts, every fourth without a label."""
+    """Return items with fields of all kinds, every fourth without a label."""
     return [
         Item(
             f"item-{n:03d}",
@@ -99,26 +99,26 @@ def _vectors(count: int, *, seed: int = 0) -> Embeddings:
 
 
 def check_answer(view: View, vectors: Embeddings, queries: Embeddings, k: int) -> None:
-    """Check that a view finds as many as it must, best first, and scores them truly.
+    """Check that a view finds as many items as it must, best first, with true scores.
 
     Parameters
     ----------
     view : View
     vectors : float32 array of shape (n, dim)
-        What is searched: row i is that of the i-th id of the view.
+        Searched vectors; row i belongs to the i-th id of the view.
     queries : float32 array of shape (m, dim)
     k : int
     """
     found = view.search(view.project(queries), k)
     there = min(k, len(view))
-    assert (found.ids[:, :there] >= 0).all(), "an answer came back short"
+    assert (found.ids[:, :there] >= 0).all(), "an answer has too few items"
     assert (found.ids[:, there:] == -1).all()
     assert (np.diff(found.scores[:, :there]) <= 0).all(), "not best first"
     if not there:
         return
     place = {id_: row for row, id_ in enumerate(view.ids.tolist())}
     rows = np.array([[place[id_] for id_ in row] for row in found.ids[:, :there].tolist()])
-    assert all(len(set(row)) == there for row in rows.tolist()), "an item came twice"
+    assert all(len(set(row)) == there for row in rows.tolist()), "an item was found twice"
     true = true_scores(queries, np.repeat(vectors[None], len(queries), axis=0), view.metric)
     tolerance = 1e-3 * max(1.0, float(np.abs(true).max()))
     scored = np.take_along_axis(true, rows, axis=1)
@@ -129,31 +129,31 @@ def check_answer(view: View, vectors: Embeddings, queries: Embeddings, k: int) -
 
 
 class GalleryTests:
-    """What every gallery must do.
+    """Tests that every gallery must pass.
 
-    Subclass it as ``class TestMine(GalleryTests)``, set `kind` and fill in `new_uri`.
+    Subclass it as ``class TestMine(GalleryTests)``, set `kind` and implement `new_uri`.
 
     Attributes
     ----------
     kind : type
-        The subclass of `Gallery`.
+        Subclass of `Gallery` to test.
     metrics : tuple of str
-        The metrics to test.
+        Metrics to test.
     """
 
     kind: ClassVar[type[Gallery]]
     metrics: ClassVar[tuple[Metric, ...]] = ("cosine", "ip", "l2")
 
     def new_uri(self, folder: Path) -> str:
-        """Return a place where there is no gallery; ``folder`` is empty and for the test alone."""
+        """Return an unused path or URI; ``folder`` is empty and used by this test only."""
         raise NotImplementedError(f"{type(self).__name__}.new_uri: expected to return a URI")
 
     def create(self, uri: str, spec: GallerySpec) -> Gallery:
-        """Make an empty gallery."""
+        """Create an empty gallery."""
         return self.kind.create(uri, spec)
 
     def again(self, gallery: Gallery, uri: str) -> Gallery:
-        """Close a gallery and open what it kept."""
+        """Close a gallery and reopen it."""
         gallery.close()
         return self.kind.open(uri, writable=True)
 
@@ -165,12 +165,12 @@ class GalleryTests:
 
     @pytest.fixture
     def uri(self, tmp_path: Path) -> str:
-        """Return the place of the gallery of a test."""
+        """Return the path or URI of the test's gallery."""
         return self.new_uri(tmp_path)
 
     @pytest.fixture
     def make(self, uri: str) -> Iterator[Callable[..., Gallery]]:
-        """Return what makes a gallery of some items, and closes it after the test."""
+        """Return a function that makes a gallery with some items; closed after the test."""
         made = []
 
         def build(count: int = 40, metric: Metric = "cosine") -> Gallery:
@@ -462,7 +462,7 @@ class GalleryTests:
     def test_a_view_that_is_held_stays_as_it_is(self, make: Any, uri: str) -> None:
         gallery = make(20)
         if not (self.kind.shared and self.kind.consistent_views):
-            pytest.skip("for galleries that others change, and whose views are of one moment")
+            pytest.skip("the gallery is not shared, or its views are not consistent")
         other = self.kind.open(uri, writable=True)
         with gallery.viewed() as view:
             other.add([Item("new")], _vectors(1))
@@ -477,7 +477,7 @@ class GalleryTests:
 
     def test_two_writers(self, make: Any, uri: str) -> None:
         if not self.kind.shared:
-            pytest.skip("for galleries that several processes may change")
+            pytest.skip("the gallery is not shared")
         gallery = make(5)
         other = self.kind.open(uri, writable=True)
         other.add([Item("theirs")], _vectors(1, seed=1))

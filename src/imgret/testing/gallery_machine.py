@@ -1,4 +1,4 @@
-"""A state machine that drives a gallery beside a dictionary."""
+"""A state machine that compares a gallery with a dictionary."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _FILTERS = st.sampled_from(
 
 
 class GalleryMachine(RuleBasedStateMachine):
-    """Adds, replaces, changes, removes, searches and opens again, in every order.
+    """Adds, replaces, changes, removes, searches and reopens, in any order.
 
-    Subclass it, set ``kind`` and fill in `new_uri`, and give its ``TestCase`` to pytest::
+    Subclass it, set ``kind``, implement `new_uri`, and give its ``TestCase`` to pytest::
 
         class MyMachine(GalleryMachine):
             kind = MyGallery
@@ -52,7 +52,7 @@ class GalleryMachine(RuleBasedStateMachine):
     Attributes
     ----------
     kind : type
-        The subclass of `Gallery`.
+        Subclass of `Gallery` to test.
     metric : {"cosine", "ip", "l2"}
     """
 
@@ -60,15 +60,15 @@ class GalleryMachine(RuleBasedStateMachine):
     metric: ClassVar[Metric] = "l2"
 
     def new_uri(self, folder: Path) -> str:
-        """Return a place where there is no gallery; ``folder`` is empty."""
+        """Return an unused path or URI; ``folder`` is empty."""
         raise NotImplementedError(f"{type(self).__name__}.new_uri: expected to return a URI")
 
     def create(self, uri: str, spec: GallerySpec) -> Gallery:
-        """Make an empty gallery."""
+        """Create an empty gallery."""
         return self.kind.create(uri, spec)
 
     def again(self, gallery: Gallery, uri: str) -> Gallery:
-        """Close a gallery and open what it kept."""
+        """Close a gallery and reopen it."""
         gallery.close()
         return self.kind.open(uri, writable=True)
 
@@ -90,7 +90,7 @@ class GalleryMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), keys=st.lists(_KEYS, min_size=1, max_size=5, unique=True))
     def add(self, data: st.DataObject, keys: list[str]) -> None:
-        """Add items; those that are there are refused first, and then replaced."""
+        """Add items; existing keys are first refused, then replaced."""
         items, rows = self._new(data, keys)
         there = [key for key in keys if key in self.model]
         if there:
@@ -103,7 +103,7 @@ class GalleryMachine(RuleBasedStateMachine):
 
     @rule(keys=st.lists(_KEYS, max_size=4))
     def remove(self, keys: list[str]) -> None:
-        """Remove items; one that is not there keeps the others from going."""
+        """Remove items; if one of them does not exist, none is removed."""
         if any(key not in self.model for key in keys):
             with pytest.raises(KeyNotFoundError):
                 self.gallery.remove(keys)
@@ -114,7 +114,7 @@ class GalleryMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), key=_KEYS, name=_KEYS)
     def change(self, data: st.DataObject, key: str, name: str) -> None:
-        """Give an item new facts, and perhaps another key."""
+        """Give an item new contents, and perhaps another key."""
         new = Item(name, label=data.draw(_LABELS), metadata=data.draw(_FACTS))
         if key not in self.model:
             with pytest.raises(KeyNotFoundError):
@@ -131,15 +131,15 @@ class GalleryMachine(RuleBasedStateMachine):
 
     @rule()
     def open_again(self) -> None:
-        """Go on with what was kept."""
+        """Reopen the gallery and continue with it."""
         self.gallery = self.again(self.gallery, self._uri)
 
     @rule(data=st.data(), k=st.integers(1, 9), where=st.none() | _FILTERS)
     def search(self, data: st.DataObject, k: int, where: dict[str, Any] | None) -> None:
-        """Search all items, or those that pass a filter."""
+        """Search all items, or those that match a filter."""
         fields = {name for item, _ in self.model.values() for name in item.metadata}
         if where is not None and "tags" in str(where) and "tags" not in fields:
-            return  # a field that no item has is a mistake
+            return  # a field that no item has is an error
         if not self.model:
             return
         parsed = None if where is None else parse_filter(where)
@@ -156,7 +156,7 @@ class GalleryMachine(RuleBasedStateMachine):
 
     @rule(key=_KEYS)
     def facts(self, key: str) -> None:
-        """Look up one item, and tell its label by the view."""
+        """Look up one item, and compare the labels of the view."""
         if key not in self.model:
             return
         item = self.model[key][0]
@@ -168,7 +168,7 @@ class GalleryMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds_the_same_items(self) -> None:
-        """Compare keys, facts and embeddings, in their order."""
+        """Compare keys, items and embeddings, in order."""
         assert len(self.gallery) == len(self.model)
         assert list(self.gallery) == list(self.model)
         assert self.gallery.get(list(self.model)) == [item for item, _ in self.model.values()]

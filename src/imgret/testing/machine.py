@@ -1,4 +1,4 @@
-"""A state machine that drives an index beside the exact one."""
+"""A state machine that compares an index with an exact one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["IndexMachine"]
 
 
 class IndexMachine(RuleBasedStateMachine):
-    """Adds, removes, searches, saves and loads in every order Hypothesis thinks of.
+    """Adds, removes, searches, saves and loads, in any order that Hypothesis tries.
 
-    Subclass it, fill in `make`, and give its ``TestCase`` to pytest::
+    Subclass it, implement `make`, and give its ``TestCase`` to pytest::
 
         class MyMachine(IndexMachine):
             def make(self):
@@ -30,15 +30,15 @@ class IndexMachine(RuleBasedStateMachine):
 
         TestMyMachine = MyMachine.TestCase
 
-    An exact index must score as `ExactIndex` does, ties in any order. Any index must find
-    as many, and score what it finds truly.
+    An exact index must return the scores of `ExactIndex`, with ties in any order. Every index
+    must find as many vectors as `ExactIndex`, and return their true scores.
 
     Attributes
     ----------
     training_count : int
-        Vectors an index that needs training is trained on.
+        Number of training vectors for an index that needs training.
     score_tolerance : float
-        As in `VectorIndexTests`, for values up to 8.
+        Tolerance of scores, as in `VectorIndexTests`, for values up to 8.
     """
 
     training_count: ClassVar[int] = 400
@@ -57,7 +57,7 @@ class IndexMachine(RuleBasedStateMachine):
             self.index.train(rng.uniform(-8, 8, (self.training_count, self.index.dim)))
 
     def _some(self, data: st.DataObject) -> Ids:
-        """Draw some ids of the index, in their order, and perhaps one it does not hold."""
+        """Draw some ids of the index, in order, and perhaps one that it does not hold."""
         held = self.model.ids
         chosen = np.array(
             data.draw(st.lists(st.booleans(), min_size=len(held), max_size=len(held))), dtype=bool
@@ -96,14 +96,14 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), k=st.integers(1, 50), restricted=st.booleans())
     def search(self, data: st.DataObject, k: int, restricted: bool) -> None:  # noqa: FBT001  # drawn
-        """Search among all, or among some."""
+        """Search among all ids, or among some."""
         allowed = self._some(data) if restricted else None
         queries = data.draw(vectors(count=st.integers(1, 3), dim=self.index.dim))
         self._compare(queries, k, allowed)
 
     @rule()
     def save_and_load(self) -> None:
-        """Go on with the index read back from files."""
+        """Save the index, load it, and continue with the loaded one."""
         with tempfile.TemporaryDirectory() as directory:
             self.index.save_state(directory)
             loaded = type(self.index).from_config(self.index.config())
@@ -112,7 +112,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds_the_same_ids(self) -> None:
-        """Compare the ids, in their order."""
+        """Compare the ids, in order."""
         assert len(self.index) == len(self.model)
         np.testing.assert_array_equal(self.index.ids, self.model.ids)
 

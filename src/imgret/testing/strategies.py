@@ -20,18 +20,18 @@ def vectors(
     Parameters
     ----------
     count : int or strategy
-        How many.
+        Number of vectors.
     dim : int
-        Their dimension.
+        Dimension of the vectors.
     nonzero : bool
-        Whether every vector has a direction, as metric ``"cosine"`` needs.
+        If true, no vector is zero, as metric ``"cosine"`` requires.
 
     Returns
     -------
     strategy of float32 arrays of shape (count, dim)
     """
     number = count if isinstance(count, int) else draw(count)
-    # Eighths are exact in float32, so that scores do not depend on the order of sums.
+    # Eighths are exact in float32, so scores do not depend on the order of summation.
     drawn = draw(hnp.arrays(np.int8, (number, dim), elements=st.integers(-64, 64)))
     values: Embeddings = drawn.astype(np.float32) / np.float32(8)
     if nonzero:
@@ -41,7 +41,7 @@ def vectors(
 
 @st.composite
 def ids(draw: st.DrawFn, *, count: int | st.SearchStrategy[int], most: int = 2**63 - 1) -> Ids:
-    """Draw ids from 0 to ``most``, each once, in any order.
+    """Draw unique ids from 0 to ``most``, in any order.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def ids(draw: st.DrawFn, *, count: int | st.SearchStrategy[int], most: int = 2**
 
 @st.composite
 def pictures(draw: st.DrawFn, *, max_side: int = 24) -> Image:
-    """Draw small RGB images: flat, noise, and shapes as narrow as one pixel.
+    """Draw small RGB images: flat or noise, down to one pixel wide or high.
 
     Returns
     -------

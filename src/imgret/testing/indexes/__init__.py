@@ -1,4 +1,4 @@
-"""The contract suite of vector indexes."""
+"""The test suite for vector indexes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["VectorIndexTests"]
 
 
 class VectorIndexTests(SearchingTests, ChangingTests, KeepingTests):
-    """What every vector index must do.
+    """Tests that every vector index must pass.
 
-    Subclass it as ``class TestMine(VectorIndexTests)`` and fill in `make`.
+    Subclass it as ``class TestMine(VectorIndexTests)`` and implement `make`.
 
     Attributes
     ----------
     metrics : tuple of str
-        The metrics to test.
+        Metrics to test.
     dim, count : int
         Dimension and number of the vectors; the index must be able to train on ``count``.
     recall_floor : float
-        Least recall@10 against the exact answer on clustered data (1.0 where ``is_exact``).
+        Minimum recall@10 against exact search on clustered data (1.0 if ``is_exact``).
     score_tolerance : float
-        Largest difference of a score from the true score of its id, as a share of the
-        largest squared norm (of 1 for metric ``"cosine"``); more for an index that compresses.
+        Maximum difference of a score from the true score of its id, relative to the largest
+        squared norm (to 1 for metric ``"cosine"``); set it higher for a compressing index.
     """

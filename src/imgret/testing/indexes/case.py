@@ -1,4 +1,4 @@
-"""What the tests of an index work with: its data, and the checks of an answer."""
+"""Common base of the index tests: data, and checks of search results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["IndexCase"]
 
 
 class IndexCase:
-    """Base of the suites of an index; see `imgret.testing.VectorIndexTests`."""
+    """Base class of the index suites; see `imgret.testing.VectorIndexTests`."""
 
     metrics: ClassVar[tuple[Metric, ...]] = ("cosine", "ip", "l2")
     dim: ClassVar[int] = 16
@@ -41,12 +41,12 @@ class IndexCase:
 
     @property
     def vectors(self) -> Embeddings:
-        """The vectors of a filled index: float32, shape (count, dim)."""
+        """Vectors of a filled index: float32, shape (count, dim)."""
         return self._data[0]
 
     @property
     def ids(self) -> Ids:
-        """Their ids, in no order and with gaps."""
+        """Ids of the vectors, unsorted and with gaps."""
         return self._data[1]
 
     @cached_property
@@ -70,28 +70,28 @@ class IndexCase:
         return index
 
     def check(self, found: Neighbors, queries: Embeddings, k: int, expected: int) -> None:
-        """Check everything about an answer that does not depend on which ids are best."""
+        """Check everything about a result that does not depend on which ids are best."""
         shape = (len(queries), k)
         assert found.ids.shape == shape
         assert found.scores.shape == shape
         assert found.ids.dtype == np.int64
         assert found.scores.dtype == np.float32
-        assert (found.ids[:, :expected] >= 0).all(), "an answer came back short"
+        assert (found.ids[:, :expected] >= 0).all(), "an answer has too few ids"
         assert (found.ids[:, expected:] == -1).all()
         assert np.isneginf(found.scores[:, expected:]).all()
         scores = found.scores[:, :expected]
         assert np.isfinite(scores).all()
         assert (scores[:, 1:] <= scores[:, :-1]).all(), "not best first"
         for row in found.ids[:, :expected]:
-            assert len(set(row.tolist())) == expected, "an id came twice"
+            assert len(set(row.tolist())) == expected, "an id was found twice"
 
     def allowance(self, metric: Metric) -> float:
-        """Return the largest difference of a score that is no mistake."""
+        """Return the maximum allowed error of a score."""
         squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
         return self.score_tolerance * (1.0 if metric == "cosine" else float(squares.max()))
 
     def check_scores(self, index: VectorIndex, found: Neighbors, queries: Embeddings) -> None:
-        """Check that scores are those of the ids beside them (no padding)."""
+        """Check that each score is the true score of its id (no padding)."""
         place = {int(id_): row for row, id_ in enumerate(self.ids)}
         rows = np.array([[place[int(id_)] for id_ in row] for row in found.ids])
         expected = true_scores(queries, self.vectors[rows], index.metric)

@@ -25,7 +25,7 @@ __all__ = ["ChangingTests"]
 
 
 class ChangingTests(IndexCase):
-    """What every change must do, and leave as it was."""
+    """Tests of the effects of changes, and of what they must leave as it was."""
 
     def test_ids_keep_the_order_they_came_in(self, metric: Metric) -> None:
         index = self.filled(metric)

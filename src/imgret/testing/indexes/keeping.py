@@ -1,4 +1,4 @@
-"""Tests of configs and of files."""
+"""Tests of configs and files."""
 # ruff: noqa: D102  # the name of a test is its sentence
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["KeepingTests"]
 
 
 class KeepingTests(IndexCase):
-    """What must be the same after a config or a directory is read back."""
+    """Tests that an index is the same after its config or its directory is read back."""
 
     def twin(self, index: VectorIndex) -> VectorIndex:
-        """Make an empty index from the config of another, through JSON."""
+        """Make an empty index from the config of another, converted to JSON and back."""
         return type(index).from_config(json.loads(json.dumps(index.config())))
 
     def test_config_makes_a_twin(self, metric: Metric) -> None:
@@ -95,7 +95,7 @@ class KeepingTests(IndexCase):
 
 
 def _damage(whole: bytes) -> Iterator[bytes | None]:
-    """Spoil a file in several ways; None stands for taking it away."""
+    """Damage a file in several ways; None means that the file is removed."""
     middle = len(whole) // 2
     yield whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     yield whole[:-1] + bytes([whole[-1] ^ 0x80])

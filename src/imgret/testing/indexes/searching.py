@@ -17,7 +17,7 @@ __all__ = ["SearchingTests"]
 
 
 class SearchingTests(IndexCase):
-    """What every search must do."""
+    """Tests of searches."""
 
     @pytest.mark.parametrize("k", [1, 2, 10, 100])
     def test_answers_are_whole_ordered_and_truly_scored(self, metric: Metric, k: int) -> None:
@@ -34,12 +34,12 @@ class SearchingTests(IndexCase):
         index = self.filled(metric)
         few = self.queries[:5]
         for count in (5, 20, 700):
-            # With a filter, other indexes may be asked in another way: see `VectorIndex.plan`.
+            # With a filter, an approximate index may search differently: see `VectorIndex.plan`.
             for allowed in (None, *([self.ids[: self.count // 2]] if index.is_exact else [])):
                 batch = index.search(np.resize(self.queries, (count, self.dim)), 5, allowed=allowed)
                 for row, query in enumerate(few):
                     alone = index.search(query[None, :], 5, allowed=allowed)
-                    if index.is_compressed:  # codes are compared with a query that is rotated first
+                    if index.is_compressed:  # codes are compared with the rotated query
                         atol = 1e-5 * max(1.0, float(np.abs(alone.scores).max()))
                         np.testing.assert_allclose(batch.scores[row], alone.scores[0], atol=atol)
                         continue
@@ -116,7 +116,7 @@ class SearchingTests(IndexCase):
         index, same = self.trained(metric), self.trained(metric)
         index.add(self.vectors, self.ids)
         same.add(np.asfortranarray(self.vectors.astype(np.float64)), self.ids.tolist())
-        # Not their answers: two approximate indexes of the same vectors may differ.
+        # Results are not compared: two approximate indexes of the same vectors may differ.
         np.testing.assert_allclose(
             same.reconstruct(self.ids.astype(np.uint32)), index.reconstruct(self.ids), rtol=1e-6
         )
@@ -156,7 +156,7 @@ class SearchingTests(IndexCase):
 
     @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
     def test_the_index_itself_keeps_to_allowed_ids(self, metric: Metric, share: float) -> None:
-        # Searches with few allowed ids do not ask it: see `VectorIndex.plan`.
+        # Searches with few allowed ids bypass the index: see `VectorIndex.plan`.
         index = self.filled(metric)
         if not index.supports_allowed:
             pytest.skip("the index takes no filter")
