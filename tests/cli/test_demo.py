@@ -28,8 +28,8 @@ def test_the_demo_draws_indexes_searches_and_shows(tmp_path, monkeypatch, comman
     assert page.count("<img ") == len(species) * (1 + 6)
     with Retriever.open(output / "demo.imgret") as retriever:
         assert len(retriever) == 15 * len(species)
-    # What it says to go on with is done as it stands.
-    words = lines[-1].removeprefix("go on with:").split()
+    # The command it suggests next runs as printed.
+    words = lines[-1].removeprefix("try next:").split()
     again = command(words[1:])
     assert words[0] == "imgret"
     assert again.returncode == 0

@@ -20,15 +20,15 @@ def test_duplicates(doubled, run):
     ended = run("duplicates", "photos.imgret", "--threshold", "0.999")
     assert ended.code == 0
     assert ended.out.splitlines() == [
-        "3 alike, 1.0000",
+        "3 images, score 1.0000",
         "  daisy/1.jpg",
         "  daisy/second.jpg",
         "  tulip/third.jpg",
-        "2 alike, 1.0000",
+        "2 images, score 1.0000",
         "  rose/0.jpg",
         "  rose/again.jpg",
     ]
-    assert ended.err == "2 groups; without 3 images there were none\n"
+    assert ended.err == "2 groups; removing 3 images would leave no duplicates\n"
 
 
 def test_duplicates_as_json(doubled, run):

@@ -137,7 +137,7 @@ def test_a_vector_without_a_picture_is_told(work):
     retriever.add_vectors(retriever.embed(["query.jpg"]), keys=["alone"])
     page = Page(retriever.search_vectors(retriever.embed(["query.jpg"]))[0].to_html())
     assert not page.attributes("img")
-    assert "no image kept" in page.text
+    assert "no image stored" in page.text
 
 
 def test_a_page_of_no_hits_still_shows_the_query(work, run):

@@ -84,8 +84,8 @@ def test_an_interrupt_is_told_and_ends_with_130(work):
     assert process.returncode == 130
     summary, last = err.splitlines()
     assert summary.startswith("interrupted: 0 ok")
-    assert summary.endswith("the same command goes on from here")
-    assert last == "imgret: interrupted; what was committed stays"
+    assert summary.endswith("run the same command to continue")
+    assert last == "imgret: interrupted; committed work is kept"
 
 
 def test_help_is_quick_because_it_loads_nothing_heavy():

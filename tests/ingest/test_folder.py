@@ -226,7 +226,7 @@ def test_a_link_that_may_not_be_followed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", Entries)
     walk = walk_folder(tmp_path / "photos")
-    assert walk.failed == {"link": f"cannot be looked at: {os.strerror(errno.EACCES)}"}
+    assert walk.failed == {"link": f"cannot be examined: {os.strerror(errno.EACCES)}"}
     assert walk.images == ["a.jpg", "link.jpg"]  # reading it says what is wrong
     assert walk.ignored == {"": 1}
 

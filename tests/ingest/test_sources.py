@@ -152,7 +152,7 @@ def test_rivals_for_a_key(folder, store, tmp_path):
     ]
     assert str(other) in failed[0].reason
     assert "prefix" in failed[0].reason
-    assert "came from no file" in failed[1].reason
+    assert "that has no file" in failed[1].reason
     assert [source.key for source in sources] == [
         n for n in NAMES if n not in {"a/1.jpg", "c/5.jpg"}
     ]

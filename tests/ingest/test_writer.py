@@ -314,7 +314,7 @@ def test_report_arithmetic():
     assert report.stages == {"embed": 1.5}
     assert report.summary() == (
         "2 ok, 1 skipped, 1 duplicate, 1 failed, 3 other files ignored, "
-        "1 without a subject, taken whole; 2.0 s, 2 images/s"
+        "1 without a subject, embedded whole; 2.0 s, 2 images/s"
     )
     assert str(report).splitlines()[1:] == [
         "seconds over all threads: embed 1.50",

@@ -484,7 +484,7 @@ def test_what_is_excluded_later_is_left_alone(retriever, photos):
     report = retriever.add_folder(photos, prune="all", exclude=["lake", "3.*"])
     assert (report.vanished, len(report.skipped), len(retriever)) == ([], 6, 12)
     assert report.excluded == {"lake": 4, "sand/3.jpg": 1, "wood/3.jpg": 1}
-    assert "excluded: lake: 4 items of the gallery lie there and stay as they are" in str(report)
+    assert "excluded: lake: 4 items of the gallery are there and stay unchanged" in str(report)
     shutil.rmtree(photos / "lake")  # as well where they are gone
     report = retriever.add_folder(photos, prune="all", exclude="lake")
     assert (report.vanished, len(retriever)) == ([], 12)
@@ -499,7 +499,7 @@ def test_the_report_names_what_was_passed_over(mean_color, photos):
     report = Retriever(embedder=mean_color).add_folder(photos)
     assert report.ignored == 4
     assert report.ignored_suffixes == {".cr2": 2, "": 1, ".txt": 1}
-    assert "4 other files ignored: 2 .cr2, 1 without an ending, 1 .txt" in report.summary()
+    assert "4 other files ignored: 2 .cr2, 1 without a suffix, 1 .txt" in report.summary()
     assert report.excluded == {"@eaDir": 0}
     assert report.repeated_links == ["loop"]
     text = str(report)

@@ -3,15 +3,15 @@
 Data goes to stdout; progress, reports and errors go to stderr. Exit codes:
 
 === ====================================================================================
-0   done
-1   an error, told in one line (``--debug`` shows where it came from)
-2   wrong usage
-3   done in part: a query, or a file or folder of what was to be indexed, could not be read,
-    --prune was held back, a model failed its check
-130 interrupted; what was committed stays
+0   success
+1   an error, reported in one line (``--debug`` shows the traceback)
+2   usage error
+3   partly done: a query, or a file or folder to be indexed, could not be read, --prune was
+    held back, or a model failed its check
+130 interrupted; committed work is kept
 === ====================================================================================
 
-A reader that has seen enough, such as ``head``, is no error.
+If the reader of a pipe stops early, as ``head`` does, that is not an error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Parameters
     ----------
     arguments : sequence of str, optional
-        By default those of the process.
+        Command line arguments; by default those of the process.
     """
     import typer  # noqa: PLC0415  # so that the package stays cheap to import
 
@@ -41,17 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     _open_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments  # wherever it stands
+    debug = "--debug" in arguments  # in any position
     arguments = [word for word in arguments if word != "--debug"]
-    # An option that may have a value, which typer does not know.
+    # typer has no options with an optional value.
     arguments = ["--prune-all" if word == "--prune=all" else word for word in arguments]
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file may have a name that is no text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be valid text
         sys.stdout.reconfigure(errors="backslashreplace")
     usage_error: Any = typer.BadParameter.__base__  # typer does not export it
     try:
         code = app(arguments or ["--help"], prog_name="imgret", standalone_mode=False)
-    except SystemExit:  # what is left for typer to end is a closed pipe
+    except SystemExit:  # typer raises it only for a closed pipe
         sys.exit(0)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
@@ -67,15 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _say(f"error: {_text(error)}")
         sys.exit(1)
     if code == 130:
-        _say("interrupted; what was committed stays")
+        _say("interrupted; committed work is kept")
     sys.exit(code or 0)
 
 
 def _open_streams() -> None:
-    """Put the null device where a stream is closed, as it is in a service or by ``2>&-``.
+    """Replace closed streams, as in a service or after ``2>&-``, by the null device.
 
-    In this order, so that no file of a gallery gets the number of a stream, to which libraries
-    write as they please.
+    They are opened in order of their file descriptors. Otherwise a file of a gallery could get
+    the descriptor of a stream, and libraries would write into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -84,7 +84,7 @@ def _open_streams() -> None:
 
 def _text(error: Exception) -> str:
     if type(error).__module__ == "builtins" and isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"  # without the number
+        return f"{error.filename}: {error.strerror}"  # without the errno
     return str(error)
 
 

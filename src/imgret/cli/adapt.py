@@ -1,4 +1,4 @@
-"""``imgret adapt``: search by what the labels tell."""
+"""``imgret adapt``: a projection learned from the labels."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def adapt(
         int | None, typer.Option(help="Dimension of the indexed vectors. [classes - 1]")
     ] = None,
     off: Annotated[
-        bool, typer.Option("--off", help="Go back to searching by the embeddings themselves.")
+        bool, typer.Option("--off", help="Drop the projection; search by the embeddings again.")
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Learn from the labels what tells classes apart, if that helps; no image is read.
+    """Learn from the labels a projection that separates the classes; no image is read.
 
-    Exits with 3 where it would not help: the gallery is as it was, the figures say why.
+    Exits with 3 if it would not help: the gallery is unchanged, and the report shows why.
     """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 

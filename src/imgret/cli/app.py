@@ -37,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# By how soon they are wanted.
+# In the order in which a new user needs them.
 _COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("index", index),
     ("search", search),
@@ -75,7 +75,7 @@ def _common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     debug: Annotated[  # looked for by imgret.cli.main
-        bool, typer.Option("--debug", help="Show where an error came from.")
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
 ) -> None:
-    """Take the options that stand before any command."""
+    """Handle the options given before the command."""

@@ -1,4 +1,4 @@
-"""``imgret calibrate``: what scores mean."""
+"""``imgret calibrate``: probabilities for scores."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["calibrate"]
 def calibrate(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     method: Annotated[str, typer.Option(help="isotonic, or logistic for few images.")] = "isotonic",
-    k: Annotated[int, typer.Option("-k", min=1, help="Others each image is compared with.")] = 50,
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours compared with each image.")] = 50,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Learn from the labels how sure a score is, for `imgret search --precision`."""
+    """Learn from the labels how likely a score is to be right, for `imgret search --precision`."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     with Retriever.open(gallery, "r+") as retriever:

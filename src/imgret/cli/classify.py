@@ -1,4 +1,4 @@
-"""``imgret classify``: names for images."""
+"""``imgret classify``: labels for images."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["classify"]
 
 def classify(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
-    queries: Annotated[list[Path], typer.Argument(help="Images to name.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="Images of the gallery that vote.")] = 10,
+    queries: Annotated[list[Path], typer.Argument(help="Images to classify.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of nearest images that vote.")] = 10,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Unknown below this confidence. [learned]"),
+        typer.Option(min=0, max=1, help="Answer unknown below this confidence. [learned]"),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per query.")] = False,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Name each image by the vote of those most like it, or say that it is unknown."""
+    """Classify each image by the vote of its nearest neighbours, or report it as unknown."""
     from imgret.errors import ImageError  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415  # the same
 

@@ -1,4 +1,4 @@
-"""``imgret crop-report``: what cropping does to retrieval."""
+"""``imgret crop-report``: the effect of cropping on retrieval."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ __all__ = ["crop_report"]
 def crop_report(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     cropper: Annotated[
-        str | None, typer.Option(help="Name or model file. [the gallery's, or saliency]")
+        str | None,
+        typer.Option(help="Name or model file of the cropper. [the gallery's, or saliency]"),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with the crops that cost most.")
+        Path | None, typer.Option(help="Write an HTML page with the crops that cost most.")
     ] = None,
     embedder: EmbedderAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,

@@ -1,4 +1,4 @@
-"""``imgret demo``: a gallery from nothing, searched with images it does not hold."""
+"""``imgret demo``: a sample gallery, searched with images it does not hold."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def demo(
         Path | None, typer.Option(help="Use these images instead of drawn ones.")
     ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where to put images, gallery and page.")
+        Path, typer.Option("-o", "--output", help="Folder for images, gallery and page.")
     ] = Path("imgret-demo"),
-    index: Annotated[str, typer.Option(help="As for the index command.")] = "flat",
-    cropper: Annotated[str, typer.Option(help="As for the index command.")] = "none",
+    index: Annotated[str, typer.Option(help="As in `imgret index`.")] = "flat",
+    cropper: Annotated[str, typer.Option(help="As in `imgret index`.")] = "none",
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
     """Draw flowers (or take a folder), index them, search them, and show the result."""
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(
-            f"{output}: expected a folder or a path where nothing is, found a file",
+            f"{output}: expected a folder or an unused path, found a file",
             param_hint="--output",
         )
     _run(folder, output, index=index, cropper=cropper, max_pixels=max_pixels, json_=json_)
@@ -47,7 +47,7 @@ def _run(
     max_pixels: int,
     json_: bool,
 ) -> None:
-    """Index images, search with some that were held back, write a page."""
+    """Index images, search with the ones held back, and write a page."""
     from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
     from imgret.pages import hits as hit_pages  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
@@ -58,7 +58,7 @@ def _run(
 
     retriever = Retriever(
         index=index, cropper=cropper, max_pixels=max_pixels
-    )  # first, as it may refuse the names
+    )  # first, as it may reject the names
     root, queries = _drawn(output, say) if folder is None else _taken(folder, max_pixels, say)
     held_back = set(queries)
     gallery = [path for path in find_images(root)[0] if path not in held_back]
@@ -87,7 +87,7 @@ def _run(
     page = hit_pages.page(rows, title=title, note=repr(retriever)[1:-1], max_pixels=max_pixels)
     result.write_text(page, encoding="utf-8")
     say(f"\nresult page: {result.absolute()}")
-    say(f"go on with:  imgret search {store} {queries[0]}")
+    say(f"try next:  imgret search {store} {queries[0]}")
     if json_:
         facts = {"gallery": str(store), "items": len(retriever), "page": str(result)}
         typer.echo(json.dumps({**facts, "queries": found, "report": report.to_dict()}))
@@ -104,7 +104,7 @@ def _drawn(output: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
 
 
 def _taken(folder: Path, max_pixels: int, say: Callable[[str], None]) -> tuple[Path, list[Path]]:
-    """Hold back a few images as queries, spread over the folder and readable."""
+    """Hold back a few readable images as queries, spread over the folder."""
     from imgret.errors import InvalidInputError  # noqa: PLC0415
     from imgret.ingest.folder import find_images  # noqa: PLC0415
 

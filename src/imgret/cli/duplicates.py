@@ -13,10 +13,8 @@ __all__ = ["duplicates"]
 
 def duplicates(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
-    threshold: Annotated[
-        float, typer.Option(help="Lowest score of a pair that counts, such as 0.95.")
-    ],
-    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a group.")] = False,
+    threshold: Annotated[float, typer.Option(help="Lowest score of two duplicates, such as 0.95.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per group.")] = False,
 ) -> None:
     """List groups of images that are almost the same, the largest first."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
@@ -27,8 +25,8 @@ def duplicates(
         if json_:
             typer.echo(json.dumps({"score": group.score, "keys": list(group.keys)}))
             continue
-        typer.echo(f"{len(group.keys)} alike, {group.score:.4f}")
+        typer.echo(f"{len(group.keys)} images, score {group.score:.4f}")
         for key in group.keys:
             typer.echo(f"  {key}")
     more = sum(len(group.keys) - 1 for group in groups)
-    typer.echo(f"{len(groups)} groups; without {more} images there were none", err=True)
+    typer.echo(f"{len(groups)} groups; removing {more} images would leave no duplicates", err=True)

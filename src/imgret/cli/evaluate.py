@@ -1,4 +1,4 @@
-"""The evaluation of a gallery, as a command."""
+"""``imgret evaluate``: retrieval metrics of a gallery."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ __all__ = ["evaluate"]
 def evaluate(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     folder: Annotated[
-        Path | None, typer.Argument(help="Queries. [the items of the gallery themselves]")
+        Path | None, typer.Argument(help="Folder of queries. [the items of the gallery]")
     ] = None,
     labels: Annotated[
-        str, typer.Option(help="'parent': each query is named after its folder.")
+        str, typer.Option(help="'parent': the label of a query is the name of its folder.")
     ] = "parent",
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="Ask each item for the others; no FOLDER.")
+        bool,
+        typer.Option("--leave-one-out", help="Search with each item for the others; no FOLDER."),
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with classes and the worst queries.")
+        Path | None, typer.Option(help="Write an HTML page with all classes and the worst queries.")
     ] = None,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
@@ -39,7 +40,7 @@ def evaluate(
         raise typer.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
     if folder is not None and leave_one_out:
         raise typer.BadParameter(
-            f"expected no FOLDER, as the gallery is asked for itself, found {folder}",
+            f"expected no FOLDER, as the items of the gallery are the queries, found {folder}",
             param_hint="--leave-one-out",
         )
     if folder is not None and not folder.is_dir():

@@ -1,4 +1,4 @@
-"""``imgret index``: a folder of images into a gallery."""
+"""``imgret index``: build a gallery from a folder of images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["index"]
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of images, searched through.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to make, or to add to.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of images, read with its subfolders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to create or to add to.")],
     labels: Annotated[
-        str | None, typer.Option(help="'parent': each image is named after its folder.")
+        str | None, typer.Option(help="'parent': the label of an image is the name of its folder.")
     ] = None,
     embedder: Annotated[str | None, typer.Option(help="Name or path of a model. [general]")] = None,
     cropper: Annotated[
@@ -32,20 +32,20 @@ def index(
     metric: Annotated[str | None, typer.Option(help="cosine, ip or l2. [cosine]")] = None,
     metadata: Annotated[
         Path | None,
-        typer.Option(help="CSV or JSONL file of a row per image, named by key, path or file."),
+        typer.Option(help="CSV or JSONL file, one row per image, named by key, path or file."),
     ] = None,
     exif: Annotated[
-        bool, typer.Option("--exif", help="Keep date, camera and place of EXIF as metadata.")
+        bool, typer.Option("--exif", help="Store date, camera and place from EXIF as metadata.")
     ] = False,
     prefix: Annotated[
-        str, typer.Option(help="Put before each key, to keep two folders apart.")
+        str, typer.Option(help="Prefix of each key, to keep two folders apart.")
     ] = "",
     prune: Annotated[
         bool,
         typer.Option(
             "--prune",
-            help="Remove images whose files are gone from the folder. Where more than half are "
-            "gone, as from a disk that is not mounted, only --prune=all does.",
+            help="Remove images whose files are gone from the folder. If more than half are gone, "
+            "as when a disk is not mounted, only --prune=all removes them.",
         ),
     ] = False,
     prune_all: Annotated[  # what imgret.cli.main makes of --prune=all
@@ -54,27 +54,27 @@ def index(
     exclude: Annotated[
         list[str] | None,
         typer.Option(
-            help="Pattern of files and folders to pass over, such as raw, '*.png' or '2019/**/a'; "
-            "may be given several times. @eaDir, __MACOSX and the like always are."
+            help="Pattern of files and folders to skip, such as raw, '*.png' or '2019/**/a'; can "
+            "be repeated. @eaDir, __MACOSX and the like are always skipped."
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(callback=at_least_one, help="Threads. [one for each core]")
+        int | None, typer.Option(callback=at_least_one, help="Number of threads. [one per core]")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Index the images of a folder; run again, it takes in what has changed.
+    """Index the images of a folder; run it again to update the gallery.
 
-    Exits with 3 where a file or a folder could not be read, or --prune was held back, and with 1
-    where nothing could be done at all.
+    Exits with 3 if a file or a folder could not be read or --prune was held back, and with 1 if
+    nothing could be indexed.
     """
     from imgret.ingest import IngestInterrupted  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     if labels not in {None, "parent"}:
         raise typer.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
-    if not folder.is_dir():  # before a gallery is made for it
+    if not folder.is_dir():  # before a gallery is created for it
         found = "a file" if folder.exists() else "nothing"
         raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
     if metadata is not None and not metadata.is_file():
@@ -101,7 +101,7 @@ def index(
                 threads=threads,
             )
         except IngestInterrupted as interrupt:
-            typer.echo(f"{interrupt}; the same command goes on from here", err=True)
+            typer.echo(f"{interrupt}; run the same command to continue", err=True)
             raise
         if json_:
             facts = {"gallery": str(output), "items": len(retriever), **report.to_dict()}
@@ -114,7 +114,7 @@ def index(
 
 
 def _check_output(output: Path) -> None:
-    """Raise where a gallery can neither be made nor be added to."""
+    """Raise if the path is neither a gallery nor free for a new one."""
     from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
 
     found = ""
@@ -124,7 +124,7 @@ def _check_output(output: Path) -> None:
         found = "a folder of other files"
     if found:
         raise typer.BadParameter(
-            f"{output}: expected a gallery or a path where nothing is, found {found}; choose "
-            f"another path, such as photos.imgret",
+            f"{output}: expected a gallery or an unused path, found {found}; choose another "
+            f"path, such as photos.imgret",
             param_hint="--output",
         )

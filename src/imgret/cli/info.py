@@ -1,4 +1,4 @@
-"""``imgret info``: what a gallery is made of."""
+"""``imgret info``: the facts of a gallery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["info"]
 
 
 def info(gallery: GalleryAt, json_: Json = False) -> None:
-    """Say what a gallery is made of; no model is loaded."""
+    """Show what a gallery is made of; no model is loaded."""
     from imgret.galleries.local.store import Store  # noqa: PLC0415
 
     store = Store.open(gallery, writable=False)

@@ -1,4 +1,4 @@
-"""``imgret map``: a gallery as a page of points."""
+"""``imgret map``: a map of a gallery as an HTML page."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["draw_map"]
 
 def draw_map(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Page to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML page to write.")],
     method: Annotated[str, typer.Option(help="pca, or umap with the extra imgret[umap].")] = "pca",
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Write a page with every image as a point: the nearer, the more alike."""
+    """Write a page with every image as a point; similar images lie close together."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(output, "--output")

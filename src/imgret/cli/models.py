@@ -1,4 +1,4 @@
-"""The commands about model files."""
+"""``imgret models``: list, check, describe and bundle model files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_models(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Run models on an image drawn for it, and compare with what they should say."""
+    """Run models on a test image, and compare the output with the expected one."""
     from imgret.models import available, check  # noqa: PLC0415
 
     bad = 0
@@ -69,7 +69,7 @@ def describe_model(
     model: Annotated[str, typer.Argument(help="Name of a built-in model, or an ONNX file.")],
     json_: Json = False,
 ) -> None:
-    """Say what a model takes, gives, and tells of itself."""
+    """Show the inputs, outputs and description of a model."""
     from imgret.models import describe  # noqa: PLC0415
 
     facts = describe(model)
@@ -83,8 +83,8 @@ def describe_model(
         typer.echo(f"output         {_tensor(tensor)}")
     typer.echo(f"providers      {', '.join(facts['providers'])}")
     if facts["bundle"] is None:
-        typer.echo("bundle         none: it must be said how its input is prepared; write it into")
-        typer.echo("               the file with `imgret models bundle`, or give preprocess=")
+        typer.echo("bundle         none: imgret cannot know how to prepare the input; write that")
+        typer.echo("               into the file with `imgret models bundle`, or pass preprocess=")
         return
     for name, value in facts["bundle"].items():
         if name == "input":
@@ -104,26 +104,26 @@ def bundle_model(
     preprocess: Annotated[
         str,
         typer.Option(
-            help="How its input is prepared: JSON, or the path of a .json file. Keys: size, "
+            help="Preprocessing of its input: JSON, or the path of a .json file. Keys: size, "
             "scaling, resize, short_side, fill, layout, dtype."
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write. [the model's own]")
+        Path | None, typer.Option("-o", "--output", help="File to write. [the model's file]")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Short name. [that of the file]")] = None,
-    version: Annotated[str, typer.Option(help="Another one for other weights.")] = "1",
+    name: Annotated[str | None, typer.Option(help="Short name. [the file's name]")] = None,
+    version: Annotated[str, typer.Option(help="Version; change it with the weights.")] = "1",
     tensor: Annotated[
         str | None, typer.Option(help="Output that is the embedding. [the only one]")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Such as fp32 or int8.")] = "unknown",
-    training_data: Annotated[str, typer.Option(help="What it learned from.")] = "unknown",
-    source: Annotated[str, typer.Option(help="Where the weights come from.")] = "unknown",
-    licence: Annotated[str, typer.Option(help="SPDX expression.")] = "NOASSERTION",
+    precision: Annotated[str, typer.Option(help="Precision, such as fp32 or int8.")] = "unknown",
+    training_data: Annotated[str, typer.Option(help="Data the model was trained on.")] = "unknown",
+    source: Annotated[str, typer.Option(help="Origin of the weights.")] = "unknown",
+    licence: Annotated[str, typer.Option(help="Licence, as an SPDX expression.")] = "NOASSERTION",
     notice: Annotated[str, typer.Option(help="Copyright notice of the weights.")] = "",
     json_: Json = False,
 ) -> None:
-    """Write into an embedder's file how it is used; then its path is all that imgret needs."""
+    """Write into an embedder's file how to use it; then imgret needs only its path."""
     from imgret.models import write_bundle  # noqa: PLC0415
 
     bundle = write_bundle(
@@ -148,14 +148,14 @@ def bundle_model(
 
 
 def _facts(text: str) -> Any:
-    """Read JSON, given as such or by the path of a file."""
+    """Read JSON from the text itself, or from the file it names."""
     try:
         if not text.lstrip().startswith("{"):
             text = Path(text).read_text(encoding="utf-8")
         return json.loads(text)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(
-            f'expected JSON such as {{"size": 224, "scaling": null}}, or a file of it, found '
+            f'expected JSON such as {{"size": 224, "scaling": null}}, or a JSON file, found '
             f"{error}",
             param_hint="--preprocess",
         ) from error

@@ -18,14 +18,14 @@ __all__ = [
 ]
 
 MAX_PIXELS = 100_000_000
-"""That of `imgret.images`, which is slow to import."""
+"""The default of `imgret.images`, repeated here as that module is slow to import."""
 
 MaxPixels: TypeAlias = Annotated[
     int,
     typer.Option(
         "--max-pixels",
         min=1,
-        help="Refuse images of more pixels, a large JPEG's counted at the scale it is decoded at.",
+        help="Refuse images with more pixels; a large JPEG counts at the scale it is decoded at.",
     ),
 ]
 
@@ -36,16 +36,16 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 EmbedderAt: TypeAlias = Annotated[
     str | None,
-    typer.Option("--embedder", help="Path of the gallery's model, where that was moved."),
+    typer.Option("--embedder", help="New path of the gallery's model, if it was moved."),
 ]
 CropperAt: TypeAlias = Annotated[
     str | None,
-    typer.Option("--cropper", help="Path of the model of its cropper, where that was moved."),
+    typer.Option("--cropper", help="New path of the cropper's model, if it was moved."),
 ]
 
 
 def at_least_one(number: int | None) -> int | None:
-    """Check an option that counts something."""
+    """Check that a number given as an option is at least 1."""
     if number is not None and number < 1:
         raise typer.BadParameter(f"expected a whole number of at least 1, found {number}")
     return number

@@ -1,4 +1,4 @@
-"""Paths given on the command line, looked at before any work is done."""
+"""Checks of output paths, made before any work is done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["check_writable"]
 
 
 def check_writable(path: Path | None, option: str, what: str = "a page") -> None:
-    """Raise where no file can be written at a path; None is nothing to write."""
+    """Raise if no file can be written at a path; None is always accepted."""
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         found = "a folder" if path.is_dir() else f"no folder {path.parent}"
         raise typer.BadParameter(

@@ -1,4 +1,4 @@
-"""``imgret plugins``: every part that is installed."""
+"""``imgret plugins``: all installed parts."""
 
 from __future__ import annotations
 

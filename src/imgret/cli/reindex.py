@@ -1,4 +1,4 @@
-"""``imgret reindex``: another index, from the kept embeddings."""
+"""``imgret reindex``: a new index from the stored embeddings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reindex(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Rebuild the index, or another one; no image is read."""
+    """Rebuild the index, or build a different one; no image is read."""
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     with Retriever.open(gallery, "r+") as retriever:

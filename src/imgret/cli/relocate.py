@@ -1,4 +1,4 @@
-"""``imgret relocate``: where the model files of a gallery are now."""
+"""``imgret relocate``: new paths for the model files of a gallery."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def relocate(
     cropper: CropperAt = None,
     json_: Json = False,
 ) -> None:
-    """Keep where the model files of a gallery are now; they must be the ones it was made with."""
+    """Store new paths of a gallery's model files; they must be the files it was made with."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     if embedder is None and cropper is None:

@@ -1,4 +1,4 @@
-"""``imgret remove``: images out of a gallery."""
+"""``imgret remove``: remove images from a gallery."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["remove"]
 
 def remove(
     gallery: GalleryAt,
-    keys: Annotated[list[str], typer.Argument(help="Keys of the images to take out.")],
+    keys: Annotated[list[str], typer.Argument(help="Keys of the images to remove.")],
     json_: Json = False,
 ) -> None:
-    """Take images out of a gallery; the files stay where they are."""
+    """Remove images from a gallery; their files are not deleted."""
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     with Retriever.open(gallery, "r+") as retriever:

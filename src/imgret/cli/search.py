@@ -1,4 +1,4 @@
-"""``imgret search``: the images most like some others."""
+"""``imgret search``: the images most similar to each query."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ __all__ = ["search"]
 def search(
     gallery: GalleryAt,
     queries: Annotated[list[Path], typer.Argument(help="Images to search with.")],
-    k: Annotated[int, typer.Option("-k", callback=at_least_one, help="Hits a query.")] = 10,
+    k: Annotated[int, typer.Option("-k", callback=at_least_one, help="Hits per query.")] = 10,
     where: Annotated[
         str | None,
         typer.Option(help='Filter, as JSON: \'{"label": "rose", "year": {"$gte": 2020}}\'.'),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Leave out hits of a lower score.")
+        float | None, typer.Option(help="Leave out hits with a lower score.")
     ] = None,
     precision: Annotated[
         float | None,
-        typer.Option(help="Leave out hits that are right with less probability; see calibrate."),
+        typer.Option(help="Leave out hits with a lower probability of being right; see calibrate."),
     ] = None,
     rerank: Annotated[
         list[str] | None,
-        typer.Option(help="average-qe, alpha-qe, k-reciprocal, diffusion or mmr; several in turn."),
+        typer.Option(help="average-qe, alpha-qe, k-reciprocal, diffusion or mmr; can be repeated."),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print a JSON object a query.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per query.")] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page that shows the hits, images inlined.")
+        Path | None, typer.Option(help="Write an HTML page with the hits, images inline.")
     ] = None,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Find the images most like each query."""
+    """Find the images most similar to each query."""
     from imgret.errors import ImageError  # noqa: PLC0415
     from imgret.pages import hits as hit_pages  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415

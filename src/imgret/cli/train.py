@@ -1,4 +1,4 @@
-"""``imgret train``: an embedder from a folder of class subfolders."""
+"""``imgret train``: train an embedder on a folder of class subfolders."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def train(
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     recipe: Annotated[str, typer.Option(help="finetune, compact or reference.")] = "finetune",
     valid: Annotated[
-        Path | None, typer.Option(help="Folder of the same classes to measure with.")
+        Path | None, typer.Option(help="Validation folder with the same classes.")
     ] = None,
     hold_out: Annotated[
-        float, typer.Option(help="Share of each class to measure with; 0 for none.")
+        float, typer.Option(help="Share of each class held out for validation; 0 for none.")
     ] = 0.1,
-    epochs: Annotated[int | None, typer.Option(help="[the recipe's]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="[the recipe's]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs. [the recipe's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch. [the recipe's]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [the recipe's]")] = None,
     dim: Annotated[int | None, typer.Option(help="Length of the embedding. [128]")] = None,
     head: Annotated[
@@ -32,35 +32,35 @@ def train(
     ] = None,
     teacher: Annotated[
         list[str] | None,
-        typer.Option(help="Model to learn from as well; may be given several times."),
+        typer.Option(help="Teacher model to learn from; can be repeated."),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(help="Checkpoint to start from, of the same network.")
+        Path | None, typer.Option(help="Checkpoint of the same network to start from.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Checkpoint of this run to go on from: OUT.training/last.pt")
+        Path | None, typer.Option(help="Checkpoint of this run to resume: OUT.training/last.pt")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another of torch's.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of all chances.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another torch device.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(help="That load images. [one for each core]")
+        int | None, typer.Option(help="Threads that load images. [one per core]")
     ] = None,
-    validate_every: Annotated[int, typer.Option(help="Epochs between two measurements.")] = 2,
+    validate_every: Annotated[int, typer.Option(help="Epochs between two validations.")] = 2,
     patience: Annotated[
-        int | None, typer.Option(help="Measurements that are no better, to stop after. [never]")
+        int | None, typer.Option(help="Validations without improvement before it stops. [never]")
     ] = None,
-    int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,
-    name: Annotated[str | None, typer.Option(help="Of the model. [that of OUT]")] = None,
+    int8: Annotated[bool, typer.Option(help="Also write the 8-bit model.")] = True,
+    name: Annotated[str | None, typer.Option(help="Name of the model. [that of OUT]")] = None,
     training_data: Annotated[
-        str | None, typer.Option(help="What the images are, for the facts in the file.")
+        str | None, typer.Option(help="Description of the images, stored in the model file.")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Train an embedder on images of your own, and write it as a model file.
+    """Train an embedder on your own images, and write it as a model file.
 
-    Beside OUT stand the 8-bit model, a report, and the checkpoints of the run. Exits with 3 where
-    an image could not be read and was left out.
+    The 8-bit model, a report and the checkpoints of the run are written next to OUT. Exits with 3
+    if an image could not be read and was left out.
     """
     from imgret.train import train as run  # noqa: PLC0415  # so that --help is quick
     from imgret.train.recipes import find_recipe  # noqa: PLC0415
@@ -91,7 +91,7 @@ def train(
     except KeyboardInterrupt:
         last = out.with_suffix(".training") / "last.pt"
         if last.is_file():
-            typer.echo(f"the same command with --resume {last} goes on from here", err=True)
+            typer.echo(f"run the same command with --resume {last} to continue", err=True)
         raise
     typer.echo(report.to_json() if json_ else str(report))
     typer.echo(f"report: {out.with_suffix('.html')}", err=True)

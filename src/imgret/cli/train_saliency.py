@@ -1,4 +1,4 @@
-"""``imgret train-saliency``: what a saliency cropper sees with, from images and masks."""
+"""``imgret train-saliency``: train the network of a saliency cropper."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ def train_saliency(
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Saliency model that first draws the masks that are missing."),
+        typer.Option(help="Saliency model that first draws the missing masks."),
     ] = None,
     valid: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="Other images, and their masks, to measure with."),
+        typer.Option(help="Folders of validation images and of their masks."),
     ] = None,
     hold_out: Annotated[
-        float, typer.Option(help="Share of the images to measure with; 0 for none.")
+        float, typer.Option(help="Share of the images held out for validation; 0 for none.")
     ] = 0.05,
-    epochs: Annotated[int | None, typer.Option(help="[the recipe's]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs. [the recipe's]")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Checkpoint of this run to go on from: OUT.training/last.pt")
+        Path | None, typer.Option(help="Checkpoint of this run to resume: OUT.training/last.pt")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another of torch's.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of all chances.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another torch device.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(help="That load images. [one for each core]")
+        int | None, typer.Option(help="Threads that load images. [one per core]")
     ] = None,
-    validate_every: Annotated[int, typer.Option(help="Epochs between two measurements.")] = 2,
+    validate_every: Annotated[int, typer.Option(help="Epochs between two validations.")] = 2,
     patience: Annotated[
-        int | None, typer.Option(help="Measurements that are no better, to stop after. [never]")
+        int | None, typer.Option(help="Validations without improvement before it stops. [never]")
     ] = None,
-    int8: Annotated[bool, typer.Option(help="Write the 8-bit model too.")] = True,
-    name: Annotated[str | None, typer.Option(help="Of the model. [that of OUT]")] = None,
+    int8: Annotated[bool, typer.Option(help="Also write the 8-bit model.")] = True,
+    name: Annotated[str | None, typer.Option(help="Name of the model. [that of OUT]")] = None,
     training_data: Annotated[
-        str | None, typer.Option(help="What the images are, for the facts in the file.")
+        str | None, typer.Option(help="Description of the images, stored in the model file.")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Train a network that finds what stands out, and write it as a model file.
+    """Train a saliency network on images and masks, and write it as a model file.
 
-    Exits with 3 where an image could not be read and was left out.
+    Exits with 3 if an image could not be read and was left out.
 
-    Beside OUT stand the 8-bit model, a report, and the checkpoints of the run. A teacher must
-    say of itself how it is used: see imgret.models.write_bundle.
+    The 8-bit model, a report and the checkpoints of the run are written next to OUT. The file of
+    a teacher must hold its preprocessing: see imgret.models.write_bundle.
     """
     from imgret.croppers import SaliencyCropper  # noqa: PLC0415  # so that --help is quick
     from imgret.errors import ImageError  # noqa: PLC0415
@@ -94,7 +94,7 @@ def train_saliency(
     except KeyboardInterrupt:
         last = out.with_suffix(".training") / "last.pt"
         if last.is_file():
-            typer.echo(f"the same command with --resume {last} goes on from here", err=True)
+            typer.echo(f"run the same command with --resume {last} to continue", err=True)
         raise
     typer.echo(report.to_json() if json_ else str(report))
     typer.echo(f"report: {out.with_suffix('.html')}", err=True)

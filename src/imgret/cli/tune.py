@@ -1,4 +1,4 @@
-"""``imgret tune``: the fastest options of search that reach a recall."""
+"""``imgret tune``: the fastest search settings that reach a recall."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ __all__ = ["tune"]
 
 def tune(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
-    recall: Annotated[
-        float, typer.Option(help="Share of the true neighbours that is to be found.")
-    ] = 0.95,
-    k: Annotated[int, typer.Option("-k", help="Neighbours a query.")] = 10,
+    recall: Annotated[float, typer.Option(help="Share of the true neighbours to find.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", help="Neighbours per query.")] = 10,
     queries: Annotated[
         Path | None,
-        typer.Option(help="Folder of images to ask with. [items of the gallery]"),
+        typer.Option(help="Folder of query images. [items of the gallery]"),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the plot as SVG.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -30,7 +28,7 @@ def tune(
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Find the fastest options of search that reach a recall, and keep them."""
+    """Find the fastest search settings that reach a recall, and store them."""
     from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415
 

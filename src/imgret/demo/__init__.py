@@ -1,1 +1,1 @@
-"""Drawn flowers: a gallery to try imgret with, without any image of one's own."""
+"""Drawn flowers: a sample gallery to try imgret without images of your own."""

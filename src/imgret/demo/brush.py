@@ -42,22 +42,22 @@ def petal(
     Parameters
     ----------
     base, tip : colour
-        At both ends.
+        Colours at the two ends.
     belly, point : float
         The outline is ``t**belly * (1 - t)**point`` for ``t`` from base to tip: a large
         ``belly`` narrows the base, a large ``point`` sharpens the tip.
     veins : float
         Strength of the lines along the petal.
     turn : float
-        Where the colour turns: below 1 near the base, above 1 near the tip.
+        Position of the colour change: below 1 near the base, above 1 near the tip.
     rim : float
-        Light along the edge.
+        Brightness along the edge.
     spots : int
-        Dark freckles on the lower half.
+        Number of dark freckles on the lower half.
     waves : float
-        How crinkled the outline is.
+        Strength of the crinkles of the outline.
     blotch : float
-        Length of a dark blotch at the base, as a part of the petal.
+        Length of a dark blotch at the base, as a fraction of the petal.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def petal(
 def stamp(canvas: Pixels, texture: Pixels, matrix: NDArray[np.float64]) -> None:
     """Lay a texture over a canvas of RGBA or RGB, in place.
 
-    ``matrix`` of shape (3, 3) takes a point of the texture to one of the canvas, in pixels.
+    ``matrix`` of shape (3, 3) maps points of the texture to points of the canvas, in pixels.
     """
     rows, columns = texture.shape[:2]
     corners = matrix @ np.array([[0, columns, columns, 0], [0, 0, rows, rows], [1, 1, 1, 1]])
@@ -177,7 +177,7 @@ class Head:
         turn: float = 0.0,
         shade: float = 1.0,
     ) -> None:
-        """Lay petals all round, each beginning ``start`` away from the middle."""
+        """Lay petals in a circle, each starting ``start`` away from the centre."""
         for number in self.rng.permutation(count):
             angle = turn + 2 * math.pi * number / count
             where = (math.cos(angle) * start, math.sin(angle) * start)
@@ -212,7 +212,7 @@ class Head:
         )
 
     def dome(self, radius: float, inner: Color, outer: Color, *, seeds: int) -> None:
-        """Draw a round middle whose seeds stand in a sunflower's spiral."""
+        """Draw a round centre with its seeds in a sunflower spiral."""
         self.dot(0, 0, radius, np.multiply(outer, 0.7))
         for seed in range(seeds, 0, -1):
             part = math.sqrt(seed / seeds)

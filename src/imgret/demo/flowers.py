@@ -1,4 +1,4 @@
-"""The species of the sample gallery: how each draws its head and grows."""
+"""The species of the sample gallery: the head and the growth of each."""
 
 from __future__ import annotations
 
@@ -179,25 +179,25 @@ def _daffodil(head: Head) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Species:
-    """How a species grows.
+    """Head and growth of a species.
 
     Attributes
     ----------
     head : callable
-        Draws one head.
+        Function that draws one head.
     upright : bool
-        The head is seen from the side, with the stem below it; else from above, with the
-        stem behind it.
+        If true, the head is seen from the side, with the stem below it; otherwise from above,
+        with the stem behind it.
     sway : float or None
-        Standard deviation of its turn about the vertical; None: any way round.
+        Standard deviation of its tilt from the vertical, in radians; None means any direction.
     heads : tuple of int
-        Fewest and most heads in an image.
+        Smallest and largest number of heads in an image.
     size : tuple of float
-        Smallest and largest width of the main head, as a part of the shorter side.
+        Smallest and largest width of the main head, as a fraction of the shorter side.
     leaf : tuple of float
-        Length and width of a leaf, as parts of the head's size.
+        Length and width of a leaf, as fractions of the head's size.
     stem : float
-        Thickness of the stem, as a part of the head's size.
+        Thickness of the stem, as a fraction of the head's size.
     """
 
     head: Callable[[Head], None]

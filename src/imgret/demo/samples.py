@@ -1,7 +1,7 @@
-"""A gallery of flowers drawn from numbers, to try imgret without any image of one's own.
+"""A gallery of drawn flowers, to try imgret without images of your own.
 
 Each image is a small scene: a background out of focus, flowers of one species in some
-pose, light, and the marks of a camera. It depends on the species, the seed and nothing else.
+pose, light, and the marks of a camera. It depends only on the species, the seed and the size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Matrix = NDArray[np.float64]
 
 _SIDES = (320, 360, 400, 480, 560, 640)
 
-# Top, bottom and blobs of light of each background.
+# Colours of each background: top, bottom, blobs of light.
 _BACKGROUNDS = (
     ((0.36, 0.55, 0.25), (0.16, 0.32, 0.12), (0.60, 0.75, 0.35)),  # meadow
     ((0.20, 0.30, 0.16), (0.08, 0.14, 0.07), (0.30, 0.45, 0.20)),  # wood
@@ -52,11 +52,11 @@ def draw(species: str, seed: int, *, size: tuple[int, int] | None = None) -> Ima
     Parameters
     ----------
     species : str
-        One of `species`.
+        Name of a species, one of `species`.
     seed : int
-        At least 0. Another seed gives another image.
+        Seed of the image, at least 0.
     size : tuple of int, optional
-        Width and height in pixels; by default the seed chooses, between 320 and 640.
+        Width and height in pixels; by default chosen by the seed, from 320 to 640.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def draw(species: str, seed: int, *, size: tuple[int, int] | None = None) -> Ima
     Raises
     ------
     UnknownNameError
-        There is no such species; the message lists those there are.
+        The species is unknown; the message lists the known ones.
     InvalidInputError
         ``seed`` is below 0 or ``size`` below 1.
     """
@@ -83,16 +83,16 @@ def draw(species: str, seed: int, *, size: tuple[int, int] | None = None) -> Ima
 
 
 def write_gallery(directory: str | Path, *, per_species: int = 15, seed: int = 0) -> list[Path]:
-    """Write a gallery of JPEG files, one folder a species: ``daisy/daisy-001.jpg``.
+    """Write a gallery of JPEG files, one folder per species: ``daisy/daisy-001.jpg``.
 
     Parameters
     ----------
     directory : path
-        Made where it is missing. Files of the same names are written over.
+        Folder to write into, created if missing. Files of the same names are overwritten.
     per_species : int
-        Images of each species.
+        Number of images of each species.
     seed : int
-        At least 0. Galleries of different seeds have no image in common.
+        Seed of the gallery, at least 0. Different seeds have no image in common.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def write_gallery(directory: str | Path, *, per_species: int = 15, seed: int = 0
 def write_queries(directory: str | Path, *, per_species: int = 3, seed: int = 0) -> list[Path]:
     """Write images that are in no gallery: ``daisy/daisy-query-001.jpg``.
 
-    Takes and returns what `write_gallery` does.
+    Parameters and result are those of `write_gallery`.
     """
     return _write(directory, "query-", per_species, seed, part=1)
 
@@ -145,7 +145,7 @@ def _checked_seed(seed: int) -> int:
 
 
 class _Place(NamedTuple):
-    """Where a head stands in the image: its middle and width in pixels, and how it is seen."""
+    """Position of a head: its centre and width in pixels, its light and its sharpness."""
 
     x: float
     y: float

@@ -1,4 +1,4 @@
-"""Items that are embedded again: changed, kept whole, or by another embedder."""
+"""Items to embed again: changed ones, uncropped ones, and all with another embedder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["ingest_all", "items_to_reembed", "update_item", "whole_sources"]
 
 
 def items_to_reembed(gallery: Gallery) -> list[Item]:
-    """Return the items of a gallery, all of whose files are there.
+    """Return the items of a gallery, after a check that all their files exist.
 
     Raises
     ------
     InvalidInputError
-        An image is no longer where it was, or was never in a file.
+        The file of an image is missing, or the image did not come from a file.
     """
     items = gallery.get(list(gallery))
     lost = [item.key for item in items if item.path is None or not Path(item.path).is_file()]
@@ -44,7 +44,7 @@ def ingest_all(
     *,
     progress: bool | None,
 ) -> None:
-    """Embed the items of a gallery, which the other name is of, into this one.
+    """Embed items of another gallery, named ``other``, into this one.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def ingest_all(
         line = report.failed[0]
         raise InvalidInputError(
             f"{other}: expected every image to be readable, found {len(report.failed)} that are "
-            f"not, the first {line.path}: {line.reason}; mend them, or remove those items"
+            f"not, the first {line.path}: {line.reason}; repair them, or remove those items"
         )
 
 
@@ -71,17 +71,17 @@ def update_item(
     image: ImageLike | None,
     changes: Mapping[str, Any],
 ) -> None:
-    """Change fields of an item, and its image where one is given.
+    """Change fields of an item, and its image if one is given.
 
     Raises
     ------
     KeyNotFoundError
         The gallery does not hold the key.
     ImageError
-        The new image cannot be read; the item is as it was.
+        The new image cannot be read; the item is unchanged.
     """
     now = replace(gallery.get([key])[0], **changes)
-    key = now.key  # which may be spelled otherwise
+    key = now.key  # the gallery's spelling may differ
     source = Source(key, image, path_of(image), now.label, now.metadata, Known(now))
     check_sources([source])
     if image is not None:
@@ -97,7 +97,7 @@ def whole_sources(keys: Sequence[str], gallery: Gallery) -> list[Source]:
     Raises
     ------
     KeyNotFoundError
-        Naming the key the gallery does not hold.
+        The gallery does not hold a key; the message names it.
     InvalidInputError
         An item does not come from a file.
     """

@@ -1,4 +1,4 @@
-"""Files and folders that are passed over by their names."""
+"""Rules that exclude files and folders by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imgret.support.spelling import normal
 __all__ = ["ALWAYS_EXCLUDED", "Exclusion"]
 
 # What systems put beside images: thumbnails, deleted files, halves of Mac files. Names that begin
-# with a dot (.thumbnails, .Trash-1000, ._photo.jpg) are hidden, and passed over as such.
+# with a dot (.thumbnails, .Trash-1000, ._photo.jpg) are hidden, and passed over for that reason.
 ALWAYS_EXCLUDED = (
     *("@eaDir", "#recycle", "#snapshot"),  # Synology
     *("@Recycle", "@Recently-Snapshot", ".@__thumb"),  # QNAP
@@ -23,20 +23,21 @@ ALWAYS_EXCLUDED = (
 
 
 class Exclusion:
-    """Whether a path below a folder is excluded.
+    """Rules that exclude paths below a folder.
 
     Parameters
     ----------
     patterns : str or iterable of str
-        Beside `ALWAYS_EXCLUDED`. ``*``, ``?`` and ``[...]`` stand for letters of one name, in
-        upper and lower case as written. A pattern without a slash is compared with every name
-        on the way to a file, one with a slash with the path relative to the folder; there
-        ``**`` stands for any number of folders. One that ends in a slash is for folders only.
+        Patterns in addition to `ALWAYS_EXCLUDED`. ``*``, ``?`` and ``[...]`` match within one
+        name; case matters. A pattern without a slash is compared with the names of the file and
+        of every folder above it. A pattern with a slash is compared with the path relative to
+        the folder; there ``**`` matches any number of folders. A pattern that ends in a slash
+        matches folders only.
 
     Raises
     ------
     InvalidInputError
-        They are not such patterns.
+        A pattern is not text, or is empty.
     """
 
     def __init__(self, patterns: Any = ()) -> None:
@@ -49,14 +50,14 @@ class Exclusion:
         ]
 
     def matches(self, path: str, *, folder: bool) -> bool:
-        """Whether a path is excluded by itself, whatever holds for the folders it lies in.
+        """Whether a path itself is excluded, regardless of the folders above it.
 
         Parameters
         ----------
         path : str
-            Relative, with forward slashes.
+            Path relative to the folder, with forward slashes.
         folder : bool
-            Whether it is a folder.
+            Whether the path is a folder.
         """
         parts = normal(path).split("/")
         return (
@@ -67,7 +68,7 @@ class Exclusion:
         )
 
     def place(self, path: str) -> str | None:
-        """Return what is excluded of a file's path: itself, a folder above it, or None."""
+        """Return the excluded part of a file's path: the file, a folder above it, or None."""
         parts = path.split("/")
         for end in range(1, len(parts) + 1):
             above = "/".join(parts[:end])

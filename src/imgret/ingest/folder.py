@@ -1,4 +1,4 @@
-"""The images below a folder: the one walk that everything uses which takes a folder."""
+"""The images below a folder: the walk used by everything that takes a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imgret.ingest.exclude import Exclusion
 
 __all__ = ["SUFFIXES", "Walk", "find_images", "walk_folder"]
 
-# What images of the formats that imgret.images reads are called.
+# Suffixes of the formats that imgret.images reads.
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -28,25 +28,25 @@ SUFFIXES = frozenset(
 
 @dataclass(slots=True)
 class Walk:
-    """What there is below a folder.
+    """Contents of a folder and of the folders below it.
 
     Attributes
     ----------
     images : list of str
-        Files whose name ends as an image's does: paths relative to the folder, with forward
-        slashes, sorted by their parts.
+        Files with the suffix of an image, as paths relative to the folder, with forward slashes,
+        sorted by their parts.
     ignored : dict of str to int
-        How many other files there are, pipes and devices among them, by what their names end
-        in, in lower case.
+        Number of other files, pipes and devices included, by suffix in lower case.
     excluded : list of str
-        Files and folders that are excluded, relative; nothing below them was looked at.
+        Excluded files and folders, as relative paths; nothing below them was visited.
     repeated : dict of str to str
-        Links to folders, and folders reached through links, that were passed over, relative, and
-        by which path what is there was taken.
+        Links to folders, and folders reached through links, that were passed over, and the path
+        by which their contents were found instead; both are relative.
     above : list of str
-        Links to folders above where they are, which were not followed, relative.
+        Links to a folder above them, as relative paths; they were not followed.
     failed : dict of str to str
-        Folders that could not be listed, relative, and links to such, and why.
+        Folders that could not be listed and links to such folders, as relative paths, with the
+        reason.
     """
 
     images: list[str] = field(default_factory=list)
@@ -58,16 +58,17 @@ class Walk:
 
 
 def find_images(folder: Path) -> tuple[list[Path], int]:
-    """Find the files below a folder whose name ends as an image's does, to be read and no more.
+    """Find the files below a folder that have the suffix of an image, for reading only.
 
-    As `walk_folder`; what could not be listed and links that were not followed are warnings.
+    Uses `walk_folder`. Folders that could not be listed and links that were not followed are
+    reported as warnings.
 
     Returns
     -------
     images : list of Path
         Sorted by the parts of their path relative to the folder.
     ignored : int
-        How many other files there were, pipes and devices among them.
+        Number of other files, pipes and devices included.
     """
     walk = walk_folder(folder)
     for place, reason in walk.failed.items():
@@ -86,22 +87,22 @@ def find_images(folder: Path) -> tuple[list[Path], int]:
 
 
 def walk_folder(folder: Path, exclusion: Exclusion | None = None) -> Walk:
-    """List what there is below a folder.
+    """List the contents of a folder and of the folders below it.
 
-    Hidden files and folders (of a leading dot) and what is excluded are passed over. Links to
-    folders are followed, after all that is no link; each folder is visited once, so that no
-    link leads round in a circle.
+    Hidden files and folders (with a leading dot) and excluded ones are passed over. Links to
+    folders are followed after everything that is not a link. Each folder is visited once, so
+    that links cannot form a loop.
 
     Parameters
     ----------
     folder : Path
     exclusion : Exclusion, optional
-        By default what systems put beside images is excluded.
+        Rules of exclusion; by default those of `ALWAYS_EXCLUDED`.
 
     Raises
     ------
     ImageNotFoundError
-        There is no such folder, or it cannot be listed itself.
+        The folder does not exist or cannot be listed.
     """
     if not folder.is_dir():
         raise ImageNotFoundError(
@@ -125,8 +126,8 @@ class _Walker:
         self._folder = str(folder)
         self._exclusion = exclusion
         self._root = os.path.realpath(folder)
-        self._visited: dict[str, str] = {}  # folders by where they really are, and as what
-        self._links: list[str] = []  # to folders, relative, not followed yet
+        self._visited: dict[str, str] = {}  # real path of a folder -> relative path
+        self._links: list[str] = []  # relative paths of links to folders, to be followed
         self._ignored: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -134,7 +135,7 @@ class _Walker:
         while self._links:
             self._links.sort(key=lambda name: name.split("/"), reverse=True)
             link = self._links.pop()
-            # A link up the tree would bring in all that lies beside the folder.
+            # A link up the tree would add everything beside the folder.
             real = os.path.realpath(self._path(link))
             above = {self._root, os.path.realpath(os.path.dirname(self._path(link)))}  # noqa: PTH120  # strings all through
             if real not in self._visited and any(is_below(place, real) for place in above):
@@ -149,7 +150,7 @@ class _Walker:
         return os.path.join(self._folder, *relative.split("/"))  # noqa: PTH118  # many files
 
     def _below(self, top: str, real_top: str) -> None:
-        """Visit a folder, given relative and by where it really is, and those in it."""
+        """Visit a folder, given by its relative and its real path, and the folders below it."""
         waiting = [(top, real_top)]
         while waiting:
             relative, real = waiting.pop()
@@ -167,7 +168,7 @@ class _Walker:
                 self.found.failed[relative] = f"cannot be listed: {error.strerror or error}"
 
     def _is_folder(self, entry: os.DirEntry[str], relative: str) -> bool:
-        """Enter a file where it belongs; return whether the entry is a folder to visit."""
+        """Record an entry; return whether it is a folder to visit."""
         if entry.name.startswith("."):
             return False
         error = None
@@ -183,21 +184,21 @@ class _Walker:
             self._links.append(relative)
         elif folder:
             return True
-        # To read a pipe would block; a link to nothing is reported when it is read.
+        # Reading a pipe would block; a broken link is reported when it is read.
         elif suffix in SUFFIXES and (file or error or not os.path.exists(entry.path)):  # noqa: PTH110  # the same
             self.found.images.append(relative)
-        elif error is not None and error.errno != errno.ELOOP:  # a link to itself is no folder
-            self.found.failed[relative] = f"cannot be looked at: {error.strerror or error}"
+        elif error is not None and error.errno != errno.ELOOP:  # a link to itself is not a folder
+            self.found.failed[relative] = f"cannot be examined: {error.strerror or error}"
         else:
             self._ignored[suffix if suffix not in SUFFIXES else "pipe or device"] += 1
         return False
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Whether an absolute path is a folder or lies below it, by the letters."""
+    """Whether an absolute path is a folder or lies below it, compared as text."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _is_junction(entry: Any) -> bool:
-    """Whether it is what Windows has for a link to a folder; known from Python 3.12 on."""
+    """Whether an entry is a junction of Windows; Python can tell from 3.12 on."""
     return bool(getattr(entry, "is_junction", bool)())

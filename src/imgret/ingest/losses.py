@@ -19,21 +19,21 @@ from imgret.types import Item
 
 __all__ = ["Losses", "Spared", "find_losses", "spare"]
 
-# Files of a moved folder that are compared with what the gallery knows of them.
+# Number of files of a moved folder that are compared with their items.
 _COMPARED = 16
 
 
 class Losses(NamedTuple):
-    """What is gone from a folder.
+    """Items whose files are gone from a folder.
 
     Attributes
     ----------
     names : dict of str to str
-        Keys of items -> path of the file that is gone, relative to the folder.
+        Keys of items -> path of the missing file, relative to the folder.
     moved : set of str
-        Those of them whose files lay below a folder that was moved here.
+        Those keys whose files were below a folder that was moved here.
     excluded : dict of str to int
-        What is excluded -> items of the gallery that lie there.
+        Excluded path -> number of items of the gallery there.
     """
 
     names: dict[str, str]
@@ -43,7 +43,7 @@ class Losses(NamedTuple):
 
 @dataclass(slots=True)
 class _Elsewhere:
-    """Items of a folder elsewhere, of the same keys: those found here too, and the others."""
+    """Items of a folder elsewhere with the same keys: those found here too, and those not."""
 
     here: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -61,23 +61,23 @@ def find_losses(
 ) -> Losses:
     """Find the items of a folder whose files are gone.
 
-    They lay below the folder, by whichever spelling of its path; or under the same key below
-    another folder of which nothing is left, while most of what was found here is the same as
-    it was there: a folder that was moved. Where it cannot be known whether a file is gone, as
-    in a folder that may not be listed, it is not.
+    The files were below the folder, by any spelling of its path. Or they had the same key below
+    another folder of which nothing is left, while most of the files found here are the same as
+    the ones there: that folder was moved. A file that may still exist, as in a folder that cannot
+    be listed, does not count as gone.
 
     Parameters
     ----------
     files : iterable of (str, str or None)
         Key and path of the items of the gallery.
     known : mapping of str to (str, Item)
-        Items whose key was found in the folder, by it, with the path relative to the folder.
+        Key -> path relative to the folder, and item, for each key found in the folder.
     walk : Walk
     exclusion : Exclusion
     root : str
-        The folder, links resolved.
+        Path of the folder, links resolved.
     prefix : str
-        Of the keys.
+        Prefix of the keys.
     """
     search = _Search(known, walk, exclusion, root=root, prefix=prefix)
     for key, path in files:
@@ -107,10 +107,10 @@ class _Search:
         self._closed = [os.path.join(root, place) for place in walk.failed]
         self._closed += [os.path.realpath(place) for place in self._closed]
         self._others: defaultdict[str, _Elsewhere] = defaultdict(_Elsewhere)
-        self._real: dict[str, str] = {}  # folders, links resolved: one look at the disk for each
+        self._real: dict[str, str] = {}  # folder -> real path, to read the disk once for each
 
     def look(self, key: str, path: str) -> None:
-        """Enter an item as lost, or as one of a folder elsewhere, or not at all."""
+        """Record an item as lost, or as one of a folder elsewhere, or not at all."""
         if key in self._known:
             name = self._known[key][0]
             here = os.path.join(self._root, name.replace("/", os.sep))
@@ -129,7 +129,7 @@ class _Search:
                 self._others[other].paths.append(path)
 
     def follow_moves(self) -> None:
-        """Enter as lost what was in a folder that was moved here, and is not here."""
+        """Record as lost the items of a folder moved here whose files are not here."""
         for other in self._others.values():
             if other.missing and other.here and self._was_moved(other):
                 for key, name in other.missing.items():
@@ -138,17 +138,17 @@ class _Search:
                         self.moved.add(key)
 
     def _name_of(self, *spellings: str) -> str | None:
-        """Return the path relative to the folder of a file that lies below it, or lay."""
+        """Return the path of a file relative to the folder; None if it was never below it."""
         for path in spellings:
             if is_below(path, self._root):
                 return os.path.relpath(path, self._root).replace(os.sep, "/")
-        for path in map(normal, spellings):  # macOS takes a name in either form
+        for path in map(normal, spellings):  # macOS accepts a name in either Unicode form
             if is_below(path, normal(self._root)):
                 return os.path.relpath(path, normal(self._root)).replace(os.sep, "/")
         return None
 
     def _is_hidden(self, name: str, *paths: str) -> bool:
-        """Whether a place was not looked at, so that nothing is known of its files."""
+        """Whether a path was not visited, so that it is unknown if its file exists."""
         if (place := self._exclusion.place(name)) is not None:
             self.excluded[place] += 1
             return True
@@ -169,7 +169,7 @@ class _Search:
 
 
 def _is_same(item: Item, path: Path) -> bool:
-    """Whether a file is what an item was made from, as far as its size and bytes tell."""
+    """Whether a file is the one an item was made from, by its size and its time or bytes."""
     try:
         status = path.stat()
         if item.size != status.st_size:
@@ -183,31 +183,31 @@ def _is_same(item: Item, path: Path) -> bool:
 
 
 def _root_of(path: str, name: str) -> str | None:
-    """Return the folder below which a path has the name; None where it ends otherwise."""
+    """Return the folder below which a path has the name; None if it ends otherwise."""
     path, name = normal(path.replace(os.sep, "/")), f"/{normal(name)}"
     return path.removesuffix(name) if path.endswith(name) else None
 
 
 def _is_gone(path: str) -> bool:
-    """Whether there surely is no such file."""
+    """Whether a file certainly does not exist."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except (OSError, ValueError):  # a disk that fails, say
+    except (OSError, ValueError):  # such as a failing disk
         return False
     return False
 
 
 class Spared(NamedTuple):
-    """Vanished items that are not removed unless all are to be.
+    """Vanished items that only ``prune="all"`` removes.
 
     Attributes
     ----------
     reasons : dict of str to str
-        Why, by key.
+        Reason for each, by key.
     warning : str
-        The same in a sentence, empty where nothing is spared.
+        The reasons in one sentence; empty if nothing is spared.
     """
 
     reasons: dict[str, str]
@@ -215,22 +215,22 @@ class Spared(NamedTuple):
 
 
 def spare(lost: Mapping[str, str], left: int, root: str) -> Spared:
-    """Say which of the vanished items are not to be removed, as a disk may be missing.
+    """Choose the vanished items that are kept because a disk may be missing.
 
-    That is all of them, where nothing or less than half of what the gallery holds of the folder
-    is left. Else those of folders that are there but empty, as the place of a disk is that
-    is not mounted, or that are links to nothing; of two files on.
+    These are all of them if less than half of the gallery's files of the folder are left.
+    Otherwise they are those of subfolders that exist but are empty, like the mount point of a
+    missing disk, or that are broken links. Subfolders with one vanished file do not count.
 
     Parameters
     ----------
     lost : mapping of str to str
         Keys of the vanished items -> path relative to the folder.
     left : int
-        Items of the folder whose files are there, under whatever name.
+        Number of items of the folder whose files exist, under any name.
     root : str
-        The folder.
+        Path of the folder.
     """
-    n = len(set(lost.values()))  # files: one may have items of several keys
+    n = len(set(lost.values()))  # files, as items of several keys may share one
     advice = "; to remove them, use prune='all' (--prune=all)"
     if n > left:
         missing = "all" if not left else f"more than half ({n} of {n + left})"
@@ -260,13 +260,13 @@ def spare(lost: Mapping[str, str], left: int, root: str) -> Spared:
     names = ", ".join(map(repr, sorted(by_place)))
     return Spared(
         reasons,
-        f"{root}: {len(reasons)} images of {names} were not pruned, as a folder that is there and "
-        f"empty may be a disk that is not mounted{advice}",
+        f"{root}: {len(reasons)} images of {names} were not pruned, as an empty folder may be "
+        f"a disk that is not mounted{advice}",
     )
 
 
 def _last_there(name: str, root: str) -> str:
-    """Return the innermost folder on the way to a lost file that is there; empty for the root."""
+    """Return the innermost folder above a lost file that exists; empty for the root."""
     parts: Sequence[str] = name.split("/")[:-1]
     while parts and not os.path.lexists(os.path.join(root, *parts)):
         parts = parts[:-1]
@@ -277,5 +277,5 @@ def _is_empty(folder: str) -> bool:
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None
-    except OSError:  # a link to nothing; or a disk that fails
+    except OSError:  # a broken link or a failing disk
         return True

@@ -1,4 +1,4 @@
-"""What is known of images beside their pixels: from a callable, a mapping, or a file of rows."""
+"""Metadata of images: from a callable, a mapping, or a file with one row per image."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 class Sidecar(NamedTuple):
-    """What a file of rows says of images.
+    """Contents of a metadata file.
 
     Attributes
     ----------
     facts : dict of str to dict
         Metadata by key.
     labels : dict of str to str
-        Labels by key, where the file has a column of that name.
+        Labels by key, if the file has a column ``label``.
     """
 
     facts: dict[str, dict[str, Any]]
@@ -53,9 +53,9 @@ class Described(NamedTuple):
     ----------
     sources : list of Source
     unmatched : list of str
-        Keys in a mapping or a file that no image has.
+        Keys of a mapping or a file that no image has.
     undescribed : list of str
-        Keys of images that a mapping or a file says nothing of.
+        Keys of images that a mapping or a file does not contain.
     """
 
     sources: list[Source]
@@ -64,30 +64,30 @@ class Described(NamedTuple):
 
 
 def read_sidecar(file: Path, folder: Path, prefix: str) -> Sidecar:
-    """Read a file that has a row for each image.
+    """Read a file with one row per image.
 
     Parameters
     ----------
     file : Path
-        ``.csv`` with a header row, or ``.jsonl`` (or ``.ndjson``) with an object a line; UTF-8.
-        The first column there is of ``key`` (the image's key), ``path`` and ``file`` (its path
-        relative to ``folder``, or absolute) names the image; ``label`` is its label; all
-        others are metadata. In a CSV what reads as a number of JSON is one, and what is empty
-        is left out.
+        ``.csv`` with a header row, or ``.jsonl`` (or ``.ndjson``) with one object per line, in
+        UTF-8. The image is named by its ``key``, or by its ``path`` or ``file`` (absolute or
+        relative to ``folder``); the first of these columns that exists is used. ``label`` is its
+        label, and all other columns are metadata. In a CSV, cells that are JSON numbers become
+        numbers, and empty cells are left out.
     folder : Path
     prefix : str
-        Of the keys of images below ``folder``.
+        Prefix of the keys of images below ``folder``.
 
     Raises
     ------
     InvalidInputError
-        It cannot be read, or is not such a file; the message names the line.
+        The file cannot be read or is malformed; the message names the line.
     """
     readers = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
     rows = readers.get(file.suffix.lower())
     if rows is None:
         raise InvalidInputError(
-            f"{file}: expected metadata in a file {', '.join(readers)}, found {file.suffix!r}"
+            f"{file}: expected a metadata file {', '.join(readers)}, found {file.suffix!r}"
         )
     facts: dict[str, dict[str, Any]] = {}
     labels: dict[str, str] = {}
@@ -96,7 +96,9 @@ def read_sidecar(file: Path, folder: Path, prefix: str) -> Sidecar:
         for line, row in rows(file):
             key = _key_of(row, file, line, folder, prefix)
             if key in lines:
-                _refuse(file, line, f"expected each image once, found {key!r} of line {lines[key]}")
+                _refuse(
+                    file, line, f"expected each image once, found {key!r} as in line {lines[key]}"
+                )
             lines[key] = line
             if (label := row.pop("label", None)) is not None:
                 labels[key] = label
@@ -109,24 +111,24 @@ def read_sidecar(file: Path, folder: Path, prefix: str) -> Sidecar:
 
 
 def describe(sources: Sequence[Source], metadata: Any) -> Described:
-    """Give sources their metadata.
+    """Attach metadata to sources.
 
     Parameters
     ----------
     sources : sequence of Source
-        Of files.
+        Sources that come from files.
     metadata : callable, mapping or None
-        What a callable says of a path; looked up by key; none.
+        Function of the path, or mapping by key; None for no metadata.
 
     Raises
     ------
     InvalidInputError
-        It is something else, or what it gives is no mapping of JSON values.
+        ``metadata`` is something else, or what it gives is not a mapping of JSON values.
     """
     if metadata is None:
         return Described(list(sources), [], [])
     if isinstance(metadata, Mapping):
-        # A file of rows and a disk may spell one name in two ways.
+        # A metadata file and a disk may spell the same name differently.
         other = respelled([source.key for source in sources], metadata)
         keys = [other.get(source.key, source.key) for source in sources]
         asked = set(keys)
@@ -152,14 +154,14 @@ def describe(sources: Sequence[Source], metadata: Any) -> Described:
 
 
 def _key_of(row: dict[str, Any], file: Path, line: int, folder: Path, prefix: str) -> str:
-    """Take out of a row what names its image."""
+    """Remove from a row the column that names its image, and return the key."""
     column = next((name for name in _NAMES if name in row), None)
     if column is None:
         _refuse(file, line, f"expected one of {', '.join(_NAMES)}, found {list(row)}")
     name = row.pop(column)
     if not isinstance(name, str) or not name:
         _refuse(file, line, f"expected text for {column!r}, found {name!r}")
-    for reserved in ("key", "path"):  # which a filter could not ask for
+    for reserved in ("key", "path"):  # a filter could not ask for these
         if reserved in row:
             _refuse(file, line, f"expected metadata, found {reserved!r} beside {column!r}")
     return name if column == "key" else prefix + _relative(name, folder)
@@ -221,11 +223,11 @@ def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which is not of JSON")
+    raise ValueError(f"{name}, which is not JSON")
 
 
 def _relative(name: str, folder: Path) -> str:
-    """Return a path as keys have it: relative to the folder, with forward slashes."""
+    """Return a path in the form of a key: relative to the folder, with forward slashes."""
     path = Path(name)
     if path.is_absolute():
         root = folder.absolute()

@@ -1,4 +1,4 @@
-"""Progress bars on a stderr that may be closed, or none at all.
+"""Progress bars on a stderr that may be closed or missing.
 
 A program without a console (``pythonw``, a service, ``2>&-``) has None for `sys.stderr`, and a
 stream that was closed or whose reader has left raises. None of that stops the work.
@@ -23,12 +23,12 @@ def progress_bar(
     desc: str,
     initial: int = 0,
 ) -> Any:
-    """Return a bar of tqdm's on stderr, which is not drawn where nothing can be.
+    """Return a tqdm bar on stderr, disabled if stderr cannot show it.
 
     Parameters
     ----------
     progress : bool or None
-        Whether to draw it; None: where stderr is a terminal.
+        Whether to draw the bar; None draws it if stderr is a terminal.
     total, unit, desc, initial
         As for `tqdm.tqdm`.
     """
@@ -45,12 +45,12 @@ def progress_bar(
 
 
 def say(bar: Any, text: str) -> None:
-    """Write a line on stderr above a bar, if that can be done."""
+    """Write a line on stderr above a bar, if possible."""
     bar.write(text, file=_Stderr(sys.stderr))
 
 
 class _Stderr:
-    """A stream that takes everything and never raises."""
+    """A stream that accepts any text and never raises."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -74,11 +74,11 @@ class _Stderr:
 
     @property
     def encoding(self) -> str | None:
-        """Name of the encoding, by which tqdm chooses the letters of a bar."""
+        """Name of the encoding, by which tqdm chooses the characters of a bar."""
         return getattr(self._stream, "encoding", None)
 
     def fileno(self) -> int:
-        """Return what tqdm asks for the width of a terminal by."""
+        """Return the file descriptor, which tqdm uses to get the width of the terminal."""
         with suppress(AttributeError):
             return int(self._stream.fileno())
         raise OSError("there is no stderr")

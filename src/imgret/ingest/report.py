@@ -1,4 +1,4 @@
-"""What became of every image that was to be added."""
+"""The report of an ingest: the outcome of every image."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _KINDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one image.
+    """Outcome of one image.
 
     Attributes
     ----------
     status : {"ok", "skipped", "renamed", "duplicate", "vanished", "failed"}
     key : str
-        Name it has, or would have had, in the gallery.
+        Key it has, or would have had, in the gallery.
     path : str or None
         File it was read from.
     reason : str
-        Why it was skipped or failed, what it is a duplicate of, what it was called before;
-        empty for ok.
+        Reason it was skipped or failed, item it is a duplicate of, or its former key; empty for
+        ok.
     """
 
     status: Status
@@ -40,48 +40,48 @@ class Line:
 
 @dataclass
 class IngestReport(Result):
-    """What an ingest did.
+    """Outcome of an ingest.
 
     Attributes
     ----------
     ok : list of str
-        Keys that are new in the gallery, or were embedded again.
+        Keys that were added or embedded again.
     skipped : list of Line
-        Unchanged since they were added.
+        Images unchanged since they were added.
     renamed : list of Line
-        Known under another name whose file is gone: renamed in the gallery, embedded no more.
+        Images whose file has a new name. They were renamed in the gallery, not embedded again.
     duplicate : list of Line
-        Of the same bytes as another item: added beside it, unless duplicates were to be
-        skipped.
+        Images with the same bytes as another item. They were added too, unless duplicates were
+        to be skipped.
     vanished : list of Line
-        Items whose file is gone from the folder: removed if that was asked for, else kept.
+        Items whose file is gone from the folder. They were removed if asked for, else kept.
     failed : list of Line
-        Not readable, and not in the gallery.
+        Images that could not be read or added, and folders that could not be listed.
     ignored : int
-        Files of a folder that are no images by their name.
+        Number of files in a folder that do not have the suffix of an image.
     ignored_suffixes : dict of str to int
-        What those names end in, in lower case, with how many of each; empty for no ending.
+        Number of those files by suffix in lower case; empty for files without one.
     excluded : dict of str to int
-        Files and folders of a folder that were excluded, by their path relative to it, with
-        how many items of the gallery lie there: these are left as they are.
+        Excluded files and folders, by their path relative to the folder, with the number of
+        items of the gallery there. These items are left unchanged.
     repeated_links : list of str
-        Links to folders that were passed over, as what they lead to was taken by another path, or
-        they lead to a folder above.
+        Links to folders that were passed over, because their target was visited by another path
+        or is a folder above them.
     unpruned : int
-        Vanished items that were to be removed and were kept, as a missing disk may be why: the
-        reasons of the lines in ``vanished`` say more.
+        Number of vanished items that were to be removed but were kept, as a disk may be missing;
+        the lines in ``vanished`` give the reasons.
     warnings : list of str
-        What needs a look, in sentences.
+        Problems that need attention, as sentences.
     uncropped : int
-        Images in which the cropper found no subject; the whole image was embedded.
+        Number of images without a subject for the cropper; they were embedded whole.
     seconds : float
-        From start to end.
+        Duration of the ingest.
     unmatched : list of str
-        Rows of a metadata file, or keys of a mapping, that no image answers to.
+        Rows of a metadata file, or keys of a mapping, that match no image.
     undescribed : list of str
-        Images that such a file or mapping says nothing of.
+        Images that such a file or mapping does not contain.
     stages : dict of str to float
-        Seconds in "read", "decode", "crop", "embed" and "store", added up over threads.
+        Seconds in "read", "decode", "crop", "embed" and "store", summed over threads.
     """
 
     ok: list[str] = field(default_factory=list)
@@ -104,17 +104,17 @@ class IngestReport(Result):
 
     @property
     def total(self) -> int:
-        """Images looked at."""
+        """Number of images processed."""
         seen = (self.ok, self.skipped, self.renamed, self.duplicate, self.failed)
         return sum(len(entries) for entries in seen)
 
     @property
     def images_per_second(self) -> float:
-        """Images looked at a second."""
+        """Images processed per second."""
         return self.total / self.seconds if self.seconds else 0.0
 
     def record(self, lines: Iterable[Line]) -> None:
-        """Enter what became of some images."""
+        """Add the outcomes of some images."""
         for line in lines:
             if line.status == "ok":
                 self.ok.append(line.key)
@@ -122,16 +122,16 @@ class IngestReport(Result):
                 getattr(self, line.status).append(line)
 
     def add_stage(self, stage: str, seconds: float) -> None:
-        """Enter time spent."""
+        """Add time spent in a stage."""
         self.stages[stage] = self.stages.get(stage, 0.0) + seconds
 
     def to_dict(self) -> Json:
-        """Return everything as JSON values; ``total`` and ``images_per_second`` as well."""
+        """Return everything as JSON values, with ``total`` and ``images_per_second``."""
         speed = {"total": self.total, "images_per_second": self.images_per_second}
         return {**asdict(self), **speed}
 
     def summary(self) -> str:
-        """Say it in a line."""
+        """Return the report in one line."""
         parts = [f"{len(self.ok)} ok"]
         parts += [
             f"{len(lines)} {name}"
@@ -159,7 +159,7 @@ class IngestReport(Result):
             files = "file" if self.ignored == 1 else "files"
             parts.append(f"{self.ignored} other {files} ignored{kinds_text}")
         if self.uncropped:
-            parts.append(f"{self.uncropped} without a subject, taken whole")
+            parts.append(f"{self.uncropped} without a subject, embedded whole")
         if self.unmatched:
             parts.append(f"{len(self.unmatched)} rows of metadata without an image")
         if self.undescribed:
@@ -198,22 +198,22 @@ class IngestReport(Result):
 
 
 def _kind(suffix: str) -> str:
-    return (suffix if suffix.isprintable() else ascii(suffix)) or "without an ending"
+    return (suffix if suffix.isprintable() else ascii(suffix)) or "without a suffix"
 
 
 def _name(key: str) -> str:
-    """Return a key as it is, or with escapes where another may look the same."""
+    """Return a key, escaped if a different one may look the same."""
     return key if key == normal(key) else ascii(key)
 
 
 def _excluded(place: str, items: int) -> str:
     if not items:
         return place
-    return f"{place}: {items} items of the gallery lie there and stay as they are"
+    return f"{place}: {items} items of the gallery are there and stay unchanged"
 
 
 class IngestInterrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of an ingest; what the report calls done is in the gallery.
+    """Ctrl-C during an ingest; everything the report lists as done is in the gallery.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""From sources to items of a gallery: embedded, committed as it goes, reported."""
+"""The ingest: embed sources, commit them to a gallery in batches, and report."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def ingest(
     found: Found | None = None,
     prune: bool | Literal["all"] = False,
 ) -> IngestReport:
-    """Embed sources and commit what becomes of them.
+    """Embed sources and commit the outcomes.
 
     Parameters
     ----------
     gallery : Gallery
-        Held by the caller for changing.
+        Gallery to change; the caller holds its lock.
     pipeline : Pipeline
     sources : sequence of Source
     cropper : Cropper, optional
-        In place of the gallery's.
+        Cropper to use instead of the gallery's.
     raise_failures : bool
-        Whether the first image that fails raises.
+        If true, the error of a failed image is raised; for single images.
     found : Found, optional
-        The folder that the sources come from.
+        Contents of the folder that the sources come from.
     exif, duplicates, threads, progress, prune
         As for `imgret.Retriever.add_folder`.
     """
@@ -74,7 +74,7 @@ def ingest(
             for outcomes in pipeline.run(
                 sources,
                 cropper=cropper,
-                # An item of the same bytes lends its embedding, unless it was cropped otherwise.
+                # An item with the same bytes lends its embedding, unless the cropper differs.
                 find_twin=gallery.copy_of if cropper is None else None,
                 refuse=gallery.refusals,
                 exif=exif,
@@ -110,12 +110,12 @@ def ingest_folder(
     exclude: str | Sequence[str],
     **options: Any,
 ) -> IngestReport:
-    """Bring a gallery in step with a folder: see `imgret.Retriever.add_folder`.
+    """Update a gallery from a folder: see `imgret.Retriever.add_folder`.
 
     Parameters
     ----------
     gallery : Gallery
-        Held by the caller for changing.
+        Gallery to change; the caller holds its lock.
     pipeline : Pipeline
     folder, labels, metadata, prefix, prune, exclude
         As for `imgret.Retriever.add_folder`.
@@ -147,7 +147,7 @@ def _prune(
     *,
     prune: bool | Literal["all"],
 ) -> None:
-    """Report what is gone from a folder, and remove it if that is wanted and safe."""
+    """Report the items gone from a folder, and remove them if that is asked for and safe."""
     spared = Spared({}, "")
     if prune is True:
         renamed = len(found.vanished) - len(vanished)

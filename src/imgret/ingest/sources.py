@@ -1,4 +1,4 @@
-"""What the user gave, as named sources."""
+"""Images given by the user, as named sources."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Labels: TypeAlias = 'Literal["parent"] | Callable[[Path], str | None] | Mapping[
 
 
 def one_each(given: Any, n: int, what: str, *, single: bool = False) -> list[Any]:
-    """Return a list of one value an image, ``None`` where nothing was given.
+    """Return a list with one value per image, all None if nothing was given.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def list_sources(
     DuplicateKeyError
         A key is given twice or is in the gallery.
     InvalidInputError
-        A key or label is no Unicode text, or metadata no mapping of JSON values.
+        A key or label is not Unicode text, or metadata is not a mapping of JSON values.
     """
     sources = []
     unused = gallery.unused_keys(len(images))
@@ -82,29 +82,29 @@ def list_sources(
 
 
 class Found(NamedTuple):
-    """What there is in a folder, beside what a gallery holds of it.
+    """Contents of a folder, compared with a gallery.
 
     Attributes
     ----------
     sources : list of Source
-        Its images, with what the gallery knows of those whose keys it holds.
+        Images of the folder, with the items of the gallery that have their keys.
     failed : list of Line
-        Images whose key belongs to a file elsewhere, or whose name is no Unicode text; folders
+        Images whose key belongs to a file elsewhere, or whose name is not Unicode text; folders
         that could not be listed.
     vanished : dict of str to Item
-        Items, by key, that came from a file of this folder which is gone.
+        Items, by key, whose file was in this folder and is gone.
     ignored : dict of str to int
-        Other files, by the end of their names.
+        Number of other files, by suffix.
     lost : dict of str to str
-        Where below the folder the files of the vanished items were.
+        Former path, relative to the folder, of the file of each vanished item, by key.
     moved : dict of str to Item
-        Vanished items of a folder that was moved here, with the path that they would have.
+        Vanished items of a folder that was moved here, with the path they would have now.
     excluded : dict of str to int
-        What was excluded, and how many items of the gallery lie there.
+        Excluded paths, with the number of items of the gallery there.
     repeated : list of str
         Links that were passed over.
     root : str
-        The folder, links resolved.
+        Path of the folder, links resolved.
     """
 
     sources: list[Source]
@@ -123,9 +123,9 @@ def folder_sources(
 ) -> Found:
     """Return the images below a folder, keyed by their path relative to it.
 
-    An item belongs to the folder when its file lies there, links resolved; or when its file
-    lay under the same key below a folder of which nothing is left, and most of what both have
-    is the same: then that folder was moved here.
+    An item belongs to the folder if its file is there, links resolved. It also belongs to it if
+    its file had the same key below a folder of which nothing is left, and most of the files that
+    both have are the same: then that folder was moved here.
     """
     exclusion = Exclusion(exclude)
     walk = walk_folder(folder, exclusion)
@@ -167,7 +167,7 @@ def folder_sources(
         root=root,
         prefix=prefix,
     )
-    # Those that have their key from this folder come first: a file renamed is theirs.
+    # Items with a key of this folder come first: a renamed file is theirs.
     vanished = dict(
         sorted(
             gallery.find(list(losses.names)).items(),
@@ -191,14 +191,14 @@ def folder_sources(
 
 
 def check_sources(sources: Sequence[Source]) -> None:
-    """Check what the gallery will have to take in, before any image is read."""
+    """Check keys, labels and metadata before any image is read."""
     for source in sources:
         path = None if source.path is None else str(source.path)
         check_item(Item(source.key, path, label=source.label, metadata=source.metadata))
 
 
 def _readable(name: str) -> str:
-    """Replace what came from bytes that are no UTF-8, which SQLite would refuse."""
+    """Replace characters from bytes that are not UTF-8, which SQLite would refuse."""
     return name.encode("utf-8", "replace").decode()
 
 
@@ -222,12 +222,12 @@ def _labeller(
 def _rival(item: Item, path: Path) -> str | None:
     """Return the other file a key belongs to, if that file still exists."""
     if item.path is None:
-        return "an item that came from no file"
+        return "an item that has no file"
     if item.path == str(path):
         return None
     try:
         return None if path.samefile(item.path) else item.path
-    except (FileNotFoundError, NotADirectoryError):  # that one; or this, as reading it will show
+    except (FileNotFoundError, NotADirectoryError):  # the other; or this, as reading will show
         return None
-    except OSError:  # a disk that fails is no reason to replace what is known of it
+    except OSError:  # a failing disk is no reason to replace the item
         return item.path

@@ -1,4 +1,4 @@
-"""Outcomes into the gallery, a few hundred or a few seconds to a commit."""
+"""The writer, which commits outcomes to a gallery every few hundred or few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Writer"]
 
 # Enough to make a commit cheap, few enough to lose little.
 _COMMIT_ITEMS = 512
-# What a kill may cost where embedding is slow; less at first, for runs that end soon.
+# Work that a kill may cost if embedding is slow; less at first, for short runs.
 _COMMIT_SECONDS = 2.0
 _FIRST_COMMIT_SECONDS = 0.25
 
@@ -29,12 +29,12 @@ class Writer:
     ----------
     gallery : Gallery
     report : IngestReport
-        Told what became of each image once it is committed.
+        Report that gets the outcome of each image once it is committed.
     skip_duplicates : bool
-        Whether files whose bytes are in the gallery already are left out. An item that is there
-        is brought up to date in any case.
+        Whether new files are left out if their bytes are in the gallery already. Existing items
+        are updated in any case.
     vanished : mapping of str to Item
-        Items whose files are gone: a new file of the same bytes is the same item renamed.
+        Items whose files are gone. A new file with the same bytes is such an item, renamed.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Writer:
                 self._vanished_keys.setdefault(item.sha256, []).append(key)
 
     def take(self, outcomes: Sequence[Outcome]) -> None:
-        """Take some outcomes, committing when enough have come together."""
+        """Take some outcomes, and commit when enough are waiting."""
         for outcome in outcomes:
             source = outcome.source
             if outcome.status in {"failed", "skipped"}:
@@ -141,7 +141,7 @@ class Writer:
         self._renamed.append(_line(outcome))
 
     def _touch(self, outcome: Outcome) -> None:
-        """Note what is new about an unchanged file: its time, its place, its label."""
+        """Record the new time, path, label or metadata of an unchanged file."""
         known, source = outcome.source.known, outcome.source
         if known is None or known.item.path is None:
             return

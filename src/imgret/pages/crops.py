@@ -1,4 +1,4 @@
-"""What cropping does to retrieval, as a page: figures, the crops that cost most, every class."""
+"""The page of a crop report: figures, the crops that cost most, every class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["page"]
 
 
 def page(report: CropReport, *, title: str) -> str:
-    """Return a whole page in one file that needs no other."""
+    """Return a self-contained HTML page."""
     views = list(report.views)
     rows = [
         [

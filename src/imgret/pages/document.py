@@ -34,19 +34,18 @@ _PAGE = """<!doctype html>
 def document(
     title: str, body: str, *, note: str = "", scripts: Sequence[str] = (), kind: str = ""
 ) -> str:
-    """Return a whole page in one file that refers to no other.
+    """Return a self-contained HTML page.
 
     Parameters
     ----------
     title, note : str
-        Plain text. The note stands below the title.
+        Plain text. The note appears below the title.
     body : str
         HTML.
     scripts : sequence of str
-        Names of files of this package, such as ``"sort.js"``.
+        Names of script files in this package, such as ``"sort.js"``.
     kind : str
-        A class of the body that the style sheet knows, for a page of its own layout, which then
-        brings its own title.
+        CSS class of the body, for a page with its own layout. Such a page brings its own title.
     """
     if not kind:
         head = f"<h1>{html.escape(title)}</h1>\n"
@@ -61,12 +60,12 @@ def document(
 
 
 def fragment(body: str) -> str:
-    """Return HTML with the style it needs where there is no page around it, as in a notebook."""
+    """Return HTML with its style sheet, to be shown outside a page, as in a notebook."""
     return f'<style>\n{_asset("page.css")}</style>\n<div class="imgret">{body}</div>'
 
 
 def table(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return a table; with ``sort.js`` on the page it sorts by a click on the head of a column."""
+    """Return a table; ``sort.js`` on the page makes it sort by a click on a column header."""
     head = "".join(
         f'<th scope="col"><button type="button">{html.escape(name)}</button></th>' for name in names
     )
@@ -82,13 +81,13 @@ def figure(image: Image | None, caption: str, *, alt: str, kind: str = "", side:
     Parameters
     ----------
     image : Image or None
-        None shows ``alt`` in its place.
+        Image to show; None shows ``alt`` in its place.
     caption : str
         HTML.
     alt : str
         Plain text.
     kind : str
-        A class that the style sheet knows.
+        CSS class of the figure.
     side : int
         Longer side in pixels; smaller images are not enlarged.
     """
@@ -101,7 +100,7 @@ def figure(image: Image | None, caption: str, *, alt: str, kind: str = "", side:
 
 
 def inline_image(image: Image, side: int, *, alt: str) -> str:
-    """Return an ``<img>`` element that holds the image as a JPEG, its longer side at most so."""
+    """Return an ``<img>`` element with the image inline, as a JPEG of at most ``side`` pixels."""
     small = images.encode(images.thumbnail(image, side), "jpeg", quality=82)
     data = base64.b64encode(small).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'

@@ -30,7 +30,7 @@ def summary(report: Report) -> str:
 
 
 def page(report: Report, *, title: str) -> str:
-    """Return a whole page in one file that needs no other."""
+    """Return a self-contained HTML page."""
     config = json.dumps(report.config, indent=2, ensure_ascii=False)
     body = (
         f"{summary(report)}"
@@ -43,7 +43,7 @@ def page(report: Report, *, title: str) -> str:
 
 
 def worst_queries(report: Report) -> str:
-    """Return the queries answered worst, with their hits."""
+    """Return the worst queries with their hits."""
     rows = [
         (
             f"{query.query} · {query.label} · AP {query.average_precision:.3f}",
@@ -53,7 +53,7 @@ def worst_queries(report: Report) -> str:
         for query in report.worst
     ]
     if not rows:
-        return "<p>Every query is answered fully.</p>"
+        return "<p>Every query is answered perfectly.</p>"
     return grid(rows, max_pixels=report.max_pixels)
 
 

@@ -18,16 +18,16 @@ __all__ = ["Row", "Shown", "grid", "page"]
 
 
 class Shown(NamedTuple):
-    """An image of a query of several.
+    """One image of a query that has several.
 
     Attributes
     ----------
     word : str
-        What it is: ``"query"``, ``"unlike"``.
+        Role of the image: ``"query"``, ``"unlike"``.
     title : str
     image : ImageLike or None
     box : Box or None
-        Drawn into it.
+        Box to draw into the image.
     """
 
     word: str
@@ -50,10 +50,10 @@ def grid(rows: Sequence[Row], *, max_pixels: int = images.MAX_PIXELS) -> str:
     Parameters
     ----------
     rows : sequence of (title, image or None, hits)
-        One for each query. Instead of an image, a list of `Shown`, which have titles of their own;
-        the first title is then a note.
+        One row per query. The image may be a list of `Shown`, which have their own titles; the
+        title of the row is then a note.
     max_pixels : int
-        Images of more are not shown.
+        Images with more pixels are not shown.
     """
     draw = partial(_figure, max_pixels)
     return "".join(
@@ -66,7 +66,7 @@ def grid(rows: Sequence[Row], *, max_pixels: int = images.MAX_PIXELS) -> str:
 def page(
     rows: Sequence[Row], *, title: str, note: str = "", max_pixels: int = images.MAX_PIXELS
 ) -> str:
-    """Return a whole page for `grid`, in one file that needs no other."""
+    """Return `grid` as a self-contained HTML page."""
     return document(title, grid(rows, max_pixels=max_pixels), note=note)
 
 
@@ -83,11 +83,14 @@ def small(image: ImageLike, max_pixels: int) -> tuple[Image, tuple[int, int]]:
 
 
 def boxed(image: Image, box: Box, size: tuple[int, int]) -> Image:
-    """Return the image with a box of the full-size image drawn into it, unless it is all of it."""
+    """Return the image with the box drawn in, unless the box covers all of it.
+
+    ``box`` is in pixels of the full size.
+    """
     box = box.scale(image.shape[1] / size[0], image.shape[0] / size[1])
     if box.clip(image.shape[1], image.shape[0]) == Box.full(image):
         return image
-    # In lines that a thumbnail still shows.
+    # Lines thick enough to show in a thumbnail.
     return images.draw_box(image, box, thickness=max(2, min(image.shape[:2]) // 80))
 
 
@@ -115,7 +118,7 @@ def _figure(
     max_pixels: int, shown: ImageLike | None, box: Box | None, caption: str, kind: str
 ) -> str:
     if shown is None:
-        return figure(None, caption, alt="no image kept", kind=kind)
+        return figure(None, caption, alt="no image stored", kind=kind)
     try:
         image, size = small(shown, max_pixels)
     except ImageError as error:

@@ -1,4 +1,4 @@
-// A map of a gallery: a scatter on a canvas to zoom, to drag and to point at, with a legend.
+// A map of a gallery: a scatter plot with zoom, drag, tooltips and a legend.
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -12,7 +12,7 @@ const levels = () => dark.matches ? [60, 72, 52] : [45, 60, 35];
 const color = (label) => label < 0 ? "#8e8e93"
   : `hsl(${(label * 137.508 + 210) % 360} 65% ${levels()[label % 3]}%)`;
 const shown = (label) => only === null || only === label;
-let only = null;      // the one label that is shown; null: all
+let only = null;      // the only label that is shown; null: all
 let pointed = -1;     // the point under the mouse
 let view = {scale: 1, x: 0, y: 0};
 

@@ -40,16 +40,16 @@ def page(
     keys, labels, paths : sequences of length n
     coordinates : float32 array of shape (n, 2)
     method : str
-        For the note.
+        Name of the method, shown in the note.
     max_pixels : int
-        Images of more are not shown.
+        Images with more pixels are not shown.
     """
     n = len(keys)
     drawn = np.arange(n)
     note = f"{method.upper()}. Scroll to zoom, drag to move, double-click to go back."
     if n > _MOST_POINTS:
         drawn = np.sort(np.random.default_rng(0).choice(n, _MOST_POINTS, replace=False))
-        note += f" Drawn: {_MOST_POINTS} of {n} items, by lot."
+        note += f" Drawn: {_MOST_POINTS} of {n} items, chosen at random."
     counts = Counter(label for label in labels if label is not None)
     names = [name for name, _ in counts.most_common()]
     codes = {name: code for code, name in enumerate(names)} | {None: -1}
@@ -68,7 +68,7 @@ def page(
         "counts": [counts[name] for name in names],
         "pictures": [_image(path, max_pixels) for path in paths] if n <= _MOST_IMAGES else [],
     }
-    # Inside a script element nothing but "<" can end it.
+    # Only "<" can end a script element.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     body = (
         f'<header><h1>{html.escape(title)}</h1><p class="note">{html.escape(note)}</p></header>'
@@ -80,7 +80,7 @@ def page(
 
 
 def _image(path: str | None, max_pixels: int) -> str | None:
-    """Return a small JPEG in base64; None where there is no image to be had."""
+    """Return a small JPEG in base64; None if there is no readable image."""
     if path is None:
         return None
     try:

@@ -1,6 +1,6 @@
-"""Line plots as SVG: recall against queries a second, or anything against anything.
+"""Line plots as SVG: recall against queries per second, or any two quantities.
 
-A plot stands alone: it brings its colours, for light and for dark surroundings.
+Each plot is self-contained and has colours for light and dark backgrounds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 __all__ = ["Axis", "Point", "beside", "frontier", "plot"]
 
-# Where it lies, and what to say of it.
+# x, y and the text of its tooltip.
 Point: TypeAlias = tuple[float, float, str]
 
 _WIDTH, _HEIGHT = 720, 420
@@ -39,24 +39,24 @@ font:12px system-ui,sans-serif}
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What is measured along an axis.
+    """Quantity along an axis.
 
     Attributes
     ----------
     name : str
     log : bool
-        Whether equal steps are equal ratios; all values are above 0 then.
+        If true, the axis is logarithmic; all values are then above 0.
     """
 
     name: str
     log: bool = False
 
 
-RECALL, QPS = Axis("recall"), Axis("queries a second", log=True)
+RECALL, QPS = Axis("recall"), Axis("queries per second", log=True)
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats in both x and y, by x."""
+    """Return the points that no other point beats in both x and y, sorted by x."""
     best: list[Point] = []
     for point in sorted(points, key=lambda each: (each[0], each[1]), reverse=True):
         if not best or point[1] > best[-1][1]:
@@ -74,7 +74,7 @@ def plot(
     mark: tuple[float, float] | None = None,
     least: float | None = None,
 ) -> str:
-    """Draw points and the lines that join them.
+    """Draw points and lines that join them.
 
     Parameters
     ----------
@@ -82,16 +82,16 @@ def plot(
     title : str
     x, y : Axis
     best : bool
-        Whether a line joins the `frontier` only; else all points, by x.
+        If true, each line joins only the `frontier`; otherwise all points, sorted by x.
     mark : (float, float), optional
-        A point to draw a ring around.
+        Point to draw a ring around.
     least : float, optional
-        Where on the x axis to draw an upright line.
+        Position on the x axis of a vertical line.
 
     Returns
     -------
     str
-        An ``<svg>`` element that needs nothing else.
+        A self-contained ``<svg>`` element.
     """
     points = [point for each in series.values() for point in each]
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
@@ -137,7 +137,7 @@ def plot(
 
 
 def beside(plots: Sequence[str]) -> str:
-    """Put plots side by side into one ``<svg>`` element."""
+    """Put plots side by side in one ``<svg>`` element."""
     moved = (
         each.replace("<svg ", f'<svg x="{_WIDTH * place}" ', 1) for place, each in enumerate(plots)
     )
@@ -145,7 +145,7 @@ def beside(plots: Sequence[str]) -> str:
 
 
 class _Scale:
-    """Turns values into places between two ends, with some room left."""
+    """Maps values to positions between two ends, with a margin at both."""
 
     def __init__(self, axis: Axis, values: list[float], start: float, stop: float) -> None:
         self._log = axis.log
@@ -176,7 +176,7 @@ class _Scale:
 
 
 def _round(size: float) -> float:
-    """Return the next of 1, 2 and 5 times a power of ten."""
+    """Round up to 1, 2 or 5 times a power of ten."""
     decade = 10.0 ** math.floor(math.log10(size))
     return next(step * decade for step in (1, 2, 5, 10) if step * decade >= size)
 

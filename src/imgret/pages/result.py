@@ -1,4 +1,4 @@
-"""The one face of results: as text, as JSON, as a page, in a file, in a notebook."""
+"""The base class of results: output as text, JSON, a page, a file and in a notebook."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Result"]
 
 
 class Result(ABC):
-    """What a method of `imgret.Retriever` or a training found.
+    """Result of a method of `imgret.Retriever` or of a training run.
 
-    ``print`` shows it as text, a notebook as `_repr_html_`.
+    ``print`` shows it as text, a notebook as HTML.
     """
 
     __slots__ = ()
@@ -33,27 +33,28 @@ class Result(ABC):
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def to_html(self, *, title: str | None = None) -> str:
-        """Return a page in one file that needs no other.
+        """Return a self-contained HTML page.
 
         Parameters
         ----------
         title : str, optional
+            Title of the page; by default the name of the class.
         """
         return document(title or type(self).__name__, self._body())
 
     @final
     def save(self, path: str | Path) -> None:
-        """Write the page, or the JSON text.
+        """Write the result to a file, as a page or as JSON.
 
         Parameters
         ----------
         path : path
-            Ends in ``.html`` or ``.json``.
+            File to write; its name ends in ``.html`` or ``.json``.
 
         Raises
         ------
         InvalidInputError
-            It ends in something else.
+            The name ends in something else.
         """
         path = Path(path)
         match path.suffix.lower():

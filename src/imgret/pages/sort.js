@@ -1,4 +1,4 @@
-// Tables of class "sortable" sort by a click on the head of a column; again, the other way round.
+// Sorts tables of class "sortable" by a click on a column header; a second click reverses.
 "use strict";
 
 for (const th of document.querySelectorAll("table.sortable th")) {

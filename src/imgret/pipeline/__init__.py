@@ -1,1 +1,1 @@
-"""Images to embeddings: for searches, evaluation, ingest and serving alike."""
+"""The way from images to embeddings, shared by search, evaluation, ingest and serving."""

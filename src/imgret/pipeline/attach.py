@@ -1,4 +1,4 @@
-"""A gallery, and the embedder and cropper it was made with, which may be elsewhere by now."""
+"""The embedder and cropper of a gallery, also if their files were moved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Part = TypeVar("_Part", Embedder, Cropper)
 
 
 class Places:
-    """Where embedder and cropper were found, where the gallery may say another place.
+    """Places where embedder and cropper were found; the gallery may store different ones.
 
     Parameters
     ----------
@@ -31,13 +31,13 @@ class Places:
     def take(
         self, kind: str, same: Callable[[GallerySpec, str, None], Found[_Part]], home: str
     ) -> _Part:
-        """Make the embedder or cropper of the gallery, and note where it was found."""
+        """Make the embedder or cropper of the gallery, and record where it was found."""
         found = same(self._gallery.spec, home, None)
         self.found[kind] = found.part
         return found.made
 
     def keep(self) -> None:
-        """Write them down, where the gallery is open for writing."""
+        """Store the places in the gallery, if it is open for writing."""
         if self._gallery.closed or not self._gallery.writable:
             return
         spec = self._gallery.spec
@@ -55,19 +55,19 @@ def attach(
     max_pixels: int,
     **given: Any,
 ) -> tuple[Pipeline, Places]:
-    """Return the embedder and cropper of an opened gallery, made when they are first needed.
+    """Return the embedder and cropper of an opened gallery, both made on first use.
 
     Parameters
     ----------
     gallery : Gallery
-        Closed again where anything does not agree.
+        Opened gallery; it is closed if anything does not match.
     home : str
-        Where it was opened, or loaded from: a directory, absolute, or a URI.
+        Place it was opened or loaded from: an absolute directory or a URI.
     embedder, cropper : str, path, object or None
-        Those that are given; they must be the ones the gallery was made with.
+        Parts given by the caller; they must be the ones the gallery was made with.
     max_pixels : int
     **given
-        What else is asked of the gallery: index, metric, dtype.
+        Other properties asked of the gallery: index, metric, dtype.
 
     Raises
     ------

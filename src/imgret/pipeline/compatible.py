@@ -1,4 +1,4 @@
-"""Whether what is asked of a gallery agrees with what it is made of."""
+"""Checks that what is asked of a gallery matches what it is made of."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ __all__ = [
 
 _Part = TypeVar("_Part", Embedder, Cropper)
 
-# Bytes of a model that are read when a gallery is opened, to see that it is the same.
+# Largest model file, in bytes, that is hashed when a gallery is opened.
 _AT_ONCE = 256 * 2**20
-# Combinations of places that are tried, for parts of several files.
+# Combinations of places that are tried for parts with several files.
 _MOST_PLACES = 64
 
 
@@ -50,7 +50,7 @@ def new_spec(
     metric: Metric,
     dtype: Dtype,
 ) -> tuple[GallerySpec, VectorIndex | None]:
-    """Return what a new gallery is made of, and the index object where one was given."""
+    """Return the spec of a new gallery, and the index object if one was given."""
     metric = check_metric(metric)
     if dtype not in {"float16", "float32"}:
         raise InvalidInputError(f"dtype: expected 'float16' or 'float32', found {dtype!r}")
@@ -69,7 +69,7 @@ def new_spec(
 
 
 class Found(NamedTuple, Generic[_Part]):
-    """An embedder or cropper, and what makes it again: its files may be elsewhere by now."""
+    """An embedder or cropper, and its part with the present paths of its files."""
 
     made: _Part
     part: Part
@@ -84,17 +84,17 @@ def same_embedder(
     ----------
     spec : GallerySpec
     home : str
-        Of the gallery: its directory, absolute, or its URI.
+        Absolute directory or URI of the gallery.
     given : str, path, Embedder or None
-        Which one that is, or where its file is; by default what the spec says, its files
+        Embedder, or the path of its file. By default the embedder of the spec, whose files are
         looked for at their stored places and relative to the gallery.
 
     Raises
     ------
     StoreMismatchError
-        What is there, or given, has another fingerprint.
+        The embedder that was found or given has a different fingerprint.
     ModelError
-        No file is there.
+        The file of the embedder was not found.
     """
 
     def agrees(made: Embedder) -> bool:
@@ -106,8 +106,8 @@ def same_embedder(
             f"{home}: expected the embedder it was made with, {spec.embedder.name!r} "
             f"({spec.dim}-d, fingerprint {spec.fingerprint[:19]}), found "
             f"{made.name or type(made).__name__!r} ({made.dim}-d, fingerprint "
-            f"{made.fingerprint[:19]}); open it with the former (embedder=, or --embedder), or "
-            f"make it again with Retriever.reembed({home!r}, embedder=...)"
+            f"{made.fingerprint[:19]}); open it with the original (embedder= or --embedder), or "
+            f"re-embed it with Retriever.reembed({home!r}, embedder=...)"
         )
 
     return _same(
@@ -123,10 +123,11 @@ def same_embedder(
 def same_cropper(
     spec: GallerySpec, home: str, given: str | os.PathLike[str] | Cropper | None
 ) -> Found[Cropper]:
-    """Return the cropper a gallery was made with: as `same_embedder`.
+    """Return the cropper a gallery was made with; works like `same_embedder`.
 
-    Galleries of older versions hold no fingerprint of it: there what the spec says is taken,
-    and what is given must have the same name and options, but for the places of files.
+    Galleries of older versions store no fingerprint of the cropper. For them the cropper of the
+    spec is accepted, and a given one must have the same name and options, except for the places
+    of files.
     """
     kept = spec.cropper_fingerprint
 
@@ -141,11 +142,11 @@ def same_cropper(
         part = part_of(made)
         found = _told(part)
         if part == spec.cropper:
-            found = f"one of another fingerprint ({made.fingerprint[:19]}...): its file has changed"
+            found = f"another fingerprint ({made.fingerprint[:19]}...): its file has changed"
         raise StoreMismatchError(
             f"{home}: expected the cropper it was made with, {_told(spec.cropper)}, found "
-            f"{found}; open it with the former (cropper=, or --cropper), or make the "
-            f"gallery again with Retriever.reembed({home!r}, cropper=...)"
+            f"{found}; open it with the original (cropper= or --cropper), or re-embed it "
+            f"with Retriever.reembed({home!r}, cropper=...)"
         )
 
     return _same(
@@ -159,25 +160,26 @@ def same_cropper(
 
 
 def check_files(spec: GallerySpec, home: str, *, without: Container[str] = ()) -> None:
-    """Raise if a model file was replaced, as far as that can be seen at once, or a name is unknown.
+    """Raise if a name is unknown, or if a quick check shows that a model file was replaced.
 
-    The file's sha256 is compared with the fingerprint: a few milliseconds, no model is loaded. What
-    is missing, very large or made of several parts is looked at when it is first needed.
+    The file's sha256 is compared with the fingerprint. That takes a few milliseconds, and no model
+    is loaded. Models that are missing, very large or made of several parts are checked when they
+    are first needed.
 
     Parameters
     ----------
     spec : GallerySpec
     home : str
-        Of the gallery: its directory, absolute, or its URI.
+        Absolute directory or URI of the gallery.
     without : container of str
-        ``"embedder"`` or ``"cropper"`` where that was given, and looked at.
+        Parts to leave out, as they were given and checked: ``"embedder"``, ``"cropper"``.
 
     Raises
     ------
     StoreMismatchError
-        The file of a model is another.
+        The file of a model was replaced.
     UnknownNameError
-        Embedder or cropper is not registered here, and was not given.
+        The embedder or cropper is not registered here and was not given.
     """
     looked_at: tuple[tuple[registry.Kind, str, Part, str | None, Callable[..., object]], ...] = (
         ("embedders", "embedder", spec.embedder, spec.fingerprint, same_embedder),
@@ -187,7 +189,7 @@ def check_files(spec: GallerySpec, home: str, *, without: Container[str] = ()) -
         if argument in without:
             continue
         if part.name not in registry.names(kind):
-            registry.factory(kind, part.name)  # says so
+            registry.factory(kind, part.name)  # raises
         places = _model_files(part, home, spec)
         if fingerprint is None or not places:
             continue
@@ -197,13 +199,13 @@ def check_files(spec: GallerySpec, home: str, *, without: Container[str] = ()) -
                 for place in places
             ):
                 continue
-        except ModelError:  # of which a second file is missing, say
+        except ModelError:  # such as a missing second file
             continue
         same(spec, home, None)
 
 
 def _model_files(part: Part, home: str, spec: GallerySpec) -> list[Path]:
-    """Return where the file of a part is that is one model; nothing for other parts."""
+    """Return the possible paths of a part that is one model file; empty for other parts."""
     stored = part.config.get("model")
     if part.name == "onnx" and isinstance(stored, str):
         return [Path(place) for place in candidates(stored, Path(home), spec.files)]
@@ -216,7 +218,7 @@ def _digests(fingerprint: str) -> list[str]:
 
 
 class _Asked(NamedTuple):
-    """Which part of which gallery."""
+    """The part asked for, and its gallery."""
 
     kind: str
     part: Part
@@ -262,7 +264,7 @@ def _same(
 
 
 def _place(given: Any) -> str | None:
-    """Return the absolute path of a model file that is given by its path; None for others."""
+    """Return the absolute path of a model given by its path; None for anything else."""
     if isinstance(given, os.PathLike):
         return str(Path(given).absolute())
     kinds: tuple[registry.Kind, ...] = ("embedders", "croppers")
@@ -273,9 +275,9 @@ def _place(given: Any) -> str | None:
 
 
 def _parts_at(asked: _Asked, place: str | None) -> Iterator[Part]:
-    """Yield a part with its files where they may be, the likeliest first.
+    """Yield a part with possible places of its files, the likeliest first.
 
-    Where a place is given, one of its files is there.
+    If a place is given, one of its files is there.
     """
     stored = paths_in(asked.part.config)
     found = [candidates(one, Path(asked.home), asked.spec.files) or [one] for one in stored]
@@ -288,16 +290,16 @@ def _parts_at(asked: _Asked, place: str | None) -> Iterator[Part]:
 
 
 def _mended(part: Part, made: Embedder | Cropper) -> Part:
-    """Return a part with the places of the files of what was given."""
+    """Return the part with the file paths of the embedder or cropper that was given."""
     now = part_of(made)
     if now.name == part.name:
         return Part(part.name, taken_over(part.config, now.config))
-    # Such as a built-in model, where the gallery was made with a copy of its file.
+    # For example a built-in model, if the gallery was made with a copy of its file.
     return now if made.name and paths_in(part.config) else part
 
 
 def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
-    """Say which file a gallery lacks; or pass on what is wrong otherwise."""
+    """Return an error that names the missing file, or the given error if none is missing."""
     at = {
         one: candidates(one, Path(asked.home), asked.spec.files)
         for one in paths_in(asked.part.config)
@@ -312,13 +314,13 @@ def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
     return ModelError(
         f"{asked.home}: expected the {asked.kind} it was made with, {_told(asked.part)}, "
         f"fingerprint {(asked.fingerprint or 'unknown')[:19]}, found no file at "
-        f"{' or '.join(tried)}; say where it is by {asked.kind}=, or by --{asked.kind} on the "
-        f"command line (`imgret relocate` keeps that)"
+        f"{' or '.join(tried)}; give its path as {asked.kind}=, or as --{asked.kind} on the "
+        f"command line (`imgret relocate` stores it)"
     )
 
 
 def check_given(spec: GallerySpec, home: str, given: Mapping[str, Any]) -> None:
-    """Raise if what is asked of an existing gallery is not what it is."""
+    """Raise if an existing gallery does not have the properties asked of it."""
     for name, value in given.items():
         found: Any
         if isinstance(value, VectorIndex):
@@ -329,7 +331,7 @@ def check_given(spec: GallerySpec, home: str, given: Mapping[str, Any]) -> None:
             remedy = (
                 "reindex() or `imgret reindex` changes it"
                 if name == "index"
-                else "make a new gallery for that"
+                else "create a new gallery for that"
             )
             raise StoreMismatchError(
                 f"{home}: expected {name} {found!r}, as it was made, found {value!r}; {remedy}"

@@ -1,8 +1,8 @@
-"""Images to embeddings, one worker thread a core, results in the order asked.
+"""Images to embeddings, with one worker thread per core and results in the order of the input.
 
-A worker takes a run of sources through everything: read, hash, decode, crop, embed. The
-decoder and the model both let go of Python's lock, so workers side by side keep every
-core busy without a queue between stages.
+A worker takes a run of sources through all stages: read, hash, decode, crop, embed. The
+decoder and the model both release Python's lock, so parallel workers keep every core busy
+without a queue between stages.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Status: TypeAlias = Literal["ok", "skipped", "renamed", "duplicate", "vanished",
 # in turns of 4.
 _RUN = 32
 _HELD_BYTES = 48 * 2**20
-# A run that takes longer makes the next ones shorter, so that a slow model keeps what it did.
+# A run that takes longer makes the next ones shorter, so that a slow model loses little work.
 _RUN_SECONDS = 2.0
-# Embeddings of this run at hand for copies of their files. What is older is in the store, where
-# `find_twin` finds it: a writer commits before as many have come together.
+# Embeddings kept in memory for copies of their files. Older ones are in the store, where
+# `find_twin` finds them: a writer commits before this many are waiting.
 _AT_HAND = 2048
-# Held around parts that are not thread-safe. Of the process, not of a call: the same part may
-# serve several galleries and searches at once.
+# Lock around parts that are not thread-safe. There is one per process, not per call, as the same
+# part may serve several galleries and searches at once.
 _ALONE = RLock()
 
 
@@ -52,7 +52,7 @@ class Known:
     ----------
     item : Item
     rival : str or None
-        Another file, which is there and has the key: only one of the same bytes takes its place.
+        Another existing file that has the key; only a file of the same bytes may replace it.
     """
 
     item: Item
@@ -67,13 +67,13 @@ class Source:
     ----------
     key : str
     image : ImageLike
-        Where to get it.
+        Image, or where to read it.
     path : Path or None
-        The file, where it is one.
+        File of the image, if it has one.
     label : str or None
     metadata : mapping
     known : Known or None
-        Set where the gallery holds this key.
+        Item of the gallery with this key, if there is one.
     """
 
     key: str
@@ -86,31 +86,31 @@ class Source:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a source.
+    """Outcome of a source.
 
     Attributes
     ----------
     source : Source
     status : {"ok", "skipped", "renamed", "duplicate", "failed"}
     reason : str
-        Why it was skipped or failed.
+        Reason it was skipped or failed.
     error : Exception or None
-        Behind a failure.
+        Cause of a failure.
     twin : str or None
         Key of an item made from a file of the same bytes: nothing was decoded or embedded.
     lender : Outcome or None
-        That of a file of the same bytes in this run, until it is known what became of it.
+        Outcome of a file of the same bytes in this run, until its result is known.
     embedding : float32 array of shape (dim,) or None
     box : Box or None
-        In pixels of the full-size image.
+        Box that was embedded, in pixels of the full-size image.
     subject : bool
         Whether the cropper found the box.
     missed : bool
-        Whether it was asked and did not.
+        Whether the cropper ran and found no box.
     is_done : bool
-        Whether all there was to do has been done.
+        Whether the work on the source is finished.
     sha256, size, mtime_ns
-        Of the file.
+        Hash, size in bytes and modification time of the file.
     """
 
     source: Source
@@ -130,12 +130,12 @@ class Outcome:
 
 
 def path_of(image: ImageLike) -> Path | None:
-    """Return the absolute path of an image given by its path; None for others."""
+    """Return the absolute path of an image given by its path; None for other images."""
     return Path(image).absolute() if isinstance(image, (str, os.PathLike)) else None
 
 
 def worker_count(threads: int | None = None) -> int:
-    """Threads to use: as many as asked, by default one for each core this process may use."""
+    """Return the number of threads: by default one for each core this process may use."""
     if threads is not None:
         return max(1, threads)
     if hasattr(os, "sched_getaffinity"):
@@ -155,31 +155,31 @@ def embed_sources(
     max_pixels: int = images.MAX_PIXELS,
     on_stage: Callable[[str, float], None] | None = None,
 ) -> Iterator[list[Outcome]]:
-    """Read, crop and embed; an image that cannot be read costs only itself.
+    """Read, crop and embed images; one that cannot be read does not stop the others.
 
     Parameters
     ----------
     sources : sequence of Source
     embedder, cropper
-        Called from several threads at once where they allow it.
+        Parts to use; called from several threads at once if they are thread-safe.
     find_twin : callable, optional
-        Sha256 of a file -> an item made from the same bytes, or None. Where it is given,
-        files of the same bytes are embedded once, and without it each by itself.
+        Function from the sha256 of a file to an item made from the same bytes, or None. If it
+        is given, files of the same bytes are embedded once, otherwise each separately.
     refuse : callable, optional
-        Embeddings -> why each cannot be kept, or None.
+        Function from embeddings to the reason each cannot be stored, or None.
     exif : bool
-        Whether what `images.exif_facts` tells of a file becomes its metadata ``exif``.
+        Whether the facts of `images.exif_facts` become the metadata ``exif`` of an image.
     threads : int, optional
-        By default one for each core.
+        Number of threads; by default one for each core.
     max_pixels : int
         As for `images.decode`, which gets the embedder's ``min_side``.
     on_stage : callable, optional
-        Told the name of a stage and seconds spent in it, from the calling thread.
+        Function called with a stage and the seconds spent in it, in the calling thread.
 
     Yields
     ------
     list of Outcome
-        For each run of sources, in their order.
+        Outcomes of one run of sources, in the order of the sources.
     """
     workers = min(worker_count(threads), -(-len(sources) // _RUN))
     copies = _Copies(find_twin)
@@ -219,7 +219,7 @@ class _Run(NamedTuple):
 
 
 def _next_length(run: _Run) -> int:
-    """Return how many sources to take at a time, by how long a run took."""
+    """Return the number of sources in the next run, from the time the last one took."""
     seconds = run.seconds / len(run.outcomes) * _RUN
     return _RUN if seconds <= _RUN_SECONDS else max(1, int(_RUN * _RUN_SECONDS / seconds))
 
@@ -227,8 +227,8 @@ def _next_length(run: _Run) -> int:
 class _Copies:
     """Files of the same bytes, each of which is decoded and embedded once.
 
-    Nobody waits for another while working: a copy notes whose embedding it will have, and gets
-    it when its run is handed on.
+    No worker waits for another: a copy records whose embedding it will get, and gets it when
+    its run is handed on.
 
     Parameters
     ----------
@@ -242,20 +242,20 @@ class _Copies:
         self._handed_on: deque[bytes] = deque()
 
     def look(self, outcome: Outcome) -> None:
-        """Note where the embedding of an outcome's file is, or comes from."""
+        """Record where the embedding of an outcome's file is, or will come from."""
         if outcome.sha256 is None or self._find_twin is None:
             return
-        first = self._first.setdefault(outcome.sha256, outcome)  # one step, whatever the threads
+        first = self._first.setdefault(outcome.sha256, outcome)  # atomic, as threads share it
         if first is not outcome:
             outcome.lender = first
-        # After the other: what is no longer at hand is committed, so that it is found here.
+        # After the line above: what is no longer in memory is committed and found here.
         elif (twin := self._find_twin(outcome.sha256)) is not None:
             outcome.twin, outcome.embedding = twin.item.key, twin.embedding
             outcome.box, outcome.subject = twin.item.box, twin.item.subject
 
     @staticmethod
     def settle(outcomes: Sequence[Outcome], pending: Iterable[Future[_Run]]) -> None:
-        """Give copies what those they wait for have, which may be of a later run."""
+        """Give copies the results they wait for, which may come from a later run."""
         for outcome in outcomes:
             lender = outcome.lender
             if lender is None:
@@ -272,7 +272,7 @@ class _Copies:
                 outcome.error = lender.error
 
     def release(self, outcomes: Sequence[Outcome]) -> None:
-        """Let go of what the store has, or will have before much more has been done."""
+        """Forget the embeddings that the store has, or will have soon."""
         for outcome in outcomes:
             digest = outcome.sha256
             if digest is None or self._first.get(digest) is not outcome:
@@ -312,7 +312,7 @@ class _Worker:
             nullcontext() if cropper.thread_safe else _ALONE
         )
         side = embedder.min_side
-        # A subject is seldom smaller than half of the image; where it is, `_crop` reads again.
+        # A subject is seldom smaller than half of the image; if it is, `_crop` decodes again.
         self._min_side = side if side is None or not cropper.crops else 2 * side
 
     def __call__(self, run: Sequence[Source]) -> _Run:
@@ -339,11 +339,11 @@ class _Worker:
         return _Run(outcomes, stages, time.perf_counter() - started)
 
     def stop(self) -> None:
-        """Do no more than what is begun: nobody will ask for the rest."""
+        """Finish only what has begun, as nobody will ask for the rest."""
         self._stopped = True
 
     def _read(self, outcome: Outcome, stages: dict[str, float]) -> Image | None:
-        """Return the part of the image that is to be embedded; None where nothing is."""
+        """Return the part of the image to embed; None if there is nothing to embed."""
         source = outcome.source
         try:
             with _timed(stages, "read"):
@@ -369,7 +369,7 @@ class _Worker:
                     )
             with _timed(stages, "crop"):
                 return self._crop(outcome, image, size, data)
-        except StoreError:  # damage to the gallery concerns all
+        except StoreError:  # damage to the gallery affects all images
             raise
         except Exception as error:  # noqa: BLE001  # whatever a file does, it costs only itself
             outcome.status = "failed"
@@ -383,9 +383,9 @@ class _Worker:
         known = None if source.known is None else source.known.item
         rival = None if source.known is None else source.known.rival
         if source.path is not None:
-            with suppress(OSError, ValueError):  # images.read says better what is wrong
+            with suppress(OSError, ValueError):  # images.read reports it better
                 status = source.path.stat()
-                # Taken before reading: what is written meanwhile will show as a change next time.
+                # Taken before reading, so that a write in between shows as a change next time.
                 outcome.size, outcome.mtime_ns = status.st_size, status.st_mtime_ns
             if (
                 known is not None
@@ -450,20 +450,20 @@ class _Worker:
 
 
 def refusal(key: str, rival: str) -> str:
-    """Say why a file cannot have a key."""
+    """Return the reason why a file cannot have a key."""
     return f"the key {key!r} belongs to {rival}; add this folder with a prefix"
 
 
 def _take_exif(outcome: Outcome, data: bytes | None) -> None:
-    """Add what the EXIF block of a file tells to its metadata, unless that was given."""
+    """Add the EXIF facts of a file to its metadata, unless they were given."""
     source = outcome.source
     before = {} if source.known is None else source.known.item.metadata
     facts: Mapping[str, Any] = {}
-    with suppress(ImageError):  # decoding tells what is wrong
+    with suppress(ImageError):  # decoding reports what is wrong
         if data is None:
             if outcome.status != "skipped" or "exif" in before or source.path is None:
                 return
-            data = images.read(source.path)  # indexed before anybody asked for this
+            data = images.read(source.path)  # indexed earlier without exif
         facts = images.exif_facts(images.header(data).exif)
     if facts or "exif" in before:  # of an image that was replaced
         outcome.source = replace(source, metadata={"exif": facts, **source.metadata})

@@ -1,4 +1,4 @@
-"""The embedder and the cropper of a gallery, and the way of images through them."""
+"""The embedder and the cropper of a gallery, and how images pass through them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Part = TypeVar("_Part", Embedder, Cropper)
 
 
 class Late(Generic[_Part]):
-    """An embedder or cropper that is made when it is first asked for, and then kept."""
+    """An embedder or cropper that is made on first use and then kept."""
 
     def __init__(self, made: _Part | Callable[[], _Part]) -> None:
         self._lock = RLock()
@@ -31,7 +31,7 @@ class Late(Generic[_Part]):
             self._make = made
 
     def get(self) -> _Part:
-        """Return it; raises what making it raises, each time."""
+        """Return the part; an error in making it is raised at every call."""
         if self._make is not None:
             with self._lock:
                 if self._make is not None:
@@ -47,7 +47,7 @@ class Pipeline:
     ----------
     embedder, cropper : Late
     max_pixels : int
-        Images of more pixels to decode are refused.
+        Maximum number of pixels to decode; larger images are refused.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Pipeline:
 
     @property
     def embedder(self) -> Embedder:
-        """What turns images into vectors; loaded now, if it was not needed before."""
+        """Embedder of the gallery; loaded on first use."""
         return self._embedder.get()
 
     @property
     def cropper(self) -> Cropper:
-        """What cuts images down to their subject; loaded as the embedder is."""
+        """Cropper of the gallery; loaded on first use."""
         return self._cropper.get()
 
     def run(
@@ -75,7 +75,7 @@ class Pipeline:
         ----------
         sources : sequence of Source
         cropper : Cropper, optional
-            By default that of the gallery.
+            Cropper to use; by default that of the gallery.
         **options
             As for `embed_sources`.
         """
