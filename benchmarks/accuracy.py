@@ -1,4 +1,4 @@
-"""How often is the right class found: top-1 and top-5 on two folders of class subfolders.
+"""Top-1 and top-5 accuracy of classification on two folders of class subfolders.
 
 python benchmarks/accuracy.py TRAIN VALID [--embedder general] [--croppers none spectral]
 """

@@ -1,12 +1,12 @@
-"""What it takes to learn a projection from many labels, in a gallery on disk.
+"""Time and memory of learning a projection from many labels, in a gallery on disk.
 
     python benchmarks/adapt.py [--items 40000] [--dim 1280] [--classes 400] [--keep 128]
     python benchmarks/adapt.py --items 1000000 --classes 10000    # 2.6 GB on disk
 
-The vectors of a class lie around its centre, and spread most where the centres do not differ.
-They are written to a temporary folder of ``--folder`` and read from there in blocks. Peak memory
-is told twice: as a whole, and without the pages of the vectors file, which the system takes back
-when it needs them. The index of the new vectors, ``4 * keep`` bytes an item, counts in both.
+The vectors of a class lie around its centre, and vary most in directions in which the centres do
+not differ. They are written to a temporary folder in ``--folder`` and read from there in blocks.
+Peak memory is reported twice: in total, and without the pages of the vectors file, which the
+system reclaims when needed. Both include the index of the new vectors, ``4 * keep`` bytes per item.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=40_000)
     parser.add_argument("--dim", type=int, default=1280)
     parser.add_argument("--classes", type=int, default=400)
-    parser.add_argument("--keep", type=int, default=128, help="dimension of what is indexed")
-    parser.add_argument("--folder", type=Path, help="where there is room; by default for files")
+    parser.add_argument("--keep", type=int, default=128, help="dimension of the indexed vectors")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

@@ -1,22 +1,22 @@
-"""Recall against queries a second: imgret's indexes beside Faiss, hnswlib, usearch and voyager.
+"""Recall against queries per second: imgret's indexes, Faiss, hnswlib, usearch and voyager.
 
     python benchmarks/ann.py [--data clustered easy] [--threads 1 2] [--out DIR]
     python benchmarks/ann.py --data real --pictures FOLDER [FOLDER ...]
 
-Needs ``pip install hnswlib usearch voyager``; what is missing is left out. All get the same
-vectors of length 1 and the same queries, which are not among them, in one batch; imgret through a
-gallery that keeps float32 (`Retriever.search_vectors`, with its checks, without reading the hits).
-Graphs have M = 16 and efConstruction = 100.
+Needs ``pip install hnswlib usearch voyager``; missing packages are skipped. All indexes get the
+same vectors of length 1 and the same queries, which are not among the vectors, in one batch. imgret
+is measured through a gallery that stores float32 (`Retriever.search_vectors` with its checks, but
+without reading the hits). Graphs have M = 16 and efConstruction = 100.
 
-Data: ``clustered``: 1,000 Gaussian clusters on the sphere, whose spread (1.0 of the length of a
-centre) is that of a hard set; ``easy``: 2,000 clusters of half that spread; ``real``: embeddings
-(``--embedder``) of pictures, reduced by PCA and each repeated with noise that has the shape of the
-data: ``--noise`` times the difference of two random pictures.
+The data sets are ``clustered``, 1,000 Gaussian clusters on the sphere with the spread of a hard set
+(1.0 times the length of a centre); ``easy``, 2,000 clusters with half that spread; and ``real``,
+embeddings (``--embedder``) of images, reduced by PCA and repeated with noise in the shape of the
+data, which is ``--noise`` times the difference of two random images.
 
-First every setting of an index is measured once. Those that no other setting of the same index
-clearly beats are then measured in rounds, all indexes in turn, so that a machine whose speed
-drifts treats them alike; the medians count. "Memory" is the size of the index as it is saved: the
-gallery's own file of embeddings is apart, as are the pictures.
+First every setting of an index is measured once. The settings that no other one of the same index
+clearly beats are then measured in rounds over all indexes, so that a machine whose speed drifts
+affects all alike; the medians are reported. "Memory" is the size of the saved index, without the
+gallery's embeddings and images.
 """
 
 from __future__ import annotations
@@ -406,7 +406,7 @@ def main() -> None:
     parser.add_argument("--index", nargs="+", default=["ivf-pq", "hnsw-sq8", "hnsw", "ivf"])
     others = ["Faiss HNSW", "hnswlib", "usearch", "voyager"]
     parser.add_argument("--beside", nargs="*", choices=others, default=others)
-    parser.add_argument("--pictures", type=Path, nargs="+", help="Folders, for real data.")
+    parser.add_argument("--pictures", type=Path, nargs="+", help="Folders for --data real.")
     parser.add_argument("--embedder", default="general")
     parser.add_argument("--noise", type=float, default=0.5)
     parser.add_argument("--out", type=Path, help="Folder for JSON, Markdown and plots.")

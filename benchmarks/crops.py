@@ -1,17 +1,18 @@
-"""What cropping does to retrieval: on pictures as they are, and on hard ones made from them.
+"""Effect of cropping on retrieval, with original images and with hard queries made from them.
 
     python benchmarks/crops.py FLOWERS CALTECH [--masks MASKS] [--embedders general flowers102]
 
-FLOWERS holds ``train`` and ``valid``, which search each other; CALTECH is asked for itself, leave
-one out. MASKS, where given, holds saliency maps with the same relative paths, PNG, in
-``flowers102/train``, ``flowers102/valid`` and ``caltech51``, as `imgret.train.draw_masks` makes
-them with another model than the one under test. Of them hard queries are made of the pictures of
-``valid``: the flower at 25 to 40 % of the side, off the middle, on an empty part of a train
-picture of another class ("small"); and the same with an object of CALTECH at 15 to 25 % beside it
-("distractor"). Told is what part of the mAP@5 (min_k_r) that this costs whole pictures a cropper
-brings back; gallery and queries go through the same cropper.
+FLOWERS contains ``train``, which is the gallery, and ``valid``, which are the queries. CALTECH is
+evaluated on itself, leaving one out. MASKS, if given, contains saliency maps as PNG with the same
+relative paths, in ``flowers102/train``, ``flowers102/valid`` and ``caltech51``, as
+`imgret.train.draw_masks` makes them with a model other than the one under test. From these, two
+sets of hard queries are made of the images of ``valid``. In "small", the flower has 25 to 40 % of
+the side and lies off the middle, on an empty part of a train image of another class. In
+"distractor", there is also an object of CALTECH at 15 to 25 % of the side. The table shows which
+part of the mAP@5 (min_k_r) that whole images lose by this a cropper recovers. Gallery and queries
+go through the same cropper.
 
-"ms" is cropping and embedding of one picture by one thread.
+"ms" is the time to crop and embed one image on one thread.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def main() -> None:
     parser.add_argument("caltech", type=Path)
     parser.add_argument("--masks", type=Path)
     parser.add_argument("--embedders", nargs="+", default=["general", "flowers102"])
-    parser.add_argument("--only", nargs="*", help="names of ways, such as none saliency")
-    parser.add_argument("--samples", type=Path, help="folder for some of the hard queries")
+    parser.add_argument("--only", nargs="*", help="rows to measure, such as none saliency")
+    parser.add_argument("--samples", type=Path, help="folder to write some of the hard queries to")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     paths = sorted((options.flowers / "valid").glob("*/*.jpg"))

@@ -1,13 +1,13 @@
-"""Measure how fast an embedder is and how well it finds.
+"""Speed and retrieval quality of embedders.
 
     python benchmarks/embedder.py speed general general-fp32.onnx
     python benchmarks/embedder.py retrieval general --gallery TRAIN --queries VALID
 
-``speed`` runs networks that take pixels, such as ``general``, on random ones of 224 x 224 and
-prints images a second for ways to use the cores: threads inside a run, callers at once,
-sessions. All ways take turns, so that other work on the machine disturbs each alike; the best
-turn of each is shown. ``retrieval`` takes folders of JPEGs with a subfolder a class, and
-counts the queries whose nearest (or one of whose five nearest) is of their class.
+``speed`` runs networks that take pixels, such as ``general``, on random pixels of 224 x 224. It
+prints images per second for different ways to use the cores: threads inside a run, concurrent
+callers, and sessions. All ways take turns, so that other work on the machine affects each alike;
+the best turn of each is shown. ``retrieval`` takes folders of JPEGs with a subfolder per class, and
+counts the queries whose nearest image (or one of whose five nearest) is of their class.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def main() -> None:
     command = commands.add_parser("speed")
     command.add_argument("models", nargs="*", default=["general"])
     command.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
-    command.add_argument("--seconds", type=float, default=0.5, help="a turn")
+    command.add_argument("--seconds", type=float, default=0.5, help="seconds per turn")
     command.add_argument("--turns", type=int, default=3)
     command.set_defaults(run=speed)
     command = commands.add_parser("retrieval")

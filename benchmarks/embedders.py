@@ -1,14 +1,14 @@
-"""Embedders side by side on one core: size, images a second, and how well they find.
+"""Comparison of embedders on one core: size, images per second and retrieval quality.
 
     python benchmarks/embedders.py flowers102 flowers102-large general reference
     python benchmarks/embedders.py flowers102 general --gallery TRAIN --queries VALID
 
-Models are names of built-in ones or paths. ``reference`` stands for the reference network of
-`imgret.train` with random weights, which are as fast as trained ones (that needs the extra
-``train``). Each runs on prepared pixels of its own size, one picture a run, on one thread; all
-take turns, so that other work on the machine disturbs each alike, and the ratio to the last one
-named is the median over the rounds. With ``--gallery`` and ``--queries``, folders of class
-subfolders, each model also indexes the one and is evaluated with the other.
+Models are names of built-in models or paths. ``reference`` stands for the reference network of
+`imgret.train` with random weights, which is as fast as a trained one (this needs the extra
+``train``). Each model runs on prepared pixels of its own size, one image per run, on one thread.
+All models take turns, so that other work on the machine affects each alike, and the ratio to the
+last named model is the median over the rounds. With ``--gallery`` and ``--queries``, two folders of
+class subfolders, each model also indexes the first and is evaluated with the second.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="*", default=["flowers102", "general"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="a turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds per turn")
     parser.add_argument("--gallery", type=Path)
     parser.add_argument("--queries", type=Path)
     parser.add_argument("--json", action="store_true")

@@ -1,18 +1,19 @@
-"""Filtered search: what it finds and how fast, from filters that pass little to most.
+"""Recall and speed of filtered search, with filters that pass few to most items.
 
     python benchmarks/filters.py [--items 200000] [--dim 128] [--index hnsw] [--out DIR]
     python benchmarks/filters.py --costs [--items 1000000] [--dim 64] [--index flat]
 
-For filters that let from 0.001 % to 90 % of the items pass: recall@10 against brute force over
-what passes, and queries a second, of imgret, of the same Faiss index with an IDSelector (what
-passes is known to it beforehand, which is not counted), and of a search without a filter whose
-answers are filtered after it (1000 are asked for). One thread; batches of 100, and one at a time;
-filters that were asked some times before. The last row is anti-correlated: each query is asked for
-items of other clusters than its own, so that the filter takes out just what is near it.
+The filters pass from 0.001 % to 90 % of the items. For each, recall@10 is measured against brute
+force over the passing items, and queries per second for imgret, for the same Faiss index with an
+IDSelector (which is made beforehand and not timed), and for a search without a filter whose 1000
+hits are filtered afterwards. There is one thread, with batches of 100 and single queries, and the
+filters have been used before. The last row is anti-correlated: each query searches only clusters
+other than its own, so that the filter excludes exactly the items near it.
 
-``--costs`` tells what a filter that passes everything, or 100 items, adds to a search. "First" is
-a filter that was not asked before, or not since the gallery changed; "again" one of which
-something is remembered. Rounds alternate, so that a machine whose speed drifts treats them alike.
+``--costs`` measures the time that a filter which passes everything, or 100 items, adds to a search.
+"First" is a filter that was not used before, or not since the gallery changed; "again" is a filter
+whose result is partly cached. Rounds alternate, so that a machine whose speed drifts affects all
+alike.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int)
     parser.add_argument("--index")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--recall", type=float, default=0.95, help="What the index is tuned to.")
+    parser.add_argument("--recall", type=float, default=0.95, help="Recall to tune the index to.")
     parser.add_argument("--out", type=Path, help="Folder for JSON, Markdown and the plot.")
     parser.add_argument("--costs", action="store_true")
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Images a second of ``add_folder``, against the ceiling: the network alone.
+"""Images per second of ``add_folder``, compared with the network alone.
 
     python benchmarks/ingest.py FOLDER [--rounds 3]
 
-The ceiling runs the same network on tensors that are decoded and prepared already, with the
-batch and the number of concurrent callers that turn out best here. Both take turns; the
-ratio is the median over the rounds. Every ingest runs in a process of its own, whose peak
-memory is told. Without a folder, drawn pictures are used.
+The network alone is the ceiling. It runs on tensors that are already decoded and prepared, with the
+batch size and the number of concurrent callers that turn out best on this machine. Both take turns,
+and the ratio is the median over the rounds. Every ingest runs in its own process, whose peak memory
+is reported. Without a folder, synthetic images are used.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""What the facade costs over raw Faiss: batches and single queries, same vectors and threads.
+"""Overhead of the facade over raw Faiss, for batches and single queries.
 
     python benchmarks/overhead.py [--items 100000] [--dim 128] [--out DIR]
 
-Raw Faiss is an index of the same kind, built by hand from the same vectors. Rounds of both
-alternate, in both orders, so that a machine whose speed drifts treats them alike. Ratios are shares
-of raw Faiss's speed. The gallery's own index has its arrays in huge pages, which the other has not:
-"of the same index" compares the gallery with its own index asked directly, and "by huge pages"
-that one with the other; each pair takes turns. "Own" is the part of the gallery's time that is not
-spent in Faiss. "Hits read" is the time in which every hit is looked at as well: keys, labels and
-metadata. "Rested" are calls after a pause, as of a service that is asked now and then: others have
-used the processor's caches meanwhile.
+Raw Faiss is an index of the same kind, built by hand from the same vectors and used with as many
+threads. Rounds of both alternate, in both orders, so that a machine whose speed drifts affects both
+alike. Ratios are relative to the speed of raw Faiss. Unlike raw Faiss, the gallery's index has its
+arrays in huge pages: "of the same index" compares the gallery with direct searches of its own
+index, and "by huge pages" compares that index with raw Faiss; each pair takes turns. "Own" is the
+part of the gallery's time that is not spent in Faiss. "Hits read" includes the time to read the
+keys, labels and metadata of every hit. "Rested" are calls after a pause, as in a service that gets
+a request now and then, after other programs have used the processor's caches.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What looking over a whole gallery finds: copies, wrong labels, what does not belong.
+"""Duplicates, wrong labels and outliers found in a whole gallery.
 
     python benchmarks/overview.py PHOTOS OTHERS [--embedder general] [--out DIR]
 
-Both are folders of class subfolders. Copies are of a fortieth of PHOTOS, changed in some way; told
-is the share of them whose score with the picture itself reaches a threshold. Labels of PHOTOS are
-swapped at random, and looked for with and without `Retriever.adapt`. Sixty of OTHERS are hidden
-among PHOTOS, and looked for among the first sixty outliers.
+Both are folders of class subfolders. For duplicates, a fortieth of PHOTOS is copied with different
+changes; the result is the share of copies whose score with the original reaches a threshold. For
+wrong labels, labels of PHOTOS are swapped at random and searched for with and without
+`Retriever.adapt`. For outliers, sixty images of OTHERS are hidden among PHOTOS and looked for among
+the first sixty outliers.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""Whether the interval of `Retriever.recall` holds what queries find that are not in the gallery.
+"""Coverage of the interval of `Retriever.recall` for queries that are not in the gallery.
 
     python benchmarks/recall.py --data FOLDER [--out benchmarks/results]
 
-``FOLDER`` has ``flowers102/train``, ``flowers102/valid`` and ``caltech51``. Images of one set are
-split by lot, several times, into a gallery and new queries. A row counts how often the interval of
-the gallery alone holds what the queries then find; as that is a mean of some hundred queries
-itself, its own 95 % interval is drawn beside it: ``holds`` counts intervals that contain the mean,
-``agree`` those whose difference is within the error of both. ``made up`` are galleries too large to
-be built again without the items that ask: photos' embeddings repeated with noise.
+``FOLDER`` contains ``flowers102/train``, ``flowers102/valid`` and ``caltech51``. The images of a
+set are split at random, several times, into a gallery and new queries. A row counts how often the
+interval, computed from the gallery alone, agrees with the recall of these queries. That recall is a
+mean of some hundred queries and has a 95 % interval itself, so there are two counts: ``holds`` for
+intervals that contain the mean, and ``agree`` for those whose difference is within the error of
+both. ``made up`` galleries are too large to be rebuilt without the items used as queries; they
+consist of photos' embeddings repeated with noise.
 
-The rows ``trained on`` show what no gallery can tell by itself: the embedder was trained on the
-items, so that new images lie farther from them than they do from each other.
+The rows ``trained on`` show an effect that a gallery cannot detect itself: the embedder was trained
+on the items, so that new images lie farther from them than they lie from each other.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What replacing items does to recall: imgret's ``ivf-pq`` beside such an index of raw Faiss.
+"""Recall while items are replaced, for imgret's ``ivf-pq`` and the same index of raw Faiss.
 
     python benchmarks/replacing.py [--items 100000] [--rounds 5] [--out DIR]
 
-In each round a tenth is removed and as many others are added. Raw Faiss ranks its candidates by
-the true vectors, too, as many of them.
+Each round removes a tenth of the items and adds as many new ones. For raw Faiss, the same number of
+candidates is re-ranked by the true vectors, too.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What re-ranking adds, and what it costs: mAP and top-1 on two folders of class subfolders.
+"""Gain and cost of re-ranking: mAP and top-1 on two folders of class subfolders.
 
     python benchmarks/rerank.py TRAIN VALID [--embedder general] [--out DIR]
 
-The gallery is TRAIN, the queries VALID; once with the embeddings as they are and once after
-`Retriever.adapt`. mAP is over the whole ranking of the gallery, mAP@100 and mAP@5 by min(k, R).
-"once" is what the gallery costs, before any query, in seconds; "ms" is what a query costs on top
-of its embedding, its search included. Ways "in search" ask a retriever for 100 hits; in mAP the
-rest of the gallery follows by cosine.
+The gallery is TRAIN and the queries are VALID, once with the original embeddings and once after
+`Retriever.adapt`. mAP is over the whole ranking of the gallery; mAP@100 and mAP@5 are by min(k, R).
+"once" is the time in seconds to prepare the gallery, before any query. "ms" is the time per query
+including its search, but not its embedding. The rows "in search" request 100 hits from a retriever;
+for mAP, the rest of the gallery follows by cosine similarity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How benchmarks keep what they measured: JSON, a table in Markdown, a plot."""
+"""Storage of benchmark results: JSON, a Markdown table and a plot."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""How well croppers find the subject: boxes and maps against true masks.
+"""Quality of croppers: boxes and maps compared with true masks.
 
     python benchmarks/saliency.py PICTURES MASKS [--models u2net.onnx ...]
 
-A picture's true box bounds its mask at half its height. Of a map are told the mean absolute
-error, the greatest F-beta (beta squared 0.3) over the thresholds of the curve averaged over the
-pictures, and the S-measure, all by pysodmetrics; a cropper that gives boxes alone has none of
-these. The time is one thread's, decoding not included. Needs: pip install pysodmetrics
+The true box of an image bounds its mask at half its height. For maps, pysodmetrics computes the
+mean absolute error, the maximum F-beta (beta squared 0.3) over the thresholds of the curve averaged
+over the images, and the S-measure. Croppers that only return boxes have none of these. The time is
+that of one thread without decoding. Needs: pip install pysodmetrics
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("masks", type=Path)
-    parser.add_argument("--models", nargs="*", default=[], help="other saliency models")
+    parser.add_argument("--models", nargs="*", default=[], help="more saliency models")
     options = parser.parse_args()
     paths = sorted(options.pictures.glob("*.jpg"))
     photos = [images.load(path) for path in paths]

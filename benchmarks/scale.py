@@ -1,12 +1,12 @@
-"""How a gallery grows: build, open, search and memory at 10 thousand to 10 million items.
+"""Scaling of a gallery: build, open, search and memory at 10 thousand to 10 million items.
 
     python benchmarks/scale.py [--items 10000 100000 1000000] [--index auto ivf-pq] [--out DIR]
     python benchmarks/scale.py --items 10000000 --index ivf-pq --keep /big/disk   # on request
 
-Vectors are synthetic (clusters on the sphere) and streamed: none of the sizes is ever in memory
-as a whole. Opening and searching is measured in a process of its own, so that its memory is that
-of a program that only searches. "RSS" is the most it held, "cold" the first search of all, which
-reads the index.
+The vectors are synthetic (clusters on the sphere) and streamed, so that no size is ever in memory
+as a whole. Opening and searching are measured in a separate process, so that the memory is that of
+a program that only searches. "RSS" is the peak memory, and "cold" the time of the very first
+search, which reads the index.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--index", nargs="+", default=["auto", "ivf-pq"])
     parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--keep", type=Path, help="Leave the galleries here, and use them again.")
+    parser.add_argument("--keep", type=Path, help="Folder to keep and reuse the galleries in.")
     parser.add_argument("--out", type=Path, help="Folder for JSON, Markdown and plots.")
     parser.add_argument("--use", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

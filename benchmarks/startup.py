@@ -1,4 +1,4 @@
-"""What importing imgret costs, over an empty interpreter.
+"""Cost of importing imgret, compared with an empty interpreter.
 
 python benchmarks/startup.py
 """

@@ -1,10 +1,10 @@
-"""Searches by several threads at once: how they add up, with and without one that writes.
+"""Throughput of concurrent searches by several threads, with and without a writer.
 
     python benchmarks/threads.py [--items 200000] [--dim 128] [--index flat hnsw] [--out DIR]
 
-Each thread asks for one query after another (``search_vectors``, hits not read), Faiss on one
-thread each. The writer adds and removes 100 items at a time, as fast as it can. Then, apart, it
-adds a tenth of the items in one call.
+Each thread runs one query after another (``search_vectors``, without reading the hits), with Faiss
+on one thread each. The writer adds and removes 100 items at a time, as fast as it can. Separately,
+it then adds a tenth of the items in one call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An embedder of one's own, given as an object: colour histograms, no model.
+"""A custom embedder given as an object: colour histograms, without a model.
 
 python examples/custom_embedder.py photos
 """
@@ -14,30 +14,30 @@ from imgret import Embedder, Retriever, images
 
 
 class ColorHistogram(Embedder):
-    """Counts colours in ``bins`` steps a channel: images of like colours are alike.
+    """Counts colours in ``bins`` steps per channel, so that images of similar colours are similar.
 
     The square root makes the cosine of two histograms their Bhattacharyya coefficient, the
-    usual measure of how far two distributions overlap.
+    usual measure of the overlap of two distributions.
     """
 
-    name = "color-histogram"  # by which an entry point would make it known
-    min_side = 64  # a large JPEG may be decoded at reduced scale: colours stay the same
+    name = "color-histogram"  # the name an entry point would register
+    min_side = 64  # a large JPEG may be decoded at reduced scale, which keeps its colours
 
     def __init__(self, bins: int = 6) -> None:
         self.bins = bins
 
     @property
     def dim(self) -> int:
-        """One number a bin of RGB space."""
+        """Number of bins of RGB space."""
         return self.bins**3
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever an embedding could: galleries of other bins are refused."""
+        """Changes with the embeddings, so that galleries with different bins are rejected."""
         return f"color-histogram-1-{self.bins}"
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments that make this embedder again."""
+        """Return the arguments to recreate this embedder."""
         return {"bins": self.bins}
 
     def _embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
     path = folder.with_name(f"{folder.name}.imgret")
     retriever.save(path)
 
-    # No entry point makes this embedder known, so it is given again.
+    # This embedder is not registered by an entry point, so it is passed again.
     retriever = Retriever.load(path, embedder=ColorHistogram())
     query = retriever[next(iter(retriever))].path
     print(f"query: {query}")

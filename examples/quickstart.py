@@ -1,4 +1,4 @@
-"""Index a folder of images, save the gallery, and search it with one of them.
+"""Index a folder of images, save the gallery, and search it with one of the images.
 
 python examples/quickstart.py photos
 """
@@ -10,7 +10,7 @@ from imgret import Retriever
 
 
 def main(folder: Path) -> None:
-    """Make FOLDER.imgret beside the folder."""
+    """Create FOLDER.imgret next to the folder."""
     retriever = Retriever()
     report = retriever.add_folder(folder, labels="parent")
     print(report)
@@ -19,7 +19,7 @@ def main(folder: Path) -> None:
     retriever.save(path)
     print(f"saved {path}: {len(retriever)} images")
 
-    # An image of the gallery finds itself first; the others are what is most like it.
+    # An image of the gallery finds itself first, then the images most similar to it.
     query = retriever[next(iter(retriever))].path
     hits = retriever.search(query, k=5)
     print(f"query: {query}")

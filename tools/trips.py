@@ -1,6 +1,6 @@
 """Count the files of imgret that a call passes through: `python tools/trips.py`.
 
-Calls are warm and are counted with `sys.setprofile`, imgret's own files only. A reader who follows
+Warm calls are traced with `sys.setprofile`, and only imgret's own files count. A reader who follows
 a call has to open that many files.
 """
 
@@ -29,7 +29,7 @@ _REPEATS = 200
 
 
 class Trip(NamedTuple):
-    """What one call passed through."""
+    """Counts of one call."""
 
     calls: int
     functions: int
@@ -38,7 +38,7 @@ class Trip(NamedTuple):
 
 
 def follow(call: Callable[[], Any]) -> Trip:
-    """Run a call, and count what it passes through in this thread and those it starts."""
+    """Run a call, and count what it passes through in this thread and in threads it starts."""
     seen: list[tuple[str, str]] = []
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
@@ -58,7 +58,7 @@ def follow(call: Callable[[], Any]) -> Trip:
 
 
 def microseconds(call: Callable[[], Any]) -> float:
-    """Return the median time of a call."""
+    """Return the median time of a call, in microseconds."""
     taken = []
     for _ in range(_REPEATS):
         start = time.perf_counter()
@@ -68,7 +68,7 @@ def microseconds(call: Callable[[], Any]) -> float:
 
 
 def _different(folder: Path, image: Image, count: int) -> list[str]:
-    """Write files that differ in a pixel: what is known already would not be embedded again."""
+    """Write files that differ in a pixel, as known images would not be embedded again."""
     paths = []
     for n in range(count):
         image = image.copy()
@@ -79,7 +79,7 @@ def _different(folder: Path, image: Image, count: int) -> list[str]:
 
 
 def main() -> None:
-    """Print a row a call, and with ``-v`` the files."""
+    """Print a row per call, and with ``-v`` its files."""
     with tempfile.TemporaryDirectory() as folder:
         paths = samples.write_gallery(folder, per_species=4)
         retriever = Retriever()

@@ -44,7 +44,7 @@ def test_codes_get_shorter_and_more_is_ranked_where_memory_is_short():
 
 def test_the_recall_asked_for_counts():
     assert choose(10**7, 128, recall=1).name == "flat"
-    assert "asks for comparing with all" in choose(10**7, 128, recall=1).reason
+    assert "requires comparing with all" in choose(10**7, 128, recall=1).reason
     usual, wide = choose(10**7, 128), choose(10**7, 128, recall=0.99)
     assert usual.name == wide.name == "ivf-pq"
     assert usual.options["nprobe"] < wide.options["nprobe"]

@@ -294,7 +294,7 @@ def test_flags_follow_the_kind_of_index(factory, flags):
         ("HNSW8,PQ4np", "ip", UnsupportedError, "metric 'ip', only for 'l2'"),
         ("IDMap,Flat", "l2", UnsupportedError, "IndexIDMap"),
         ("LSH", "l2", UnsupportedError, "IndexLSH"),
-        ("LSH", "ip", InvalidInputError, "refuses"),
+        ("LSH", "ip", InvalidInputError, "rejects"),
     ],
 )
 def test_a_factory_string_that_will_not_do(factory, metric, error, message):

@@ -105,7 +105,7 @@ def test_what_is_not_compressed_needs_no_true_vectors():
     ):
         assert not index.is_compressed, index
         assert "refine" not in index.sweep()
-        with pytest.raises(InvalidInputError, match="expected an option of search"):
+        with pytest.raises(InvalidInputError, match="expected a search option"):
             index.configure(refine=3)
 
 
@@ -141,7 +141,7 @@ def test_unknown_options_of_search_are_refused(name):
     index = filled(lambda metric: HNSWIndex(16, metric), "l2")
     before = index.config()
     with pytest.raises(
-        InvalidInputError, match=rf"expected an option of search \(ef_search\), found '{name}'"
+        InvalidInputError, match=rf"expected a search option \(ef_search\), found '{name}'"
     ):
         index.configure(ef_search=3, **{name: 4})
     with pytest.raises(InvalidInputError, match="ef_search: expected a whole number of at least 1"):

@@ -302,12 +302,12 @@ def test_another_teacher_or_other_pictures_are_no_way_to_go_on(no_export, flower
     train(flowers, out, recipe=small, valid=None, teacher="general", **QUIET)
     last = tmp_path / "m.training" / "last.pt"
     options = {"recipe": small, "valid": None, "resume": last, **QUIET}
-    for teacher, found in (((), r"one \(now none\)"), ("flowers102", "another")):
-        with pytest.raises(TrainingError, match=f"of the same teacher, found {found}; give what"):
+    for teacher, found in (((), r"one \(now none\)"), ("flowers102", "different data")):
+        with pytest.raises(TrainingError, match=f"of the same teacher, found {found}; use the"):
             train(flowers, out, teacher=teacher, **options)
     shutil.copytree(flowers, tmp_path / "some")
     (tmp_path / "some" / "rose" / "000.jpg").rename(tmp_path / "some" / "rose" / "new.jpg")
-    with pytest.raises(TrainingError, match="of the same images, found another; give what"):
+    with pytest.raises(TrainingError, match="of the same images, found different data; use the"):
         train(tmp_path / "some", out, teacher="general", **options)
 
 
@@ -334,7 +334,7 @@ def test_a_damaged_checkpoint_is_told(flowers, small, tmp_path):
 
 def test_no_place_for_checkpoints_is_told(flowers, small, tmp_path):
     (tmp_path / "model.training").write_bytes(b"in the way")
-    with pytest.raises(TrainingError, match=r"model\.training: expected to make the folder"):
+    with pytest.raises(TrainingError, match=r"model\.training: the folder .* cannot be created"):
         train(flowers, tmp_path / "model.onnx", recipe=small)
 
 

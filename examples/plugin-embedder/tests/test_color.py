@@ -1,4 +1,4 @@
-"""The suite that imgret's own embedders pass, and the name in use."""
+"""imgret's test suite for embedders, and the registered name in use."""
 
 import numpy as np
 import pytest

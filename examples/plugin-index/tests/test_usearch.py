@@ -1,4 +1,4 @@
-"""The suites that imgret's own indexes pass, and the name in use."""
+"""imgret's test suites for indexes, and the registered name in use."""
 
 import pytest
 from imgret_usearch import USearchIndex

@@ -3,16 +3,16 @@
 ================ ================== ========= ======== =======================================
 class            registered as      training  removal  suits
 ================ ================== ========= ======== =======================================
-`ExactIndex`     ``exact``          no        yes      tests; the answer others are measured by
+`ExactIndex`     ``exact``          no        yes      tests; the reference for other indexes
 `FlatIndex`      ``flat``           no        yes      up to about 100,000 vectors, always exact
 `HNSWIndex`      ``hnsw``           no        yes      fast search where all vectors fit in memory
 `IVFIndex`       ``ivf``            yes       yes      millions of vectors; quick to build
-`HNSWSQ8Index`   ``hnsw-sq8``       yes       yes      the fastest; a graph on 8 bits a value
+`HNSWSQ8Index`   ``hnsw-sq8``       yes       yes      the fastest; a graph over 8-bit values
 `IVFPQIndex`     ``ivf-pq``         yes       yes      the smallest; tens of millions of vectors
-`FactoryIndex`   ``faiss:<string>`` depends   depends  any other index, compressed ones above all
+`FactoryIndex`   ``faiss:<string>`` depends   depends  any other index, mostly compressed ones
 ================ ================== ========= ======== =======================================
 
-`choose` picks one for a number of vectors. Nothing here imports Faiss before it is used.
+`choose` picks one for a given number of vectors. Faiss is imported only when it is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which index for how many vectors; ``benchmarks/ann.py`` measures what it rests on."""
+"""The choice of an index by number of vectors, based on ``benchmarks/ann.py``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from imgret.types import Json
 
 __all__ = ["PQ_LISTS", "Choice", "choose", "default_code_bytes"]
 
-# Up to here every query is compared with every vector: at most some 10 ms on one core.
+# Up to these sizes every query is compared with every vector: at most about 10 ms on one core.
 _FLAT_VECTORS = 50_000
 _FLAT_VALUES = 2**25
 
-# Lists in "ivf-pq", of the square root of the number of vectors. Codes are compared so quickly that
-# twice as many lists, half as long, are no faster to search, and take twice the time to lay.
+# Lists in "ivf-pq", as a multiple of the square root of the number of vectors. Codes are compared
+# so quickly that twice as many lists, half as long, are no faster to search but take twice as long
+# to train.
 PQ_LISTS = 2.0
 
-# Training vectors a k-means centroid wants.
+# Training vectors needed per k-means centroid.
 _POINTS_PER_CENTROID = 39
 
 _ID_BYTES = 8
 
-# Above it only an index that compares with everything will do.
+# Above this recall, only an index that compares each query with every vector will do.
 _MOST_RECALL = 0.999
 
 
@@ -36,11 +37,11 @@ class Choice:
     name : str
         Registered name; ``registry.create("indexes", name, dim=..., metric=..., **options)``.
     options : dict
-        Keyword arguments beside ``dim`` and ``metric``.
+        Keyword arguments other than ``dim`` and ``metric``.
     reason : str
-        Why, as a sentence.
+        One sentence on why this index was chosen.
     memory_bytes : int
-        About what the index will hold in memory.
+        Approximate memory of the index, in bytes.
     """
 
     name: str
@@ -52,27 +53,28 @@ class Choice:
 def choose(n: int, dim: int, *, memory_bytes: int | None = None, recall: float = 0.95) -> Choice:
     """Choose an index for ``n`` vectors.
 
-    Exact up to about 50,000 vectors, and beyond where a scan is still cheap; then an inverted
-    file of short codes, whose candidates a gallery ranks by the embeddings it keeps. Where
-    memory is short the codes get shorter.
+    The choice is an exact index up to about 50,000 vectors, and beyond that as long as a scan is
+    cheap. For more vectors it is an inverted file of short codes, whose candidates a gallery
+    re-ranks by the stored embeddings. With less memory the codes get shorter.
 
     Parameters
     ----------
     n : int
-        Vectors the index will hold, at least 1.
+        Number of vectors the index will hold, at least 1.
     dim : int
-        Their dimension.
+        Dimension of the vectors, at least 1.
     memory_bytes : int, optional
-        Memory the index may take, in bytes; by default any.
+        Maximum memory of the index, in bytes. By default there is no limit.
     recall : float
-        Share of the true neighbours to be found, over 0 and at most 1. It widens the search a
-        little, or makes it exact; `Retriever.tune` measures what is needed.
+        Share of the true neighbours to find, above 0 and at most 1. Above 0.97 an inverted file
+        is searched twice as widely, above 0.999 the index is exact. `Retriever.tune` measures
+        which settings are needed.
 
     Returns
     -------
     Choice
-        The first of the candidates that fits; where none does, the smallest, and the
-        reason says so.
+        The first candidate that fits in memory. If none does, it is the smallest one, and
+        ``reason`` says so.
 
     Examples
     --------
@@ -89,7 +91,7 @@ def choose(n: int, dim: int, *, memory_bytes: int | None = None, recall: float =
     if memory_bytes is not None:
         memory_bytes = check_count(memory_bytes, "memory_bytes")
     if recall > _MOST_RECALL:
-        candidates = [_flat(n, dim, f"a recall of {recall:g} asks for comparing with all of them")]
+        candidates = [_flat(n, dim, f"a recall of {recall:g} requires comparing with all of them")]
     elif _scan_is_cheap(n, dim):
         candidates = _small(n, dim)
     else:
@@ -122,19 +124,19 @@ def _flat(n: int, dim: int, why: str) -> _Candidate:
 def _small(n: int, dim: int) -> list[_Candidate]:
     return [
         _flat(n, dim, "comparing with all of them is fast and exact"),
-        ("faiss:SQ8", {}, n * (dim + _ID_BYTES), "8 bits a value, a quarter of the memory"),
+        ("faiss:SQ8", {}, n * (dim + _ID_BYTES), "8 bits per value, a quarter of the memory"),
         (
             "faiss:SQ4",
             {},
             n * (math.ceil(dim / 2) + _ID_BYTES),
-            "4 bits a value, an eighth of the memory",
+            "4 bits per value, an eighth of the memory",
         ),
     ]
 
 
 def _large(n: int, dim: int, recall: float) -> list[_Candidate]:
     nlist = max(1, min(round(PQ_LISTS * math.sqrt(n)), n // _POINTS_PER_CENTROID))
-    # Visits twice the lists, and ranks twice the candidates, where nearly all are to be found.
+    # For a high recall, visits twice as many lists and re-ranks twice as many candidates.
     wide = 2 if recall > 0.97 else 1
     nprobe = min(nlist, wide * max(8, round(0.5 * math.sqrt(nlist))))
     lists = nlist * dim * 4 + n * 2 * _ID_BYTES  # centroids; ids in the lists and by position
@@ -142,8 +144,8 @@ def _large(n: int, dim: int, recall: float) -> list[_Candidate]:
     code_bytes, refine = default_code_bytes(dim), 8 * wide
     while code_bytes:
         why = (
-            f"an inverted file with codes of {code_bytes} bytes, whose candidates are ranked by "
-            f"the kept embeddings"
+            f"an inverted file with codes of {code_bytes} bytes, whose candidates are re-ranked "
+            f"by the stored embeddings"
         )
         options = {"nprobe": nprobe, "code_bytes": code_bytes, "refine": refine}
         found.append(("ivf-pq", options, n * code_bytes + lists, why))
@@ -152,7 +154,7 @@ def _large(n: int, dim: int, recall: float) -> list[_Candidate]:
 
 
 def default_code_bytes(dim: int) -> int:
-    """Return how many bytes a vector gets in ``"ivf-pq"``."""
+    """Return the default number of bytes per vector of ``"ivf-pq"``."""
     return math.ceil(dim / 4) if dim <= 256 else max(64, dim // 16)
 
 

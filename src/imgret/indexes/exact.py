@@ -1,4 +1,4 @@
-"""Exact search with NumPy alone: the answer the other indexes are measured by."""
+"""Exact search with NumPy alone, the reference for the other indexes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["ExactIndex"]
 
-# Rows compared at a time: bounds the memory of a search, and suits the cache.
+# Rows compared at a time. The number limits the memory of a search and suits the cache.
 _BLOCK_ROWS = 16_384
 
 

@@ -1,4 +1,4 @@
-"""Parts given by object or by name, and the names and options that make them again."""
+"""Parts given as an object or a name, and the name and options to recreate them from."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ __all__ = [
     "part_of",
 ]
 
-# Dimension, and how many items it is for -> an empty index.
+# Takes the dimension and the expected number of items, returns an empty index.
 IndexMaker: TypeAlias = Callable[[int, int], VectorIndex]
 
 
 def find_embedder(given: str | os.PathLike[str] | Embedder) -> Embedder:
-    """Return the embedder of a registered name, of a model file, or the object itself."""
+    """Return the embedder for a registered name or a model file, or the object itself."""
     return registry.made("embedders", given, Embedder)  # type: ignore[type-abstract]  # it is only compared with
 
 
 def find_cropper(given: str | os.PathLike[str] | Cropper) -> Cropper:
-    """Return the cropper of a registered name, of a model file, or the object itself."""
+    """Return the cropper for a registered name or a model file, or the object itself."""
     return registry.made("croppers", given, Cropper)  # type: ignore[type-abstract]  # it is only compared with
 
 
 def make_embedder(part: Part) -> Embedder:
-    """Make an embedder again."""
+    """Recreate an embedder from its name and options."""
     return registry.made("embedders", asdict(part), Embedder)  # type: ignore[type-abstract]  # it is only compared with
 
 
 def make_cropper(part: Part) -> Cropper:
-    """Make a cropper again."""
+    """Recreate a cropper from its name and options."""
     return registry.made("croppers", asdict(part), Cropper)  # type: ignore[type-abstract]  # it is only compared with
 
 
 def part_of(made: Embedder | Cropper | VectorIndex) -> Part:
-    """Return what makes a part again; of an unregistered class, what identifies it."""
+    """Return the name and options of a part; for an unregistered class, its qualified name."""
     config = dict(made.config())
-    if isinstance(made, VectorIndex):  # these two belong to the gallery
+    if isinstance(made, VectorIndex):  # the gallery stores these two itself
         del config["dim"], config["metric"]
     kind = type(made)
     return Part(made.name or f"{kind.__module__}.{kind.__qualname__}", config)
@@ -61,17 +61,17 @@ def part_of(made: Embedder | Cropper | VectorIndex) -> Part:
 def index_part(
     given: str | VectorIndex, options: Json, dim: int, metric: Metric
 ) -> tuple[Part, VectorIndex | None]:
-    """Return name and options of an index, and the object where one was given.
+    """Return the name and options of an index, and the object if one was given.
 
     Raises
     ------
     UnknownNameError, InvalidInputError
-        There is no such index or option; or the object is not empty, or of another
+        There is no such index or option; or the object is not empty, or has a different
         dimension or metric.
     """
     if isinstance(given, str):
         part = Part(given, options)
-        make_index(part, dim, metric)  # raises here and now what it will raise
+        make_index(part, dim, metric)  # reports invalid options now rather than at the first use
         return part, None
     if not isinstance(given, VectorIndex):
         raise InvalidInputError(
@@ -90,7 +90,7 @@ def index_part(
 
 
 def index_maker(part: Part, metric: Metric, prepared: VectorIndex | None) -> IndexMaker:
-    """Return what makes an empty index, given its dimension and how many items it is for."""
+    """Return a function that makes an empty index for a dimension and a number of items."""
     if prepared is None:
         return lambda dim, n: make_index(part, dim, metric, n)
     unused = [prepared]
@@ -104,7 +104,7 @@ def index_maker(part: Part, metric: Metric, prepared: VectorIndex | None) -> Ind
 
 
 def make_index(part: Part, dim: int, metric: Metric, n: int = 0) -> VectorIndex:
-    """Make an empty index for ``n`` items."""
+    """Make an empty index for ``n`` expected items."""
     if part.name == "auto":
         choice = choose(max(n, 1), dim, **part.config)
         part = Part(choice.name, choice.options)

@@ -1,14 +1,14 @@
-"""Train models on images of one's own: ``pip install 'imgret[train]'``.
+"""Training of models on your own images: ``pip install 'imgret[train]'``.
 
 >>> from imgret.train import train
 >>> report = train("photos/", "model.onnx")                 # doctest: +SKIP
 >>> retriever = Retriever(embedder="model.onnx")            # doctest: +SKIP
 
-A folder with a subfolder a class goes in, a self-describing ONNX file comes out, which needs
-none of what trained it. The command is ``imgret train``. `train_saliency` trains what a
-`SaliencyCropper` sees with, from images and masks; the command is ``imgret train-saliency``.
+The input is a folder with a subfolder for each class, the output a self-describing ONNX file,
+which is used without torch. The command is ``imgret train``. `train_saliency` trains the model of
+a `SaliencyCropper` from images and masks; the command is ``imgret train-saliency``.
 
-Importing this package imports nothing else; each name is loaded on first use, and torch with it.
+Importing this package loads nothing else. Each name is loaded on first use, with torch if needed.
 """
 
 import importlib
@@ -47,7 +47,7 @@ _HOMES = {
     "TrainReport": "report",
     "train": "run",
 }
-# Which need no torch.
+# Modules that do not need torch.
 _LIGHT = ("recipes", "schedule", "saliency.recipe", "saliency.masks")
 _NEEDED = ("torch", "pytorch_metric_learning", "onnx", "onnxscript")
 
@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
     if _HOMES[name] not in _LIGHT and (
         missing := [package for package in _NEEDED if not importlib.util.find_spec(package)]
     ):
-        from imgret.errors import MissingExtraError  # noqa: PLC0415  # only where it is raised
+        from imgret.errors import MissingExtraError  # noqa: PLC0415  # only needed to raise it
 
         raise MissingExtraError.of(f"training ({', '.join(missing)})", extra="train")
     return getattr(importlib.import_module(f"imgret.train.{_HOMES[name]}"), name)

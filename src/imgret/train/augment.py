@@ -1,4 +1,4 @@
-"""Changes made to a whole batch at once, on the device where the network is."""
+"""Augmentation of whole batches on the device of the network."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _HUE_TURN = 2 * math.pi / 10
 
 
 def augment(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Change colours, turn, and erase rectangles, each image by chance in its own way.
+    """Rotate, recolour and partly erase images, at random for each image.
 
     Parameters
     ----------
     pixels : float tensor of shape (n, 3, h, w), channels last in memory
-        From 0 to 255; not changed.
+        Values from 0 to 255. The tensor is not modified.
     how : Augmentation
     generator : torch.Generator
-        Of the CPU, whatever the device of the pixels.
+        Generator on the CPU, whatever the device of the pixels.
     """
     if how.turn:
         pixels = _turn(pixels, how.turn, generator)
@@ -39,15 +39,15 @@ def augment(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Te
 
 
 def mix(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    """Mix each image with another one of the batch, all over or in a rectangle.
+    """Mix each image with another one of the batch, as a whole or in a rectangle.
 
     Returns
     -------
     pixels : Tensor
     partner : int64 tensor of shape (n,)
-        Which one each was mixed with.
+        Row of the image that each was mixed with.
     share : float
-        What is left of the first.
+        Share of the original image.
     """
     n, _, rows, columns = pixels.shape
     partner = torch.randperm(n, generator=generator)
@@ -69,14 +69,14 @@ def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Ten
 
 
 def _recolor(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Multiply each image's colours by a matrix of its own."""
+    """Multiply the colours of each image by its own random matrix."""
     n = len(pixels)
     bright, contrast, saturation = (
         _uniform(n, 1 - strength, 1 + strength, generator)[:, None, None] for _ in range(3)
     )
     angle = _uniform(n, -strength, strength, generator) * _HUE_TURN
     luma = torch.tensor(_LUMA).expand(3, 3)
-    # A turn around the axis of greys (Rodrigues' formula).
+    # Rotation around the grey axis (Rodrigues' formula).
     axis = torch.full((3,), 1 / math.sqrt(3))
     cross = torch.linalg.cross(torch.eye(3), axis.expand(3, 3))
     cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
@@ -90,7 +90,7 @@ def _recolor(pixels: Tensor, strength: float, generator: torch.Generator) -> Ten
 
 
 def _turn(pixels: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Rotate and shear every second image."""
+    """Rotate and shear each image with probability 0.5."""
     chosen = torch.nonzero(torch.rand(len(pixels), generator=generator) < 0.5).ravel()
     if not len(chosen):
         return pixels

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without unpickling anything."""
+"""Checkpoints, which are written completely or not at all and read without unpickling code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FORMAT", "read", "write"]
 
 FORMAT = 1
 
-# What torch raises of a file that is none of its own, by where it notices.
+# Errors that torch raises for a file that is not a checkpoint.
 _UNREADABLE = (
     OSError,
     RuntimeError,
@@ -29,12 +29,12 @@ _UNREADABLE = (
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint in place of the one that is there.
+    """Write a checkpoint, replacing an existing one.
 
     Raises
     ------
     TrainingError
-        The disk is full, or cannot be written; what was there is untouched.
+        The disk is full or not writable. An existing checkpoint is unchanged.
     """
     part = path.with_name(f"{path.name}.part")
     try:
@@ -45,7 +45,7 @@ def write(path: Path, state: dict[str, Any]) -> None:
         part.replace(path)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         part.unlink(missing_ok=True)
-        kept = f"the one of the epoch before is kept: {path}" if path.exists() else "none is kept"
+        kept = f"the previous one is kept: {path}" if path.exists() else "there is no earlier one"
         raise TrainingError(
             f"{path}: the checkpoint cannot be written ({error}); {kept}"
         ) from error
@@ -57,7 +57,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        There is none, or it is damaged or of a newer format.
+        There is no checkpoint, or it is damaged or has a different format.
     """
     if not path.is_file():
         raise TrainingError(f"{path}: expected a checkpoint, found none there")

@@ -1,4 +1,4 @@
-"""The loop that every training runs: epochs, averaged weights, what a checkpoint holds."""
+"""The training loop: epochs, averaged weights and the contents of a checkpoint."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ __all__ = ["Course", "Epoch", "running_mean", "scaled"]
 
 _Schedule = TypeVar("_Schedule", bound=Schedule)
 
-# Each part of a run draws its chances from a stream of its own.
+# Each part of a run has its own random stream.
 _ORDER, _CROPS, _BATCH = range(3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """What one epoch came to.
+    """Results of one epoch.
 
     Attributes
     ----------
     epoch : int
-        From 1 on.
+        Number of the epoch, starting at 1.
     loss : float
-        Mean over the images, a teacher's part included.
+        Mean loss over the images, including the teacher's part.
     lr : float
-        At its end.
+        Learning rate at the end of the epoch.
     side : int
-        Of the images shown, in pixels.
+        Side of the images shown, in pixels.
     images_per_second, seconds : float
-        Validation not included.
+        Speed and duration, without validation.
     valid : dict of str to float
-        What was measured after this epoch, where something was; the last one is the one to raise.
+        Metrics after this epoch, empty without validation. The last one is maximised.
     """
 
     epoch: int
@@ -66,15 +66,15 @@ class Epoch:
 
 
 class Course(ABC, Generic[_Schedule]):
-    """A network on its way: weights, optimiser, and how far it has come.
+    """State of a training: network, averaged weights, optimiser and history.
 
     Parameters
     ----------
     schedule : Schedule
     network : nn.Module
-        On its device. What is used in the end is the running mean of its weights.
+        Network to train, already on its device. The result is the running mean of its weights.
     groups : sequence of (modules, lr)
-        What is trained, and the highest learning rate of it; the network's own parts and others.
+        Modules to train and their maximum learning rate, within the network and outside of it.
     n_images : int
     device : torch.device
     seed : int
@@ -104,13 +104,13 @@ class Course(ABC, Generic[_Schedule]):
         self._n_images = n_images
         self._steps_per_epoch = len(batch_starts(n_images, schedule.batch_size))
 
-    # -- what a training is for ------------------------------------------------------------
+    # -- what a subclass defines -----------------------------------------------------------
 
     @abstractmethod
     def _shown(
         self, order: NDArray[np.int64], side: int, seed: Sequence[int]
     ) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any]]]:
-        """Load an epoch's images (n, side, side, 3) and what goes with them, batch by batch."""
+        """Yield the images of an epoch (n, side, side, 3) and their targets in batches."""
 
     @abstractmethod
     def _loss(self, pixels: Tensor, given: NDArray[Any], chance: torch.Generator) -> Tensor:
@@ -118,34 +118,34 @@ class Course(ABC, Generic[_Schedule]):
 
     @abstractmethod
     def _identity(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree on with the run that takes it up."""
+        """Return the facts that must agree between a checkpoint and the run that resumes it."""
 
     def _parts(self) -> dict[str, nn.Module]:
-        """Return what is learned beside the network, by name."""
+        """Return the trained modules outside the network, by name."""
         return {}
 
     def _begin(self, epoch: int) -> None:
-        """Change what changes from one epoch, counted from 0, to the next."""
+        """Prepare an epoch, counted from 0."""
 
     # -- the loop --------------------------------------------------------------------------
 
     @property
     def epochs_done(self) -> int:
-        """How many epochs lie behind."""
+        """Number of finished epochs."""
         return len(self.history)
 
     @property
     def lr(self) -> float:
-        """Learning rate of the last step, of the weights that are new."""
+        """Learning rate of the new (not pretrained) weights in the last step."""
         return float(self.optimizer.param_groups[-1]["lr"])
 
     def run_epoch(self, on_batch: Callable[[int, float], None] | None = None) -> Epoch:
-        """Go through all images once.
+        """Train on all images once.
 
         Parameters
         ----------
         on_batch : callable, optional
-            Told the number of images and the loss of each batch.
+            Function called with the number of images and the loss of each batch.
 
         Raises
         ------
@@ -154,8 +154,8 @@ class Course(ABC, Generic[_Schedule]):
         """
         epoch, side = self.epochs_done, self.schedule.side(self.epochs_done)
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self._n_images)
-        # Dropout draws from the global stream; each epoch starts it again, so that a resumed
-        # run draws what an uninterrupted one would.
+        # Dropout uses the global generator. Each epoch seeds it, so that a resumed run gets the
+        # same random numbers as an uninterrupted one.
         torch.manual_seed(int(np.random.default_rng([self.seed, _BATCH, epoch]).integers(2**62)))
         chance = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         self._begin(epoch)
@@ -186,12 +186,12 @@ class Course(ABC, Generic[_Schedule]):
         return done
 
     def measured(self, valid: dict[str, float]) -> Epoch:
-        """Add what validation found to the last epoch."""
+        """Add validation metrics to the last epoch."""
         self.history[-1] = replace(self.history[-1], valid=valid)
         return self.history[-1]
 
     def averaged(self) -> nn.Module:
-        """Return the network of the averaged weights, which is the one to use."""
+        """Return the network with the averaged weights, which is the one to use."""
         module: nn.Module = self.average.module.eval()
         return module
 
@@ -214,17 +214,17 @@ class Course(ABC, Generic[_Schedule]):
             group["lr"] = highest * factor
 
     def _factor(self, step: int) -> float:
-        """Return the share of the learning rate at a step: warm-up, then half a cosine."""
+        """Return the factor of the learning rate at a step: warm-up, then half a cosine."""
         warm = self.schedule.warmup_epochs * self._steps_per_epoch
         total = self.schedule.epochs * self._steps_per_epoch
         if step < warm:
             return (step + 1) / (warm + 1)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
 
-    # -- keeping and taking up -------------------------------------------------------------
+    # -- saving and resuming ---------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Return all that a later run needs to go on from here."""
+        """Return everything that a later run needs to continue from here."""
         return {
             **self._identity(),
             "recipe": self.schedule.to_json(),
@@ -237,12 +237,12 @@ class Course(ABC, Generic[_Schedule]):
         }
 
     def load(self, state: dict[str, Any], path: Path) -> None:
-        """Take up a run where a checkpoint left it.
+        """Resume a run from a checkpoint.
 
         Raises
         ------
         TrainingError
-            The checkpoint is of another recipe, seed, teacher or set of images.
+            The checkpoint has a different recipe, seed, teacher or set of images.
         """
         mine = {"recipe": self.schedule.to_json(), **self._identity(), "seed": self.seed}
         for name, value in mine.items():
@@ -250,7 +250,7 @@ class Course(ABC, Generic[_Schedule]):
                 what = "images" if name == "pictures" else name  # the name in older files
                 raise TrainingError(
                     f"{path}: expected a checkpoint of the same {what}, found "
-                    f"{_difference(state.get(name), value)}; give what that run was given, or "
+                    f"{_difference(state.get(name), value)}; use the arguments of that run, or "
                     f"start again without resume"
                 )
         self.network.load_state_dict(state["network"])
@@ -262,9 +262,9 @@ class Course(ABC, Generic[_Schedule]):
 
 
 def running_mean(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return what moves averaged weights on: by 1 - decay a step, at first by more.
+    """Return a function that updates averaged weights by 1 - decay per step, at first by more.
 
-    With a constant decay, a run of few steps would end near the weights it began with.
+    With a constant decay, a run of few steps would end near its initial weights.
     """
 
     def move(averaged: Any, current: Any, steps: Any) -> None:
@@ -273,14 +273,14 @@ def running_mean(decay: float) -> Callable[[Any, Any, Any], None]:
         for mean, new in zip(averaged, current, strict=True):
             if mean.is_floating_point():
                 mean.lerp_(new, part)
-            else:  # a count
+            else:  # a counter
                 mean.copy_(new)
 
     return move
 
 
 def scaled(pixels: Tensor, scaling: Scaling | str) -> Tensor:
-    """Do to pixels (n, 3, h, w), from 0 to 255, what `imgret.models.Preprocess` does."""
+    """Scale pixels (n, 3, h, w), from 0 to 255, as `imgret.models.Preprocess` does."""
     if isinstance(scaling, Scaling):
         mean, std = (
             torch.tensor(v, device=pixels.device)[:, None, None]
@@ -293,7 +293,7 @@ def scaled(pixels: Tensor, scaling: Scaling | str) -> Tensor:
 
 
 def _parameters(groups: Sequence[tuple[Sequence[nn.Module], float]]) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: each split into what weight decay is for, and biases."""
+    """Return the optimiser's groups, each split into weights with decay and biases without."""
     made = []
     for modules, lr in groups:
         given = [p for module in modules for p in module.parameters() if p.requires_grad]
@@ -303,7 +303,7 @@ def _parameters(groups: Sequence[tuple[Sequence[nn.Module], float]]) -> list[dic
 
 
 def _plain(value: Any) -> Any:
-    """Turn tuples into lists, as they come back from a file."""
+    """Convert tuples to lists, as a file returns them."""
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
@@ -317,6 +317,6 @@ def _difference(found: Any, mine: Any) -> str:
         return f"{len(found)} of them (now {len(mine)})"
     if found is None or mine is None:
         return "none" if found is None else "one (now none)"
-    if isinstance(found, str):  # digests, which say no more
-        return "another"
+    if isinstance(found, str):  # hashes, which are not worth showing
+        return "different data"
     return f"{found!r} (now {mine!r})"

@@ -1,4 +1,4 @@
-"""The images: found, split, checked, and shown in batches."""
+"""Training images: finding, checking, splitting and loading them in batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
     "unscaled",
 ]
 
-# Shown images are cut from those of at least this many times their side.
+# Crops come from images decoded at no less than this factor times the side of the crop.
 _ROOM = 1.25
 
 _Loaded = TypeVar("_Loaded")
@@ -41,17 +41,17 @@ _Loaded = TypeVar("_Loaded")
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Paths with a class each.
+    """Image paths and their classes.
 
     Attributes
     ----------
     paths : list of Path
     labels : int64 array of shape (n,)
-        Positions in ``classes``.
+        Class of each image, as a position in ``classes``.
     classes : tuple of str
-        Names, sorted.
+        Sorted class names.
     max_pixels : int
-        Images of more are refused, as by `imgret.Retriever`.
+        Maximum number of pixels of an image, as for `imgret.Retriever`.
     """
 
     paths: list[Path]
@@ -63,16 +63,16 @@ class Pictures:
         return len(self.paths)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Pictures:
-        """Return some of them."""
+        """Return the images in the given rows."""
         rows = np.asarray(rows, dtype=np.int64)
         return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows])
 
     def load(self, row: int, *, min_side: int | None = None) -> Image:
-        """Decode one of them, a large JPEG at reduced scale where ``min_side`` allows it."""
+        """Decode an image, a large JPEG at reduced scale if ``min_side`` allows it."""
         return images.load(self.paths[row], max_pixels=self.max_pixels, min_side=min_side)
 
     def digest(self) -> str:
-        """Return what tells these images, by class and name of file, from others."""
+        """Return a hash of these images' classes and file names."""
         lines = [
             f"{self.classes[label]}/{path.name}"
             for path, label in zip(self.paths, self.labels, strict=True)
@@ -84,20 +84,20 @@ class Pictures:
 def find_classes(
     folder: Path, classes: tuple[str, ...] | None = None, *, max_pixels: int = images.MAX_PIXELS
 ) -> Pictures:
-    """Find images in the subfolders of a folder, each the class named like it.
+    """Find images in the subfolders of a folder, one subfolder per class.
 
     Parameters
     ----------
     folder : Path
     classes : tuple of str, optional
-        The classes there may be; by default those that are found.
+        Allowed classes. By default all subfolders.
     max_pixels : int
         As for `Pictures`.
 
     Raises
     ------
     InvalidInputError
-        Fewer than two classes; or one that ``classes`` does not name.
+        There are fewer than two classes, or there is a class that ``classes`` does not contain.
     ImageNotFoundError
         There is no such folder.
     """
@@ -130,12 +130,12 @@ def find_classes(
 
 
 def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageError]]:
-    """Decode every image once, and leave out those that cannot be.
+    """Decode every image once, and leave out unreadable ones.
 
     Raises
     ------
     InvalidInputError
-        Fewer than two classes are left.
+        Readable images have fewer than two classes.
     """
 
     def broken(row: int) -> ImageError | None:
@@ -159,12 +159,12 @@ def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageErro
 
 
 def hold_out(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pictures]:
-    """Split off a share of each class, at least one image where there are two or more.
+    """Split off a share of each class, at least one image if it has two or more.
 
     Returns
     -------
     kept, held : Pictures
-        A class of one image is kept whole.
+        A class with a single image is not split.
     """
     generator = np.random.default_rng(seed)
     held: list[int] = []
@@ -187,25 +187,25 @@ def batches(
     seed: Sequence[int],
     threads: int,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Load images in an order, cut at random, a few batches ahead.
+    """Load random crops of images in a given order, a few batches ahead.
 
-    What is cut depends on the seed and the place in the order, not on the threads.
+    A crop depends on the seed and the position in the order, not on the threads.
 
     Parameters
     ----------
     order : int64 array
         Rows of ``pictures``.
     side : int
-        Of the squares, in pixels.
+        Side of the square crops, in pixels.
     seed : sequence of int
-        Such as the run's and the number of the epoch.
+        Seed of the crops, such as the seed of the run and the number of the epoch.
 
     Yields
     ------
     pixels : uint8 array of shape (n, side, side, 3)
     rows : int64 array of shape (n,)
-        Which images they are. A last batch of one image is left out: nothing can be
-        normalised over it.
+        Rows of the images. A last batch of a single image is left out, because batch
+        normalisation needs at least two.
     """
 
     def load(start: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -221,7 +221,7 @@ def batches(
 
 
 def ahead(load: Callable[[int], _Loaded], starts: Sequence[int], threads: int) -> Iterator[_Loaded]:
-    """Yield what ``load`` returns for each start, in order, a few of them loaded before."""
+    """Yield the results of ``load`` for each start in order, loading a few of them ahead."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[_Loaded]] = deque()
         try:
@@ -237,14 +237,14 @@ def ahead(load: Callable[[int], _Loaded], starts: Sequence[int], threads: int) -
 
 
 def batch_starts(n: int, batch_size: int) -> list[int]:
-    """Return where each batch of n images starts; a last one of a single image is left out."""
+    """Return the start of each batch of ``n`` images, without a last one of a single image."""
     return [start for start in range(0, n, batch_size) if n - start > 1]
 
 
 def random_crop(
     image: Image, side: int, augmentation: Augmentation, generator: np.random.Generator
 ) -> Image:
-    """Cut a random rectangle, resize it to a square, mirror it half of the time."""
+    """Return a random rectangle, resized to a square and mirrored with probability 0.5."""
     box, mirrored = random_view(image.shape[1], image.shape[0], augmentation, generator)
     cut = images.resize(image[box.y0 : box.y1, box.x0 : box.x1], side, side)
     return cut[:, ::-1] if mirrored else cut
@@ -268,6 +268,6 @@ def random_view(
 
 
 def unscaled(preprocess: Preprocess) -> Preprocess:
-    """Return the same cut and size, with pixels as they are: uint8 (n, h, w, 3)."""
+    """Return the same crop and size without scaling of pixels: uint8 (n, h, w, 3)."""
     facts = preprocess.to_json() | {"layout": "NHWC", "dtype": "uint8", "scaling": None}
     return Preprocess.from_json(facts)

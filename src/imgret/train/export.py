@@ -1,4 +1,4 @@
-"""From a trained network to ONNX, in 32 bits and in 8, with proof that they agree."""
+"""Export of a trained network to ONNX in 32 and 8 bits, with a check of the outputs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
     "with_pixels",
 ]
 
-# What onnxruntime 1.20, the oldest supported, is sure to read.
+# Versions that onnxruntime 1.20, the oldest supported release, can read.
 _OPSET, _IR = 18, 10
 _PIXELS, _IMAGE = "pixels", "image"
 EMBEDDING, MAP = "embedding", "saliency"
@@ -64,7 +64,7 @@ class _Normalized(nn.Module):
 
 
 def finished(network: EmbeddingNetwork, *, normalize: bool) -> nn.Module:
-    """Return a copy for use: batch normalisation folded, in full precision, on the CPU."""
+    """Return a copy for inference: batch normalisation folded, float32, on the CPU."""
     network = copy.deepcopy(network).cpu().eval()
     network.use_bfloat16 = False
     fold(network)
@@ -72,14 +72,14 @@ def finished(network: EmbeddingNetwork, *, normalize: bool) -> nn.Module:
 
 
 def finished_map(network: SaliencyNetwork) -> nn.Module:
-    """Return a copy for use: batch normalisation folded, on the CPU, with maps from 0 to 1."""
+    """Return a copy for inference: batch normalisation folded, on the CPU, maps from 0 to 1."""
     network = copy.deepcopy(network).cpu().eval()
     fold(network)
     return Saliency(network).eval()
 
 
 def to_onnx(network: nn.Module, output: str = EMBEDDING) -> onnx.ModelProto:
-    """Return the graph from scaled pixels, float32 (N, 3, H, W), to what the network gives."""
+    """Return the graph from scaled pixels, float32 (N, 3, H, W), to the network's output."""
     any_length = torch.export.Dim.DYNAMIC
     with _quiet():
         program = torch.onnx.export(
@@ -92,7 +92,7 @@ def to_onnx(network: nn.Module, output: str = EMBEDDING) -> onnx.ModelProto:
             dynamic_shapes=({0: any_length, 2: any_length, 3: any_length},),
             verbose=False,
         )
-    assert program is not None  # noqa: S101  # it is where no path is given
+    assert program is not None  # noqa: S101  # only None if a path is given
     made = program.model_proto
     given = made.graph.output[0].type.tensor_type.shape.dim
     shape = ["N", *(d.dim_value or f"axis{n}" for n, d in enumerate(given[1:], 1))]
@@ -100,14 +100,14 @@ def to_onnx(network: nn.Module, output: str = EMBEDDING) -> onnx.ModelProto:
 
 
 def as_stored(preprocess: Preprocess) -> Preprocess:
-    """Return what the stored graph wants: pixels as they are, where constants scale them."""
+    """Return the preprocessing of the stored graph, which does scaling by constants itself."""
     if not isinstance(preprocess.scaling, Scaling):
         return preprocess
     return unscaled(preprocess)
 
 
 def with_pixels(model: onnx.ModelProto, scaling: Any) -> onnx.ModelProto:
-    """Put uint8 (N, H, W, 3) and the scaling in front, where it is by constants."""
+    """Prepend an input of uint8 (N, H, W, 3) and the scaling, if it is by constants."""
     if not isinstance(scaling, Scaling):
         return model
     front = [
@@ -131,24 +131,24 @@ def with_pixels(model: onnx.ModelProto, scaling: Any) -> onnx.ModelProto:
 def quantised(
     model: onnx.ModelProto, preprocess: Preprocess, photos: Sequence[Image]
 ) -> onnx.ModelProto:
-    """Return the network in 8 bits: static, with quantise-dequantise pairs.
+    """Return the network quantised statically to 8 bits, with quantise-dequantise pairs.
 
-    Weights are signed, a scale an output channel; activations unsigned, with the range that
-    the photos show. Pooling and what follows stay in float. Weights keep to 7 bits: with 8, the
-    AVX2 and AVX-512 kernels of processors without VNNI saturate while adding two products, and
-    the embedding turns into another one.
+    Weights are signed, with a scale per output channel. Activations are unsigned, with ranges
+    measured on the photos. The mean over the image and everything after it stay in float. Weights
+    use only 7 bits: with 8, the AVX2 and AVX-512 kernels of processors without VNNI saturate when
+    they add two products, which changes the embedding.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        As `to_onnx` makes it.
+        Model from `to_onnx`.
     preprocess : Preprocess
-        With the scaling the network was trained with.
+        Preprocessing with the scaling used in training.
     photos : sequence of uint8 arrays of shape (H, W, 3)
-        To find the ranges with.
+        Images to measure the ranges on.
     """
     scaling = preprocess.scaling
-    # Scaled by such constants, pixels are 8-bit numbers already: their quantisation is exact.
+    # With one mean and one std for all channels, quantising the 8-bit pixels is exact.
     exact = False
     options: dict[str, Any] = {}
     if isinstance(scaling, Scaling) and len({*scaling.mean}) == len({*scaling.std}) == 1:
@@ -186,12 +186,12 @@ def quantised(
 
 
 def agree(network: nn.Module, path: Path, preprocess: Preprocess, photos: Sequence[Image]) -> float:
-    """Return the largest difference between the network and its file on real images.
+    """Return the largest difference between the outputs of the network and its file.
 
     Raises
     ------
     TrainingError
-        It is above 1e-4.
+        The difference is above 1e-4.
     """
     stored, worst = as_stored(preprocess), 0.0
     session = Session(path)
@@ -202,14 +202,14 @@ def agree(network: nn.Module, path: Path, preprocess: Preprocess, photos: Sequen
         worst = max(worst, float(np.abs(found - expected).max()))
     if not worst <= _TOLERANCE:
         raise TrainingError(
-            f"{path}: expected the file to answer as the network does, within {_TOLERANCE:g}, "
+            f"{path}: expected the same output as that of the network within {_TOLERANCE:g}, "
             f"found a difference of {worst:.2g}; the network is kept in the checkpoint"
         )
     return worst
 
 
 class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Feeds images to the quantiser, one at a time."""
+    """Provides images to the quantiser, one at a time."""
 
     def __init__(self, photos: Sequence[Image], preprocess: Preprocess) -> None:
         self._batches: Iterator[NDArray[Any]] = (preprocess.prepare([photo]) for photo in photos)
@@ -221,7 +221,7 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what exporter and quantiser say of their own internals from the user."""
+    """Hide the internal messages of the exporter and the quantiser."""
     disabled = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -235,7 +235,7 @@ def _quiet() -> Iterator[None]:
 def _model(
     nodes: Any, constants: Any, output: str, shape: Sequence[Any], *, takes_image: bool = False
 ) -> onnx.ModelProto:
-    """Make a model of one input of any size and one output."""
+    """Make a model with one input of any size and one output."""
     given = (
         helper.make_tensor_value_info(_IMAGE, onnx.TensorProto.UINT8, ["N", "H", "W", 3])
         if takes_image
@@ -243,7 +243,7 @@ def _model(
     )
     made = helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, list(shape))
     nodes, constants = copy.deepcopy(list(nodes)), copy.deepcopy(list(constants))
-    for part in [*nodes, *constants]:  # where in the Python source each one came from
+    for part in [*nodes, *constants]:  # drop references to the Python source
         del part.metadata_props[:]
         part.doc_string = ""
     graph = helper.make_graph(nodes, _GRAPHS[output], [given], [made], constants)
@@ -256,6 +256,6 @@ def _model(
 
 
 def _output(model: onnx.ModelProto) -> tuple[str, list[Any]]:
-    """Return name and shape of a model's output."""
+    """Return the name and shape of a model's output."""
     output = model.graph.output[0]
     return output.name, [d.dim_value or d.dim_param for d in output.type.tensor_type.shape.dim]

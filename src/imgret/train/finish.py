@@ -1,4 +1,4 @@
-"""The end of a run: model files, what they score, and the report."""
+"""The end of a run: model files, their evaluation, and the report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def finish(
     training_data: str,
     progress: bool | None,
 ) -> TrainReport:
-    """Write the model files, measure them, write the report beside them; see `train`."""
+    """Write and evaluate the model files, and write the report; see `train`."""
     kind = NETWORKS[trainer.recipe.network]
     network = export.finished(trainer.averaged_network(), normalize=kind.pretrained is not None)
     graph = export.to_onnx(network)
@@ -105,18 +105,18 @@ def finish(
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> None:
-    """Write a graph, or say that it cannot be."""
+    """Write a graph, or raise if it cannot be written."""
     try:
         onnx.save(model, path)
     except OSError as error:
         raise TrainingError(
             f"{path.name}: cannot be written: {error.strerror}; the network is kept in the "
-            f"checkpoint, and resume= goes on from here"
+            f"checkpoint, and resume= continues from here"
         ) from error
 
 
 def _some(pictures: Pictures, count: int) -> list[Image]:
-    """Return images from all over."""
+    """Return images at even distances."""
     rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
     return [pictures.load(row) for row in rows.tolist()]
 
@@ -124,7 +124,7 @@ def _some(pictures: Pictures, count: int) -> list[Image]:
 def _evaluate(
     path: Path, trainer: Trainer, held: Pictures | None, *, progress: bool | None
 ) -> Report | None:
-    """Search the images that were trained on with those that were held out."""
+    """Evaluate a model with the held-out images as queries and the training images as gallery."""
     if held is None or not len(held):
         return None
     gallery, classes = trainer.pictures, trainer.pictures.classes

@@ -1,4 +1,4 @@
-"""What turns embeddings and labels into a loss, and a teacher's embeddings into another."""
+"""Losses of embeddings, with respect to labels and to a teacher's embeddings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Softmax(nn.Module):
 
 
 def make_head(recipe: Recipe, classes: int) -> nn.Module:
-    """Return the head of a recipe: called with embeddings and labels, it gives the loss."""
+    """Return the head of a recipe, a module that maps embeddings and labels to the loss."""
     if recipe.head == "softmax":
         return Softmax(classes, recipe.dim)
     options = {
@@ -45,16 +45,16 @@ def make_head(recipe: Recipe, classes: int) -> nn.Module:
 
 
 def set_margin(head: nn.Module, degrees: float) -> None:
-    """Change the margin of an ArcFace head; another one has none."""
+    """Set the margin of an ArcFace head; other heads have none and are left unchanged."""
     if isinstance(head, losses.ArcFaceLoss | losses.SubCenterArcFaceLoss):
-        head.margin = math.radians(degrees)  # as the head itself keeps it
+        head.margin = math.radians(degrees)  # the head stores radians
 
 
 class Teaching(nn.Module):
-    """How far embeddings, through a linear map that is learned too, are from a teacher's.
+    """Distance of embeddings, after a learned linear map, from a teacher's embeddings.
 
-    The map lets the student have another dimension and other axes than the teacher; where the
-    dimensions agree it starts as the identity. It is thrown away after training.
+    With the map, the student may have a different dimension and different axes than the teacher.
+    If the dimensions agree, the map starts as the identity. It is discarded after training.
     """
 
     def __init__(self, dim: int, teacher_dim: int) -> None:
@@ -65,5 +65,5 @@ class Teaching(nn.Module):
         )
 
     def forward(self, embeddings: Tensor, taught: Tensor) -> Tensor:
-        """Return one minus the mean cosine."""
+        """Return one minus the mean cosine similarity."""
         return 1 - torch.mean(cosine_similarity(self.map(embeddings), taught))

@@ -1,4 +1,4 @@
-"""Recipes: everything that is decided about a training before the images are seen."""
+"""Recipes: the settings of a training that do not depend on the images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Head: TypeAlias = Literal["arcface", "subcenter", "softmax"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe(Schedule):
-    """What embedder to train, and how; the attributes of `Schedule` belong to it too.
+    """Settings for training an embedder, in addition to those of `Schedule`.
 
     Attributes
     ----------
@@ -30,20 +30,20 @@ class Recipe(Schedule):
         ArcFace (J. Deng et al., 2019), sub-centre ArcFace (J. Deng et al., 2020), or a linear
         classifier with cross entropy.
     scale : float
-        Of the cosines, for the ArcFace heads.
+        Scale of the cosines, for the ArcFace heads.
     margin : float
-        Of the ArcFace heads, in degrees.
+        Margin of the ArcFace heads, in degrees.
     margin_warmup : float
-        Share of the epochs over which the margin grows from 0: random weights that meet the whole
-        margin at once learn nothing for long.
+        Share of the epochs over which the margin grows from 0. With the full margin from the
+        start, random weights learn nothing for a long time.
     sub_centers : int
-        Centres a class, of ``"subcenter"``.
+        Number of centres per class, for ``"subcenter"``.
     dropout : float
-        Share of the pooled channels that are left out of the embedding.
+        Dropout rate of the pooled channels, before the embedding.
     head_dropout : float
-        Share of the embedding that is left out of the head.
+        Dropout rate of the embedding, before the head.
     distill : float
-        Weight of the teacher's loss, where there is a teacher.
+        Weight of the teacher's loss, if there is a teacher.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Recipe(Schedule):
             raise InvalidInputError(f"head: expected one of {expected}, found {self.head!r}")
 
     def margin_at(self, epoch: int) -> float:
-        """Return the margin of an epoch, counted from 0, in degrees."""
+        """Return the margin in an epoch, counted from 0, in degrees."""
         growing = self.margin_warmup * self.epochs
         return self.margin * min(1.0, epoch / growing) if growing else self.margin
 
@@ -119,7 +119,7 @@ RECIPES = {
 
 
 def find_recipe(recipe: str | Recipe) -> Recipe:
-    """Return the recipe of a name, or the recipe itself.
+    """Return the recipe with a name, or the recipe itself.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a training came to, as numbers and as a page."""
+"""Report of a training, as text, JSON and an HTML page."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Variant:
     path : Path
     precision : {"fp32", "int8"}
     difference : float or None
-        Largest difference to the network's own answers on real images; of the fp32 file.
+        Largest difference from the outputs of the network on real images, for the fp32 file.
     evaluation : Report or None
-        Held-out images searched for among those that were trained on.
+        Evaluation with the held-out images as queries and the training images as gallery.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Variant:
     evaluation: Report | None
 
     def to_dict(self) -> Json:
-        """Return the facts as JSON values."""
+        """Return the attributes, the file size and the metrics as JSON values."""
         return {
             "path": str(self.path),
             "precision": self.precision,
@@ -55,19 +55,19 @@ class Variant:
 
 @dataclass(frozen=True)
 class TrainReport(Result):
-    """What a training came to.
+    """Report of a training.
 
     Attributes
     ----------
     recipe : Recipe
     parameters : int
-        Of the finished network, batch normalisation folded.
+        Number of parameters of the finished network, with batch normalisation folded.
     history : tuple of Epoch
     variants : tuple of Variant
-        The model files: fp32, and int8 where it was asked for.
+        The model files: fp32, and int8 if requested.
     classes : tuple of str
     n_images : int
-        That were trained on.
+        Number of training images.
     failed : tuple of str
         Images that could not be read, and why.
     teachers : tuple of str
@@ -88,7 +88,7 @@ class TrainReport(Result):
 
     @property
     def seconds(self) -> float:
-        """Time spent in training epochs, validation not included."""
+        """Time spent in training epochs, without validation."""
         return sum(epoch.seconds for epoch in self.history)
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ class TrainReport(Result):
 
     @property
     def lost(self) -> float | None:
-        """Top-1 that int8 loses against fp32; None where not both were measured."""
+        """Top-1 that int8 loses against fp32; None unless both were evaluated."""
         top1 = {
             variant.precision: variant.evaluation.metrics["top1"]
             for variant in self.variants
@@ -126,7 +126,7 @@ class TrainReport(Result):
         return top1["fp32"] - top1["int8"] if {"fp32", "int8"} <= set(top1) else None
 
     def to_dict(self) -> Json:
-        """Return everything but the evaluations' single queries as JSON values."""
+        """Return everything except the single queries of the evaluations as JSON values."""
         return {
             "recipe": self.recipe.to_json(),
             "parameters": self.parameters,
@@ -180,7 +180,7 @@ def draw_curves(history: Sequence[Epoch]) -> str:
 
 
 def _measured(report: Report) -> str:
-    """Return metrics, the classes found worst, and the worst queries with images."""
+    """Return metrics, the worst classes, and the worst queries with images."""
     imperfect = [pair for pair in report.per_class.items() if pair[1]["map5"]["min_k_r"] < 1]
     worst: list[tuple[str, Any]] = sorted(
         imperfect, key=lambda pair: (pair[1]["top1"], pair[1]["map5"]["min_k_r"])

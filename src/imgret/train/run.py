@@ -1,4 +1,4 @@
-"""From a folder of class subfolders to a model file: the whole way."""
+"""Training of an embedder, from a folder of class subfolders to a model file."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ from imgret.train.work import Work, check_measuring, find_device, run_epochs
 
 __all__ = ["train"]
 
-# Images of each class that validation during the training searches; the report at the end
-# searches all.
+# Gallery images per class in validation during training. The final report uses all images.
 _GALLERY_A_CLASS = 20
 
 
@@ -53,55 +52,55 @@ def train(
     max_pixels: int = MAX_PIXELS,
     progress: bool | None = None,
 ) -> TrainReport:
-    """Train an embedder on a folder of class subfolders, and write it as a model file.
+    """Train an embedder on a folder of class subfolders and write it to a model file.
 
-    Beside ``out`` (say ``model.onnx``) stand afterwards ``model.int8.onnx``, the same in
-    8 bits; ``model.html``, the report; and ``model.training/`` with the checkpoints
-    ``last.pt``, written after every epoch, and ``best.pt``, and ``log.jsonl``.
+    Next to ``out`` (say ``model.onnx``), the training writes ``model.int8.onnx``, the same model
+    in 8 bits; ``model.html`` and ``model.json``, the report; and ``model.training/``. That folder
+    has the checkpoints ``last.pt``, written after every epoch, and ``best.pt``, and ``log.jsonl``.
 
     Parameters
     ----------
     folder : path
-        With a subfolder for each of at least two classes; what lies deeper is of the class of
-        the uppermost one. Images that cannot be read are left out and told in the report.
+        Folder with a subfolder for each class, at least two. Images in deeper folders belong to
+        the class of the top-level subfolder. Unreadable images are left out and reported.
     out : path
         The ``.onnx`` file to write.
     recipe : str or Recipe
-        ``"finetune"`` (EfficientNet-Lite0 from ImageNet: what to take for a few thousand
-        images), ``"compact"`` (its shorter kin, under 2 million parameters), or
+        ``"finetune"`` (EfficientNet-Lite0 from ImageNet, recommended for a few thousand images),
+        ``"compact"`` (a shorter version of it with under 2 million parameters), or
         ``"reference"`` (a plain residual network from random weights).
     valid : path, float or None
-        Another folder of the same classes to measure with; or the share of each class to hold
-        out for that; or None to measure nothing.
+        Another folder with the same classes for validation, or the share of each class to hold
+        out for it, or None for no validation.
     epochs : int, optional
-        Instead of the recipe's.
+        Number of epochs. By default that of the recipe.
     teacher : str or path, or several
-        Embedders (names of built-in models, or paths) to learn from as well.
+        Embedders to learn from in addition to the labels: names of built-in models, or paths.
     init : path, optional
-        Checkpoint of another run of the same network, to start from its weights.
+        Checkpoint of another run of the same network, whose weights to start from.
     resume : path, optional
-        Checkpoint of this run (``last.pt``), to go on from. On one machine and device the result
-        is that of a run that was never interrupted.
-    device : {"auto", "cpu", "cuda"} or another name of torch's
+        Checkpoint of this run (``last.pt``) to continue from. On the same machine and device the
+        result is the same as without the interruption.
+    device : {"auto", "cpu", "cuda"} or another torch device
     seed : int
     threads : int, optional
-        That load images; by default one for each core.
+        Number of threads that load images. By default one per core.
     validate_every : int
-        Epochs between two measurements.
+        Number of epochs from one validation to the next.
     patience : int, optional
-        Measurements without a better mAP@5 after which training stops early.
+        Number of validations without a better mAP@5 after which training stops early.
     int8 : bool
         Whether to write the 8-bit model too.
     name : str, optional
-        Of the model; by default ``out`` without its suffix.
+        Name of the model. By default ``out`` without its suffix.
     training_data : str, optional
-        What the images are, for the facts in the model file; by default the folder's name.
+        Description of the images, stored in the model file. By default the folder's name.
     max_pixels : int
-        Images of more are left out as unreadable; a large JPEG's are counted at the scale it is
-        decoded at.
+        Maximum number of pixels of an image; larger ones are left out as unreadable. For a large
+        JPEG, the pixels are counted at the scale it is decoded at.
     progress : bool, optional
-        Show a progress bar on stderr, and a line an epoch; None: the bar only where that is a
-        terminal; False: neither.
+        If true, show a progress bar on stderr and a line per epoch. By default (None) the bar is
+        only shown on a terminal. If false, neither is shown.
 
     Returns
     -------
@@ -112,7 +111,7 @@ def train(
     MissingExtraError
         torch, or the pretrained weights of the recipe, are not installed.
     InvalidInputError
-        There are fewer than two classes, or an argument is none that is allowed.
+        There are fewer than two classes, or an argument is invalid.
     TrainingError
         The loss is no longer finite, or a checkpoint cannot be written or used. The last good
         checkpoint is kept.
@@ -174,7 +173,7 @@ def train(
 
 
 def _named(model: str | os.PathLike[str]) -> str:
-    """Return what a model calls itself, or the name of its file."""
+    """Return the name stored in a model, or its file name."""
     path = resolve(model)
     facts = bundle.read(path)
     return path.name if facts is None else facts.name
@@ -201,7 +200,7 @@ def _pictures(
 
 
 def _some_of_each(labels: np.ndarray, most: int) -> np.ndarray:
-    """Return the first rows of each class."""
+    """Return the first ``most`` rows of each class."""
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], labels[order])
     return np.sort(order[np.arange(len(labels)) - starts < most])

@@ -1,4 +1,4 @@
-"""What all trainings have in common: how long, how fast, on images how large and how changed."""
+"""Settings that all trainings share: epochs, learning rate, image sizes and augmentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imgret.types import Json
 
 __all__ = ["Augmentation", "Schedule", "check_between", "check_whole"]
 
-_LEAST_SIDE = 64  # which the six halvings of the reference network leave one pixel of
+_LEAST_SIDE = 64  # the reference network halves the side six times
 
 
 def check_whole(name: str, value: Any, least: int) -> None:
@@ -32,24 +32,24 @@ def check_between(name: str, value: Any, least: float, most: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How an image is changed each time it is shown.
+    """Random changes of an image each time it is shown.
 
     Attributes
     ----------
     smallest : float
-        Least share of the image's area that the random crop keeps.
+        Smallest share of the image's area that the random crop keeps.
     stretch : float
-        Most that the crop's aspect ratio differs from a square, as a factor.
+        Largest ratio between the sides of the crop, at least 1.
     color : float
-        Strength of the changes in brightness, contrast and saturation, 0 to 1; hue turns by a
-        tenth of a circle times this.
+        Strength of the changes in brightness, contrast and saturation, 0 to 1. The hue changes by
+        up to a tenth of a circle times this.
     turn : float
-        Largest rotation, in degrees; shear goes up to half of it.
+        Largest rotation, in degrees. The largest shear is half of it.
     erase : float
-        Share of the images that lose a rectangle of 5 to 25 % of the area.
+        Share of the images in which a rectangle of 5 to 25 % of the area is erased.
     mix : float
-        Share of the batches in which images are mixed in pairs: by turns all over (H. Zhang
-        et al., "mixup", 2018) and in a rectangle (S. Yun et al., "CutMix", 2019).
+        Share of the batches in which images are mixed in pairs: at random either as a whole (H.
+        Zhang et al., "mixup", 2018) or in a rectangle (S. Yun et al., "CutMix", 2019).
     """
 
     smallest: float = 0.3
@@ -70,32 +70,33 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """What a training takes, whatever it is for.
+    """Settings of any training.
 
     Attributes
     ----------
     size : int
-        Side of the network's input in use, in pixels, at least 64.
+        Side of the finished network's input, in pixels, at least 64.
     sides : tuple of (float, int)
-        Side of the images shown in training, from each share of the epochs on: small ones
-        first are cheaper, and no worse (M. Tan and Q. Le, "EfficientNetV2", 2021). Smaller than
-        ``size``, as a random crop shows things larger (H. Touvron et al., "Fixing the
-        train-test resolution discrepancy", 2019).
+        Share of the epochs and side of the images shown in training from then on. Starting with
+        small images is cheaper and no worse (M. Tan and Q. Le, "EfficientNetV2", 2021). They are
+        smaller than ``size``, because a random crop enlarges objects (H. Touvron et al., "Fixing
+        the train-test resolution discrepancy", 2019).
     freeze : int
-        First blocks that keep their pretrained weights.
+        Number of first blocks that keep their pretrained weights.
     epochs : int
     batch_size : int
     lr : float
-        Of AdamW (I. Loshchilov and F. Hutter, 2019), after the warm-up; then half a cosine to 0.
+        Learning rate of AdamW (I. Loshchilov and F. Hutter, 2019) after the warm-up; from there
+        it follows half a cosine to 0.
     backbone_lr : float
-        Factor on ``lr`` for pretrained weights.
+        Factor of ``lr`` for pretrained weights.
     weight_decay : float
     warmup_epochs : float
     clip : float
-        Most that the norm of the gradient may be.
+        Maximum norm of the gradient.
     ema : float
-        Most decay, a step, of the running mean of the weights, which is what is used; the first
-        steps count for less.
+        Maximum decay per step of the running mean of the weights, which is the result of the
+        training. The decay is smaller in the first steps.
     augmentation : Augmentation
     """
 
@@ -125,8 +126,8 @@ class Schedule:
         starts = [start for start, _ in self.sides]
         if not starts or starts[0] != 0 or starts != sorted(starts) or starts[-1] >= 1:
             raise InvalidInputError(
-                f"sides: expected (share of the epochs, pixels) from share 0 on and rising, found "
-                f"{self.sides!r}"
+                f"sides: expected pairs (share of the epochs, pixels), shares increasing from 0, "
+                f"found {self.sides!r}"
             )
         for _, side in self.sides:
             check_whole("sides", side, _LEAST_SIDE)
@@ -142,7 +143,7 @@ class Schedule:
 
     @classmethod
     def from_json(cls, facts: Json) -> Self:
-        """Make it from what `to_json` writes."""
+        """Create an instance from the values that `to_json` returns."""
         given = {f.name: facts[f.name] for f in fields(cls) if f.name in facts}
         given["sides"] = tuple((float(start), int(side)) for start, side in given["sides"])
         return cls(**(given | {"augmentation": Augmentation(**given["augmentation"])}))

@@ -1,4 +1,4 @@
-"""A teacher's embeddings: computed once, kept beside the run."""
+"""Embeddings of teachers, which are computed once and stored with the run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["teach"]
 def teach(
     teachers: Sequence[str | os.PathLike[str]], pictures: Pictures, folder: Path, *, threads: int
 ) -> Embeddings:
-    """Return what one or several embedders say of each image, side by side.
+    """Return the embeddings of each image by one or several embedders, concatenated.
 
-    Each teacher's embeddings have length 1 before they are joined, so that each counts alike.
+    Each teacher's embeddings are scaled to length 1 first, so that all teachers count equally.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def teach(
         Names of built-in models, or paths of bundles.
     pictures : Pictures
     folder : Path
-        Where the embeddings are kept, for a run that is resumed.
+        Folder to store the embeddings in, for resumed runs.
     threads : int
 
     Returns

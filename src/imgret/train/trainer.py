@@ -1,4 +1,4 @@
-"""Training an embedder: labels, and a teacher's embeddings, turned into a loss."""
+"""Training of an embedder from labels and a teacher's embeddings."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = ["Trainer"]
 
 
 class Trainer(Course[Recipe]):
-    """An embedder on its way: network, head, and how far they have come.
+    """State of an embedder training: network, head, optimiser and history.
 
     Parameters
     ----------
     recipe : Recipe
-    images : Images
-        To learn from.
+    pictures : Pictures
+        Training images.
     taught : float32 array of shape (n, d), optional
-        A teacher's embedding of each image.
+        Embedding of each image by the teachers.
     device : torch.device
     seed : int
     threads : int
-        That load images.
+        Number of threads that load images.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Trainer(Course[Recipe]):
         )
 
     def averaged_network(self) -> EmbeddingNetwork:
-        """Return the network of the averaged weights, which is the one to use."""
+        """Return the network with the averaged weights, which is the one to use."""
         return cast("EmbeddingNetwork", self.averaged())
 
     def start_from(self, path: Path) -> None:
-        """Take the weights of another run's network, and nothing else.
+        """Load only the network weights of another run.
 
         Raises
         ------
         TrainingError
-            That run trained another network.
+            That run trained a different network.
         """
         state = checkpoint.read(path)
         found = state["recipe"].get("network")
@@ -103,7 +103,7 @@ class Trainer(Course[Recipe]):
         except RuntimeError as error:
             raise TrainingError(
                 f"{path}: expected weights for dim={self.recipe.dim} and freeze="
-                f"{self.recipe.freeze}, found others: {error}"
+                f"{self.recipe.freeze}, found different ones: {error}"
             ) from error
         self.average.module.load_state_dict(weights)
 

@@ -1,4 +1,4 @@
-"""How well a network finds, while it is still being trained."""
+"""Validation of a network during training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def embed(
     device: torch.device,
     threads: int,
 ) -> Embeddings:
-    """Embed images as the finished model will, with vectors of length 1.
+    """Embed images like the finished model, with vectors of length 1.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def embed(
 def retrieval(
     queries: Embeddings, gallery: Embeddings, query_labels: np.ndarray, labels: np.ndarray
 ) -> dict[str, float]:
-    """Return top-1, top-5 and mAP@5 (min_k_r) of queries against a gallery, by cosine."""
+    """Return top-1, top-5 and mAP@5 (min_k_r) of queries in a gallery, by cosine similarity."""
     depth = min(5, len(gallery))
     nearest = np.argsort(-(queries @ gallery.T), axis=1, kind="stable")[:, :depth]
     relevant = labels[nearest] == query_labels[:, None]

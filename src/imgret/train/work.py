@@ -1,4 +1,4 @@
-"""What every run does beside learning: its files, its device, its epochs one after another."""
+"""Parts that every training run shares: its files, its device and the loop over epochs."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ __all__ = ["Work", "check_measuring", "find_device", "run_epochs"]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The files of a run, beside the model."""
+    """Files of a run, next to the model."""
 
     out: Path
 
     def check(self, resume: str | os.PathLike[str] | None) -> None:
-        """Raise where the files cannot be written, or an earlier run would be lost."""
+        """Raise if the files cannot be written, or would overwrite an earlier run."""
         if self.out.suffix != ".onnx":
             raise InvalidInputError(f"out: expected the path of an .onnx file, found {self.out}")
         if not self.out.parent.is_dir():
             raise InvalidInputError(
-                f"out: expected a folder {self.out.parent}, found none; make it first"
+                f"out: expected a folder {self.out.parent}, found none; create it first"
             )
         if resume is None and self.last.exists():
             raise InvalidInputError(
-                f"{self.last}: expected no checkpoint of an earlier run, found one; go on from it "
+                f"{self.last}: expected no checkpoint of an earlier run, found one; continue it "
                 f"(resume=, or --resume), write to another file, or remove {self.folder}"
             )
 
     def make(self) -> None:
-        """Make the folder for checkpoints."""
+        """Create the folder for checkpoints."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(
-                f"{self.folder}: expected to make the folder for checkpoints: {error.strerror}"
+                f"{self.folder}: the folder for checkpoints cannot be created: {error.strerror}"
             ) from error
 
     @property
     def folder(self) -> Path:
-        """Where the checkpoints are."""
+        """Folder of the checkpoints."""
         return self.out.with_suffix(".training")
 
     @property
     def last(self) -> Path:
-        """The checkpoint of the last epoch."""
+        """Checkpoint of the last epoch."""
         return self.folder / "last.pt"
 
     @property
     def best(self) -> Path:
-        """The checkpoint that measured best."""
+        """Checkpoint with the best validation result."""
         return self.folder / "best.pt"
 
     def log(self, epoch: Epoch) -> None:
@@ -73,7 +73,7 @@ class Work:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of a name."""
+    """Return the torch device with a name."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -105,16 +105,16 @@ def run_epochs(
     patience: int | None,
     progress: bool | None,
 ) -> None:
-    """Run the epochs that are left, with validation and checkpoints; end on the best weights.
+    """Run the remaining epochs with validation and checkpoints, then load the best weights.
 
     Parameters
     ----------
     course : Course
     work : Work
     n_images : int
-        Shown in an epoch.
+        Number of images per epoch.
     measure : callable or None
-        Returns what the averaged network comes to; the last figure is the one to raise.
+        Function that returns the metrics of the averaged network. The last one is maximised.
     validate_every, patience, progress
         See `imgret.train.train`.
     """
@@ -150,17 +150,17 @@ def run_epochs(
                 say(bar, str(done))
             if patience is not None and _stale(scores) >= patience:
                 if progress is not False:
-                    say(bar, f"no better for {patience} measurements: stopped")
+                    say(bar, f"stopped: no improvement in {patience} validations")
                 break
     if work.best.is_file():
         course.average.load_state_dict(checkpoint.read(work.best)["average"])
 
 
 def _scores(history: list[Epoch]) -> list[float]:
-    """Return mAP@5 of each measurement so far."""
+    """Return the last metric of each validation so far."""
     return [next(reversed(epoch.valid.values())) for epoch in history if epoch.valid]
 
 
 def _stale(scores: list[float]) -> int:
-    """Return how many measurements ago the best one was."""
+    """Return the number of validations since the best one."""
     return len(scores) - 1 - int(np.argmax(scores)) if scores else 0

@@ -1,4 +1,4 @@
-"""Images of like colours are alike: an embedder for imgret that needs no model."""
+"""An embedder for imgret that compares images by colour and needs no model."""
 
 from collections.abc import Sequence
 
@@ -9,26 +9,26 @@ from imgret.types import Embeddings, Image, Json
 
 
 class ColorHistogram(Embedder):
-    """Counts colours in ``bins`` steps a channel; the square roots make a cosine an overlap."""
+    """Counts colours in ``bins`` steps per channel; the square root makes the cosine an overlap."""
 
     name = "color-histogram"
-    min_side = 64  # a large JPEG may be decoded at reduced scale: colours stay the same
+    min_side = 64  # a large JPEG may be decoded at reduced scale, which keeps its colours
 
     def __init__(self, bins: int = 6) -> None:
         self.bins = bins
 
     @property
     def dim(self) -> int:
-        """One number a cell of RGB space."""
+        """Number of bins of RGB space."""
         return self.bins**3
 
     @property
     def fingerprint(self) -> str:
-        """Another text for another embedding: galleries of other bins are refused."""
+        """Changes with the embeddings, so that galleries with different bins are rejected."""
         return f"color-histogram-1-{self.bins}"
 
     def config(self) -> Json:
-        """Return the arguments that make this embedder again."""
+        """Return the arguments to recreate this embedder."""
         return {"bins": self.bins}
 
     def _embed(self, images_: Sequence[Image]) -> Embeddings:

@@ -13,26 +13,26 @@ from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["USearchIndex"]
 
-# USearch's names. For "cosine", imgret hands over vectors of length 1.
+# USearch's names. For "cosine", imgret passes vectors of length 1.
 _METRICS = {"cosine": "ip", "ip": "ip", "l2": "l2sq"}
 
 
 @final
 class USearchIndex(VectorIndex):
-    """Walks a graph of near neighbours (HNSW), kept by USearch in float32.
+    """Searches a graph of near neighbours (HNSW) that USearch stores in float32.
 
     Parameters
     ----------
     dim : int
         Dimension of the vectors, at least 1.
     metric : {"cosine", "ip", "l2"}
-        Scores are the cosine, the inner product, or minus the squared distance.
+        Scores are the cosine, the inner product, or the negated squared distance.
     connectivity : int
-        Neighbours a vector keeps in the graph (M).
+        Number of neighbours of each vector in the graph (M).
     expansion_add : int
-        Candidates kept while a vector is inserted (efConstruction).
+        Number of candidates kept while inserting a vector (efConstruction).
     expansion_search : int
-        Candidates kept while searching (efSearch).
+        Number of candidates kept while searching (efSearch).
     """
 
     name = "usearch"
@@ -52,7 +52,7 @@ class USearchIndex(VectorIndex):
         self.expansion_add = expansion_add
         self.expansion_search = expansion_search
         self._graph = self._new()
-        # USearch keeps one working memory a thread of its own: one search at a time.
+        # USearch has one working memory per thread of its own, so searches run one at a time.
         self._one_at_a_time = threading.Lock()
 
     def _new(self) -> Any:
@@ -68,7 +68,7 @@ class USearchIndex(VectorIndex):
     def _add(self, vectors: Embeddings, ids: Ids) -> None:
         try:
             self._graph.add(ids.astype(np.uint64), vectors)
-        except BaseException:  # all or nothing: take out those that came in
+        except BaseException:  # all or nothing: remove the added ones
             self._graph.remove(ids.astype(np.uint64))
             raise
 
@@ -81,10 +81,10 @@ class USearchIndex(VectorIndex):
             found = self._graph.search(queries, k)
         ids = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        # USearch gives another type for one query, and fewer than k where it found fewer.
+        # USearch returns a different type for one query, and may return fewer than k matches.
         for row, matches in enumerate([found] if len(queries) == 1 else found):
             ids[row, : len(matches)] = matches.keys
-            # Its distances are 1 - product and the squared distance: the lower the better.
+            # Its distances, 1 - product and the squared distance, are better when lower.
             higher = -matches.distances if self.metric == "l2" else 1 - matches.distances
             scores[row, : len(matches)] = higher
         return ids, scores

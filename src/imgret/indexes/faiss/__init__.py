@@ -1,8 +1,8 @@
 """Indexes built on Faiss, and the only module that imports it.
 
-Faiss accepts NaN and duplicate ids in silence, and labels its answers by row (flat, HNSW)
-or by given id (inverted files). The adapters know what each of its index types can do and
-leave the checks to `VectorIndex`.
+Faiss silently accepts NaN and duplicate ids, and labels its results by row (flat, HNSW) or by
+the given id (inverted files). The adapters know what each Faiss index type supports and leave
+the checks to `VectorIndex`.
 
 Reference: M. Douze et al., "The Faiss library", 2024, https://arxiv.org/abs/2401.08281.
 """
@@ -15,7 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 with warnings.catch_warnings():
-    # Releases before 1.14 or so warn on import, and where warnings are errors they crash instead.
+    # Releases before about 1.14 warn on import, and crash if warnings are errors.
     warnings.filterwarnings("ignore", "builtin type", DeprecationWarning)
     import faiss as _faiss
 
@@ -34,11 +34,11 @@ __all__ = [
     "IVFPQIndex",
 ]
 
-# What the modules beside this one use; the types Faiss declares miss half of it.
+# For the other modules of this package. Typed as Any, as Faiss's own types are incomplete.
 faiss: Any = _faiss
 
-# GNU's OpenMP waits for threads that a forked child does not have, but asks for none where it is
-# to use one. That holds for the thread that forked; others, started in the child, have their own.
+# In a forked child, GNU's OpenMP waits for threads that no longer exist, unless it is set to use
+# only one. This concerns the thread that forked; threads started in the child have their own pool.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
 

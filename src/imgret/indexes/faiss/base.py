@@ -1,4 +1,4 @@
-"""What the adapters of Faiss share: threads, selectors, the sign of scores, files."""
+"""Base class and helpers of the Faiss adapters: threads, selectors, sign of scores, files."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ __all__ = [
     "threads",
 ]
 
-# Vectors compared with the queries, times the dimension, from which more threads pay: about
-# 1 ms on one core. Where other programs keep the cores busy, a thread is waited for some 10 ms.
+# Vectors compared with the queries, times the dimension, from which more threads pay off: about
+# 1 ms on one core. If other programs keep the cores busy, waiting for a thread takes some 10 ms.
 _WORTH_THREADS = 5_000_000
 
-# True vectors that are looked at twice, in values: a megabyte, which stays in the cache.
+# Values of the vectors scored at a time: a megabyte, which stays in the cache.
 _CACHED_VALUES = 2**18
 
-# Rows asked for beside the best, among which those are that score the same: where scores are
-# rounded in another way, and where they are not.
+# Additional rows to request, which cover equal scores: for several queries, whose scores may be
+# rounded differently, and for a single one.
 _SPARE, _SPARE_ALONE = 8, 2
 
-# The least squared distance that is a normal number.
+# The smallest squared distance that is a normal number.
 _SMALLEST = np.finfo(np.float32).tiny
 
-# What it costs a scan to pass over a vector that is not allowed, in vectors compared.
+# Cost of skipping a vector that is not allowed, relative to comparing one.
 _PASSED = 0.03
 
 
 class threads:  # noqa: N801  # used like a function
-    """Run a ``with`` block on one OpenMP thread unless ``work`` multiply-adds are worth more."""
+    """Run a ``with`` block on one OpenMP thread, unless ``work`` multiply-adds justify more."""
 
     __slots__ = ("_before",)
 
@@ -58,7 +58,7 @@ class threads:  # noqa: N801  # used like a function
 
     def __enter__(self) -> None:
         if self._before is not None:
-            faiss.omp_set_num_threads(1)  # counts for the calling thread alone
+            faiss.omp_set_num_threads(1)  # applies to the calling thread only
 
     def __exit__(self, *error: object) -> None:
         if self._before is not None:
@@ -66,14 +66,14 @@ class threads:  # noqa: N801  # used like a function
 
 
 def row_selector(rows: NDArray[np.integer[Any]], total: int) -> Any:
-    """Select some of the rows 0..total-1: one bit each."""
+    """Return a bitmap selector of the given rows among 0..total-1."""
     chosen = np.zeros(total, dtype=bool)
     chosen[rows] = True
     return faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
 
 
 def id_selector(ids: Ids) -> Any:
-    """Select ids of any size: by bitmap where they lie close, else by hash set."""
+    """Return a selector of ids: a bitmap if they lie close together, otherwise a hash set."""
     top = int(ids.max())
     if top < 64 * len(ids):
         return row_selector(ids, top + 1)
@@ -81,31 +81,31 @@ def id_selector(ids: Ids) -> Any:
 
 
 def scan_work(scanned: float, total: int, n_allowed: int | None) -> float:
-    """Return the work of a scan in which those that are not allowed are passed over."""
+    """Return the cost of a scan that skips the vectors that are not allowed."""
     if n_allowed is None or not total:
         return scanned
     return scanned * (_PASSED + n_allowed / total)
 
 
 def search_params(index: Any, params: Any) -> Any:
-    """Return the parameters in the form the index takes, behind a transform or not."""
+    """Return the parameters in the form the index takes, with or without a transform."""
     if isinstance(index, faiss.IndexPreTransform):
         return faiss.SearchParametersPreTransform(index_params=params)
     return params
 
 
 def clear_end(packer: Any, codes: Any, size: int) -> None:
-    """Zero the unused end of the last block of codes for fast scan.
+    """Zero the unused end of the last block of fast-scan codes.
 
-    Faiss 1.15 leaves there what was removed, and adds by OR (``pq4_pack_codes_range``): what
-    came in its place would be a mixture of both.
+    Faiss 1.15 leaves removed codes there and adds new ones by OR (``pq4_pack_codes_range``), so
+    without zeroing the new codes would be a mixture of both.
 
     Parameters
     ----------
     packer : faiss.CodePacker
     codes : pointer to uint8
     size : int
-        Vectors there are.
+        Number of vectors in the list.
     """
     used = size % packer.nvec
     if used:
@@ -117,7 +117,7 @@ def clear_end(packer: Any, codes: Any, size: int) -> None:
 
 
 def large_arrays(index: Any) -> list[tuple[int, int]]:
-    """Return address and bytes of what searches of a graph or a plain list read."""
+    """Return address and bytes of the arrays that a search of a graph or a plain list reads."""
     if isinstance(index, faiss.IndexHNSW):
         stored, links = faiss.downcast_index(index.storage), index.hnsw.neighbors
         return [*large_arrays(stored), (int(links.data() or 0), 4 * int(links.size()))]
@@ -127,14 +127,14 @@ def large_arrays(index: Any) -> list[tuple[int, int]]:
 
 
 def flat_rows(index: Any) -> Embeddings:
-    """View the vectors of an IndexFlat, without a copy; valid until it changes."""
+    """Return a view of the vectors of an IndexFlat, valid until the index changes."""
     total, dim = index.ntotal, index.d
     rows: Embeddings = faiss.rev_swig_ptr(index.get_xb(), total * dim).reshape(total, dim)
     return rows
 
 
 def _of_pairs(queries: Embeddings, table: Embeddings, rows: Ids, metric: int) -> Embeddings:
-    """Score each query with rows of a table, pair by pair, by a metric of Faiss.
+    """Score each query with its rows of a table, pair by pair, under a Faiss metric.
 
     Parameters
     ----------
@@ -159,32 +159,32 @@ def _of_pairs(queries: Embeddings, table: Embeddings, rows: Ids, metric: int) ->
 
 
 class FaissIndex(VectorIndex):
-    """What the adapters share: threads, the sign of scores, and files.
+    """Base class of the adapters: threads, the sign of scores, and files.
 
-    ``_faiss`` is the Faiss index; None as long as it cannot be made (untrained).
+    ``_faiss`` is the Faiss index, or None until it is trained.
     """
 
     _faiss: Any = None
-    _worth_threads: ClassVar[float] = _WORTH_THREADS  # of the work of a search
+    _worth_threads: ClassVar[float] = _WORTH_THREADS  # minimum work of a search
 
     def __init__(self, dim: int, metric: Metric = "cosine") -> None:
         super().__init__(dim, metric)
         self._selectors: list[tuple[Ids, int, Any]] = []
         self._huge_pages = HugePages()
-        self._longest: tuple[int, float] | None = None  # of all vectors, after so many changes
+        self._longest: tuple[int, float] | None = None  # changes, length
 
     def _arrays(self) -> list[tuple[int, int]]:
-        """Return address and bytes of the arrays that are worth huge pages."""
+        """Return address and bytes of the arrays that benefit from huge pages."""
         return large_arrays(self._faiss)
 
     @final
     def _use_huge_pages(self) -> None:
-        """Move the arrays where they may be others now: see `HugePages`."""
+        """Move new arrays into huge pages after a change: see `HugePages`."""
         self._huge_pages.move(self._arrays())
 
     @final
     def _selected(self, allowed: Ids, make: Callable[[Ids], Any]) -> Any:
-        """Return ``make(allowed)``, a selector; for the same array the same one, until a change."""
+        """Return the selector ``make(allowed)``, cached per array until the index changes."""
         for known, change, selector in self._selectors:
             if known is allowed and change == self._changes:
                 return selector
@@ -194,7 +194,7 @@ class FaissIndex(VectorIndex):
 
     @final
     def _row_selector(self, allowed: Ids) -> Any:
-        """Select ids that are labelled by row, in the order they were added."""
+        """Return a selector of ids for an index labelled by row, in the order of insertion."""
         return row_selector(self._ids.positions(allowed), len(self))
 
     @final
@@ -227,12 +227,12 @@ class FaissIndex(VectorIndex):
         work: float,
         index: Any = None,
     ) -> tuple[Ids, Embeddings]:
-        """Search ``_faiss``, or a part of it; return labels (-1 where short) and scores.
+        """Search ``_faiss``, or a part of it; return labels (-1 if too few) and scores.
 
-        ``work`` is about how many vectors a query is compared with.
+        ``work`` is the approximate number of vectors each query is compared with.
         """
         index = self._faiss if index is None else index
-        # One query is never split over threads.
+        # A single query is never split over threads.
         if len(queries) > 1 and queries.size * work >= self._worth_threads:
             scores, labels = index.search(queries, k, params=params)
         else:
@@ -272,12 +272,12 @@ class FaissIndex(VectorIndex):
         selector: Any = None,
         named: Callable[[Ids], Ids] | None = None,
     ) -> tuple[Ids, Embeddings]:
-        """Compare queries with all rows of an IndexFlat, or with those selected.
+        """Compare queries with all rows of an IndexFlat, or with the selected ones.
 
-        Faiss leaves open which of several equal scores it returns, and multiplies matrices where it
-        thinks fit, which rounds otherwise. So a few more are asked for, these are scored by
-        themselves, and where that does not settle which are the best, all are found that score as
-        well as the last of them.
+        Faiss does not define which of several equal scores it returns, and for some searches it
+        multiplies matrices, which rounds differently. Therefore a few more rows are requested and
+        scored pair by pair. If that does not settle which ones are best, a range search finds all
+        rows that score at least as well as the last of them.
 
         Parameters
         ----------
@@ -286,17 +286,18 @@ class FaissIndex(VectorIndex):
         k : int
             At most ``among``.
         among : int
-            Rows there are, or that are selected.
+            Number of rows, or of selected rows.
         selector : faiss.IDSelector, optional
         named : callable, optional
-            Rows -> ids, to order equal scores by; by default the rows themselves are returned.
+            Function from rows to ids, which order equal scores. By default the rows themselves
+            are returned.
         """
         asked = min(k + (_SPARE if len(queries) > 1 else _SPARE_ALONE), among)
         params = None if selector is None else faiss.SearchParameters(sel=selector)
         rows, scores = self._ask(queries, asked, params, work=index.ntotal, index=index)
         ids = rows if named is None else named(rows)
         if len(queries) == 1:
-            # Scored pair by pair, and in order but for the ids.
+            # Already scored pair by pair and sorted, except for the order of ids.
             if k == asked or scores[0, k - 1] > scores[0, k]:
                 return ids[:, :k], scores[:, :k]
             open_ = [0] if asked < among and scores[0, k - 1] == scores[0, -1] else []
@@ -315,7 +316,7 @@ class FaissIndex(VectorIndex):
         return best.ids, best.scores
 
     def _scan_error(self, queries: Embeddings, table: Embeddings) -> Embeddings:
-        """Return by how much a score from a product of matrices may be wrong, for each query."""
+        """Return the maximum rounding error of scores from a matrix product, for each query."""
         error = np.float32(2 * rounding(self.dim))
         if self.metric.on_sphere:
             return np.full(len(queries), error, dtype=np.float32)
@@ -335,7 +336,7 @@ class FaissIndex(VectorIndex):
         params: Any,
         named: Callable[[Ids], Ids] | None,
     ) -> tuple[Ids, Embeddings]:
-        """Return the ``k`` best of one query, among all that score at least ``score``."""
+        """Return the ``k`` best rows of one query among all that score at least ``score``."""
         if not self.metric.by_product:
             radius = max(np.nextafter(np.float32(-score), np.float32(np.inf)), _SMALLEST)
         else:
@@ -356,8 +357,8 @@ class FaissIndex(VectorIndex):
     def _write(self, directory: Path, name: str = "index.faiss") -> None:
         path = directory / name
         try:
-            # Opened here, as Faiss takes no path that is not UTF-8; a buffered file writes all
-            # that it is given, where Faiss does not look how much was written.
+            # Opened here because Faiss accepts only UTF-8 paths. The file is buffered, so it
+            # writes everything it is given: Faiss does not check how much was written.
             with path.open("wb") as file:
                 faiss.write_index(self._faiss, faiss.PyCallbackIOWriter(file.write))
         except (OSError, RuntimeError) as error:

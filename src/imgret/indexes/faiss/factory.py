@@ -1,4 +1,4 @@
-"""Any index that Faiss can describe in a string."""
+"""Indexes described by a Faiss factory string."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["FactoryIndex"]
 
-# Vectors that one in training or being added is compared with: only a magnitude.
+# Vectors that each new or training vector is compared with, as an order of magnitude.
 _COMPARED_TO_ADD = 1000
 
 
@@ -35,22 +35,22 @@ _COMPARED_TO_ADD = 1000
 class FactoryIndex(FaissIndex):
     """Any index that Faiss can describe in a string, registered as ``faiss:<string>``.
 
-    What it can do depends on the string: see ``needs_training``, ``supports_remove`` and
-    ``supports_allowed`` of the instance. Flat, compressed and inverted-file indexes can
-    remove, HNSW and refined ones cannot. NSG is refused: its build never ends where many
-    vectors are equal. Scores come from the vectors as they are compressed.
+    Its capabilities depend on the string: see ``needs_training``, ``supports_remove`` and
+    ``supports_allowed`` of the instance. Flat, compressed and inverted-file indexes support
+    removal, HNSW and refined ones do not. NSG is rejected, because its build never ends if many
+    vectors are equal. Scores are computed from the compressed vectors.
 
     Parameters
     ----------
     factory : str
-        Faiss index factory string such as ``"IVF256,PQ32np"`` or ``"PCA64,SQ8"``. The
-        first argument, or by keyword as `config` gives it; where both, they must agree.
+        Faiss index factory string such as ``"IVF256,PQ32np"`` or ``"PCA64,SQ8"``. It is the
+        first argument, or a keyword as returned by `config`. If both are given, they must agree.
     dim : int
         Dimension of the vectors, at least 1.
     metric : {"cosine", "ip", "l2"}
         See `VectorIndex`.
     parameters : str, optional
-        Search parameters as ``faiss.ParameterSpace`` reads them, such as
+        Search parameters in the format of ``faiss.ParameterSpace``, such as
         ``"nprobe=16,k_factor_rf=4"``. By default those of Faiss (``nprobe=1``,
         ``efSearch=16``).
 
@@ -59,7 +59,7 @@ class FactoryIndex(FaissIndex):
     InvalidInputError
         Faiss cannot parse the string, or cannot make the index for this dimension and metric.
     UnsupportedError
-        The index cannot give neighbours under the metric and ids of its own.
+        The index type is not supported, or Faiss does not have it for this metric.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class FactoryIndex(FaissIndex):
         return index
 
     def _check_parts(self, index: Any) -> None:
-        """Refuse what gives no neighbours, or those of another metric."""
+        """Reject index types that find no neighbours, or those under another metric."""
         kinds = (
             *(faiss.IndexIVF, faiss.IndexFlatCodes, faiss.IndexFastScan, faiss.IndexHNSW),
             *(faiss.IndexRefine, faiss.IndexPreTransform),
         )
-        # Distances of bits; a search that takes no parameters, so that it cannot be widened.
+        # LSH returns distances of bits; the other takes no search parameters to widen a search.
         unfit = (faiss.IndexLSH, faiss.IndexIVFAdditiveQuantizerFastScan)
         part = faiss.downcast_index(index)
         while part is not None:
@@ -115,7 +115,7 @@ class FactoryIndex(FaissIndex):
                     f"factory {self.factory!r}: expected a flat, compressed, inverted-file, "
                     f"HNSW or refined index, found {kind}"
                 )
-            if part.metric_type != self._faiss_metric:  # HNSW,PQ is made for l2 whatever is asked
+            if part.metric_type != self._faiss_metric:  # HNSW,PQ is always made for l2
                 raise UnsupportedError(
                     f"factory {self.factory!r}: Faiss has no {kind} for metric {self.metric!r}, "
                     f"only for 'l2'"
@@ -128,7 +128,7 @@ class FactoryIndex(FaissIndex):
                 part = None
 
     def _keeps_vectors(self) -> bool:
-        """Whether what is found is ranked by the vectors as they were added."""
+        """Return whether results are ranked by the uncompressed vectors."""
         outer = faiss.downcast_index(self._faiss)
         flat = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexHNSWFlat, faiss.IndexRefineFlat)
         return isinstance(outer, flat)
@@ -141,10 +141,10 @@ class FactoryIndex(FaissIndex):
             if not parameter:
                 continue
             message = (
-                f"parameters: expected some that {type(inner).__name__} has, of at least 1, such "
+                f"parameters: expected parameters of {type(inner).__name__}, each at least 1, such "
                 f"as 'nprobe=16' for an inverted file, found {parameter!r}"
             )
-            if re.search("=0*$", parameter):  # taken here, and an error in the search
+            if re.search("=0*$", parameter):  # accepted here by Faiss, an error in the search
                 raise InvalidInputError(message)
             try:
                 faiss.ParameterSpace().set_index_parameters(index, parameter)
@@ -164,7 +164,7 @@ class FactoryIndex(FaissIndex):
         flat = isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexFlat)
         return Lists(index, by_nearest=self.metric.rewards_length and flat)
 
-    def _comparisons(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # much the same
+    def _comparisons(self, k: int, n_allowed: int | None) -> float:  # noqa: ARG002  # hardly depends on k
         if self._lists is not None:
             return self._lists.work(n_allowed)
         return scan_work(len(self), len(self), n_allowed)
@@ -178,12 +178,12 @@ class FactoryIndex(FaissIndex):
 
     @property
     def nprobe(self) -> int | None:
-        """Lists visited a query; None where there are none."""
+        """Number of lists visited per query; None if the index has no lists."""
         return None if self._lists is None else int(self._lists.ivf.nprobe)
 
     @property
     def efSearch(self) -> int | None:  # noqa: N802  # Faiss's name, as in ``parameters``
-        """Candidates kept while searching a graph; None where there is none."""
+        """Number of candidates kept while searching; None if the index is not a graph."""
         graph = isinstance(self._inner, faiss.IndexHNSW)
         return int(self._inner.hnsw.efSearch) if graph else None
 
@@ -228,7 +228,7 @@ class FactoryIndex(FaissIndex):
                 with threads(len(new) * _COMPARED_TO_ADD * self.dim):
                     self._faiss.add(new)
             self._nodes.added(placed)
-        except BaseException:  # nodes that came in before the failure never count
+        except BaseException:  # nodes added before the failure are ignored
             self._nodes.failed(int(self._faiss.ntotal))
             raise
         self._use_huge_pages()
@@ -287,10 +287,10 @@ class FactoryIndex(FaissIndex):
             self._nodes = Nodes.load(directory, self._faiss.ntotal)
             return
         self._take(self._read(directory, self._lists.file if self._lists else "index.faiss"))
-        if self._is_graph:  # written when copies had nodes of their own
+        if self._is_graph:  # written by a release in which each copy had its own node
             self._load_copies()
         if isinstance(self._inner, faiss.IndexIVFPQFastScan):
-            # Faiss reads it back without this pointer, and crashes when it reconstructs.
+            # Faiss does not restore this pointer, and crashes in reconstruct without it.
             self._inner.fine_quantizer = self._inner.pq
 
     def _load_copies(self) -> None:

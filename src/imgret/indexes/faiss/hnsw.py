@@ -1,4 +1,4 @@
-"""Search along a graph of near neighbours."""
+"""Graph indexes (HNSW)."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from imgret.types import Embeddings, Ids, Json, Metric, Neighbors
 
 __all__ = ["HNSWIndex", "HNSWSQ8Index"]
 
-# What it costs to compare with a vector anywhere in memory, in vectors of a scan.
+# Cost of comparing with a vector anywhere in memory, relative to one in a scan.
 _JUMP = 6.0
 
-# An HNSW graph is rebuilt when fewer of its rows than this are still in the index.
+# A graph is rebuilt when a smaller share of its nodes than this is still in the index.
 _LIVE_SHARE = 0.75
 
 
 class _Graph(FaissIndex):
-    """What graphs share, whatever form their vectors are kept in."""
+    """Base class of the graph indexes, independent of how vectors are stored."""
 
     supports_remove = True
     supports_allowed = True
     finds_itself = True
-    # About 1 ms as well, as vectors here and there are fetched from memory, not from the cache.
+    # About 1 ms too, as vectors at random places are fetched from memory, not from the cache.
     _worth_threads = 1_500_000
 
     def __init__(
@@ -58,20 +58,20 @@ class _Graph(FaissIndex):
         super().__init__(dim, metric)
         self.M = check_count(M, "M")
         if self.M < 2:
-            raise InvalidInputError("M: expected at least 2 neighbours a vector, found 1")
+            raise InvalidInputError("M: expected at least 2 neighbours per vector, found 1")
         self.ef_construction = check_count(ef_construction, "ef_construction")
         self.ef_search = check_count(ef_search, "ef_search")
 
     @abstractmethod
     def _new(self) -> Any:
-        """Return a graph without vectors, trained as this one is."""
+        """Return an empty graph with the training of this one."""
 
     @abstractmethod
     def _rows(self, rows: NDArray[np.integer[Any]]) -> Embeddings:
         """Return the vectors at these rows of the graph."""
 
     def _set_graph(self, graph: Any, nodes: Nodes) -> None:
-        """Take a graph, and which of its nodes each vector is."""
+        """Set the graph and the mapping from positions to its nodes."""
         graph.hnsw.efSearch = self.ef_search
         self._faiss = graph
         self._nodes = nodes
@@ -104,18 +104,18 @@ class _Graph(FaissIndex):
         return scan_work(self._nodes.total, self._nodes.total, among)
 
     def _ef(self, k: int, among: int) -> int:
-        """Return the candidates to keep: the walk goes on until as many pass."""
+        """Return the number of candidates to keep, more if not all nodes are allowed."""
         wanted, total = max(self.ef_search, k), self._nodes.total
         return wanted if among == total else math.ceil(wanted * total / max(among, 1))
 
     def _storage(self) -> Any:
-        """Return the index of the vectors themselves."""
+        """Return the Faiss index that stores the vectors."""
         return faiss.downcast_index(self._faiss.storage)
 
     def _stored(self) -> Codes:
         return codes_in(self._faiss)
 
-    def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # they keep their order
+    def _add(self, vectors: Embeddings, ids: Ids) -> None:  # noqa: ARG002  # positions follow the order of ids
         placed = self._nodes.find(codes_of(self._faiss, vectors), self._stored)
         try:
             if placed.fresh.size:
@@ -123,7 +123,7 @@ class _Graph(FaissIndex):
                 with threads(len(new) * self.ef_construction * self.M * self.dim):
                     self._faiss.add(new)
             self._nodes.added(placed)
-        except BaseException:  # nodes that came in before the failure never count
+        except BaseException:  # nodes added before the failure are ignored
             self._nodes.failed(int(self._faiss.ntotal))
             self._set_graph(self._faiss, self._nodes)
             raise
@@ -141,7 +141,7 @@ class _Graph(FaissIndex):
             self._rebuild(live, np.searchsorted(live, of))
 
     def _rebuild(self, live: NDArray[np.integer[Any]], of: Ids) -> None:
-        """Build the graph of some of its nodes; ``of`` says for each vector which of them."""
+        """Rebuild the graph from the nodes ``live``; ``of`` has the row of each vector in them."""
         graph = self._new()
         if len(live):
             with threads(len(live) * self.ef_construction * self.M * self.dim):
@@ -160,13 +160,13 @@ class _Graph(FaissIndex):
         if walk < scan and self._live is not None and allowed is None:
             nodes, scores = self._search_live(queries, asked, ef_search)
         elif walk < scan:
-            params = None  # those of the graph
+            params = None  # those set on the graph
             if selector is not None or ef_search != self.ef_search:
                 params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
             nodes, scores = self._ask(queries, asked, params, work=walk * _JUMP)
         elif isinstance(self._storage(), faiss.IndexFlat):
             nodes, scores = self._scan(self._storage(), queries, asked, among, selector=selector)
-        else:  # a walk would compare as many as a scan
+        else:  # a walk would compare as many vectors as a scan
             params = faiss.SearchParameters(sel=selector)
             nodes, scores = self._ask(queries, asked, params, work=scan, index=self._storage())
         if groups is None:
@@ -175,7 +175,7 @@ class _Graph(FaissIndex):
         return self._named(positions), scores
 
     def _nodes_of(self, allowed: Ids) -> tuple[Any, int, Groups | None]:
-        """Return a selector of their nodes, how many these are, and the ids behind each."""
+        """Return a selector of the nodes of ids, the number of nodes, and the positions of each."""
         positions, total = self._ids.positions(allowed), self._nodes.total
         nodes = self._nodes.at(positions)
         selector = row_selector(nodes, total)
@@ -185,12 +185,12 @@ class _Graph(FaissIndex):
         return selector, groups.n_nodes, groups
 
     def _search_live(self, queries: Embeddings, k: int, ef_search: int) -> Neighbors:
-        """Search among the nodes that are left: for more than is wanted, those removed included.
+        """Search for more than ``k`` nodes and drop the removed ones.
 
-        Where too few of the nearest are left, a walk that looks for nothing else would lead from
-        one removed node to the next: all that are left are compared.
+        If too few of the nearest nodes remain, a walk restricted to these would go from one
+        removed node to the next. Then all remaining nodes are compared instead.
         """
-        assert self._live is not None  # noqa: S101  # only called where some were removed
+        assert self._live is not None  # noqa: S101  # only called after a removal
         share = self._nodes.n_nodes / self._nodes.total
         wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
         wide = min(wide, self._nodes.total)
@@ -220,7 +220,7 @@ class _Graph(FaissIndex):
             graph = self._read(directory, GRAPH_FILE)
             self._set_graph(graph, Nodes.load(directory, graph.ntotal))
             return
-        # Written when copies had nodes of their own.
+        # Written by a release in which each copy had its own node.
         graph, live = self._read(directory), directory / "live.npy"
         of = np.load(live, allow_pickle=False) if live.exists() else np.arange(graph.ntotal)
         self._set_graph(graph, Nodes(of, graph.ntotal))
@@ -230,11 +230,11 @@ class _Graph(FaissIndex):
 
 @final
 class HNSWIndex(_Graph):
-    """Walks a graph of near neighbours (Faiss ``IndexHNSWFlat``): fast, and nearly exact.
+    """Searches a graph of near neighbours (Faiss ``IndexHNSWFlat``): fast and nearly exact.
 
-    Memory: ``4 * dim + 8 * M`` bytes a vector. Removed vectors are passed over until they
-    are more than a quarter of the graph, which is then rebuilt. Where a walk would compare
-    about as many vectors as there are, or are allowed, all of these are compared instead.
+    It takes ``4 * dim + 8 * M`` bytes per vector. Removed vectors are skipped until they make up
+    more than a quarter of the graph, which is then rebuilt. If a walk would compare about as many
+    vectors as there are, or as are allowed, all of them are compared instead.
 
     Parameters
     ----------
@@ -243,12 +243,13 @@ class HNSWIndex(_Graph):
     metric : {"cosine", "ip", "l2"}
         See `VectorIndex`.
     M : int
-        Neighbours a vector keeps in the graph, at least 2; twice as many on the lowest level.
+        Neighbours of each vector in the graph, at least 2; twice as many on the lowest level.
     ef_construction : int
-        Candidates kept while a vector is inserted; more: a better graph, built slower.
+        Number of candidates kept while inserting a vector. More candidates give a better
+        graph, but a slower build.
     ef_search : int
-        Candidates kept while searching (efSearch), at least ``k``; more: better recall,
-        slower search.
+        Number of candidates kept while searching (efSearch), at least ``k``. More candidates
+        give a better recall, but a slower search.
 
     References
     ----------
@@ -282,20 +283,20 @@ class HNSWIndex(_Graph):
 
 @final
 class HNSWSQ8Index(_Graph):
-    """Walks a graph of near neighbours over vectors of 8 bits a value (Faiss ``IndexHNSWSQ``).
+    """Searches a graph over vectors with 8 bits per value (Faiss ``IndexHNSWSQ``).
 
-    Memory: ``dim + 8 * M`` bytes a vector, and faster to build and to walk than `HNSWIndex`.
-    The bits are laid over the range that each dimension has in the training sample. A gallery
-    ranks what is found by the embeddings it keeps.
+    It takes ``dim + 8 * M`` bytes per vector, and is faster to build and to search than
+    `HNSWIndex`. The 8 bits cover the range of each dimension in the training sample. A gallery
+    re-ranks the results by the stored embeddings.
 
     Parameters
     ----------
     dim, metric, M, ef_construction
         As for `HNSWIndex`.
     ef_search : int
-        Candidates kept while searching (efSearch), at least ``refine * k``.
+        Number of candidates kept while searching (efSearch), at least ``refine * k``.
     refine : int
-        Candidates re-ranked for each neighbour wanted; see `VectorIndex`.
+        Number of candidates to re-rank per requested neighbour; see `VectorIndex`.
     """
 
     name = "hnsw-sq8"

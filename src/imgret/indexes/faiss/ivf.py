@@ -1,4 +1,4 @@
-"""Search in an inverted file: only the lists nearest to the query are visited."""
+"""Inverted-file indexes, which visit only the lists nearest to the query."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["IVFIndex", "IVFPQIndex", "Lists"]
 
-# Numbers of lists to try, up to a scan of most.
+# Numbers of visited lists to try.
 _NPROBES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
 
-# Training vectors a list that lists of codes are laid by: more gain little here.
+# Training vectors per list for lists of codes; more gain little.
 _POINTS_FOR_CODES = 64
 
-# Searches of one query after another, list by list; on one core the fastest of Faiss's ways.
+# Faiss's implementation that searches query by query, list by list: the fastest on one core.
 _LIST_BY_LIST = 10
 
-# Training vectors asked for, to see how many vectors the lists hold that are visited.
+# Training vectors used as queries to measure how many vectors the visited lists hold.
 _POINTS_ASKED = 256
 
-# k-means wants at least this many training points a list (faiss.ClusteringParameters).
+# Minimum number of training points per list for k-means (faiss.ClusteringParameters).
 _POINTS_PER_LIST = 39
 
 
 class Lists:
-    """An inverted file inside a Faiss index; it keeps the ids itself, beside the vectors.
+    """An inverted file inside a Faiss index, which stores ids beside the vectors.
 
-    For inner products of vectors of any length, Faiss's own lists will not do: a vector goes to
-    the list whose centroid has the greatest product with it, which the longest ones have with
-    everything. Here it goes to the nearest centroid, and queries visit those of the greatest
-    product: see ``docs/decisions/0026-lists-for-inner-products.md``.
+    Faiss's own lists do not work well for inner products of vectors of any length: a vector goes
+    to the list whose centroid has the greatest product with it, and the longest centroids have that
+    with every vector. Here it goes to the nearest centroid, and queries visit the centroids with
+    the greatest product: see ``docs/decisions/0026-lists-for-inner-products.md``.
 
     Parameters
     ----------
     index : faiss.Index
-        An inverted file, or one behind transforms.
+        Inverted file, with or without transforms before it.
     by_nearest : bool
-        Whether vectors go to the nearest centroid although the metric is the inner product.
+        If true, vectors go to the nearest centroid although the metric is the inner product.
     """
 
     def __init__(self, index: Any, *, by_nearest: bool = False) -> None:
@@ -73,14 +73,14 @@ class Lists:
 
     @property
     def file(self) -> str:
-        """Name of the file they are kept in; another one where lists were laid in another way."""
+        """Name of the index file, which depends on how vectors are assigned to lists."""
         return "lists.faiss" if self.by_nearest else "index.faiss"
 
     def train(self, vectors: Embeddings, share: float | None = None) -> None:
-        """Lay the lists, and learn what else the index needs to know.
+        """Train the centroids of the lists, and the codes.
 
-        With ``share``, as many lists are visited as hold this share of the vectors, where the lists
-        of the long ones hold few.
+        With ``share`` and ``by_nearest``, ``nprobe`` becomes the number of lists that hold this
+        share of the vectors, as the lists of long vectors hold few.
         """
         if not self.by_nearest:
             self.index.train(vectors)
@@ -101,7 +101,7 @@ class Lists:
             self.ivf.nprobe = self._probes(vectors, share)
 
     def _probes(self, vectors: Embeddings, share: float) -> int:
-        """Return how many lists hold a share of the vectors, as queries visit them."""
+        """Return how many lists, in the order of visits, hold this share of the vectors."""
         centroids = self.ivf.quantizer.reconstruct_n(0, self.ivf.nlist)
         some = vectors[:: -(-len(vectors) // _POINTS_ASKED)]
         _, numbers = self._nearest.search(vectors, 1)
@@ -112,7 +112,7 @@ class Lists:
 
     @contextmanager
     def _sorted_by_nearest(self) -> Iterator[None]:
-        """Let Faiss put vectors into the lists of the nearest centroids within the block."""
+        """Within the block, let Faiss assign vectors to the nearest centroid."""
         if not self.by_nearest:
             yield
             return
@@ -125,10 +125,10 @@ class Lists:
             yield
         finally:
             self.ivf.quantizer = given
-            self._nearest.thisown = True  # whoever sets a part gives it away
+            self._nearest.thisown = True  # setting a part gives up its ownership
 
     def add(self, vectors: Embeddings, ids: Ids) -> None:
-        """Add all or, where Faiss raises, none."""
+        """Add all vectors, or none if Faiss raises."""
         self._forget_map()
         before = self.index.ntotal
         try:
@@ -141,7 +141,7 @@ class Lists:
             raise
 
     def remove(self, ids: Ids) -> None:
-        """Take ids out; those that are not there are passed over."""
+        """Remove ids; ids that are not present are ignored."""
         self._forget_map()
         before = self._sizes()
         with threads(self.index.ntotal):
@@ -154,31 +154,31 @@ class Lists:
             )
 
     def _sizes(self) -> NDArray[np.int64]:
-        """Return the length of every list of codes for fast scan; of other lists, nothing."""
+        """Return the length of every list of fast-scan codes; empty for other lists."""
         count = 0 if self._packed is None else self.ivf.nlist
         sizes = (self._packed.list_size(place) for place in range(count))
         return np.fromiter(sizes, dtype=np.int64, count=count)
 
     def work(self, n_allowed: int | None) -> float:
-        """Return about how many vectors and centroids a query is compared with."""
+        """Return the approximate number of vectors and centroids a query is compared with."""
         total, nlist = self.ivf.ntotal, self.ivf.nlist
         scanned = total * self.nprobe(n_allowed) / nlist
         return float(nlist + scan_work(scanned, total, n_allowed))
 
     def nprobe(self, n_allowed: int | None) -> int:
-        """Return the lists to visit: so many more as a filter takes vectors out of them."""
+        """Return the number of lists to visit, more if a filter excludes vectors."""
         if n_allowed is None:
             return int(self.ivf.nprobe)
         wide = math.ceil(self.ivf.nprobe * self.ivf.ntotal / max(n_allowed, 1))
         return int(min(self.ivf.nlist, wide))
 
     def sweep(self) -> list[int]:
-        """Return numbers of lists to visit, up to all."""
+        """Return the numbers of visited lists to try, up to all lists."""
         return [*(step for step in _NPROBES if step < self.ivf.nlist), int(self.ivf.nlist)]
 
     def reconstruct(self, ids: Ids) -> Embeddings:
         """Return the vectors as the lists hold them."""
-        with self._lock:  # the map from ids into the lists is made on first use
+        with self._lock:  # the map from ids to list entries is made on first use
             if self.ivf.direct_map.type != faiss.DirectMap.Hashtable:
                 self.ivf.set_direct_map_type(faiss.DirectMap.Hashtable)
         with threads(len(ids) * self.index.d):
@@ -193,7 +193,7 @@ class Lists:
         n_allowed: int | None,
         selector: Any,
     ) -> tuple[Ids, Embeddings]:
-        """Ask for neighbours, in more of the lists where those visited hold too few."""
+        """Search for neighbours, and visit more lists if the visited ones hold too few."""
         nlist, nprobe = self.ivf.nlist, self.nprobe(n_allowed)
         params = None if selector is None else self._params(selector, nprobe)
         ids, scores = ask(queries, k, params)
@@ -203,7 +203,7 @@ class Lists:
         return ids, scores
 
     def _forget_map(self) -> None:
-        """Drop the map from ids into the lists, which not every kind keeps up to date."""
+        """Drop the map from ids to list entries, as not every list type keeps it up to date."""
         self.ivf.set_direct_map_type(faiss.DirectMap.NoMap)
 
     def _params(self, selector: Any, nprobe: int) -> Any:
@@ -211,16 +211,16 @@ class Lists:
 
 
 def _mean_centroids(vectors: Embeddings, n: int, given: Any) -> Embeddings:
-    """Return centroids of lists that hold vectors near one another, the long ones by themselves.
+    """Return centroids of lists that hold similar vectors, with long vectors in lists of their own.
 
-    k-means after one more dimension, which makes all of them as long as the longest; where many
-    vectors are short, they would get most lists otherwise, and long ones be found nowhere (Bachrach
+    k-means runs with one additional dimension, which makes all vectors as long as the longest.
+    Without it, many short vectors would get most lists, and long ones would not be found (Bachrach
     et al., "Speeding up the Xbox recommender system using a Euclidean transformation for
-    inner-product spaces", RecSys 2014). The centroids are the means of the vectors themselves.
+    inner-product spaces", RecSys 2014). The centroids are the means of the original vectors.
     """
     parameters = faiss.ClusteringParameters()
     parameters.niter, parameters.seed = given.niter, given.seed
-    parameters.min_points_per_centroid = 1  # or it warns on stderr
+    parameters.min_points_per_centroid = 1  # avoids a warning on stderr
     parameters.max_points_per_centroid = given.max_points_per_centroid
     squares = np.vecdot(vectors, vectors)
     more = np.sqrt(np.maximum(squares.max() - squares, 0))
@@ -239,15 +239,15 @@ def _mean_centroids(vectors: Embeddings, n: int, given: Any) -> Embeddings:
 
 
 class _InvertedFile(FaissIndex):
-    """What inverted files share, whatever form their vectors are kept in."""
+    """Base class of the inverted-file indexes, independent of how vectors are stored."""
 
     needs_training = True
     supports_remove = True
     supports_allowed = True
     _least_training = 1
-    _default_lists = 4.0  # of the square root of the number of vectors
-    _default_probes = 1.0  # of the square root of the number of lists
-    reconstructs_slowly = True  # by a hash table, forgotten at every change
+    _default_lists = 4.0  # times the square root of the number of vectors
+    _default_probes = 1.0  # times the square root of the number of lists
+    reconstructs_slowly = True  # by a hash table, which every change drops
 
     def __init__(self, dim: int, metric: Metric, *, nlist: int | None, nprobe: int | None) -> None:
         super().__init__(dim, metric)
@@ -257,16 +257,16 @@ class _InvertedFile(FaissIndex):
 
     @abstractmethod
     def _untrained(self, nlist: int) -> Any:
-        """Return a Faiss index of so many lists."""
+        """Return an untrained Faiss index with ``nlist`` lists."""
 
     @property
     def nlist(self) -> int | None:
-        """Lists there are; before training, what was asked for."""
+        """Number of lists; before training, the requested number."""
         return int(self._lists.ivf.nlist) if self.is_trained else self._asked_nlist
 
     @property
     def nprobe(self) -> int | None:
-        """Lists visited a query; before training, what was asked for."""
+        """Number of lists visited per query; before training, the requested number."""
         return int(self._lists.ivf.nprobe) if self.is_trained else self._asked_nprobe
 
     def _options(self) -> Json:
@@ -308,11 +308,11 @@ class _InvertedFile(FaissIndex):
                 UserWarning,
                 stacklevel=3,
             )
-        if count < self._least_training:  # then some are centroids several times
+        if count < self._least_training:  # some vectors become several centroids
             vectors = np.resize(vectors, (self._least_training, self.dim))
         index = self._untrained(nlist)
         cells = faiss.extract_index_ivf(index).cp
-        cells.min_points_per_centroid = 1  # looked after above
+        cells.min_points_per_centroid = 1  # checked above
         with threads(count * nlist * self.dim * cells.niter):
             share = 2 * self._probes_by_default(nlist) / nlist
             Lists(index, by_nearest=self.metric.rewards_length).train(vectors, share)
@@ -342,8 +342,8 @@ class _InvertedFile(FaissIndex):
 class IVFIndex(_InvertedFile):
     """Visits the lists (k-means cells) nearest to the query (Faiss ``IndexIVFFlat``).
 
-    Memory: ``4 * dim + 8`` bytes a vector. Where the lists visited hold too few vectors,
-    or few that are allowed, more are visited, up to all.
+    It takes ``4 * dim + 8`` bytes per vector. If the visited lists hold too few vectors, or too
+    few that are allowed, more lists are visited, up to all.
 
     Parameters
     ----------
@@ -352,11 +352,12 @@ class IVFIndex(_InvertedFile):
     metric : {"cosine", "ip", "l2"}
         See `VectorIndex`.
     nlist : int, optional
-        Lists; by default ``4 * sqrt(n)`` for ``n`` expected vectors. k-means needs 39
-        vectors a list: with fewer there are fewer lists, and a warning if ``nlist`` was given.
+        Number of lists; by default ``4 * sqrt(n)`` for ``n`` expected vectors. k-means needs 39
+        vectors per list: with fewer vectors the index gets fewer lists, and warns if ``nlist``
+        was given.
     nprobe : int, optional
-        Lists visited a query; by default ``sqrt(nlist)``, and at least 8; for metric ``"ip"``
-        more, until they hold about twice the share of the vectors.
+        Number of lists visited per query; by default ``sqrt(nlist)``, and at least 8. For metric
+        ``"ip"`` it is more, until the visited lists hold about twice that share of the vectors.
 
     References
     ----------
@@ -382,28 +383,28 @@ class IVFIndex(_InvertedFile):
 
 @final
 class IVFPQIndex(_InvertedFile):
-    """Visits the nearest lists, and compares codes of a few bytes (Faiss ``IndexIVFPQFastScan``).
+    """Visits the nearest lists and compares short codes (Faiss ``IndexIVFPQFastScan``).
 
-    Memory: ``code_bytes + 16`` bytes a vector. The difference of a vector from its cell's centre is
-    turned at random, so that no dimension matters more than others, and cut into ``2 * code_bytes``
-    pieces of 4 bits; tables of distances to them lie in registers, where many are added at once. A
-    gallery ranks what is found by the embeddings it keeps; without one, recall is what the codes
-    give.
+    It takes ``code_bytes + 16`` bytes per vector. The residual of a vector from the centre of its
+    cell is rotated at random, so that all dimensions matter equally, and split into
+    ``2 * code_bytes`` pieces of 4 bits. The distance tables of the pieces stay in registers, where
+    many distances are added at once. A gallery re-ranks the results by the stored embeddings;
+    without a gallery, the codes alone determine the recall.
 
     Parameters
     ----------
     dim, metric
         As for `IVFIndex`.
     nlist : int, optional
-        Lists; by default ``2 * sqrt(n)`` for ``n`` expected vectors.
+        Number of lists; by default ``2 * sqrt(n)`` for ``n`` expected vectors.
     nprobe : int, optional
-        Lists visited a query; by default half of ``sqrt(nlist)``, and at least 8; for metric
-        ``"ip"`` more, as in `IVFIndex`.
+        Number of lists visited per query; by default ``0.5 * sqrt(nlist)``, and at least 8. For
+        metric ``"ip"`` it is more, as in `IVFIndex`.
     code_bytes : int, optional
-        Bytes a vector, at most one for 2 dimensions; by default one for 4, and where there are
-        over 256 dimensions 64 bytes, or one for 16.
+        Bytes per vector, at most one for every 2 dimensions. By default one for every 4 dimensions
+        up to 256; beyond that one for every 16, and at least 64.
     refine : int
-        Candidates re-ranked for each neighbour wanted; see `VectorIndex`.
+        Number of candidates to re-rank per requested neighbour; see `VectorIndex`.
 
     References
     ----------
@@ -433,8 +434,8 @@ class IVFPQIndex(_InvertedFile):
         self.code_bytes = default_code_bytes(dim) if code_bytes is None else code_bytes
         if check_count(self.code_bytes, "code_bytes") > max(1, self.dim // 2):
             raise InvalidInputError(
-                f"code_bytes: expected at most {max(1, self.dim // 2)} for dimension {self.dim}, a "
-                f"byte for 2 values, found {self.code_bytes}"
+                f"code_bytes: expected at most {max(1, self.dim // 2)} for dimension {self.dim}, "
+                f"one byte for every 2 values, found {self.code_bytes}"
             )
         self.refine = check_count(refine, "refine")
 
@@ -447,17 +448,17 @@ class IVFPQIndex(_InvertedFile):
 
     def _untrained(self, nlist: int) -> Any:
         pieces = 2 * self.code_bytes
-        # Turned into a space that the pieces divide; it may have a few dimensions more.
+        # Rotated into a dimension that the pieces divide, which may be slightly larger.
         wide = pieces * math.ceil(self.dim / pieces)
         factory = f"RR{wide},IVF{nlist},PQ{pieces}x4fsr"
         index = faiss.index_factory(self.dim, factory, self._faiss_metric)
         inner = faiss.downcast_index(index.index)
-        inner.pq.cp.min_points_per_centroid = 1  # or it warns on stderr
+        inner.pq.cp.min_points_per_centroid = 1  # avoids a warning on stderr
         inner.cp.max_points_per_centroid = _POINTS_FOR_CODES
         return index
 
     def _load(self, directory: Path) -> None:
         super()._load(directory)
-        # Faiss reads it back without this pointer, and crashes when it reconstructs.
+        # Faiss does not restore this pointer, and crashes in reconstruct without it.
         inner = faiss.downcast_index(self._faiss.index)
         inner.fine_quantizer = inner.pq

@@ -1,4 +1,4 @@
-"""k-means."""
+"""k-means clustering with Faiss."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def train_centroids(vectors: Embeddings, n: int, *, spherical: bool, seed: int) 
     Parameters
     ----------
     vectors : float32 array of shape (m, dim)
-        C-contiguous; of length 1 where ``spherical``.
+        Training vectors, C-contiguous; of length 1 if ``spherical``.
     n : int
-        Centroids, at most ``m``.
+        Number of centroids, at most ``m``.
     spherical : bool
-        Whether the nearest centroid is that of the greatest cosine, and centroids have length 1
-        (Dhillon and Modha, "Concept Decompositions for Large Sparse Text Data using Clustering",
-        2001); otherwise it is that of the least Euclidean distance.
+        If true, the nearest centroid is the one with the greatest cosine, and centroids have
+        length 1 (Dhillon and Modha, "Concept Decompositions for Large Sparse Text Data using
+        Clustering", 2001); otherwise it is the one with the smallest Euclidean distance.
     seed : int
-        Of the first choice, 0 to 2**31 - 1.
+        Seed of the initial centroids, 0 to 2**31 - 1.
 
     Returns
     -------
     float32 array of shape (n, dim)
-        The same for the same arguments.
+        The centroids; the same arguments give the same centroids.
     """
     parameters = faiss.ClusteringParameters()
     parameters.spherical = spherical
     parameters.seed = seed
-    parameters.min_points_per_centroid = 1  # or Faiss tells stderr of more
-    parameters.max_points_per_centroid = len(vectors)  # or it takes a sample
+    parameters.min_points_per_centroid = 1  # avoids a warning on stderr
+    parameters.max_points_per_centroid = len(vectors)  # avoids sampling
     dim = vectors.shape[1]
     clustering = faiss.Clustering(dim, n, parameters)
     with threads(len(vectors) * n * dim * parameters.niter):
@@ -50,17 +50,18 @@ def train_centroids(vectors: Embeddings, n: int, *, spherical: bool, seed: int) 
 def assign(
     vectors: Embeddings, centroids: Embeddings, *, spherical: bool
 ) -> tuple[Ids, Embeddings]:
-    """Return the nearest centroid of each vector, and the score with it.
+    """Return the nearest centroid of each vector and its score.
 
     Parameters
     ----------
     vectors, centroids : float32 arrays of shape (m, dim) and (n, dim)
     spherical : bool
-        Whether scores are inner products; otherwise they are minus squared distances.
+        If true, scores are inner products; otherwise they are negated squared distances.
 
     Returns
     -------
     numbers : int64 array of shape (m,)
+        Row of the nearest centroid.
     scores : float32 array of shape (m,)
     """
     index = _flat(centroids.shape[1], spherical=spherical)

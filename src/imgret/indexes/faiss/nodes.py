@@ -1,4 +1,4 @@
-"""The nodes of a graph: one for each distinct vector, with all its ids behind it."""
+"""Nodes of a graph: one for each distinct vector, shared by all ids that have this vector."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
     "groups_of",
 ]
 
-# Graphs whose nodes are distinct have a file name of their own: releases that know nothing of
-# shared nodes do not find ``index.faiss`` and build their index again.
+# Graphs with distinct nodes have their own file name: releases that do not know shared nodes do not
+# find ``index.faiss`` and rebuild their index.
 GRAPH_FILE = "graph.faiss"
 
-# What a graph stores of vectors: uint8 of shape (n, bytes of a vector).
+# Vectors as a graph stores them: uint8 of shape (n, bytes per vector).
 Codes: TypeAlias = NDArray[np.uint8]
 
 # Bytes hashed at a time.
@@ -39,13 +39,13 @@ _BLOCK_BYTES = 2**18
 # An odd number whose ones and zeros look random: 2**64 over the golden ratio.
 _MIXER = np.uint64(0x9E3779B97F4A7C15)
 
-# So many copies of a vector do a graph no harm (docs/decisions/0025).
+# Up to this many copies of a vector do no harm to a graph (docs/decisions/0025).
 _HARMLESS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The positions behind each node, by node and then by id.
+    """Positions grouped by node, in the order of nodes and then of ids.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Groups:
         The positions of node i are ``positions[starts[i] : starts[i + 1]]``.
     positions : int64 array of shape (n,)
     n_nodes : int
-        Nodes with a position.
+        Number of nodes with at least one position.
     """
 
     starts: Ids
@@ -61,19 +61,19 @@ class Groups:
     n_nodes: int
 
     def spread(self, nodes: Ids, scores: Embeddings, k: int) -> tuple[Ids, Embeddings]:
-        """Return the first ``k`` positions behind the nodes of each row, in their order.
+        """Return the first ``k`` positions of the nodes in each row, in their order.
 
         Parameters
         ----------
         nodes : int64 array of shape (n, m)
-            -1 where there is none.
+            Nodes found, -1 if there are fewer.
         scores : float32 array of shape (n, m)
         k : int
 
         Returns
         -------
         positions : int64 array of shape (n, k)
-            -1 where there are fewer.
+            Padded with -1.
         scores : float32 array of shape (n, k)
         """
         n, m = nodes.shape
@@ -97,9 +97,9 @@ def groups_of(nodes: Ids, positions: Ids, ids: Ids, total: int) -> Groups:
     Parameters
     ----------
     nodes, positions, ids : int64 arrays of shape (n,)
-        Of the same vectors.
+        Node, position and id of each vector.
     total : int
-        Nodes of the graph.
+        Number of nodes of the graph.
     """
     in_order = bool((ids[1:] > ids[:-1]).all())
     order = np.argsort(nodes, kind="stable") if in_order else np.lexsort((ids, nodes))
@@ -110,16 +110,16 @@ def groups_of(nodes: Ids, positions: Ids, ids: Ids, total: int) -> Groups:
 
 
 class Placed(NamedTuple):
-    """Where new vectors go.
+    """Nodes assigned to new vectors.
 
     Attributes
     ----------
     of : int64 array of shape (n,)
-        Their nodes; new ones follow those there are.
+        Node of each vector; new nodes come after the existing ones.
     fresh : int64 array of shape (m,)
-        Those to be added to the graph, in this order.
+        Rows of the vectors to add to the graph, in this order.
     hashes : uint64 array of shape (m,)
-        Of what is stored of them.
+        Hashes of the codes of these vectors.
     """
 
     of: Ids
@@ -128,21 +128,21 @@ class Placed(NamedTuple):
 
 
 class Nodes:
-    """Which node of a graph each vector is, by its position in the index.
+    """Mapping from positions in the index to nodes of a graph.
 
-    A graph in which many nodes are equal loses others: the links of each copy lead to other
-    copies, and a walk that comes among them does not find its way out. So vectors of which the
-    graph would store the same share a node.
+    If many nodes of a graph are equal, other nodes become unreachable: the links of each copy lead
+    to other copies, and a walk that gets there does not find its way out. Therefore vectors that
+    the graph would store alike share a node.
 
-    Where there are no copies and nothing was removed, node i is position i and nothing is kept. To
-    find copies, 12 bytes a node are, from the first change on.
+    If there are no copies and nothing was removed, node i is position i and no mapping is stored.
+    From the first change on, 12 bytes per node are kept to find copies.
 
     Parameters
     ----------
     of : int64 array of shape (n,), optional
-        Node of each position; taken over. By default position i is node i.
+        Node of each position, not copied. By default position i is node i.
     total : int
-        Nodes of the graph, those included that no position is left of.
+        Number of nodes of the graph, including nodes without a position.
 
     Attributes
     ----------
@@ -150,9 +150,9 @@ class Nodes:
     total : int
         See the parameters.
     n_nodes : int
-        Nodes with a position.
+        Number of nodes with at least one position.
     shared : bool
-        Whether a node has several positions.
+        Whether any node has several positions.
     """
 
     def __init__(self, of: Ids | None = None, total: int = 0) -> None:
@@ -169,7 +169,7 @@ class Nodes:
 
     @classmethod
     def load(cls, directory: Path, total: int) -> Self:
-        """Read what `save` wrote, for a graph of so many nodes."""
+        """Read the mapping that `save` wrote, for a graph of ``total`` nodes."""
         path = directory / "nodes.npy"
         of = np.load(path, allow_pickle=False) if path.exists() else None
         if of is not None and len(of) and (of.min() < 0 or of.max() >= total):
@@ -179,40 +179,40 @@ class Nodes:
         return cls(of, total)
 
     def save(self, directory: Path) -> None:
-        """Write the nodes of all positions, where they are not the positions."""
+        """Write the mapping, unless every node equals its position."""
         if self.of is not None:
             np.save(directory / "nodes.npy", self.of, allow_pickle=False)
 
     def at(self, positions: NDArray[np.intp]) -> Ids:
-        """Return the nodes of positions."""
+        """Return the nodes of the given positions."""
         return positions if self.of is None else self.of[positions]
 
     def groups(self, ids: Ids) -> Groups:
-        """Return the positions behind each node, given the ids by position."""
-        if self._groups is None:  # several threads may come here: they find the same
+        """Return the positions of each node, given the id of each position."""
+        if self._groups is None:  # concurrent threads compute the same groups
             count = len(ids)
             self._groups = groups_of(self.at(np.arange(count)), np.arange(count), ids, self.total)
         return self._groups
 
     def positions(self, nodes: Ids) -> Ids:
-        """Return the positions of nodes that are not shared; -1 where there is none."""
+        """Return the position of each node, if no nodes are shared; -1 for none."""
         if self.of is None:
             return nodes
         if self._place is None:
-            place = np.full(self.total + 1, -1, dtype=np.int64)  # the last for node -1
+            place = np.full(self.total + 1, -1, dtype=np.int64)  # the last entry is for node -1
             place[self.of] = np.arange(len(self.of))
             self._place = place
         return self._place[nodes]
 
     def find(self, codes: Codes, stored: Callable[[], Codes]) -> Placed:
-        """Find out which vectors get nodes of their own.
+        """Assign nodes to new vectors: existing ones to copies, new ones to the rest.
 
         Parameters
         ----------
         codes : uint8 array of shape (n, bytes)
-            What the graph would store of new vectors.
+            New vectors as the graph would store them.
         stored : callable
-            Returns what it stores of all its nodes.
+            Function that returns the codes of all nodes of the graph.
 
         Returns
         -------
@@ -224,14 +224,14 @@ class Nodes:
         hashes = _hashes(codes)
         of = self._known.find(hashes, codes, stored)
         rest = np.flatnonzero(of < 0)
-        first = rest[_first_copies(hashes[rest], codes, rest)]  # of each, the first that is equal
+        first = rest[_first_copies(hashes[rest], codes, rest)]  # the first equal row of each
         fresh = rest[first == rest]
         of[fresh] = self.total + np.arange(len(fresh))
         of[rest] = of[first]
         return Placed(of, fresh, hashes[fresh])
 
     def added(self, placed: Placed) -> None:
-        """Take note of what `find` found, once the graph has the new nodes."""
+        """Update the mapping with the result of `find`, after adding the new nodes to the graph."""
         of, fresh, hashes = placed
         if self._known is not None and len(fresh):
             self._known.add(hashes, self.total)
@@ -240,21 +240,21 @@ class Nodes:
             self.of = np.concatenate([self._whole(), of])
         self.total += len(fresh)
         self.n_nodes += len(fresh)
-        if not every:  # nodes that no position was left of may have one again
+        if not every:  # nodes without a position may have one again
             self._count()
         elif len(fresh) < len(of):
             self.shared = True
         self._groups = self._place = None
 
     def failed(self, total: int) -> None:
-        """Take note that the graph has so many nodes, of which the new ones do not count."""
+        """Update the mapping after a failed addition that left the graph with ``total`` nodes."""
         if total != self.total:
             self.of = self._whole()
             self.total = total
             self._known = self._groups = self._place = None
 
     def without(self, positions: NDArray[np.intp], count: int) -> Ids:
-        """Return the nodes of what stays, given how many positions there are."""
+        """Return the nodes of the remaining positions out of ``count``."""
         keep = np.ones(count, dtype=bool)
         keep[positions] = False
         return np.flatnonzero(keep) if self.of is None else self.of[keep]
@@ -270,20 +270,20 @@ class Nodes:
             self.shared = len(self.of) > self.n_nodes
 
     def replaced(self, of: Ids) -> Nodes:
-        """Return the nodes of other positions in the same graph."""
+        """Return a mapping with other positions for the same graph."""
         nodes = Nodes(of, self.total)
         nodes._known = self._known
         return nodes
 
 
 def distinct(codes: Codes, of: Ids) -> tuple[Ids, Ids] | None:
-    """Find what to keep of a graph that was built with a node for each copy.
+    """Find the nodes to keep of a graph that was built with a node for each copy.
 
     Returns
     -------
     (nodes, of) or None
-        The nodes to build another graph of, and for each position which of them it is; None where
-        no vector has so many copies that they do harm.
+        The nodes to rebuild the graph from, and for each position its row in ``nodes``. None if no
+        vector has so many copies that they do harm.
     """
     first = _first_copies(_hashes(codes)[of], codes, of)
     nodes, placed, counts = np.unique(first, return_inverse=True, return_counts=True)
@@ -293,7 +293,7 @@ def distinct(codes: Codes, of: Ids) -> tuple[Ids, Ids] | None:
 
 
 def codes_of(index: Any, vectors: Embeddings) -> Codes:
-    """Return what the index would store of vectors: uint8 of shape (n, bytes of a vector)."""
+    """Return vectors as the index would store them: uint8 of shape (n, bytes per vector)."""
     part = faiss.downcast_index(index)
     while (inner := _inside(part)) is not None:
         if isinstance(part, faiss.IndexPreTransform):
@@ -301,13 +301,13 @@ def codes_of(index: Any, vectors: Embeddings) -> Codes:
                 vectors = faiss.downcast_VectorTransform(part.chain.at(step)).apply(vectors)
         part = inner
     if isinstance(part, faiss.IndexFlat):
-        return np.add(vectors, 0, dtype=np.float32).view(np.uint8)  # + 0: -0.0 is 0.0
+        return np.add(vectors, 0, dtype=np.float32).view(np.uint8)  # + 0 turns -0.0 into 0.0
     codes: Codes = part.sa_encode(vectors)
     return codes
 
 
 def codes_in(index: Any) -> Codes:
-    """View what the index stores of its vectors, without a copy; valid until it changes."""
+    """Return a view of the codes the index stores, valid until it changes."""
     part = faiss.downcast_index(index)
     while (inner := _inside(part)) is not None:
         part = inner
@@ -319,7 +319,7 @@ def codes_in(index: Any) -> Codes:
 
 
 def _inside(part: Any) -> Any:
-    """Return the part that keeps the vectors of another; None where it does so itself."""
+    """Return the inner part that stores the vectors; None if the part stores them itself."""
     if isinstance(part, faiss.IndexPreTransform):
         return faiss.downcast_index(part.index)
     if isinstance(part, faiss.IndexRefine):
@@ -330,13 +330,13 @@ def _inside(part: Any) -> Any:
 
 
 class _Known:
-    """Hashes of all nodes, sorted, in pieces that are merged as they grow alike."""
+    """Sorted hashes of all nodes, in pieces that are merged when they are of similar size."""
 
     def __init__(self) -> None:
         self._pieces: list[tuple[NDArray[np.uint64], NDArray[np.int32]]] = []
 
     def add(self, hashes: NDArray[np.uint64], start: int) -> None:
-        """Remember the nodes from ``start`` on."""
+        """Add the hashes of the nodes from ``start`` on."""
         piece = _sorted(hashes, np.arange(start, start + len(hashes), dtype=np.int32))
         while self._pieces and len(self._pieces[-1][0]) <= 2 * len(piece[0]):
             other = self._pieces.pop()
@@ -348,7 +348,7 @@ class _Known:
         self._pieces.append(piece)
 
     def find(self, hashes: NDArray[np.uint64], codes: Codes, stored: Callable[[], Codes]) -> Ids:
-        """Return the node that is equal to each row; -1 where there is none."""
+        """Return the node that is equal to each row; -1 for none."""
         found: Ids = np.full(len(hashes), -1, dtype=np.int64)
         for known, nodes in self._pieces:
             if not len(known):
@@ -370,9 +370,9 @@ def _sorted(
 
 
 def _first_copies(hashes: NDArray[np.uint64], codes: Codes, rows: Ids) -> Ids:
-    """Return for each of some rows of codes, by number, the first of them that is equal.
+    """Return for each of the given rows of codes the number of the first equal one.
 
-    Rows of one hash that differ, which is hardly possible, count as different from all.
+    Rows that differ but have the same hash, which is very unlikely, count as distinct.
     """
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
@@ -389,7 +389,7 @@ def _first_copies(hashes: NDArray[np.uint64], codes: Codes, rows: Ids) -> Ids:
 
 
 def _hashes(codes: Codes) -> NDArray[np.uint64]:
-    """Return a number for each row: a sum of its words, each times an odd number of its own."""
+    """Return a hash for each row: the sum of its words, each times its own odd number."""
     n, size = codes.shape
     odd = _odd_numbers(-(-size // 8))
     hashes = np.empty(n, dtype=np.uint64)
@@ -398,7 +398,7 @@ def _hashes(codes: Codes) -> NDArray[np.uint64]:
         block = np.ascontiguousarray(codes[start : start + step])
         if size % 8:
             block = np.pad(block, ((0, 0), (0, -size % 8)))
-        # Round numbers have their ones at the top only, where the product would drop them.
+        # Round numbers have set bits only at the top, where the product would drop them.
         mixed = block.view(np.uint64) * _MIXER
         mixed ^= mixed >> np.uint64(32)
         hashes[start : start + step] = mixed @ odd

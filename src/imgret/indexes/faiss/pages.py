@@ -1,9 +1,8 @@
-"""Large arrays in huge pages, where a processor finds an address in fewer steps.
+"""Huge pages for large arrays, to make address translation faster.
 
-Linux keeps memory in pages of 4 kB. An array of a hundred megabytes has more of them than a
-processor remembers (its TLB), and a search that reads here and there has them looked up in
-memory. Huge pages have 2 MB. ``IMGRET_HUGE_PAGES=0`` in the environment leaves everything in small
-ones.
+Linux manages memory in pages of 4 kB. An array of a hundred megabytes has more of them than the
+TLB of a processor holds, so that a search with random access has to look addresses up in memory.
+Huge pages have 2 MB. The environment variable ``IMGRET_HUGE_PAGES=0`` disables them.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ __all__ = ["HugePages"]
 Array: TypeAlias = tuple[int, int]
 
 _PAGE = 2 << 20
-# What there has to be to move. A megabyte takes 0.3 ms, twice as long as filling it did.
+# Least bytes worth moving. Moving a megabyte takes 0.3 ms, twice as long as filling it.
 _LEAST = 8 << 20
-# Move what is there, now and once: linux/mman.h, since Linux 6.1.
+# Moves the existing pages once, synchronously: linux/mman.h, since Linux 6.1.
 _MADV_COLLAPSE = 25
-# Linux's setting; whoever runs the machine may have forbidden huge pages by it.
+# Linux's setting, by which an administrator may have disabled huge pages.
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _SWITCH = "IMGRET_HUGE_PAGES"
 
@@ -34,15 +33,15 @@ _SWITCH = "IMGRET_HUGE_PAGES"
 class HugePages:
     """Moves the arrays of an index into huge pages.
 
-    Nothing but speed depends on it: where the system has no huge pages to give, or may not, the
+    This affects only speed: if the system has no huge pages left or does not allow them, the
     arrays stay as they are.
     """
 
     def __init__(self) -> None:
-        self._ends: dict[int, int] = {}  # where what was moved ends, by address of an array
+        self._ends: dict[int, int] = {}  # end of the moved part, by address of an array
 
     def move(self, arrays: Iterable[Array]) -> None:
-        """Move what is new; for whoever changes the index, and so holds the lock alone.
+        """Move new arrays. The caller must hold the exclusive lock of the index.
 
         Parameters
         ----------
@@ -54,7 +53,7 @@ class HugePages:
             start = before.get(address, -(-address // _PAGE) * _PAGE)
             end = (address + size) // _PAGE * _PAGE
             if end - start >= _LEAST and _allowed():
-                # Where the system has none left, that is it for this array.
+                # If the system has none left, this part is not tried again.
                 _collapse(start, end - start)
                 start = end
             self._ends[address] = start
@@ -71,13 +70,13 @@ def _allowed() -> bool:
 
 
 def _collapse(address: int, size: int) -> bool:
-    """Move whole pages of memory into huge ones; False where the system does not."""
+    """Move memory into huge pages; return False if the system does not."""
     return _madvise()(address, size, _MADV_COLLAPSE) == 0
 
 
 @cache
 def _madvise() -> Callable[[int, int, int], int]:
-    function = ctypes.CDLL(None).madvise  # lets other threads run meanwhile
+    function = ctypes.CDLL(None).madvise  # a ctypes call releases the GIL
     function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     function.restype = ctypes.c_int
     called: Callable[[int, int, int], int] = function

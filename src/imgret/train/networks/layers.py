@@ -1,4 +1,4 @@
-"""What the networks are built of: convolution with normalisation, blocks, and the whole."""
+"""Layers shared by the networks, and the embedding network built from them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["ConvNorm", "EmbeddingNetwork"]
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch normalisation, activation; padded so that only the stride shrinks.
+    """Convolution, batch normalisation and activation, padded so that only a stride shrinks.
 
-    Of an even input a convolution of stride 2 pads one pixel more at the far sides than at the
-    near ones, as TensorFlow does and as weights from there expect.
+    A convolution of stride 2 pads one pixel more at the right and bottom than at the left and top,
+    as TensorFlow does for even inputs and as its weights expect.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class ConvNorm(nn.Module):
         ``channels_in`` for a depthwise convolution.
     activation : nn.Module, optional
     epsilon, momentum : float
-        Of the batch normalisation.
+        Parameters of the batch normalisation.
     """
 
     def __init__(
@@ -69,30 +69,30 @@ class ConvNorm(nn.Module):
         return y
 
     def fold(self) -> None:
-        """Put the batch normalisation, as it stands, into the convolution."""
+        """Fold the current batch normalisation into the convolution."""
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
             self.norm = nn.Identity()
 
 
 class EmbeddingNetwork(nn.Module):
-    """Blocks, mean over the image, dropout, a linear map, batch normalisation.
+    """Blocks, mean over the image, dropout, linear map and batch normalisation.
 
     Parameters
     ----------
     blocks : sequence of nn.Module
-        In order; the first takes pixels (n, 3, h, w), scaled.
+        Blocks in order; the first one takes scaled pixels (n, 3, h, w).
     channels : int
-        What the last block puts out.
+        Number of output channels of the last block.
     dim : int
         Length of the embedding.
     dropout : float
     freeze : int
-        How many of the first blocks keep the weights they have. Their batch normalisation is
-        folded, and no gradient is computed for them.
+        Number of first blocks that keep their weights. Their batch normalisation is folded, and
+        no gradient is computed for them.
     dense : bool
-        Whether the convolutions are dense ones, which gain from bfloat16 also on a CPU; to
-        depthwise ones the backward pass in bfloat16 is a loss there.
+        Whether the convolutions are dense. On a CPU these train faster in bfloat16, while the
+        backward pass of depthwise convolutions is slower.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class EmbeddingNetwork(nn.Module):
         self.embedding = nn.Linear(channels, dim, bias=False)
         self.norm = nn.BatchNorm1d(dim)
         self.dense = dense
-        self.use_bfloat16 = True  # bfloat16 where that is fast
+        self.use_bfloat16 = True  # only applies to devices where it is fast
         fold(self.frozen)
         self.frozen.requires_grad_(requires_grad=False)
 
@@ -130,7 +130,7 @@ class EmbeddingNetwork(nn.Module):
         return self.norm(self.embedding(self.dropout(x)))  # type: ignore[no-any-return]  # a Tensor
 
     def train(self, mode: bool = True) -> EmbeddingNetwork:  # noqa: FBT001, FBT002  # torch's own
-        """Change between training and use; what is frozen stays in use."""
+        """Switch between training and inference mode; frozen blocks stay in inference mode."""
         super().train(mode)
         self.frozen.eval()
         return self
@@ -144,14 +144,14 @@ def fold(module: nn.Module) -> None:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Return how many numbers a network learned, those of batch normalisation included."""
+    """Return the number of parameters, including those of batch normalisation."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @cache
 def _has_bfloat16(device: str) -> bool:
     if device == "cpu":
-        # Older releases of torch do not tell.
+        # Older releases of torch do not have this function.
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("bf16"))
     return device == "cuda" and torch.cuda.is_bf16_supported()

@@ -1,10 +1,10 @@
-"""The saliency network: the first blocks of EfficientNet-Lite0, and a way back up to a map.
+"""The saliency network: the first blocks of EfficientNet-Lite0 and a decoder to a map.
 
-What each level of the trunk knows is brought to few channels and added to what comes from
-below (T.-Y. Lin et al., "Feature Pyramid Networks for Object Detection", 2017); the lowest
-level is also told the mean over the whole image, since what stands out does so against all
-the rest (J.-J. Liu et al., "A Simple Pooling-Based Design for Real-Time Salient Object
-Detection", 2019).
+The output of each level of the trunk is reduced to few channels and added to the upsampled output
+of the level below (T.-Y. Lin et al., "Feature Pyramid Networks for Object Detection", 2017). The
+lowest level also gets the mean over the whole image, because a subject stands out against all the
+rest (J.-J. Liu et al., "A Simple Pooling-Based Design for Real-Time Salient Object Detection",
+2019).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from imgret.train.networks.layers import ConvNorm, fold
 
 __all__ = ["SaliencyNetwork"]
 
-# Where the blocks of Lite0 end that work at 1/4, 1/8, 1/16 and 1/32 of the image's side,
-# what they put out, and what that is brought to.
+# End of the blocks of Lite0 that work at 1/4, 1/8, 1/16 and 1/32 of the image's side, their output
+# channels, and the channels these are reduced to.
 _ENDS = (4, 6, 12, 14)
 _CHANNELS = (24, 40, 112, 192)
 _WIDTHS = (24, 40, 64, 96)
 
 
 class Separable(nn.Module):
-    """A 5x5 convolution of each channel by itself, then one across channels."""
+    """A 5x5 depthwise convolution, followed by a 1x1 convolution."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -42,12 +42,12 @@ class Separable(nn.Module):
 
 
 class SaliencyNetwork(nn.Module):
-    """Pixels to the logits of a saliency map of a quarter of the side.
+    """Network from pixels to the logits of a saliency map with a quarter of the side.
 
     Parameters
     ----------
     freeze : int
-        How many blocks of the trunk, from the first, keep the weights they have.
+        Number of first blocks of the trunk that keep their weights.
     """
 
     def __init__(self, *, freeze: int = 0) -> None:
@@ -73,7 +73,7 @@ class SaliencyNetwork(nn.Module):
 
     @property
     def decoder(self) -> list[nn.Module]:
-        """The parts that start from random weights."""
+        """Modules that start from random weights."""
         return [self.across, self.whole, self.context, self.narrow, self.joined, self.map]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class SaliencyNetwork(nn.Module):
         return logits
 
     def train(self, mode: bool = True) -> SaliencyNetwork:  # noqa: FBT001, FBT002  # torch's own
-        """Change between training and use; what is frozen stays in use."""
+        """Switch between training and inference mode; frozen blocks stay in inference mode."""
         super().train(mode)
         for block in self._frozen:
             block.eval()
@@ -106,7 +106,7 @@ class SaliencyNetwork(nn.Module):
 
 
 class Saliency(nn.Module):
-    """The network for use: pixels to a map from 0 to 1 of half the side."""
+    """Network for inference, from pixels to a map from 0 to 1 with half the side."""
 
     def __init__(self, network: SaliencyNetwork) -> None:
         super().__init__()

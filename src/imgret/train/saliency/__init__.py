@@ -1,1 +1,1 @@
-"""Training a network that finds what stands out in an image."""
+"""Training of a saliency network, which finds the subject of an image."""

@@ -1,4 +1,4 @@
-"""Images with masks: found, checked, and shown in batches."""
+"""Images with masks: finding, checking and loading them in batches."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from imgret.types import Box, Image
 
 __all__ = ["Pairs", "find_pairs", "masked_batches", "readable_pairs"]
 
-# Shown images are cut from those of at least this many times their side.
+# Crops come from images decoded at no less than this factor times the side of the crop.
 _ROOM = 1.25
-# A place to paste a subject on has less of another one than this, of 255, in the mean.
+# The mean of the mask, out of 255, must be below this where a subject is pasted.
 _EMPTY = 12
 _TRIES = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Images, each with its mask.
+    """Images and their masks.
 
     Attributes
     ----------
     pictures, masks : list of Path
-        As many of one as of the other.
+        Paths, the mask of each image at the same position.
     max_pixels : int
-        Images of more are refused, as by `imgret.Retriever`.
+        Maximum number of pixels of an image, as for `imgret.Retriever`.
     """
 
     pictures: list[Path]
@@ -47,7 +47,7 @@ class Pairs:
         return len(self.pictures)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Pairs:
-        """Return some of them."""
+        """Return the pairs in the given rows."""
         return replace(
             self,
             pictures=[self.pictures[row] for row in rows],
@@ -55,24 +55,24 @@ class Pairs:
         )
 
     def load(self, row: int, *, min_side: int | None = None) -> Image:
-        """Decode an image, a large JPEG at reduced scale where ``min_side`` allows it."""
+        """Decode an image, a large JPEG at reduced scale if ``min_side`` allows it."""
         return images.load(self.pictures[row], max_pixels=self.max_pixels, min_side=min_side)
 
     def load_mask(self, row: int) -> NDArray[np.uint8]:
-        """Return a mask, from 0 to 255, of shape (h, w)."""
+        """Return a mask of shape (h, w) with values from 0 to 255."""
         mask: NDArray[np.uint8] = images.load(self.masks[row], max_pixels=self.max_pixels)[:, :, 0]
         return mask
 
     def digest(self) -> str:
-        """Return what tells these pairs, by the names of their files, from others."""
+        """Return a hash of the file names of these pairs."""
         text = "\n".join(f"{path.parent.name}/{path.name}" for path in self.pictures)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def find_pairs(pictures: Path, masks: Path, *, max_pixels: int = images.MAX_PIXELS) -> Pairs:
-    """Find images and the masks of the same relative path, which end in ``.png``.
+    """Find images and their masks, which have the same relative path but end in ``.png``.
 
-    Images without a mask are passed over.
+    Images without a mask are ignored.
 
     Raises
     ------
@@ -89,19 +89,19 @@ def find_pairs(pictures: Path, masks: Path, *, max_pixels: int = images.MAX_PIXE
     ]
     if not pairs:
         raise InvalidInputError(
-            f"{masks}: expected a mask for each image of {pictures}, of the same relative path "
+            f"{masks}: expected a mask for each image of {pictures}, at the same relative path "
             f"with the suffix .png, found none for its {len(found)} images"
         )
     return Pairs([picture for picture, _ in pairs], [mask for _, mask in pairs], max_pixels)
 
 
 def readable_pairs(pairs: Pairs, threads: int) -> tuple[Pairs, list[ImageError]]:
-    """Decode every image and mask once, and leave out the pairs that cannot be.
+    """Decode every image and mask once, and leave out unreadable pairs.
 
     Raises
     ------
     InvalidInputError
-        Fewer than two are left.
+        Fewer than two pairs are readable.
     """
 
     def broken(row: int) -> ImageError | None:
@@ -133,7 +133,7 @@ def masked_batches(
     seed: Sequence[int],
     threads: int,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Load images and masks in an order, cut at random, a few batches ahead.
+    """Load random crops of images and masks in a given order, a few batches ahead.
 
     Yields
     ------
@@ -162,7 +162,7 @@ def masked_batches(
 def _view(
     pairs: Pairs, row: int, side: int, recipe: SaliencyRecipe, generator: np.random.Generator
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """Return a square view of an image, and the mask of what it shows, of the same side."""
+    """Return a random square view of an image, and its mask of the same size."""
     image = pairs.load(row, min_side=round(side * _ROOM))
     mask = pairs.load_mask(row)
     height, width = image.shape[:2]
@@ -182,10 +182,10 @@ def paste(
     its_mask: NDArray[np.uint8],
     generator: np.random.Generator,
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """Put the subject of one square image, made small, on the emptiest part of another.
+    """Paste the reduced subject of one square image on the emptiest part of another.
 
-    Where the subject is faint or touches all sides, or the other image has no empty part,
-    the image stays as it is.
+    If the subject is faint or smaller than an eighth of the side, or the other image has no empty
+    part, the image and its mask are returned unchanged.
     """
     side = len(image)
     rows, columns = (np.flatnonzero((mask > 127).any(axis=axis)) for axis in (1, 0))
@@ -210,7 +210,7 @@ def paste(
 
 
 def _emptiest(mask: NDArray[np.uint8], generator: np.random.Generator) -> Box | None:
-    """Return the window of some with least subject in it, if that is little."""
+    """Return the random window with the least subject in it; None if none is empty enough."""
     side, best, least = len(mask), None, float(_EMPTY)
     for _ in range(_TRIES):
         width, height = (int(side * generator.uniform(0.4, 1)) for _ in range(2))

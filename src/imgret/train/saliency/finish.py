@@ -1,4 +1,4 @@
-"""The end of a run: model files, how they agree with masks, and the report."""
+"""The end of a run: model files, their agreement with masks, and the report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def finish(
     name: str,
     training_data: str,
 ) -> SaliencyReport:
-    """Write the model files, measure them, write the report beside them; see `train_saliency`."""
+    """Write and evaluate the model files, and write the report; see `train_saliency`."""
     network = export.finished_map(trainer.averaged_network())
     graph = export.to_onnx(network, export.MAP)
     photos = _some(trainer.pairs, _CALIBRATED)
@@ -98,6 +98,6 @@ def finish(
 
 
 def _some(pairs: Pairs, count: int) -> list[Image]:
-    """Return images from all over."""
+    """Return images at even distances."""
     rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
     return [pairs.load(row) for row in rows.tolist()]

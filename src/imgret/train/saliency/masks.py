@@ -1,4 +1,4 @@
-"""Masks to learn from, drawn by another model."""
+"""Training masks made by another model."""
 
 from __future__ import annotations
 
@@ -27,30 +27,31 @@ def draw_masks(
     max_pixels: int = MAX_PIXELS,
     progress: bool | None = None,
 ) -> list[ImageError]:
-    """Write a teacher's saliency map of each image that has none yet.
+    """Write a teacher's saliency map for each image that does not have one yet.
 
-    Stopped at any time, it goes on where it was when called again.
+    After an interruption, the next call continues where the last one stopped.
 
     Parameters
     ----------
     images : path
         Folder of images.
     masks : path
-        Folder to write to: the same relative paths, as 8-bit PNG, longer side 160.
+        Folder to write to. Masks have the same relative paths, as 8-bit PNG with longer side 160.
     teacher : SaliencyCropper
-        Such as one over the ONNX file of U2-Net (X. Qin et al., 2020).
+        Cropper to take the maps from, such as one with the ONNX file of U2-Net (X. Qin et al.,
+        2020).
     threads : int, optional
-        By default one for each core.
+        Number of threads. By default one per core.
     max_pixels : int
-        Images of more are reported as unreadable; a large JPEG's are counted at the scale it is
-        decoded at.
+        Maximum number of pixels of an image; larger ones are reported as unreadable. For a large
+        JPEG, the pixels are counted at the scale it is decoded at.
     progress : bool, optional
-        Show a progress bar on stderr; None: only where that is a terminal.
+        If true, show a progress bar on stderr. By default (None) only on a terminal.
 
     Returns
     -------
     list of ImageError
-        Of the images that could not be read.
+        Errors of the images that could not be read.
     """
     folder, masks = Path(images), Path(masks)
     found, _ = find_images(folder)

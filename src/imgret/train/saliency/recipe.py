@@ -1,4 +1,4 @@
-"""What is decided about the training of a saliency network before the images are seen."""
+"""Settings for training a saliency network that do not depend on the images."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["SaliencyRecipe"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaliencyRecipe(Schedule):
-    """How to train a saliency network; the attributes of `Schedule` belong to it too.
+    """Settings for training a saliency network, in addition to those of `Schedule`.
 
     Attributes
     ----------
     paste : float
-        Share of the images whose subject is shown small on an empty part of another one (G.
+        Share of the images whose subject is pasted, reduced, on an empty part of another image (G.
         Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method", 2021).
     threshold : float
-        Least saliency, from 0 to 1, that belongs to the subject, for the facts in the file.
+        Smallest saliency, from 0 to 1, that belongs to the subject. It is stored in the file.
     """
 
     size: int = 256

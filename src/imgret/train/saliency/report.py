@@ -1,4 +1,4 @@
-"""What the training of a saliency network came to, as text, JSON and a page with images."""
+"""Report of the training of a saliency network, as text, JSON and an HTML page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SaliencyVariant:
     path : Path
     precision : {"fp32", "int8"}
     agreement : dict of str to float or None
-        What `agreement` found on images that were held out.
+        Result of `agreement` on held-out images.
     """
 
     path: Path
@@ -44,26 +44,26 @@ class SaliencyVariant:
 
 @dataclass(frozen=True)
 class SaliencyReport(Result):
-    """What a training came to.
+    """Report of the training of a saliency network.
 
     Attributes
     ----------
     recipe : SaliencyRecipe
     parameters : int
-        Of the finished network, batch normalisation folded.
+        Number of parameters of the finished network, with batch normalisation folded.
     history : tuple of Epoch
     variants : tuple of SaliencyVariant
-        The model files: fp32, and int8 where it was asked for.
+        The model files: fp32, and int8 if requested.
     n_images : int
-        That were trained on.
+        Number of training images.
     failed : tuple of str
         Files that could not be read, and why.
     worst : tuple of (Path, float)
-        Held-out images whose boxes agree least with the masks, and the intersection over union.
+        Held-out images whose boxes agree least with the masks, with the intersection over union.
     device : str
     seed : int
     max_pixels : int
-        By which the page shows images.
+        Maximum number of pixels of an image when making the page.
     """
 
     recipe: SaliencyRecipe
@@ -79,7 +79,7 @@ class SaliencyReport(Result):
 
     @property
     def seconds(self) -> float:
-        """Time spent in training epochs, validation not included."""
+        """Time spent in training epochs, without validation."""
         return sum(epoch.seconds for epoch in self.history)
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ class SaliencyReport(Result):
         return "\n".join(lines)
 
     def to_dict(self) -> Json:
-        """Return everything as JSON values."""
+        """Return the attributes as JSON values."""
         return {
             "recipe": self.recipe.to_json(),
             "parameters": self.parameters,
@@ -137,13 +137,13 @@ class SaliencyReport(Result):
 
 
 def agreement(cropper: SaliencyCropper, pairs: Pairs) -> dict[str, float]:
-    """Return how well a cropper agrees with masks.
+    """Measure the agreement of a cropper with masks.
 
     Returns
     -------
     dict of str to float
         ``mae``, the mean absolute difference of map and mask, and ``box_iou``, the mean
-        intersection over union of the boxes, the cropper's with its margin.
+        intersection over union of the boxes. The cropper's boxes include its margin.
     """
     found = [_compare(cropper, pairs, row) for row in range(len(pairs))]
     return {

@@ -1,4 +1,4 @@
-"""From images and masks to a saliency model file: the whole way."""
+"""Training of a saliency network, from images and masks to a model file."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ def train_saliency(
     max_pixels: int = MAX_PIXELS,
     progress: bool | None = None,
 ) -> SaliencyReport:
-    """Train a network that finds what stands out, and write it as a model file.
+    """Train a network that finds the subject of an image, and write it to a model file.
 
-    ``SaliencyCropper(out)`` uses the file. Beside it stand afterwards what `train` writes
-    beside an embedder: the 8-bit model, the report, and the folder of checkpoints.
+    ``SaliencyCropper(out)`` uses the file. The training also writes the same files as `train` next
+    to it: the 8-bit model, the report, and the folder of checkpoints.
 
     Parameters
     ----------
     images : path
         Folder of images.
     masks : path
-        Folder of masks with the same relative paths, as PNG: white where the subject is. Any
-        size; `draw_masks` makes them with another model. Images without one are passed over.
+        Folder of masks with the same relative paths, as PNG: white where the subject is, of any
+        size. `draw_masks` makes them with another model. Images without a mask are ignored.
     out : path
         The ``.onnx`` file to write.
     recipe : SaliencyRecipe, optional
     valid : pair of paths, float or None
-        Other images and masks to measure with; or the share of the pairs to hold out for
-        that; or None to measure nothing.
+        Folders of other images and masks for validation, or the share of the pairs to hold out
+        for it, or None for no validation.
     epochs, resume, device, seed, threads, validate_every, patience, int8, name, training_data, \
 max_pixels, progress
         See `imgret.train.run.train`.

@@ -1,4 +1,4 @@
-"""Training a saliency network: masks turned into a loss, maps into measurements."""
+"""Training of a saliency network from masks, and its validation."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _BATCH = 16
 
 
 class SaliencyTrainer(Course[SaliencyRecipe]):
-    """A saliency network on its way.
+    """State of the training of a saliency network.
 
     Parameters
     ----------
     recipe : SaliencyRecipe
     pairs : Pairs
-        To learn from.
+        Training images and masks.
     device : torch.device
     seed : int
     threads : int
-        That load images.
+        Number of threads that load images.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SaliencyTrainer(Course[SaliencyRecipe]):
         )
 
     def averaged_network(self) -> SaliencyNetwork:
-        """Return the network of the averaged weights, which is the one to use."""
+        """Return the network with the averaged weights, which is the one to use."""
         return cast("SaliencyNetwork", self.averaged())
 
     def _shown(
@@ -81,7 +81,7 @@ class SaliencyTrainer(Course[SaliencyRecipe]):
         )
 
     def _loss(self, pixels: Tensor, given: NDArray[np.uint8], chance: torch.Generator) -> Tensor:
-        """Return cross entropy plus one minus the soft intersection over union, an image each.
+        """Return cross entropy plus one minus the soft intersection over union per image.
 
         X. Qin et al., "BASNet: Boundary-Aware Salient Object Detection" (2019).
         """
@@ -108,14 +108,14 @@ def measure(
     device: torch.device,
     threads: int,
 ) -> dict[str, float]:
-    """Return how well maps agree with masks.
+    """Measure the agreement of maps with masks.
 
     Returns
     -------
     dict of str to float
-        ``mae``, the mean absolute difference; ``box_iou``, the mean intersection over union of
-        the box that the threshold cuts from the map with that of the mask at half its height,
-        over the images where there is one.
+        ``mae``, the mean absolute difference, and ``box_iou``, the mean intersection over union
+        of two boxes: that of the map at ``threshold``, and that of the mask at 0.5. Images whose
+        mask has no box are left out of ``box_iou``.
     """
     raw = unscaled(preprocess)
     model = Saliency(network).eval()
