@@ -186,8 +186,8 @@ class TestRunLength:
 @pytest.mark.parametrize(
     ("bits", "compression", "header", "what"),
     [
-        (2, 0, 40, "BMP of 2 bits a pixel"),
-        (64, 0, 124, "BMP of 64 bits a pixel"),
+        (2, 0, 40, "BMP of 2 bits per pixel"),
+        (64, 0, 124, "BMP of 64 bits per pixel"),
         (0, 4, 124, "BMP of compression JPEG"),
         (0, 5, 124, "BMP of compression PNG"),
         (24, 4, 64, "BMP of compression RLE24"),

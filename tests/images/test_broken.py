@@ -94,7 +94,7 @@ def test_truncated(name, part):
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg progressive", "png", "webp", "gif"])
 def test_truncated_by_a_few_bytes_is_called_so(name):
-    with pytest.raises(ImageCorruptError, match=r"truncated: the .* data stop after"):
+    with pytest.raises(ImageCorruptError, match=r"truncated: the .* data end after"):
         images.decode(FILES[name][:-2])
 
 

@@ -548,7 +548,7 @@ class TestDamage:
         with pytest.raises(ImageCorruptError, match="damaged TIFF data"):
             images.decode(write(replace(variant, tags=short)))
         behind = {(324 if tile else 273): ("I", [*starts[:-1], len(data)])}
-        with pytest.raises(ImageCorruptError, match="behind the end"):
+        with pytest.raises(ImageCorruptError, match="beyond the end"):
             images.decode(write(replace(variant, tags=behind)))
 
 
@@ -719,7 +719,7 @@ class TestPillow:
         with pytest.raises(ImageCorruptError, match="libtiff cannot decode them"):
             images.decode(bytes(data))
         monkeypatch.setattr(tiff_data, "_has", lambda compression: False)
-        with pytest.raises(ImageUnsupportedError, match="cannot decode TIFF of zstd compression"):
+        with pytest.raises(ImageUnsupportedError, match="cannot decode TIFF with zstd compression"):
             images.decode(bytes(data))
 
     def test_what_it_has(self, monkeypatch):

@@ -77,7 +77,7 @@ class TestAvif:
 
     def test_of_a_derived_kind(self):
         data = save(Pil.fromarray(RGB), "AVIF").replace(b"av01", b"iovl")
-        with pytest.raises(ImageUnsupportedError, match="AVIF of an item 'iovl'"):
+        with pytest.raises(ImageUnsupportedError, match="AVIF of an item of kind 'iovl'"):
             images.decode(data)
 
     def test_damaged(self):
@@ -101,7 +101,7 @@ def test_heic_of_another_codec(codec):
     file = io.BytesIO()
     heif.from_pillow(Pil.fromarray(RGB)).save(file)
     data = file.getvalue().replace(b"hvc1", codec)
-    with pytest.raises(ImageUnsupportedError, match=f"HEIC of an item '{codec.decode()}'"):
+    with pytest.raises(ImageUnsupportedError, match=f"HEIC of an item of kind '{codec.decode()}'"):
         images.decode(data)
 
 
@@ -119,8 +119,8 @@ def jpeg_frame(**changes):
     [
         (jpeg_frame(kind=0xC3), "lossless JPEG"),
         (jpeg_frame(kind=0xC5), "hierarchical JPEG"),
-        (jpeg_frame(bits=12), "JPEG of 12 bits a channel"),
-        (jpeg_frame(kind=0xC1, bits=12), "JPEG of 12 bits a channel"),
+        (jpeg_frame(bits=12), "JPEG of 12 bits per channel"),
+        (jpeg_frame(kind=0xC1, bits=12), "JPEG of 12 bits per channel"),
         (jpeg_frame(channels=2), "JPEG of 2 channels"),
     ],
 )
@@ -148,7 +148,7 @@ def test_what_one_of_two_decoders_takes_is_not_called_damaged(monkeypatch):
     """Nor is it believed: of damaged GIFs Pillow makes images that are wrong."""
     data = save(Pil.fromarray(RGB).quantize(64), "GIF")
     monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
-    with pytest.raises(ImageUnsupportedError, match="one decoder here takes them and another"):
+    with pytest.raises(ImageUnsupportedError, match="one decoder reads them and another"):
         images.decode(data)
 
 
@@ -163,7 +163,7 @@ def test_jpeg_that_gives_its_height_after_the_first_scan():
     data = bytearray(save(Pil.fromarray(RGB), "JPEG"))
     start = data.index(b"\xff\xc0")
     data[start + 5 : start + 7] = b"\0\0"
-    with pytest.raises(ImageUnsupportedError, match="gives it after its first scan"):
+    with pytest.raises(ImageUnsupportedError, match="gives it after the first scan"):
         images.decode(bytes(data))
 
 

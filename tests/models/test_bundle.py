@@ -90,7 +90,7 @@ def test_facts_of_a_later_version_are_passed_over(path):
     [
         ({"format": 2}, "at most 1, found 2; the model needs a newer imgret"),
         ({"format": "1"}, "format: expected 1, found '1'"),
-        ({"licence": "left out"}, "expected the fact 'licence', which is missing"),
+        ({"licence": "left out"}, "expected the key 'licence', which is missing"),
         ({"name": 3}, "name: expected text, found 3"),
         ({"kind": "segmenter"}, "'embedder', 'saliency', found 'segmenter'"),
         ({"dim": None}, "dim: expected a whole number"),
@@ -146,7 +146,7 @@ def test_a_truncated_file_has_no_facts(path):
         found.add(facts_or_error(path))
     assert found == {
         None,  # cut between two fields, before the facts
-        f"{path}: expected an ONNX file, found damage or other data",
+        f"{path}: expected an ONNX file, found damaged or other data",
         f"{path}: expected an ONNX file, found one without a graph",
     }
 

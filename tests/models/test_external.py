@@ -152,7 +152,7 @@ def test_class_numbers_are_no_embedding(make_onnx, tmp_path):
 
 def test_several_outputs_of_numbers_still_need_a_choice(make_onnx, tmp_path):
     model = make_onnx(tmp_path / "m.onnx", outputs=["class", "emb", "map"])
-    with pytest.raises(ModelError, match="expected one of emb, map, found no choice"):
+    with pytest.raises(ModelError, match="expected one of emb, map, found none"):
         OnnxEmbedder(model, preprocess=PLAIN)
 
 

@@ -1,8 +1,8 @@
 """Croppers find the box of the subject of an image.
 
 ``NoCrop`` and ``CenterCrop`` do not look at the pixels. ``SaliencyCropper`` finds what stands
-out, with or without a network, ``AttentionCropper`` what an embedding comes from, and
-``CombinedCropper`` what several agree on. A new cropper is a subclass of
+out, with or without a network. ``AttentionCropper`` finds what an embedding comes from, and
+``CombinedCropper`` what several croppers agree on. A new cropper is a subclass of
 :class:`imgret.abc.Cropper`.
 """
 

@@ -1,4 +1,4 @@
-"""Crops to what the embedding of an image is made of."""
+"""Cropper that finds the places an embedding comes from."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from imgret.types import Image, Json
 
 __all__ = ["AttentionCropper"]
 
-# A coarse map, enlarged smoothly before it is cut: a threshold falls between its places.
+# The map is coarse. Enlarging it smoothly lets the threshold fall between its places.
 _ENLARGED = 8
-# On flowers pasted small beside other things the mean IoU of the boxes is 0.24 at the 224 pixels
+# On small flowers pasted beside other objects the mean IoU of the boxes is 0.24 at the 224 pixels
 # of `flowers102`, 0.39 at 320, 0.45 at 448; on 143 images of ECSSD, with `general`, 0.54, 0.56
 # and less.
 _SIZE = 320
@@ -28,32 +28,32 @@ _SIZE = 320
 class AttentionCropper(MapCropper):
     """Crops to the places that an embedding comes from.
 
-    Where an embedding is pooled from a feature map, each place has a share of it. The shares,
-    scaled so that their extremes are 0 and 1, are the map; the box bounds the places at or over the
-    threshold. With an embedder that was trained on labels this is what matters to the label, where
-    saliency is whatever is conspicuous.
+    If an embedding is pooled from a feature map, each place contributes a share to it. The shares,
+    scaled so that their extremes are 0 and 1, are the map. The box encloses the places at or above
+    the threshold. With an embedder trained on labels, these are the places that matter for the
+    label, whereas saliency finds whatever is conspicuous.
 
     Parameters
     ----------
     embedder : str, Path or OnnxEmbedder
         Name of a built-in embedder, path of an ONNX file, or an embedder over one.
     size : int
-        Side of the network's input in pixels; more makes a finer map, and takes longer.
+        Side of the network's input in pixels; a larger input gives a finer map and takes longer.
     threshold, margin, least, most, largest
         As for `SaliencyCropper`.
     providers : sequence of str, optional
-        Execution providers of onnxruntime; the CPU's alone by default.
+        Execution providers of onnxruntime; by default only the CPU's.
 
     Raises
     ------
     InvalidInputError
-        A number is out of its range, or ``embedder`` is none that this cropper can look into.
+        A number is out of range, or ``embedder`` is not a name, a path or an OnnxEmbedder.
     ModelError
         The file cannot be used, or its embedding is not pooled from a feature map.
 
     Notes
     -----
-    The image is shown to the network whole, squashed to a square.
+    The network sees the whole image, squashed to a square.
     """
 
     name = "attention"
@@ -85,7 +85,7 @@ class AttentionCropper(MapCropper):
                 f"an OnnxEmbedder, found {embedder!r}"
             )
         facts = bundles.read(resolve(path))
-        # A file without facts is refused below, with what it lacks.
+        # Model() refuses a file without facts and says what is missing.
         whole = None
         if facts is not None:
             seen = {"resize": "squash", "short_side": None, "size": size}
@@ -100,12 +100,12 @@ class AttentionCropper(MapCropper):
             self._options["providers"] = list(providers)
 
     def config(self) -> Json:
-        """Return the arguments that make this cropper again."""
+        """Return the arguments that recreate this cropper."""
         return self._options | super().config()
 
     @property
     def fingerprint(self) -> str:
-        """That of the network, which covers the size, and the options of the box."""
+        """Fingerprint of the network, which covers the size, and the options of the box."""
         options = json.dumps(super().config(), sort_keys=True)
         return f"{self._network.fingerprint} attention {options}"
 
@@ -113,7 +113,7 @@ class AttentionCropper(MapCropper):
         from imgret.images import resize  # noqa: PLC0415  # loads OpenCV, only when used
 
         if (image == image[0, 0]).all():
-            return None  # of one colour: what the shares show is the network's own borders
+            return None  # a single colour: the shares would only show the network's own borders
         shares = self._features.shares(image)
         wanted = self._network.preprocess
         shown = shown_region(

@@ -1,4 +1,4 @@
-"""Croppers that combine others."""
+"""Cropper that combines other croppers."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ class CombinedCropper(MapCropper):
         At least two: registered names, croppers, or mappings ``{"name": ..., "config": {...}}``
         as `config` writes them.
     how : {"mean", "product", "intersection"}
-        What the map is made of: the weighted mean of the croppers' maps; their weighted
-        geometric mean, which no map alone can make high; or the places that lie in all their
-        boxes. A cropper without maps, such as ``"center"``, counts as 1 in its box and 0 around
-        it, as does for ``"intersection"`` every one.
+        Combined map: the weighted mean of the croppers' maps; their weighted geometric mean,
+        which no single map can make high; or the places that lie in all their boxes. A cropper
+        without maps, such as ``"center"``, counts as 1 inside its box and 0 outside. For
+        ``"intersection"``, every cropper does.
     weights : sequence of float, optional
-        One a cropper, over 0; by default all the same. Not for ``"intersection"``.
+        Weight of each cropper, above 0; by default all equal. Not allowed for ``"intersection"``.
     threshold, margin : float
-        As for `SaliencyCropper`; ``"intersection"`` knows no threshold.
+        As for `SaliencyCropper`; the threshold has no effect on ``"intersection"``.
     least, most : float
-        A box that covers less or more of the image than these parts of its area is refused,
-        and the image kept whole.
+        Minimum and maximum fraction of the image's area that a box may cover. If a box is outside
+        this range, the whole image is kept.
     largest : bool
-        Of several parts that do not touch, take only the one whose scores add up to most.
+        If true, only the part with the largest sum of scores is used if several parts do not touch.
 
     Raises
     ------
     InvalidInputError
-        There are fewer than two croppers, another number of weights, or a number is out of its
+        There are fewer than two croppers, the number of weights differs, or a number is out of
         range.
 
     Notes
     -----
-    A cropper that finds nothing takes no part in the image; where none finds anything, and
-    where what they find has nothing in common, the image has no subject.
+    A cropper that finds nothing in an image is left out for it. If none finds anything, or what
+    they find has nothing in common, the image has no subject.
     """
 
     name = "combined"
@@ -105,19 +105,19 @@ class CombinedCropper(MapCropper):
         self.thread_safe = all(cropper.thread_safe for cropper in self._croppers)  # type: ignore[misc]  # of this one
 
     def config(self) -> Json:
-        """Return the arguments that make this cropper again."""
+        """Return the arguments that recreate this cropper."""
         config = {
             "croppers": [{"name": c.name, "config": c.config()} for c in self._croppers],
             "how": self._how,
             **super().config(),
         }
-        # Its own defaults of these are not those of the class above.
+        # The defaults of these differ from those of the base class.
         config |= {"least": self.least, "most": self.most}
         return config | {"weights": self._weights} if self._given_weights else config
 
     @property
     def fingerprint(self) -> str:
-        """Those of the croppers, and how they are combined."""
+        """Fingerprints of the croppers, and how they are combined."""
         options = self.config() | {"croppers": [one.fingerprint for one in self._croppers]}
         return f"combined {json.dumps(options, sort_keys=True)}"
 
@@ -148,7 +148,7 @@ class CombinedCropper(MapCropper):
     def _one(
         self, cropper: Cropper, image: Image, size: tuple[int, int]
     ) -> NDArray[np.float32] | None:
-        """Return one cropper's map at a size; None where it finds nothing."""
+        """Return one cropper's map at a size; None if it finds nothing."""
         from imgret.images import resize  # noqa: PLC0415  # loads OpenCV, only when used
 
         width, height = size

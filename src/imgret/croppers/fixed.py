@@ -20,7 +20,7 @@ class NoCrop(Cropper):
     crops: ClassVar[bool] = False
 
     def config(self) -> Json:
-        """Return no arguments: there is nothing to choose."""
+        """Return an empty mapping: there are no options."""
         return {}
 
     def _detect(self, images: Sequence[Image]) -> list[Box | None]:
@@ -37,13 +37,13 @@ class CenterCrop(Cropper):
     Parameters
     ----------
     fraction : float
-        Part of each side that is kept, over 0 and at most 1; rounded to whole pixels, at
+        Fraction of each side to keep, over 0 and at most 1; rounded to whole pixels, at
         least one.
 
     Raises
     ------
     InvalidInputError
-        ``fraction`` is out of its range.
+        ``fraction`` is out of range.
     """
 
     name = "center"
@@ -53,11 +53,11 @@ class CenterCrop(Cropper):
 
     @property
     def fraction(self) -> float:
-        """Part of each side that is kept."""
+        """Fraction of each side that is kept."""
         return self._fraction
 
     def config(self) -> Json:
-        """Return the arguments that make this cropper again."""
+        """Return the arguments that recreate this cropper."""
         return {"fraction": self._fraction}
 
     def _detect(self, images: Sequence[Image]) -> list[Box | None]:

@@ -1,4 +1,4 @@
-"""Croppers that score each place of an image: a map, a threshold, a box."""
+"""Base of croppers that score each place of an image: a map, a threshold, a box."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class Map(NamedTuple):
 
 
 class MapCropper(Cropper):
-    """Crops to the box of the places whose score is at or over a threshold.
+    """Crops to the box of the places whose score is at or above a threshold.
 
-    A subclass fills in `_map`; its `config` adds to that of this class.
+    A subclass implements `_map`; its `config` adds to that of this class.
 
     Parameters
     ----------
     threshold : float
-        Over 0 and at most 1.
+        Minimum score of the subject, over 0 and at most 1.
     margin : float
-        What the box is widened by on each side, as a part of its width or height. 0 to 1.
+        Margin added to the box on each side, as a fraction of its width or height, 0 to 1.
     least, most : float
-        A box that covers less or more of the image than these parts of its area is refused:
-        the image has no subject. 0 to 1.
+        Minimum and maximum fraction of the image's area that a box may cover, 0 to 1. If a box is
+        outside this range, the image has no subject.
     largest : bool
-        Of several parts that do not touch, take only the one whose scores add up to most.
+        If true, only the part with the largest sum of scores is used if several parts do not touch.
 
     Raises
     ------
     InvalidInputError
-        A number is out of its range.
+        A number is out of range.
     """
 
     def __init__(
@@ -66,31 +66,31 @@ class MapCropper(Cropper):
 
     @property
     def threshold(self) -> float:
-        """Least score, from 0 to 1, that belongs to the subject."""
+        """Minimum score of the subject, from 0 to 1."""
         return self._threshold
 
     @property
     def margin(self) -> float:
-        """What the box is widened by on each side, as a part of its width or height."""
+        """Margin added to the box on each side, as a fraction of its width or height."""
         return self._margin
 
     @property
     def least(self) -> float:
-        """Part of the image's area that a box must cover."""
+        """Minimum fraction of the image's area that a box must cover."""
         return self._least
 
     @property
     def most(self) -> float:
-        """Part of the image's area that a box may cover."""
+        """Maximum fraction of the image's area that a box may cover."""
         return self._most
 
     @property
     def largest(self) -> bool:
-        """Whether only the part whose scores add up to most is taken."""
+        """Whether only the part with the largest sum of scores is used."""
         return self._largest
 
     def config(self) -> Json:
-        """Return the arguments that make this cropper again."""
+        """Return the arguments that recreate this cropper."""
         shares = {"least": (self._least, 0.0), "most": (self._most, 1.0)}
         return {
             "threshold": self._threshold,
@@ -111,8 +111,8 @@ class MapCropper(Cropper):
         Returns
         -------
         float32 array of shape (H, W)
-            From 0 to 1. All zeros where nothing stands out, and zero where the model does
-            not look.
+            Scores from 0 to 1. All are zero if nothing stands out; those where the model does
+            not look are zero.
         """
         from imgret.images import resize  # noqa: PLC0415  # loads OpenCV, only when used
 
@@ -145,10 +145,10 @@ class MapCropper(Cropper):
 
     @abstractmethod
     def _map(self, image: Image) -> Map | None:
-        """Return the scores of an image; None where no place differs from another."""
+        """Return the scores of an image; None if no place differs from another."""
 
     def _maps(self, images: Sequence[Image]) -> Iterable[Map | None]:
-        """Return `_map` of each image; what runs faster on several at once overrides it."""
+        """Return `_map` of each image; override it if several at once are faster."""
         return map(self._map, images)
 
     def _detect(self, images: Sequence[Image]) -> list[Box | None]:
@@ -170,7 +170,7 @@ class MapCropper(Cropper):
 
 
 def check_shares(least: float, most: float) -> tuple[float, float]:
-    """Return both as floats, or raise an error that tells what they may be."""
+    """Return both as floats, or raise an error if they are out of range."""
     least = check_number(least, "least", at_least=0, at_most=1)
     most = check_number(most, "most", at_least=0, at_most=1)
     if least >= most:
@@ -181,21 +181,22 @@ def check_shares(least: float, most: float) -> tuple[float, float]:
 def subject_box(
     values: NDArray[np.float32], region: Box, threshold: float, margin: float = 0.0
 ) -> Box | None:
-    """Return the box of the places of a map at or over a threshold.
+    """Return the box of the places of a map at or above a threshold.
 
     Parameters
     ----------
     values : float32 array of shape (h, w)
     region : Box
-        Which part of the image the map shows.
+        Part of the image that the map shows.
     threshold : float
     margin : float
-        What the box is widened by on each side, as a part of its width or height.
+        Margin added to the box on each side, as a fraction of its width or height.
 
     Returns
     -------
     Box or None
-        In the image's pixels; it may reach out of the image. None where no place is.
+        Box in the image's pixels; it may extend beyond the image. None if no place reaches the
+        threshold.
     """
     mask = values >= threshold
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -214,10 +215,9 @@ def subject_box(
 
 
 def largest_part(values: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """Return a map that is zero but for one part.
+    """Return a map that is zero except for its largest part.
 
-    Of the parts at or over the threshold that do not touch, it is the one whose values add up to
-    most.
+    Of the parts at or above the threshold that do not touch, this is the one with the largest sum.
     """
     from imgret.images import connected  # noqa: PLC0415  # loads OpenCV, only when used
 
@@ -229,7 +229,7 @@ def largest_part(values: NDArray[np.float32], threshold: float) -> NDArray[np.fl
 
 
 def rescaled(values: NDArray[np.float32], region: Box) -> Map | None:
-    """Return a map whose extremes are 0 and 1; None of a flat one."""
+    """Return a map whose extremes are 0 and 1; None for a flat map."""
     low, high = float(values.min()), float(values.max())
     if high - low <= 1e-5 * max(abs(low), abs(high)):  # flat but for rounding
         return None
@@ -244,10 +244,10 @@ def shown_region(
     Parameters
     ----------
     values : float32 array of shape (h, w)
-        Of the whole input of the network.
+        Map of the whole input of the network.
     image : uint8 array of shape (H, W, 3)
     resize, size, min_side
-        Of the network's `imgret.models.Preprocess`.
+        Attributes of the network's `imgret.models.Preprocess`.
     """
     height, width = image.shape[:2]
     if resize == "crop":  # the network saw a square in the middle
@@ -255,7 +255,7 @@ def shown_region(
         shown_x, shown_y = min(width, round(side)), min(height, round(side))
         x0, y0 = (width - shown_x) // 2, (height - shown_y) // 2
         return Map(values, Box(x0, y0, x0 + shown_x, y0 + shown_y).clip(width, height))
-    if resize == "pad":  # it saw bars that are no part of the image
+    if resize == "pad":  # it saw bars that are not part of the image
         rows, columns = values.shape
         scale = 1 / max(height, width)
         values = _middle(values, max(1, round(rows * height * scale)), axis=0)

@@ -1,4 +1,4 @@
-"""Crops to what stands out, as a network or the spectral residual sees it."""
+"""Cropper that finds what stands out, with a network or the spectral residual."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPECTRAL = "spectral"
 _CPU = "CPUExecutionProvider"
 # Measured on 143 images of ECSSD: the mean IoU of the boxes is flat from 0.2 to 0.3.
 _SPECTRAL_THRESHOLD, _SPECTRAL_MARGIN = 0.25, 0.05
-# Networks answer close to 0 or 1, so that a low threshold takes in thin and faint parts.
+# Networks answer close to 0 or 1, so a low threshold includes thin and faint parts.
 _NETWORK_THRESHOLD = 0.10
 
 
@@ -33,43 +33,43 @@ _NETWORK_THRESHOLD = 0.10
 class SaliencyCropper(MapCropper):
     """Crops to the box of what stands out in the image.
 
-    The box bounds the places of the saliency map that are at or over the threshold; an image
+    The box encloses the places of the saliency map that are at or above the threshold. An image
     without such a place has no subject. A map is scaled so that its extremes are 0 and 1, unless
-    it is flat, or comes from a model whose file says that its maps are to be taken as they are.
+    it is flat or the model's file says that its maps are calibrated.
 
     Parameters
     ----------
     model : str or Path
-        The name of a built-in model, by default ``"saliency"``, or the path of an ONNX file,
+        Name of a built-in model, by default ``"saliency"``, or path of an ONNX file,
         that turns images into maps of shape (n, h, w) or (n, 1, h, w); or ``"spectral"``,
         which needs no weights (see `imgret.croppers.spectral`).
     threshold : float, optional
-        Over 0 and at most 1; by default 0.25 for ``"spectral"``, and for a network what its
-        file says, or 0.1.
+        Minimum score of the subject, over 0 and at most 1. By default 0.25 for ``"spectral"``,
+        and for a network the value in its file, or 0.1.
     margin : float, optional
-        What the box is widened by on each side, as a part of its width or height. Between 0
-        and 1; by default 0.05 for ``"spectral"``, whose boxes are rough, and otherwise 0.
+        Margin added to the box on each side, as a fraction of its width or height, 0 to 1. By
+        default 0.05 for ``"spectral"``, whose boxes are rough, and otherwise 0.
     least, most : float
-        A box that covers less or more of the image than these parts of its area is refused,
-        and the image kept whole.
+        Minimum and maximum fraction of the image's area that a box may cover. If a box is outside
+        this range, the whole image is kept.
     largest : bool
-        Of several parts that do not touch, take only the one whose scores add up to most.
+        If true, only the part with the largest sum of scores is used if several parts do not touch.
     preprocess : Preprocess or mapping, optional
-        Networks only: what the input must be, for a file that does not say so itself.
+        Networks only: preprocessing of the input, for a file that does not describe it.
     output : str, optional
         Networks only: name of the output that is the map, for a file with several.
     providers : sequence of str, optional
-        Networks only: execution providers of onnxruntime; the CPU's alone by default.
+        Networks only: execution providers of onnxruntime; by default only the CPU's.
     batch_size : int, optional
-        Networks only: images a run; by default 1 on the CPU, which is fastest there, and 16
-        elsewhere, or what a network of fixed batches takes.
+        Networks only: images per run; by default 1 on the CPU, which is fastest there, and 16
+        elsewhere, or the batch size of a network exported for a fixed one.
 
     Raises
     ------
     InvalidInputError
-        A number is out of its range, or an option for networks goes with ``"spectral"``.
+        A number is out of range, or an option for networks is given with ``"spectral"``.
     ModelError, UnknownNameError
-        The model cannot be used, or there is none of that name.
+        The model cannot be used, or no built-in model has the name.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class SaliencyCropper(MapCropper):
     >>> cropper = SaliencyCropper()
     >>> image = samples.draw("sunflower", 3)
     >>> box = cropper.boxes([image])[0]
-    >>> cropper.overlay(picture).shape == picture.shape
+    >>> cropper.overlay(image).shape == image.shape
     True
     """
 
@@ -108,7 +108,7 @@ class SaliencyCropper(MapCropper):
             if chosen := [name for name, value in given.items() if value is not None]:
                 raise InvalidInputError(
                     f"{', '.join(chosen)}: expected none of these with model 'spectral', which "
-                    f"is no network"
+                    f"is not a network"
                 )
             self.name = _SPECTRAL
             default_threshold, default_margin = _SPECTRAL_THRESHOLD, _SPECTRAL_MARGIN
@@ -148,12 +148,12 @@ class SaliencyCropper(MapCropper):
         )
 
     def config(self) -> Json:
-        """Return the arguments that make this cropper again."""
+        """Return the arguments that recreate this cropper."""
         return self._options | super().config()
 
     @property
     def fingerprint(self) -> str:
-        """That of the network, and the options of the box; for ``"spectral"`` name and options."""
+        """Fingerprint of the network, and the box options; for ``"spectral"``, name and options."""
         if self._network is None:
             return super().fingerprint
         options = json.dumps(super().config(), sort_keys=True)
@@ -184,7 +184,7 @@ def _run(network: Model, images: Sequence[Image]) -> list[Map]:
         raise ModelError(
             f"{network.path}: expected output {network.output!r} of shape (n, h, w) or "
             f"(n, 1, h, w), found {answer.shape} for {len(images)} image"
-            f"{'' if len(images) == 1 else 's'}; choose another by output="
+            f"{'' if len(images) == 1 else 's'}; choose another with output="
         )
     if not np.isfinite(values).all():
         raise ModelError(f"{network.path}: expected finite saliency, found NaN or infinity")

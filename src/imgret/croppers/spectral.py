@@ -13,21 +13,22 @@ from imgret.types import Image
 
 __all__ = ["spectral_map"]
 
-# Longer side that is looked at, in pixels, as in the paper: an object fills a few pixels
-# and texture is gone.
+# Longer side of the image that is analysed, in pixels, as in the paper: an object fills a few
+# pixels and texture is gone.
 _SIDE = 64
-# Of the Gaussian that smooths the map, in its pixels; the paper's kernel.
+# Standard deviation of the Gaussian that smooths the map, in pixels of the map, as in the paper.
 _SIGMA = 2.5
-# Of the weight of the middle, in half sides. On 143 images of ECSSD the mean IoU of the
-# boxes, each at its best threshold, is 0.46 without it and 0.54 with it; 0.45 to 0.6 differ little.
+# Width of the Gaussian weight of the middle, in half sides. On 143 images of ECSSD the mean IoU of
+# the boxes, each at its best threshold, is 0.46 without it and 0.54 with it; 0.45 to 0.6 differ
+# little.
 _MIDDLE = 0.5
 
 
 def spectral_map(image: Image) -> NDArray[np.float32]:
     """Return how much each place departs from the image's own statistics.
 
-    What the log amplitude spectrum has beyond its local average is kept, with the phase as
-    it is; transformed back, this is large where the image is unlike itself.
+    The difference of the log amplitude spectrum from its local average is kept, and the phase is
+    unchanged. Transformed back, this is large where the image is unlike the rest of itself.
 
     Parameters
     ----------
@@ -37,9 +38,9 @@ def spectral_map(image: Image) -> NDArray[np.float32]:
     Returns
     -------
     float32 array of shape (h, w)
-        The longer side 64; at least 0, not scaled. Zeros for a flat image.
+        Map with a longer side of 64 and values of at least 0, not scaled; zeros for a flat image.
     """
-    # Imported where it is used: croppers that do not look at pixels need no OpenCV.
+    # Imported here: croppers that do not look at pixels need no OpenCV.
     from imgret.images import blur, resize, to_gray  # noqa: PLC0415
 
     height, width = image.shape[:2]

@@ -21,5 +21,5 @@ def flowers102(**options: Any) -> OnnxEmbedder:
 
 
 def flowers102_large(**options: Any) -> OnnxEmbedder:
-    """Make the better one for flowers: ``OnnxEmbedder("flowers102-large", **options)``."""
+    """Make the better embedder for flowers: ``OnnxEmbedder("flowers102-large", **options)``."""
     return OnnxEmbedder("flowers102-large", **options)

@@ -1,4 +1,4 @@
-"""Embedders that are ONNX files."""
+"""Embedder that runs a network in an ONNX file."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class OnnxEmbedder(Embedder):
     Parameters
     ----------
     model : str or Path
-        Name of a built-in model (``"general"``), or the path of an ONNX file with one input.
+        Name of a built-in model (``"general"``), or path of an ONNX file with one input.
     size : int, optional
-        Side of the input in pixels, where the graph takes any size; by default the one the
-        model was made for. More is slower and often finds better.
+        Side of the input in pixels, if the graph takes any size; by default the size the model
+        was made for. A larger input is slower and often gives better results.
     preprocess : Preprocess or mapping, optional
-        What the network wants its input to be; needed for a file that does not say so itself.
+        Preprocessing of the input; needed for a file that does not describe it.
         A mapping has the keys of `imgret.models.Preprocess`.
     output : str, optional
-        Name of the output that is the embedding; needed for a foreign file with several.
+        Name of the output that is the embedding; needed for a foreign file with several outputs.
     providers : sequence of str, optional
-        Execution providers of onnxruntime, the preferred one first; the CPU's alone by default.
+        Execution providers of onnxruntime, the preferred one first; by default only the CPU's.
     batch_size : int, optional
-        Images per run of the network; by default 1 on the CPU and 16 elsewhere, or what a
-        network of fixed batches takes, which are filled up.
+        Images per run of the network; by default 1 on the CPU and 16 elsewhere, or the batch size
+        of a network exported for a fixed one, to which shorter batches are padded.
 
     Raises
     ------
@@ -53,9 +53,9 @@ class OnnxEmbedder(Embedder):
 
     Notes
     -----
-    Each run takes one thread. `embed` may be called from several threads at once, which is
-    how to use more cores. The fingerprint covers the ``.onnx`` file and the files in which it
-    keeps weights (``model.onnx.data``), preprocessing and output.
+    Each run takes one thread. To use more cores, call `embed` from several threads at once. The
+    fingerprint covers the ``.onnx`` file, the files in which it keeps weights
+    (``model.onnx.data``), the preprocessing and the output.
 
     Examples
     --------
@@ -99,8 +99,8 @@ class OnnxEmbedder(Embedder):
             self._config["output"] = output
         if providers is not None:
             self._config["providers"] = list(providers)
-        # On two cores the network alone is as fast by 1 as by 4, and a fifth slower by 16; a
-        # folder is taken in at 710 images/s by 1, at 665 by 4 (medians of 5 runs each).
+        # On two cores the network alone is as fast with batches of 1 as of 4, and a fifth slower
+        # with 16; a folder is added at 710 images/s with 1, at 665 with 4 (medians of 5 runs each).
         session = self._model.session
         self.batch_size = session.batch or (1 if session.providers[0] == _CPU else 16)
         if batch_size is not None:
@@ -115,7 +115,7 @@ class OnnxEmbedder(Embedder):
 
     @property
     def path(self) -> Path:
-        """The model's file."""
+        """Path of the model's file."""
         return self._model.path
 
     @property
@@ -124,7 +124,7 @@ class OnnxEmbedder(Embedder):
         return self._model.fingerprint
 
     def config(self) -> Json:
-        """Keyword arguments, as JSON values, that make this embedder again."""
+        """Return the keyword arguments, as JSON values, that recreate this embedder."""
         return dict(self._config)
 
     def _embed(self, images: Sequence[Image]) -> Embeddings:
@@ -137,7 +137,7 @@ class OnnxEmbedder(Embedder):
         if len(shape) < 2 or shape[0] != 1 or dim != shape[1]:
             raise ModelError(
                 f"{self._model.path}: expected output {self._model.output!r} of shape (n, dim), "
-                f"found {shape} for one image; a vector per image is needed: choose it by "
-                f"output=, or pool in the graph"
+                f"found {shape} for one image; one vector per image is needed: choose another "
+                f"with output=, or pool in the graph"
             )
         return dim

@@ -1,4 +1,4 @@
-"""An embedder that looks twice: at the whole image, and at its subject."""
+"""Embedder that combines the whole image with its subject."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["TwoViewEmbedder"]
 
 @final
 class TwoViewEmbedder(Embedder):
-    """Embeds an image as the mean of the embeddings of the whole and of its subject.
+    """Embeds an image as the weighted mean of the embeddings of the whole and of its subject.
 
-    A crop that misses the subject then costs half at most, while a good one still pays. It goes
-    with ``Retriever(cropper="none")``, takes twice the time of one view, and works with any
+    A crop that misses the subject then costs half at most, while a good one still helps. Use it
+    with ``Retriever(cropper="none")``. It takes twice the time of one view, and works with any
     embedder and cropper.
 
     Parameters
@@ -32,14 +32,14 @@ class TwoViewEmbedder(Embedder):
         A registered name, an embedder, or a mapping ``{"name": ..., "config": {...}}`` as
         `config` writes it.
     cropper : str, Cropper or mapping
-        Likewise.
+        A registered name, a cropper, or a mapping of the same form.
     weight : float
-        Of the subject, over 0 and below 1; the whole has the rest.
+        Weight of the subject, over 0 and below 1; the whole image has the rest.
 
     Raises
     ------
     InvalidInputError
-        The weight is out of its range, or a part is none.
+        The weight is out of range, or ``embedder`` or ``cropper`` is invalid.
     """
 
     name = "two-view"
@@ -56,8 +56,8 @@ class TwoViewEmbedder(Embedder):
         self._weight = check_number(weight, "weight", above=0, at_most=1)
         if self._weight == 1:
             raise InvalidInputError(
-                f"weight: expected a number over 0 and below 1, found {weight!r}; for the subject "
-                f"alone give the cropper to the Retriever"
+                f"weight: expected a number over 0 and below 1, found {weight!r}; to embed only "
+                f"the subject, give the cropper to the Retriever"
             )
         self.thread_safe = self._embedder.thread_safe and self._cropper.thread_safe  # type: ignore[misc]  # of this one
         self.batch_size = self._embedder.batch_size
@@ -72,12 +72,12 @@ class TwoViewEmbedder(Embedder):
 
     @property
     def fingerprint(self) -> str:
-        """Those of the embedder and the cropper, with the weight."""
+        """Fingerprints of the embedder and the cropper, with the weight."""
         return self._fingerprint(self._cropper.fingerprint)
 
     @property
     def former_fingerprint(self) -> str:
-        """What galleries of older versions hold: it says nothing of the cropper's file."""
+        """Fingerprint in galleries of older versions, which does not cover the cropper's file."""
         return self._fingerprint(_part(self._cropper))
 
     def _fingerprint(self, cropper: Any) -> str:
@@ -85,7 +85,7 @@ class TwoViewEmbedder(Embedder):
         return f"{self._embedder.fingerprint} two-view {json.dumps(view, sort_keys=True)}"
 
     def config(self) -> Json:
-        """Keyword arguments, as JSON values, that make this embedder again."""
+        """Return the keyword arguments, as JSON values, that recreate this embedder."""
         return {
             "embedder": _part(self._embedder),
             "cropper": _part(self._cropper),

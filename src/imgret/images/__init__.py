@@ -1,4 +1,4 @@
-"""Images: read them from files, bytes and objects; resize, crop and encode them."""
+"""Reading images from files, bytes and objects; resizing, cropping and encoding them."""
 
 from imgret.images.decode import MAX_PIXELS, Decoded, decode
 from imgret.images.exif import exif_facts

@@ -8,7 +8,7 @@ _SEQUENCE_HEADER = 1
 
 
 def largest_frame(data: bytes) -> tuple[int, int]:
-    """Return the greatest width and height that a stream announces; (0, 0) where it does not.
+    """Return the maximum frame width and height of a stream; (0, 0) if they cannot be read.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def largest_frame(data: bytes) -> tuple[int, int]:
         head = data[start]
         start += 2 if head & 4 else 1
         size = len(data) - start
-        if head & 2:  # else it goes on to the end
+        if head & 2:  # otherwise it runs to the end
             size, start = _leb128(data, start)
         if head >> 3 & 15 == _SEQUENCE_HEADER:
             try:
@@ -32,7 +32,7 @@ def largest_frame(data: bytes) -> tuple[int, int]:
 
 
 def _leb128(data: bytes, start: int) -> tuple[int, int]:
-    """Return a number of seven bits a byte, and where it ends."""
+    """Return a LEB128 number, and the offset after it."""
     value = 0
     for place, byte in enumerate(data[start : start + 8]):
         value |= (byte & 127) << 7 * place
@@ -42,7 +42,7 @@ def _leb128(data: bytes, start: int) -> tuple[int, int]:
 
 
 class _Bits:
-    """Reads numbers of any number of bits."""
+    """Reader of numbers with any number of bits."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data[:512], "big"), 8 * len(data[:512])

@@ -1,7 +1,8 @@
-"""BMP of 16 and 32 bits a pixel, whose channels are where the header's masks say.
+"""Decoder for BMPs of 16 and 32 bits per pixel, whose channels are given by bit masks.
 
-OpenCV knows some of these layouts and loses colours of others. Specification: ``BITMAPINFOHEADER``
-up to ``BITMAPV5HEADER``, and the 52- and 56-byte headers that Adobe's programs write.
+OpenCV supports only some of these layouts and loses colours of others. Specification:
+``BITMAPINFOHEADER`` up to ``BITMAPV5HEADER``, and the 52- and 56-byte headers that Adobe's programs
+write.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
 
 
 def has_masks(data: bytes) -> bool:
-    """Whether a BMP is of the kind that `decode_masks` decodes."""
+    """Whether `decode_masks` decodes a BMP of this kind."""
     (size,) = unpack_from("<I", data, 14)
     if size == 12:
         return False
@@ -27,12 +28,12 @@ def has_masks(data: bytes) -> bool:
 
 
 def alpha_mask(data: bytes) -> int:
-    """Return the bits of a pixel that are alpha; 0 where it has none."""
+    """Return the bit mask of the alpha channel; 0 if there is none."""
     return _masks(data)[3] if has_masks(data) else 0
 
 
 def decode_masks(data: bytes) -> NDArray[np.uint8]:
-    """Decode to uint8 BGR, or BGRA where the header has a mask of alpha.
+    """Decode to uint8 BGR, or BGRA if the header has an alpha mask.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def decode_masks(data: bytes) -> NDArray[np.uint8]:
     Raises
     ------
     ValueError, struct.error
-        There are fewer pixels than the header gives, or the masks make no sense.
+        There are fewer pixels than the header gives, or a mask is not contiguous.
     """
     width, height, _, bits = unpack_from("<iiHH", data, 18)
     (start,) = unpack_from("<I", data, 10)
@@ -60,7 +61,7 @@ def decode_masks(data: bytes) -> NDArray[np.uint8]:
     channels = [_channel(words, mask) for mask in (blue, green, red)]
     if alpha:
         opacity = _channel(words, alpha)
-        # Programs that know no alpha leave it 0; browsers, too, take all of 0 for opaque.
+        # Programs without alpha support leave it at 0; like browsers, treat all zeros as opaque.
         channels.append(opacity if opacity.any() else np.full_like(opacity, 255))
     return np.dstack(channels)
 
@@ -77,7 +78,7 @@ def _masks(data: bytes) -> tuple[int, int, int, int]:
 
 
 def _channel(words: Any, mask: int) -> Any:
-    """Return the bits of a mask, scaled to 8."""
+    """Return the channel of a mask, scaled to 8 bits."""
     if mask == 0:
         return np.zeros(words.shape, np.uint8)
     shift = (mask & -mask).bit_length() - 1

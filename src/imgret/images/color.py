@@ -1,7 +1,7 @@
-"""Colours to sRGB, by the ICC profile that an image carries.
+"""Conversion of colours to sRGB with the ICC profile embedded in an image.
 
-The colour management is LittleCMS, as Pillow's ``ImageCms`` brings it: relative colorimetric with
-black point compensation. Profiles that differ invisibly from sRGB cost a look-up in a cache.
+The conversion is done by LittleCMS, through Pillow's ``ImageCms``: relative colorimetric with black
+point compensation. Profiles that do not differ visibly from sRGB cost only a cache look-up.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["cmyk_to_srgb", "differs", "to_srgb"]
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-# Levels of 255 by which some colour must change for a profile to count.
+# A profile is applied only if it changes some colour by more than this, in levels of 255.
 _INVISIBLE = 2
-_STRIP = 1 << 20  # pixels that are converted at a time
+_STRIP = 1 << 20  # pixels converted at a time
 
 
 class _Conversion(NamedTuple):
@@ -31,22 +31,22 @@ class _Conversion(NamedTuple):
 
 
 def to_srgb(rgb: Pixels, profile: bytes, *, gray: bool) -> Pixels:
-    """Convert RGB, or grey as RGB, to sRGB.
+    """Convert RGB, or grey stored as RGB, to sRGB.
 
     Parameters
     ----------
     rgb : uint8 array of shape (H, W, 3)
-        Not multiplied by alpha.
+        Pixels, not multiplied by alpha.
     profile : bytes
-        ICC profile. One that is damaged, or for other colours than the image has, is ignored,
-        as browsers do.
+        ICC profile. A damaged profile, or one for a different colour space than the image's, is
+        ignored, as in browsers.
     gray : bool
-        Whether the image is grey: only then a grey profile fits.
+        Whether the image is grey. A grey profile is applied only to a grey image.
 
     Returns
     -------
     uint8 array of shape (H, W, 3)
-        ``rgb`` itself where the profile is sRGB, differs from it invisibly, or is ignored.
+        ``rgb`` itself if the profile is sRGB, does not differ visibly from it, or is ignored.
     """
     how = _how(profile, gray=gray)
     if how is None:
@@ -62,7 +62,7 @@ def differs(profile: bytes, *, gray: bool) -> bool:
 
 
 def cmyk_to_srgb(cmyk: Pixels | None, profile: bytes) -> Pixels | None:
-    """Convert CMYK, 0 no ink and 255 all of it, to sRGB.
+    """Convert CMYK, where 0 is no ink and 255 full ink, to sRGB.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def cmyk_to_srgb(cmyk: Pixels | None, profile: bytes) -> Pixels | None:
     Returns
     -------
     uint8 array of shape (H, W, 3), or None
-        None where there is no image, or the profile is not for CMYK or is damaged.
+        None if there is no image, or the profile is not for CMYK or is damaged.
     """
     conversion = _transform(profile, "CMYK") if profile_space(profile) == "CMYK" else None
     return None if conversion is None or cmyk is None else _apply(conversion, cmyk)
@@ -90,7 +90,7 @@ def _how(profile: bytes, *, gray: bool) -> _Conversion | Pixels | None:
 
 @lru_cache(maxsize=32)
 def _visible(profile: bytes) -> _Conversion | None:
-    """Return the conversion from an RGB profile where it changes any colour visibly."""
+    """Return the conversion from an RGB profile; None if it changes no colour visibly."""
     conversion = _transform(profile, "RGB")
     if conversion is None:
         return None
@@ -102,7 +102,7 @@ def _visible(profile: bytes) -> _Conversion | None:
 
 @lru_cache(maxsize=32)
 def _gray_table(profile: bytes) -> Pixels | None:
-    """Return the sRGB level of each level of a grey profile, where one changes visibly."""
+    """Return the sRGB level of each level of a grey profile; None if none changes visibly."""
     levels = np.arange(256, dtype=np.uint8)[None]
     conversion = _transform(profile, "L")
     if conversion is None:
@@ -117,7 +117,7 @@ def _transform(profile: bytes, mode: Literal["RGB", "CMYK", "L"]) -> _Conversion
     from PIL import ImageCms  # noqa: PLC0415  # only images with a profile need it
 
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-    if mode == "L":  # made a table of once; optimised, its darkest levels are 9 off
+    if mode == "L":  # used once, for a table; optimised, its darkest levels are 9 off
         flags |= ImageCms.Flags.NOOPTIMIZE
     try:
         transform = ImageCms.buildTransform(
@@ -134,7 +134,7 @@ def _transform(profile: bytes, mode: Literal["RGB", "CMYK", "L"]) -> _Conversion
 
 
 def _apply(conversion: _Conversion, pixels: Pixels) -> Pixels:
-    """Convert strip by strip, which needs little memory beside the result."""
+    """Convert strip by strip, which needs little memory beyond the result."""
     from PIL import Image  # noqa: PLC0415  # as above
 
     height, width = pixels.shape[:2]

@@ -1,7 +1,7 @@
-"""Decoding: the bytes of an image file to uint8 RGB.
+"""Decoding of image files to uint8 RGB.
 
-The header is read first, so that an image that is too large, cut short or none at all is
-refused before memory is spent on it.
+The header is read first, so that data that are too large, truncated or not an image are refused
+before memory is allocated.
 """
 
 from __future__ import annotations
@@ -43,22 +43,23 @@ __all__ = ["MAX_PIXELS", "Decoded", "decode"]
 MAX_PIXELS = 100_000_000
 """Default pixel limit: 300 MB of RGB."""
 
-# OpenCV's own limits, which it reports in words that name neither the file nor the size.
+# OpenCV's own limits; its error messages name neither the file nor the size.
 _OPENCV_PIXELS, _OPENCV_SIDE = 1 << 30, 1 << 20
 
-# libjpeg scales while it decodes. The names say grey; the bits only say how much, and go
-# together with IMREAD_COLOR_RGB, which the names that say colour do not.
+# libjpeg can scale while it decodes. In spite of their names these flags set only the scale, and
+# can be combined with IMREAD_COLOR_RGB; the REDUCED_COLOR flags cannot.
 _REDUCED = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
 }
-# What must remain beside min_side. libjpeg's smaller image is a little sharper than an average
-# of areas; with this much left to average, the embedding of `general` moves by 0.0013 in cosine
-# on average and 0.0043 at most (26 photos enlarged two ways, with noise); with 2.25, by 0.017.
+# Least size of a reduced JPEG, in multiples of min_side. libjpeg's smaller image is a little
+# sharper than an average of areas; with this much left to average, the embedding of `general`
+# moves by 0.0013 in cosine on average and 0.0043 at most (26 photos enlarged two ways, with
+# noise); with 2.25, by 0.017.
 _MARGIN = 3.0
 _SILENT = 0  # cv::utils::logging::LOG_LEVEL_SILENT
-# OpenCV 4 has it here, OpenCV 5 there; both return the level before.
+# OpenCV 4 and 5 have it in different places; both return the previous level.
 _set_log_level: Callable[[int], int] = (
     getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
 )
@@ -71,7 +72,7 @@ class Decoded(NamedTuple):
     Attributes
     ----------
     image : uint8 array of shape (h, w, 3)
-        RGB, EXIF orientation applied; smaller than ``size`` where it was decoded at
+        RGB, EXIF orientation applied; smaller than ``size`` if it was decoded at
         reduced scale.
     size : tuple of int
         Width and height in pixels of the image at full resolution, orientation applied.
@@ -90,26 +91,25 @@ def decode(
 ) -> Decoded:
     """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC image.
 
-    Of several frames or pages the first is decoded. Alpha is laid over white, unless more than a
-    quarter of the outline would vanish in it, as that of a white icon would: then over mid-grey,
-    or over black where that hides less. Deeper channels are scaled to 8 bits. Colours are
-    converted to sRGB by the profile that the image carries, after which alpha is applied; a
-    profile that is damaged or does not fit is ignored, and high dynamic range (PQ, HLG) is not
-    mapped. The orientation is that of EXIF, or of XMP where EXIF gives none; in AVIF and HEIC
-    that of the container. Which TIFFs are decoded says
-    ``imgret.images.tiff_page``. HEIC needs the
-    extra ``imgret[heic]``.
+    Only the first frame or page is decoded. Transparent images are composited over white, unless
+    more than a quarter of the outline would vanish in it, as with a white icon. The background is
+    then mid-grey, or black if that hides less. Deeper channels are scaled to 8 bits. Colours are
+    converted to sRGB with the embedded profile before alpha is applied. A profile that is damaged
+    or does not fit is ignored, and high dynamic range (PQ, HLG) is not tone-mapped. The
+    orientation comes from EXIF, or from XMP if EXIF has none; in AVIF and HEIC from the container.
+    ``imgret.images.tiff_page`` lists the kinds of TIFF that are decoded. HEIC needs the extra
+    ``imgret[heic]``.
 
     Parameters
     ----------
     data : bytes
         The whole file.
     path : Path, optional
-        Named in errors.
+        Path to name in errors.
     max_pixels : int
-        An image that has more is refused before it is decoded. Those that will be decoded
-        count: with ``min_side``, a JPEG of 200 megapixels may be one of 3. A progressive JPEG
-        counts in full, as its decoder holds all of it at any scale.
+        Maximum number of pixels to decode; a larger image is refused before it is decoded. Pixels
+        count at the decoded scale: with ``min_side``, a JPEG of 200 megapixels may count as 3. A
+        progressive JPEG counts in full, because its decoder holds all of it at any scale.
     min_side : int, optional
         Shorter side, in pixels, to which the caller will shrink the image. A larger JPEG
         is then decoded at 1/2, 1/4 or 1/8 of its size, which saves time and memory, but
@@ -124,26 +124,26 @@ def decode(
     Raises
     ------
     ImageFormatError
-        Not an image, or of a kind that cannot be read here.
+        The data are not an image, or are of a kind that cannot be read.
     ImageUnsupportedError
-        It may be valid, but is of a kind that no decoder here takes.
+        The image may be valid, but no available decoder supports it.
     ImageCorruptError
-        Empty, truncated or damaged.
+        The data are empty, truncated or damaged.
     ImageTooLargeError
-        More than ``max_pixels``.
+        The image has more than ``max_pixels`` pixels.
     MissingExtraError
-        A HEIC image, and ``pillow-heif`` is not installed.
+        The image is a HEIC and ``pillow-heif`` is not installed.
     """
     max_pixels = check_count(max_pixels, "max_pixels")
     min_side = None if min_side is None else check_count(min_side, "min_side")
     head = header(data, path=path)
     factor = _factor(head, min_side)
-    # What a decoder must hold in full is not made smaller by the scale.
+    # A buffered image is held in full at any scale.
     check_size(head.size, max_pixels, path, factor=1 if head.buffered else factor)
     check_size(head.coded, max_pixels, path)
     if head.end is None:
         raise ImageCorruptError(
-            f"truncated: the {head.format} data stop after {len(data)} bytes, before their end",
+            f"truncated: the {head.format} data end after {len(data)} bytes, before the image ends",
             path,
         )
     if head.format == "HEIC":
@@ -159,7 +159,7 @@ def decode(
 def check_size(
     size: tuple[int, int], max_pixels: int, path: Path | None, *, factor: int = 1
 ) -> None:
-    """Raise an error where there are too many pixels, both sides divided by ``factor``."""
+    """Raise an error if there are too many pixels with both sides divided by ``factor``."""
     width, height = size
     pixels = -(-width // factor) * -(-height // factor)
     most = min(max_pixels, _OPENCV_PIXELS)
@@ -171,17 +171,17 @@ def check_size(
             "images.decode take (--max-pixels on the command line)"
         )
     else:
-        most, advice = _OPENCV_PIXELS, "; more cannot be decoded here: make it smaller"
+        most, advice = _OPENCV_PIXELS, "; larger images cannot be decoded: make it smaller"
     scaled = f", and {pixels:,} at 1/{factor} of that" if factor > 1 else ""
     raise ImageTooLargeError(
-        f"expected at most {most:,} pixels to decode and {_OPENCV_SIDE:,} a side, found {width} x "
-        f"{height} = {width * height:,}{scaled}{advice}",
+        f"expected at most {most:,} pixels to decode and {_OPENCV_SIDE:,} per side, found {width} "
+        f"x {height} = {width * height:,}{scaled}{advice}",
         path,
     )
 
 
 def _factor(head: Header, min_side: int | None) -> int:
-    """Return by how much a JPEG may be reduced while it is decoded."""
+    """Return the factor by which a JPEG may be reduced while it is decoded."""
     if head.format != "JPEG" or min_side is None:
         return 1
     enough = min(head.size) / (_MARGIN * min_side)
@@ -189,7 +189,7 @@ def _factor(head: Header, min_side: int | None) -> int:
 
 
 def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | None) -> Any:
-    """Return uint8 RGB of what OpenCV decodes wrongly; None of all else."""
+    """Return uint8 RGB of an image that OpenCV decodes wrongly; None for any other."""
     if head.format == "TIFF":
         has_inks = head.channels == 4 and profile_space(head.profile) == "CMYK"
         from_cmyk = partial(cmyk_to_srgb, profile=head.profile) if has_inks else None
@@ -210,7 +210,7 @@ def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | None)
 
 
 def _decode_opencv(data: bytes, head: Header, factor: int, path: Path | None) -> Any:
-    """Return uint8 RGB as OpenCV decodes it, or else Pillow."""
+    """Decode to uint8 RGB with OpenCV, or with Pillow if that fails."""
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED.get(factor, 0)
     if head.bits > 8 or head.alpha is not None or head.transparent is not None:
         flags = cv2.IMREAD_UNCHANGED
@@ -223,7 +223,7 @@ def _decode_opencv(data: bytes, head: Header, factor: int, path: Path | None) ->
             problem = error
     if pixels is None:
         second = pillow_decode(data, head, factor=factor)
-        # Of an ordinary kind Pillow reads some files that are damaged, wrongly.
+        # Pillow reads some damaged files of ordinary kinds, but wrongly.
         if second is None or not (head.unsupported or head.format == "BMP"):
             raise _refusal(head, path, is_read=second is not None) from problem
         return _from_pillow(second, head)
@@ -239,21 +239,21 @@ def _from_pillow(pixels: Any, head: Header) -> Any:
 
 
 def _refusal(head: Header, path: Path | None, *, is_read: bool) -> ImageError:
-    """Return the error for what is not decoded, which is called damaged only if it surely is.
+    """Return the error for an image that no decoder took, called damaged only if it surely is.
 
-    Files of an unusual kind, and those that one of two decoders takes (``is_read``), may be valid.
+    Files of an unusual kind, and those that one of two decoders reads (``is_read``), may be valid.
     """
     if head.unsupported:
         return ImageUnsupportedError(
-            f"expected an image that can be decoded here, found a {head.unsupported}; save it as "
-            f"PNG or JPEG",
+            f"expected an image that can be decoded, found a {head.unsupported}; save it as PNG "
+            f"or JPEG",
             path,
         )
     what = f"{head.format} data ({head.width} x {head.height} pixels, {head.bits} bits)"
     if is_read:
         return ImageUnsupportedError(
-            f"unusual or damaged {what}: one decoder here takes them and another does not; if the "
-            f"image looks right elsewhere, save it as PNG or JPEG",
+            f"unusual or damaged {what}: one decoder reads them and another does not; if the image "
+            f"looks right in other programs, save it as PNG or JPEG",
             path,
         )
     return ImageCorruptError(f"damaged {what}: neither OpenCV nor Pillow can decode them", path)
@@ -262,7 +262,7 @@ def _refusal(head: Header, path: Path | None, *, is_read: bool) -> ImageError:
 def opaque_srgb(
     rgb: Any, alpha: Any, head: Header, *, gray: bool | None = None, kind: Alpha | None = None
 ) -> Any:
-    """Convert colours to sRGB by the image's profile, then lay them over a ground.
+    """Convert colours to sRGB with the image's profile, then composite them over a background.
 
     Parameters
     ----------
@@ -270,13 +270,13 @@ def opaque_srgb(
     alpha : uint8 array of shape (H, W), or None
     head : Header
     gray : bool, optional
-        Whether the image is grey; by default what the header says.
+        Whether the image is grey; by default as the header says.
     kind : {"straight", "premultiplied"}, optional
-        Of ``rgb``; by default what the header says.
+        Whether ``rgb`` has been multiplied by alpha; by default as the header says.
     """
     kind = kind or head.alpha or "straight"
     gray = head.channels == 1 if gray is None else gray
-    fits = head.channels != 4  # CMYK that a decoder has made RGB of
+    fits = head.channels != 4  # not CMYK that the decoder has converted to RGB
     if fits and head.profile and differs(head.profile, gray=gray):
         if alpha is not None and kind == "premultiplied":
             weight = np.maximum(alpha, 1)[:, :, None].astype(np.float32)
@@ -286,13 +286,13 @@ def opaque_srgb(
 
 
 def _to_decode(data: bytes, head: Header, path: Path | None) -> bytes:
-    """Leave out what the pixels do not need and decoders stumble over."""
-    if head.format == "GIF":  # later frames
+    """Leave out parts that the pixels do not need and that decoders stumble over."""
+    if head.format == "GIF":  # without later frames
         return data[: head.end] + b";"
     if head.format != "PNG":
         return data
     # Colour profiles make libpng print warnings, and animation chunks change what is decoded.
-    # A wrong checksum is found here because libpng would print that, too.
+    # Checksums are verified here because libpng would print those errors, too.
     parts = [data[:8]]
     for kind, start, length in png_chunks(data):
         if kind in _PNG_PIXEL_CHUNKS:
@@ -309,16 +309,16 @@ def _to_decode(data: bytes, head: Header, path: Path | None) -> bytes:
 
 
 class _Silence:
-    """The threads that decode, and the log level to go back to after the last."""
+    """Threads that are decoding, and the log level to restore after the last one."""
 
-    decoding = ReadWriteLock(brief=True)  # OpenCV has locks, too: a fork waits until it is done
+    decoding = ReadWriteLock(brief=True)  # OpenCV has locks, too: a fork waits for it
     lock = RLock(brief=True)
     threads: ClassVar[list[int]] = []
     level = 0
 
     @classmethod
     def renew(cls) -> None:
-        """Give the level back in a forked child, which has one thread of those at most."""
+        """Restore the level in a forked child, which has at most one of these threads."""
         if cls.threads:
             cls.threads = [thread for thread in cls.threads if thread == get_ident()]
             if not cls.threads:
@@ -330,10 +330,10 @@ renew_in_child(_Silence)
 
 @contextmanager
 def suppress_opencv_log() -> Iterator[None]:
-    """Keep OpenCV from logging; what goes wrong is raised as an exception.
+    """Keep OpenCV from logging; failures are raised as exceptions.
 
-    The level is the process's: it is given back as soon as no thread decodes. What libjpeg
-    writes to stderr about damaged scans goes by no log and cannot be stopped.
+    The log level belongs to the process and is restored as soon as no thread is decoding. What
+    libjpeg writes to stderr about damaged scans bypasses the log and cannot be suppressed.
     """
     with _Silence.lock:
         if not _Silence.threads:
@@ -350,7 +350,7 @@ def suppress_opencv_log() -> Iterator[None]:
 
 
 def _flatten(pixels: Any, head: Header, path: Path | None) -> Any:
-    """Make opaque RGB of 8 bits from what OpenCV decoded unchanged: grey, BGR or BGRA."""
+    """Convert what OpenCV decoded unchanged (grey, BGR or BGRA) to opaque 8-bit RGB."""
     alpha = None
     if head.transparent is not None and pixels.ndim == 2:
         scale = 1 if head.bits in {8, 16} else 255 // (2**head.bits - 1)
@@ -373,7 +373,7 @@ def _flatten(pixels: Any, head: Header, path: Path | None) -> Any:
 
 
 def orient(pixels: Any, orientation: int) -> Any:
-    """Turn and mirror by the EXIF orientation."""
+    """Rotate and mirror pixels as the EXIF orientation says."""
     if orientation in {5, 7}:
         pixels = cv2.transpose(pixels)
     if orientation in {2, 4}:
@@ -396,14 +396,14 @@ def _decode_heic(data: bytes, head: Header, max_pixels: int, path: Path | None) 
     try:
         picture = pillow_heif.open_heif(data)  # the header only
         check_size(picture.size, max_pixels, path)
-        pixels = np.asarray(picture)  # decoded here, mirrored and turned by libheif
+        pixels = np.asarray(picture)  # decoded here; libheif applies the orientation
     except ImageTooLargeError:
         raise
-    except Exception as error:  # pillow-heif lets through whatever damaged data lead to
+    except Exception as error:  # pillow-heif lets any exception from damaged data through
         if head.unsupported or "nsupported" in str(error):
             kind = head.unsupported or "HEIC that libheif does not support"
             raise ImageUnsupportedError(
-                f"expected an image that can be decoded here, found a {kind}: libheif reports "
+                f"expected an image that can be decoded, found a {kind}: libheif reports "
                 f"{error}; save it as PNG or JPEG",
                 path,
             ) from error

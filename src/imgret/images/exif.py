@@ -20,19 +20,19 @@ __all__ = [
 ORIENTATION = 0x0112
 _PROFILE = 0x8773
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
-_TIFF_FRACTIONS = frozenset({529, 532})  # of YCbCr: shares of the colours, black and white
-_ASCII, _INTEGERS, _RATIONAL = 2, {4, 13}, 5  # 13 is of offsets alone
+_TIFF_FRACTIONS = frozenset({529, 532})  # YCbCr coefficients, black and white levels
+_ASCII, _INTEGERS, _RATIONAL = 2, {4, 13}, 5  # 13 is only for offsets
 _MAKE, _MODEL, _DATE, _EXIF, _GPS = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825
 _DATE_TAKEN, _DATE_DIGITIZED, _OFFSET_TAKEN, _OFFSET_DIGITIZED = 0x9003, 0x9004, 0x9011, 0x9012
-_TEXT_BYTES = 256  # of a text that counts
+_TEXT_BYTES = 256  # longer texts are ignored
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([0-9])")
 
 
 def exif_orientation(exif: bytes, xmp: bytes = b"") -> int:
-    """Return the orientation of an EXIF block; 1 where it has none or is damaged.
+    """Return the orientation of an EXIF block; 1 if it has none or is damaged.
 
-    One that stands only in XMP, as some programs of macOS write it, counts where EXIF gives none.
-    Pillow does the same.
+    If EXIF has none, the one in XMP counts, where some macOS programs write it. Pillow does the
+    same.
     """
     try:
         orientation = tiff_tags(exif.removeprefix(b"Exif\0\0"))[ORIENTATION][0]
@@ -43,7 +43,7 @@ def exif_orientation(exif: bytes, xmp: bytes = b"") -> int:
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether data begin as EXIF blocks and TIFF files do."""
+    """Whether data begin like an EXIF block or a TIFF file."""
     return data[:4] in {b"II*\0", b"MM\0*"}
 
 
@@ -52,7 +52,7 @@ def tiff_tags(
 ) -> dict[int, tuple[Any, ...]]:
     """Return the numbers of the wanted tags in the first directory.
 
-    Of a tag that stands there twice the first counts, as for libtiff.
+    If a tag occurs twice, the first one counts, as in libtiff.
     """
     order = {b"II": "<", b"MM": ">"}[data[:2]]
     is_big = unpack_from(order + "H", data, 2)[0] == 43
@@ -61,7 +61,7 @@ def tiff_tags(
     (entries,) = unpack_from(order + ("Q" if is_big else "H"), data, start)
     start += 8 if is_big else 2
     tags: dict[int, tuple[Any, ...]] = {}
-    for position in range(min(entries, 4096)):  # sorted: those of interest come early
+    for position in range(min(entries, 4096)):  # tags are sorted: those wanted come early
         tag, kind, count, value = unpack_from(
             entry, data, start + position * struct.calcsize(entry)
         )
@@ -73,7 +73,7 @@ def tiff_tags(
             layout = f"{order}{2 * count}I"
         else:
             continue
-        if struct.calcsize(layout) > len(value):  # too long to stand in its entry
+        if struct.calcsize(layout) > len(value):  # too long for its entry
             (at,) = unpack_from(order + word, value)
             numbers = unpack_from(layout, data, at)
         else:
@@ -87,7 +87,7 @@ def tiff_tags(
 
 
 def tiff_profile(data: bytes) -> bytes:
-    """Return the ICC profile in the first directory of a TIFF; empty where there is none."""
+    """Return the ICC profile in the first directory of a TIFF; empty if there is none."""
     try:
         order = {b"II": "<", b"MM": ">"}[data[:2]]
         is_big = unpack_from(order + "H", data, 2)[0] == 43
@@ -105,19 +105,19 @@ def tiff_profile(data: bytes) -> bytes:
 
 
 def exif_facts(exif: bytes) -> dict[str, Any]:
-    """Return when, with what and where an image was taken, as far as its EXIF block tells.
+    """Return the date, camera and location of an image from its EXIF block.
 
-    Whatever is damaged or makes no sense is left out.
+    Missing, damaged and impossible values are left out.
 
     Parameters
     ----------
     exif : bytes
-        The block, with or without ``Exif`` and two zero bytes before it.
+        EXIF block, with or without the leading ``Exif`` and two zero bytes.
 
     Returns
     -------
     dict
-        ``date`` (ISO 8601, local time, with the offset from UTC where it is known), ``make``
+        ``date`` (ISO 8601, local time, with the offset from UTC if it is known), ``make``
         and ``model`` of the camera, ``latitude`` and ``longitude`` (degrees, north and east
         positive).
     """
@@ -134,13 +134,13 @@ def exif_facts(exif: bytes) -> dict[str, Any]:
     }
     latitude = _degrees(place.get(2), place.get(1), "NS", 90.0)
     longitude = _degrees(place.get(4), place.get(3), "EW", 180.0)
-    if latitude is not None and longitude is not None:  # one alone is no place
+    if latitude is not None and longitude is not None:  # one alone is not a location
         facts |= {"latitude": latitude, "longitude": longitude}
     return {name: value for name, value in facts.items() if value is not None}
 
 
 def _directory(data: bytes, start: object) -> dict[int, Any]:
-    """Return text, whole numbers and lists of fractions of a directory; by default the first."""
+    """Return the texts, integers and lists of fractions of a directory, by default the first."""
     tags: dict[int, Any] = {}
     try:
         order = {b"II": "<", b"MM": ">"}[data[:2]]
@@ -179,7 +179,7 @@ def _text(raw: object) -> str | None:
 
 
 def _date(raw: object, offset: object) -> str | None:
-    """Return ``2024:05:01 12:30:00`` with ``+02:00`` in the form of ISO 8601."""
+    """Convert ``2024:05:01 12:30:00`` and ``+02:00`` to ISO 8601."""
     text, zone = _text(raw), _text(offset)
     try:
         date = datetime.strptime(text or "", "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007  # cameras know no more

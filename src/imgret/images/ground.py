@@ -1,4 +1,4 @@
-"""The ground that transparent images are laid over."""
+"""Compositing of transparent images over a background."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ __all__ = ["Alpha", "over_ground"]
 
 Alpha: TypeAlias = Literal["straight", "premultiplied"]
 
-# Levels of 255 by which an outline must differ from the ground in some channel, at full opacity.
-# `general` tells shapes of 248 from a ground of 255 (cosine 0.48 to 0.67), those of 252 badly.
+# Levels of 255 by which an outline must differ from the background in some channel, at full
+# opacity. `general` tells shapes of 248 from a background of 255 (cosine 0.48 to 0.67), those of
+# 252 badly.
 _NEAR = 24
-# Share of the outline that may vanish in the ground before another is chosen.
+# Share of the outline that may vanish in the background before another one is chosen.
 _VANISHING = 0.25
-_ENOUGH = 1 << 20  # pixels among which the outline is looked for
+_ENOUGH = 1 << 20  # pixels in which the outline is searched for
 _WHITE, _GRAY, _BLACK = 255, 128, 0
 
 
 def over_ground(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], kind: Alpha) -> Image:
-    """Lay colour over a plain ground by its alpha.
+    """Composite colour over a plain background.
 
-    The ground is white, as pages are, unless more than a quarter of the outline would vanish in
-    it, as that of a white icon would. Then it is mid-grey (128), or black where that hides less.
-    The outline is where alpha changes, weighted by how much it changes and by how opaque the
-    pixel is, so that the colour of what is fully transparent never counts. It vanishes where
-    every channel is within 24 levels of the ground. White, black and coloured shapes therefore
-    stay apart, and the same shape gets the same ground at any scale.
+    The background is white, like a page, unless more than a quarter of the outline would vanish in
+    it, as with a white icon. Then it is mid-grey (128), or black if that hides less. The outline
+    is where alpha changes, weighted by how much it changes and by how opaque the pixel is, so that
+    the colour of fully transparent pixels never counts. It vanishes where every channel is within
+    24 levels of the background. White, black and coloured shapes therefore stay distinguishable,
+    and the same shape gets the same background at any scale.
 
     Parameters
     ----------
     rgb : uint8 array of shape (H, W, 3)
     alpha : uint8 array of shape (H, W)
-        0 is transparent, 255 opaque.
+        Opacity, from 0 (transparent) to 255 (opaque).
     kind : {"straight", "premultiplied"}
         Whether ``rgb`` has been multiplied by alpha.
 
     Returns
     -------
     uint8 array of shape (H, W, 3)
-        ``rgb`` itself where every pixel is opaque.
+        ``rgb`` itself if every pixel is opaque.
     """
     alpha = np.ascontiguousarray(alpha)
     if alpha.min() == 255:
@@ -54,21 +55,21 @@ def over_ground(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], kind: Alpha) -
     level = _ground(color, alpha)
     if level == _BLACK:
         return color  # type: ignore[no-any-return]  # an Image
-    through = cv2.bitwise_not(weight)  # the ground shines through by 255 - alpha
+    through = cv2.bitwise_not(weight)  # the background shines through by 255 - alpha
     if level != _WHITE:
         through = cv2.convertScaleAbs(through, alpha=level / 255)
     return cv2.add(color, through)  # type: ignore[no-any-return]  # an Image
 
 
 def _ground(color: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> int:
-    """Return the grey level to lay premultiplied colour over."""
+    """Return the grey level of the background for premultiplied colour."""
     around: Any = cv2.morphologyEx(alpha, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     seen = cv2.min(around, alpha)
-    for step in (1 + alpha.size // _ENOUGH, 1):  # of a large image some rows tell as much
+    for step in (1 + alpha.size // _ENOUGH, 1):  # some rows of a large image are enough
         rows, columns = np.nonzero(seen[::step])
         if len(rows):
             break
-    else:  # nothing is seen, or nothing has an outline
+    else:  # nothing is visible, or nothing has an outline
         return _WHITE
     opacity = alpha[::step][rows, columns].astype(np.float32) / 255
     weight = around[::step][rows, columns] * opacity

@@ -1,4 +1,4 @@
-"""What an image file says about itself, read from its bytes without decoding them.
+"""Headers of image files: size, orientation and the like, read without decoding.
 
 Specifications: JPEG ITU-T T.81; PNG W3C; GIF89a; WebP RFC 9649; TIFF 6.0 and BigTIFF; BMP as
 in the Windows ``BITMAPINFOHEADER`` family; HEIF ISO/IEC 23008-12; AVIF AOMedia; the orientation
@@ -30,7 +30,7 @@ __all__ = ["Format", "Header", "header"]
 Format: TypeAlias = Literal["JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC"]
 
 _JPEG_KINDS = {0xC3: "lossless", 0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded progressive"}
-# What libheif and libavif decode; an item of no kind is one of an old file.
+# Kinds of items that libheif and libavif decode; items of old files have no kind.
 _HEIF_KINDS = {
     "HEIC": {b"", b"hvc1", b"hev1", b"av01", b"grid", b"iden", b"iovl"},
     "AVIF": {b"", b"av01", b"grid"},
@@ -41,42 +41,42 @@ _HEIF_ORIENTATIONS = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an image file says about itself.
+    """Header of an image file.
 
     Attributes
     ----------
     format : {"JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC"}
     width, height : int
-        Pixels as stored, before the orientation is applied; at least 1. Of the first frame's
-        canvas or the first page, where there are several.
+        Size in pixels as stored, before the orientation is applied; at least 1. With several
+        frames or pages, that of the first frame's canvas or the first page.
     orientation : int
         EXIF orientation, 1 (upright) to 8.
     bits : int
-        Per channel.
+        Bits per channel.
     alpha : {None, "straight", "premultiplied"}
-        How the decoder delivers colour beside its alpha channel; None without alpha.
+        Form in which the decoder returns colour with alpha; None without alpha.
     transparent : int or None
         Grey level of a PNG, at its own bit depth, that stands for transparency.
     end : int or None
-        Offset behind the last byte of the first image; None where the data stop before.
-        Where a format does not tell, the length of the data.
+        Offset after the last byte of the first image; None if the data end before it. For a
+        format that does not say, the length of the data.
     exif : bytes
-        EXIF block of a JPEG, PNG, WebP, TIFF, AVIF or HEIC, the first where there are several;
-        empty where there is none.
+        EXIF block of a JPEG, PNG, WebP, TIFF, AVIF or HEIC, the first if there are several;
+        empty if there is none.
     profile : bytes
-        ICC profile of the colours, or one made from what the file says of them (``cICP``,
+        ICC profile of the colours, or one made from other data in the file (``cICP``,
         ``gAMA`` and ``cHRM`` of PNG, ``nclx`` of AVIF and HEIC); empty for sRGB.
     channels : int
         1 for grey, 3 for colour, 4 for CMYK, alpha not counted.
     buffered : bool
-        Whether a decoder must hold all of a JPEG, at any scale: progressive ones, and those of
-        several scans.
+        Whether a decoder must hold all of a JPEG at any scale, as for progressive JPEGs and those
+        with several scans.
     coded : tuple of int
-        Width and height in pixels of the largest frame in an AVIF, where they are greater than
-        what the container says: a decoder makes them before it finds that out.
+        Width and height in pixels of the largest frame in an AVIF, if it is larger than the
+        container says: a decoder allocates it before it notices. Otherwise ``(0, 0)``.
     unsupported : str
-        What there is about the file that no decoder here is known to take; empty where it is
-        of an ordinary kind.
+        Description of a kind of file that no decoder is known to support; empty for a file of
+        an ordinary kind.
     """
 
     format: Format
@@ -109,16 +109,17 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     data : bytes
         The whole file.
     path : Path, optional
-        Named in errors.
+        Path to name in errors.
 
     Raises
     ------
     ImageFormatError
-        Not an image, or of an unknown format.
+        The data are not an image, or are of an unknown format.
     ImageUnsupportedError
-        It may be valid, but its size cannot be told.
+        The image may be valid, but is a JPEG that gives its height after the first scan, or an
+        AVIF or HEIC with only an image sequence.
     ImageCorruptError
-        No data, or a header that is cut short or contradicts itself.
+        There are no data, or the header is truncated or contradicts itself.
     """
     if not data:
         raise ImageCorruptError("the file is empty (0 bytes)", path)
@@ -136,8 +137,8 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
     except (struct.error, LookupError, ValueError, ArithmeticError, StopIteration) as error:
         if name in {"AVIF", "HEIC"} and is_film(data):
             raise ImageUnsupportedError(
-                f"expected an {name} of a still image, found one that has only a sequence of "
-                f"them; save the image wanted as PNG or JPEG",
+                f"expected an {name} of a still image, found one with only a sequence of "
+                f"images; save the frame you want as PNG or JPEG",
                 path,
             ) from error
         raise ImageCorruptError(
@@ -145,8 +146,8 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
         ) from error
     if found.format == "JPEG" and found.width and not found.height:
         raise ImageUnsupportedError(
-            "expected a JPEG that gives its height in its frame, found one that gives it after "
-            "its first scan; save it as PNG or JPEG",
+            "expected a JPEG that gives its height in the frame header, found one that gives it "
+            "after the first scan; save it as PNG or JPEG",
             path,
         )
     if found.width < 1 or found.height < 1:
@@ -163,7 +164,7 @@ def _jpeg(data: bytes) -> Header:
     if found.kind not in {0xC0, 0xC1, 0xC2}:
         unsupported = f"{_JPEG_KINDS.get(found.kind, 'hierarchical')} JPEG"
     elif bits != 8:
-        unsupported = f"JPEG of {bits} bits a channel"
+        unsupported = f"JPEG of {bits} bits per channel"
     elif channels not in {1, 3, 4}:
         unsupported = f"JPEG of {channels} channels"
     return Header(
@@ -187,7 +188,7 @@ def _png(data: bytes) -> Header:
         raise ValueError
     found = read_chunks(data)
     level = found.first.get(b"tRNS")
-    has_level = level is not None and color == 0  # which OpenCV leaves out
+    has_level = level is not None and color == 0  # OpenCV drops this transparency
     has_alpha = color in {4, 6} or (level is not None and not has_level)
     return Header(
         "PNG",
@@ -263,7 +264,7 @@ def _gif(data: bytes) -> Header:
 
 
 def _gif_palette(flags: int) -> int:
-    """Bytes of a colour table."""
+    """Return the size of a colour table in bytes."""
     return 6 << (flags & 7) if flags & 0x80 else 0
 
 
@@ -293,7 +294,7 @@ def _bmp(data: bytes) -> Header:
     return Header(
         "BMP",
         width,
-        abs(height),  # a negative one: stored from the top
+        abs(height),  # negative if stored from the top
         alpha="straight" if bmp.alpha_mask(data) else None,
         end=len(data),
         unsupported=_bmp_kind(bits, compression, size),
@@ -304,11 +305,11 @@ def _bmp_kind(bits: int, compression: int, size: int) -> str:
     """Return what is unusual about a BMP."""
     fits = {0: {1, 4, 8, 16, 24, 32}, 1: {8}, 2: {4}, 3: {16, 32}, 6: {16, 32}}
     if size != 64 and compression in fits:
-        return "" if bits in fits[compression] else f"BMP of {bits} bits a pixel"
+        return "" if bits in fits[compression] else f"BMP of {bits} bits per pixel"
     if size == 64 and compression in {0, 1, 2}:
         return ""
     name = {4: "RLE24" if size == 64 else "JPEG", 5: "PNG", 11: "CMYK", 12: "CMYK", 13: "CMYK"}
-    return f"BMP of compression {name.get(compression, compression)}, {bits} bits a pixel"
+    return f"BMP of compression {name.get(compression, compression)}, {bits} bits per pixel"
 
 
 def _avif(data: bytes) -> Header:
@@ -327,18 +328,18 @@ def _heif(data: bytes, name: Format) -> Header:
         unpack_from(">II", data, start + 4) for kind, start, _ in properties if kind == b"ispe"
     ]
     width, height = max(sizes, key=lambda size: size[0] * size[1])
-    if name == "HEIC":  # libheif crops; libavif leaves it to others, who do not
+    if name == "HEIC":  # libheif crops; libavif leaves it to its caller, which does not
         for start in (start for kind, start, _ in own if kind == b"clap"):
             across, per_width, down, per_height = unpack_from(">4I", data, start)
             width, height = across // per_width, down // per_height
-    # These count; libheif has applied them, and an orientation in EXIF is there to be read only.
+    # These count, and libheif applies them; an orientation in EXIF is for information only.
     turn = next((data[start] & 3 for kind, start, _ in own if kind == b"irot"), 0)
     axis = next((data[start] & 1 for kind, start, _ in own if kind == b"imir"), None)
     has_alpha = any(
         kind == b"auxC" and data[start + 4 : end].rstrip(b"\0").endswith((b":alpha", b":auxid:1"))
         for kind, start, end in properties
     )
-    # High bit depth, twelve bits and monochrome, in the configuration of the AV1 decoder.
+    # The configuration of the AV1 decoder flags high bit depth, twelve bits and monochrome.
     depths = {data[start + 2] >> 5 & 3 for kind, start, _ in properties if kind == b"av1C"}
     grays = {
         data[start + 2] >> 4 & 1
@@ -366,7 +367,7 @@ def _heif(data: bytes, name: Format) -> Header:
         profile=_heif_profile(data, own),
         channels=1 if grays == {1} else 3,
         coded=coded if coded[0] * coded[1] > width * height else (0, 0),
-        unsupported="" if is_usual else f"{name} of an item {kind.decode('latin-1')!r}",
+        unsupported="" if is_usual else f"{name} of an item of kind {kind.decode('latin-1')!r}",
     )
 
 
@@ -374,7 +375,7 @@ def _heif_profile(data: bytes, properties: list[tuple[bytes, int, int]]) -> byte
     profile = b""
     for kind, start, end in properties:
         if kind == b"colr" and data[start : start + 4] in {b"prof", b"rICC"}:
-            return data[start + 4 : end]  # counts before the code points
+            return data[start + 4 : end]  # takes precedence over code points
         if kind == b"colr" and data[start : start + 4] == b"nclx":
             profile = coded_profile(*unpack_from(">HH", data, start + 4))
     return profile
@@ -386,7 +387,7 @@ _FORMATS = (
     ("WebP", re.compile(rb"(?s)RIFF.{4}WEBP"), _webp),
     ("GIF", re.compile(rb"GIF8[79]a"), _gif),
     ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), _tiff),
-    # Its own signature is two letters: ask for a header size that there is, too.
+    # Its signature is only two letters, so a known header size is required, too.
     ("BMP", re.compile(rb"(?s)BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"), _bmp),
     ("AVIF", re.compile(rb"(?s).{4}ftyp(?:.{4}){0,15}?avi[fs]"), _avif),
     ("HEIC", re.compile(rb"(?s).{4}ftyp(?:.{4}){0,15}?(?:hei[cmsx]|hev[cx]|mif1|msf1)"), _heic),

@@ -1,4 +1,4 @@
-"""Boxes of HEIF files, which HEIC and AVIF are: items, where they lie, and their properties.
+"""Boxes of HEIF files (HEIC and AVIF): items, their locations and their properties.
 
 Specifications: ISO/IEC 14496-12 (boxes, ``iloc``, ``iinf``, ``iref``), ISO/IEC 23008-12 (HEIF),
 AV1-ISOBMFF (``av1C``).
@@ -12,25 +12,25 @@ from struct import error, unpack_from
 
 __all__ = ["Items", "boxes", "is_film", "read_items"]
 
-_MOST = 10_000  # items, properties and extents that are looked at
+_MOST = 10_000  # items, properties and extents that are read
 
 
 @dataclass(slots=True)
 class Items:
-    """What the ``meta`` box of a file tells.
+    """Contents of the ``meta`` box of a file.
 
     Attributes
     ----------
     primary : int
-        Id of the item that is shown; 0 where the file does not tell.
+        Id of the item to show; 0 if the file does not say.
     kinds : dict of int to bytes
-        Four letters of each item: ``b"hvc1"``, ``b"av01"``, ``b"grid"``, ``b"Exif"``, ...
+        Four-letter kind of each item: ``b"hvc1"``, ``b"av01"``, ``b"grid"``, ``b"Exif"``, ...
     references : list of (bytes, int, tuple of int)
-        Kind, from which item, to which.
+        Kind, source item and target items.
     properties : list of (bytes, int, int)
-        Kind, first byte and end of the contents.
+        Kind, first byte and end of the contents of each property.
     owned : dict of int to list of int
-        Positions in `properties` of those of an item.
+        Positions in `properties` of the properties of each item.
     """
 
     primary: int = 0
@@ -41,7 +41,7 @@ class Items:
     _extents: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
     def of(self, item: int) -> list[tuple[bytes, int, int]]:
-        """Return the properties of an item; all there are, where none are assigned to it."""
+        """Return the properties of an item; all properties if none are assigned to it."""
         own = self.owned.get(item)
         if own is None:
             return self.properties
@@ -49,12 +49,12 @@ class Items:
 
     @property
     def shown(self) -> set[int]:
-        """Ids of items that make up the image: neither auxiliary ones nor thumbnails."""
+        """Ids of the items that make up the image, without auxiliary items and thumbnails."""
         beside = {source for kind, source, _ in self.references if kind in {b"auxl", b"thmb"}}
         return set(self.owned) - beside
 
     def contents(self, data: bytes, item: int) -> bytes:
-        """Return the bytes of an item; empty where they are not in the file."""
+        """Return the bytes of an item; empty if they are not in the file."""
         parts = self._extents.get(item, [])
         return b"".join(data[start : start + (length or len(data))] for start, length in parts)
 
@@ -64,7 +64,7 @@ class Items:
         return b"".join(data[at : at + min(length or most, most)] for at, length in parts)
 
     def exif(self, data: bytes) -> bytes:
-        """Return the EXIF block, beginning with its TIFF header; empty where there is none."""
+        """Return the EXIF block, beginning with its TIFF header; empty if there is none."""
         for item, kind in self.kinds.items():
             if kind == b"Exif":
                 block = self.contents(data, item)
@@ -137,7 +137,7 @@ def _number(data: bytes, at: int, size: int) -> int:
 def _read_kinds(data: bytes, body: int, end: int, items: Items) -> None:
     first = body + (6 if data[body] == 0 else 8)
     for kind, start, _ in boxes(data, first, end):
-        if kind == b"infe" and data[start] >= 2:  # older ones have no four letters
+        if kind == b"infe" and data[start] >= 2:  # older versions have no four-letter kind
             wide = 2 if data[start] == 2 else 4
             name = data[start + 6 + wide : start + 10 + wide]
             items.kinds[_number(data, start + 4, wide)] = name
@@ -164,7 +164,7 @@ def _read_extents(data: bytes, body: int, inside: int, items: Items) -> None:
         if version:
             method = _number(data, at, 2) & 15
             at += 2
-        at += 2  # of which file: this one
+        at += 2  # index of the file: this one
         base = _number(data, at, base_size)
         at += base_size
         extents = _number(data, at, 2)
@@ -195,4 +195,4 @@ def _read_owned(data: bytes, body: int, end: int, items: Items) -> None:
         for _ in range(many):
             number = _number(data, at, 2) & 0x7FFF if large else data[at] & 0x7F
             at += 2 if large else 1
-            own.append(number - 1)  # 0 is for none
+            own.append(number - 1)  # 0 means no property

@@ -1,4 +1,4 @@
-"""ICC profiles as bytes: what they are for, and profiles made from primaries and a curve.
+"""ICC profiles as bytes: their colour space, and profiles made from primaries and a curve.
 
 Specifications: ICC.1:2022; ITU-T H.273 for the code points of ``cICP`` and ``nclx``.
 """
@@ -25,7 +25,7 @@ Primaries: TypeAlias = tuple[float, float, float, float, float, float, float, fl
 Curve: TypeAlias = float | None
 
 MOST_BYTES = 8 << 20
-"""Larger profiles are ignored; those of printing presses have 0.5 to 3 MB."""
+"""Maximum size of a profile. Larger ones are ignored; printing profiles have 0.5 to 3 MB."""
 
 SRGB: Primaries = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 # Code points of H.273: x and y of red, green, blue and white.
@@ -39,8 +39,8 @@ _PRIMARIES: dict[int, Primaries] = {
     11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
     12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290),
 }
-# Gamma; None is the curve of sRGB, for which those of television are taken, as browsers do. PQ
-# and HLG (16 and 18), which would have to be mapped to a display, are left as they are.
+# Gamma; None is the curve of sRGB, which also replaces those of television, as in browsers. PQ and
+# HLG (16 and 18), which would need tone mapping, are left as they are.
 _CURVES: dict[int, Curve] = {
     **dict.fromkeys((1, 2, 6, 13, 14, 15), None),
     4: 2.2,
@@ -54,14 +54,14 @@ _BRADFORD = np.array(
 
 
 def profile_space(profile: bytes) -> str:
-    """Return what a profile is for: ``"RGB"``, ``"GRAY"``, ``"CMYK"``, ...; empty for none."""
+    """Return the colour space of a profile: ``"RGB"``, ``"GRAY"``, ...; empty if it is invalid."""
     if not 128 < len(profile) <= MOST_BYTES or profile[36:40] != b"acsp":
         return ""
     return profile[16:20].decode("latin-1").strip()
 
 
 def coded_profile(primaries: int, curve: int) -> bytes:
-    """Return a profile for code points of H.273; empty where there is none or none is needed."""
+    """Return a profile for code points of H.273; empty if there is none or none is needed."""
     if primaries not in _PRIMARIES or curve not in _CURVES or (primaries == 1 and curve != 8):
         return b""
     return make_profile(_PRIMARIES[primaries], _CURVES[curve])
@@ -81,7 +81,7 @@ def make_profile(primaries: Primaries, curve: Curve) -> bytes:
     Raises
     ------
     ValueError, ArithmeticError
-        The chromaticities span no triangle.
+        The chromaticities do not span a triangle.
     """
     x, y = np.reshape(np.array(primaries, dtype=np.float64), (4, 2)).T
     if not (y > 0).all():

@@ -16,18 +16,18 @@ _ICC = b"ICC_PROFILE\0"
 
 @dataclass(slots=True)
 class Segments:
-    """What the segments of a JPEG tell.
+    """Contents of the segments of a JPEG.
 
     Attributes
     ----------
     kind : int
         Marker of the frame: 0xC0 and 0xC1 sequential, 0xC2 progressive.
     frame : tuple of int
-        Bits a channel, height, width, number of channels.
+        Bits per channel, height, width, number of channels.
     first_scan : int
-        Channels of the first scan.
+        Number of channels in the first scan.
     complete : bool
-        Whether the end of the image is there.
+        Whether the data contain the end of the image.
     exif : bytes
         The first EXIF block, joined with the segments that continue it.
     xmp : bytes
@@ -45,14 +45,14 @@ class Segments:
 
     @property
     def profile(self) -> bytes:
-        """The ICC profile, its parts in the order of their numbers; empty where one is missing."""
+        """The ICC profile, its parts in the order of their numbers; empty if one is missing."""
         numbers = range(1, self._parts + 1)
         if any(number not in self._profile for number in numbers):
             return b""
         return b"".join(self._profile[number] for number in numbers)
 
     def take(self, marker: int, body: bytes) -> None:
-        """Take a segment."""
+        """Read a segment."""
         if marker in _FRAMES:
             self.kind, self.frame = marker, unpack_from(">BHHB", body)
         elif marker == 0xE1 and body.startswith(b"Exif\0"):
@@ -64,7 +64,7 @@ class Segments:
             self._parts = self._parts or body[13]
 
     def _take_exif(self, body: bytes) -> None:
-        """Take the first block, and what follows it without a beginning of its own."""
+        """Read the first block, and the segments that continue it."""
         if is_tiff(body):
             self._continues = not self.exif
             self.exif = self.exif or body
@@ -78,7 +78,7 @@ def read_segments(data: bytes) -> Segments:
     Raises
     ------
     ValueError, LookupError, struct.error
-        There is no frame, or the data stop before it.
+        There is no frame, or the data end before it.
     """
     found, start = Segments(), 2
     while True:
@@ -99,6 +99,6 @@ def read_segments(data: bytes) -> Segments:
     if not found.kind:
         raise ValueError
     found.first_scan = data[start + 2]
-    # 0xFF is stuffed in the scans, so that this marker stands at the end only.
+    # Scans escape 0xFF, so this marker can only be at the end.
     found.complete = data.rfind(b"\xff\xd9", start) >= 0
     return found

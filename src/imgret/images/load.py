@@ -1,4 +1,4 @@
-"""Loading: an image from a path, bytes, a file object, an array or a PIL image."""
+"""Loading of images from paths, bytes, file objects, arrays and PIL images."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ __all__ = ["load", "read"]
 
 
 def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image:
-    """Read an image from wherever it is.
+    """Load an image from a path, bytes, a file object, an array or a PIL image.
 
     Parameters
     ----------
     source : path, bytes, binary file object, array or PIL image
-        A file is read from where it stands to its end. An array is uint8: RGB ``(H, W, 3)``,
-        grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``. Alpha is laid over a
-        ground as by `decode`, and a PIL image's profile is applied.
+        Image to load. A file object is read from its current position to its end. An array must
+        be uint8: RGB ``(H, W, 3)``, grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``.
+        Transparent images are composited as in `decode`, and a PIL image's profile is applied.
     max_pixels, min_side
         As in `decode`; ``min_side`` is for encoded images only.
 
     Returns
     -------
     uint8 array of shape (H, W, 3)
-        RGB, C-contiguous, EXIF orientation applied. An array that is so already is returned
-        itself, not a copy.
+        RGB, C-contiguous, EXIF orientation applied. An array that already has this form is
+        returned itself, not a copy.
 
     Raises
     ------
     ImageError
         As in `read` and `decode`.
     InvalidInputError
-        ``source`` is nothing that could hold an image, or an array of another kind.
+        ``source`` is of a type that cannot hold an image, or an array of another dtype or shape.
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
@@ -67,12 +67,12 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
 
 
 def encoded(source: Any) -> bytes | None:
-    """Return what a buffer or a file object holds; None for what is neither.
+    """Return the contents of a buffer or a file object; None for any other source.
 
     Raises
     ------
     InvalidInputError
-        A file opened in text mode.
+        The file is opened in text mode.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
@@ -101,7 +101,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     ImageNotFoundError
-        There is no file, or it is a directory or may not be read.
+        The file does not exist, is a directory or cannot be read.
     ImageCorruptError
         The file is empty.
     """
@@ -143,26 +143,26 @@ def _from_array(array: Any) -> Image:
 def _from_pil(picture: Any, max_pixels: int) -> Image:
     """Read a PIL image without importing PIL."""
     check_size(picture.size, check_count(max_pixels, "max_pixels"), None)
-    if picture.mode in {"F", "La"}:  # of no known range; which PIL itself cannot convert
+    if picture.mode in {"F", "La"}:  # F has no known range; PIL cannot convert La
         raise InvalidInputError(
             f"source: expected a PIL image that converts to RGB, found one of mode {picture.mode}"
         )
     try:
-        picture.load()  # PIL turns a TIFF here, and takes its orientation away
+        picture.load()  # PIL rotates a TIFF here and removes its orientation
         rgb, alpha = _pil_pixels(picture)
         orientation = picture.getexif().get(ORIENTATION, 1)
     except (OSError, SyntaxError) as error:  # PIL decodes on first use
         path = getattr(picture, "filename", None)
-        # What PIL says of a decoder that it was built without.
+        # PIL's words for a decoder that it was built without.
         kind = ImageUnsupportedError if "not available" in str(error) else ImageCorruptError
-        raise kind(f"PIL cannot decode it: {error}", Path(path) if path else None) from error
+        raise kind(f"PIL cannot decode the image: {error}", Path(path) if path else None) from error
     if alpha is not None:
         rgb = over_ground(rgb, alpha, "straight")
     return np.ascontiguousarray(orient(rgb, orientation))
 
 
 def _pil_pixels(picture: Any) -> tuple[Any, Any]:
-    """Return sRGB and straight alpha, or None, of a PIL image."""
+    """Return the sRGB pixels of a PIL image, and its straight alpha or None."""
     profile = picture.info.get("icc_profile")
     profile = profile if isinstance(profile, bytes) else b""
     if picture.mode == "CMYK" and profile:

@@ -1,4 +1,4 @@
-"""Chunks of a PNG and what they say beside the pixels (W3C PNG, third edition)."""
+"""Chunks of a PNG and the metadata in them (W3C PNG, third edition)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["Chunks", "png_chunks", "read_chunks"]
 _FIRST = {b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"tRNS"}
 _RAW_EXIF = {b"Raw profile type exif", b"Raw profile type APP1"}
 _XMP = b"XML:com.adobe.xmp"
-_TEXT_BYTES = 1 << 20  # of a text that is unpacked
+_TEXT_BYTES = 1 << 20  # limit for an unpacked text
 
 
 @dataclass(slots=True)
 class Chunks:
-    """What the chunks of a PNG tell.
+    """Contents of the chunks of a PNG.
 
     Attributes
     ----------
     first : dict of bytes to bytes
-        Contents of the first chunk of each kind that counts.
+        Contents of the first chunk of each kind that is used.
     xmp : bytes
     end : int or None
-        Offset behind the last byte; None where the data stop before.
+        Offset after the last byte; None if the data end before it.
     """
 
     first: dict[bytes, bytes] = field(default_factory=dict)
@@ -39,14 +39,14 @@ class Chunks:
 
     @property
     def exif(self) -> bytes:
-        """The EXIF block: that of ``eXIf``, else that of a text, as ImageMagick wrote it once."""
+        """The EXIF block from ``eXIf``, or else from a text, where old ImageMagick wrote it."""
         return self.first.get(b"eXIf") or self._raw_exif
 
     @property
     def profile(self) -> bytes:
-        """The ICC profile or one made of other chunks; empty for sRGB.
+        """The ICC profile, or one made from other chunks; empty for sRGB.
 
-        ``cICP`` counts before ``iCCP``, that before ``sRGB``, that before ``gAMA`` and ``cHRM``.
+        The order of precedence is ``cICP``, ``iCCP``, ``sRGB``, then ``gAMA`` and ``cHRM``.
         """
         try:
             if b"cICP" in self.first:
@@ -61,7 +61,7 @@ class Chunks:
             return b""
 
     def _made_profile(self) -> bytes:
-        """Return a profile of ``gAMA`` and ``cHRM``."""
+        """Return a profile made from ``gAMA`` and ``cHRM``."""
         gamma = 100_000 / unpack_from(">I", self.first[b"gAMA"])[0]
         points: Primaries = SRGB
         if b"cHRM" in self.first:
@@ -71,14 +71,14 @@ class Chunks:
             told = (*colors, white_x, white_y)
             if max(abs(a - b) for a, b in zip(told, SRGB, strict=True)) > 0.005:
                 points = told
-        # Most that say 1/2.2 mean the curve of sRGB; libpng, too, overlooks differences of 5 %.
+        # Most files that say 1/2.2 mean the curve of sRGB; libpng also ignores differences of 5 %.
         curve = None if abs(gamma / 2.2 - 1) < 0.05 else gamma
         if (curve is None and points == SRGB) or not 0.2 < gamma < 5:
             return b""
         return make_profile(points, curve)
 
     def take_text(self, kind: bytes, body: bytes) -> None:
-        """Take a text, if its keyword is one that counts."""
+        """Read a text, if its keyword is one that is used."""
         name, _, rest = body.partition(b"\0")
         if name not in _RAW_EXIF and name != _XMP:
             return
@@ -97,7 +97,7 @@ class Chunks:
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield type, first byte and length of the contents of each chunk up to IEND.
 
-    Ends early where the data do.
+    Ends early if the data do.
     """
     start = 8
     while start + 12 <= len(data):
@@ -111,7 +111,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def read_chunks(data: bytes) -> Chunks:
-    """Read what the chunks tell."""
+    """Read the chunks that are used."""
     found = Chunks()
     for kind, start, length in png_chunks(data):
         if kind in _FIRST:

@@ -1,7 +1,7 @@
-"""Pillow as the second decoder: for what OpenCV cannot decode, or decodes wrongly.
+"""Pillow as the second decoder, for images that OpenCV cannot decode or decodes wrongly.
 
-Plugins are called directly: `PIL.Image.open` compares with a limit of pixels that belongs to
-whoever uses Pillow in the process, and warns about it.
+Plugins are called directly, because `PIL.Image.open` applies a pixel limit that is a setting of the
+whole process, and warns about it.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ def pillow_decode(
     ----------
     data : bytes
     head : Header
-        Of the data.
+        Header of the data.
     factor : {1, 2, 4, 8}
-        By which a JPEG is reduced.
+        Factor by which a JPEG is reduced.
     cmyk : bool
-        Whether CMYK is returned as it is.
+        Whether CMYK is returned without conversion.
 
     Returns
     -------
     uint8 array of shape (H, W, 3) or (H, W, 4), or None
-        RGB, RGBA with straight alpha, or CMYK. None where Pillow cannot decode it, does not know
-        the format, or finds another size than the header gives.
+        RGB, RGBA with straight alpha, or CMYK. None if Pillow cannot decode it, does not know
+        the format, or finds a different size from the header's.
     """
     if head.format not in _PLUGINS:
         return None
     from PIL import ImageFile  # noqa: PLC0415  # few images need it
 
-    # A setting of the process that makes half an image whole; AVIF and JPEG are checked otherwise.
+    # A setting of the process that accepts half an image; AVIF and JPEG are checked in other ways.
     if ImageFile.LOAD_TRUNCATED_IMAGES and head.format not in {"AVIF", "JPEG"}:
         return None
     module, _, name = _PLUGINS[head.format].partition(".")
@@ -70,7 +70,7 @@ def pillow_decode(
 
 
 def pillow_reads(name: str) -> bool:
-    """Whether this build of Pillow reads a format: AVIF is left out of some."""
+    """Whether this build of Pillow reads a format; some lack AVIF."""
     return bool(getattr(import_module(f"PIL.{_PLUGINS[name].split('.')[0]}"), "SUPPORTED", True))
 
 

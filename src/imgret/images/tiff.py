@@ -1,6 +1,6 @@
-"""TIFF: the first page to uint8 RGB and alpha, a band of rows at a time.
+"""TIFF decoder: the first page to uint8 RGB and alpha, a band of rows at a time.
 
-What is decoded says `tiff_page`; `tiff_data` undoes the compression.
+`tiff_page` lists what can be decoded; `tiff_data` decompresses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imgret.images.tiff_page import CMYK, PALETTE, RGB, WHITE, YCBCR, Page, read
 
 __all__ = ["decode_tiff"]
 
-_BAND_NUMBERS = 1 << 20  # which bounds what NumPy needs beside the image
+_BAND_NUMBERS = 1 << 20  # limits the memory that NumPy needs beyond the image
 
 
 def decode_tiff(
@@ -32,24 +32,25 @@ def decode_tiff(
     data : bytes
         The whole file.
     path : Path, optional
-        Named in errors.
+        Path to name in errors.
     from_cmyk : callable, optional
-        Makes uint8 RGB ``(rows, width, 3)`` of uint8 CMYK ``(rows, width, 4)``, 255 for all of an
-        ink, by a profile; None where it cannot. By default paper is multiplied by the inks.
+        Function that converts uint8 CMYK ``(rows, width, 4)``, 255 for full ink, to uint8 RGB
+        ``(rows, width, 3)`` with a profile, or returns None if it cannot. By default each colour is
+        what the inks leave of white paper, ``(255 - ink) * (255 - black) / 255``.
 
     Returns
     -------
     rgb : uint8 array of shape (height, width, 3)
-        As stored, before the orientation is applied.
+        Pixels as stored, before the orientation is applied.
     alpha : uint8 array of shape (height, width), or None
         Straight or premultiplied as `alpha_band` says.
 
     Raises
     ------
     ImageUnsupportedError
-        Of a kind that is not decoded here.
+        The TIFF is of a kind that is not decoded.
     ImageCorruptError
-        Truncated or damaged, or the tags contradict each other.
+        The data are truncated or damaged, or the tags contradict each other.
     """
     try:
         page = read_page(data)
@@ -72,7 +73,7 @@ def decode_tiff(
 
 
 def _bands(data: bytes, page: Page) -> Iterator[tuple[int, Any]]:
-    """Yield the first row and the samples ``(rows, width, bands)`` of a few rows after another."""
+    """Yield the first row and the samples ``(rows, width, bands)`` of a few rows at a time."""
     view = memoryview(data)
     across, each = page.across, -(-page.chunk_height // page.unit[1])
     rows_in_band = max(1, _BAND_NUMBERS // (page.rows.width * page.rows.samples))
@@ -82,7 +83,7 @@ def _bands(data: bytes, page: Page) -> Iterator[tuple[int, Any]]:
         stop = min(start + step, len(page.planes[0]))
         top = start // across * page.chunk_height
         total = each * (stop - start)
-        if not page.is_tiled:  # whose last may have fewer rows
+        if not page.is_tiled:  # the last strip may have fewer rows
             total = min(total, -(-(page.height - top) // page.unit[1]))
         planes = [page.planes[band] for band in page.bands] if len(page.planes) > 1 else page.planes
         unpacked = [
@@ -103,7 +104,7 @@ def _bands(data: bytes, page: Page) -> Iterator[tuple[int, Any]]:
 
 
 def _samples(planes: list[Any], page: Page) -> Any:
-    """Make numbers ``(rows, columns, bands)`` of bytes ``(rows, bytes)``."""
+    """Convert bytes ``(rows, bytes)`` to numbers ``(rows, columns, bands)``."""
     if page.unit != (1, 1):
         return _subsampled(planes[0], page)
     found = []
@@ -126,7 +127,7 @@ def _samples(planes: list[Any], page: Page) -> Any:
 
 
 def _bits(packed: Any, count: int, bits: int) -> Any:
-    """Take numbers of some bits, the highest first, out of rows of bytes."""
+    """Unpack numbers of ``bits`` bits, the highest first, from rows of bytes."""
     if bits == 1:
         return np.unpackbits(packed, axis=1, count=count)
     at = np.arange(count) * bits
@@ -138,7 +139,7 @@ def _bits(packed: Any, count: int, bits: int) -> Any:
 
 
 def _subsampled(packed: Any, page: Page) -> Any:
-    """Take YCbCr apart that is stored in blocks of several Y and one Cb and Cr."""
+    """Unpack YCbCr that is stored in blocks of several Y and one Cb and Cr."""
     across, down = page.unit
     blocks = packed.reshape(len(packed), -1, across * down + 2)
     shape = (len(packed), blocks.shape[1], down, across)
@@ -155,10 +156,10 @@ def _to_8_bits(numbers: Any, bits: int) -> Any:
 
 
 def _color(samples: Any, page: Page, from_cmyk: Callable[[Any], Any] | None) -> Any:
-    """Make uint8 RGB of the samples of colour."""
+    """Convert colour samples to uint8 RGB."""
     if page.photometric == PALETTE:
         colors = np.array(page.palette, np.uint16).reshape(3, -1).T
-        # Some writers fill in 8 bits, which libtiff takes as such, too.
+        # Some writers store 8-bit values; libtiff accepts them, too.
         palette = colors.astype(np.uint8) if colors.max() < 256 else _to_8_bits(colors, 16)
         return palette[samples[:, :, 0]]
     samples = _to_8_bits(samples, page.bits)

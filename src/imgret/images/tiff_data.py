@@ -1,9 +1,9 @@
-"""The strips and tiles of a TIFF: compressed bytes to rows of bytes.
+"""Decompression of the strips and tiles of a TIFF to rows of bytes.
 
-libtiff, by way of Pillow, undoes the compressions that Python has not. It gets a TIFF made here in
-which pixels are bytes of grey, whatever they are in the real one, and tiles are strips. So nothing
-but decompression is asked of it, and an error in the data is an error, where its readers of whole
-images carry on.
+libtiff, through Pillow, handles the compressions that Python lacks. It is given a TIFF made here,
+whose pixels are grey bytes, whatever they are in the real file, and whose tiles are strips. So
+libtiff only decompresses, and damaged data raise an error, where its readers of whole images would
+carry on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COMPRESSIONS = {
     34925: "LZMA",
     50000: "zstd",
 }
-"""What can be undone, by the number of the tag."""
+"""Names of the compressions that can be decoded, by their number in the tag."""
 
 _JPEG_END = b"\xff\xd9"
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -56,20 +56,21 @@ _ZSTD_PROBE = b"\x28\xb5\x2f\xfd\x20\x01\x09\x00\x00A"
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """How rows are packed in the strips and tiles of a page.
+    """Packing of rows in the strips and tiles of a page.
 
     Attributes
     ----------
     compression : int
         A key of `COMPRESSIONS`.
     width : int
-        Pixels of a row of a strip or tile.
+        Pixels per row of a strip or tile.
     size : int
-        Bytes of such a row; ``samples * width`` in a JPEG.
+        Bytes per row of a strip or tile; ``samples * width`` in a JPEG.
     is_reversed : bool
-        Bits fill bytes from the lowest (FillOrder 2).
+        Whether bits fill bytes from the lowest (FillOrder 2).
     samples, is_ycbcr, subsampling, tables
-        Of a JPEG: channels, whether to convert to RGB, the subsampling tag, shared tables.
+        Number of interleaved channels; for JPEG also whether to convert to RGB, the subsampling
+        tag and the shared tables.
     options : int
         T4Options of group 3, T6Options of group 4.
     """
@@ -86,28 +87,28 @@ class Rows:
 
 
 def unpack(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
-    """Undo the compression of strips or tiles that stand below each other.
+    """Decompress strips or tiles that lie below each other.
 
     Parameters
     ----------
     chunks : sequence of memoryview
     rows : Rows
     each : int
-        Rows of a chunk; the last may have fewer.
+        Rows per chunk; the last may have fewer.
     total : int
-        Rows of all.
+        Rows of all chunks.
 
     Returns
     -------
     uint8 array of shape (total, rows.size), or a PIL image of the same bytes
-        For `take`, which spares memory where there is one large strip.
+        Input for `take`, which saves memory if there is one large strip.
 
     Raises
     ------
     ImageCorruptError
-        The data end early, or are not what the compression makes.
+        The data end early, or are not valid for the compression.
     ImageUnsupportedError
-        The Pillow that is installed lacks the compression.
+        The installed Pillow lacks the compression.
     """
     if rows.is_reversed and rows.compression != JPEG:
         chunks = [memoryview(bytes(chunk).translate(_REVERSED)) for chunk in chunks]
@@ -116,7 +117,7 @@ def unpack(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> A
     name, most = COMPRESSIONS[rows.compression], each * rows.size
     parts = []
     for position, chunk in enumerate(chunks):
-        # The last strip may be filled up to the rows of the others.
+        # The last strip may be padded to the rows of the others.
         size = min(each, total - position * each) * rows.size
         part = chunk if rows.compression == _RAW else _inflate(chunk, most, rows.compression)
         if len(part) < size or (len(part) > most and rows.compression != _RAW):
@@ -129,19 +130,19 @@ def unpack(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> A
 
 
 def take(unpacked: Any, start: int, stop: int, rows: Rows) -> Any:
-    """Return rows of what `unpack` returned as uint8 array ``(stop - start, rows.size)``."""
+    """Return rows of the result of `unpack` as a uint8 array ``(stop - start, rows.size)``."""
     if isinstance(unpacked, np.ndarray):
         return unpacked[start:stop]
     from PIL import Image  # noqa: PLC0415  # `import imgret` stays lean
 
-    # crop() would ask Pillow's limit of pixels, which is the process's and warns.
+    # crop() would apply Pillow's pixel limit, which is a setting of the process, and warn.
     part = Image.new(unpacked.mode, (unpacked.width, stop - start))
     part.paste(unpacked, (0, -start))
     return np.frombuffer(part.tobytes(), np.uint8).reshape(stop - start, rows.size)
 
 
 def _inflate(chunk: memoryview, most: int, compression: int) -> bytes:
-    """Undo Deflate or LZMA, checksum included; a byte more than ``most`` where there is more."""
+    """Decompress Deflate or LZMA, checksum included; return at most ``most + 1`` bytes."""
     try:
         if compression == _LZMA:
             return lzma.LZMADecompressor().decompress(chunk, most + 1)
@@ -154,20 +155,20 @@ def _inflate(chunk: memoryview, most: int, compression: int) -> bytes:
 def _libtiff(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
     name = COMPRESSIONS[rows.compression]
     if rows.compression == JPEG and not all(_JPEG_END in bytes(part) for part in chunks):
-        raise ImageCorruptError("damaged TIFF data (JPEG): a strip or tile stops before its end")
+        raise ImageCorruptError("damaged TIFF data (JPEG): a strip or tile is truncated")
     image = _load(chunks, rows, each, total)
     if image is not None:
         return image
     if _has(rows.compression):
         raise ImageCorruptError(f"damaged TIFF data ({name}): libtiff cannot decode them")
     raise ImageUnsupportedError(
-        f"the installed Pillow cannot decode TIFF of {name} compression; install Pillow 12 or "
+        f"the installed Pillow cannot decode TIFF with {name} compression; install Pillow 12 or "
         f"later from PyPI, or save the image as PNG"
     )
 
 
 def _load(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> Any:
-    """Have libtiff decode strips; None where it cannot."""
+    """Decode strips with libtiff; None if it cannot."""
     from PIL import Image  # noqa: PLC0415  # `import imgret` stays lean
     from PIL.TiffImagePlugin import TiffImageFile  # noqa: PLC0415
 
@@ -199,10 +200,10 @@ def _load(chunks: Sequence[memoryview], rows: Rows, each: int, total: int) -> An
     _heard[thread] = False
     try:
         image = TiffImageFile(io.BytesIO(data))
-        # Else load() makes it, and asks that limit.
+        # Otherwise load() makes it, and applies that limit.
         image.im = Image.new(image.mode, image.size).im
         image.load()
-    except (OSError, SyntaxError):  # the latter where Pillow does not know the compression
+    except (OSError, SyntaxError):  # the latter if Pillow does not know the compression
         return None
     finally:
         is_wrong = _heard.pop(thread)
@@ -213,7 +214,7 @@ _Tags: TypeAlias = dict[int, tuple[str, Sequence[int]]]
 
 
 def _grey(rows: Rows) -> tuple[int, _Tags]:
-    """Return the width and the tags of pixels that libtiff delivers as they are."""
+    """Return the width and the tags of pixels that libtiff returns unchanged."""
     tags: _Tags = {258: ("H", [8]), 262: ("H", [1]), 277: ("H", [1])}
     if rows.compression in CCITT:
         tags[258] = ("H", [1])
@@ -234,17 +235,17 @@ def _grey(rows: Rows) -> tuple[int, _Tags]:
     return rows.width, tags
 
 
-_heard: dict[int, bool] = {}  # by threads that decode, whether libtiff has reported an error
-_handlers: list[object] = []  # kept, as libtiff may call them
+_heard: dict[int, bool] = {}  # for each decoding thread, whether libtiff has reported an error
+_handlers: list[object] = []  # kept alive, as libtiff may call them
 
 
 @cache
 def _listen() -> None:
-    """Hear of the errors that libtiff reports, once and for all.
+    """Install a handler for libtiff's errors, once per process.
 
-    By itself it prints them, and of damaged CCITT data it says no more. Reports that are not for
-    a thread of ours go where they went before. Where Pillow hides its libtiff (on Windows) all is
-    left as it is.
+    By default libtiff prints them, and reports damaged CCITT data in no other way. Errors in other
+    threads are passed to the previous handler. If Pillow hides its libtiff (on Windows), nothing
+    is changed.
     """
     from PIL import _imaging  # noqa: PLC0415  # as above
 
@@ -268,7 +269,7 @@ def _listen() -> None:
 
 @cache
 def _has(compression: int) -> bool:
-    """Whether Pillow's libtiff has a compression that it is sometimes built without."""
+    """Whether Pillow's libtiff has a compression that some builds lack."""
     from PIL import features  # noqa: PLC0415  # as above
 
     if not features.check("libtiff"):

@@ -1,14 +1,14 @@
-"""The layout of a TIFF page: its tags, and which of the pages they describe are decoded.
+"""Layout of a TIFF page: its tags, and checks that the page can be decoded.
 
-Specifications: TIFF 6.0 and its supplements 1 and 2; BigTIFF. What the checks here let through is
-decoded, any combination of it:
+Specifications: TIFF 6.0 and its supplements 1 and 2; BigTIFF. Any combination of the following is
+decoded:
 
 ============  ==================================================================================
 compression   none, CCITT (RLE, group 3 and 4), LZW, Deflate, PackBits, JPEG, LZMA, zstd
 bits          1 to 16, unsigned, the same in all channels; palettes up to 8; JPEG and YCbCr 8;
               CCITT 1
 photometric   grey from white or from black, RGB, palette, CMYK, YCbCr with subsampling
-extra bands   alpha, straight or premultiplied; unspecified ones are passed over
+extra bands   alpha, straight or premultiplied; unspecified ones are ignored
 layout        strips or tiles, contiguous or planar, either byte order, either order of bits
 predictor     none, or horizontal differences of 8 or 16 bits
 ============  ==================================================================================
@@ -50,7 +50,7 @@ _EXTRA, _FORMAT, _TABLES, _LUMA, _SUBSAMPLING, _RANGE = 338, 339, 347, 529, 530,
 HEADER_TAGS = frozenset(
     {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, ORIENTATION, _SAMPLES, _EXTRA}
 )
-"""What the header of a TIFF is made of."""
+"""Tags that the header of a TIFF is made from."""
 _TAGS = HEADER_TAGS | frozenset(
     {_FILL_ORDER, _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR, _T4, _T6}
     | {_PREDICTOR, _COLORS, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES, _INKS, _FORMAT}
@@ -67,7 +67,7 @@ _PHOTOMETRICS = {
     CMYK: "CMYK",
     YCBCR: "YCbCr",
     4: "transparency mask",
-    # Writers disagree about the white point and the zero of a and b, and do not say so.
+    # Writers disagree about the white point and the zero of a and b, and do not record them.
     8: "CIE Lab",
     9: "ICC Lab",
     10: "ITU Lab",
@@ -96,12 +96,12 @@ _NOT_UNDONE = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
-_SHARED_BYTES = 1 << 28  # the most to be read where strips or tiles share their data
+_SHARED_BYTES = 1 << 28  # limit for reading if strips or tiles share their data
 _PIXEL_BITS = 512
-_SHARES, _LEVELS = (0.299, 0.587, 0.114), (0, 255, 128, 255, 128, 255)  # of YCbCr
+_SHARES, _LEVELS = (0.299, 0.587, 0.114), (0, 255, 128, 255, 128, 255)  # YCbCr defaults
 _FORMATS = {2: "signed", 3: "float", 5: "complex signed", 6: "complex float"}
-_CHUNK_BYTES = 1 << 30  # the most that a strip or tile may hold
-_TILED_PIXELS = 1 << 22  # the most that tiles may have together, where the image has few
+_CHUNK_BYTES = 1 << 30  # limit for a strip or tile
+_TILED_PIXELS = 1 << 22  # limit for all tiles together, if the image is small
 
 Chunk: TypeAlias = tuple[int, int]
 """Offset and byte count of a strip or tile."""
@@ -119,25 +119,25 @@ class Page:
     photometric : int
         `WHITE` to `YCBCR`, as decompressed: JPEG turns YCbCr to RGB.
     bands : tuple of int
-        Bands that are decoded: those of colour, then alpha.
+        Bands to decode: colour, then alpha.
     has_alpha : bool
     rows : Rows
-        How rows are packed in strips and tiles.
+        Packing of rows in strips and tiles.
     is_predicted : bool
-        Differences to the pixel on the left are stored.
+        Whether differences from the pixel on the left are stored.
     unit : tuple of int
         Columns and rows of a block of YCbCr, else ``(1, 1)``.
     is_tiled : bool
     chunk_height : int
         Rows of a strip or tile.
     across : int
-        Tiles beside each other; 1 of strips.
+        Number of tiles side by side; 1 for strips.
     planes : tuple of tuple of chunks
-        Strips or tiles of each plane; of the one plane where bands are stored pixel by pixel.
+        Strips or tiles of each plane; a single plane if bands are stored pixel by pixel.
     palette : tuple of int
-        Red of all, then green, then blue, 16 bits; empty without a palette.
+        All red values, then green, then blue, 16 bits each; empty without a palette.
     luma, levels : tuple of float
-        Of YCbCr: shares of red, green and blue; black and white of each channel.
+        YCbCr only: coefficients of red, green and blue; black and white levels of each channel.
     """
 
     width: int
@@ -160,10 +160,10 @@ class Page:
 
 
 def alpha_band(tags: Tags) -> tuple[int, AlphaKind] | None:
-    """Return which band is alpha, and how colour is stored beside it.
+    """Return which band is alpha, and whether it is straight or premultiplied.
 
-    A fourth band of RGB that is not declared at all is straight alpha, as OpenCV writes it; one
-    that is declared as unspecified is not.
+    An undeclared fourth band of RGB is straight alpha, as OpenCV writes it; one that is declared
+    as unspecified is not alpha.
     """
     samples, photometric = _first(tags, _SAMPLES, 1), _photometric(tags)
     color = _COLOR_BANDS.get(photometric, samples)
@@ -180,11 +180,11 @@ def read_page(data: bytes) -> Page:
     Raises
     ------
     ImageUnsupportedError
-        It is of a kind that is not decoded.
+        The page is of a kind that is not decoded.
     ImageCorruptError
-        Its tags contradict each other, or what they point at lies behind the end.
+        Its tags contradict each other, or point beyond the end of the data.
     struct.error, LookupError, ArithmeticError
-        Likewise.
+        The header is damaged or truncated.
     """
     tags = tiff_tags(data, _TAGS)
     compression = _first(tags, _COMPRESSION, 1)
@@ -197,7 +197,7 @@ def read_page(data: bytes) -> Page:
     unit = _block(tags, compression) if photometric == YCBCR else (1, 1)
     alpha = alpha_band(tags)
     if alpha and alpha[1] == "premultiplied" and photometric not in {BLACK, RGB}:
-        _refuse(tags, "grey or RGB where alpha is premultiplied")
+        _refuse(tags, "grey or RGB with premultiplied alpha")
     colors = tuple(range(_COLOR_BANDS[photometric]))
     (width,), (height,) = tags[_WIDTH][:1], tags[_HEIGHT][:1]
     is_tiled = _TILE_WIDTH in tags or _TILE_OFFSETS in tags
@@ -218,7 +218,7 @@ def read_page(data: bytes) -> Page:
     ):
         _refuse(tags, "smaller strips and tiles", f"{chunk_width} x {chunk_height} pixels")
     if (down > 1 or is_tiled) and chunk_height % unit[1]:
-        _contradict(f"strips or tiles of {chunk_height} rows where blocks of YCbCr have {unit[1]}")
+        _contradict(f"strips or tiles of {chunk_height} rows where YCbCr blocks have {unit[1]}")
     is_jpeg_ycbcr = photometric == YCBCR and compression == JPEG
     return Page(
         width=width,
@@ -287,7 +287,7 @@ def _depths(tags: Tags) -> list[int]:
 
 
 def _check_pixels(tags: Tags, compression: int, photometric: int, samples: int) -> int:
-    """Let through what a pixel may be, and return the bits of a channel."""
+    """Check that pixels are of a kind that is decoded, and return the bits per channel."""
     if compression not in COMPRESSIONS:
         known = list(dict.fromkeys(COMPRESSIONS.values()))
         _refuse(tags, f"compression {', '.join(known[:-1])} or {known[-1]}")
@@ -299,9 +299,9 @@ def _check_pixels(tags: Tags, compression: int, photometric: int, samples: int) 
         _refuse(tags, "1 to 16 unsigned bits per channel", f"{kind} numbers")
     depths = _depths(tags)
     if len(depths) > 1 or not 1 <= depths[0] <= 16:
-        _refuse(tags, "1 to 16 bits per channel, the same in all")
+        _refuse(tags, "1 to 16 bits per channel, the same in all channels")
     if len(tags.get(_BITS, (1,))) not in {1, samples}:
-        _contradict(f"bits of {len(tags[_BITS])} channels where there are {samples}")
+        _contradict(f"bits for {len(tags[_BITS])} channels where there are {samples}")
     if samples < _COLOR_BANDS[photometric]:
         _contradict(f"{samples} channels for {_PHOTOMETRICS[photometric]}")
     if photometric == PALETTE:
@@ -316,7 +316,7 @@ def _check_pixels(tags: Tags, compression: int, photometric: int, samples: int) 
 def _check_palette(tags: Tags) -> None:
     (bits,) = _depths(tags)
     if bits > 8:
-        _refuse(tags, "at most 8 bits where there is a palette")
+        _refuse(tags, "at most 8 bits with a palette")
     if len(tags[_COLORS]) != 3 << bits or max(tags[_COLORS]) > 0xFFFF:
         _contradict(f"a palette of {len(tags[_COLORS])} numbers for {bits} bits")
 
@@ -326,9 +326,9 @@ def _is_planar(tags: Tags) -> bool:
 
 
 def _check_coding(tags: Tags, compression: int, samples: int) -> None:
-    """Let through what pixels may be coded as."""
+    """Check that pixels are coded in a way that is decoded."""
     if _first(tags, _PLANAR, 1) not in {1, 2} or _first(tags, _FILL_ORDER, 1) not in {1, 2}:
-        _contradict("an unknown order of planes or of bits")
+        _contradict("an unknown order of planes or bits")
     (bits,) = _depths(tags)
     if compression in CCITT and (bits, samples) != (1, 1):
         _refuse(tags, "one channel of 1 bit in CCITT compression")
@@ -345,16 +345,16 @@ def _check_coding(tags: Tags, compression: int, samples: int) -> None:
 
 
 def _block(tags: Tags, compression: int) -> tuple[int, int]:
-    """Return columns and rows of a block of YCbCr as it is stored."""
+    """Return the columns and rows of a stored block of YCbCr."""
     is_planar = _is_planar(tags)
     found = (*_depths(tags), _first(tags, _SAMPLES, 1), _first(tags, _PREDICTOR, 1))
     if found != (8, 3, 1) or (compression == JPEG and is_planar):
-        _refuse(tags, "3 interleaved channels of 8 bits without predictor where there is YCbCr")
+        _refuse(tags, "3 interleaved channels of 8 bits without predictor for YCbCr")
     levels = tags.get(_RANGE, _LEVELS)
     if len(tags.get(_LUMA, _SHARES)) != 3 or not all(tags.get(_LUMA, _SHARES)):
-        _contradict("no share of each colour in YCbCr")
+        _contradict("missing or zero coefficients of YCbCr")
     if len(levels) != 6 or any(a == b for a, b in zip(levels[::2], levels[1::2], strict=True)):
-        _contradict("no levels of black and white in YCbCr")
+        _contradict("missing or equal black and white levels of YCbCr")
     across, down = tags.get(_SUBSAMPLING, (2, 2))
     if not {across, down} <= {1, 2, 4} or (is_planar and (across, down) != (1, 1)):
         _refuse(
@@ -373,11 +373,11 @@ def _planes(
     sizes = tags.get(_TILE_BYTES) or tags.get(_STRIP_BYTES)
     if len(starts) != chunks * planes or (sizes and len(sizes) != len(starts)):
         _contradict(f"{len(starts)} strips or tiles where {chunks * planes} make up the image")
-    if sizes is None:  # each goes on to the next
+    if sizes is None:  # each extends to the next
         ordered = sorted({*starts, len(data)})
         following = dict(pairwise(ordered))
         sizes = tuple(following.get(start, start) - start for start in starts)
-    elif len(starts) == 1 and _first(tags, _COMPRESSION, 1) == 1:  # as libtiff does: some are wrong
+    elif len(starts) == 1 and _first(tags, _COMPRESSION, 1) == 1:  # like libtiff: some are wrong
         sizes = (size,)
     if sum(sizes) > max(2 * len(data), _SHARED_BYTES):
         _contradict(f"strips or tiles of {sum(sizes):,} bytes in a file of {len(data):,}")
@@ -385,7 +385,7 @@ def _planes(
         _refuse(tags, "strips and tiles that all have data", "one without")
     if any(start + length > len(data) for start, length in zip(starts, sizes, strict=True)):
         raise ImageCorruptError(
-            f"truncated or damaged: strips or tiles lie behind the end of the {len(data)} bytes"
+            f"truncated or damaged: strips or tiles lie beyond the end of the {len(data)} bytes"
         )
     pairs = tuple(zip(starts, sizes, strict=True))
     return tuple(pairs[at : at + chunks] for at in range(0, len(pairs), chunks))

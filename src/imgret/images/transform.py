@@ -1,4 +1,4 @@
-"""Resizing, cropping, drawing and encoding: what embedders, croppers and pages need."""
+"""Resizing, cropping, drawing and encoding of images, for embedders, croppers and pages."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ __all__ = [
 
 Map: TypeAlias = NDArray[np.float32]
 
-# Side of the result, in pixels, from which the remainder of a division by blocks is small.
+# Least side of the result, in pixels, at which the remainder of a division into blocks is small.
 _BLOCKS_FROM = 64
 
 _Pixels = TypeVar("_Pixels", NDArray[np.uint8], NDArray[np.float32])
 
 
 def resize(image: _Pixels, width: int, height: int) -> _Pixels:
-    """Resize to ``width`` x ``height``, whatever that does to the aspect ratio.
+    """Resize to ``width`` x ``height``, without keeping the aspect ratio.
 
-    An axis that shrinks is averaged over whole blocks of pixels until less than half of it is
-    left to shrink, the rest and any growth is interpolated linearly. Small images are averaged
-    over exact areas instead. Neither aliases; the blocks are about four times as fast.
+    An axis that shrinks is averaged over whole blocks of pixels until it is less than twice its
+    final length. The rest, and any enlargement, is interpolated linearly. Small images are averaged
+    over exact areas instead. Neither method aliases; blocks are about four times as fast.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def resize(image: _Pixels, width: int, height: int) -> _Pixels:
     Returns
     -------
     array of shape (height, width) or (height, width, C)
-        Of the same dtype; the same object where the size is right already.
+        Resized image of the same dtype; the same object if it already has the size.
     """
     width, height = check_count(width, "width"), check_count(height, "height")
     rows, columns = image.shape[:2]
@@ -70,22 +70,22 @@ def resize(image: _Pixels, width: int, height: int) -> _Pixels:
 
 
 def resize_center_crop(image: _Pixels, side: int, size: int) -> _Pixels:
-    """Resize the shorter side to ``side``, then cut the ``size`` square out of the middle.
+    """Resize the shorter side to ``side``, then crop the ``size`` square in the middle.
 
-    The usual test-time preprocessing of an image classifier. It is done in the other order,
-    which gives the same up to the rounding to whole pixels but resizes nothing that is cut
-    off: the cost does not depend on the aspect ratio.
+    This is the usual test-time preprocessing of an image classifier. The crop is done first, which
+    gives the same result up to rounding to whole pixels, but does not resize what is cut off: the
+    cost does not depend on the aspect ratio.
 
     Parameters
     ----------
     image : uint8 or float32 array of shape (H, W) or (H, W, C)
     side, size : int
-        In pixels, ``1 <= size <= side``.
+        Lengths in pixels, ``1 <= size <= side``.
 
     Returns
     -------
     array of shape (size, size) or (size, size, C)
-        Of the same dtype.
+        Image of the same dtype.
     """
     side, size = check_count(side, "side"), check_count(size, "size")
     if size > side:
@@ -110,7 +110,7 @@ def letterbox(image: Image, size: int, *, fill: int = 0) -> Image:
     Returns
     -------
     uint8 array of shape (size, size, 3)
-        The image in the middle.
+        Resized image in the middle of the padding.
     """
     size = check_count(size, "size")
     rows, columns = image.shape[:2]
@@ -128,7 +128,7 @@ def thumbnail(image: Image, max_side: int) -> Image:
     Returns
     -------
     uint8 array of shape (h, w, 3)
-        The same object where the image is small enough already.
+        Image of the same aspect ratio; the same object if it is already small enough.
     """
     max_side = check_count(max_side, "max_side")
     rows, columns = image.shape[:2]
@@ -176,11 +176,11 @@ def draw_box(
     ----------
     image : uint8 array of shape (H, W, 3)
     box : Box
-        What reaches out of the image is not drawn.
+        Box to draw; parts outside the image are not drawn.
     color : tuple of int
         RGB, 0 to 255.
     thickness : int
-        Of the line, in pixels, at least 1.
+        Width of the line in pixels, at least 1.
     """
     thickness = check_count(thickness, "thickness")
     drawn = image.copy()
@@ -193,7 +193,7 @@ def draw_box(
 
 
 def connected(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return numbers for the connected parts of a mask, corners touching included.
+    """Label the connected parts of a mask; pixels that touch at a corner are connected.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def connected(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     Returns
     -------
     int32 array of shape (H, W)
-        0 outside the mask, 1 and up inside.
+        Label of the part at each pixel, from 1; 0 outside the mask.
     """
     _, numbers = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     return np.asarray(numbers, dtype=np.int32)
@@ -211,13 +211,13 @@ def connected(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 def tint(
     image: Image, strength: Map, *, color: tuple[int, int, int] = (255, 64, 64), most: float = 0.6
 ) -> Image:
-    """Return a copy with a colour mixed in, here more and there less.
+    """Return a copy with a colour mixed in, at a strength given for each pixel.
 
     Parameters
     ----------
     image : uint8 array of shape (H, W, 3)
     strength : float32 array of shape (H, W)
-        From 0, where the image stays as it is, to 1.
+        Strength from 0 (image unchanged) to 1.
     color : tuple of int
         RGB, 0 to 255.
     most : float
@@ -242,12 +242,13 @@ def encode(image: Image, format: Literal["jpeg", "png"] = "jpeg", *, quality: in
         RGB.
     format : {"jpeg", "png"}
     quality : int
-        Of a JPEG, 1 to 100; PNG is lossless and takes no notice.
+        Quality of a JPEG, 1 to 100; ignored for PNG, which is lossless.
 
     Raises
     ------
     InvalidInputError
-        Unknown format, ``quality`` out of range, or a JPEG side of more than 65500 pixels.
+        The format is unknown, ``quality`` is out of range, or a JPEG would have a side of more than
+        65500 pixels.
     """
     if format not in {"jpeg", "png"}:
         raise InvalidInputError(f"format: expected 'jpeg' or 'png', found {format!r}")
@@ -256,7 +257,7 @@ def encode(image: Image, format: Literal["jpeg", "png"] = "jpeg", *, quality: in
     height, width = image.shape[:2]
     if max(height, width) > 65_500 and format == "jpeg":
         raise InvalidInputError(
-            f"image: expected at most 65500 pixels a side, which is all a JPEG can hold, found "
+            f"image: expected at most 65500 pixels per side, the limit of JPEG, found "
             f"{width} x {height}; make a thumbnail first"
         )
     parameters = [cv2.IMWRITE_JPEG_QUALITY, quality] if format == "jpeg" else []

@@ -1,4 +1,4 @@
-"""Model files: what they say of themselves, and how they run."""
+"""Model files: the facts in them, preprocessing, and checks."""
 
 from imgret.models.builtin import available, resolve
 from imgret.models.bundle import Bundle

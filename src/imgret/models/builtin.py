@@ -1,4 +1,4 @@
-"""The models that come with imgret, and the check that they still answer as they did."""
+"""The models that come with imgret."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def available() -> dict[str, Bundle]:
 
 
 def resolve(model: str | os.PathLike[str]) -> Path:
-    """Return the file of a built-in model's name, or of a path.
+    """Return the file of a built-in model, or at a path.
 
-    Text that ends in ``.onnx``, in capitals or not, or holds a path separator is a path. Other
-    text is the name of a built-in model, or else the path of a file that is there.
+    Text that ends in ``.onnx``, in any case, or contains a path separator is a path. Other text is
+    the name of a built-in model, or else the path of an existing file.
 
     Raises
     ------
     UnknownNameError
-        No built-in model has the name; the message lists those there are.
+        No built-in model has the name; the message lists the known names.
     ModelError
         There is no file at the path.
     """
@@ -53,11 +53,11 @@ def resolve(model: str | os.PathLike[str]) -> Path:
 
 
 def builtin_file(name: str) -> Path | None:
-    """Return the file of a built-in model, None where no such model has the name."""
+    """Return the file of a built-in model; None if no built-in model has the name."""
     path = _FOLDER / f"{name}.onnx"
     return path if path.name == f"{name}.onnx" and path.is_file() else None
 
 
 def builtin_name(path: Path) -> str | None:
-    """Return the name of a built-in model's file, None of another file."""
+    """Return the name of the built-in model in a file; None for any other file."""
     return path.stem if path.parent == _FOLDER else None

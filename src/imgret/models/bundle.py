@@ -1,41 +1,41 @@
-"""What a model file says of itself.
+"""Facts about a model, stored in its file.
 
-A model is one ``.onnx`` file. Under the key ``imgret`` of its metadata (``metadata_props``)
-stands a JSON object, format 1:
+A model is one ``.onnx`` file. Its metadata (``metadata_props``) hold a JSON object, format 1, under
+the key ``imgret``:
 
 ================== =========================================================================
 ``format``         1. A higher number is refused
 ``kind``           ``"embedder"`` or ``"saliency"``
 ``name``           Short name of the model, such as ``"general"``
-``version``        Text; another one for other weights or another conversion
+``version``        Text; it changes with the weights and the conversion
 ``input``          The attributes of `imgret.models.Preprocess`: ``size``, ``short_side``,
-                   ``resize``, ``fill``, ``layout``, ``dtype``, ``scaling`` (null where it is
+                   ``resize``, ``fill``, ``layout``, ``dtype``, ``scaling`` (null if it is
                    done inside the graph)
 ``output``         Name of the output that is used
 ``dim``            Embedder: length of the vector. Otherwise null
 ``normalized``     Embedder: whether the vector has length 1. Otherwise null
-``threshold``      Saliency: least value, from 0 to 1, that belongs to the subject. Otherwise null
-``calibrated``     Saliency: true where maps run from 0 to 1 by themselves, and are taken as they
-                   are; otherwise null: each map is scaled so that its extremes are 0 and 1
+``threshold``      Saliency: minimum value of the subject, from 0 to 1. Otherwise null
+``calibrated``     Saliency: true if maps already run from 0 to 1 and are used unchanged; otherwise
+                   null: each map is scaled so that its extremes are 0 and 1
 ``precision``      Such as ``"fp32"`` or ``"int8"``. Weights of 8-bit convolutions and matrix
-                   products keep to 7 bits (``reduce_range`` of onnxruntime's quantiser): with 8,
-                   x86 processors without VNNI saturate and give other embeddings
-``training_data``  What the weights were learned from
-``calibrated_on``  Quantised models: what the ranges were taken from. Otherwise null
-``source``         Where the weights come from
+                   products use 7 bits (``reduce_range`` of onnxruntime's quantiser): with 8, x86
+                   processors without VNNI saturate and give different embeddings
+``training_data``  Data that the weights were trained on
+``calibrated_on``  Quantised models: data that the ranges were taken from. Otherwise null
+``source``         Origin of the weights
 ``licence``        SPDX expression
-``notice``         The copyright notice that goes with the weights, and what was changed
+``notice``         Copyright notice of the weights, and what was changed
 ``golden``         ``{"picture", "cosine_at_least", "output"}``: the test image (see
-                   `imgret.models.golden`), and what the model answered when it was made, as
-                   base64 of little-endian float16
+                   `imgret.models.golden`), and the output that the model gave for it when the file
+                   was made, as base64 of little-endian float16
 ================== =========================================================================
 
-A key that may be null may be left out. Unknown keys are passed over: a later version may add
+A key that may be null may be left out. Unknown keys are ignored: a later version may add
 some without a new format.
 
 The JSON is read and written here without any ONNX library. An ONNX file is a Protocol
 Buffers message, ``ModelProto``, and ``metadata_props`` is its field 14; the other fields are
-stepped over by their length, whatever they hold.
+skipped by their length, whatever they hold.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ _TEXTS = ("name", "version", "output", "precision", "training_data", "source", "
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """The answer that a model must still give to a test image.
+    """Output that a model must still give for a test image.
 
     Attributes
     ----------
     image : str
-        Name of an image of `imgret.models.golden`.
+        Name of a test image of `imgret.models.golden`.
     cosine_at_least : float
-        How close the answer must be; kernels of other processors round differently.
+        Minimum cosine with this output; kernels of other processors round differently.
     output : float32 array
-        The answer of one image, flattened.
+        Output for the one image, flattened.
     """
 
     image: str
@@ -110,7 +110,7 @@ class Golden:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """The facts of a model file; the module's docstring tells what each one is."""
+    """The facts in a model file; the module's docstring describes each one."""
 
     kind: Kind
     name: str
@@ -139,7 +139,7 @@ class Bundle:
         if (self.kind == "embedder") != (isinstance(self.dim, int) and self.dim > 0):
             raise InvalidInputError(
                 f"dim: expected a whole number of at least 1 for an embedder and null for "
-                f"others, found {self.dim!r} for {self.kind!r}"
+                f"other kinds, found {self.dim!r} for {self.kind!r}"
             )
         if self.threshold is not None and not (
             self.kind == "saliency"
@@ -148,15 +148,15 @@ class Bundle:
         ):
             raise InvalidInputError(
                 f"threshold: expected a number over 0 and at most 1 for a saliency model and null "
-                f"for others, found {self.threshold!r} for {self.kind!r}"
+                f"for other kinds, found {self.threshold!r} for {self.kind!r}"
             )
 
         if self.calibrated is not None and not (
             self.kind == "saliency" and isinstance(self.calibrated, bool)
         ):
             raise InvalidInputError(
-                f"calibrated: expected true or false for a saliency model and null for others, "
-                f"found {self.calibrated!r} for {self.kind!r}"
+                f"calibrated: expected true or false for a saliency model and null for other "
+                f"kinds, found {self.calibrated!r} for {self.kind!r}"
             )
 
     @classmethod
@@ -166,7 +166,7 @@ class Bundle:
         Raises
         ------
         ModelError
-            The format is newer than this imgret, or a fact is missing or not allowed.
+            The format is newer than this imgret, or a fact is missing or invalid.
         """
         found = facts.get("format")
         if not isinstance(found, int) or found < 1:
@@ -188,7 +188,7 @@ class Bundle:
                 golden=Golden.from_json(facts["golden"]),
             )
         except KeyError as error:
-            raise ModelError(f"expected the fact {error}, which is missing") from error
+            raise ModelError(f"expected the key {error}, which is missing") from error
         except (InvalidInputError, TypeError, ValueError) as error:
             raise ModelError(str(error)) from error
 
@@ -202,19 +202,20 @@ class Bundle:
 def fingerprint(path: Path) -> str:
     """Return the sha256 of a model, in hexadecimal digits.
 
-    That of its file, if all of it is in there. Otherwise that of the digest of the file and, for
-    each other file with weights, ordered by name, the name, a zero byte and the digest.
+    If the file holds the whole model, this is the sha256 of the file. Otherwise it is the sha256 of
+    the digest of the file and, for each other file with weights, ordered by name, its name, a zero
+    byte and its digest.
 
     Raises
     ------
     ModelError
-        A file cannot be read, or one with weights is missing.
+        A file cannot be read, or a file with weights is missing.
     """
     return str(digest_of(path))
 
 
 def digest_of(path: Path, *, at_most: int | None = None) -> str | None:
-    """Return what `fingerprint` does; None where there are more bytes to read than a limit."""
+    """Return the same as `fingerprint`; None if more than ``at_most`` bytes would be read."""
     try:
         if at_most is not None and path.stat().st_size > at_most:
             return None
@@ -228,7 +229,7 @@ def digest_of(path: Path, *, at_most: int | None = None) -> str | None:
             digest = hashlib.sha256(digest.digest())
             for name, file in files.items():
                 digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-                with file.open("rb") as weights:  # as large as they may be
+                with file.open("rb") as weights:  # read in pieces: weights may be large
                     digest.update(hashlib.file_digest(weights, "sha256").digest())
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
@@ -236,12 +237,12 @@ def digest_of(path: Path, *, at_most: int | None = None) -> str | None:
 
 
 def read(path: Path) -> Bundle | None:
-    """Read the facts of a model file; None where it is an ONNX file that has none.
+    """Read the facts of a model file; None if it is an ONNX file without any.
 
     Raises
     ------
     ModelError
-        There is no such file, it is not ONNX, or its facts cannot be used.
+        There is no such file, it is not ONNX, or its facts are invalid.
     """
     text = next((_entry(part).get(KEY) for part in _parts(path) if KEY in _entry(part)), None)
     if text is None:
@@ -256,7 +257,7 @@ def read(path: Path) -> Bundle | None:
 
 
 def write(path: Path, bundle: Bundle) -> None:
-    """Write the facts into a model file, in place of those it has."""
+    """Write the facts into a model file, replacing any it has."""
     kept = [bytes(part.raw) for part in _parts(path) if KEY not in _entry(part)]
     text = json.dumps(bundle.to_json(), ensure_ascii=False, allow_nan=False)
     entry = protobuf.encode(1, KEY.encode()) + protobuf.encode(2, text.encode())
@@ -264,20 +265,20 @@ def write(path: Path, bundle: Bundle) -> None:
 
 
 def _parts(path: Path) -> list[protobuf.Field]:
-    """Return the fields of a model file, having made sure that it is one."""
+    """Return the fields of a model file, after checking that it is one."""
     try:
         parts = list(protobuf.fields(memoryview(path.read_bytes())))
     except OSError as error:
         raise ModelError(f"{path}: expected an ONNX file, found {error.strerror}") from error
     except ValueError as error:
-        raise ModelError(f"{path}: expected an ONNX file, found damage or other data") from error
+        raise ModelError(f"{path}: expected an ONNX file, found damaged or other data") from error
     if not any(part.number == _GRAPH and part.value is not None for part in parts):
         raise ModelError(f"{path}: expected an ONNX file, found one without a graph")
     return parts
 
 
 def _entry(part: protobuf.Field) -> dict[str, str]:
-    """Return the key and value of an entry of ``metadata_props``; nothing of other fields."""
+    """Return the key and value of an entry of ``metadata_props``; empty for other fields."""
     if part.number != _METADATA_PROPS or part.value is None:
         return {}
     try:
@@ -286,6 +287,6 @@ def _entry(part: protobuf.Field) -> dict[str, str]:
             for number, value, *_ in protobuf.fields(part.value)
             if value is not None
         }
-    except ValueError:  # of another tool, and no business of ours
+    except ValueError:  # of another tool, so ignored
         return {}
     return {pair.get(1, ""): pair.get(2, "")}

@@ -1,4 +1,4 @@
-"""The golden check: a model must still answer as it did when it was made."""
+"""The golden check: a model must still give the output it gave when it was made."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Check:
     name : str
         Name of the model.
     cosine : float
-        Between today's answer to the test image and the one in the file; -1 to 1.
+        Cosine between the output for the test image now and the one in the file, -1 to 1.
     cosine_at_least : float
-        What the file asks for.
+        Minimum cosine that the file requires.
     """
 
     name: str
@@ -36,24 +36,24 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether the answer is close enough."""
+        """Whether the output is close enough."""
         return self.cosine >= self.cosine_at_least
 
 
 def check(model: str | os.PathLike[str]) -> Check:
-    """Run a model on its test image and compare.
+    """Run a model on its test image and compare the output with the one in the file.
 
     A low cosine means that the file is damaged or that this machine computes it wrongly.
 
     Parameters
     ----------
     model : str or path-like
-        Name of a built-in model, or a path of a file with facts.
+        Name of a built-in model, or path of a file with facts.
 
     Raises
     ------
     ModelError
-        The file cannot be run, holds no facts, or answers in another shape.
+        The file cannot be run, holds no facts, or gives an output of another size.
     UnknownNameError
         No built-in model has the name.
     """

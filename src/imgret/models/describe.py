@@ -1,4 +1,4 @@
-"""Look into a model file, and write into one what it must say of itself."""
+"""Description of a model file, and writing of the facts into it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _PICTURE = "golden-1"
 
 
 def describe(model: str | os.PathLike[str]) -> Json:
-    """Return what a model file takes, gives, and says of itself.
+    """Return the input, the outputs and the facts of a model file.
 
     Parameters
     ----------
     model : str or path-like
-        Name of a built-in model, or the path of any ONNX file of one input.
+        Name of a built-in model, or path of any ONNX file with one input.
 
     Returns
     -------
     dict
         ``path``; ``fingerprint``, the sha256 of the file; ``input`` and ``outputs``, with name,
         dtype and shape (None along an axis of any length); ``bundle``, the facts without the
-        golden check, or None where the file has none; ``providers``, those of this onnxruntime.
+        golden check, or None if the file has none; ``providers``, those of this onnxruntime.
 
     Raises
     ------
@@ -84,44 +84,44 @@ def write_bundle(
     licence: str = "NOASSERTION",
     notice: str = "",
 ) -> Bundle:
-    """Write into a model's ONNX file how it is used, so that its path says it all.
+    """Write into a model's ONNX file how it is used, so that its path is enough to use it.
 
-    The width, whether the vectors have length 1, and the answer to a test image are found
-    by running it. The file is put in place only once it answers as before.
+    The dimension, whether the vectors have length 1, and the output for a test image are found
+    by running the model. The file is put in place only once it gives the same output as before.
 
     Parameters
     ----------
     model : path
-        An ONNX file of one input.
+        ONNX file with one input.
     target : path, optional
         File to write; by default the model's own.
     preprocess : Preprocess or mapping
-        What the network wants its input to be.
+        Preprocessing that the network expects.
     kind : {"embedder", "saliency"}
-        What the model is for.
+        Kind of the model.
     threshold : float, optional
-        Of a saliency model: least value, from 0 to 1, that belongs to the subject.
+        Saliency models only: minimum value of the subject, from 0 to 1.
     calibrated : bool, optional
-        Of a saliency model: whether its maps run from 0 to 1 by themselves; by default each one
-        is scaled so that its extremes are 0 and 1.
+        Saliency models only: whether the maps already run from 0 to 1; by default each one is
+        scaled so that its extremes are 0 and 1.
     name : str, optional
-        Short name; by default that of the target, without its suffix.
+        Short name; by default the target's file name without its suffix.
     version, precision, calibrated_on, training_data, source, licence, notice : str
-        See `imgret.models.bundle`. The licence is an SPDX expression.
+        Facts described in `imgret.models.bundle`. The licence is an SPDX expression.
     output : str, optional
-        Name of the output that is the embedding or map; needed where there are several.
+        Name of the output that is the embedding or map; needed if there are several.
 
     Returns
     -------
     Bundle
-        What was written.
+        The facts that were written.
 
     Raises
     ------
     ModelError
         The file cannot be used as asked, or has no output of shape (n, dim).
     InvalidInputError
-        ``preprocess`` is none that is allowed.
+        ``preprocess`` is invalid.
     """
     path = Path(model)
     target = path if target is None else Path(target)
@@ -137,13 +137,13 @@ def write_bundle(
         wanted = "(n, h, w) or (n, 1, h, w)" if kind == "saliency" else "(n, dim)"
         raise ModelError(
             f"{path}: expected output {network.output!r} of shape {wanted}, found {answer.shape} "
-            f"for one image; choose another by output=, or pool in the graph"
+            f"for one image; choose another with output=, or pool in the graph"
         )
     answer = answer.ravel()
     if not np.abs(answer).max() < np.finfo(np.float16).max:  # NaN as well
         raise ModelError(
-            f"{path}: expected finite numbers below 65504 for the test image, found others; is "
-            f"the scaling in preprocess= right?"
+            f"{path}: expected finite numbers below 65504 for the test image, found "
+            f"larger ones or NaN; is the scaling in preprocess= right?"
         )
     mirrored = network.run([np.ascontiguousarray(picture[:, ::-1])]).ravel()
     embeds = kind == "embedder"
@@ -181,10 +181,10 @@ def write_bundle(
 def _require_same(made: Path, path: Path) -> None:
     try:
         result = check(made)
-    except ModelError as error:  # as where the weights stand in a second file
+    except ModelError as error:  # for example if the weights are in a second file
         raise ModelError(
-            f"{path}: expected a file that runs on its own, found that its copy does not; save it "
-            f"with its weights inside: {error}"
+            f"{path}: expected a file that runs on its own, found that a copy of it does not; save "
+            f"it with its weights inside: {error}"
         ) from error
     if not result.ok:
         raise ModelError(

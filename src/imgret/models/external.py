@@ -1,9 +1,9 @@
 """Weights that an ONNX file keeps in other files.
 
 A tensor whose ``data_location`` is ``EXTERNAL`` names, in ``external_data``, a file beside the
-model (``location``), and where in it the numbers stand. `torch.onnx.export` writes such files by
-default. They are as much a part of the model as the ``.onnx`` file is. The numbers of fields are
-those of onnx.proto3 of the ONNX project.
+model (``location``), and the position of the numbers in it. `torch.onnx.export` writes such files
+by default. They are as much a part of the model as the ``.onnx`` file is. Field numbers are those
+of onnx.proto3 of the ONNX project.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from imgret.models import protobuf
 
 __all__ = ["external_data", "locations", "weight_files"]
 
-# Of each message, the fields that hold messages in which a tensor may stand: their numbers, and
-# the messages they hold.
+# For each kind of message, the numbers of the fields that may contain tensors, and the kinds of
+# message in them.
 _HOLDERS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -31,20 +31,20 @@ _KEY, _VALUE = 1, 2
 
 
 def locations(model: bytes | memoryview) -> list[str]:
-    """Return the names of the files in which a model keeps weights, each once, in order.
+    """Return the names of the files in which a model keeps weights, each once, sorted.
 
     Parameters
     ----------
     model : bytes
-        Of an ``.onnx`` file.
+        Contents of an ``.onnx`` file.
 
     Raises
     ------
     ValueError
-        The bytes are no model.
+        The bytes are not a model.
     """
     found: set[str] = set()
-    if b"location" not in bytes(model):  # the key of each; most models have none
+    if b"location" not in bytes(model):  # the key of every such tensor; most models have none
         return []
     waiting = [("model", memoryview(model))]
     while waiting:
@@ -68,19 +68,19 @@ def weight_files(path: Path, model: bytes | memoryview) -> dict[str, Path]:
     Parameters
     ----------
     path : Path
-        Of the model.
+        Path of the model.
     model : bytes
-        What is in that file.
+        Contents of that file.
 
     Raises
     ------
     ModelError
-        One is missing, or the file is damaged.
+        A file with weights is missing, or the model file is damaged.
     """
     try:
         names = locations(model)
     except ValueError as error:
-        raise ModelError(f"{path}: expected an ONNX file, found damage or other data") from error
+        raise ModelError(f"{path}: expected an ONNX file, found damaged or other data") from error
     files = {name: path.parent / name for name in names}
     for name, file in files.items():
         if not file.is_file():
@@ -92,12 +92,12 @@ def weight_files(path: Path, model: bytes | memoryview) -> dict[str, Path]:
 
 
 def external_data(tensor: memoryview) -> dict[str, str]:
-    """Return where a tensor's numbers stand in another file; nothing where they do not.
+    """Return where a tensor's numbers are in another file; empty if they are not in one.
 
     Returns
     -------
     dict of str to str
-        ``location``, and ``offset`` and ``length`` in bytes where they are given.
+        ``location``, and ``offset`` and ``length`` in bytes if they are given.
     """
     external, found = False, {}
     for field in protobuf.fields(tensor):

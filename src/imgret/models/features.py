@@ -1,15 +1,15 @@
-"""The feature map behind a pooled embedding, and what each place of it adds.
+"""The feature map behind a pooled embedding, and the contribution of each place in it.
 
-Where an embedding is a linear map of the mean over a feature map, it is the mean of what the
-single places give, so that each place's share of it is exact: the mathematics of class
+If an embedding is a linear map of the mean over a feature map, it is the mean of the contributions
+of the single places, so each place's share of it is exact. This is the mathematics of class
 activation maps (B. Zhou et al., "Learning Deep Features for Discriminative Localization",
-2016), with the embedding itself in the place of a class. A power of the pooled channels in
-between, as in ``general``, is followed by its derivative (R. Selvaraju et al., "Grad-CAM", 2017).
+2016), with the embedding itself in place of a class. A power of the pooled channels in between, as
+in ``general``, is handled by its derivative (R. Selvaraju et al., "Grad-CAM", 2017).
 
-Nothing of this is written in a model file: the graph is followed back from the embedding to the
-pooling, in the file's own bytes (see onnx.proto3 of the ONNX project for the numbers of fields),
-and a second session also puts out the map. So it works for every file that pools, also one
-written before this was thought of, and costs nothing where it is not asked for.
+A model file needs no extra facts for this. The graph is followed back from the embedding to the
+pooling in the bytes of the file (field numbers as in onnx.proto3 of the ONNX project), and a second
+session also returns the map. This works for every file that pools, including older ones, and costs
+nothing if it is not used.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _DIMS, _DATA_TYPE, _FLOATS, _TENSOR_NAME, _RAW = 1, 2, 4, 8, 9
 _FLOAT = 1
 
 _POOLING = {"GlobalAveragePool", "ReduceMean"}
-# What leaves the direction of the vector, or its numbers, as they are.
+# Operators that do not change the direction of the vector, or its numbers.
 _PASSED = {
     "Cast",
     "DequantizeLinear",
@@ -88,17 +88,17 @@ _Step: TypeAlias = _Linear | _Shift | _Power
 
 @final
 class FeatureModel:
-    """An embedder that tells how much each place of an image adds to the embedding.
+    """An embedder that reports how much each place of an image adds to the embedding.
 
     Parameters
     ----------
     model : Model
-        Of kind ``"embedder"``.
+        Model of kind ``"embedder"``.
 
     Raises
     ------
     ModelError
-        Its embedding is no linear map, or power, of the mean over a feature map.
+        Its embedding is not a linear map, or power, of the mean over a feature map.
     """
 
     def __init__(self, model: Model) -> None:
@@ -127,9 +127,9 @@ class FeatureModel:
         Returns
         -------
         float32 array of shape (h, w)
-            As the feature map; negative where a place works against the whole. With linear steps
-            alone the mean over the places is the squared length before it is scaled to 1, but for
-            what constants add.
+            Shares, in the shape of the feature map; negative where a place works against the
+            whole. With only linear steps, their mean is the squared length before it is scaled to
+            1, except for what constants add.
         """
         features = self._session.run(self._model.preprocess.prepare([image]), self._tensor)
         if features.ndim != 4:
@@ -144,7 +144,7 @@ class FeatureModel:
 
 
 def _gain(pooled: _Array, steps: list[_Step]) -> _Array:
-    """Return the gradient of half the squared length of the embedding by the pooled channels."""
+    """Return the gradient, in the pooled channels, of half the squared length of the embedding."""
     befores, x = [], pooled
     for step in steps:
         befores.append(x)
@@ -159,14 +159,14 @@ def _gain(pooled: _Array, steps: list[_Step]) -> _Array:
         if isinstance(step, _Linear):
             slope = step.weight @ slope
         elif isinstance(step, _Power):
-            # Where a channel is silent everywhere its share is nil, whatever the slope.
+            # A channel that is zero everywhere has no share, whatever the slope.
             magnitude = np.maximum(np.abs(before), np.float32(1e-6))
             slope = slope * (step.exponent * magnitude ** (step.exponent - 1)).astype(np.float32)
     return slope
 
 
 def _follow(path: Path, output: str) -> tuple[str, list[_Step]]:
-    """Go from the embedding back to the pooling; return the map's name, and the way forth."""
+    """Follow the embedding back to the pooling; return the map's name, and the steps after it."""
     nodes, constants = _parts(path)
     makers = {name: node for node in nodes for name in node.outputs}
     steps: list[_Step] = []
@@ -174,8 +174,8 @@ def _follow(path: Path, output: str) -> tuple[str, list[_Step]]:
     while True:
         if name not in makers:
             raise ValueError(
-                f"expected an embedding that is pooled from a feature map, found none on the way "
-                f"from {output!r} back to {name!r}"
+                f"expected an embedding that is pooled from a feature map, found no pooling "
+                f"between {output!r} and {name!r}"
             )
         node = makers[name]
         if node.op in _POOLING:
@@ -264,7 +264,7 @@ def _tensor(message: memoryview, folder: Path) -> tuple[str, _Array | None]:
 
 
 def _with_output(data: bytes, tensor: str) -> bytes:
-    """Return a model that also puts out one of its tensors, of floats."""
+    """Return a model that also outputs one of its float tensors."""
     kind = protobuf.encode(1, protobuf.encode_integer(1, _FLOAT))  # TypeProto.Tensor.elem_type
     output = protobuf.encode(1, tensor.encode()) + protobuf.encode(2, kind)
     made = []

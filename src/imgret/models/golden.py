@@ -1,4 +1,4 @@
-"""Test images drawn by whole-number formulas: the same bytes on every machine, for ever."""
+"""Test images drawn with integer formulas: the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def draw(name: str, size: int) -> Image:
     Parameters
     ----------
     name : {"golden-1"}
-        A formula is never changed; a better one gets a new name.
+        Name of the image. Its formula is never changed; a better one gets a new name.
     size : int
         Side in pixels.
 

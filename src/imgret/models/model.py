@@ -28,37 +28,37 @@ _NUMBERS = {"float64", "float32", "float16", "int8", "uint8", "tensor(bfloat16)"
 
 @final
 class Model:
-    """What turns images into the output of a network.
+    """A network that turns images into one of its outputs.
 
     Parameters
     ----------
     model : str or Path
-        Name of a built-in model, or a path of an ONNX file.
+        Name of a built-in model, or path of an ONNX file.
     kind : {"embedder", "saliency"}
-        What the model must be for.
+        Kind that the model must have.
     size : int, optional
-        Side of the input in pixels, where the graph takes any; by default the file's.
+        Side of the input in pixels, if the graph takes any; by default the file's.
     preprocess : Preprocess or mapping, optional
-        What the input must be; needed where the file does not say so itself.
+        Preprocessing of the input; needed if the file does not describe it.
     output : str, optional
-        Name of the output; by default what the file says, or its only one of such numbers.
+        Name of the output; by default the one that the file says, or its only numeric one.
     providers : sequence of str, optional
-        Execution providers of onnxruntime; the CPU's alone by default.
+        Execution providers of onnxruntime; by default only the CPU's.
 
     Attributes
     ----------
     path : Path
     bundle : Bundle or None
-        What the file says of itself.
+        Facts in the file; None if it has none.
     preprocess : Preprocess
-        What is done to an image.
+        Preprocessing of the images.
     output : str
         Name of the output that `run` returns.
     session : Session
     fingerprint : str
-        sha256 of the file and of others that hold its weights, and the facts that were chosen
-        against what the file says. Neither version nor provider of onnxruntime is part of it:
-        they change the last digits, not the space.
+        sha256 of the file and of any other files that hold its weights, and the options that
+        differ from the facts in the file. The version and provider of onnxruntime are not part of
+        it: they change the last digits, not the embedding space.
 
     Raises
     ------
@@ -89,8 +89,8 @@ class Model:
         self.preprocess = _preprocess(self.path, self.bundle, preprocess)
         if size is not None:
             self.preprocess = self.preprocess.resized(size)
-        self._digest = bundles.fingerprint(self.path)  # finds out, too, whether a file is missing
-        # A bundle's weights cannot saturate; of another file's nobody knows.
+        self._digest = bundles.fingerprint(self.path)  # also finds out whether a file is missing
+        # Weights in a file with facts cannot saturate; those in another file may.
         self.session: Session = Session(
             self.path, providers=providers, guard_int8=self.bundle is None
         )
@@ -124,7 +124,7 @@ class Model:
         if asked is None and len(names) == 1:
             asked = names[0]
         if asked not in types:
-            found = "no choice" if asked is None else repr(asked)
+            found = "none" if asked is None else repr(asked)
             raise ModelError(
                 f"{self.path}: output: expected one of {', '.join(names)}, found {found}"
             )
@@ -132,11 +132,11 @@ class Model:
             others = [name for name in names if name != asked]
             raise ModelError(
                 f"{self.path}: expected output {asked!r} of floating-point numbers, found "
-                f"{types[asked]}{', as of class numbers' if 'int' in types[asked] else ''}; "
+                f"{types[asked]}{', such as class numbers' if 'int' in types[asked] else ''}; "
                 + (
-                    f"choose another by output=: {', '.join(others)}"
+                    f"choose another with output=: {', '.join(others)}"
                     if others
-                    else "export the model with the layer before as its output"
+                    else "export the model with the layer before it as its output"
                 )
             )
         return asked

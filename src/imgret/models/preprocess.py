@@ -1,4 +1,4 @@
-"""How an image becomes the input of a network: resize, scale, lay out."""
+"""Preprocessing of images for a network: resizing, scaling and layout."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PerImage: TypeAlias = Literal["per-image", "per-image-channel"]
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Constants for ``(pixel - mean) / std``, pixels running from 0 to 255.
+    """Constants for ``(pixel - mean) / std``, with pixels from 0 to 255.
 
     Attributes
     ----------
     mean, std : tuple of three floats
-        One a channel, red first. The usual ImageNet constants are ``mean=(123.675, 116.28,
-        103.53)``, ``std=(58.395, 57.12, 57.375)``; to divide by 255 alone, mean 0 and std 255.
+        One number per channel, red first. The usual ImageNet constants are ``mean=(123.675, 116.28,
+        103.53)``, ``std=(58.395, 57.12, 57.375)``; to divide only by 255, use mean 0 and std 255.
     """
 
     mean: tuple[float, float, float]
@@ -54,24 +54,24 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocess:
-    """What a network wants its input to be.
+    """Preprocessing that a network expects.
 
     Attributes
     ----------
     size : int
         Side of the square input, in pixels.
     scaling : Scaling, mapping, {"per-image", "per-image-channel"} or None
-        What is done to the pixels, which run from 0 to 255: ``(pixel - mean) / std`` with the
+        Scaling of the pixels, which run from 0 to 255: ``(pixel - mean) / std`` with the
         constants given (as `Scaling`, or a mapping with the keys ``mean`` and ``std``), or with
         the mean and standard deviation of the prepared image itself, over all three
-        channels or a channel at a time. None hands the pixels over as they are. There is no
-        default: wrong scaling raises no error, it only makes the embedding worse.
+        channels or per channel. None leaves the pixels unchanged. There is no default: wrong
+        scaling raises no error, it only makes the embedding worse.
     resize : {"crop", "squash", "pad"}
-        ``"crop"`` resizes the shorter side to ``short_side`` and cuts the middle square,
-        ``"squash"`` gives up the aspect ratio, ``"pad"`` shows the whole image with bars
+        ``"crop"`` resizes the shorter side to ``short_side`` and crops the middle square,
+        ``"squash"`` ignores the aspect ratio, ``"pad"`` shows the whole image with bars
         at two sides.
     short_side : int, optional
-        For ``"crop"`` only; by default ``size``.
+        Shorter side before the crop, in pixels; for ``"crop"`` only. By default ``size``.
     fill : int
         Grey level of the bars of ``"pad"``, 0 to 255.
     layout : {"NCHW", "NHWC"}
@@ -114,12 +114,12 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Preprocess:
-        """Make it from a mapping of the attributes, as `to_json` writes it.
+        """Create it from a mapping of the attributes, as `to_json` returns it.
 
         Raises
         ------
         InvalidInputError
-            A key is unknown or missing, or a value is none that is allowed.
+            A key is unknown or missing, or a value is invalid.
         """
         return cls(**_fields_of(cls, facts, "preprocess"))
 
@@ -131,7 +131,7 @@ class Preprocess:
         return facts
 
     def resized(self, size: int) -> Preprocess:
-        """Return the same for another input size; ``short_side`` grows in proportion."""
+        """Return a copy for another input size; ``short_side`` changes in proportion."""
         check_count(size, "size")
         facts = self.to_json() | {"size": size}
         if self.short_side is not None:
@@ -144,7 +144,7 @@ class Preprocess:
         return self.short_side or self.size
 
     def prepare(self, images: Sequence[Image]) -> NDArray[Any]:
-        """Turn images into one batch.
+        """Preprocess images into one batch.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class Preprocess:
         Returns
         -------
         array of shape (n, size, size, 3), or (n, 3, size, size) for layout ``"NCHW"``
-            C-contiguous, of ``dtype``.
+            Batch of ``dtype``, C-contiguous.
         """
         fit = self._fit()
         pixels = np.empty((len(images), self.size, self.size, 3), dtype=np.uint8)
@@ -192,7 +192,7 @@ def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
 
 
 def _fields_of(cls: type, facts: object, name: str) -> dict[str, Any]:
-    """Return the facts as keyword arguments for the dataclass, or name the odd key."""
+    """Return the facts as keyword arguments for the dataclass, after checking the keys."""
     known = {field.name: field.default for field in fields(cls)}
     if not isinstance(facts, Mapping):
         raise InvalidInputError(

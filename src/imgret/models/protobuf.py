@@ -1,4 +1,4 @@
-"""Just enough of Protocol Buffers to go through the fields of a message and to add some.
+"""Just enough of Protocol Buffers to read the fields of a message and to add some.
 
 https://protobuf.dev/programming-guides/encoding/
 """
@@ -19,13 +19,13 @@ class Field(NamedTuple):
     Attributes
     ----------
     number : int
-        Which field it is.
+        Number of the field.
     value : memoryview or None
-        What it holds where that is text, bytes or a message; None for numbers.
+        Contents of a field that holds text, bytes or a message; None for numbers.
     integer : int or None
-        What it holds where that is a whole number of variable length, as it stands.
+        Value of a field that holds an integer of variable length, as stored; None for others.
     raw : memoryview
-        All its bytes, its number included.
+        All bytes of the field, including its number.
     """
 
     number: int
@@ -35,12 +35,12 @@ class Field(NamedTuple):
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """Go through the fields of a message in the order of the file.
+    """Yield the fields of a message in the order of the file.
 
     Raises
     ------
     ValueError
-        The bytes are no message.
+        The bytes are not a message.
     """
     start, size = 0, len(message)
     while start < size:
@@ -76,12 +76,12 @@ def encode_integer(number: int, value: int) -> bytes:
 
 
 def integers(packed: memoryview) -> list[int]:
-    """Return the whole numbers that stand one after the other in a packed field.
+    """Return the integers in a packed field.
 
     Raises
     ------
     ValueError
-        The bytes are no such numbers.
+        The bytes are not such integers.
     """
     found, position = [], 0
     while position < len(packed):
@@ -100,7 +100,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             return number, position
-    raise ValueError(f"a number that does not end at byte {position}")
+    raise ValueError(f"unfinished number at byte {position}")
 
 
 def _encode_varint(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Run an ONNX graph. Nothing else of imgret imports onnxruntime."""
+"""Sessions that run an ONNX graph. No other module of imgret imports onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from imgret.errors import InvalidInputError, ModelError
 from imgret.models.external import locations
 from imgret.support.locks import ReadWriteLock
 
-# From 1.32 on onnxruntime looks up a host for telemetry, and writes an identification of the device
-# and a database of events below the user's cache directory. It reads this when it is loaded;
-# whoever wants to send sets it to 0 beforehand.
+# From 1.32 on, onnxruntime looks up a host for telemetry, and writes a device ID and a database of
+# events below the user's cache directory. It reads this variable when it is loaded; set it to 0
+# beforehand to allow telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime as ort  # after that
+import onnxruntime as ort  # after the variable is set
 
 __all__ = ["Session", "Tensor", "available_providers"]
 
@@ -33,7 +33,7 @@ _DTYPES = {
 }
 
 
-# A folder, for the weights that a graph given as bytes keeps in other files.
+# Option for the folder of the weights that a graph given as bytes keeps in other files.
 _WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 
 
@@ -44,7 +44,7 @@ class Tensor(NamedTuple):
     ----------
     name : str
     dtype : str
-        NumPy's name of the type, or onnxruntime's where it is none that imgret feeds.
+        NumPy's name of the type, or onnxruntime's if it is not a type that imgret feeds.
     shape : tuple of int or None
         None along an axis of any length.
     """
@@ -61,31 +61,31 @@ def available_providers() -> list[str]:
 
 @final
 class Session:
-    """A loaded graph of one input.
+    """A loaded graph with one input.
 
-    A graph that was exported for batches of one length gets them: a shorter batch is filled up with
-    copies of its last row, a longer one is cut, and the rows of the answer are those of the batch.
+    A graph exported for a fixed batch size always gets batches of that size: a shorter batch is
+    padded with copies of its last row, a longer one is split, and the output has the rows of the
+    batch.
 
-    Runs on one thread of its own; `run` may be called from several threads at once, and that
-    is how a machine's cores are used: one-threaded runs side by side finish more images a
-    second than one run on all cores.
+    Each run takes one thread. To use all cores, call `run` from several threads at once:
+    single-threaded runs side by side finish more images per second than one run on all cores.
 
     Parameters
     ----------
     path : Path
     providers : sequence of str, optional
-        Execution providers of onnxruntime, the preferred one first; the CPU's alone by default.
+        Execution providers of onnxruntime, the preferred one first; by default only the CPU's.
     guard_int8 : bool
-        Multiply 8-bit numbers the slower way where the processor's faster one saturates (x86
-        without VNNI). Not needed for a graph whose weights keep to 7 bits.
+        If true, 8-bit numbers are multiplied in a slower way on processors whose faster one
+        saturates (x86 without VNNI). Not needed for a graph whose weights use 7 bits.
     graph : bytes, optional
-        What to run in place of what the file holds.
+        Graph to run instead of the one in the file.
 
     Raises
     ------
     ModelError
-        The graph cannot be loaded, has several inputs, or a provider is not there or does not
-        start. There is no silent fall back to another provider.
+        The graph cannot be loaded, has several inputs, or a provider is not available or does
+        not start. There is no silent fallback to another provider.
     """
 
     def __init__(
@@ -104,22 +104,22 @@ class Session:
         if not self.providers or (missing := [p for p in self.providers if p not in there]):
             raise ModelError(
                 f"providers: expected some of {', '.join(there)}, found "
-                f"{', '.join(missing) if self.providers else 'none'}; others come with other "
-                f"builds of onnxruntime, such as onnxruntime-gpu"
+                f"{', '.join(missing) if self.providers else 'none'}; other builds of "
+                f"onnxruntime, such as onnxruntime-gpu, have different ones"
             )
-        # onnxruntime has locks of its own: a fork waits until it is done.
+        # onnxruntime has locks of its own: a fork waits until runs are done.
         self._running = ReadWriteLock(brief=True)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what goes wrong is raised
+        options.log_severity_level = 4  # errors are raised instead
         options.add_session_config_entry("session.x64quantprecision", "1" if guard_int8 else "0")
         given: Path | bytes = path
-        if graph is None and not _is_utf8(path):  # onnxruntime opens no other
+        if graph is None and not _is_utf8(path):  # onnxruntime opens only such paths
             graph = path.read_bytes()
             if second := locations(graph):
                 raise ModelError(
-                    f"{path}: expected a path that is UTF-8 for a model with weights in a second "
-                    f"file ({second[0]}), found other bytes; rename the file or its folder"
+                    f"{path}: expected a UTF-8 path for a model with weights in a second file "
+                    f"({second[0]}), found other bytes; rename the file or its folder"
                 )
         if graph is not None:
             given = graph
@@ -135,7 +135,7 @@ class Session:
         if failed := [p for p in self.providers if p not in running]:
             raise ModelError(
                 f"providers: {', '.join(failed)} is part of this onnxruntime but does not start; "
-                f"see that its driver and libraries are installed, or ask for "
+                f"check that its driver and libraries are installed, or use "
                 f"{', '.join(running)}"
             )
         inputs = [_tensor(value) for value in self._session.get_inputs()]
@@ -147,7 +147,7 @@ class Session:
 
     @property
     def batch(self) -> int | None:
-        """Length of the batches the graph was exported for; None where it takes any."""
+        """Batch size the graph was exported for; None if it takes any."""
         return self.input.shape[0] if self.input.shape else None
 
     def run(self, batch: NDArray[Any], output: str) -> NDArray[np.float32]:
@@ -156,7 +156,7 @@ class Session:
         Raises
         ------
         ModelError
-            The graph does not take the batch, or answers with another number of rows.
+            The graph does not accept the batch, or returns another number of rows.
         """
         fixed = self.batch
         if fixed is None or not len(batch):
@@ -170,8 +170,8 @@ class Session:
             answer = self._run(rows, output)
             if fixed > 1 and answer.shape[:1] != (fixed,):
                 raise ModelError(
-                    f"{self.path}: expected output {output!r} of a row for each of the {fixed} "
-                    f"images in its batch, found shape {answer.shape}; choose another by output="
+                    f"{self.path}: expected output {output!r} with a row for each of the {fixed} "
+                    f"images in the batch, found shape {answer.shape}; choose another with output="
                 )
             answers.append(answer[:n])
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
@@ -197,6 +197,6 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _tensor(value: Any) -> Tensor:
-    # An axis of any length has a name or nothing for its length.
+    # An axis of any length has a name or None as its length.
     shape = tuple(length if isinstance(length, int) else None for length in value.shape)
     return Tensor(value.name, _DTYPES.get(value.type, value.type), shape)
