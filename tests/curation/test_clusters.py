@@ -85,7 +85,7 @@ def test_the_projected_vectors_are_clustered(gallery_of, clustered):
 
 def test_mistakes_are_told(gallery_of):
     gallery = gallery_of(np.eye(3))
-    with pytest.raises(InvalidInputError, match="which are 3, found 4"):
+    with pytest.raises(InvalidInputError, match="at most 3, one cluster per item, found 4"):
         gallery.clusters(4)
     with pytest.raises(InvalidInputError, match="n: expected a whole number"):
         gallery.clusters(0)

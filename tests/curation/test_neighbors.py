@@ -20,7 +20,7 @@ def test_the_graph_is_that_of_all_scores(gallery_of, clustered, all_scores, metr
     np.testing.assert_allclose(graph.scores, np.sort(scores, axis=1)[:, :-8:-1], atol=1e-5)
     rows = np.arange(len(left))[:, None]
     np.testing.assert_allclose(graph.scores, scores[rows, graph.indices], atol=1e-5)
-    assert repr(graph) == "<NeighborGraph: 7 others of each of 240 items>"
+    assert repr(graph) == "<NeighborGraph: 7 neighbours of each of 240 items>"
     sources, targets, weights = graph.edges()
     assert len(sources) == len(targets) == len(weights) == 240 * 7
     np.testing.assert_allclose(weights, scores[sources, targets], atol=1e-5)

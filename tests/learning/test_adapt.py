@@ -75,7 +75,7 @@ def test_leaves_the_gallery_alone_where_labels_say_nothing():
     report = made.adapt()
     assert not report.applied
     assert made.projection is None
-    assert "the gallery is as it was" in str(report)
+    assert "the gallery is unchanged" in str(report)
 
 
 def test_single_pictures_and_unlabelled_ones_stay_findable():

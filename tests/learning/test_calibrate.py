@@ -199,7 +199,7 @@ def test_a_wrong_precision_is_told_before_a_picture_is_read():
     for wrong in (0, 1, 2, -1, "high", True):
         with pytest.raises(InvalidInputError, match="precision: expected a number over 0 and"):
             made.search("nowhere.jpg", precision=wrong)
-    with pytest.raises(InvalidInputError, match="which none has by this calibration"):
+    with pytest.raises(InvalidInputError, match="which none reaches in this calibration"):
         made.search("nowhere.jpg", precision=0.99999)
 
 

@@ -101,7 +101,7 @@ def test_few_pairs_make_nothing_certain():
     assert IsotonicCurve.fit(scores, same).probability(19) == pytest.approx(11 / 12)
     calibration = ScoreCalibration(IsotonicCurve.fit(scores, same), "cosine", None)
     assert 9 < calibration.threshold(0.9) <= 10
-    with pytest.raises(InvalidInputError, match="found 0.95, which none has"):
+    with pytest.raises(InvalidInputError, match="found 0.95, which none reaches"):
         calibration.threshold(0.95)
 
 

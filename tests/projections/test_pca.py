@@ -107,7 +107,7 @@ def test_all_components_keep_all_distances():
         ([], 2, EmptyGalleryError, "found none"),
         ([np.empty((0, 8))], 2, EmptyGalleryError, "found none"),
         ([_rows(9, 8), _rows(9, 7)], 2, DimensionError, "dimension 8, found 7"),
-        (_rows(9, 8), 2, DimensionError, r"goes in as \[array\]"),
+        (_rows(9, 8), 2, DimensionError, r"pass a single array as \[array\]"),
         ([np.full((9, 8), np.nan)], 2, InvalidInputError, "found NaN"),
     ],
 )

@@ -210,5 +210,5 @@ def test_scores_are_not_judged_by_a_calibration_of_another_projection(mean_color
     assert retriever.search(make_picture(0), 3)[0].probability is None
     retriever.project(None)
     assert retriever.calibration is not None
-    with pytest.raises(InvalidInputError, match="found one of another projection"):
+    with pytest.raises(InvalidInputError, match="found a calibration of another projection"):
         retriever.search(make_picture(0), 3, precision=0.5)

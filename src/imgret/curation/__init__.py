@@ -1,14 +1,14 @@
-"""A gallery seen as a whole: what is double, what belongs together, what does not belong.
+"""Curation of a whole gallery: duplicates, clusters, outliers, wrong labels, maps.
 
-Nothing here reads an image, but for the small ones on a map. Every item is asked for its nearest
-others, or read once, in pieces: memory holds a few numbers an item, never all embeddings.
+No image is read, except for the small ones on a map. Every item is searched for its nearest
+neighbours, or read once, in pieces. Memory holds a few numbers per item, never all embeddings.
 
 ======================= =========================================================================
 `find_duplicates`       groups of items that are almost the same image
 `fit_clusters`          k-means
-`build_neighbor_graph`  the nearest others of every item, as arrays
-`find_outliers`         items that have nothing like them near
-`find_mislabelled`      items whose neighbours have another label
+`build_neighbor_graph`  the nearest neighbours of every item, as arrays
+`find_outliers`         items that are unlike even their nearest neighbours
+`find_mislabelled`      items whose neighbours have a different label
 `draw_map`              every item as a point in the plane
 ======================= =========================================================================
 """

@@ -14,28 +14,29 @@ from imgret.types import Embeddings, Ids, Json
 
 __all__ = ["Clusters", "fit_clusters"]
 
-_POINTS = 256  # for each centroid, to learn it from; more are of no use
+_POINTS = 256  # training points per centroid; more make no difference
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Clusters(Result):
-    """Items parted into clusters, which are numbered from the largest down.
+    """Items grouped into clusters, which are numbered from the largest down.
 
     Attributes
     ----------
     keys : tuple of str
-        In the order they were added.
+        Keys of the items, in the order they were added.
     assignments : int64 array of shape (n,)
-        Number of the cluster of each.
+        Cluster number of each item.
     sizes : int64 array of shape (c,)
-        Items of each cluster, at least 1.
+        Number of items in each cluster, at least 1.
     centroids : float32 array of shape (c, dim)
-        Among the indexed vectors; of length 1 for metric ``"cosine"``.
+        Centroids in the space of the indexed vectors; of length 1 for metric ``"cosine"``.
     representatives : tuple of str
         For each cluster, the key of the item nearest to its centroid.
     score : float
-        Mean over the items of the score with the centroid: their cosine for metric ``"cosine"``,
-        for others minus the mean squared distance, which is minus k-means' inertia over ``n``.
+        Mean score of the items with their centroids. For metric ``"cosine"`` this is the cosine;
+        for the other metrics, minus the squared distance, so the mean is minus the inertia of
+        k-means over ``n``.
     """
 
     keys: tuple[str, ...]
@@ -66,7 +67,7 @@ class Clusters(Result):
         Raises
         ------
         InvalidInputError
-            There is no cluster of this number.
+            There is no cluster with this number.
         """
         if not 0 <= cluster < len(self.sizes):
             raise InvalidInputError(
@@ -88,9 +89,7 @@ def fit_clusters(view: View, *, n: int, seed: int = 0) -> Clusters:
 
     n = check_count(n, "n")
     if n > len(view):
-        raise InvalidInputError(
-            f"n: expected at most one cluster an item, which are {len(view)}, found {n}"
-        )
+        raise InvalidInputError(f"n: expected at most {len(view)}, one cluster per item, found {n}")
     spherical = view.metric.on_sphere
     generator = np.random.default_rng(seed)
     sample = np.sort(generator.choice(view.ids, min(_POINTS * n, len(view)), replace=False))
@@ -102,13 +101,13 @@ def fit_clusters(view: View, *, n: int, seed: int = 0) -> Clusters:
     )
     pieces = [assign(vectors, centroids, spherical=spherical) for _, vectors in view.blocks()]
     numbers, scores = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
-    # Where there are fewer different items than clusters, some are nobody's nearest.
+    # With fewer distinct items than clusters, some clusters stay empty.
     sizes = np.bincount(numbers, minlength=n)
     order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
     renumbered = np.empty(n, dtype=np.int64)
     renumbered[order] = np.arange(len(order))
     assignments = renumbered[numbers]
-    # By cluster, in each the best score first.
+    # Sorted by cluster; within each, the best score comes first.
     by_score = np.lexsort((-scores, assignments))
     _, nearest = np.unique(assignments[by_score], return_index=True)
     keys = view.keys()

@@ -16,7 +16,7 @@ from imgret.types import Embeddings, Ids
 
 __all__ = ["DuplicateGroup", "find_duplicates"]
 
-_FIRST, _MORE = 16, 4  # neighbours asked for at first; how many times as many each time after
+_FIRST, _MORE = 16, 4  # neighbours in the first search; factor for each further search
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class DuplicateGroup:
     Attributes
     ----------
     keys : tuple of str
-        At least two, in the order they were added.
+        Keys of at least two items, in the order they were added.
     score : float
-        The lowest score that holds the group together: with a threshold above it, it would fall
-        apart.
+        Lowest score that holds the group together: with a threshold above it, the group would
+        fall apart.
     """
 
     keys: tuple[str, ...]
@@ -39,11 +39,12 @@ class DuplicateGroup:
 def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
     """Find the connected components of the graph of all pairs that reach a threshold.
 
-    Equal embeddings are found by their bytes, and asked as one. Each is asked for its 16 nearest.
-    Where the last of them still reaches the threshold there may be more; but a pair is missed
-    only if both of its items are of that kind, and matters only if it joins what is not joined
-    already, or joins it better. Those whose missed pairs might are asked again for four times as
-    many, until there are none. So a thousand copies of one image cost no thousand squared.
+    Equal embeddings are found by their bytes, and searched once. Each is searched for its 16
+    nearest. If the last of these still reaches the threshold, there may be more. But a pair is
+    missed only if both of its items have more, and it matters only if it joins what is not joined
+    already, or joins it better. Items that may have missed such a pair are searched again for
+    four times as many neighbours, until none are left. So a thousand copies of one image do not
+    cost a thousand squared.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
         pairs.ask(unsettled, k)
     group, weakest = pairs.groups()
     group = group[first]
-    # What is held together by nothing but being equal.
+    # Groups of equal items only.
     sizes = np.bincount(group, minlength=len(view))
     copies = np.flatnonzero((sizes > 1) & (weakest == np.inf))
     weakest[copies] = _own_scores(view, view.ids[copies])
@@ -78,20 +79,20 @@ def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
 
 
 class _Pairs:
-    """The pairs that were found, and what may have been missed.
+    """Pairs that were found, and items that may have missed some.
 
-    Items are meant by their place in ``ids``; equal ones are one, meant by the first of them.
+    Items are identified by their position in ``ids``; equal items count as one, the first.
     """
 
     def __init__(self, view: View, first: Ids, threshold: float) -> None:
         self._view, self._ids, self._first = view, view.ids, first
         self._threshold = np.float32(threshold)
         self._forest = Forest(len(view))
-        # Pairs of a score above this one were all found.
+        # All pairs of an item with a score above this one were found.
         self._known: Embeddings = np.full(len(view), -np.inf, dtype=np.float32)
 
     def ask(self, places: Ids, k: int) -> None:
-        """Take in the pairs of some items with their ``k`` nearest."""
+        """Search for the ``k`` nearest of some items, and add these pairs."""
         k = min(k, len(self._ids))
         for part, found in self._view.nearest(self._ids[places], k):
             asked = places[part]
@@ -107,7 +108,7 @@ class _Pairs:
     def groups(self) -> tuple[Ids, Embeddings]:
         """Return the group of each item, and the lowest score that holds each group together.
 
-        A group is called by one of its items; a group of one has the score infinity.
+        A group is identified by one of its items; a group of one has the score infinity.
         """
         a, b, scores = self._forest.pairs()
         group = joined(len(self._ids), a, b)
@@ -116,15 +117,15 @@ class _Pairs:
         return group, weakest
 
     def unsettled(self) -> Ids:
-        """Return items that may have missed pairs that matter: places, increasing.
+        """Return the increasing positions of items that may have missed pairs that matter.
 
-        A missed pair has a score of at most what is known of both its items. So where all that
-        could miss a pair which joins two parts are in one of the parts, there is no such pair;
-        and it is enough to ask those in all the parts but one.
+        The score of a missed pair is at most the known score of both of its items. So if all
+        items that could have missed a pair between two parts are in one part, there is no such
+        pair. It is enough to search for the items in all parts but one.
         """
         group, weakest = self.groups()
         a, b, scores = self._forest.pairs()
-        # The parts into which each group falls without its weakest pairs.
+        # The parts into which each group splits without its weakest pairs.
         strong = scores > weakest[group[a]]
         part = joined(len(group), a[strong], b[strong])
         across = _but_largest(self._known >= self._threshold, np.zeros_like(group), group)
@@ -133,7 +134,7 @@ class _Pairs:
 
 
 def _but_largest(open_: NDArray[np.bool_], whole: Ids, part: Ids) -> Ids:
-    """Return places that are open, without those in that part of each whole that has most."""
+    """Return open positions, except those in the part of each whole that has the most."""
     places = np.flatnonzero(open_)
     _, parts, counts = np.unique(part[places], return_inverse=True, return_counts=True)
     order = np.lexsort((parts, counts[parts], whole[places]))
@@ -143,7 +144,7 @@ def _but_largest(open_: NDArray[np.bool_], whole: Ids, part: Ids) -> Ids:
 
 
 def _first_equal(view: View) -> Ids:
-    """Return, for each item, the place of the first whose embedding has the same bytes."""
+    """Return, for each item, the position of the first one whose embedding has the same bytes."""
     digests = np.empty(len(view), dtype="S16")
     done = 0
     for block, embeddings in view.embedding_blocks():
@@ -156,15 +157,15 @@ def _first_equal(view: View) -> Ids:
 
 
 def _own_scores(view: View, ids: Ids) -> Embeddings:
-    """Return the score of each item with one that is equal."""
-    if not view.metric.rewards_length:  # it is the best there is
+    """Return the score of each item with an equal one."""
+    if not view.metric.rewards_length:  # equal items then have the best possible score
         return np.full(len(ids), view.metric.range[1], dtype=np.float32)
     own = [view.metric.scores(rows, rows) for _, rows in view.blocks(ids)]
     return np.concatenate([np.empty(0, dtype=np.float32), *own])
 
 
 def _members(group: Ids, sizes: Ids) -> Iterator[tuple[int, Ids]]:
-    """Yield each group of two or more, and the places of its items, increasing."""
+    """Yield each group of two or more, and the increasing positions of its items."""
     order = np.argsort(group, kind="stable")
     ends = np.cumsum(sizes)
     for root in np.flatnonzero(sizes > 1).tolist():

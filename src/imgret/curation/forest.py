@@ -1,4 +1,4 @@
-"""Items joined by their best pairs."""
+"""Spanning forest of items, joined by their best pairs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BUFFER = 2**20  # pairs held before they are thinned out
 
 
 class Forest:
-    """A maximum spanning forest of ``n`` items, over pairs that come in pieces.
+    """Maximum spanning forest of ``n`` items, over pairs that are added in pieces.
 
-    Of the pairs seen so far it keeps those that join what no better pairs join: at most
-    ``n - 1``, whatever comes (Kruskal, "On the Shortest Spanning Subtree of a Graph", 1956).
+    Of the pairs added so far, it keeps those that join what no better pairs join. These are at
+    most ``n - 1`` (Kruskal, "On the Shortest Spanning Subtree of a Graph", 1956).
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Forest:
         self._kept = self._held = 0
 
     def add(self, a: Ids, b: Ids, scores: Embeddings) -> None:
-        """Take in pairs: two int64 arrays and a float32 array of shape (m,)."""
+        """Add pairs: two int64 arrays and a float32 array of shape (m,)."""
         self._pairs.append((a, b, scores))
         self._held += len(scores)
         if self._held > 2 * self._kept + _BUFFER:
@@ -49,12 +49,12 @@ class Forest:
 
 
 def joined(n: int, a: Ids, b: Ids) -> Ids:
-    """Return, for each of ``n`` items, one that stands for all it is joined with by pairs."""
+    """Return, for each of ``n`` items, the one that represents all items joined with it."""
     return _new_ones(n, a, b)[0]
 
 
 def _new_ones(n: int, a: Ids, b: Ids) -> tuple[Ids, NDArray[np.bool_]]:
-    """Join pairs in their order; tell which of them joined what was apart, by union-find."""
+    """Join pairs in order by union-find; also return which pairs joined separate parts."""
     parent = list(range(n))
     new = np.zeros(len(a), dtype=bool)
     for place, pair in enumerate(zip(a.tolist(), b.tolist(), strict=True)):

@@ -15,16 +15,16 @@ __all__ = ["NeighborGraph", "build_neighbor_graph"]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class NeighborGraph:
-    """The nearest others of every item.
+    """Nearest neighbours of every item.
 
     Attributes
     ----------
     keys : tuple of str
-        In the order they were added.
+        Keys of the items, in the order they were added.
     indices : int64 array of shape (n, k)
-        Places in ``keys`` of the others nearest to each item, best first.
+        Positions in ``keys`` of the nearest neighbours of each item, without itself, best first.
     scores : float32 array of shape (n, k)
-        Higher is better.
+        Scores of the neighbours; higher is better.
     """
 
     keys: tuple[str, ...]
@@ -33,7 +33,7 @@ class NeighborGraph:
 
     def __repr__(self) -> str:
         n, k = self.indices.shape
-        return f"<NeighborGraph: {k} others of each of {n} items>"
+        return f"<NeighborGraph: {k} neighbours of each of {n} items>"
 
     def edges(self) -> tuple[Ids, Ids, Embeddings]:
         """Return the graph as a list of directed edges.
@@ -41,7 +41,7 @@ class NeighborGraph:
         Returns
         -------
         sources, targets : int64 arrays of shape (n * k,)
-            Places in ``keys``.
+            Positions in ``keys``.
         scores : float32 array of the same shape
         """
         n, k = self.indices.shape
@@ -49,7 +49,7 @@ class NeighborGraph:
 
 
 def build_neighbor_graph(view: View, *, k: int) -> NeighborGraph:
-    """Ask every item for its nearest others.
+    """Find the nearest neighbours of every item.
 
     Parameters
     ----------

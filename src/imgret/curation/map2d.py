@@ -1,4 +1,4 @@
-"""Every item as a point in the plane."""
+"""Map of a gallery: every item as a point in the plane."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ __all__ = ["Map2D", "Method", "draw_map"]
 
 Method: TypeAlias = Literal["pca", "umap"]
 
-_NEIGHBOURS = 15  # of UMAP, the item itself included: its default
+_NEIGHBOURS = 15  # UMAP's default, which includes the item itself
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Map2D(Result):
-    """Items as points in the plane: the nearer, the more alike, as far as a plane can show it.
+    """Items as points in the plane: the closer, the more alike, as far as a plane can show it.
 
     Attributes
     ----------
     keys : tuple of str
-        In the order they were added.
+        Keys of the items, in the order they were added.
     coordinates : float32 array of shape (n, 2)
     labels, paths : tuple of str or None
-        Of each item, where it has one.
+        Label and path of each item; None if it has none.
     method : {"pca", "umap"}
     max_pixels : int
-        By which a page reads images again.
+        Maximum number of pixels of an image that a page reads again.
     """
 
     keys: tuple[str, ...]
@@ -52,10 +52,10 @@ class Map2D(Result):
         return f"<Map2D of {len(self.keys)} items by {self.method}>"
 
     def to_html(self, *, title: str | None = None) -> str:
-        """Return a page in one file: a scatter to zoom and to point at, coloured by label.
+        """Return a self-contained page: a scatter plot that zooms, coloured by label.
 
-        Up to 300 items show their image, read again from its file. Of more than 50,000 items as
-        many are drawn by lot.
+        Up to 300 items show their image, read again from its file. Of more than 50,000 items, a
+        random sample of 50,000 is drawn.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Map2D(Result):
         )
 
     def to_dict(self) -> Json:
-        """Return everything as JSON values, one row an item."""
+        """Return everything as JSON values, one row per item."""
         rows = zip(self.keys, self.labels, self.paths, self.coordinates.tolist(), strict=True)
         return {
             "method": self.method,
@@ -119,7 +119,7 @@ def draw_map(
 def _umap() -> Callable[..., Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it misses TensorFlow
+            warnings.simplefilter("ignore")  # it warns that TensorFlow is missing
             from umap import UMAP  # noqa: PLC0415  # an extra, and slow to load
     except ImportError as error:
         raise MissingExtraError.of("map2d(method='umap')", extra="umap") from error
@@ -128,13 +128,13 @@ def _umap() -> Callable[..., Any]:
 
 
 def _unfolded(umap: Callable[..., Any], view: View, start: Embeddings, seed: int) -> Embeddings:
-    """Let UMAP unfold the graph of neighbours, from where the principal components put it."""
+    """Return coordinates by UMAP of the neighbour graph, starting from principal components."""
     n = len(start)
     graph = build_neighbor_graph(view, k=min(_NEIGHBOURS, n - 1) - 1)
-    # UMAP looks at differences of the distances of one item alone: any descending measure will do.
+    # UMAP only compares distances of the same item, so any decreasing function of the score works.
     distances = graph.scores.max() - graph.scores
     generator = np.random.default_rng(seed)
-    # It divides by the width of either side.
+    # UMAP divides by the extent of each axis, which must not be 0.
     start = (start + generator.normal(scale=1e-4 * start.std(), size=start.shape)).astype(
         np.float32
     )
@@ -142,13 +142,13 @@ def _unfolded(umap: Callable[..., Any], view: View, start: Embeddings, seed: int
         n_neighbors=graph.indices.shape[1] + 1,
         init=start,
         random_state=int(generator.integers(2**31 - 1)),
-        n_jobs=1,  # with a seed there are no more
+        n_jobs=1,  # with a seed, UMAP uses only one
         precomputed_knn=(
             np.concatenate([np.arange(n)[:, None], graph.indices], axis=1),
             np.concatenate([np.zeros((n, 1), np.float32), distances], axis=1),
         ),
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="precomputed_knn")  # nothing will be added
+        warnings.filterwarnings("ignore", message="precomputed_knn")  # no items are added later
         coordinates: Embeddings = layout.fit_transform(start)
     return coordinates

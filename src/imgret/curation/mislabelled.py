@@ -1,4 +1,4 @@
-"""Items whose neighbours have another label."""
+"""Items whose neighbours have a different label."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class LabelIssue:
     ----------
     key : str
     label : str
-        What it has.
+        Label of the item.
     suggested : str
-        What its neighbours have.
+        Label of its neighbours.
     confidence : float
-        Share of the vote for the suggested label minus that for its own, over 0 and at most 1.
+        Share of the vote for the suggested label minus that for its own, above 0 and at most 1.
     """
 
     key: str
@@ -60,7 +60,7 @@ def find_mislabelled(view: View, *, k: int = 20, threshold: float = 0.5) -> list
     for part, near in view.labelled().nearest_others(ids, min(k, len(ids) - 1)):
         places = np.searchsorted(ids, near.ids)
         rivals[part], margins[part] = _vote(codes[places], near.scores, codes[part])
-    # Whose label no other has could have no vote for it.
+    # An item that is alone in its class cannot get a vote for its own label.
     alone = np.bincount(codes)[codes] == 1
     found = np.flatnonzero((margins > 0) & (margins >= threshold) & ~alone)
     found = found[np.argsort(-margins[found], kind="stable")]
@@ -77,27 +77,28 @@ def find_mislabelled(view: View, *, k: int = 20, threshold: float = 0.5) -> list
 
 
 def _vote(codes: Ids, scores: Embeddings, own: Ids) -> tuple[Ids, Floats]:
-    """Return the label most voted for of those that are not the own, and by how much it leads.
+    """Return the label with the most votes except the item's own, and by how much it leads.
 
     Parameters
     ----------
     codes, scores : arrays of shape (n, k)
-        Of the neighbours, best first.
+        Labels and scores of the neighbours, best first.
     own : int64 array of shape (n,)
+        Label of each item.
 
     Returns
     -------
     rivals : int64 array of shape (n,)
-        Any label where none but the own has a vote.
+        Leading labels; arbitrary if only the item's own label has votes.
     margins : float64 array of shape (n,)
-        Of the shares of all votes, -1 to 1.
+        Differences between the shares of the vote, -1 to 1.
     """
     above = scores.astype(np.float64) - scores[:, -1:]
     span = above[:, :1]
-    # A neighbour weighs 1 if it is the nearest, 0 if it is the farthest: Dudani's rule.
+    # Dudani's rule: the nearest neighbour has weight 1, the farthest weight 0.
     weights = np.where(span > 0, above / np.where(span > 0, span, 1), 1)
     shares = weights / weights.sum(axis=1, keepdims=True)
-    # Every row has a number of its own for each of its labels.
+    # One number per row and label.
     rows = np.arange(len(codes))
     _, label = np.unique(codes + rows[:, None] * (codes.max() + 1), return_inverse=True)
     label = label.reshape(codes.shape)

@@ -1,4 +1,4 @@
-"""Items that have nothing like them near."""
+"""Outliers: items that are unlike even their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Outlier", "find_outliers"]
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """An item, and how like it its nearest others are.
+    """An item, and how similar its nearest neighbours are.
 
     Attributes
     ----------
     key : str
     score : float
-        Mean score of its nearest others; the lower, the more it stands alone.
+        Mean score of its nearest neighbours; the lower, the more isolated the item.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Outlier:
 
 
 def find_outliers(view: View, *, k: int = 10, n: int = 100) -> list[Outlier]:
-    """Rank items by the mean score of their nearest others.
+    """Rank items by the mean score of their nearest neighbours.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How good a gallery's answers are: labelled queries in, a report out."""
+"""Evaluation of a gallery with labelled queries."""
 
 from imgret.evaluation.bootstrap import Comparison, compare
 from imgret.evaluation.crops import Crop, CropReport, report_crops

@@ -1,4 +1,4 @@
-"""How sure a mean over queries is, and whether two systems differ."""
+"""Paired bootstrap comparison of two evaluation reports."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """The difference of two systems, ``b`` minus ``a``, over the same queries.
+    """Difference between two systems, ``b`` minus ``a``, over the same queries.
 
     Attributes
     ----------
     metrics : dict of str to dict
-        For each metric ``a``, ``b``, ``difference``, ``ci`` (the lower and upper bound of
-        the difference) and ``p``, the two-sided bootstrap p-value of no difference.
+        For each metric: ``a``, ``b``, ``difference``, ``ci`` (the lower and upper bound of
+        the difference) and ``p``, the two-sided bootstrap p-value for no difference.
     n_queries : int
     config : dict
-        Of the bootstrap.
+        Settings of the bootstrap.
     """
 
     metrics: Json
@@ -54,28 +54,28 @@ class Comparison(Result):
 
 
 def compare(a: Report, b: Report, *, n_resamples: int = 10_000, seed: int = 0) -> Comparison:
-    """Tell by how much two systems differ, by a paired bootstrap over their queries.
+    """Measure how much two systems differ, by a paired bootstrap over their queries.
 
-    Each resample draws the same queries for both, so that what makes a query easy or hard
-    for both cancels out. The intervals are percentiles.
+    Each resample draws the same queries for both systems, so whatever makes a query easy or
+    hard for both cancels out. The intervals are percentile intervals.
 
     Parameters
     ----------
     a, b : Report
-        Of the same queries with the same labels, in any order.
+        Reports on the same queries with the same labels, in any order.
     n_resamples : int
     seed : int
-        Of the draws.
+        Seed of the resampling.
 
     Returns
     -------
     Comparison
-        Of the metrics that both have.
+        Comparison of all metrics that both reports have.
 
     Raises
     ------
     InvalidInputError
-        The queries or their labels are not the same.
+        The queries or their labels differ.
 
     References
     ----------
@@ -87,7 +87,7 @@ def compare(a: Report, b: Report, *, n_resamples: int = 10_000, seed: int = 0) -
     means = resampled_means(paired, n_resamples=n_resamples, seed=seed)
     confidence = 0.95
     low, high = interval(means, confidence)
-    # At least one resample is counted, as no sample proves that a chance is nil.
+    # One is added to each count, since no number of resamples proves a probability of 0.
     below, above = (means <= 0).sum(axis=0) + 1, (means >= 0).sum(axis=0) + 1
     p = np.minimum(1.0, 2 * np.minimum(below, above) / (n_resamples + 1))
     rows = {
@@ -105,17 +105,17 @@ def compare(a: Report, b: Report, *, n_resamples: int = 10_000, seed: int = 0) -
 
 
 def _matched(a: Report, b: Report) -> Any:
-    """Return where in ``b`` the queries of ``a`` are."""
+    """Return the position in ``b`` of each query of ``a``."""
     if a.queries == b.queries:
         order = list(range(len(a.queries)))
     else:
         places = {query: n for n, query in enumerate(b.queries)}
         lost = [query for query in a.queries if query not in places]
         if lost or len(places) != len(b.queries) or len(a.queries) != len(b.queries):
-            found = f"found {lost[0]!r} in a only" if lost else "found others"
+            found = f"found {lost[0]!r} in a only" if lost else "found different ones"
             raise InvalidInputError(
-                f"compare: expected reports of the same queries, {found} "
-                f"({len(a.queries)} and {len(b.queries)} queries); evaluate both on one set"
+                f"compare: expected reports on the same queries, {found} ({len(a.queries)} and "
+                f"{len(b.queries)} queries); evaluate both systems with one set of queries"
             )
         order = [places[query] for query in a.queries]
     for n, place in enumerate(order):

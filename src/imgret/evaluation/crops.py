@@ -1,4 +1,4 @@
-"""What cropping does to retrieval: the same gallery whole, cropped, and seen both ways."""
+"""Effect of cropping on retrieval: compares whole images, crops, and both together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["VIEWS", "Crop", "CropReport", "report_crops"]
 
 VIEWS = ("whole", "crop", "two-view")
 
-# Embeddings, keys and labels in, their leave-one-out evaluation out.
+# Takes embeddings, keys and labels; returns their leave-one-out evaluation.
 _Evaluate: TypeAlias = Callable[[Embeddings, list[str], list[str]], Report]
 
 _DECIDES = "map5_min_k_r"
@@ -35,21 +35,21 @@ _SHOWN = ("top1", "top5", "map5_hits", "map5_min_k_r")
 
 
 class Crop(NamedTuple):
-    """One image, and how cropping it went.
+    """Result of cropping one image.
 
     Attributes
     ----------
     key, label : str
     path : Path
     box : Box
-        In the image's pixels.
+        Crop box in pixels of the image.
     found : bool
         Whether the cropper found a subject.
     whole, crop : float
-        Average precision at 5 (min_k_r) of the query.
+        Average precision at 5 (min_k_r) with the whole image and with the crop as the query.
     wrong : bool
-        Whether the labels speak against the crop: the nearest neighbour of the whole image is
-        of its class, that of the cropped one is not.
+        Whether the crop is wrong according to the labels: the nearest neighbour of the whole
+        image is of its class, that of the crop is not.
     """
 
     key: str
@@ -64,24 +64,24 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CropReport(Result):
-    """Leave-one-out retrieval of the labelled items, three ways.
+    """Leave-one-out evaluation of the labelled items: whole, cropped, and both together.
 
     Attributes
     ----------
     cropper : dict
-        Name and options.
+        Name and options of the cropper.
     views : dict of str to Report
-        ``"whole"``, ``"crop"``, and ``"two-view"``, the mean of both embeddings.
+        Reports for ``"whole"``, ``"crop"``, and ``"two-view"``, the mean of both embeddings.
     crops : tuple of Crop
         One per image.
     left_out : tuple of str
         Keys of labelled items whose image cannot be read again.
     seconds_per_crop : float
-        Of one thread.
+        Time to crop one image, in one thread.
     n_worst : int
-        How many images the page shows.
+        Number of worst crops that the page shows.
     max_pixels : int
-        By which a page reads images again.
+        Maximum number of pixels of an image that a page reads again.
     """
 
     cropper: Json
@@ -94,16 +94,17 @@ class CropReport(Result):
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
-        """For ``"crop"`` and ``"two-view"``, the paired difference to ``"whole"``."""
+        """Paired comparison of ``"crop"`` and of ``"two-view"`` with ``"whole"``."""
         whole = self.views["whole"]
         return {name: compare(whole, self.views[name]) for name in VIEWS[1:]}
 
     @cached_property
     def recommended(self) -> str:
-        """The view to take.
+        """The recommended view.
 
-        The whole image, unless another is better in mAP@5 (min_k_r) by more than chance: the 95 %
-        interval of its paired difference lies over 0. Of two such, the better one.
+        This is the whole image, unless another view is better in mAP@5 (min_k_r) by more than
+        chance: the 95 % interval of its paired difference lies above 0. If both other views are,
+        it is the better of the two.
         """
         gains = {
             name: found.metrics[_DECIDES]["difference"]
@@ -114,12 +115,12 @@ class CropReport(Result):
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Keys of the images whose labels speak against their crops; see `Crop`."""
+        """Keys of the images whose crop is wrong according to the labels; see `Crop`."""
         return tuple(crop.key for crop in self.crops if crop.wrong)
 
     @property
     def worst(self) -> tuple[Crop, ...]:
-        """The crops that cost most, those that cost nothing left out."""
+        """The crops that lower average precision most; those that do not lower it are left out."""
         order = sorted(self.crops, key=lambda crop: crop.crop - crop.whole)
         return tuple(crop for crop in order[: self.n_worst] if crop.crop < crop.whole)
 
@@ -157,13 +158,15 @@ class CropReport(Result):
             )
         lines.append(f"recommended: {self.recommended}")
         if self.wrong:
-            lines.append(f"crops that the labels speak against: {len(self.wrong)}")
+            lines.append(f"crops that are wrong according to the labels: {len(self.wrong)}")
         if self.left_out:
-            lines.append(f"items left out, as their images cannot be read: {len(self.left_out)}")
+            lines.append(
+                f"items left out because their images cannot be read: {len(self.left_out)}"
+            )
         return "\n".join(lines)
 
     def to_dict(self) -> Json:
-        """Return everything as JSON values, but the single queries of the views."""
+        """Return everything as JSON values, except the single queries of the views."""
         return {
             "cropper": self.cropper,
             "recommended": self.recommended,
@@ -182,7 +185,7 @@ class CropReport(Result):
         }
 
     def to_html(self, *, title: str | None = None) -> str:
-        """Return a page in one file: figures, the worst crops as images, every class."""
+        """Return a self-contained page: metrics, the worst crops as images, every class."""
         from imgret.pages import crops  # noqa: PLC0415  # images are read only when drawn
 
         return crops.page(self, title=title or f"Cropping by {self.cropper['name']}")
@@ -205,7 +208,7 @@ def report_crops(
     view : View
     embedder, cropper
     search_in : callable
-        Evaluates embeddings of labelled images, leave one out.
+        Function that evaluates embeddings of labelled images, leave-one-out.
     n_worst, threads
         As for `Retriever.crop_report`.
     max_pixels : int
@@ -219,8 +222,8 @@ def report_crops(
     ]
     if not sources:
         raise InvalidInputError(
-            f"crop_report: expected labelled items that come from files, found none among "
-            f"{len(items)} with a label; add images by their paths, with labels"
+            f"crop_report: expected labelled items that come from files, found none among the "
+            f"{len(items)} labelled items; add images by their paths, with labels"
         )
     stages: dict[str, float] = {}
 
@@ -235,8 +238,8 @@ def report_crops(
     left_out = sorted({item.key for item in items} - set(keys))
     if not keys:
         raise InvalidInputError(
-            f"crop_report: expected images that can be read again, found that none of "
-            f"{len(sources)} can"
+            f"crop_report: expected images that can be read again, found none among the "
+            f"{len(sources)} files"
         )
     by_key = {source.key: source for source in sources}
     labels = [str(by_key[key].label) for key in keys]
@@ -285,7 +288,7 @@ def _embedded(
     max_pixels: int,
     on_stage: Callable[[str, float], None] | None = None,
 ) -> dict[str, Outcome]:
-    """Return what became of each image that could be embedded, by key."""
+    """Return the outcome of each image that could be embedded, by key."""
     runs = embed_sources(
         sources, embedder, cropper, threads=threads, max_pixels=max_pixels, on_stage=on_stage
     )

@@ -1,4 +1,4 @@
-"""Ask every query of a gallery, and report."""
+"""Evaluation of a gallery: searches with every query and returns a report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from imgret.version import __version__
 
 __all__ = ["evaluate"]
 
-# Queries searched at a time: few searches, as each disturbs the threads that embed.
+# Queries per search. Each search disturbs the threads that embed, so there are few of them.
 _BLOCK_QUERIES = 1024
 
 
@@ -52,15 +52,15 @@ def evaluate(
     max_pixels: int = MAX_PIXELS,
     progress: bool | None = False,
 ) -> Report:
-    """Ask the queries, or every labelled item of the gallery: see `Retriever.evaluate`.
+    """Evaluate a gallery with queries, or with its labelled items: see `Retriever.evaluate`.
 
     Parameters
     ----------
     view : View
-        One that is not exact is searched once as users search it, for the metrics at ``k``, and
+        If it is not exact, it is searched once as users search it, for the metrics at ``k``, and
         once more to the depth that mAP@R and MRR need.
     embedder, cropper
-        Those of the gallery, which are needed for queries only.
+        Embedder and cropper of the gallery, needed only if there are ``queries``.
     queries, labels, k, near_identical, n_resamples, seed, threads, progress
         As for `Retriever.evaluate`.
     max_pixels : int
@@ -77,8 +77,8 @@ def evaluate(
         check_count(threads, "threads")
     if queries is None and labels is not None:
         raise InvalidInputError(
-            "labels: expected none without queries, as items of the gallery carry their own, "
-            f"found {labels!r:.80}"
+            "labels: expected None without queries, because items of the gallery have their own "
+            f"labels, found {labels!r:.80}"
         )
     sources = None if queries is None else query_sources(queries, labels)
     truth = GroundTruth(view)
@@ -141,10 +141,10 @@ def _check_ks(k: Any) -> tuple[int, ...]:
         ks = tuple(check_count(n, "k") for n in k)
     except TypeError:
         raise InvalidInputError(
-            f"k: expected some ranks, such as (1, 5, 10), found {k!r}"
+            f"k: expected a sequence of ranks, such as (1, 5, 10), found {k!r}"
         ) from None
     if not ks or len(set(ks)) != len(ks):
-        raise InvalidInputError(f"k: expected some ranks, each once, found {k!r}")
+        raise InvalidInputError(f"k: expected at least one rank, each only once, found {k!r}")
     return tuple(sorted(ks))
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation needs to know of the gallery."""
+"""Ground truth of an evaluation: classes of a gallery's items, and items of the same image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["GroundTruth"]
 
 
 class GroundTruth:
-    """Classes of the items, and which of them are the same image.
+    """Classes of the items, and which items are the same image.
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ class GroundTruth:
     Attributes
     ----------
     classes : dict of str to int
-        Number of each label.
+        Class number of each label.
     size : int
-        Items that can be found.
+        Number of items that can be found.
     labelled : int64 array
         Ids of the items that have a label, increasing.
 
@@ -50,8 +50,8 @@ class GroundTruth:
         self.classes = {name: code for code, name in enumerate(self._labels.names)}
         if not self.classes:
             raise InvalidInputError(
-                f"labels: expected a gallery with labels, found {self.size} items without; add "
-                f"its images again with labels, such as labels='parent'"
+                f"labels: expected a gallery with labels, found {self.size} items without a "
+                f"label; add the images again with labels, such as labels='parent'"
             )
         self.labelled: Ids = self._labels.ids
         self._counts = np.bincount(self._labels.codes, minlength=len(self.classes))
@@ -61,15 +61,15 @@ class GroundTruth:
         return self._labels.of(ids)
 
     def same_image(self, path: Path | None, sha256: bytes | None) -> list[int]:
-        """Ids of the items made from this file, or from one of the same bytes."""
+        """Return the ids of the items made from this file, or from one with the same bytes."""
         by_path = [] if path is None else self._by_path.get(str(path), [])
-        if path is not None and not by_path:  # items of a folder have it with links resolved
+        if path is not None and not by_path:  # adding a folder resolves links in paths
             by_path = self._by_path.get(str(Path(os.path.realpath(path.parent), path.name)), [])
         by_sha256 = self._by_sha256.get(sha256 or b"", [])
         return sorted({*by_path, *by_sha256})
 
     def relevant(self, label: str, itself: list[int]) -> int:
-        """How many items of a label there are beside these."""
+        """Return the number of items with a label, not counting those of ``itself``."""
         number = self.classes.get(label)
         if number is None:
             return 0

@@ -1,4 +1,4 @@
-"""Searches for queries, and notes how good each answer is."""
+"""Scoring of queries: searches with each query and records how good its ranking is."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from imgret.types import Embeddings, Hit, Ids, Item, Json, Neighbors
 __all__ = ["Judge"]
 
 
-# Neighbours of all queries of a search that may be held at once.
+# Maximum number of neighbours held at once, over all queries of a search.
 _BLOCK_RANKS = 2**21
-# A first relevant item beyond the ranking is looked for this many times deeper at each turn.
+# While a ranking holds no relevant item, each further search goes this many times deeper.
 _DEEPER = 8
 _WORST = 24
 _SHOWN_HITS = 5
-# A copy is this much closer than the last of so many hits.
+# A copy's distance is at most this share of the distance of the last of this many hits.
 _STANDS_OUT, _CROWD = 0.25, 10
 
 
@@ -36,8 +36,8 @@ class _Asked:
 
     rows: NDArray[np.int64]  # where their values go
     vectors: Embeddings
-    searched: Embeddings  # the same as they are searched
-    classes: NDArray[np.int64]  # -2 for one the gallery lacks
+    searched: Embeddings  # the same, projected for the search
+    classes: NDArray[np.int64]  # -2 for a class the gallery lacks
     n_relevant: NDArray[np.int64]
     itself: list[list[int]]
 
@@ -53,20 +53,20 @@ class _Asked:
 
 
 class Judge:
-    """Searches blocks of queries and keeps the values of each.
+    """Searches with blocks of queries and keeps the metrics of each query.
 
     Parameters
     ----------
     view : View
     truth : GroundTruth
     ks : tuple of int
-        Increasing.
+        Ranks to evaluate at, increasing.
     total : int
-        Queries there will be.
+        Total number of queries.
     near_identical : float
-        Cosine from which a query and its best hit are called so, where it stands out.
+        Cosine from which a query and its best hit are near-identical, if the hit stands out.
     stored : bool
-        Whether the queries are the items themselves, their own id first in ``itself``.
+        Whether the queries are items of the gallery, each with its own id first in ``itself``.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Judge:
         self._view, self._truth = view, truth
         self._ks, self._near = ks, near_identical
         self._stored = stored
-        # What is searched for and held; beyond it there is nothing to find.
+        # Depth of the rankings; no ranking is longer than the gallery.
         self._deepest = min(ks[-1], truth.size)
         nothing = _measured(np.zeros((0, self._deepest), dtype=bool), np.zeros(0, dtype=int), ks)
         self._values = {name: np.zeros(total) for name in nothing}
@@ -97,7 +97,7 @@ class Judge:
         self._pairs: set[frozenset[str]] = set()
 
     def take(self, block: Sequence[Query]) -> None:
-        """Ask a block of queries."""
+        """Search with a block of queries and record the results."""
         first = len(self._names)
         n_relevant = [self._truth.relevant(query.label, query.itself) for query in block]
         for query, r in zip(block, n_relevant, strict=True):
@@ -120,7 +120,7 @@ class Judge:
             np.array([n_relevant[n] for n in read]),
             [block[n].itself for n in read],
         )
-        # A class of many items needs a deep ranking; fewer queries at a time keep that small.
+        # A large class needs deep rankings; fewer queries at a time limit the memory they take.
         step = max(1, _BLOCK_RANKS // max(self._deepest, int(asked.n_relevant.max())))
         for start in range(0, len(read), step):
             self._judge(asked.part(slice(start, start + step)))
@@ -132,8 +132,8 @@ class Judge:
         relevant = self._relevant(asked, ids)
         values = _measured(relevant, asked.n_relevant, self._ks)
         if not self._view.is_exact and depth > at_k:
-            # Asked for more, such an index looks harder: a search of the usual depth is what
-            # its users get.
+            # Such an index searches harder when more hits are requested. Its users get the
+            # results of the usual depth.
             ids, scores = self._rank(asked, at_k)
             near = np.zeros_like(relevant)
             near[:, :at_k] = self._relevant(asked, ids)
@@ -148,7 +148,7 @@ class Judge:
         self._look_deeper(asked.part((values["mrr"] == 0) & (asked.n_relevant > 0)), depth)
 
     def _rank(self, asked: _Asked, depth: int) -> Neighbors:
-        """Search, and take out what is the query itself."""
+        """Search, and remove the query itself from the rankings."""
         extra = max(map(len, asked.itself))
         ids, scores = self._view.search(asked.searched, depth + extra)
         itself = np.zeros(ids.shape, dtype=np.bool_)
@@ -166,7 +166,7 @@ class Judge:
         return relevant & (ids >= 0)
 
     def _look_deeper(self, asked: _Asked, depth: int) -> None:
-        """Find the rank of the first relevant item where it lies beyond the ranking."""
+        """Find the rank of the first relevant item if it lies beyond the ranking."""
         while len(asked.rows) and depth < self._truth.size:
             depth = min(depth * _DEEPER, self._truth.size)
             step = max(1, _BLOCK_RANKS // depth)
@@ -177,7 +177,7 @@ class Judge:
             asked = asked.part(self._values["mrr"][asked.rows] == 0)
 
     def _note_matches(self, asked: _Asked, ids: Ids) -> None:
-        """Note which queries the gallery holds, or holds almost."""
+        """Record which queries are identical or near-identical to an item."""
         best = ids[:, 0]
         found = best >= 0
         cosines = np.zeros(len(best))
@@ -186,7 +186,7 @@ class Judge:
         close = np.flatnonzero(cosines >= self._near)
         close = close[self._stands_out(asked.vectors[close], ids[close], cosines[close])]
         near = {int(n): int(best[n]) for n in close}
-        # That an item is itself is no news.
+        # A stored query always matches itself, which is not worth reporting.
         same = [ids[1:] if self._stored else ids for ids in asked.itself]
         items = self._items({id_ for ids in same for id_ in ids} | {*near.values()})
         for n, row in enumerate(asked.rows):
@@ -198,16 +198,17 @@ class Judge:
     def _stands_out(
         self, vectors: Embeddings, ids: Ids, cosines: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
-        """Whether the best hit is far closer than the last of the first ten.
+        """Return whether the best hit is far closer than the last of the first ten.
 
-        By an embedder that was trained to bring classes together, whole classes lie close.
+        If the embedder was trained to bring classes together, whole classes lie close together,
+        and a high cosine alone does not indicate a copy.
         """
         if not len(ids):
             return np.zeros(0, dtype=np.bool_)
         first = ids[:, :_CROWD]
         last = first[np.arange(len(ids)), np.maximum((first >= 0).sum(axis=1) - 1, 0)]
         crowd = 1 - _cosines(vectors, self._view.embeddings(last))
-        alone = last == first[:, 0]  # there is no other to compare with
+        alone = last == first[:, 0]  # there is no second hit to compare with
         stands: NDArray[np.bool_] = alone | (1 - cosines <= _STANDS_OUT * crowd)
         return stands
 
@@ -217,7 +218,7 @@ class Judge:
 
     def _note(self, row: int, key: str, kind: Kind, cosine: float) -> None:
         name = self._names[row]
-        if self._stored:  # a pair shows from both sides
+        if self._stored:  # each pair is found from both sides
             pair = frozenset((name, key))
             if pair in self._pairs:
                 return
@@ -227,7 +228,7 @@ class Judge:
     def report(
         self, config: Json, *, seconds: float, stages: dict[str, float], max_pixels: int
     ) -> Report:
-        """Return what was found."""
+        """Return the report on all queries."""
         return Report(
             queries=tuple(self._names),
             labels=tuple(self._labels),
@@ -243,7 +244,7 @@ class Judge:
         )
 
     def _worst(self) -> tuple[Worst, ...]:
-        """Return the queries answered worst, the most confident of equals first."""
+        """Return the queries of lowest average precision; ties start with the highest score."""
         precision = self._values[f"map{self._ks[-1]}_min_k_r"]
         order = np.lexsort((-self._best_scores[:, 0], precision))
         left_out = {*(failure.query for failure in self._failed), *self._without}
@@ -281,9 +282,9 @@ class Judge:
 def _measured(
     relevant: NDArray[np.bool_], n_relevant: NDArray[np.int64], ks: tuple[int, ...]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return `imgret.evaluation.metrics.per_query`, also at ranks beyond the rankings.
+    """Return `imgret.evaluation.metrics.per_query`, also for ``k`` beyond the rankings.
 
-    Nothing is relevant there, so that of such a ``k`` only the denominator of precision counts.
+    Nothing is relevant there, so such a ``k`` only changes the denominator of precision.
     """
     depth = relevant.shape[1]
     within = {k: min(k, depth) for k in ks}
@@ -300,7 +301,7 @@ def _measured(
 
 
 def _cosines(a: Embeddings, b: Embeddings) -> NDArray[np.float64]:
-    """Cosine of each row with the row beside it."""
+    """Return the cosine of each row of ``a`` with the same row of ``b``."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1).astype(np.float64)
     cosines: NDArray[np.float64] = np.einsum("ij,ij->i", a, b) / np.maximum(lengths, 1e-30)
     return np.minimum(cosines, 1.0)

@@ -1,12 +1,12 @@
-"""Retrieval metrics: one value a query, and the metric is their mean.
+"""Retrieval metrics: one value per query; the metric is their mean.
 
-Every function takes rankings as booleans, ``relevant[i, j]`` telling whether rank ``j + 1`` of
-query ``i`` is relevant, and where it needs it ``n_relevant[i]``, how many relevant items there
-are to be found, ranked or not. It returns float64 of shape ``(n,)``, each between 0 and 1. A
-query that has nothing to find gets 0, so that it stays in the denominator.
+Every function takes rankings as booleans: ``relevant[i, j]`` says whether rank ``j + 1`` of
+query ``i`` is relevant. Most also take ``n_relevant[i]``, the number of relevant items of query
+``i``, whether ranked or not. Every function returns a float64 array of shape ``(n,)``, with
+values between 0 and 1. A query with nothing to find gets 0, so it stays in the denominator.
 
-A ranking that ends early is padded with False. Rankings may come in blocks of any size, so
-that no matrix of queries by gallery is ever needed: `Accumulator` keeps running sums.
+Pad rankings that end early with False. Rankings can be passed in blocks of any size, so a full
+matrix of queries by gallery is never needed: `Accumulator` keeps running sums.
 
 >>> import numpy as np
 >>> relevant = np.array([[True, False, True, True, False]])
@@ -48,16 +48,16 @@ _DENOMINATORS: tuple[Denominator, ...] = get_args(Denominator)
 
 
 def top_k_accuracy(relevant: Any, k: int) -> Values:
-    """Whether any of the first ``k`` ranks is relevant: 1 or 0.
+    """Return 1 if any of the first ``k`` ranks is relevant, else 0.
 
-    Metric learning calls this Recall@k; here `recall_at_k` is the share of what is relevant.
+    Metric learning calls this Recall@k. Here, `recall_at_k` is the share of relevant items found.
 
     Parameters
     ----------
     relevant : bool array of shape (n, depth)
-        Rankings, best first; 0 and 1 will do.
+        Rankings, best first. Zeros and ones are accepted as well.
     k : int
-        From 1 to ``depth``.
+        Number of ranks to look at, from 1 to ``depth``.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def top_k_accuracy(relevant: Any, k: int) -> Values:
     Raises
     ------
     InvalidInputError
-        An array is of another shape or kind, or ``k`` goes beyond the rankings.
+        An array has the wrong shape or type, or ``k`` is out of range.
     """
     relevant = _check_relevant(relevant)
     k = _check_k(k, relevant)
@@ -75,11 +75,11 @@ def top_k_accuracy(relevant: Any, k: int) -> Values:
 
 
 def precision_at_k(relevant: Any, k: int) -> Values:
-    """Share of the first ``k`` ranks that is relevant.
+    """Return the share of the first ``k`` ranks that are relevant.
 
-    The denominator is ``k``, also where fewer than ``k`` items are relevant.
+    The denominator is ``k``, even if fewer than ``k`` items are relevant.
 
-    Takes, returns and raises what `top_k_accuracy` does.
+    Parameters, return value and errors are those of `top_k_accuracy`.
     """
     relevant = _check_relevant(relevant)
     k = _check_k(k, relevant)
@@ -88,15 +88,15 @@ def precision_at_k(relevant: Any, k: int) -> Values:
 
 
 def recall_at_k(relevant: Any, n_relevant: Any, k: int) -> Values:
-    """Share of the relevant items that the first ``k`` ranks hold.
+    """Return the share of the relevant items that are in the first ``k`` ranks.
 
     Parameters
     ----------
     relevant : bool array of shape (n, depth)
     n_relevant : int array of shape (n,)
-        Relevant items of each query, those beyond the ranking included.
+        Number of relevant items of each query, including those beyond the ranking.
     k : int
-        From 1 to ``depth``.
+        Number of ranks to look at, from 1 to ``depth``.
 
     Returns
     -------
@@ -115,17 +115,18 @@ def recall_at_k(relevant: Any, n_relevant: Any, k: int) -> Values:
 def average_precision_at_k(
     relevant: Any, n_relevant: Any, k: int, *, denominator: Denominator
 ) -> Values:
-    """Precision at each relevant rank of the first ``k``, added up and divided; mean: mAP@k.
+    """Return the average precision over the first ``k`` ranks; its mean is mAP@k.
 
-    Published figures disagree because the denominator is seldom named; it must be here.
+    This is the precision at each relevant rank, summed and divided by ``denominator``. Published
+    figures disagree because the denominator is seldom named, so here it has no default.
 
     Parameters
     ----------
     relevant, n_relevant, k
         As for `recall_at_k`.
     denominator : {"hits", "min_k_r", "r"}
-        The relevant items found in the first ``k`` ranks; the most that could be found there,
-        the smaller of ``k`` and ``n_relevant``; or ``n_relevant``. Of the three only
+        The number of relevant items in the first ``k`` ranks; the smaller of ``k`` and
+        ``n_relevant``, which is the most that could be found there; or ``n_relevant``. Only
         ``"min_k_r"`` gives 1 exactly when the ranking could not be better.
 
     Returns
@@ -135,7 +136,7 @@ def average_precision_at_k(
     Raises
     ------
     InvalidInputError
-        As for `recall_at_k`; or there is no such denominator.
+        As for `recall_at_k`; or ``denominator`` is unknown.
     """
     relevant, n_relevant = _check_both(relevant, n_relevant)
     k = _check_k(k, relevant)
@@ -151,9 +152,10 @@ def average_precision_at_k(
 
 
 def average_precision_at_r(relevant: Any, n_relevant: Any) -> Values:
-    """Average precision over the first R ranks, R being the query's relevant items; mean: mAP@R.
+    """Return the average precision over the first R ranks; its mean is mAP@R.
 
-    Needs rankings as deep as the largest ``n_relevant``.
+    R is the query's number of relevant items. Rankings must be as deep as the largest
+    ``n_relevant``.
 
     Parameters
     ----------
@@ -167,7 +169,7 @@ def average_precision_at_r(relevant: Any, n_relevant: Any) -> Values:
     Raises
     ------
     InvalidInputError
-        As for `recall_at_k`; or the rankings are less deep than R.
+        As for `recall_at_k`; or the rankings are shallower than the largest R.
 
     References
     ----------
@@ -185,9 +187,10 @@ def average_precision_at_r(relevant: Any, n_relevant: Any) -> Values:
 
 
 def reciprocal_rank(relevant: Any) -> Values:
-    """One over the rank of the first relevant item, 0 where the ranking has none; mean: MRR.
+    """Return one over the rank of the first relevant item; its mean is MRR.
 
-    Takes, returns and raises what `top_k_accuracy` does, without ``k``.
+    The value is 0 if no rank is relevant. Parameters, return value and errors are those of
+    `top_k_accuracy`, without ``k``.
     """
     relevant = _check_relevant(relevant)
     if not relevant.shape[1]:
@@ -197,11 +200,11 @@ def reciprocal_rank(relevant: Any) -> Values:
 
 
 def ndcg_at_k(relevant: Any, n_relevant: Any, k: int) -> Values:
-    """Discounted gain of the first ``k`` ranks, as a share of the best possible; mean: nDCG@k.
+    """Return the discounted gain of the first ``k`` ranks over the best possible; mean: nDCG@k.
 
-    A relevant item gains 1 whatever it is; rank ``j`` is discounted by ``log2(j + 1)``.
+    Every relevant item has gain 1; rank ``j`` is discounted by ``log2(j + 1)``.
 
-    Takes, returns and raises what `recall_at_k` does.
+    Parameters, return value and errors are those of `recall_at_k`.
 
     References
     ----------
@@ -221,9 +224,9 @@ def per_query(relevant: Any, n_relevant: Any, k: Iterable[int] = (1, 5, 10)) -> 
     Parameters
     ----------
     relevant, n_relevant
-        As for `recall_at_k`; as deep as the largest ``n_relevant``, for mAP@R.
+        As for `recall_at_k`. For mAP@R, rankings must be as deep as the largest ``n_relevant``.
     k : iterable of int
-        Each from 1 to ``depth``.
+        Ranks to evaluate at, each from 1 to ``depth``.
 
     Returns
     -------
@@ -234,6 +237,7 @@ def per_query(relevant: Any, n_relevant: Any, k: Iterable[int] = (1, 5, 10)) -> 
     Raises
     ------
     InvalidInputError
+        As for `recall_at_k` and `average_precision_at_r`.
     """
     relevant, n_relevant = _check_both(relevant, n_relevant)
     values: dict[str, Values] = {}
@@ -252,7 +256,7 @@ def per_query(relevant: Any, n_relevant: Any, k: Iterable[int] = (1, 5, 10)) -> 
 
 
 class Accumulator:
-    """Means of every metric over rankings that come in blocks, in constant memory.
+    """Running means of every metric over blocks of rankings, in constant memory.
 
     Parameters
     ----------
@@ -275,11 +279,11 @@ class Accumulator:
 
     @property
     def n(self) -> int:
-        """Queries so far."""
+        """Number of queries so far."""
         return self._n
 
     def add(self, relevant: Any, n_relevant: Any) -> None:
-        """Take in a block of rankings: see `per_query`."""
+        """Add a block of rankings: see `per_query`."""
         values = per_query(relevant, n_relevant, self._k)
         for name, block in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(block.sum())
@@ -291,21 +295,23 @@ class Accumulator:
         Raises
         ------
         InvalidInputError
-            There was no query yet.
+            No query has been added yet.
         """
         if not self._n:
-            raise InvalidInputError("means: expected at least one query, found none; add() some")
+            raise InvalidInputError(
+                "means: expected at least one query, found none; call add() first"
+            )
         return {name: total / self._n for name, total in self._sums.items()}
 
 
 def _precision_at_hits(relevant: NDArray[np.bool_]) -> Values:
-    """Precision at each rank that is relevant, 0 at the others."""
+    """Return the precision at each relevant rank, and 0 at all others."""
     ranks = np.arange(1.0, relevant.shape[1] + 1)
     return np.where(relevant, relevant.cumsum(axis=1) / ranks, 0.0)
 
 
 def _ratio(parts: Any, wholes: Any) -> Values:
-    """Divide, 0 where there is nothing to divide by."""
+    """Divide; the result is 0 where the divisor is 0."""
     values = np.zeros(len(parts))
     np.divide(parts, wholes, out=values, where=np.asarray(wholes) > 0)
     return values
@@ -315,8 +321,8 @@ def _check_relevant(relevant: Any) -> NDArray[np.bool_]:
     array = np.asarray(relevant)
     if array.ndim != 2:
         raise InvalidInputError(
-            f"relevant: expected shape (queries, depth), found {array.shape}; put one ranking "
-            f"into a list"
+            f"relevant: expected shape (queries, depth), found {array.shape}; pass a single "
+            f"ranking as [ranking]"
         )
     if array.dtype != np.bool_:
         if array.dtype.kind not in "iuf" or not np.isin(array, (0, 1)).all():
@@ -335,8 +341,8 @@ def _check_both(
     counts = np.asarray(n_relevant)
     if counts.shape != (len(relevant),) or (len(counts) and counts.dtype.kind not in "iu"):
         raise InvalidInputError(
-            f"n_relevant: expected whole numbers of shape ({len(relevant)},), one a query, found "
-            f"{counts.dtype} of shape {counts.shape}"
+            f"n_relevant: expected whole numbers of shape ({len(relevant)},), one per query, "
+            f"found {counts.dtype} of shape {counts.shape}"
         )
     counts = counts.astype(np.int64)
     found = np.count_nonzero(relevant, axis=1)
@@ -344,7 +350,7 @@ def _check_both(
         row = int(np.argmax(found > counts))
         raise InvalidInputError(
             f"n_relevant: expected at least the {found[row]} relevant items in the ranking of "
-            f"query {row}, found {counts[row]}; it counts all there are to be found"
+            f"query {row}, found {counts[row]}; it counts all relevant items, ranked or not"
         )
     return relevant, counts
 

@@ -1,4 +1,4 @@
-"""What to ask: images with labels, or the items of the gallery themselves."""
+"""Queries of an evaluation: labelled images, or the items of the gallery."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Query:
     name : str
     label : str
     image : ImageLike or None
-        To show it by.
+        Image to show in a report.
     vector : float32 array of shape (dim,) or None
-        None where the image could not be read.
+        Embedding; None if the image could not be read.
     itself : list of int
         Ids of the items that are this very image.
     reason : str
-        Why it could not be read.
+        Reason why the image could not be read.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Query:
 
 
 def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
-    """Return the queries by name and label, nothing read yet.
+    """Return the queries with names and labels, without reading any image.
 
     Raises
     ------
     ImageNotFoundError
-        There is no such folder.
+        The folder does not exist.
     InvalidInputError
-        There are no queries, or a label is missing or no text.
+        There are no queries, or a label is missing or is not text.
     """
     folder = Path(queries) if isinstance(queries, (str, os.PathLike)) else None
     pictures: list[ImageLike] = (
@@ -92,7 +92,7 @@ def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
     for source, label in zip(sources, given, strict=True):
         if not isinstance(label, str):
             raise InvalidInputError(
-                f"labels: expected text, as the labels of the gallery are, found {label!r} for "
+                f"labels: expected text, like the labels of the gallery, found {label!r} for "
                 f"{source.key!r}"
             )
     return [
@@ -106,8 +106,8 @@ def _labels(
 ) -> list[str | None]:
     if labels is None:
         raise InvalidInputError(
-            "labels: expected one for each query, found None; give a list, or 'parent' for the "
-            "name of the folder each image lies in"
+            "labels: expected one for each query, found None; pass a list, or 'parent' for the "
+            "name of the folder of each image"
         )
     if isinstance(labels, Mapping):
         return [labels.get(source.key) for source in sources]
@@ -121,7 +121,8 @@ def _labels(
     for source in sources:
         if source.path is None:
             raise InvalidInputError(
-                f"labels: expected a list, as {source.key} came from no file, found {labels!r}"
+                f"labels: expected a list, because {source.key} does not come from a file, found "
+                f"{labels!r}"
             )
         if callable(labels):
             found.append(labels(source.path))
@@ -167,7 +168,7 @@ def ask_images(
 
 
 def ask_stored(view: View, truth: GroundTruth) -> Iterator[list[Query]]:
-    """Yield the labelled items of the gallery, by their stored embeddings."""
+    """Yield the labelled items of the gallery, with their stored embeddings."""
     for ids, embeddings in view.embedding_blocks(truth.labelled):
         yield [
             _stored(id_, item, embedding, truth)

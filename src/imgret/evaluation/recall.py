@@ -1,4 +1,4 @@
-"""How many of the true nearest neighbours an index finds."""
+"""Recall of an index: how many of the true nearest neighbours it finds."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from imgret.types import Embeddings, Json
 __all__ = ["Recall", "measure_recall"]
 
 _CONFIDENCE, _RESAMPLES = 0.95, 1000
-# Of what items of a graph flatter it against vectors that are made up.
+# Share of the gap between items and synthetic queries by which the lower bound is extended.
 _ALLOWANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Recall(Result):
-    """What an index reaches against an exact search.
+    """Recall of an index, compared with an exact search.
 
     Attributes
     ----------
     value : float
         Mean share of the true ``k`` nearest items that were found, 0 to 1.
     ci : tuple of float
-        The 95 % interval of it, by a bootstrap over the queries, for queries that lie to the items
-        as these do to each other. Wider for a graph of so many items
-        that its queries had to be made up: see `Retriever.recall`.
+        95 % interval of ``value``, by a bootstrap over the queries. It holds for queries that are
+        as far from the items as these are from each other. It is wider for a graph with so many
+        items that synthetic queries were used: see `Retriever.recall`.
     k, n_queries : int
     index : str
-        What was asked.
+        Name of the index.
     seconds, exact_seconds : float
-        That the index and the exact search took for all queries.
+        Time that the index and the exact search took for all queries.
     """
 
     value: float
@@ -71,7 +71,7 @@ def measure_recall(
     n_queries: int = 500,
     seed: int = 0,
 ) -> Recall:
-    """Ask an index with queries that are given, or with items for their nearest others.
+    """Measure the recall of an index, with given queries or with items of the gallery.
 
     Parameters
     ----------
@@ -79,13 +79,13 @@ def measure_recall(
     k, n_queries, seed
         As for `Retriever.recall`.
     queries : float32 array of shape (n, dim) or None
-        Embeddings to ask with; None: of items.
+        Embeddings of the queries; None to use items of the gallery.
     """
     k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
     if len(view) <= k:
         raise InvalidInputError(
-            f"k: expected fewer than the gallery's {len(view)} items, as each is asked for others, "
-            f"found {k}"
+            f"k: expected fewer than the gallery's {len(view)} items, because an item is not its "
+            f"own neighbour, found {k}"
         )
     index = index_of(view)
     sample = Sample(view, k=k, queries=queries, n_queries=n_queries, seed=seed)
@@ -100,7 +100,8 @@ def measure_recall(
     if view.is_exact:
         low = high = float(shares.mean())
     if (flattering := sample.flattering()) is not None:
-        # What is made up is not quite what will be asked: the truth is between, or a little below.
+        # Synthetic queries only resemble real ones: the true recall is between the two, or a
+        # little below.
         low = max(0.0, low - _ALLOWANCE * max(0.0, float(flattering.mean() - shares.mean())))
         high = max(high, _interval(flattering, seed)[1])
     return Recall(
@@ -115,11 +116,12 @@ def measure_recall(
 
 
 def _interval(shares: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """Return the interval of the mean, also where nearly all shares are equal.
+    """Return the interval of the mean, even if nearly all shares are equal.
 
-    A bootstrap draws nothing that was not there: of a thousand queries that find everything it
-    makes an interval of no width. So one query more finds nothing for the lower end, and
-    everything for the upper one, which is the rule of three where all others are equal.
+    A bootstrap only draws values that occurred: from a thousand queries that find everything, it
+    gives an interval without width. So the lower end is computed with one more query that finds
+    nothing, and the upper end with one more that finds everything. If all shares are equal, this
+    is the rule of three.
     """
     ends = []
     for position, one_more in enumerate((0.0, 1.0)):

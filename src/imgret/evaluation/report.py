@@ -1,4 +1,4 @@
-"""What an evaluation found."""
+"""Report of an evaluation."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A query that the gallery holds, or holds almost.
+    """A query that is identical or near-identical to an item.
 
     Attributes
     ----------
     query : str
     key : str
-        Of the item.
+        Key of the item.
     kind : {"identical", "near-identical"}
-        The same file or bytes, left out of the query's ranking; or a best hit above the
-        threshold, which is not.
+        An identical item is the same file or has the same bytes; it is left out of the query's
+        ranking. A near-identical one is a best hit above the threshold; it is not left out.
     cosine : float
-        Of the two embeddings; 1 for identical ones.
+        Cosine of the two embeddings; 1 for identical items.
     """
 
     query: str
@@ -51,7 +51,7 @@ class Match:
 
 
 class Worst(NamedTuple):
-    """A query that was answered badly, with the first hits."""
+    """A query of low average precision, with its first hits."""
 
     query: str
     label: str
@@ -67,26 +67,26 @@ class Report(Result):
     Attributes
     ----------
     queries, labels : tuple of str
-        Names and classes, in the order asked.
+        Names and classes of the queries, in their order.
     values : dict of str to float64 array of shape (n,)
-        Every metric of every query, by the names of `imgret.evaluation.metrics.per_query`.
+        Every metric of every query, under the names of `imgret.evaluation.metrics.per_query`.
     failed : tuple of Failure
         Queries that could not be read; they count as 0.
     without_relevant : tuple of str
         Queries with nothing to find: the gallery has no other item of their class. They
         count as 0.
     matches : tuple of Match
-        Queries that are in the gallery themselves, or almost.
+        Queries that are identical or near-identical to an item of the gallery.
     worst : tuple of Worst
-        The queries of the lowest average precision among those that have something to find.
+        Queries of the lowest average precision, among those with something to find.
     seconds : float
-        From start to end.
+        Time from start to end.
     stages : dict of str to float
-        Seconds in "read", "decode", "crop", "embed" and "search", added up over threads.
+        Seconds in "read", "decode", "crop", "embed" and "search", summed over threads.
     config : dict
-        JSON values that say what was evaluated and how.
+        JSON values that describe what was evaluated and how.
     max_pixels : int
-        By which a page reads images again.
+        Maximum number of pixels of an image that a page reads again.
     """
 
     queries: tuple[str, ...]
@@ -103,12 +103,12 @@ class Report(Result):
 
     @property
     def n_queries(self) -> int:
-        """Queries asked, those that could not be read included."""
+        """Number of queries, including those that could not be read."""
         return len(self.queries)
 
     @property
     def images_per_second(self) -> float:
-        """Queries a second, from start to end."""
+        """Queries per second, from start to end."""
         return self.n_queries / self.seconds if self.seconds else 0.0
 
     @cached_property
@@ -145,7 +145,7 @@ class Report(Result):
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before the figures are believed, a sentence each."""
+        """Reasons to doubt the figures, one sentence each."""
         identical = [match for match in self.matches if match.kind == "identical"]
         near = [match for match in self.matches if match.kind == "near-identical"]
         config = self.config
@@ -158,26 +158,26 @@ class Report(Result):
         if self.without_relevant:
             found.append(
                 f"{len(self.without_relevant)} of {self.n_queries} queries have nothing to find, "
-                f"as the gallery holds no other item of their class, and count as 0: "
+                f"because the gallery has no other item of their class, and count as 0: "
                 f"{_first(self.without_relevant)}"
             )
         if identical:
             found.append(
-                f"{_count(identical)} of {self.n_queries} queries are byte-identical to an item "
-                f"of the gallery, or are the same file; it is left out of their rankings: "
+                f"{_count(identical)} of {self.n_queries} queries are the same file as an item of "
+                f"the gallery, or byte-identical to it; the item is left out of their rankings: "
                 f"{_first(map(_pair, identical))}"
             )
         if near:
             found.append(
                 f"{_count(near)} of {self.n_queries} queries are near-identical to their best hit "
-                f"(cosine of at least {config['near_identical']}); it is counted, which may "
+                f"(cosine of at least {config['near_identical']}); the hit is counted, which may "
                 f"flatter the figures: "
                 f"{_first(map(_pair, near))}"
             )
         if config["leave_one_out"] and (config["projection"] or {}).get("kind") == "lda":
             found.append(
                 "the projection was learned from the labels of these very items, which flatters "
-                "the figures; what adapt() said it gained was measured on items held out"
+                "the figures; the gain that adapt() reported was measured on held-out items"
             )
         if config["n_unlabelled"]:
             found.append(
@@ -188,12 +188,12 @@ class Report(Result):
         if (deepest := config["k"][-1]) > findable:
             found.append(
                 f"k = {deepest} goes beyond the {findable} items a query can find; the "
-                f"ranks that are not there count as not relevant"
+                f"missing ranks count as not relevant"
             )
         return tuple(found)
 
     def to_dict(self) -> Json:
-        """Return JSON values: the metrics, then what they rest on."""
+        """Return the metrics and what they are based on, as JSON values."""
         return {
             **self.metrics,
             "n_queries": self.n_queries,
@@ -212,7 +212,7 @@ class Report(Result):
         }
 
     def to_html(self, *, title: str | None = None) -> str:
-        """Return a page of its own: metrics, a sortable table of classes, the worst queries."""
+        """Return a self-contained page: metrics, a sortable table of classes, the worst queries."""
         from imgret.pages import evaluation  # noqa: PLC0415  # images are read only when drawn
 
         return evaluation.page(self, title=title or f"Evaluation over {self.n_queries} queries")
@@ -241,7 +241,7 @@ class Report(Result):
         )
 
     def rows(self) -> list[tuple[str, float, tuple[float, float]]]:
-        """Return name, mean and 95 % interval of each metric; mAP@k under ``map5_hits``, say."""
+        """Return name (such as ``map5_hits``), mean and 95 % interval of each metric."""
         bounds = flat(self.ci)
         return [
             (name, value, (bounds[name][0], bounds[name][1]))
@@ -249,7 +249,7 @@ class Report(Result):
         ]
 
     def headline(self) -> str:
-        """Say in a line what was asked of what."""
+        """Return one line about the queries and the gallery."""
         config = self.config
         asked = "leave-one-out" if config["leave_one_out"] else config["queries"] or "a list"
         return (

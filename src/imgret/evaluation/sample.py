@@ -1,4 +1,4 @@
-"""Queries that an index is measured with, and their true neighbours."""
+"""Sample of queries that an index is measured with, and their true neighbours."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Sample", "index_of"]
 
 Shares: TypeAlias = NDArray[np.float64]
 
-# Of the items, one in so many is left out of an index at a time, at most.
+# At most one item in this many is left out of an index.
 _LEFT_OUT = 20
-# Indexes without the items that ask are built of so many at most: seconds.
+# Largest gallery for which indexes without the query items are built; this takes seconds.
 _BUILT = 20_000
-# Neighbours of an item that a vector which is made up takes its direction from.
+# Number of neighbours of an item from which a synthetic query takes its direction.
 _AROUND = 100
 
 
 class _Twin(NamedTuple):
-    """An index like the one that is measured, without some of the items that ask.
+    """An index like the one that is measured, without some of the query items.
 
-    The items that ask are told by their place among all of them.
+    ``out`` and ``within`` are positions among all query items.
     """
 
     built: VectorIndex
@@ -42,33 +42,36 @@ class _Twin(NamedTuple):
 
 
 class Sample:
-    """Some queries for an index: those that are given, or items of the gallery.
+    """Queries for an index: given ones, or items of the gallery.
 
-    A graph finds a vector that is in it more easily than a new one, as its links lead from that
-    vector to its neighbours; and cells and codes suit the few vectors that they were trained on
-    better than others. So what items find is corrected by what they lose in other indexes like it,
-    each built without some of the items, and asked by these and by those that are in it. In a
-    gallery too large for that, cells and codes are asked by its items alone, as they suit so many
-    no better than others; and for a graph vectors are made up that lie as far from an item as its
-    nearest other does, in the direction from one of its neighbours to another.
+    A graph finds a vector that it contains more easily than a new one, because its links lead
+    from that vector to its neighbours. Cells and codes fit the few vectors that they were trained
+    on better than new ones. So the recall of items is corrected by the loss in similar indexes:
+    each of these is built without some of the items, and searched with these and with the items
+    it contains.
+
+    In a gallery too large for that, cells and codes are searched with items and not corrected,
+    because they fit so many items no better than new vectors. A graph is searched with synthetic
+    queries: each is as far from an item as the item's nearest neighbour, in the direction from
+    one of its neighbours to another.
 
     Parameters
     ----------
     view : View
-        Of all items, with an `View.index`.
+        View of all items, with a `View.index`.
     k : int
-        Neighbours that are to be found.
+        Number of neighbours to find.
     queries : float32 array of shape (n, dim) or None
-        Embeddings to ask with; None: of items.
+        Embeddings of the queries; None to use items of the gallery.
     n_queries, seed : int
-        How many items are drawn, and by which seed.
+        Number of items to draw, and seed of the random sample.
 
     Attributes
     ----------
     queries : float32 array of shape (n, d)
-        As they are searched.
+        Queries in the space that is searched.
     wanted : int
-        What to search for.
+        Number of neighbours to search for.
     """
 
     def __init__(
@@ -105,10 +108,10 @@ class Sample:
         self.queries, self.wanted = self._truth.queries, self._truth.wanted
 
     def shares(self) -> Shares:
-        """Return what part of its true neighbours the index finds for each query, as it is set.
+        """Return the share of true neighbours that the index, as configured, finds per query.
 
-        Of items, corrected by what a query loses that is not in the index: their mean tells, a
-        single one may be below 0 or above 1.
+        For items, the shares are corrected for queries that are not in the index. Only their mean
+        is meaningful then: a single share may be below 0 or above 1.
         """
         found = _asked(self._index, self._truth)
         if not self._twins:
@@ -124,11 +127,11 @@ class Sample:
         return corrected
 
     def flattering(self) -> Shares | None:
-        """Return the shares of items that are in the graph; None where nothing is made up."""
+        """Return the shares of items that are in the graph; None without synthetic queries."""
         return None if self._items is None else _asked(self._index, self._items)
 
     def _without(self, index: VectorIndex, asked: Ids, seed: int) -> list[_Twin]:
-        """Build two indexes or more without the items that ask, each without a few of them."""
+        """Build two or more indexes, each without some of the query items."""
         ids = self._view.ids
         most = min(len(ids) // _LEFT_OUT, len(ids) - self._k - 1, -(-len(asked) // 2))
         parts = -(-len(asked) // max(1, most))
@@ -155,7 +158,7 @@ class Sample:
         return twins
 
     def _made_up(self, items: Embeddings, asked: Ids, ids: Ids, seed: int) -> Embeddings:
-        """Return a vector near each of some items."""
+        """Return a synthetic query near each item."""
         metric = self._view.metric
         near = exact_search(
             items,
@@ -163,7 +166,7 @@ class Sample:
             _AROUND + 1,
             metric,
         ).ids
-        # Without the item itself; of many copies it may not be among them.
+        # Drop the item itself; if it has many copies, it may not be among its neighbours.
         order = np.argsort(near == asked[:, None], axis=1, kind="stable")[:, :_AROUND]
         near = np.take_along_axis(near, order, axis=1)
         generator = np.random.default_rng(seed)
@@ -185,11 +188,11 @@ class Sample:
         return found
 
     def _built(self, like: VectorIndex, ids: Ids) -> VectorIndex:
-        """Return an index like the one that is measured, of some items."""
+        """Return an index of some items, like the one that is measured."""
         index = type(like).from_config(like.config())
         if index.needs_training:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the index that is measured has told already
+                warnings.simplefilter("ignore")  # the measured index has already warned
                 index.train(self._view.read(ids), expected=len(ids))
         for block, vectors in self._view.blocks(ids):
             index.add(vectors, block)
@@ -198,16 +201,16 @@ class Sample:
 
 
 def _asked(index: Tunable, truth: Truth) -> Shares:
-    """Return what part of the true neighbours an index finds."""
+    """Return the share of the true neighbours that an index finds, per query."""
     return truth.shares(index.search(truth.queries, truth.wanted).ids)
 
 
 def index_of(view: View) -> Tunable:
-    """Return the index of a view, or raise where the gallery has none to measure and tune."""
+    """Return the index of a view, or raise if the gallery has none to measure and tune."""
     index = view.index
     if index is None:
         raise UnsupportedError(
-            "expected a gallery whose index can be measured, found one that searches by an engine "
-            "of its own, of which nothing is known here"
+            "expected a gallery whose index can be measured, found one that searches with its own "
+            "engine and has no such index"
         )
     return index

@@ -1,4 +1,4 @@
-"""The true neighbours of some queries, by comparing with everything in a gallery."""
+"""True neighbours of queries, found by an exact search of a whole gallery."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ __all__ = ["Truth"]
 
 
 class Truth:
-    """What a search has to be compared with.
+    """True neighbours of queries, to compare a search with.
 
     Parameters
     ----------
     view : View
     queries : float32 array of shape (n, dim)
-        As they are searched.
+        Queries in the space that is searched.
     asked : int64 array of shape (n,) or None
-        The items they are of, each asked for others; None where they are of no item.
+        Ids of the items that are the queries, which are not their own neighbours; None if the
+        queries are not items.
     k : int
-        Neighbours that are to be found.
+        Number of neighbours to find.
     among : int64 array or None
-        Increasing ids of the items that can be found; None: all there are.
+        Increasing ids of the items that can be found; None for all items.
 
     Attributes
     ----------
     queries : float32 array of shape (n, dim)
     wanted : int
-        What to search for: ``k``, or one more where a query's own item may be among them.
+        Number of neighbours to search for: ``k``, or one more if a query's own item may be among
+        them.
     """
 
     def __init__(
@@ -50,17 +52,18 @@ class Truth:
         scores = found.scores
         if asked is not None:
             scores = np.where(found.ids == asked[:, None], -np.inf, scores)
-        # The k-th best score; what reaches it is right, whichever of equals it is.
+        # Whatever reaches the k-th best score counts as found, so ties do not matter.
         least = np.sort(scores, axis=1)[:, ::-1][:, k - 1 : k]
         self._least = least - np.float32(1e-5) * np.maximum(np.abs(least), 1)
 
     def shares(self, ids: Ids) -> NDArray[np.float64]:
-        """Return what part of the true neighbours is among those found, for each query.
+        """Return the share of the true neighbours that were found, for each query.
 
         Parameters
         ----------
         ids : int64 array of shape (n, m)
-            -1 for none. Scored again, as those of a compressed index may be others.
+            Ids that were found, -1 for none. They are scored again, because the scores of a
+            compressed index may differ.
         """
         held = np.where(ids >= 0, ids, self._view.ids[0])
         scores = pair_scores(self.queries, held, self._view.read, self._view.metric)

@@ -1,4 +1,4 @@
-"""Options of search, chosen by measurement: the fastest that reach a recall."""
+"""Tuning of search options: measures which are the fastest that reach a recall."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from imgret.types import Embeddings, Json
 
 __all__ = ["Try", "Tuning", "settled", "tune"]
 
-# With fewer items nothing is gained, and nothing can be told.
+# With fewer items, there is nothing to gain and nothing to measure.
 _LEAST_ITEMS = 100
-# Each setting is timed until it has been run so often and so long.
+# Each setting is timed for at least this many runs and seconds.
 _LEAST_RUNS, _LEAST_SECONDS = 3, 0.1
-# Steps without a gain of recall after which more of an option is of no use: once it has risen, and
-# before.
+# Steps without a gain in recall after which raising an option is pointless: once recall has risen,
+# and before it has.
 _IDLE, _IDLE_AT_FIRST, _GAIN = 2, 6, 1e-4
-# So far below the best there was, recall has sunk, and rises again.
+# Recall that is this far below its best has dropped, and will rise again.
 _SUNK = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """What one setting reached.
+    """Recall and speed of one setting.
 
     Attributes
     ----------
     settings : dict
-        Options of search, such as ``{"ef_search": 48}``.
+        Search options, such as ``{"ef_search": 48}``.
     recall : float
         Mean share of the true ``k`` nearest that were found, 0 to 1.
     qps : float
-        Queries a second, asked in one batch; the median of several runs.
+        Queries per second, searched in one batch; median of several runs.
     """
 
     settings: Json
@@ -55,21 +55,21 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Tuning(Result):
-    """What `Retriever.tune` measured and chose.
+    """Result of `Retriever.tune`: what was measured and chosen.
 
     Attributes
     ----------
     index : str
-        The index that was tuned.
+        Name of the index that was tuned.
     target : float
-        The recall asked for.
+        Recall that was requested.
     k, n_queries : int
     held_out : bool
-        Whether the queries were given; else they were items of the gallery.
+        Whether queries were given; otherwise items of the gallery were used.
     tries : list of Try
-        Everything that was measured, in the order of its recall.
+        All settings that were measured, in the order of their recall.
     chosen : Try
-        The fastest of those that reach the target; in use, and kept in the manifest.
+        Fastest setting that reaches the target; it is in use, and stored in the manifest.
     """
 
     index: str
@@ -85,10 +85,10 @@ class Tuning(Result):
         return asdict(self)
 
     def to_svg(self) -> str:
-        """Draw recall against queries a second; the best of what was measured is a line."""
+        """Draw recall against queries per second, with a line through the best settings."""
         return plot(
             {self.index: [(each.recall, each.qps, _text(each.settings)) for each in self.tries]},
-            title=f"{self.index}: recall@{self.k} against queries a second",
+            title=f"{self.index}: recall@{self.k} against queries per second",
             mark=(self.chosen.recall, self.chosen.qps),
             least=self.target,
         )
@@ -120,11 +120,12 @@ def tune(
     n_queries: int = 1000,
     seed: int = 0,
 ) -> Tuning:
-    """Try the options of search of an index, and leave it with the best of them.
+    """Try the search options of an index, and leave it with the best of them.
 
-    All but the first option are tried with each value, and the first with each from its fastest
-    on, until recall is well above what is asked for, or rises no more, or what is tried is slower
-    than what reaches the recall already. Searches of other threads see what is being tried.
+    All options but the first are tried with each of their values. The first is raised from its
+    fastest value until recall is well above the target, recall stops rising, or the setting is
+    slower than one that already reaches the target. Searches of other threads use the options
+    that are being tried.
 
     Parameters
     ----------
@@ -132,20 +133,20 @@ def tune(
     recall, k, n_queries, seed
         As for `Retriever.tune`.
     queries : float32 array of shape (n, dim) or None
-        Embeddings to ask with; None: of items.
+        Embeddings of the queries; None to use items of the gallery.
 
     Raises
     ------
     InvalidInputError
-        There are too few items, a number is out of its range, or the recall is not reached;
-        the index is as it was.
+        There are too few items, a number is out of its range, or the recall is not reached. The
+        index is then unchanged.
     """
     recall = check_number(recall, "recall", above=0, at_most=1)
     k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
     if len(view) < _LEAST_ITEMS:
         raise InvalidInputError(
-            f"tune: expected a gallery of at least {_LEAST_ITEMS} items, found {len(view)}; so few "
-            f"are best searched with index='flat', which is exact"
+            f"tune: expected a gallery of at least {_LEAST_ITEMS} items, found {len(view)}; for so "
+            f"few, index='flat' is best, because it is exact"
         )
     if k >= len(view):
         raise InvalidInputError(f"k: expected fewer than the {len(view)} items, found {k}")
@@ -175,7 +176,7 @@ def tune(
 
 
 def _measured(index: Tunable, sample: Sample) -> tuple[float, float]:
-    """Return recall and queries a second of an index as it is set."""
+    """Return recall and queries per second of an index, as configured."""
     taken: list[float] = []
     while len(taken) < _LEAST_RUNS or sum(taken) < _LEAST_SECONDS:
         started = time.perf_counter()
@@ -188,7 +189,7 @@ def _measured(index: Tunable, sample: Sample) -> tuple[float, float]:
 def _settings(
     sweep: dict[str, list[int]], tries: list[Try], recall: float
 ) -> Iterator[dict[str, int]]:
-    """Yield the settings to try: the first option upwards, until that is of no more use."""
+    """Yield the settings to try, raising the first option until that is pointless."""
     if not sweep:
         yield {}
         return
@@ -201,7 +202,8 @@ def _settings(
             last = tries[-1]
             reached.append(last.recall)
             good = [each.qps for each in tries if each.recall >= recall]
-            # More of it is slower still; so is more of the others, where this is the least of it.
+            # Higher values are slower still. If this is the lowest value, so are higher values of
+            # the other options.
             beaten = bool(good) and last.qps < max(good)
             if beaten and value == values[0]:
                 return
@@ -210,11 +212,12 @@ def _settings(
 
 
 def settled(reached: list[float]) -> bool:
-    """Whether more of an option is of no use, by the recalls that it has reached so far.
+    """Return whether raising an option is pointless, judging by the recalls reached so far.
 
-    Fewer candidates than neighbours are wanted make no difference, so that it may take a while
-    until recall begins to rise. It may sink, too: where the lists that are visited hold too few
-    candidates, four times as many are, which two lists may lead to and three not.
+    Recall may take a while to rise, because the option has no effect as long as there are fewer
+    candidates than neighbours wanted. Recall may also drop: if the visited lists hold too few
+    candidates, four times as many lists are visited, which can happen with two lists and not
+    with three.
     """
     patience = _IDLE if max(reached) > reached[0] + _GAIN else _IDLE_AT_FIRST
     before = reached[:-patience]
@@ -224,14 +227,14 @@ def settled(reached: list[float]) -> bool:
 
 
 def _fastest(name: str, tries: list[Try], recall: float) -> Try:
-    """Return the fastest that reaches the recall."""
+    """Return the fastest setting that reaches the recall."""
     good = [each for each in tries if each.recall >= recall]
     if not good:
         best = max(tries, key=lambda each: each.recall)
         raise InvalidInputError(
             f"recall: expected one that {name!r} reaches, found {recall:g}; its best is "
-            f"{best.recall:.4f} ({_text(best.settings)}); ask for less, or take another index, "
-            f"such as reindex('hnsw')"
+            f"{best.recall:.4f} ({_text(best.settings)}); request a lower recall, or use another "
+            f"index, for example by reindex('hnsw')"
         )
     return max(good, key=lambda each: each.qps)
 

@@ -1,12 +1,12 @@
-"""What labels teach: a better projection, what a score means, and names with a confidence.
+"""Learning from labels: a better projection, calibrated scores, and classification.
 
 ==================== =====================================================================
-module               what is in it
+module               contents
 ==================== =====================================================================
-`adapt`              a projection that tells the classes apart, used only if it helps
-`calibrate`          from a score to the probability that a hit is of the query's class
+`adapt`              a projection that separates the classes, used only if it helps
+`calibrate`          maps a score to the probability that a hit is of the query's class
 `classify`           the label of an image, by the vote of its neighbours
-`confidence`         how far such a vote is to be trusted
+`confidence`         how much such a vote can be trusted
 `curves`             isotonic and logistic curves
 `pairs`              pairs of items with a score, of the same class or not
 `trial`, `folds`     cross-validation of a projection

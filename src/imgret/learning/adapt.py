@@ -1,4 +1,4 @@
-"""From a gallery and its labels to a projection and a report."""
+"""Adaptation of a gallery: learns a projection from its labels and reports the gain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imgret.search import View
 
 __all__ = ["adapt"]
 
-# What is held in memory for a trial, at 1280 dimensions 84 MB; the fit itself is streamed.
+# Items held in memory for a trial: 84 MB at 1280 dimensions. The fit itself is streamed.
 _TRIAL_ITEMS = 16_384
 
 
@@ -27,14 +27,14 @@ def adapt(
     Parameters
     ----------
     view : View
-        The projection it has now is left out of account.
+        View of the gallery; its current projection is ignored.
     dim, shrinkage
         See `Retriever.adapt`.
 
     Returns
     -------
     projection : LinearProjection or None
-        None where it would not surely help.
+        None if it does not reliably help.
     report : AdaptReport
     """
     started = perf_counter()
@@ -43,12 +43,12 @@ def adapt(
     most = min(max(len(names) - 1, 0), view.projection.dim_in)
     if dim is not None and len(names) > 1 and not 1 <= dim <= most:
         raise InvalidInputError(
-            f"dim: expected 1 to {most}, as {len(names)} classes differ in no more directions, "
-            f"found {dim}"
+            f"dim: expected 1 to {most}, because {len(names)} classes cannot differ in more "
+            f"directions, found {dim}"
         )
     sample = sample_items(codes, _TRIAL_ITEMS)
     _, sampled = np.unique(codes[sample], return_inverse=True)
-    # In pieces, as rows that lie far apart each bring their neighbours into memory.
+    # Read in pieces: rows that lie far apart each bring their neighbours into memory.
     pieces = [rows for _, rows in view.embedding_blocks(ids[sample])]
     embeddings = np.concatenate(pieces) if pieces else view.embeddings(ids)
     trial = try_out(embeddings, sampled, view.metric, dim=dim, shrinkage=shrinkage)

@@ -1,4 +1,4 @@
-"""What an adaptation gained, in figures."""
+"""Report of an adaptation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["AdaptReport", "Gain"]
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """One measure before and after, over queries that were held out.
+    """One metric before and after, over queries that were held out.
 
     Attributes
     ----------
@@ -36,31 +36,31 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class AdaptReport(Result):
-    """What `Retriever.adapt` found, and whether it was put to use.
+    """Result of `Retriever.adapt`, and whether it is in use.
 
     Attributes
     ----------
     applied : bool
-        Whether the gallery is searched by the new projection now. False where the measured
-        gain in top-1 is not surely above zero: the gallery is as it was.
+        Whether the gallery is now searched with the new projection. False if top-1 does not
+        reliably rise or mAP@5 falls; the gallery is then unchanged.
     top1 : Gain
-        Part of the queries whose first hit has their label.
+        Share of queries whose first hit has their label.
     map5 : Gain
-        Mean average precision of the first five hits, over those among them that are right.
+        Mean average precision of the first five hits, over the number of right ones among them.
     queries : int
-        How many images were held out and searched with.
+        Number of images that were held out and used as queries.
     items, classes : int
-        Labelled images the projection was fitted on, and their labels.
+        Number of labelled images the projection was fitted on, and of their classes.
     singles : int
-        Classes of one image: fitted on, but never searched with.
+        Number of classes with a single image: fitted on, but never used as queries.
     unlabelled : int
-        Images without a label: not fitted on, but found as any other.
+        Number of images without a label: not fitted on, but found like any other.
     dim : int
         Dimension of the indexed vectors.
     shrinkage : float
-        Chosen by the cross-validation.
+        Shrinkage of the projection, given or chosen by cross-validation.
     seconds : float
-        All of it, the new index included.
+        Total time, including the new index.
     """
 
     applied: bool
@@ -83,7 +83,7 @@ class AdaptReport(Result):
         verdict = (
             f"adapted: {self.dim} dimensions, shrinkage {self.shrinkage:g}"
             if self.applied
-            else "not adapted, the gallery is as it was: top-1 would not surely rise"
+            else "not adapted, the gallery is unchanged: no reliable gain"
         )
         return (
             f"{verdict}; {self.seconds:.1f} s\n"

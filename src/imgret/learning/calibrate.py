@@ -1,4 +1,4 @@
-"""Fit a curve to pairs, measure it, and keep it with what it holds for."""
+"""Calibration of scores: fits a curve to pairs of items, and measures it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["ScoreCalibration", "calibrate", "threshold_of"]
 
 _PRECISIONS = (0.9, 0.95, 0.99)
 _FOLDS = 5
-# Of one class, and of different ones: with fewer there is nothing to tell.
+# Minimum number of pairs of one class, and of pairs of different classes.
 _LEAST = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreCalibration:
-    """Turns a score into the probability that two images are of one class.
+    """Maps a score to the probability that two images are of one class.
 
-    It holds for scores of its metric in the space of its projection, between single images, in a
-    gallery about as dense as the one it was learned from.
+    It is valid for scores by its metric in the space of its projection, between single images, in
+    a gallery about as dense as the one it was learned from.
 
     Attributes
     ----------
     curve : IsotonicCurve or LogisticCurve
     metric : {"cosine", "ip", "l2"}
     projection : str or None
-        Fingerprint of the projection that is searched by.
+        Fingerprint of the projection that is used for searching; None without a projection.
     """
 
     curve: Curve
@@ -48,7 +48,7 @@ class ScoreCalibration:
         return self.curve.method
 
     def probability(self, scores: Any) -> NDArray[np.float64]:
-        """Return the probability that a pair of this score is of one class.
+        """Return the probability that a pair with this score is of one class.
 
         Parameters
         ----------
@@ -57,41 +57,41 @@ class ScoreCalibration:
         Returns
         -------
         float64 array of the same shape
-            Between 0 and 1, never falling with the score.
+            Values between 0 and 1, which never decrease as the score rises.
         """
         return self.curve.probability(scores)
 
     def threshold(self, precision: float) -> float:
-        """Return the least score whose probability is ``precision``.
+        """Return the lowest score whose probability is ``precision``.
 
         Raises
         ------
         InvalidInputError
-            It is not between 0 and 1, or no score is that sure.
+            ``precision`` is not between 0 and 1, or no score reaches it.
         """
         check_precision(precision)
         score = self.curve.threshold(precision)
         if score is None:
             raise InvalidInputError(
-                f"precision: expected one that some score has, found {precision:g}, which none "
-                f"has by this calibration; ask for less, or calibrate() with more pairs"
+                f"precision: expected one that some score reaches, found {precision:g}, which none "
+                f"reaches in this calibration; request a lower one, or calibrate() with more pairs"
             )
         return score
 
     def to_json(self) -> Json:
-        """Return what `from_json` takes, as JSON values."""
+        """Return JSON values for `from_json`."""
         facts = {"method": self.method, "metric": self.metric, "projection": self.projection}
         numbers = asdict(self.curve).items()
         return facts | {n: list(v) if isinstance(v, tuple) else v for n, v in numbers}
 
     @classmethod
     def from_json(cls, content: Json) -> ScoreCalibration:
-        """Make a calibration from what `to_json` gave.
+        """Create a calibration from what `to_json` returned.
 
         Raises
         ------
         StoreCorruptError
-            It is something else.
+            ``content`` is not a calibration.
         """
         try:
             curve = dict(content)
@@ -112,8 +112,8 @@ def calibrate(
 ) -> tuple[ScoreCalibration, CalibrationReport]:
     """Fit a curve to pairs, and measure it by cross-validation.
 
-    Items are parted into five folds. Pairs asked with the items of one fold are judged by the curve
-    that was fitted to all pairs without an item of that fold.
+    Items are split into five folds. Pairs whose query is in one fold are judged by the curve that
+    was fitted to all pairs without an item of that fold.
 
     Parameters
     ----------
@@ -122,19 +122,19 @@ def calibrate(
     metric, projection
         As for `ScoreCalibration`.
     seed : int
-        Of the folds.
+        Seed of the folds.
 
     Raises
     ------
     InvalidInputError
-        There is no such method, or there are too few pairs of one class, or of different ones.
+        The method is unknown, or there are too few pairs of one class or of different classes.
     """
     kind = find_curve(method)
     same = int(pairs.same.sum())
     if min(same, len(pairs.same) - same) < _LEAST:
         raise InvalidInputError(
-            f"pairs: expected at least {_LEAST} of one class and {_LEAST} of different ones, found "
-            f"{same} and {len(pairs.same) - same}; label more images, or give more pairs"
+            f"pairs: expected at least {_LEAST} of one class and {_LEAST} of different classes, "
+            f"found {same} and {len(pairs.same) - same}; label more images, or pass more pairs"
         )
     curve = kind.fit(pairs.scores, pairs.same)
     asked, places = np.unique(np.concatenate([pairs.queries, pairs.others]), return_inverse=True)
@@ -156,8 +156,8 @@ def calibrate(
             kept[level] |= mine & (pairs.scores >= (np.inf if score is None else score))
     if not judged.any():
         raise InvalidInputError(
-            f"pairs: expected pairs of more images, so that some can be held out to measure "
-            f"with, found {len(asked)} images"
+            f"pairs: expected pairs of more images, so that some can be held out for measuring, "
+            f"found {len(asked)} images"
         )
     report = CalibrationReport(
         method=method,
@@ -176,18 +176,18 @@ def calibrate(
 def threshold_of(
     precision: float, calibration: ScoreCalibration | None, *, of_another_projection: bool
 ) -> float:
-    """Return the score from which hits have a precision.
+    """Return the lowest score at which hits have a precision.
 
     Raises
     ------
     InvalidInputError
-        It is not a precision, the scores are not calibrated, or none is that sure.
+        ``precision`` is not between 0 and 1, scores are not calibrated, or no score reaches it.
     """
     check_precision(precision)
     if calibration is None:
         found = "none"
         if of_another_projection:
-            found = "one of another projection, by which scores are others"
+            found = "a calibration of another projection, whose scores differ"
         raise InvalidInputError(
             f"precision: expected a gallery whose scores are calibrated, found {found}; call "
             f"calibrate(), or `imgret calibrate GALLERY`"
@@ -196,7 +196,7 @@ def threshold_of(
 
 
 def check_precision(precision: float) -> None:
-    """Raise if it is no number between 0 and 1, both excluded."""
+    """Raise unless ``precision`` is a number between 0 and 1, both excluded."""
     number = not isinstance(precision, bool) and isinstance(precision, (int, float, np.number))
     if not number or not 0 < precision < 1:
         raise InvalidInputError(
@@ -217,7 +217,7 @@ def _level(
 
 
 def _plain(value: Any) -> Any:
-    """Return a finite number, or a list of such as a tuple."""
+    """Return a number as a float, or a list as a tuple; raise unless all are finite numbers."""
     numbers = np.array(value, dtype=np.float64)
     if not np.isfinite(numbers).all():
         raise ValueError(f"expected finite numbers, found {value!r}")

@@ -1,4 +1,4 @@
-"""What a calibration is worth, in figures of images it was not fitted on."""
+"""Report of a calibration, measured on images it was not fitted on."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ __all__ = ["CalibrationReport", "Level"]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What it takes to ask for a precision.
+    """Threshold for a precision, and what it costs.
 
     Attributes
     ----------
     precision : float
-        Asked for: the probability of the least likely hit that is kept.
+        Requested precision: the probability of the least likely hit that is kept.
     threshold : float or None
-        The score from which hits have it; None where none has.
+        Lowest score that reaches it; None if no score does.
     measured : float or None
-        Part of the held-out pairs above the threshold that are of one class; more than
-        ``precision`` as a rule, as most are above it by far. None where there are none.
+        Share of the held-out pairs above the threshold that are of one class; None if there are
+        no such pairs. It is usually higher than ``precision``, because most of these pairs are
+        far above the threshold.
     recall : float
-        Part of the held-out pairs of one class that are above the threshold.
+        Share of the held-out pairs of one class that are above the threshold.
     """
 
     precision: float
@@ -40,23 +41,23 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport(Result):
-    """What `Retriever.calibrate` learned.
+    """Result of `Retriever.calibrate`.
 
-    All but the counts and the thresholds is measured by cross-validation: every pair by a curve
-    that was fitted without its images.
+    Everything except the counts and the thresholds is measured by cross-validation: every pair is
+    judged by a curve that was fitted without its query.
 
     Attributes
     ----------
     method : {"isotonic", "logistic"}
     pairs : int
     same : int
-        How many of them are of one class.
+        Number of pairs of one class.
     images : int
-        That were asked with.
+        Number of images used as queries.
     error : float
         Expected calibration error: mean gap between probability and frequency, 0 to 1.
     levels : tuple of Level
-        For a precision of 0.9, 0.95 and 0.99.
+        Levels for a precision of 0.9, 0.95 and 0.99.
     """
 
     method: str
@@ -71,7 +72,7 @@ class CalibrationReport(Result):
         return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
 
     def __str__(self) -> str:
-        of_what = f"{self.pairs} pairs of {self.images} images with others"
+        of_what = f"{self.pairs} pairs of {self.images} images with other images"
         lines = [
             f"{self.method}: {of_what}, {self.same} of one class",
             f"expected calibration error {self.error:.4f}, cross-validated",

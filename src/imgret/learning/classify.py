@@ -1,4 +1,4 @@
-"""Names for queries, from the hits of a gallery with labels."""
+"""Classification of queries by the labels of their hits."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from imgret.types import Hit, Json
 
 __all__ = ["Classifier", "Name"]
 
-# Items asked for their neighbours to learn the confidence from, and how many neighbours:
-# enough to go past the own class as a rule.
+# Number of items to learn the confidence from, and of neighbours of each: usually enough to reach
+# beyond its own class.
 _QUERIES = 1000
 _REACH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Name(Result):
-    """What an image shows.
+    """Label of an image, with a confidence.
 
     Attributes
     ----------
     label : str or None
-        The winner of the vote; None, unknown, where its confidence is below the threshold.
+        Winner of the vote; None (unknown) if its confidence is below the threshold.
     confidence : float
-        Estimated probability that the winner is right, told or not.
+        Estimated probability that the winner is right, also if ``label`` is None.
     votes : dict of str to float
-        Share of each label, best first; together 1.
+        Share of the vote for each label, best first; the shares add up to 1.
     threshold : float
-        The one that was used.
+        Confidence threshold that was used.
     hits : sequence of Hit
-        The neighbours that were asked.
+        Hits of the image, whose labels voted.
     """
 
     label: str | None
@@ -45,7 +45,7 @@ class Name(Result):
     hits: Sequence[Hit] = field(repr=False)
 
     def to_dict(self) -> Json:
-        """Return everything as JSON values; of the hits key, label and score."""
+        """Return everything as JSON values; hits have their key, label and score."""
         hits = [{"key": hit.key, "label": hit.label, "score": hit.score} for hit in self.hits]
         return {
             "label": self.label,
@@ -63,7 +63,7 @@ class Name(Result):
 
 
 class Classifier:
-    """Names queries by the vote of their ``k`` nearest labelled neighbours.
+    """Classifies queries by the vote of their ``k`` nearest labelled neighbours.
 
     Parameters
     ----------
@@ -77,13 +77,13 @@ class Classifier:
 
     @classmethod
     def learn(cls, view: View, k: int) -> Classifier:
-        """Learn from the gallery itself how far a vote is to be trusted.
+        """Learn from the gallery itself how much a vote can be trusted.
 
         Parameters
         ----------
         view : View
         k : int
-            Neighbours that vote.
+            Number of neighbours that vote.
 
         Raises
         ------
@@ -109,14 +109,14 @@ class Classifier:
         )
 
     def name(self, hits: Sequence[Hit], threshold: float | None = None) -> Name:
-        """Name what the hits were found for.
+        """Classify the query that the hits were found for.
 
         Parameters
         ----------
         hits : sequence of Hit
-            The first `k` are asked; those without a label have no vote.
+            Hits of the query. The first `k` vote, except those without a label.
         threshold : float, optional
-            By default the learned one.
+            Lowest confidence of a label; by default the learned threshold.
         """
         threshold = self.confidence.threshold if threshold is None else threshold
         asked = [hit for hit in hits[: self.k] if hit.label is not None]

@@ -1,4 +1,4 @@
-"""How sure a vote of neighbours is, learned from votes whose answer is known."""
+"""Confidence of a vote of neighbours, learned from votes whose right label is known."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Confidence", "calibration_error", "vote"]
 
 Floats = NDArray[np.float64]
 
-# Of the typical score range among the neighbours; from the nearest alone to all alike.
+# Multiples of the typical score range among neighbours: from the nearest alone to all equally.
 _TEMPERATURES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 _MIN_QUERIES = 30
-# Votes a share of 1 is held to be short of: keeps the log-odds finite.
+# Added to both sides of the odds, so that the log-odds stay finite.
 _DOUBT = 0.005
 
 
@@ -29,36 +29,36 @@ def vote(codes: Ids, scores: Any, temperature: float) -> tuple[Ids, Floats]:
     Parameters
     ----------
     codes : int64 array of shape (n, k)
-        Labels of the neighbours, best first; -1 for one that has no vote.
+        Labels of the neighbours, best first; -1 for a neighbour without a vote.
     scores : array of shape (n, k)
     temperature : float
-        Above 0, in the unit of the scores.
+        Temperature above 0, in the unit of the scores.
 
     Returns
     -------
     winners : int64 array of shape (n,)
-        -1 where nobody votes. Of equals, the label of the nearer neighbour.
+        Winning labels; -1 if no neighbour votes. In a tie, the label of the nearer neighbour.
     shares : float64 array of shape (n,)
-        Of all votes, between 0 and 1.
+        Share of the winner in all votes, between 0 and 1.
     """
     voting = codes >= 0
     values = np.where(voting, np.asarray(scores, dtype=np.float64), -np.inf)
     best = values.max(axis=1, keepdims=True)
     weights = np.exp((values - np.where(np.isfinite(best), best, 0.0)) / temperature)
     rows = np.arange(len(codes))
-    # A number for each label of each row: sums by it need no k x k comparisons.
+    # One number per row and label, so that summing needs no k x k comparisons.
     _, labels = np.unique(codes + rows[:, None] * (codes.max(initial=0) + 2), return_inverse=True)
     labels = labels.reshape(codes.shape)
     totals = np.where(voting, np.bincount(labels.ravel(), weights.ravel())[labels], 0.0)
     first = totals.argmax(axis=1)
-    # Added up in the same order, so that the share of all votes is 1, not nearly so.
+    # Summed in the same order, so that the share of a unanimous vote is exactly 1.
     everything = np.bincount(np.repeat(rows, codes.shape[1]), weights.ravel(), len(codes))
     return codes[rows, first], totals[rows, first] / np.maximum(everything, 1e-300)
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """Turns a vote into a confidence: the estimated probability that the name is right.
+    """Turns a vote into a confidence: the estimated probability that the label is right.
 
     A logistic regression on the log-odds of the winner's share and on the best score
     (Platt, "Probabilistic outputs for support vector machines", 1999).
@@ -66,15 +66,15 @@ class Confidence:
     Attributes
     ----------
     temperature : float
-        Of the votes' weights, in the unit of the scores.
+        Temperature of the votes' weights, in the unit of the scores.
     bias, share_weight, score_weight : float
-        The regression; the weights are not negative.
+        Coefficients of the regression; the weights are not negative.
     threshold : float
-        Confidence below which a thing is best called unknown.
+        Confidence below which an image is best called unknown.
     accuracy : float
-        Of the votes it was learned from.
+        Accuracy of the votes it was learned from.
     queries : int
-        How many those were.
+        Number of these votes.
     """
 
     temperature: float
@@ -87,26 +87,26 @@ class Confidence:
 
     @classmethod
     def learn(cls, own: Ids, codes: Ids, scores: Embeddings, k: int) -> Confidence:
-        """Learn from items of the gallery, each with its neighbours among the others.
+        """Learn from items of the gallery, each with its neighbours among the other items.
 
-        The threshold comes from asking twice: once as they are, when a right name should be
-        told, and once with their own class taken away, when "unknown" is the right answer.
-        It is where both succeed most often, on average.
+        The threshold is learned by classifying each item twice: once with all neighbours, when
+        the right label should be returned, and once without its own class, when "unknown" is
+        right. The threshold is where both succeed most often, on average.
 
         Parameters
         ----------
         own : int64 array of shape (n,)
-            Label of each item. Those whose class has a single item should not be among them.
+            Label of each item. Leave out items that are alone in their class.
         codes, scores : arrays of shape (n, m)
-            Labels (-1 for none) and scores of their neighbours, best first; ``m`` well above
-            the size of a class lets more of them be asked the second time.
+            Labels (-1 for none) and scores of their neighbours, best first. With ``m`` well
+            above the size of a class, more items can be classified the second time.
         k : int
-            Neighbours that vote.
+            Number of neighbours that vote.
 
         Raises
         ------
         InvalidInputError
-            Fewer than 30 items, or all of one class.
+            There are fewer than 30 items, or all are of one class.
         """
         if len(own) < _MIN_QUERIES or len(np.unique(own)) < 2:
             raise InvalidInputError(
@@ -135,9 +135,9 @@ class Confidence:
         )
 
     def name(self, codes: Ids, scores: Any) -> tuple[Ids, Floats]:
-        """Return the winner of each vote and the confidence in it, shape (n,) each.
+        """Return the winner of each vote and the confidence in it, each of shape (n,).
 
-        Takes what `vote` does. Where nobody votes it is -1, with confidence 0.
+        Parameters are those of `vote`. If no neighbour votes, the winner is -1 with confidence 0.
         """
         winners, shares = vote(codes, scores, self.temperature)
         share, best = _features(codes, scores, shares)
@@ -148,17 +148,17 @@ class Confidence:
 def calibration_error(confidence: Any, right: Any, bins: int = 15) -> float:
     """Return the expected calibration error: mean gap between confidence and accuracy.
 
-    Over bins of equal width, weighted by how many fall into each (Guo et al., "On calibration
-    of modern neural networks", ICML 2017).
+    The mean is over bins of equal width, weighted by the number of values in each (Guo et al.,
+    "On calibration of modern neural networks", ICML 2017).
 
     Parameters
     ----------
     confidence : array of shape (n,)
-        Between 0 and 1.
+        Confidences between 0 and 1.
     right : array of shape (n,)
-        Whether each was right.
+        Whether each prediction was right.
     bins : int
-        At least 1.
+        Number of bins, at least 1.
     """
     confidence, right = np.asarray(confidence, float), np.asarray(right, float)
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
@@ -179,14 +179,14 @@ def _fit(
     winners, shares = vote(codes, scores, temperature)
     share, best = _features(codes, scores, shares)
     right = winners == own
-    # Platt's targets: even when all are right, not all that come will be.
+    # Platt's targets: even if all votes are right here, not all later ones will be.
     target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
     shift, scale = float(best.mean()), float(best.std()) or 1.0
     columns = [np.ones(len(own)), share, (best - shift) / scale]
-    # The penalty is for what the data leave open.
+    # The penalty decides what the data leave open.
     ridge = np.array([1e-3, 1.0, 1.0])
     weights = logistic_regression(np.stack(columns, axis=1), target, ridge)
-    for used in (2, 1):  # a worse score, or a smaller share, must not make it surer
+    for used in (2, 1):  # a worse score, or a smaller share, must not raise the confidence
         if weights[used] < 0:
             fitted = logistic_regression(np.stack(columns[:used], axis=1), target, ridge[:used])
             weights = np.concatenate([fitted, np.zeros(3 - used)])
@@ -212,7 +212,7 @@ def _without(own: Ids, codes: Ids, scores: Embeddings, k: int) -> tuple[Ids, Emb
 
 
 def _threshold(confidence: Floats, right: NDArray[np.bool_], unsure: Floats) -> float:
-    if not len(unsure):  # nothing to tell the unknown by: when it is more likely wrong
+    if not len(unsure):  # no unknowns to learn from: reject what is more likely wrong than right
         return 0.5
     candidates = np.unique(np.concatenate([[0.0], confidence, unsure]))
     told = np.sort(confidence[right])

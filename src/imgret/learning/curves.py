@@ -1,4 +1,4 @@
-"""From a score to a probability: a curve that never falls."""
+"""Calibration curves: non-decreasing maps from a score to a probability."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def pool_adjacent_violators(values: Any, weights: Any) -> Floats:
-    """Return the never-falling sequence nearest to ``values`` by weighted squares.
+    """Return the non-decreasing sequence nearest to ``values`` by weighted least squares.
 
     Parameters
     ----------
     values, weights : arrays of shape (n,)
-        Weights are over 0.
+        Values, and their weights above 0.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def pool_adjacent_violators(values: Any, weights: Any) -> Floats:
         np.asarray(values).tolist(), np.asarray(weights).tolist(), strict=True
     ):
         mean, mass, count = value, weight, 1
-        while means and means[-1] >= mean:  # the block before is no lower: they become one
+        while means and means[-1] >= mean:  # the previous block is no lower: merge them
             before = masses.pop()
             mean = (means.pop() * before + mean * mass) / (before + mass)
             mass, count = before + mass, counts.pop() + count
@@ -52,14 +52,14 @@ def pool_adjacent_violators(values: Any, weights: Any) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicCurve:
-    """Any curve that never falls, straight between its corners and level beyond them.
+    """Non-decreasing curve, straight between its corners and constant beyond them.
 
     Attributes
     ----------
     scores : tuple of float
-        Of the corners, rising.
+        Scores of the corners, increasing.
     probabilities : tuple of float
-        At the corners, never falling.
+        Probabilities at the corners, non-decreasing.
 
     References
     ----------
@@ -80,13 +80,13 @@ class IsotonicCurve:
         ----------
         scores : float64 array of shape (n,)
         same : bool array of shape (n,)
-            Whether they are of one class. What is fitted to are Platt's targets, not quite 1 and
-            0, so that few pairs do not make certain.
+            Whether each pair is of one class. The curve is fitted to Platt's targets, which are not
+            quite 1 and 0, so that few pairs do not give certainty.
         """
         values, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
         means = np.bincount(places, weights=_targets(same)) / counts
         fitted = pool_adjacent_violators(means, counts)
-        # Of each level the first and the last score.
+        # The first and the last score of each level.
         turns = np.diff(fitted, prepend=-1.0, append=2.0) != 0
         corners = turns[:-1] | turns[1:]
         return cls(tuple(values[corners].tolist()), tuple(fitted[corners].tolist()))
@@ -96,7 +96,7 @@ class IsotonicCurve:
         return np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.probabilities)
 
     def threshold(self, precision: float) -> float | None:
-        """Return the least score of a probability; None where no score has it."""
+        """Return the lowest score with this probability; None if no score reaches it."""
         at = int(np.searchsorted(self.probabilities, precision))
         if at == len(self.scores):
             return None
@@ -114,10 +114,10 @@ class LogisticCurve:
     Attributes
     ----------
     slope : float
-        0 or more.
+        Slope of the line, 0 or more.
     bias : float
     highest : float
-        The greatest score it was fitted to: it promises nothing of greater ones.
+        Highest score it was fitted to. It says nothing about higher ones.
 
     References
     ----------
@@ -139,14 +139,14 @@ class LogisticCurve:
         ----------
         scores : float64 array of shape (n,)
         same : bool array of shape (n,)
-            Whether they are of one class. What is fitted to are Platt's targets, not quite 1 and
-            0, so that few pairs do not make certain.
+            Whether each pair is of one class. The curve is fitted to Platt's targets, which are not
+            quite 1 and 0, so that few pairs do not give certainty.
         """
         targets = _targets(same)
         middle, scale = float(scores.mean()), float(scores.std()) or 1.0
         line = np.stack([(scores - middle) / scale, np.ones(len(scores))], axis=1)
         weights = logistic_regression(line, targets)
-        if weights[0] < 0:  # a better score must not make it less likely
+        if weights[0] < 0:  # a better score must not lower the probability
             mean = targets.mean()
             weights = np.array([0.0, np.log(mean / (1 - mean))])
         steepness = float(weights[0]) / scale
@@ -157,7 +157,7 @@ class LogisticCurve:
         return sigmoid(self.slope * np.asarray(scores, dtype=np.float64) + self.bias)
 
     def threshold(self, precision: float) -> float | None:
-        """Return the least score of a probability; None where no score has it."""
+        """Return the lowest score with this probability; None if no score reaches it."""
         if self.slope == 0:
             return None
         score = float((np.log(precision / (1 - precision)) - self.bias) / self.slope)
@@ -173,7 +173,7 @@ CURVES: dict[str, type[IsotonicCurve | LogisticCurve]] = {
 
 
 def find_curve(method: str) -> type[IsotonicCurve | LogisticCurve]:
-    """Return the kind of curve of this name, or raise an error that lists the known ones."""
+    """Return the class of curve with this name, or raise an error that lists the known names."""
     if method not in CURVES:
         expected = " or ".join(map(repr, CURVES))
         raise InvalidInputError(f"method: expected {expected}, found {method!r}")

@@ -1,4 +1,4 @@
-"""Parting labelled items into folds, and answering each from the others."""
+"""Cross-validation folds of labelled items, each searched for among the others."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _QUERIES = 512
 
 
 def sample_items(codes: Ids, most: int, seed: int = 0) -> Ids:
-    """Return positions, increasing, of about ``most`` items: whole classes as far as they go.
+    """Return increasing positions of about ``most`` items, in whole classes where possible.
 
-    Whole classes keep what makes a class easy or hard, how many images it has; of one that
-    holds more than a tenth of ``most``, that tenth is taken.
+    A whole class keeps its number of images, which makes it easy or hard. From a class with more
+    items than a tenth of ``most``, only that many are taken.
     """
     if len(codes) <= most:
         return np.arange(len(codes))
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(codes))
-    rank = generator.permutation(int(codes.max()) + 1)  # of each class, at random
+    rank = generator.permutation(int(codes.max()) + 1)  # random order of the classes
     order = shuffled[np.argsort(rank[codes[shuffled]], kind="stable")]
     _, starts, counts = np.unique(rank[codes[order]], return_index=True, return_counts=True)
     within = np.arange(len(order)) - np.repeat(starts, counts)
@@ -37,13 +37,13 @@ def sample_items(codes: Ids, most: int, seed: int = 0) -> Ids:
 
 
 class CrossFit:
-    """Discriminants fitted with a part of the items held out, for each part in turn.
+    """Discriminants fitted with a part of the items held out, one for each part.
 
     Parameters
     ----------
     embeddings : float32 array of shape (n, d)
     codes : int64 array of shape (n,)
-        Class of each; every number from 0 to the largest occurs.
+        Class of each item; every number from 0 to the largest occurs.
     metric : {"cosine", "ip", "l2"}
     folds : int
     """
@@ -59,7 +59,7 @@ class CrossFit:
     def neighbors(
         self, fold: int, queries: Ids, k: int, projection: LinearProjection | None = None
     ) -> tuple[Ids, Embeddings]:
-        """Return positions and scores, (m, k) each, of the nearest to some that are held out."""
+        """Return positions and scores, (m, k) each, of the items nearest to held-out ones."""
         rest = np.flatnonzero(self._fold != fold)
         vectors = self._embeddings if projection is None else projection.apply(self._embeddings)
         vectors = check_scorable(vectors, vectors.shape[1], self._metric, "embeddings")
@@ -68,7 +68,7 @@ class CrossFit:
         return np.concatenate([n.ids for n in found]), np.concatenate([n.scores for n in found])
 
     def projection(self, fold: int, shrinkage: float, dim: int | None) -> LinearProjection:
-        """Return the map fitted without what the fold holds out, of ``dim`` at most."""
+        """Return the projection fitted without a fold, with at most ``dim`` dimensions."""
         fit = self._fits[fold]
         if fit is None:
             rest = np.flatnonzero(self._fold != fold)

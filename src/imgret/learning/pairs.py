@@ -1,4 +1,4 @@
-"""Pairs of items with a score, of which it is known whether they are of one class."""
+"""Pairs of items with a score, known to be of one class or not."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Pairs(NamedTuple):
     Attributes
     ----------
     queries, others : int64 arrays of shape (n,)
-        Ids.
+        Ids of the two items of each pair.
     scores : float64 array of shape (n,)
-        By the gallery's metric, as a search would give them.
+        Scores by the gallery's metric, as a search would return them.
     same : bool array of shape (n,)
-        Whether they are of one class.
+        Whether the two items are of one class.
     """
 
     queries: Ids
@@ -39,15 +39,15 @@ class Pairs(NamedTuple):
 
 
 def near_pairs(view: View, *, k: int, n_queries: int, seed: int) -> Pairs:
-    """Pair labelled items with their nearest labelled others, as a new image would be paired.
+    """Pair labelled items with their nearest labelled neighbours, as if each were a new image.
 
     Parameters
     ----------
     view : View
     k : int
-        Others an item.
+        Number of neighbours per item.
     n_queries : int
-        Size of the random sample of items; all of them where there are fewer.
+        Size of the random sample of items; if there are fewer, all are used.
     seed : int
         Seed of the random sample.
     """
@@ -77,11 +77,11 @@ def given_pairs(view: View, pairs: Iterable[tuple[str, str, bool]]) -> Pairs:
     Raises
     ------
     InvalidInputError
-        A pair is not two keys and a truth value, or of one item with itself.
+        A pair is not two keys and a bool, or it pairs an item with itself.
     KeyNotFoundError
         The gallery does not hold a key.
     """
-    if not isinstance(pairs, AbstractSet):  # whose order does not matter here
+    if not isinstance(pairs, AbstractSet):  # a set will do: order does not matter here
         pairs = listed(pairs, "pairs", "a list of (key, key, True or False)")
     rows = [_checked(number, pair) for number, pair in enumerate(pairs)]
     queries = view.require([row[0] for row in rows])

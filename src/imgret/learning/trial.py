@@ -1,4 +1,4 @@
-"""Choosing the shrinkage, and measuring what a discriminant projection gains."""
+"""Trial of a discriminant projection: chooses its shrinkage and measures its gain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Trial", "try_out"]
 
 _SHRINKAGES = (0.1, 0.3, 0.6)
 _HITS = 5
-# Fewer held-out images than this say nothing.
+# Fewer held-out images than this are not meaningful.
 _MIN_QUERIES = 30
 _RESAMPLES = 1000
 
@@ -31,7 +31,7 @@ class Trial:
     Attributes
     ----------
     shrinkage : float
-        The best over all folds.
+        Best shrinkage over all folds.
     top1, map5 : Gain
     queries : int
     """
@@ -43,7 +43,7 @@ class Trial:
 
     @property
     def helps(self) -> bool:
-        """Whether top-1 surely rises, and mAP@5 does not fall."""
+        """Whether top-1 reliably rises, and mAP@5 does not fall."""
         return self.top1.low > 0 and self.map5.after >= self.map5.before
 
 
@@ -55,28 +55,28 @@ def try_out(
     dim: int | None = None,
     shrinkage: float | None = None,
 ) -> Trial:
-    """Compare a discriminant projection with the embeddings themselves, cross-validated.
+    """Compare a discriminant projection with the embeddings themselves, by cross-validation.
 
-    Each third of the items is searched for among the rest, by a projection fitted on the
-    rest. The shrinkage that a fold is judged with is the one that did best on the other
-    folds, so that the choice does not flatter the figures.
+    Each third of the items is searched for among the rest, with a projection fitted on the
+    rest. Each fold is judged with the shrinkage that did best on the other folds, so that the
+    choice does not flatter the figures.
 
     Parameters
     ----------
     embeddings : float32 array of shape (n, d)
     codes : int64 array of shape (n,)
-        Class of each; every number from 0 to the largest occurs.
+        Class of each item; every number from 0 to the largest occurs.
     metric : {"cosine", "ip", "l2"}
     dim : int, optional
-        Directions to keep; by default as many as the classes give.
+        Number of directions to keep; by default as many as the classes allow.
     shrinkage : float, optional
-        Try this one only.
+        The only shrinkage to try; by default several are tried.
 
     Raises
     ------
     InvalidInputError
-        Too few labels: fewer than two classes, or fewer than 30 items in classes of two or
-        more.
+        There are too few labels: fewer than two classes, or fewer than 30 items in classes of
+        two or more.
     """
     counts = np.bincount(codes)
     usable = int(counts[counts > 1].sum())
@@ -99,7 +99,7 @@ def try_out(
         np.stack([answered(fold, queries, value) for value in candidates])
         for fold, queries in enumerate(cross.held_out)
     ]
-    # Top-1 and average precision together, of each fold by each candidate.
+    # Sum of top-1 and average precision for each fold and candidate.
     scores = np.stack([fold.sum(axis=(1, 2)) for fold in tried])
     total = scores.sum(axis=0)
     after = [fold[int((total - own).argmax())] for fold, own in zip(tried, scores, strict=True)]
@@ -117,7 +117,7 @@ def _measures(found: Ids, own: Ids) -> Floats:
 
 
 def _gains(before: Floats, after: Floats) -> list[Gain]:
-    """Return what each measure gains; arrays of shape (measures, n)."""
+    """Return the gain of each metric, from arrays of shape (metrics, n)."""
     differences = {str(n): row for n, row in enumerate(after - before)}
     bounds = interval(resampled_means(differences, n_resamples=_RESAMPLES, seed=0), 0.95)
     columns = zip(before.mean(axis=1), after.mean(axis=1), *bounds, strict=True)

@@ -1,6 +1,6 @@
-"""Linear maps from the embedding that is kept to the vector that is indexed.
+"""Linear projections from the stored embedding to the indexed vector.
 
-A gallery keeps the full embedding, so a projection can be fitted again at any time
+A gallery stores the full embedding, so a projection can be fitted again at any time
 without reading an image.
 """
 

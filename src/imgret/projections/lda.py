@@ -23,8 +23,8 @@ Matrix = NDArray[np.float64]
 class Discriminant:
     """Class means and within-class scatter of labelled embeddings, ready to be solved.
 
-    The blocks are read once; what they are solved for, shrinkage and dimension, may be
-    changed afterwards at little cost (Fisher 1936; Rao 1948).
+    The blocks are read once. `projection` can then be called with different values of
+    shrinkage and dimension at little cost (Fisher 1936; Rao 1948).
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ class Discriminant:
         Embeddings of shape (n_i, d) and the class of each: whole numbers from 0 to
         ``classes - 1``. A class of one embedding adds its mean and no scatter.
     classes : int
-        How many classes there are, each of at least one embedding, at least 2.
+        Number of classes, at least 2, each with at least one embedding.
 
     Raises
     ------
     InvalidInputError
-        Fewer than two classes, a class without an embedding, no class of two that differ,
-        NaN or infinity.
+        There are fewer than two classes, a class has no embedding, no class has two embeddings
+        that differ, or a value is NaN or infinite.
     """
 
     def __init__(self, blocks: Iterable[tuple[Any, Any]], classes: int) -> None:
@@ -49,14 +49,16 @@ class Discriminant:
         empty = int((self.counts == 0).sum())
         if empty:
             raise InvalidInputError(
-                f"blocks: expected embeddings of each of {classes} classes, found none of {empty}"
+                f"blocks: expected embeddings of each of {classes} classes, found none for "
+                f"{empty} of them"
             )
         self.items = int(self.counts.sum())
         if self.items == classes:
             raise InvalidInputError(
-                f"blocks: expected classes of more than one embedding, found {classes} of one each"
+                f"blocks: expected a class with more than one embedding, found {classes} classes "
+                f"of one each"
             )
-        # About the origin, total = within + between; hence within, in one pass.
+        # About the origin, total = within + between, so one pass gives within.
         weighted = sums / np.sqrt(self.counts)[:, None]
         within = (products - weighted.T @ weighted) / (self.items - classes)
         mean = sums.sum(axis=0) / self.items
@@ -65,7 +67,7 @@ class Discriminant:
         self._variances = np.maximum(variances, 0.0)
         if self._variances[-1] <= np.trace(products) / self.items * 1e-12:
             raise InvalidInputError(
-                "blocks: expected classes whose embeddings differ, found all of each class alike"
+                "blocks: expected different embeddings within a class, found only equal ones"
             )
         centred = sums / self.counts[:, None] - mean
         centred *= np.sqrt(self.counts / self.items)[:, None]
@@ -73,31 +75,33 @@ class Discriminant:
 
     @property
     def max_dim(self) -> int:
-        """Directions that can tell the classes apart: min(classes - 1, d)."""
+        """Maximum number of directions that separate the classes: min(classes - 1, d)."""
         return min(len(self.counts) - 1, len(self._mean))
 
     def projection(self, shrinkage: float, dim: int | None = None) -> LinearProjection:
-        """Solve for the directions that part the class means most.
+        """Solve for the directions that separate the class means most.
 
         Parameters
         ----------
         shrinkage : float
-            Between 0 and 1: how far the within-class covariance is drawn towards a multiple
-            of the identity of the same trace (Friedman, "Regularized discriminant analysis",
-            1989). 0 needs a covariance of full rank.
+            Strength, between 0 and 1, with which the within-class covariance is shrunk
+            towards a multiple of the identity of the same trace (Friedman, "Regularized
+            discriminant analysis", 1989). 0 needs a covariance of full rank.
         dim : int, optional
-            Directions to keep, `max_dim` at most and by default.
+            Number of directions to keep; by default as many as the class means differ in,
+            which is at most `max_dim`.
 
         Returns
         -------
         LinearProjection
-            Of kind ``"lda"``. The within-class covariance, as shrunk, becomes the identity.
-            ``info`` holds ``items``, ``classes`` and ``shrinkage``.
+            Projection of kind ``"lda"``. It maps the shrunk within-class covariance to the
+            identity. ``info`` holds ``items``, ``classes`` and ``shrinkage``.
 
         Raises
         ------
         InvalidInputError
-            A value out of its range, or class means that lie in fewer directions.
+            A value is out of its range, or the class means differ in fewer than ``dim``
+            directions.
         """
         number = isinstance(shrinkage, Real) and not isinstance(shrinkage, bool)
         if not number or not 0 <= shrinkage <= 1:
@@ -108,12 +112,12 @@ class Discriminant:
         shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
         if shrunk[0] <= shrunk[-1] * len(shrunk) * np.finfo(np.float64).eps:
             raise InvalidInputError(
-                f"shrinkage: expected more than {shrinkage} where the embeddings of a class vary "
-                f"in fewer directions than they have; 0.1 is a start"
+                f"shrinkage: expected a larger number if the embeddings of a class vary in fewer "
+                f"directions than their dimension, found {shrinkage}; 0.1 is a good start"
             )
         scale = 1 / np.sqrt(shrunk)
         means = self._means * scale
-        if len(means) <= means.shape[1]:  # the smaller of two matrices of the same eigenvalues
+        if len(means) <= means.shape[1]:  # the smaller of two matrices with the same eigenvalues
             spread, vectors = np.linalg.eigh(means @ means.T)
             vectors = means.T @ vectors / np.sqrt(np.maximum(spread, spread[-1] * 1e-15 + 1e-300))
         else:
@@ -121,11 +125,11 @@ class Discriminant:
         spread, vectors = spread[::-1], vectors[:, ::-1]
         rank = min(self.max_dim, int((spread > spread[0] * 1e-10).sum()))
         if not rank or spread[0] <= 0:
-            raise InvalidInputError("blocks: expected classes whose means differ, found them equal")
+            raise InvalidInputError("blocks: expected classes whose means differ, found equal ones")
         dim = rank if dim is None else check_count(dim, "dim")
         if dim > rank:
             raise InvalidInputError(
-                f"dim: expected at most {rank}, the directions in which the means of "
+                f"dim: expected at most {rank}, the number of directions in which the means of "
                 f"{len(self.counts)} classes differ, found {dim}"
             )
         matrix = self._directions @ (scale[:, None] * vectors[:, :dim])
@@ -159,8 +163,8 @@ def _moments(
         rows = check_vectors(embeddings, len(origin), "blocks") - origin
         if len(codes) != len(rows) or codes.min() < 0 or codes.max() >= classes:
             raise InvalidInputError(
-                f"codes: expected {len(rows)} from 0 to {classes - 1}, found {len(codes)} from "
-                f"{codes.min()} to {codes.max()}"
+                f"codes: expected {len(rows)} numbers from 0 to {classes - 1}, found {len(codes)} "
+                f"from {codes.min()} to {codes.max()}"
             )
         products += rows.T @ rows
         order = np.argsort(codes, kind="stable")

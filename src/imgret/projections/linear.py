@@ -1,4 +1,4 @@
-"""The linear map itself, and its file."""
+"""Linear projections, and the file they are saved to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["IdentityProjection", "LinearProjection", "projected"]
 
 _FORMAT = 1
 
-# What NumPy and zipfile are seen to raise on a damaged archive. BadZipFile also stands for
+# Errors that NumPy and zipfile are seen to raise on a damaged archive. BadZipFile also means
 # a wrong CRC-32 of one of the arrays.
 _UNREADABLE = (
     OSError,
@@ -41,7 +41,7 @@ _UNREADABLE = (
 
 @final
 class IdentityProjection:
-    """Leaves embeddings as they are: what a gallery without a projection searches by.
+    """Leaves embeddings as they are; used by a gallery without a projection.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ class IdentityProjection:
 
     @property
     def info(self) -> Json:
-        """Facts about the fit: there was none."""
+        """Facts about the fit; always empty."""
         return {}
 
     def apply(self, embeddings: Any) -> Any:
-        """Return the embeddings themselves, unchecked."""
+        """Return the embeddings themselves, without checking them."""
         return embeddings
 
     def __repr__(self) -> str:
@@ -76,18 +76,18 @@ class LinearProjection:
     Parameters
     ----------
     matrix : array of shape (dim_in, dim_out)
-        Converted to float32, finite.
+        Matrix of finite numbers; converted to float32.
     mean : array of shape (dim_in,)
-        Subtracted first. Converted to float32, finite.
+        Vector of finite numbers that is subtracted first; converted to float32.
     kind : str
-        How the map was found, such as ``"pca"``.
+        Method the map was found by, such as ``"pca"``.
     info : dict, optional
-        Facts about the fit to keep with it, as JSON values.
+        Facts about the fit to store with the map, as JSON values.
 
     Raises
     ------
     InvalidInputError
-        Shapes that do not fit together, NaN or infinity, or ``info`` that is no JSON.
+        The shapes do not match, a value is NaN or infinite, or ``info`` is not JSON.
     """
 
     def __init__(self, matrix: Any, mean: Any, *, kind: str, info: Json | None = None) -> None:
@@ -118,12 +118,12 @@ class LinearProjection:
 
     @property
     def mean(self) -> Embeddings:
-        """What is subtracted first: float32, shape (dim_in,), read-only."""
+        """The vector that is subtracted first: float32, shape (dim_in,), read-only."""
         return self._mean
 
     @property
     def kind(self) -> str:
-        """How the map was found, such as ``"pca"``."""
+        """Method the map was found by, such as ``"pca"``."""
         return self._kind
 
     @property
@@ -133,7 +133,7 @@ class LinearProjection:
 
     @property
     def from_labels(self) -> bool:
-        """Whether it was fitted to labels, and so answers the items it was fitted to too well."""
+        """Whether it was fitted to labels, and so flatters searches with the items it has seen."""
         return self._kind == "lda"
 
     @property
@@ -160,27 +160,27 @@ class LinearProjection:
         Parameters
         ----------
         embeddings : array of shape (n, dim_in)
-            Converted to float32. They are not changed.
+            Embeddings; converted to float32, and not modified in place.
 
         Returns
         -------
         float32 array of shape (n, dim_out)
-            C-contiguous; not normalised.
+            Projected vectors; C-contiguous, not normalised.
 
         Raises
         ------
         DimensionError, InvalidInputError
-            Embeddings of another width, NaN or infinity.
+            The embeddings have the wrong dimension, or a value is NaN or infinite.
         """
         embeddings = check_vectors(embeddings, self.dim_in, "embeddings")
-        # The mean goes first: taken from the product, it would cost digits in float32.
+        # The mean is subtracted first: subtracted from the product, it would cost float32 digits.
         projected: Embeddings = (embeddings - self._mean) @ self._matrix
         return projected
 
     def save(self, path: str | Path) -> None:
-        """Write the map to an ``.npz`` file at exactly ``path``, replacing what was there.
+        """Write the map to an ``.npz`` file at exactly ``path``, replacing an existing file.
 
-        The file appears whole or not at all.
+        The file is complete or not there at all.
         """
         path = Path(path)
         header = {
@@ -203,14 +203,14 @@ class LinearProjection:
 
     @classmethod
     def load(cls, path: str | Path) -> LinearProjection:
-        """Read what `save` wrote.
+        """Load a map that `save` has written.
 
         Raises
         ------
         StoreCorruptError
-            The file is missing, damaged or something else.
+            The file is missing, damaged or not a projection.
         StoreVersionError
-            It was written by a newer imgret.
+            The file was written by a newer imgret.
         """
         path = Path(path)
         try:
@@ -254,5 +254,5 @@ def _check_version(path: Path, version: int) -> None:
 
 
 def projected(projection: LinearProjection | None, embeddings: Any) -> Any:
-    """Return what is indexed of embeddings: themselves where there is no projection."""
+    """Return the vectors to index: the embeddings themselves if there is no projection."""
     return embeddings if projection is None else projection.apply(embeddings)

@@ -20,35 +20,37 @@ __all__ = ["fit_pca"]
 def fit_pca(blocks: Iterable[Embeddings], dim: int, *, whiten: float = 0.0) -> LinearProjection:
     """Fit the projection onto the ``dim`` directions of largest variance.
 
-    The blocks are read once and one at a time; the covariance is summed in float64, so
-    the result hardly depends on how the rows are cut into blocks.
+    The blocks are read once, one at a time. The covariance is summed in float64, so the
+    result hardly depends on how the rows are split into blocks.
 
     Parameters
     ----------
     blocks : iterable of arrays of shape (n_i, d)
-        Together at least ``dim`` rows, and at least 2. One array goes in as ``[array]``.
+        Embeddings, together at least ``dim`` rows and at least 2. Pass a single array as
+        ``[array]``.
     dim : int
-        Components to keep, between 1 and ``min(d, sum of n_i)``.
+        Number of components to keep, between 1 and ``min(d, sum of n_i)``.
     whiten : float
-        Each component is scaled by its variance to the power of ``-whiten / 2``: 0 leaves
-        it, 1 gives all of them unit variance, and what lies between weakens the leading
-        ones (Jegou & Chum, "Negative evidences and co-occurences in image retrieval: the
-        benefit of PCA and whitening", ECCV 2012).
+        Strength of whitening, between 0 and 1. Each component is scaled by its variance to
+        the power of ``-whiten / 2``: 0 leaves it, 1 gives all components unit variance, and
+        values in between weaken the leading ones (Jegou & Chum, "Negative evidences and
+        co-occurences in image retrieval: the benefit of PCA and whitening", ECCV 2012).
 
     Returns
     -------
     LinearProjection
-        Of kind ``"pca"``. Each component's largest weight (by magnitude) is positive. Its
-        ``info`` holds ``items``, ``whiten`` and ``explained_variance_ratio``, the part
-        of the whole variance that is kept.
+        Projection of kind ``"pca"``. The largest weight (by magnitude) of each component is
+        positive. ``info`` holds ``items``, ``whiten`` and ``explained_variance_ratio``, the
+        share of the total variance that is kept.
 
     Raises
     ------
     EmptyGalleryError
-        There is no row at all.
+        There are no rows.
     DimensionError, InvalidInputError
-        Blocks of different widths, NaN or infinity, fewer rows than ``dim``, ``dim``
-        over ``d``, rows that are all alike, or whitening of a direction in which they are.
+        The blocks have different widths, a value is NaN or infinite, ``dim`` is larger than
+        ``d`` or the number of rows, all rows are equal, or whitening includes a direction
+        in which they are.
     """
     dim = check_count(dim, "dim")
     if isinstance(whiten, bool) or not isinstance(whiten, Real) or not 0 <= whiten <= 1:
@@ -64,7 +66,7 @@ def fit_pca(blocks: Iterable[Embeddings], dim: int, *, whiten: float = 0.0) -> L
 
     variances, directions = np.linalg.eigh(scatter / (count - 1))
     variances = np.maximum(variances[::-1], 0.0)
-    # What rounding leaves of a direction in which the rows do not differ.
+    # Variance that rounding leaves in a direction in which the rows do not differ.
     noise = variances[0] * len(mean) * np.finfo(np.float64).eps
     rank = int((variances > noise).sum())
     if rank == 0:
@@ -101,7 +103,7 @@ def _scatter(blocks: Iterable[Any]) -> tuple[int, NDArray[np.float64], NDArray[n
         if np.ndim(block) != 2:
             raise DimensionError(
                 f"blocks: expected arrays of shape (n, d), found one of shape {np.shape(block)}; "
-                f"a single array goes in as [array]"
+                f"pass a single array as [array]"
             )
         width = len(mean) if count else np.shape(block)[1]
         rows = check_vectors(block, width, "blocks").astype(np.float64)

@@ -1,6 +1,6 @@
-"""Better rankings from the neighbours of neighbours, without another look at an image.
+"""Re-ranking: better rankings from the neighbours of neighbours, without reading an image.
 
-Within a search, by name or as an object, one or several one after the other::
+A search takes re-rankers by name or as objects, one or several that follow each other::
 
     retriever.search("query.jpg", rerank="alpha-qe")
     retriever.search("query.jpg", rerank=("alpha-qe", KReciprocal(candidates=200)))
@@ -9,34 +9,36 @@ Within a search, by name or as an object, one or several one after the other::
 name               object           what it does
 ================== ================ ==========================================================
 ``"average-qe"``   `QueryExpansion` searches again with the mean of the query and its nearest
-``"alpha-qe"``     `QueryExpansion` the same, the nearer the heavier
+``"alpha-qe"``     `QueryExpansion` the same, but nearer items have more weight
 ``"k-reciprocal"`` `KReciprocal`    ranks candidates by the neighbours they share with the query
 ``"diffusion"``    `Diffusion`      ranks them by how well they are reached over neighbours
-``"mmr"``          `Diversity`      of like candidates only one comes first
+``"mmr"``          `Diversity`      puts only one of several similar candidates first
 ================== ================ ==========================================================
 
-Each looks at candidates from the index and what is near them, so that its cost does not grow with
-the gallery but for what the index itself takes. `Hit.score` is then
+Each re-ranker looks at candidates from the index and at their neighbours. Its cost does not grow
+with the gallery, apart from the cost of the index itself. Afterwards, `Hit.score` is
 
-* after query expansion, the gallery's metric to the moved query;
+* after query expansion, the score by the gallery's metric with the moved query;
 * after k-reciprocal encoding, minus the mixed distance, 0 at best;
 * after diffusion, what arrives at the item, 0 or more;
-* after maximal marginal relevance what it was before: there ranks do not follow scores.
+* after maximal marginal relevance, unchanged, so ranks do not follow scores.
 
-Likeness is the cosine of what is searched, whatever the gallery's metric, but in maximal marginal
-relevance, where it is compared with scores. Higher is better in any case, but scores of different
-kinds cannot be compared, and a threshold is one for the kind at hand.
+Similarity is the cosine of the vectors that are searched, whatever the gallery's metric. Only
+maximal marginal relevance uses that metric, because it compares similarities with scores. Higher
+is always better, but scores of different kinds cannot be compared, and a threshold applies to the
+kind in use.
 
-On arrays, without a retriever, there are functions. They take embeddings as float32 of shape
-(n, dim), compared by cosine, and know the whole gallery. They need no labels. Those that change
-embeddings are applied before a search, those that change scores after one:
+The functions work on arrays, without a retriever. They take embeddings as float32 of shape
+(n, dim), compare them by cosine, and see the whole gallery. They need no labels. Functions that
+change embeddings are applied before a search, those that change scores after it:
 
 ====================== ==========================================================================
 `expand_queries`       a query moves towards its nearest items (average and alpha query expansion)
 `augment_gallery`      every item moves towards its nearest (database-side augmentation)
 `k_reciprocal`         candidates are re-ranked by how many neighbours they share with the query
 `diffuse`              scores spread over the graph of neighbours
-`diversify`            of like candidates only one comes first (maximal marginal relevance)
+`diversify`            only one of several similar candidates comes first (maximal marginal
+                       relevance)
 ====================== ==========================================================================
 """
 

@@ -1,4 +1,4 @@
-"""Scores that spread over the graph of neighbours."""
+"""Re-ranking by diffusion: scores that spread over the graph of neighbours."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ def diffuse(
 ) -> NDArray[np.float32]:
     """Score every item by how well it is reached from the query over mutual neighbours.
 
-    The items' graph joins those that are among each other's ``k`` nearest, with the cosine to the
-    power ``gamma`` as weight. A query enters at its ``k_query`` nearest items, and what spreads
-    from there by ``f = alpha * S f + (1 - alpha) * y`` is the score, S being the graph's matrix
-    scaled by the square roots of its degrees on both sides. The equation is solved by conjugate
-    gradients.
+    The graph joins items that are among each other's ``k`` nearest, with the cosine to the power
+    ``gamma`` as weight. A query enters at its ``k_query`` nearest items: that is ``y``. The score
+    ``f`` is the solution of ``f = alpha * S f + (1 - alpha) * y``, where ``S`` is the matrix of
+    the graph, divided on both sides by the square roots of its degrees. The equation is solved by
+    conjugate gradients.
 
     Parameters
     ----------
     queries, gallery : arrays of shape (n, dim) and (m, dim)
     k, k_query : int
     alpha : float
-        Share that spreads on, over 0 and below 1.
+        Share that spreads on, above 0 and below 1.
     gamma : float
-        Over 0.
+        Exponent of the cosines, above 0.
     iterations : int
-        At most, of conjugate gradients.
+        Maximum number of iterations of conjugate gradients.
 
     Returns
     -------
     float32 array of shape (n, m)
-        At least 0, but for what is left of the equation; higher is better. 0 where nothing arrives.
+        Scores; higher is better. They are 0 where nothing arrives, and at least 0 except for the
+        remaining error of the solution.
 
     Raises
     ------
@@ -86,17 +87,18 @@ def diffuse(
 class Diffusion(Reranker):
     """Rank candidates by how well they are reached from the query over mutual neighbours.
 
-    What `diffuse` does, with the candidates alone for a graph: the truncation of the paper. They
-    are joined where they are among each other's ``k`` nearest of the whole gallery, which takes
-    one more search of as many queries as there are candidates. `Hit.score` is what arrives: 0 or
-    more; candidates that nothing reaches come last, in their old order.
+    Does what `diffuse` does, on a graph of the candidates alone: the truncation of the paper.
+    Candidates are joined if they are among each other's ``k`` nearest in the whole gallery. That
+    takes one more search, with as many queries as there are candidates. `Hit.score` is what
+    arrives, 0 or more. Candidates that nothing reaches come last, in their old order.
 
     Parameters
     ----------
     candidates : int
-        Nearest items of the query that are re-ranked.
+        Number of nearest items of the query that are re-ranked.
     k, k_query, alpha, gamma, iterations
-        As for `diffuse`. ``alpha`` is less than there: what spreads far fills a small graph evenly.
+        As for `diffuse`. The default of ``alpha`` is lower than there, because scores that spread
+        far fill a small graph evenly.
 
     Raises
     ------
@@ -136,7 +138,7 @@ class Diffusion(Reranker):
             entry[0, : self.k_query] = np.maximum(cosines, 0).astype(np.float64) ** self.gamma
             arrived = np.maximum(_spread(graph, entry, self.alpha, self.iterations)[0], 0)
             result = arrived.astype(np.float32)
-            order = np.argsort(-result, kind="stable")  # equal ones stay in their order
+            order = np.argsort(-result, kind="stable")  # ties keep their order
             return ids[order], result[order]
 
         return one_by_one(asked, k, rank)
@@ -159,7 +161,7 @@ def _check(k: int, k_query: int, alpha: float, gamma: float, iterations: int) ->
 
 
 def _places(near: Ids, ids: Ids) -> NDArray[np.int64]:
-    """Return where among ``ids`` each neighbour is, -1 for one that is not."""
+    """Return the position in ``ids`` of each neighbour, -1 if it is not there."""
     order = np.argsort(ids)
     places = order[np.minimum(np.searchsorted(ids, near, sorter=order), len(ids) - 1)]
     found: NDArray[np.int64] = np.where(ids[places] == near, places, -1)
@@ -167,7 +169,7 @@ def _places(near: Ids, ids: Ids) -> NDArray[np.int64]:
 
 
 def _graph(vectors: Embeddings, rows: NDArray[np.int64], gamma: float) -> _Graph:
-    """Join mutual neighbours, given the rows of each one's nearest; -1 is none."""
+    """Join mutual neighbours, given the rows of each item's nearest; -1 means none."""
     n = len(vectors)
     sources, targets = np.repeat(np.arange(n), rows.shape[1]), rows.ravel()
     edge = (targets >= 0) & (sources != targets)
@@ -188,7 +190,7 @@ def _graph(vectors: Embeddings, rows: NDArray[np.int64], gamma: float) -> _Graph
 def _spread(
     graph: _Graph, entry: NDArray[np.float64], alpha: float, iterations: int
 ) -> NDArray[np.float64]:
-    """Return what arrives at each of m items where each of n queries enters: shape (n, m)."""
+    """Return what arrives at each of m items from each of n queries: shape (n, m)."""
 
     def apply(f: NDArray[np.float64]) -> NDArray[np.float64]:
         spread = np.empty_like(f)

@@ -1,4 +1,4 @@
-"""Rankings without the same thing over and over."""
+"""Diverse rankings: maximal marginal relevance."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ __all__ = ["Diversity", "diversify"]
 def diversify(scores: Any, vectors: Any, k: int, *, lam: float = 0.7) -> NDArray[np.int64]:
     """Choose candidates one after the other, each good by itself and unlike those before.
 
-    Next comes the candidate of the greatest ``lam * score - (1 - lam) * likeness``, likeness being
-    its greatest cosine to one that was chosen.
+    The next candidate is the one with the highest ``lam * score - (1 - lam) * similarity``, where
+    similarity is its highest cosine with a candidate already chosen.
 
     Parameters
     ----------
     scores : array of shape (n,)
-        Of the candidates of one query; higher is better.
+        Scores of the candidates of one query; higher is better.
     vectors : array of shape (n, dim)
-        Their embeddings.
+        Embeddings of the candidates.
     k : int
-        How many to choose.
+        Number of candidates to choose.
     lam : float
-        From 0, where only the first one's score counts, to 1, where only scores count.
+        Weight of the scores, from 0, where only the first candidate is chosen by score, to 1,
+        where all are.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def diversify(scores: Any, vectors: Any, k: int, *, lam: float = 0.7) -> NDArray
     given = np.asarray(scores, dtype=np.float64)
     if given.shape != (len(vectors),) or not np.isfinite(given).all():
         raise InvalidInputError(
-            f"scores: expected {len(vectors)} finite numbers, one a vector, found shape "
+            f"scores: expected {len(vectors)} finite numbers, one per vector, found shape "
             f"{given.shape}{'' if np.isfinite(given).all() else ' with NaN or infinity'}"
         )
     return _chosen(given, k, lam, lambda best: np.vecdot(vectors, vectors[best]))
@@ -66,18 +67,19 @@ def diversify(scores: Any, vectors: Any, k: int, *, lam: float = 0.7) -> NDArray
 @final
 @dataclass(frozen=True)
 class Diversity(Reranker):
-    """Maximal marginal relevance: good hits first, but of like ones only one.
+    """Maximal marginal relevance: good hits first, but only one of several similar ones.
 
-    Next comes the candidate of the greatest ``lam * score - (1 - lam) * likeness``, likeness being
-    its greatest score, by the gallery's metric, to one that was chosen. `Hit.score` stays what it
-    was, so that it does not fall from rank to rank; a threshold is applied before.
+    The next hit is the candidate with the highest ``lam * score - (1 - lam) * similarity``, where
+    similarity is its highest score, by the gallery's metric, with a hit already chosen.
+    `Hit.score` is unchanged, so it does not fall from rank to rank. A threshold is applied before.
 
     Parameters
     ----------
     candidates : int
-        Items among which the hits are chosen.
+        Number of items among which the hits are chosen.
     lam : float
-        From 0, where only the first one's score counts, to 1, where only scores count.
+        Weight of the scores, from 0, where only the first hit is chosen by score, to 1, where all
+        are.
 
     Raises
     ------
@@ -113,7 +115,7 @@ class Diversity(Reranker):
 
 
 def _likeness(vectors: Embeddings, metric: Metric) -> Callable[[int], NDArray[np.float32]]:
-    """Return what gives the scores of all candidates to one of them."""
+    """Return a function that gives the scores of all candidates with one of them."""
     score = DistanceMetric(metric).scores
     return lambda best: score(vectors, vectors[best])
 

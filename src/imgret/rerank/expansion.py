@@ -1,4 +1,4 @@
-"""Embeddings moved towards their neighbours: query expansion, database-side augmentation."""
+"""Query expansion and database-side augmentation: embeddings moved towards their neighbours."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ _BLOCK = 4096  # queries whose neighbours are gathered at once
 def expand_queries(queries: Any, gallery: Any, *, k: int = 10, alpha: float = 3.0) -> Embeddings:
     """Move each query towards its nearest items.
 
-    The query and its ``k`` nearest items are added up, each item weighted by its cosine to the
-    power ``alpha``, negative cosines counting nothing.
+    The query and its ``k`` nearest items are summed. Each item is weighted by its cosine to the
+    power ``alpha``, or 0 if the cosine is negative.
 
     Parameters
     ----------
     queries, gallery : arrays of shape (n, dim) and (m, dim)
     k : int
-        Items a query.
+        Number of items per query.
     alpha : float
-        0 weights all items like the query itself: average query expansion.
+        Exponent of the cosines. 0 weights all items like the query itself: average query
+        expansion.
 
     Returns
     -------
     float32 array of shape (n, dim)
-        Of length 1.
+        Moved queries, of length 1.
 
     Raises
     ------
@@ -64,25 +65,25 @@ def expand_queries(queries: Any, gallery: Any, *, k: int = 10, alpha: float = 3.
 
 
 def augment_gallery(gallery: Any, *, k: int = 10, alpha: float = 0.0) -> Embeddings:
-    """Move each item towards its nearest, itself among them.
+    """Move each item towards its nearest items, including itself.
 
     Parameters
     ----------
     gallery : array of shape (m, dim)
     k : int
-        Items that are added up, the item itself included.
+        Number of items that are summed, including the item itself.
     alpha : float
         As for `expand_queries`.
 
     Returns
     -------
     float32 array of shape (m, dim)
-        Of length 1.
+        Moved items, of length 1.
 
     Raises
     ------
     InvalidInputError
-        It is no array of that shape, or a number is out of its range.
+        ``gallery`` is not an array of that shape, or a number is out of its range.
 
     References
     ----------
@@ -98,15 +99,17 @@ def augment_gallery(gallery: Any, *, k: int = 10, alpha: float = 0.0) -> Embeddi
 class QueryExpansion(Reranker):
     """Search again with the mean of the query and its nearest items.
 
-    Items weigh their cosine to the query to the power ``alpha``, negative cosines nothing, the
-    query itself 1. The second search goes through the whole index: it costs what the first did.
+    Each item is weighted by its cosine with the query to the power ``alpha``, or 0 if the cosine
+    is negative. The weight of the query itself is 1. The second search goes through the whole
+    index and costs as much as the first.
 
     Parameters
     ----------
     k : int
-        Items that the query moves towards.
+        Number of items that the query moves towards.
     alpha : float
-        0 weights all of them like the query itself: average query expansion.
+        Exponent of the cosines. 0 weights all items like the query itself: average query
+        expansion.
 
     Raises
     ------
@@ -130,7 +133,7 @@ class QueryExpansion(Reranker):
 
     @property
     def candidates(self) -> int:
-        """Items that the query moves towards."""
+        """Number of items that the query moves towards."""
         return self.k
 
     def _rank(self, asked: Asked, k: int, searched: Searched) -> Asked:
@@ -157,7 +160,7 @@ def check_alpha(alpha: float) -> float:
 
 
 def weights_of(cosines: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
-    """Return cosines to the power ``alpha``, 0 for those that are not over 0."""
+    """Return cosines to the power ``alpha``, and 0 for those that are not above 0."""
     weights: NDArray[np.float32] = np.maximum(cosines, 0) ** np.float32(alpha) * (cosines > 0)
     return weights
 

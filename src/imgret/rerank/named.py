@@ -1,4 +1,4 @@
-"""Re-rankers by name, and one after the other."""
+"""Re-rankers found by name, and applied one after the other."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Rerank: TypeAlias = str | Reranker | Sequence[str | Reranker]
 
 
 def find_rerankers(given: Rerank | None) -> tuple[Reranker, ...]:
-    """Return re-rankers that are given by name, by object, or as a sequence of these.
+    """Return re-rankers that are given by name, as an object, or as a sequence of these.
 
     Raises
     ------
     UnknownNameError, PluginError
         As in `imgret.registry.factory`.
     InvalidInputError
-        It is neither a name nor a re-ranker.
+        Something given is neither a name nor a re-ranker.
     """
     if given is None:
         return ()
@@ -38,7 +38,7 @@ def find_rerankers(given: Rerank | None) -> tuple[Reranker, ...]:
 
 
 def wanted(rerankers: Sequence[Reranker], k: int) -> list[int]:
-    """Return how many items the search and each re-ranker but the last is to hand on, and ``k``."""
+    """Return how many items the search and each re-ranker must pass on; the last is ``k``."""
     counts = [k]
     for reranker in reversed(rerankers):
         counts.insert(0, max(counts[0], reranker.candidates))
@@ -52,29 +52,29 @@ def rank_again(
     searched: Searched,
     threshold: float | None = None,
 ) -> tuple[Neighbors, NDArray[np.float32]]:
-    """Rank by one re-ranker after the other.
+    """Apply one re-ranker after the other.
 
     Parameters
     ----------
     rerankers : sequence of Reranker
     asked : Asked
-        At least ``wanted(rerankers, k)[0]`` items a query, as far as there are.
+        Queries, with at least ``wanted(rerankers, k)[0]`` items each if there are so many.
     k : int
-        Hits wanted.
+        Number of hits to return.
     searched : Searched
     threshold : float, optional
-        Of the scores that come out. An item below it is left out before one that keeps the scores
-        arranges the others.
+        Lowest final score. Items below it are left out before a re-ranker that keeps the scores
+        orders the rest.
 
     Returns
     -------
     found : Neighbors
         Shape (n, k), or as many columns as ``asked.found`` where these are fewer.
     best : float32 array of shape (n,)
-        The best score there was for each query, below the threshold or not; -inf where none.
+        Best score for each query, even if it is below the threshold; -inf if nothing was found.
     """
     best = asked.found.scores.max(axis=1)
-    there = asked.found.ids.shape[1]  # as many as wanted, or as there are
+    there = asked.found.ids.shape[1]  # as many as wanted, or all items if there are fewer
     changes = [reranker.scores != "kept" for reranker in rerankers]
     for number, reranker in enumerate(rerankers):
         if threshold is not None and not any(changes[number:]):

@@ -19,12 +19,12 @@ _BLOCK = 2**24  # similarities held at once
 
 
 def unit_vectors(vectors: Any, name: str, dim: int | None = None) -> Embeddings:
-    """Return vectors of length 1, checked; a vector of zeros stays.
+    """Check vectors and scale them to length 1; a vector of zeros stays as it is.
 
     Raises
     ------
     InvalidInputError
-        They are no finite array of shape (n, dim).
+        ``vectors`` is not a finite array of shape (n, dim).
     """
     array = np.asarray(vectors, dtype=np.float32)
     if array.ndim != 2 or not array.shape[1]:
@@ -37,14 +37,14 @@ def nearest(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the rows of the ``k`` nearest items of each query, and their cosines.
 
-    Equal cosines come in the order of the rows.
+    Ties are in the order of the rows.
 
     Parameters
     ----------
     queries, gallery : float32 arrays of shape (n, dim) and (m, dim)
-        Of length 1.
+        Vectors of length 1.
     k : int
-        At most ``m`` are returned.
+        Number of items to return; at most ``m`` are returned.
     """
     k = min(check_count(k, "k"), len(gallery))
     rows = np.empty((len(queries), k), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Re-ranked by shared neighbours: k-reciprocal encoding."""
+"""Re-ranking by shared neighbours: k-reciprocal encoding."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ def k_reciprocal(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rank the nearest items of each query by the neighbours they share with it.
 
-    Two are reciprocal where each is among the other's ``k1`` nearest. An image's neighbourhood
-    is its reciprocal neighbours and theirs, each weighted by ``exp(-distance)``, averaged over its
-    ``k2`` nearest; neighbourhoods are compared by the Jaccard distance, and that is mixed with the
-    distance itself, which is one minus the cosine.
+    Two images are reciprocal neighbours if each is among the other's ``k1`` nearest. An image's
+    neighbourhood is its reciprocal neighbours and theirs, each weighted by ``exp(-distance)``,
+    averaged over its ``k2`` nearest. Neighbourhoods are compared by the Jaccard distance. This is
+    mixed with the distance itself, which is one minus the cosine.
 
     Parameters
     ----------
     queries, gallery : arrays of shape (n, dim) and (m, dim)
-        Each query is looked at by itself: others are no neighbours of it or of the items.
+        Embeddings. Each query is ranked by itself: other queries are never neighbours of it or of
+        the items.
     candidates : int
-        Nearest items of a query that are re-ranked.
+        Number of nearest items of a query that are re-ranked.
     k1, k2 : int
     lam : float
         Weight of the distance itself, 0 to 1; the Jaccard distance has the rest.
@@ -48,7 +49,7 @@ def k_reciprocal(
     Returns
     -------
     rows : int64 array of shape (n, min(candidates, m))
-        Of the gallery, best first.
+        Rows of the gallery, best first.
     scores : float32 array of the same shape
         Minus the mixed distance.
 
@@ -70,10 +71,10 @@ def k_reciprocal(
 class KReciprocal(Reranker):
     """Rank candidates by the neighbours they share with the query.
 
-    What `k_reciprocal` does, in the part of the gallery that matters: the candidates and the
-    ``k1`` nearest of each, found by the index in one more search of as many queries as there are
-    candidates. Only at its rim are neighbourhoods cut off; rankings come out nearly as those of
-    the whole gallery. `Hit.score` is minus the mixed distance: 0 at best.
+    Does what `k_reciprocal` does, in the part of the gallery that matters: the candidates and the
+    ``k1`` nearest of each. The index finds these in one more search, with as many queries as
+    there are candidates. Neighbourhoods are cut off only at the edge of this part, so rankings
+    are nearly those of the whole gallery. `Hit.score` is minus the mixed distance: 0 at best.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ class KReciprocal(Reranker):
     lam : float
         Weight of the distance itself, 0 to 1; the Jaccard distance has the rest.
     candidates : int
-        Nearest items of the query that are re-ranked.
+        Number of nearest items of the query that are re-ranked.
 
     Raises
     ------
@@ -120,9 +121,9 @@ class KReciprocal(Reranker):
 
 
 class Neighbourhoods:
-    """What is near each item of a gallery, itself included: `k_reciprocal`, prepared.
+    """Neighbourhoods of the items of a gallery, each with the item itself, for `k_reciprocal`.
 
-    The neighbourhoods of an item are worked out when they are first needed, unless `prepare` has
+    The neighbourhoods of an item are computed when they are first needed, unless `prepare` has
     done so.
 
     Parameters
@@ -134,7 +135,7 @@ class Neighbourhoods:
     Raises
     ------
     InvalidInputError
-        It is no array of that shape, or a number is out of its range.
+        ``gallery`` is not an array of that shape, or a number is out of its range.
     """
 
     def __init__(self, gallery: Any, k1: int = 20, k2: int = 6) -> None:
@@ -142,7 +143,7 @@ class Neighbourhoods:
         self._gallery = gallery = unit_vectors(gallery, "gallery")
         self._k1, self._k2 = k1, k2
         rows, cosines = nearest(gallery, gallery, k1 + 1)
-        # The least cosine with which another one would still be among the k1 nearest.
+        # The lowest cosine with which another image would still be among the k1 nearest.
         self._least = cosines[:, -1] if len(gallery) > k1 else np.full(len(gallery), -np.inf)
         self._near = [row.tolist() for row in rows]
         self._cosines = cosines
@@ -152,14 +153,14 @@ class Neighbourhoods:
         self._averaged: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
 
     def prepare(self) -> None:
-        """Work out the neighbourhoods of all items."""
+        """Compute the neighbourhoods of all items."""
         for item in range(len(self._gallery)):
             self._average(item)
 
     def rank(
         self, queries: Any, *, candidates: int = 100, lam: float = 0.3
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rank the nearest items of each query again: see `k_reciprocal`.
+        """Re-rank the nearest items of each query: see `k_reciprocal`.
 
         Parameters
         ----------
@@ -228,7 +229,7 @@ class Neighbourhoods:
         return self._encoded[item]
 
     def _widened(self, members: set[int]) -> set[int]:
-        """Add the narrower neighbourhoods of members that lie in it for the most part."""
+        """Add each member's narrower neighbourhood if more than two thirds of it are members."""
         wide = set(members)
         for member in members:
             narrow = self._narrow[member]
@@ -245,7 +246,7 @@ def _check(candidates: int, k1: int, k2: int, lam: float) -> None:
 
 
 def _reciprocal(near: list[list[int]], k: int) -> list[set[int]]:
-    """Return, for each item, those of its first k that have it among theirs."""
+    """Return, for each item, those of its k nearest that have it among their k nearest."""
     first = [set(row[:k]) for row in near]
     return [{row for row in own if item in first[row]} for item, own in enumerate(first)]
 
