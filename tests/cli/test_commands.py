@@ -273,5 +273,5 @@ def test_warnings_are_lines_of_the_command(work, run):
         warnings.simplefilter("default")
         ended = run("search", "photos.imgret", "query.jpg", "-k1")
     assert ended.code == 0
-    assert ended.err.startswith("imgret: warning: photos.imgret: the stored index is of no use")
+    assert ended.err.startswith("imgret: warning: photos.imgret: the stored index is unusable")
     assert ended.err.count("\n") == 1

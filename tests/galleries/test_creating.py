@@ -93,7 +93,7 @@ def test_one_that_is_made_at_the_last_moment_stays(tmp_path, manifest, kit, riva
     path = tmp_path / "g.imgret"
     if there:
         path.mkdir()
-    with pytest.raises(StoreExistsError, match="another process has just made something here"):
+    with pytest.raises(StoreExistsError, match="another process has just created something here"):
         Store.create(path, manifest)
     assert rival == [path]
     with closing(Store.open(path, writable=True)) as store:

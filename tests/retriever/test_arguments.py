@@ -258,10 +258,10 @@ def test_what_is_no_key(gallery, wrong):
     if wrong is not None:
         calls.append(gallery.embeddings)
     for call in calls:
-        with pytest.raises(InvalidInputError, match=r"^keys?(\[\d\])?: expected a text"):
+        with pytest.raises(InvalidInputError, match=r"^keys?(\[\d\])?: expected a string"):
             call(wrong)
     for call in (gallery.__getitem__, lambda key: gallery.update(key, label="x")):
-        with pytest.raises(InvalidInputError, match="key: expected a text"):
+        with pytest.raises(InvalidInputError, match="key: expected a string"):
             call(wrong)
     assert len(gallery) == 3
 

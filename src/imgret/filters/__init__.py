@@ -1,12 +1,12 @@
-"""The language of ``where=``: parsed once, then compiled for whatever holds the items.
+"""The filter language of ``where=``: parsed once, then compiled for the gallery's storage.
 
 ========== ====================================================================
-module     what is in it
+module     contents
 ========== ====================================================================
-`tree`     the parsed filter: what it is made of
-`parse`    from a mapping to a tree, with every check and message
-`sqlite`   from a tree to a condition of SQL over a local catalog
-`python`   whether an item passes, without any engine
+`tree`     the nodes of a parsed filter
+`parse`    from a mapping to a tree, with all checks and error messages
+`sqlite`   from a tree to an SQL condition over a local catalog
+`python`   filters evaluated on one item, without a database
 ========== ====================================================================
 
 ``docs/filters.md`` says what each operator means.

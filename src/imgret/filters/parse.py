@@ -1,4 +1,4 @@
-"""Filters in the style of MongoDB, turned into a tree."""
+"""Parser of filters in the style of MongoDB."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OPERATORS = (
     *("$and", "$or", "$not"),
 )
 _ORDERED: dict[str, Sign] = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-# What SQLite's parser and its limit on the depth of an expression take, with room to spare.
+# Well below the limits of SQLite's parser on the depth and size of expressions.
 _DEEPEST = 16
 _MOST_CONDITIONS = 500
 
@@ -41,24 +41,24 @@ def parse_filter(where: Any) -> Filter:
     Parameters
     ----------
     where : mapping
-        Fields with what is asked of them, such as ``{"label": "rose", "year": {"$gte": 2020}}``.
+        Fields and the conditions on them, such as ``{"label": "rose", "year": {"$gte": 2020}}``.
 
     Raises
     ------
     InvalidInputError
-        It is not such a mapping: an unknown operator, a value that cannot be compared, or too
-        many levels or conditions.
+        ``where`` is not a valid filter: it has an unknown operator, a value that cannot be
+        compared, or too many levels or conditions.
     """
     return _Parser().filter(where, 0)
 
 
 def metadata_field(name: str) -> Field:
-    """Return the field of the metadata that has this name.
+    """Return the metadata field with this name.
 
     Raises
     ------
     InvalidInputError
-        Metadata cannot be reached by it.
+        ``name`` is not a valid field name.
     """
     if not is_text(name) or not all(name.split(".")) or re.search(r'["\\\x00-\x1f]', name):
         raise InvalidInputError(
@@ -98,7 +98,7 @@ class _Parser:
         if name.startswith("$"):
             raise InvalidInputError(
                 f"where: expected {name} below a field, as in {{'year': {{{name!r}: ...}}}}, "
-                f"found it beside fields"
+                f"found it in place of a field"
             )
         field = Field(name)
         return self._tests(field if field.is_column else metadata_field(name), given, depth)
@@ -120,7 +120,7 @@ class _Parser:
             values = [value] if operator in {"$eq", "$ne"} else value
             if not isinstance(values, (list, tuple)):
                 raise InvalidInputError(f"{where}: expected a list of values, found {value!r}")
-            # Each value once: many of them are common, many equal ones a mistake without harm.
+            # Long lists are common; repeated values in them are harmless and dropped.
             among = OneOf(field, tuple(dict.fromkeys(_value(field, v, where) for v in values)))
             return among if operator in {"$eq", "$in"} else Not(among)
         if operator in _ORDERED:
@@ -160,7 +160,7 @@ def _value(field: Field, value: Any, where: str, *, may_be_null: bool = True) ->
         raise _not_text(field, value, where)
     if isinstance(value, bool):
         found = Value("bool", value)
-    elif isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:  # no NaN is
+    elif isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:  # false for NaN
         found = Value("number", value)
     elif is_text(value) and "\0" not in value:
         found = Value("text", value)
@@ -192,7 +192,7 @@ def _check_depth(depth: int) -> None:
 
 def _not_text(field: Field, found: Any, where: str) -> InvalidInputError:
     return InvalidInputError(
-        f"{where}: expected text, which the {field.name} of an item is, found {found!r}"
+        f"{where}: expected text, as the {field.name} of an item is text, found {found!r}"
     )
 
 

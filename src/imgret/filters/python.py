@@ -1,4 +1,4 @@
-"""Whether an item passes a filter, in Python: for what an engine cannot say in its own language."""
+"""Filters evaluated in Python, for what a database cannot express in its own language."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def passes(item: _Item, where: Filter) -> bool:  # noqa: PLR0911  # one a kind o
     ----------
     item : Item
     where : Filter
-        As `parse_filter` returns it.
+        Parsed filter: see `parse_filter`.
     """
     match where:
         case AllOf(parts):
@@ -98,5 +98,5 @@ def _kind(stored: Any) -> Kind | None:
 
 
 def _number(value: Any) -> Any:
-    """Return a whole number beyond 64 bits as the float64 that SQLite makes of it."""
+    """Convert a whole number beyond 64 bits to float64, as SQLite does."""
     return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value

@@ -1,7 +1,7 @@
-"""Filters as conditions of SQL over the catalog of a local gallery.
+"""Filters as SQL conditions over the catalog of a local gallery.
 
 Values are bound, never written into the statement. A field is written into it as a quoted literal,
-since SQLite uses an index on an expression only where it finds the same expression.
+since SQLite uses an index on an expression only for exactly the same expression.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Condition", "Ordered", "column_of", "compile_filter", "has_field", "
 Ordered: TypeAlias = Literal["number", "text"]
 
 _TYPES = {"number": "('integer', 'real')", "text": "('text')"}
-# A bound JSON value is read by the code that reads the stored one: equal numbers stay equal.
+# SQLite reads a bound JSON value like a stored one, so that equal numbers compare as equal.
 _GIVEN = "json_extract(?, '$')"
 _LISTED = "(SELECT value FROM json_each(?))"
 
@@ -40,13 +40,13 @@ class Condition(NamedTuple):
     Attributes
     ----------
     sql : str
-        Over the columns of ``items``, with a question mark for each parameter. Its value may be
-        NULL, which counts as false.
+        Expression over the columns of ``items``, with a question mark for each parameter. Its
+        value may be NULL, which counts as false.
     parameters : tuple of str
     fields : tuple of Field
-        Fields of the metadata it names; one that no item has is a mistake.
+        Metadata fields that the filter names; a field that no item has is a mistake.
     ordered : tuple of (Field, {"number", "text"})
-        Fields of the metadata that are compared by order, and with what.
+        Metadata fields that are compared by order, and the kind they are compared with.
     """
 
     sql: str
@@ -73,28 +73,28 @@ def compile_filter(where: Filter) -> Condition:
 
 
 def column_of(field: Field) -> str:
-    """Return the expression of a field's value: what an index on the field is made of."""
+    """Return the SQL expression of a field's value; an index on the field has the same one."""
     return field.name if field.is_column else f"json_extract(metadata, {json_path(field.parts)})"
 
 
 def json_path(parts: Iterable[str]) -> str:
-    """Return the JSON path of a field of the metadata, as a literal of SQL."""
+    """Return the JSON path of a metadata field as an SQL literal."""
     quoted = "".join(f'."{part}"' for part in parts)
     return "'$" + quoted.replace("'", "''") + "'"
 
 
 def has_field(field: Field) -> str:
-    """Return the condition that an item has the field, be it null."""
+    """Return the condition that an item has the field, even if its value is null."""
     return f"{column_of(field) if field.is_column else _type(field)} IS NOT NULL"
 
 
 def is_a(field: Field, kind: Ordered) -> str:
-    """Return the condition that a field of the metadata holds a number, or text."""
+    """Return the condition that a metadata field holds a number, or text."""
     return f"{_type(field)} IN {_TYPES[kind]}"
 
 
 def _sql(where: Filter, parameters: list[str]) -> str:  # noqa: PLR0911  # one a kind of part
-    """Write a condition from left to right, its parameters in the same order."""
+    """Return the SQL of a filter, and append its parameters in the same order."""
     match where:
         case AllOf(parts):
             return _joined("AND", [_sql(part, parameters) for part in parts])
@@ -116,8 +116,8 @@ def _sql(where: Filter, parameters: list[str]) -> str:  # noqa: PLR0911  # one a
 
 
 def _one_of(field: Field, values: Iterable[Value], parameters: list[str]) -> str:
-    # A missing field and a null are both NULL. Of true and false SQLite makes 1 and 0, and of
-    # lists and objects text, which is why the type is asked for, too.
+    # A missing field and a null are both NULL. SQLite turns true and false into 1 and 0, and
+    # lists and objects into text, so the JSON type is compared as well.
     by_kind: dict[str, list[Any]] = {}
     for value in values:
         by_kind.setdefault(value.kind, []).append(value.value)
@@ -164,7 +164,7 @@ def _has_element(field: Field, condition: str) -> str:
 
 
 def _type(field: Field) -> str:
-    """Return the expression of a field's JSON type; NULL where an item has no such field."""
+    """Return the SQL expression of a field's JSON type; NULL if an item has no such field."""
     return f"json_type(metadata, {json_path(field.parts)})"
 
 
@@ -178,7 +178,7 @@ def _ordered(value: Value) -> Ordered:
 
 
 def _joined(word: str, parts: list[str]) -> str:
-    """Join conditions; all of no parts pass, none of no parts does."""
+    """Join conditions; without any, AND is true and OR is false."""
     if not parts:
         return "1" if word == "AND" else "0"
     return parts[0] if len(parts) == 1 else f"({f' {word} '.join(parts)})"

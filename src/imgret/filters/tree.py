@@ -31,24 +31,24 @@ COLUMNS = ("key", "label", "path")
 
 
 class Field(NamedTuple):
-    """A field of an item: one of `COLUMNS`, or one of the metadata.
+    """A field of an item: one of `COLUMNS`, or a metadata field.
 
     Attributes
     ----------
     name : str
-        As the user writes it: dots descend into nested objects of the metadata.
+        Name as the user writes it; dots descend into nested objects of the metadata.
     """
 
     name: str
 
     @property
     def is_column(self) -> bool:
-        """Whether it is the item's own rather than of its metadata."""
+        """Whether the field is one of `COLUMNS` rather than of the metadata."""
         return self.name in COLUMNS
 
     @property
     def parts(self) -> list[str]:
-        """The names to descend by."""
+        """The name, split at its dots."""
         return self.name.split(".")
 
 
@@ -67,14 +67,14 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Every part passes; of no parts, always."""
+    """Every part passes; true without parts."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """At least one part passes; of no parts, never."""
+    """At least one part passes; false without parts."""
 
     parts: tuple[Filter, ...]
 
@@ -88,7 +88,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """The field is of the kind of one of the values, and equal to it; null is also "missing"."""
+    """The field equals one of the values and has its kind; null also matches a missing field."""
 
     field: Field
     values: tuple[Value, ...]
@@ -96,7 +96,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The field is of the kind of the value, number or text, and smaller or larger than it."""
+    """The field has the kind of the value, number or text, and is smaller or larger than it."""
 
     field: Field
     sign: Sign
@@ -123,7 +123,7 @@ Filter: TypeAlias = AllOf | AnyOf | Not | Leaf
 
 
 def leaves(where: Filter) -> Iterator[Leaf]:
-    """Yield the parts that ask something of a field, from left to right."""
+    """Yield the conditions on single fields, from left to right."""
     match where:
         case AllOf(parts) | AnyOf(parts):
             for part in parts:

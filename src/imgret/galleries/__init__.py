@@ -1,1 +1,1 @@
-"""Where items live."""
+"""Galleries, which store items and their embeddings."""

@@ -1,4 +1,4 @@
-"""One search, and what it looks at: the `View` of a gallery."""
+"""Searching: the `View` of a gallery, and the plan of a search."""
 
 from imgret.search.plan import SearchPlan
 from imgret.search.view import Labels, Origin, StaleViewError, View

@@ -1,4 +1,4 @@
-"""Database-side augmentation: every item moves towards its nearest."""
+"""Database-side augmentation: every item moves towards its nearest neighbours."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from imgret.types import Embeddings, Ids
 
 __all__ = ["augmented_embeddings"]
 
-# Items that are moved at once: their neighbours' embeddings are in memory.
+# Items that are moved at once; the embeddings of their neighbours are held in memory.
 _BLOCK = 512
 
 
 def augmented_embeddings(view: View, k: int, alpha: float) -> Iterator[tuple[Ids, Embeddings]]:
-    """Yield ids and embeddings that are searched as the means of each item and its nearest.
+    """Yield ids and new embeddings, each projected to the mean of an item and its neighbours.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def augmented_embeddings(view: View, k: int, alpha: float) -> Iterator[tuple[Ids
 
 
 def _moved(ids: Ids, embeddings: Embeddings, view: View, k: int, alpha: float) -> Embeddings:
-    """Return embeddings that are searched as the means of each item and its nearest."""
+    """Return embeddings that are projected to the means of each item and its neighbours."""
     near = view.search(view.project(embeddings), k).ids
-    # The item itself comes first: an index that is not exact, or a twin, may have left it out.
+    # The item itself comes first: an approximate index, or a duplicate, may have displaced it.
     others = np.where(near == ids[:, None], -1, near)
     order = np.argsort(others < 0, axis=1, kind="stable")[:, : k - 1]
     members = np.concatenate([ids[:, None], np.take_along_axis(others, order, axis=1)], axis=1)
@@ -48,8 +48,8 @@ def _moved(ids: Ids, embeddings: Embeddings, view: View, k: int, alpha: float) -
     weights = weights_of(cosines, alpha) * (members >= 0)
     weights[:, 0] = 1
     if view.metric.on_sphere:
-        weights /= lengths[places]  # so that what is added up has length 1 where it is searched
-    # They add up to 1, so that the mean of a projection comes out of it once.
+        weights /= lengths[places]  # so that the projected vectors that are added have length 1
+    # Weights add up to 1, so that a projection subtracts its mean exactly once.
     weights /= weights.sum(axis=1, keepdims=True)
     moved: Embeddings = np.einsum("nk,nkd->nd", weights, kept[places])
     return moved

@@ -1,4 +1,4 @@
-"""What a search found for one query."""
+"""The hits of a query, and the batch of queries it belongs to."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ if TYPE_CHECKING:
     from imgret.pages.hits import Row
     from imgret.types import Item
 
-# Scores in, probabilities out: float arrays of one shape.
+# Maps scores to probabilities: float arrays of the same shape.
 Probability: TypeAlias = Callable[[Any], Any]
 
 __all__ = ["Batch", "Hits", "Probability"]
 
 
 class Searched(Protocol):
-    """Knows the items of hits, as a `View` does."""
+    """Looks up the items of hits, as a `View` does."""
 
     def items(self, ids: Ids, /) -> Iterator[Item]:
         """Yield items in the order of their ids."""
 
 
 class Batch:
-    """The answers to some queries, whose items are looked up when first asked for.
+    """The answers to a batch of queries, whose items are looked up on first use.
 
-    Looking up keys, labels and metadata costs more than a search does, and many callers
-    want only some of them. Whoever holds the gallery calls `resolve` before it changes or
-    closes, so that a result always shows what was there when it was searched.
+    Looking up keys, labels and metadata costs more than the search itself, and many callers
+    need only some of them. The owner of the gallery calls `resolve` before the gallery changes
+    or closes, so that a result always shows the items as they were when they were searched.
 
     Parameters
     ----------
     neighbors : Neighbors
     metric : {"cosine", "ip", "l2"} or None
-        Whose scores they are; None for scores of another kind.
+        Metric of the scores; None for scores on a scale of their own.
     searched : View
-        Knows the items.
+        View that looks up the items.
     threshold : float or None
-        Score that hits have at least.
+        Minimum score of a hit.
     best : float array of shape (n,)
-        The best score there was for each query, -inf where there was none.
+        Best score found for each query, even below the threshold; -inf if nothing was found.
     probability : callable or None
-        Turns scores into probabilities.
+        Function that turns scores into probabilities.
     max_pixels : int
-        By which a page reads images again.
+        Pixel limit with which a page reads the images again.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class Batch:
         self._rows: list[tuple[Hit, ...]] = []
 
     def __len__(self) -> int:
-        """Return how many queries there were."""
+        """Return the number of queries."""
         return len(self._ids)
 
     @cached_property
     def counts(self) -> list[int]:
-        """How many hits each query has."""
+        """Number of hits of each query."""
         counts: list[int] = self._kept.sum(axis=1).tolist()
         return counts
 
@@ -142,18 +142,18 @@ def _hit(item: Item, score: float, rank: int, probability: Any, *, squared: bool
 
 
 class Hits(Result, Sequence[Hit]):
-    """Hits of one query, best first: a sequence that draws itself in a notebook.
+    """Hits of one query, best first: a sequence that shows its images in a notebook.
 
-    Where nothing was found that is good enough it is empty, and so false.
+    It is empty, and therefore false, if no item is good enough.
 
     Attributes
     ----------
     query : ImageLike, tuple of ImageLike or None
-        The image that was searched with, or all of them; None for a vector.
+        The query image, or all of them; None for a vector.
     negatives : tuple of ImageLike
-        Images that it should be unlike.
+        Images that the hits should be unlike.
     box : Box or None
-        The part of the image that was searched with.
+        The part of the query image that was searched with; None for the whole image.
     """
 
     __slots__ = ("_batch", "_row", "box", "negatives", "query")
@@ -196,24 +196,24 @@ class Hits(Result, Sequence[Hit]):
 
     @property
     def label(self) -> str | None:
-        """The label most hits carry, the best-ranked one of equals; None where none has one."""
+        """The most common label of the hits, the best-ranked one on a tie; None without labels."""
         votes = Counter(hit.label for hit in self._hits() if hit.label is not None)
         return votes.most_common(1)[0][0] if votes else None
 
     @property
     def threshold(self) -> float | None:
-        """Score that hits have at least, as it was asked for or follows from a precision."""
+        """Minimum score of a hit, as requested or derived from a precision; None without one."""
         return self._batch.threshold
 
     @property
     def best_score(self) -> float | None:
-        """The best score there was, below the threshold or not; None where there was no item."""
+        """The best score found, even below the threshold; None if there was no item."""
         best = float(self._batch.best[self._row])
         return best if best > -math.inf else None
 
     @property
     def no_match(self) -> str:
-        """Why there are no hits, in words; empty where there are some."""
+        """Message that says why there are no hits; empty if there are some."""
         if len(self):
             return ""
         if self.best_score is None or self.threshold is None:
@@ -227,7 +227,7 @@ class Hits(Result, Sequence[Hit]):
         return {"query": name or None, "hits": self.to_dicts(), **best}
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return one dictionary of JSON values a hit."""
+        """Return one dictionary of JSON values per hit."""
         return [
             {
                 "key": hit.key,
@@ -244,7 +244,7 @@ class Hits(Result, Sequence[Hit]):
         ]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a data frame, one row a hit.
+        """Return a data frame with one row per hit.
 
         Raises
         ------
@@ -260,7 +260,7 @@ class Hits(Result, Sequence[Hit]):
         return pd.DataFrame(self.to_dicts(), columns=names)
 
     def to_html(self, *, title: str | None = None) -> str:
-        """Return a page that shows the query and the hits, images inlined."""
+        """Return an HTML page that shows the query and the hits, with inlined images."""
         from imgret.pages import hits as hit_pages  # noqa: PLC0415  # images are read only when drawn
 
         name = _title(self.query)
@@ -272,7 +272,7 @@ class Hits(Result, Sequence[Hit]):
         )
 
     def to_row(self) -> Row:
-        """Return what ``imgret.pages.hits`` draws."""
+        """Return the row that ``imgret.pages.hits`` draws."""
         from imgret.pages.hits import Shown  # noqa: PLC0415  # the same
 
         many = self.query if isinstance(self.query, tuple) else (self.query,)
@@ -281,7 +281,7 @@ class Hits(Result, Sequence[Hit]):
         return self.no_match, shown, self._hits()
 
     def show(self) -> Path | None:
-        """Draw the hits: in the notebook, or as a page in the browser.
+        """Show the hits in the notebook, or as a page in the browser.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Which way a search goes, and why, for whoever asks."""
+"""The plan of a search: which way it goes, and why."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class SearchPlan(Result):
     index : str
         Name of the index.
     settings : dict
-        Its options of search.
+        Search options of the index.
     k, n_queries : int
     items : int
-        How many there are in the index.
+        Number of items in the index.
     matching : int
-        How many the filter lets pass; an estimate for ``"index, then filter"``.
+        Number of items that pass the filter; an estimate for ``"index, then filter"``.
     compared : int
-        About how many vectors each query is compared with.
+        Approximate number of vectors each query is compared with.
     reason : str
     """
 
@@ -55,5 +55,5 @@ class SearchPlan(Result):
             f"{self.way}: {self.reason}\n"
             f"  index     {self.index}{f' ({settings})' if settings else ''}\n"
             f"  matching  {about}{self.matching:,} of {self.items:,} items\n"
-            f"  compared  about {self.compared:,} vectors a query"
+            f"  compared  about {self.compared:,} vectors per query"
         )

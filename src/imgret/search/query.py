@@ -1,4 +1,4 @@
-"""What is asked: one image, a part of it, or several that are one query together."""
+"""Queries: one image, a part of one, or several images combined into one query."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from imgret.types import Box, Embeddings, Image, ImageLike
 
 __all__ = ["check_box", "check_weights", "combined", "cut", "several"]
 
-# Of a combination of vectors, part of their length below which what is left is rounding.
+# Length below which a combination of unit vectors is only rounding error.
 _NOTHING = 1e-4
 
 
 def several(
     given: Any, name: str, *, images: bool = False, least: int = 1
 ) -> tuple[list[Any], bool]:
-    """Return images or keys as a list, and whether a single one was given as such.
+    """Return images or keys as a list, and whether the caller passed a single one.
 
     Parameters
     ----------
     given : ImageLike or str, or iterable of these
     name : str
-        Of the argument.
+        Name of the argument.
     images : bool
-        Whether they are images; else keys.
+        Whether to expect images rather than keys.
     least : {0, 1}
-        How many there must be; with 0 None is none of them.
+        Minimum number of them; with 0, None gives an empty list.
 
     Raises
     ------
     InvalidInputError
-        They are something else, or too few.
+        They are of another type, or too few.
     """
     if given is None and not least:
         return [], False
@@ -54,12 +54,12 @@ def several(
 
 
 def check_weights(weights: Any, n: int) -> NDArray[np.float32]:
-    """Return the weight of each of ``n`` images, the greatest being 1; by default all are.
+    """Return the weights of ``n`` images, scaled to a maximum of 1; by default all are 1.
 
     Raises
     ------
     InvalidInputError
-        There is another number of them, one is negative or not finite, or all are 0.
+        The number of weights is not ``n``, one is negative or not finite, or all are 0.
     """
     if weights is None:
         return np.ones(n, dtype=np.float32)
@@ -74,8 +74,8 @@ def check_weights(weights: Any, n: int) -> NDArray[np.float32]:
         raise InvalidInputError(f"weights: expected {n}, one for each image, found {weights!r}")
     if not (np.isfinite(found) & (found >= 0)).all() or not found.any():
         raise InvalidInputError(
-            f"weights: expected finite numbers of at least 0, not all 0, found {weights!r}; what "
-            f"the query should be unlike goes into negatives"
+            f"weights: expected finite numbers of at least 0, not all 0, found {weights!r}; pass "
+            f"images that the hits should be unlike as negatives"
         )
     scaled: NDArray[np.float32] = (found / found.max()).astype(np.float32)
     return scaled
@@ -87,7 +87,7 @@ def check_box(box: Any) -> Box:
     Raises
     ------
     InvalidInputError
-        It is none.
+        ``box`` is not four whole numbers, or it is empty.
     """
     try:
         x0, y0, x1, y1 = map(whole_number, box)
@@ -109,7 +109,7 @@ def cut(image: ImageLike, box: Box, max_pixels: int) -> Image:
     Raises
     ------
     InvalidInputError
-        The box is not inside the image; the message tells its size.
+        The box is not inside the image; the message gives the size of the image.
     ImageError
         The image cannot be read.
     """
@@ -130,12 +130,12 @@ def combined(
     negative_weight: float,
     metric: DistanceMetric,
 ) -> Embeddings:
-    """Return one query from several: their weighted mean, less that of what it should be unlike.
+    """Return one query vector from several: their weighted mean, minus that of the negatives.
 
     Parameters
     ----------
     vectors, negatives : float32 arrays of shape (n, d) and (m, d)
-        As they are searched.
+        Vectors as `View.project` returns them.
     weights : float32 array of shape (n,)
     negative_weight : float
     metric : DistanceMetric
@@ -143,12 +143,12 @@ def combined(
     Returns
     -------
     float32 array of shape (1, d)
-        Of length 1 for metric ``"cosine"``.
+        Query vector, of length 1 for metric ``"cosine"``.
 
     Raises
     ------
     InvalidInputError
-        Nothing is left that has a direction.
+        The combination has no direction left.
 
     References
     ----------
@@ -160,8 +160,8 @@ def combined(
     if metric.on_sphere:
         if np.linalg.norm(query) < _NOTHING:
             raise InvalidInputError(
-                "images: expected images that have something in common, and not all of it with "
-                "the negatives, found none; leave some out, or lower negative_weight"
+                "images: expected images that have something in common that the negatives do not "
+                "share, found nothing; leave some out, or lower negative_weight"
             )
         query = metric.prepare(query[None])[0]
     return np.ascontiguousarray(query[None])

@@ -1,4 +1,4 @@
-"""One search: what is asked for, checked before any work is done, and its answer."""
+"""A search request, checked before any work is done, and its answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Calibration(Protocol):
 
 
 class Request(NamedTuple):
-    """What is asked of a search, checked.
+    """A search request with checked values.
 
     Attributes
     ----------
@@ -35,10 +35,10 @@ class Request(NamedTuple):
     where : Filter or None
     threshold : float or None
     precision : float or None
-        What the threshold was made of.
+        Precision from which the threshold was derived.
     rerankers : tuple of Reranker
     calibration : ScoreCalibration or None
-        That of the scores, where these are as they were calibrated.
+        Calibration of the scores; None if it does not apply to them.
     """
 
     k: int
@@ -52,7 +52,7 @@ class Request(NamedTuple):
 def query_vector(
     embeddings: Embeddings, weights: NDArray[np.float32], negative_weight: float, view: View
 ) -> Embeddings:
-    """Return the vector of one query of several images, the negatives last: shape (1, dim)."""
+    """Return the vector of one query of several images, negatives last: shape (1, dim)."""
     vectors = view.project(embeddings, "images")
     if len(embeddings) == 1:
         return vectors
@@ -61,16 +61,16 @@ def query_vector(
 
 
 def answer(vectors: Embeddings, request: Request, view: View, *, max_pixels: int) -> Batch:
-    """Search, and rank what was found again where that is asked for.
+    """Search, and re-rank the hits if the request has re-rankers.
 
     Parameters
     ----------
     vectors : float32 array of shape (n, dim)
-        As they are searched.
+        Vectors as `View.project` returns them.
     request : Request
     view : View
     max_pixels : int
-        By which a page of the hits reads images.
+        Pixel limit with which a page of the hits reads images.
     """
     metric: Metric | None = view.metric
     rerankers = request.rerankers

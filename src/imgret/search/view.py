@@ -1,4 +1,4 @@
-"""The view of a gallery: the one thing that everything which only reads takes."""
+"""The view of a gallery, through which all code that only reads sees it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
-import numpy.ma  # np.unique does when first called: a fork must not come amid that
+import numpy.ma  # np.unique imports it on first use: a fork must not happen meanwhile
 
 from imgret.abc import Tunable
 from imgret.errors import KeyNotFoundError
@@ -23,11 +23,11 @@ from imgret.types import Dtype, Embeddings, Ids, Item, Json, Metric, Neighbors
 
 __all__ = ["Labels", "Origin", "StaleViewError", "View"]
 
-# Neighbours held at once while every item is searched with.
+# Neighbours held in memory at once while items are queries.
 _NEIGHBORS = 2**20
 # Items looked up at once.
 _ITEMS = 1024
-# Parts into which labelled items fall where a projection is fitted again without each of them.
+# Number of folds of the labelled items; a projection is refitted without each of them.
 _FOLDS = 3
 
 
@@ -37,11 +37,11 @@ class Labels(NamedTuple):
     Attributes
     ----------
     ids : int64 array of shape (n,)
-        Increasing.
+        Ids of the items, increasing.
     codes : int64 array of shape (n,)
-        The label of each, as its place in ``names``.
+        Label of each item, as its position in ``names``.
     names : list of str
-        The labels, each once, in the order in which they first occur.
+        Distinct labels, in the order in which they first occur.
     """
 
     ids: Ids
@@ -49,7 +49,7 @@ class Labels(NamedTuple):
     names: list[str]
 
     def of(self, ids: Ids) -> Ids:
-        """Return the codes of some ids of any shape; -1 for those without a label."""
+        """Return the codes of an array of ids of any shape; -1 for items without a label."""
         if not len(self.ids):
             return np.full(ids.shape, -1, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
@@ -63,7 +63,7 @@ class Origin(NamedTuple):
     ----------
     id : int
     path : str or None
-        File it was read from.
+        File the item was read from.
     sha256 : bytes or None
         Digest of that file.
     label : str or None
@@ -76,29 +76,29 @@ class Origin(NamedTuple):
 
 
 class StaleViewError(Exception):
-    """The gallery is searched by another projection since a view of it was made.
+    """The projection of the gallery has changed since the view was made.
 
-    Vectors of the view's projection are not comparable with what is indexed now: take another
-    view, and project the queries by that.
+    Vectors of the view's projection cannot be compared with those in the index now. Take a new
+    view, and project the queries with it.
     """
 
 
 class View(ABC):
-    """What a gallery looks like for the length of one call: frozen, filtered, projected.
+    """A gallery as one call sees it: frozen, filtered and projected.
 
     An item is known by its id, an int64 that stays the same as long as the gallery holds the item.
-    Ids increase in the order in which items were added. Vectors are those that are searched:
-    embeddings after the projection (`project`), and of length 1 for metric ``"cosine"``.
+    Ids increase in the order in which items were added. Vectors are what the index holds:
+    embeddings after the projection (`project`), scaled to length 1 for metric ``"cosine"``.
 
-    A gallery fills in the hooks, which are not given anything that is not checked; `search` and
-    all that is built on it then work anywhere.
+    A gallery implements the hooks, which receive only checked arguments. `search` and everything
+    built on it then work for that gallery.
 
     Parameters
     ----------
     metric : {"cosine", "ip", "l2"}
     projection : IdentityProjection or LinearProjection
     dtype : {"float16", "float32"}
-        How embeddings are kept.
+        Type in which embeddings are stored.
     """
 
     def __init__(
@@ -118,12 +118,12 @@ class View(ABC):
         """Return the ids of all items: int64, increasing."""
 
     def _most(self) -> int:
-        """Return how many items there may be, where counting them takes long."""
+        """Return an upper bound of the number of items, where counting them is slow."""
         return len(self)
 
     @abstractmethod
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        """Return the ``k`` nearest of each vector, fewer only where there are fewer items."""
+        """Return the ``k`` nearest items of each vector, or all if there are fewer."""
 
     @abstractmethod
     def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
@@ -138,16 +138,16 @@ class View(ABC):
         """Return items by id."""
 
     def _origins(self) -> Iterator[Origin]:
-        """Yield where every item comes from, by id; an override may read less of each."""
+        """Yield the origin of every item, by id; an override may read less of each item."""
         for id_, item in zip(self.ids.tolist(), self.items(), strict=True):
             yield Origin(id_, item.path, item.sha256, item.label)
 
     def _facts(self) -> Json:
-        """Return what the gallery is made of, as JSON values."""
+        """Return the parts and settings of the gallery as JSON values."""
         return {}
 
     def _require(self, keys: Sequence[str]) -> list[int]:
-        """Return the ids of keys that must be there, in their order; an override may read less."""
+        """Return the ids of keys that must exist, in their order; an override may read less."""
         ids = dict(zip(self._keys(), self.ids.tolist(), strict=True))
         if lost := [key for key in keys if key not in ids]:
             raise KeyNotFoundError(
@@ -173,7 +173,7 @@ class View(ABC):
 
     @abstractmethod
     def _without(self, ids: Ids) -> View:
-        """Return the view of all items but some; ids increasing."""
+        """Return the view without some items; ids are increasing."""
 
     @abstractmethod
     def _labelled(self) -> View:
@@ -183,7 +183,7 @@ class View(ABC):
 
     @property
     def index(self) -> Tunable | None:
-        """The index that searches, where it can be measured and tuned; or None."""
+        """The index that answers searches, if it can be measured and tuned; else None."""
         return None
 
     @property
@@ -194,17 +194,17 @@ class View(ABC):
 
     @final
     def facts(self) -> Json:
-        """Return what the gallery is made of, as JSON values: embedder, index, metric and so on."""
+        """Return the parts and settings of the gallery as JSON values, such as the embedder."""
         return self._facts()
 
     @final
     def origins(self) -> Iterator[Origin]:
-        """Yield where every item comes from, by id."""
+        """Yield the origin of every item, by id."""
         return self._origins()
 
     @final
     def refusals(self, embeddings: Embeddings) -> list[str | None]:
-        """Say of each embedding why it cannot be searched with; None where it can."""
+        """Return for each embedding why it cannot be a query, or None if it can."""
         return refusals(
             embeddings, dim=self.projection.dim_in, metric=self.metric, dtype=self.dtype
         )
@@ -230,18 +230,18 @@ class View(ABC):
 
     @final
     def require(self, keys: Sequence[str]) -> Ids:
-        """Return the ids of the items of some keys, in their order.
+        """Return the ids of some keys, in the order of the keys.
 
         Raises
         ------
         KeyNotFoundError
-            Naming the first that is not in the view.
+            A key is not in the view; the message names the first one.
         """
         return np.array(self._require(keys), dtype=np.int64)
 
     @final
     def items(self, ids: Ids | None = None) -> Iterator[Item]:
-        """Yield items in the order of their ids, by default all of them."""
+        """Yield items in the order of ``ids``, by default all items."""
         ids = self.ids if ids is None else ids
         for start in range(0, len(ids), _ITEMS):
             some = ids[start : start + _ITEMS].tolist()
@@ -256,7 +256,7 @@ class View(ABC):
 
     @final
     def without(self, ids: Ids) -> View:
-        """Return the view of all items but some, in any order."""
+        """Return the view without some items; ids may be in any order."""
         return self._without(np.unique(ids))
 
     @final
@@ -271,15 +271,15 @@ class View(ABC):
         Parameters
         ----------
         n : int
-            How many; all of them where there are fewer.
+            Number of ids; all are returned if there are fewer.
         seed : int
         among : int64 array, optional
-            The ids to draw from; by default all.
+            Ids to draw from; by default all.
 
         Returns
         -------
         int64 array
-            Increasing.
+            Sampled ids, increasing.
         """
         ids = self.ids if among is None else among
         return np.sort(np.random.default_rng(seed).permutation(ids)[:n])
@@ -288,12 +288,13 @@ class View(ABC):
 
     @final
     def project(self, embeddings: Any, name: str = "embeddings") -> Embeddings:
-        """Return embeddings as they are searched.
+        """Return the vectors of embeddings, as they are searched.
 
         Raises
         ------
         InvalidInputError
-            They are of another shape, not finite, or have no direction; ``name`` names them.
+            The shape is wrong, a value is not finite, or a vector has no direction. The message
+            calls the embeddings ``name``.
         """
         if self.projection.kind != "identity":
             kept = as_kept(embeddings, metric=self.metric, dtype=self.dtype)
@@ -302,7 +303,7 @@ class View(ABC):
 
     @final
     def embeddings(self, ids: Ids) -> Embeddings:
-        """Return the kept embeddings of some ids, in their order: float32."""
+        """Return the stored embeddings of some ids, in their order: float32."""
         return self._read(ids)
 
     @final
@@ -317,19 +318,19 @@ class View(ABC):
         Parameters
         ----------
         ids : int64 array, optional
-            Increasing; by default all.
+            Ids, increasing; by default all.
         """
         for block, embeddings in self._embeddings(self.ids if ids is None else ids):
             yield block, self.scorable(self.projection.apply(embeddings))
 
     @final
     def embedding_blocks(self, ids: Ids | None = None) -> Iterator[tuple[Ids, Embeddings]]:
-        """Yield ids and their kept embeddings in pieces; takes what `blocks` does."""
+        """Yield ids and their stored embeddings in pieces, with the parameters of `blocks`."""
         yield from self._embeddings(self.ids if ids is None else ids)
 
     @final
     def scorable(self, vectors: Embeddings) -> Embeddings:
-        """Return vectors of length 1 for metric ``"cosine"``, for others as they are."""
+        """Return vectors scaled to length 1 for metric ``"cosine"``, otherwise unchanged."""
         return self.metric.prepare(vectors)
 
     # -- searching -----------------------------------------------------------------------------
@@ -341,39 +342,38 @@ class View(ABC):
         Parameters
         ----------
         vectors : float32 array of shape (n, dim)
-            As `project` makes them.
+            Vectors as `project` returns them.
         k : int
-            At least 1.
+            Number of neighbours, at least 1.
 
         Returns
         -------
         Neighbors
-            Best first: never fewer than ``min(k, len(view))`` of each, -1 and -inf after the
-            last. There are ``k`` columns, or as many as the gallery has items where these are
-            fewer.
+            Best first: at least ``min(k, len(view))`` for each vector, padded with -1 and -inf.
+            There are ``k`` columns, or as many as the gallery has items if there are fewer.
 
         Raises
         ------
         StaleViewError
-            The gallery has changed its projection.
+            The projection of the gallery has changed.
         """
         k = max(1, min(check_count(k, "k"), self._most()))
         return padded(self._search(vectors, k), k)
 
     @final
     def nearest(self, ids: Ids, k: int) -> Iterator[tuple[slice, Neighbors]]:
-        """Search with items, which may find themselves.
+        """Search with items as queries; an item may find itself.
 
         Parameters
         ----------
         ids : int64 array of shape (n,)
-            Increasing.
+            Ids of the items, increasing.
         k : int
 
         Yields
         ------
         (slice, Neighbors)
-            Of one part of ``ids`` after the other.
+            Part of ``ids``, and its neighbours.
         """
         step = max(1, _NEIGHBORS // k)
         done = 0
@@ -385,42 +385,43 @@ class View(ABC):
 
     @final
     def nearest_others(self, ids: Ids, k: int) -> Iterator[tuple[slice, Neighbors]]:
-        """Search with items for others: the one place where an item leaves itself out.
+        """Search with items as queries, and leave each item out of its own neighbours.
 
         Parameters
         ----------
         ids : int64 array of shape (n,)
-            Increasing.
+            Ids of the items, increasing.
         k : int
 
         Yields
         ------
         (slice, Neighbors)
-            Of one part of ``ids`` after the other: shape (m, k), best first.
+            Part of ``ids``, and its neighbours: shape (m, k), best first.
         """
         for part, found in self.nearest(ids, k + 1):
-            # Among many equals, or by an index that is not exact, the item itself may not be
-            # found; then the farthest is dropped.
+            # With many equal scores, or an approximate index, the item itself may not be found;
+            # then the farthest neighbour is dropped.
             yield part, first_of(found, found.ids != ids[part, None], k)
 
     @final
     def nearest_unseen(self, ids: Ids, k: int) -> Iterator[tuple[Ids, Neighbors]]:
-        """Search with labelled items for others, as a new image of their class would.
+        """Search with labelled items as queries, as if they were new images of their class.
 
-        A projection that was fitted to the labels knows its own items better than it will know a
-        new image. There the items are searched with in three parts, each among the rest, by a
-        projection that is fitted without them. Items that are alone in their class are left out.
+        A projection that was fitted to labels works better for the items it was fitted to than for
+        new images. With such a projection, the labelled items are split into three folds, and each
+        fold searches the rest with a projection that is fitted without it. Items that are alone in
+        their class are then left out.
 
         Parameters
         ----------
         ids : int64 array of shape (n,)
-            Increasing, with labels.
+            Ids of labelled items, increasing.
         k : int
 
         Yields
         ------
         (int64 array of shape (m,), Neighbors)
-            Ids of one part after the other, and what is near them.
+            Ids of one part, and their neighbours.
         """
         if not self.projection.from_labels:
             for part, found in self.nearest_others(ids, k):
@@ -438,10 +439,10 @@ class View(ABC):
 
     @final
     def held_out(self, ids: Ids) -> View:
-        """Return the view of all items but some, increasing, as if they had never been there.
+        """Return the view without some items, as if they had never been added; ids are increasing.
 
-        A projection that was fitted to the labels is fitted again without them, and then searches
-        the items that are left by comparing with all of them.
+        A projection that was fitted to labels is refitted without these items. A search then
+        compares with all items that are left.
         """
         rest = self._without(ids)
         if not self.projection.from_labels:
@@ -450,7 +451,7 @@ class View(ABC):
 
 
 class _Refitted(View):
-    """A view whose projection is fitted again to the labels that are left in it."""
+    """A view whose projection is refitted to the labels that are left in it."""
 
     def __init__(self, base: View) -> None:
         self._base = base
@@ -500,7 +501,7 @@ class _Refitted(View):
 
 
 def padded(found: Neighbors, k: int) -> Neighbors:
-    """Return neighbours of ``k`` columns, -1 and -inf after those there are."""
+    """Return neighbours padded to ``k`` columns with -1 and -inf."""
     n, m = found.ids.shape
     if m >= k:
         return found

@@ -1,1 +1,1 @@
-"""What several rooms share, and no user needs."""
+"""Internal helpers that several packages share."""

@@ -1,4 +1,4 @@
-"""Checks on numbers and arrays that enter or leave a part. They raise; they never repair values."""
+"""Checks of numbers and arrays that enter or leave a part. They raise; they never repair values."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _LONGEST = 9e18
 # A sum of squares below this may have lost digits to underflow.
 _TINY = 1e-30
 _LARGEST = float(np.finfo(np.float32).max)
-# Numbers below this have fewer bits in float32, the fewer the smaller they are.
+# Numbers below this lose bits in float32, more the smaller they are.
 _SMALLEST = 1e-36
 
-# Up to so many numbers are looked at faster one by one than by NumPy.
+# Up to this many numbers, a Python loop is faster than NumPy.
 _FEW = 64
 
-# Squares of lengths that are 1 as far as float32 tells: within 4 units in the last place.
+# Squared lengths that count as 1 in float32: within 4 units in the last place.
 _UNIT = 1 - 2**-21, 1 + 2**-21
 
 
 def whole_number(value: Any) -> int:
-    """Return ``value`` as an int; TypeError where it is none, as a truth value is none."""
-    if isinstance(value, (bool, np.bool_)):  # old NumPy lets its own pass as 0 and 1
-        raise TypeError("expected a whole number, found a truth value")
+    """Return ``value`` as an int; raise TypeError if it is a bool or not a whole number."""
+    if isinstance(value, (bool, np.bool_)):  # old NumPy accepts its bools as 0 and 1
+        raise TypeError("expected a whole number, found a bool")
     return operator.index(value)
 
 
@@ -73,7 +73,7 @@ def check_number(
     at_least: float = -math.inf,
     above: float = -math.inf,
 ) -> float:
-    """Return ``value`` as a float inside the range, or raise an error that tells the range."""
+    """Return ``value`` as a float inside the range, or raise an error that states the range."""
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not (at_least <= number <= at_most and number > above):  # NaN fails every comparison
         low = f"over {above:g}" if above > -math.inf else f"of at least {at_least:g}"
@@ -103,14 +103,14 @@ def check_vectors(values: Any, dim: int, name: str) -> Embeddings:
 
 
 def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddings:
-    """Return what `check_vectors` does, in the form that scores are computed from.
+    """Check vectors like `check_vectors`, and return them in the form that scores need.
 
-    For metric ``"cosine"`` the rows are scaled to unit length, and one of zeros, which has
-    no direction, is refused. For the others a row is refused that is so long that scores
-    would leave the range of float32.
+    For metric ``"cosine"`` the rows are scaled to unit length, and a row of zeros, which has
+    no direction, is refused. For the other metrics a row is refused if it is so long that
+    scores would leave the range of float32.
     """
     vectors = _as_vectors(values, dim, name)
-    # A NaN or infinity shows in the square of its row: nothing else is computed as a rule.
+    # NaN and infinity show in the squared lengths, which are usually all that is computed.
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(vectors, vectors)
     if DistanceMetric(metric).on_sphere:
@@ -129,7 +129,7 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
 def _scaled(vectors: Embeddings, squares: NDArray[np.float32], name: str) -> Embeddings:
     """Return vectors scaled to unit length, given the squares of their lengths."""
     lengths: NDArray[np.floating[Any]] = np.sqrt(squares)
-    if not _all_between(squares, _TINY, _LARGEST):  # or their precision is lost
+    if not _all_between(squares, _TINY, _LARGEST):  # else precision may be lost
         _check_finite(vectors, name)
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         if not lengths.all():
@@ -142,7 +142,7 @@ def _scaled(vectors: Embeddings, squares: NDArray[np.float32], name: str) -> Emb
 
 
 def _all_between(values: NDArray[np.float32], low: float, high: float) -> bool:
-    """Tell whether all lie in the closed range; NaN does not."""
+    """Return whether all values lie in the closed range; NaN does not."""
     if len(values) <= _FEW:
         for value in values.tolist():  # noqa: SIM110  # a generator costs more
             if not low <= value <= high:
@@ -163,12 +163,12 @@ def _as_vectors(values: Any, dim: int, name: str) -> Embeddings:
     if kind not in "fiu":
         raise InvalidInputError(
             f"{name}: expected an array of real numbers of shape (n, {dim}), found "
-            f"{type(values).__name__} that is none"
+            f"a {type(values).__name__}, which is not numeric"
         )
     if vectors.ndim != 2:
         raise DimensionError(
             f"{name}: expected an array of shape (n, {dim}), found shape {np.shape(values)}; "
-            f"a single vector goes in as vector[None, :]"
+            f"pass a single vector as vector[None, :]"
         )
     if vectors.shape[1] != dim:
         raise DimensionError(
@@ -180,7 +180,7 @@ def _as_vectors(values: Any, dim: int, name: str) -> Embeddings:
 
 
 def _check_narrowed(given: NDArray[Any], vectors: Embeddings, name: str) -> None:
-    """Refuse rows of which float32 keeps zeros or a few bits, so small are their numbers."""
+    """Refuse rows with numbers so small that float32 keeps only zeros or a few bits of them."""
     with np.errstate(over="ignore", invalid="ignore"):
         rows = np.flatnonzero(np.vecdot(vectors, vectors) == 0)
     largest = np.abs(given[rows]).max(axis=1, initial=0.0)
@@ -188,8 +188,8 @@ def _check_narrowed(given: NDArray[Any], vectors: Embeddings, name: str) -> None
     lost = (largest < _SMALLEST) & (changed > 0)
     if lost.any():
         raise InvalidInputError(
-            f"{name}: expected values that float32 can tell apart, the largest of a row over "
-            f"{_SMALLEST:.0e}, found {largest[lost][0]:.1e} at most in row {rows[lost][0]}; scale "
+            f"{name}: expected values that float32 can represent, the largest of each row over "
+            f"{_SMALLEST:.0e}, found at most {largest[lost][0]:.1e} in row {rows[lost][0]}; scale "
             f"the vectors"
         )
 
@@ -230,7 +230,7 @@ def check_images(images: Sequence[Image], name: str = "images") -> Sequence[Imag
     if isinstance(images, np.ndarray) and images.ndim == 3:
         raise InvalidInputError(
             f"{name}: expected a list of images, found one array of shape {images.shape}; "
-            f"a single image goes in as [image]"
+            f"pass a single image as [image]"
         )
     if not isinstance(images, (list, tuple, np.ndarray)):
         images = listed(images, name, "a list of images")

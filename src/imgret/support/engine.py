@@ -1,4 +1,4 @@
-"""What every vector index has beside its hooks: checks, ids, locks, exact answers, files.
+"""The base of every vector index: checks, ids, locks, exact search and files.
 
 `imgret.abc.VectorIndex` is the contract of the hooks, and derives from `IndexEngine`.
 """
@@ -37,14 +37,14 @@ __all__ = ["IndexEngine"]
 
 # Rows fetched at a time when the base class searches by itself.
 _BLOCK_ROWS = 16_384
-# Lists of allowed ids remembered, with what of them is in the index.
+# Lists of allowed ids that are remembered, with those of their ids that the index holds.
 _LISTS_KEPT = 8
-# Places for neighbours that do not exist, which an answer may have at most: 1.5 GB.
+# Maximum number of padding entries in an answer: 1.5 GB.
 _MOST_PADDING = 2**27
 
 
 class IndexEngine(ABC):
-    """The public side of a vector index; all of it is final, and calls the hooks.
+    """The public methods of a vector index; they are final, and call the hooks.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class IndexEngine(ABC):
     metric : {"cosine", "ip", "l2"}
     """
 
-    # What a subclass says and fills in: see `imgret.abc.VectorIndex`.
+    # Declared by a subclass: see `imgret.abc.VectorIndex`.
     name: str
     needs_training: bool
     supports_remove: bool
@@ -70,8 +70,8 @@ class IndexEngine(ABC):
         self._lock = ReadWriteLock()
         self._true_vectors: Callable[[Ids], Embeddings] | None = None
         self._true_table: Callable[[], Embeddings | None] | None = None
-        self._expected = 0  # vectors, at the time of training
-        self._changes = 0  # of the set of ids
+        self._expected = 0  # number of vectors, given for training
+        self._changes = 0  # number of changes to the set of ids
         self._lists_seen: list[tuple[Any, int, Ids]] = []
 
     @abstractmethod
@@ -148,7 +148,7 @@ class IndexEngine(ABC):
 
     @final
     def config(self) -> Json:
-        """Return the JSON values from which `from_config` makes an empty twin."""
+        """Return the JSON values from which `from_config` makes the same index, but empty."""
         return {"dim": self._dim, "metric": self._metric.value, **self._options()}
 
     @classmethod
@@ -169,12 +169,12 @@ class IndexEngine(ABC):
 
     @final
     def holds(self, ids: Any) -> NDArray[np.bool_]:
-        """Tell which ids are there.
+        """Return which ids the index holds.
 
         Parameters
         ----------
         ids : array of whole numbers of shape (n,)
-            Each once.
+            Distinct ids.
 
         Returns
         -------
@@ -195,19 +195,20 @@ class IndexEngine(ABC):
 
     @final
     def train(self, vectors: Any, *, expected: int | None = None) -> None:
-        """Learn from a sample of vectors; does nothing where no training is needed.
+        """Train on a sample of vectors; does nothing if the index needs no training.
 
         Parameters
         ----------
         vectors : array of shape (n, dim)
-            A sample of what will be added. Nothing is stored.
+            Sample of the vectors that will be added. It is not stored.
         expected : int, optional
-            How many vectors will be added; by default about as many as the sample has.
+            Number of vectors that will be added; by default the size of the sample.
 
         Raises
         ------
         InvalidInputError
-            Wrong shape, NaN, or fewer vectors than the index needs.
+            The shape is wrong, a value is NaN, there are fewer vectors than the index needs, or
+            the index is not empty.
         """
         vectors = self._checked(vectors, "vectors")
         if not self.needs_training:
@@ -217,7 +218,7 @@ class IndexEngine(ABC):
         with self._lock.write():
             if self._ids.size:
                 raise InvalidInputError(
-                    f"train: expected an empty index, found one of {self._ids.size} vectors; "
+                    f"train: expected an empty index, found one with {self._ids.size} vectors; "
                     f"train before adding"
                 )
             self._expected = len(vectors) if expected is None else check_count(expected, "expected")
@@ -226,20 +227,20 @@ class IndexEngine(ABC):
 
     @final
     def add(self, vectors: Any, ids: Any) -> None:
-        """Add vectors under new ids: all of them, or on any error none.
+        """Add vectors under new ids; on any error, none is added.
 
         Parameters
         ----------
         vectors : array of shape (n, dim)
-            Converted to float32.
+            Vectors, converted to float32.
         ids : array of whole numbers of shape (n,)
-            At least 0, each once, none of them in the index.
+            Distinct ids of at least 0 that are not in the index.
 
         Raises
         ------
         DimensionError, InvalidInputError
-            Vectors of another width, NaN or infinity; for ``"cosine"`` a row of zeros;
-            another number of ids than of vectors.
+            The vectors have another width, NaN or infinity, or for ``"cosine"`` a row of zeros;
+            or the number of ids is not the number of vectors.
         DuplicateKeyError
             An id is given twice or is in the index already.
         NotTrainedError
@@ -266,17 +267,17 @@ class IndexEngine(ABC):
 
     @final
     def remove(self, ids: Any) -> int:
-        """Take ids out; those that are not there are passed over.
+        """Remove ids; those that are not in the index are ignored.
 
         Parameters
         ----------
         ids : array of whole numbers of shape (n,)
-            Each once.
+            Distinct ids.
 
         Returns
         -------
         int
-            How many were there and are gone.
+            Number of ids that were removed.
 
         Raises
         ------
@@ -300,7 +301,7 @@ class IndexEngine(ABC):
 
     @final
     def removal_rebuilds(self, count: int) -> bool:
-        """Whether `remove` of so many ids takes as long as rebuilding the index."""
+        """Whether removing this many ids takes as long as rebuilding the index."""
         with self._lock.read():
             return self._removal_rebuilds(count)
 
@@ -312,16 +313,16 @@ class IndexEngine(ABC):
         vectors_of: Callable[[Ids], Embeddings] | None,
         table: Callable[[], Embeddings | None] | None = None,
     ) -> None:
-        """Rank what is found by true vectors, where the index compresses.
+        """Re-rank hits by their true vectors, if the index compresses.
 
         Parameters
         ----------
         vectors_of : callable or None
-            Ids of the index, some perhaps twice -> their vectors as they were added: float32 of
-            shape (n, dim). Called in the thread that searches.
+            Function from ids of the index, possibly repeated, to their vectors as they were added:
+            float32 of shape (n, dim). It is called in the thread that searches.
         table : callable, optional
-            Returns an array whose row i is the vector of id i, C-contiguous float32, in memory or
-            mapped; or None where there is none.
+            Function that returns an array whose row i is the vector of id i, C-contiguous float32,
+            in memory or mapped; or None if there is no such array.
         """
         self._true_vectors, self._true_table = vectors_of, table
 
@@ -335,14 +336,14 @@ class IndexEngine(ABC):
 
     @final
     def settings(self) -> dict[str, int]:
-        """Return the options of `sweep` as they are; without those that are not known yet."""
+        """Return the current values of the options of `sweep`, without those not yet known."""
         names = [*self._search_options(), *(["refine"] if self.is_compressed else [])]
         values = {name: getattr(self, name) for name in names}
         return {name: int(value) for name, value in values.items() if value is not None}
 
     @final
     def configure(self, **settings: int) -> None:
-        """Change options of `sweep`; the vectors stay as they are.
+        """Change options of `sweep`; the vectors stay unchanged.
 
         Raises
         ------
@@ -353,8 +354,8 @@ class IndexEngine(ABC):
         for name, value in settings.items():
             if name not in known:
                 raise InvalidInputError(
-                    f"{type(self).__name__}: expected an option of search "
-                    f"({', '.join(sorted(known)) or 'there is none'}), found {name!r}"
+                    f"{type(self).__name__}: expected a search option "
+                    f"({', '.join(sorted(known)) or 'the index has none'}), found {name!r}"
                 )
             check_count(value, name)
         with self._lock.write():
@@ -365,15 +366,15 @@ class IndexEngine(ABC):
 
     @final
     def plan(self, k: int, *, n_allowed: int | None = None, n_queries: int = 1) -> Plan:
-        """Say how a search is answered.
+        """Return how a search would be answered.
 
         Parameters
         ----------
         k : int
         n_allowed : int, optional
-            How many ids may be found; by default all.
+            Number of ids that may be found; by default all.
         n_queries : int
-            Queries in one call.
+            Number of queries in one call.
 
         Returns
         -------
@@ -394,11 +395,11 @@ class IndexEngine(ABC):
         Parameters
         ----------
         queries : array of shape (n, dim)
-            Converted to float32.
+            Queries, converted to float32.
         k : int
-            Neighbours a query, at least 1. More than there are gives all there are.
+            Number of neighbours per query, at least 1. If the index has fewer, all are returned.
         allowed : array of whole numbers of shape (m,), optional
-            Only these ids may be found; ids the index does not hold are passed over.
+            The only ids that may be found; those the index does not hold are ignored.
         exact : bool
             Whether to compare with every vector that may be found, whatever the index.
 
@@ -406,15 +407,15 @@ class IndexEngine(ABC):
         -------
         Neighbors
             ``ids`` and ``scores`` of shape (n, k), best first, padded with -1 and -inf.
-            Each row holds ``min(k, number that may be found)`` ids: never fewer. Equal scores
-            are ordered by id; where ``is_exact``, so is what is found of those that score the same
-            as the last. A query gets the same scores alone and among others.
+            Each row holds ``min(k, number that may be found)`` ids, never fewer. Equal scores
+            are ordered by id; if ``is_exact``, ties with the last hit are also decided by id. A
+            query gets the same scores alone and in a batch.
 
         Raises
         ------
         DimensionError, InvalidInputError
-            As in `add`; ``k`` below 1, or so far above the number of vectors that the padding
-            would fill memory.
+            As in `add`; or ``k`` is below 1, or so far above the number of vectors that the
+            padding would fill memory.
         """
         k = check_count(k, "k")
         queries = self._checked(queries, "queries")
@@ -441,7 +442,7 @@ class IndexEngine(ABC):
             else:
                 ids, scores = self._search_index(queries, found, there, allowed)
                 last = ids[:, -1]
-                if min(last.tolist()) < 0:  # an approximate index came back short: answer exactly
+                if min(last.tolist()) < 0:  # an approximate index found too few: search exactly
                     short = last < 0
                     ids[short], scores[short] = self._search_exactly(
                         queries[short], found, self._ids.ids if allowed is None else allowed
@@ -460,12 +461,12 @@ class IndexEngine(ABC):
         Parameters
         ----------
         ids : array of whole numbers of shape (n,)
-            Each of them in the index, each once.
+            Distinct ids that are in the index.
 
         Returns
         -------
         float32 array of shape (n, dim)
-            Of unit length for metric ``"cosine"``; close to what was added where the
+            Vectors, of unit length for metric ``"cosine"``; only close to what was added if the
             index compresses.
 
         Raises
@@ -478,7 +479,7 @@ class IndexEngine(ABC):
             missing = self._ids.positions(ids) < 0
             if missing.any():
                 raise KeyNotFoundError(
-                    f"ids: expected ids of the index, found {ids[np.argmax(missing)]} that is not"
+                    f"ids: expected ids in the index, found {ids[np.argmax(missing)]}, which is not"
                 )
             if not len(ids):
                 return np.empty((0, self._dim), dtype=np.float32)
@@ -499,21 +500,20 @@ class IndexEngine(ABC):
 
     @final
     def load_state(self, directory: str | Path) -> None:
-        """Read what `save_state` wrote, into an empty index of the same `config`.
+        """Load what `save_state` wrote into an empty index with the same `config`.
 
         Raises
         ------
         StoreCorruptError
-            A file is missing or is not what was written: checksums are compared before
-            anything is read.
+            A file is missing or has changed: checksums are compared before anything is read.
         StoreMismatchError
-            The files are of another kind of index, or of another `config`.
+            The files belong to another kind of index, or to another `config`.
         """
         directory = Path(directory)
         with self._lock.write():
             if self._ids.size:
                 raise InvalidInputError(
-                    f"load_state: expected an empty index, found one of {self._ids.size} vectors"
+                    f"load_state: expected an empty index, found one with {self._ids.size} vectors"
                 )
             state = read_state(directory)
             expected = (self.name, json.loads(json.dumps(self.config())))
@@ -539,9 +539,9 @@ class IndexEngine(ABC):
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether this process was forked while another thread changed the index.
+        """Whether this process was forked while another thread was changing the index.
 
-        It is of no use then: every method that looks at the vectors raises.
+        If so, the index is unusable: every method that reads the vectors raises an error.
         """
         return self._lock.abandoned
 
@@ -558,9 +558,10 @@ class IndexEngine(ABC):
             )
 
     def _present(self, allowed: Any) -> Ids:
-        """Return those of some ids that the index holds; of lists that come again, the same array.
+        """Return those of the allowed ids that the index holds.
 
-        A list that nobody can change, as a gallery's filters give, is looked through once.
+        A read-only list, as a gallery's filters return, is looked up once. If the same list is
+        passed again, the result is the same array.
         """
         for given, known, present in self._lists_seen:
             if given is allowed and known == self._changes:
@@ -586,22 +587,22 @@ class IndexEngine(ABC):
         if exact <= work:
             return Plan(True, n_allowed, f"{n_allowed:,} match, so few that all are compared")
         what = (
-            f"{n_allowed:,} match; the index looks at about {round(work):,} vectors' worth a "
-            f"query, comparing with all that match is worth {round(exact):,}"
+            f"{n_allowed:,} match; the index costs about as much as comparing {round(work):,} "
+            f"vectors per query, an exact search as much as {round(exact):,}"
         )
         return Plan(self.is_exact, round(work), what)
 
     def _search_index(
         self, queries: Embeddings, k: int, there: int, allowed: Ids | None
     ) -> tuple[Ids, Embeddings]:
-        """Ask `_search`; where the index compresses, rank what it finds by the true vectors."""
+        """Call `_search`; if the index compresses, re-rank what it finds by the true vectors."""
         vectors_of = self._true_vectors if self.is_compressed else None
         asked = k if vectors_of is None else min(k * self.refine, there)
         ids, scores = self._search(queries, asked, allowed)
         if ids.shape != (len(queries), asked) or scores.shape != ids.shape:
             raise ImgretError(
                 f"{type(self).__name__}._search: expected shape {(len(queries), asked)}, "
-                f"found {ids.shape} and {scores.shape}; this is a fault of the index"
+                f"found {ids.shape} and {scores.shape}; this is a bug in the index"
             )
         if vectors_of is None:
             return ids, scores

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours with NumPy, over vectors that come in blocks."""
+"""Exact nearest-neighbour search with NumPy, over vectors in blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["best_of", "by_id", "exact_search", "first_of", "pair_scores", "round
 # Values fetched at a time for pairs: half a megabyte, which stays in the cache of a core.
 _BLOCK_VALUES = 2**17
 
-# Candidates beside the best ``k``, among which those are that score the same.
+# Candidates in addition to the best ``k``, to cover those that score the same.
 _SPARE = 8
 
 
@@ -32,22 +32,23 @@ def exact_search(
     Parameters
     ----------
     queries : float32 array of shape (n, d)
-        Of unit length for metric ``"cosine"``.
+        Queries, of unit length for metric ``"cosine"``.
     blocks : iterable of (ids, vectors)
-        ``vectors`` float32 of shape (m, d); memory in use is O(n * m) of the largest block.
+        Blocks, with ``vectors`` float32 of shape (m, d). Memory use is O(n * m) of the largest one.
     k : int
-        Neighbours a query.
+        Number of neighbours per query.
     metric : {"cosine", "ip", "l2"}
-        ``"cosine"`` is the inner product of what is expected to be normalised.
+        Metric; ``"cosine"`` is the inner product of vectors that must be normalised already.
     score : callable, optional
-        Scores each query with rows of its own: queries, the vectors of a block and int64 of shape
-        (n, c) -> float32 of shape (n, c). Each score must depend on its pair alone.
+        Function that scores each query against its own rows of a block. It takes the queries, the
+        vectors of the block and the rows as int64 of shape (n, c), and returns float32 of shape
+        (n, c). Each score must depend on its pair alone.
 
     Returns
     -------
     Neighbors
-        Shape (n, k), padded with -1 and -inf. Scores depend on the query and the vector alone,
-        not on what else is compared; equal ones are ordered by id.
+        Neighbours of shape (n, k), padded with -1 and -inf. Scores depend on the query and the
+        vector alone, not on what else is compared; equal scores are ordered by id.
     """
     n, metric = len(queries), DistanceMetric(metric)
     best: Neighbors | None = None
@@ -55,7 +56,7 @@ def exact_search(
         if not len(ids):
             continue
         chosen = _nearly_best(queries, vectors, k, metric)
-        if score is None:  # vectors have unit length where that matters
+        if score is None:  # vectors have unit length if the metric needs it
             scores = pair_scores(queries, chosen, vectors.__getitem__, metric, prepared=True)
         else:
             scores = score(queries, vectors, chosen)
@@ -75,16 +76,16 @@ def exact_search(
 
 
 def rounding(dim: int) -> float:
-    """Return how far two float32 sums of ``dim`` products of unit vectors can lie apart."""
+    """Return how far apart two float32 sums of ``dim`` products of unit vectors can be."""
     return 1e-6 * max(1.0, math.sqrt(dim) / 16)
 
 
 def _nearly_best(
     queries: Embeddings, vectors: Embeddings, k: int, metric: DistanceMetric
 ) -> NDArray[np.intp]:
-    """Return by query which vectors may be among the ``k`` best: shape (n, ``min(k, m)`` or more).
+    """Return for each query the rows that may be the ``k`` best: shape (n, ``min(k, m)`` or more).
 
-    A product of matrices is fast, and rounds in ways that depend on its size.
+    A matrix product is fast, but its rounding depends on the size of the matrices.
     """
     n, (m, dim) = len(queries), vectors.shape
     some = k + _SPARE
@@ -106,7 +107,7 @@ def _nearly_best(
     elif metric.by_product:
         longest = np.sqrt(np.vecdot(vectors, vectors).max())
         limit = limit + 2 * error * longest * np.sqrt(np.vecdot(queries, queries)[:, None])
-    else:  # errors of the distance itself, and what float64 loses of the norms
+    else:  # rounding errors of the distance itself, and of the norms in float64
         limit = limit * (1 + 4 * error) + 2e-14 * (norms.max() + squares)
     if bool((away[rows, chosen[:, -1:]] > limit).all()):
         return chosen
@@ -122,18 +123,18 @@ def pair_scores(
     *,
     prepared: bool = False,
 ) -> Embeddings:
-    """Score each query with vectors of its own.
+    """Score each query against its own vectors.
 
     Parameters
     ----------
     queries : float32 array of shape (n, d)
-        Of unit length for metric ``"cosine"``.
+        Queries, of unit length for metric ``"cosine"``.
     ids : int64 array of shape (n, m)
     vectors_of : callable
-        Ids -> float32 array of shape (len(ids), d), of any length.
+        Function from ids to a float32 array of shape (len(ids), d) of vectors of any length.
     metric : {"cosine", "ip", "l2"}
     prepared : bool
-        Whether the vectors have unit length, too, where that matters.
+        Whether the vectors already have unit length, if the metric needs it.
 
     Returns
     -------
@@ -160,7 +161,7 @@ def best_of(ids: Ids, scores: Embeddings, k: int) -> Neighbors:
     ----------
     ids, scores : arrays of shape (n, m)
     k : int
-        At most ``m``.
+        Number of neighbours, at most ``m``.
     """
     order = np.argsort(-scores, axis=1, kind="stable")
     rows = np.arange(len(ids))[:, None]  # for one query far faster than take_along_axis
@@ -169,15 +170,15 @@ def best_of(ids: Ids, scores: Embeddings, k: int) -> Neighbors:
 
 
 def by_id(ids: Ids, scores: Embeddings) -> Neighbors:
-    """Order those of each row that have equal scores by id.
+    """Order equal scores of each row by id.
 
     Parameters
     ----------
     ids, scores : arrays of shape (n, m)
-        Best first.
+        Neighbours, best first.
     """
     if len(scores) == 1 and len(set(scores[0].tolist())) == scores.shape[1]:
-        return Neighbors(ids, scores)  # the usual case, seen faster
+        return Neighbors(ids, scores)  # the usual case, found faster
     equal = scores[:, 1:] == scores[:, :-1]
     if equal.any():
         wrong = (equal & (ids[:, 1:] < ids[:, :-1]) & (ids[:, 1:] >= 0)).any(axis=1)
@@ -190,12 +191,12 @@ def by_id(ids: Ids, scores: Embeddings) -> Neighbors:
 
 
 def first_of(found: Neighbors, kept: NDArray[np.bool_], k: int) -> Neighbors:
-    """Return the first ``k`` of each row that are kept, in their order; -1 and -inf after them.
+    """Return the first ``k`` neighbours of each row that are kept, padded with -1 and -inf.
 
     Parameters
     ----------
     found : Neighbors
-        Shape (n, m), best first.
+        Neighbours of shape (n, m), best first.
     kept : bool array of shape (n, m)
     k : int
     """

@@ -1,7 +1,7 @@
-"""What callers give: one image or many, keys, labels, metadata, filters, numbers.
+"""Checks of arguments: one image or many, keys, labels, metadata, filters, numbers.
 
 Every public method takes its arguments through these functions, so that one image, a list of
-images, a text and a number mean the same everywhere. They raise `InvalidInputError` with the name
+images, a string and a number mean the same everywhere. They raise `InvalidInputError` with the name
 of the argument, what was expected and what was found; values are converted only where nothing is
 lost (a NumPy number becomes a Python one).
 
@@ -44,15 +44,15 @@ __all__ = [
 
 _CHANNELS = {1, 3, 4}
 _IMAGE = "a path, bytes, a binary file object, a uint8 array or a PIL image"
-# Levels of a filter or of metadata looked into here; what is deeper is refused where it is used.
+# Levels of a filter or of metadata that are converted here; deeper ones are refused later.
 _DEEPEST = 250
 
-# What is done about a value that is none of JSON's: the value, and the name of its field.
+# Handles a value that JSON does not have; takes the value and the name of its field.
 _Odd: TypeAlias = Callable[[object, str], object]
 
 
 def is_image(given: object) -> bool:
-    """Whether it is one image, of whatever quality, rather than many or nothing."""
+    """Whether the argument is one image, valid or not, rather than several or something else."""
     if isinstance(given, np.ndarray):
         if given.ndim == 0 or given.dtype.kind not in "biuf":
             return False
@@ -65,7 +65,7 @@ def is_image(given: object) -> bool:
 
 
 def is_path(option: object) -> bool:
-    """Whether an option of a part looks like the path of a file, there or not."""
+    """Whether an option of a part looks like the path of a file, which need not exist."""
     if not isinstance(option, str) or not option or "\0" in option:
         return False
     separators = [separator for separator in (os.sep, os.altsep) if separator]
@@ -73,24 +73,24 @@ def is_path(option: object) -> bool:
 
 
 def one_image(given: Any, name: str, *, several: str = "") -> Any:
-    """Return one image as it was given, what is like bytes as bytes.
+    """Return one image as it was given, bytes-like objects as bytes.
 
     Parameters
     ----------
     given : ImageLike
     name : str
-        Of the argument.
+        Name of the argument.
     several : str
-        What takes many, such as ``"search_many()"``.
+        Method that takes several images, such as ``"search_many()"``.
 
     Raises
     ------
     InvalidInputError
-        It is not one image.
+        ``given`` is not one image.
     """
     if is_image(given):
         return _settled(given)
-    advice = f"; {several} takes many" if several and isinstance(given, Iterable) else ""
+    advice = f"; {several} takes several" if several and isinstance(given, Iterable) else ""
     raise InvalidInputError(f"{name}: expected one image ({_IMAGE}), found {_shown(given)}{advice}")
 
 
@@ -101,14 +101,14 @@ def many_images(given: Any, name: str, *, single: str) -> list[Any]:
     ----------
     given : iterable of ImageLike
     name : str
-        Of the argument.
+        Name of the argument.
     single : str
-        What to do with a single image, such as ``"search() takes a single one"``.
+        Advice about a single image, such as ``"search() takes a single one"``.
 
     Raises
     ------
     InvalidInputError
-        It is a single image, or no ordered collection.
+        ``given`` is a single image, or not an ordered collection.
     """
     if is_image(given):
         raise InvalidInputError(
@@ -120,12 +120,12 @@ def many_images(given: Any, name: str, *, single: str) -> list[Any]:
 
 
 def one_or_many_images(given: Any, name: str) -> tuple[list[Any], bool]:
-    """Return images as a list, and whether a single one was given as such.
+    """Return images as a list, and whether the caller passed a single one.
 
     Raises
     ------
     InvalidInputError
-        It is neither one image nor an ordered collection of them.
+        ``given`` is neither one image nor an ordered collection of them.
     """
     if is_image(given):
         return [_settled(given)], True
@@ -134,12 +134,12 @@ def one_or_many_images(given: Any, name: str) -> tuple[list[Any], bool]:
 
 
 def listed(given: Any, name: str, expected: str) -> list[Any]:
-    """Return an ordered collection that is no text as a list.
+    """Return an ordered collection as a list; a string does not count as one.
 
     Raises
     ------
     InvalidInputError
-        It is a text, bytes, a set, a mapping, a table, or not iterable.
+        ``given`` is a string, bytes, a set, a mapping, a table, or not iterable.
     """
     if isinstance(given, (str, bytes, bytearray, memoryview)):
         kind = type(given).__name__
@@ -148,63 +148,63 @@ def listed(given: Any, name: str, expected: str) -> list[Any]:
 
 
 def texts(given: Any, name: str, *, ordered: bool = True) -> list[str]:
-    """Return one text or many as a list of texts.
+    """Return one string or several as a list.
 
     Parameters
     ----------
     given : str or iterable of str
     name : str
-        Of the argument.
+        Name of the argument.
     ordered : bool
         Whether the order matters, so that a set is refused.
 
     Raises
     ------
     InvalidInputError
-        It is neither, or one of them is no text.
+        ``given`` is neither, or one of its elements is not a string.
     """
     if isinstance(given, str):
         return [str(given)]
     if not ordered and isinstance(given, AbstractSet):
         given = list(given)
-    found = listed(given, name, "a text, or several such as a list")
+    found = listed(given, name, "a string, or several such as a list")
     for position, text in enumerate(found):
         if not isinstance(text, str):
-            raise InvalidInputError(f"{name}[{position}]: expected a text, found {_shown(text)}")
+            raise InvalidInputError(f"{name}[{position}]: expected a string, found {_shown(text)}")
     return [str(text) for text in found]
 
 
 def one_text(given: Any, name: str) -> str:
-    """Return one text, such as a key.
+    """Return one string, such as a key.
 
     Raises
     ------
     InvalidInputError
-        It is none.
+        ``given`` is not a string.
     """
     if not isinstance(given, str):
-        raise InvalidInputError(f"{name}: expected a text, found {_shown(given)}")
+        raise InvalidInputError(f"{name}: expected a string, found {_shown(given)}")
     return str(given)
 
 
 def label_or_none(label: Any) -> Any:
-    """Return a label as plain text; None where it is missing as pandas says it: NaN or NA."""
+    """Return a label as a plain string; None for a missing value of pandas (NaN or NA)."""
     if isinstance(label, np.str_):
         return str(label)
     if (isinstance(label, (float, np.floating)) and math.isnan(label)) or (
-        type(label).__name__ in {"NAType", "NaTType"}  # of pandas, which is not imported for it
+        type(label).__name__ in {"NAType", "NaTType"}  # of pandas, which need not be imported
     ):
         return None
     return label
 
 
 def plain_metadata(metadata: Any, key: object) -> Any:
-    """Return the metadata of an item with NumPy numbers as Python ones.
+    """Return the metadata of an item with NumPy numbers converted to Python ones.
 
     Raises
     ------
     InvalidInputError
-        A value is none that JSON has: the message names item and field.
+        A value is not a JSON value; the message names the item and the field.
     """
     if not isinstance(metadata, Mapping):  # refused where it is stored
         return metadata
@@ -224,7 +224,7 @@ def plain_metadata(metadata: Any, key: object) -> Any:
 
 
 def plain_filter(where: Any) -> Any:
-    """Return a filter of plain mappings, lists and Python numbers; what is odd stays as it is."""
+    """Return a filter of plain mappings, lists and Python numbers; other values stay unchanged."""
 
     def keep(value: object, _: str) -> object:
         return value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
@@ -233,7 +233,7 @@ def plain_filter(where: Any) -> Any:
 
 
 def threshold_or_none(value: Any, name: str = "threshold") -> float | None:
-    """Return a number as a float, None as it is; NaN, truth values and text are refused."""
+    """Return a number as a float, and None as None; NaN, bools and text are refused."""
     if value is None:
         return None
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or math.isnan(value):
@@ -242,12 +242,12 @@ def threshold_or_none(value: Any, name: str = "threshold") -> float | None:
 
 
 def _settled(image: Any) -> Any:
-    """Return bytes for what is like them, so that equal ones are known to be equal."""
+    """Convert bytes-like objects to bytes, so that equal ones compare as equal."""
     return bytes(image) if isinstance(image, (bytearray, memoryview)) else image
 
 
 def _plain(value: Any, field: str, odd: _Odd, depth: int) -> Any:
-    """Convert NumPy's numbers and texts, also in lists and mappings; ask ``odd`` about others."""
+    """Convert NumPy numbers and strings, also in lists and mappings; ``odd`` handles the rest."""
     if isinstance(value, np.generic) and value.dtype.kind in "biufU":
         value = value.item()
     if value is None or type(value) in {str, int, bool} or depth > _DEEPEST:
@@ -269,7 +269,7 @@ def _listed(given: Any, name: str, expected: str, *, images: bool = False) -> li
 
 
 def _odd_array(given: Any, *, images: bool) -> str:
-    """Say why an array is no list; nothing where it is one."""
+    """Return why an array cannot be a list; empty if it can."""
     if given.ndim == 1:
         return f"an array of {given.dtype}" if images and given.dtype.kind not in "OU" else ""
     if images and given.ndim == 4 and given.shape[3] in _CHANNELS:
@@ -279,19 +279,19 @@ def _odd_array(given: Any, *, images: bool) -> str:
 
 
 def _odd(given: Any) -> str:
-    """Say why something is no ordered collection; nothing where it is one."""
+    """Return why something is not an ordered collection; empty if it is one."""
     kind = type(given).__name__
     if isinstance(given, AbstractSet) and not isinstance(given, (KeysView, ItemsView)):
-        return f"a {kind}, which has no order; give a list"
+        return f"a {kind}, which has no order; pass a list"
     if isinstance(given, Mapping):
-        return f"a single {kind}; give a list, such as its values()"
+        return f"a single {kind}; pass a list, such as its values()"
     if isinstance(getattr(given, "ndim", None), int) and given.ndim != 1:
-        return f"a {kind} of {given.ndim} dimensions; give a list or a column"
+        return f"a {kind} of {given.ndim} dimensions; pass a list or a column"
     return "" if isinstance(given, Iterable) else _shown(given)
 
 
 def _shown(given: object) -> str:
-    """Name what was given, shortly."""
+    """Describe an argument briefly."""
     if isinstance(given, np.ndarray):
         return f"an array of {given.dtype} of shape {given.shape}"
     if given is None or isinstance(given, (str, os.PathLike, int, float, np.generic)):

@@ -13,20 +13,20 @@ __all__ = ["IdMap"]
 class IdMap:
     """Ids in the order of insertion; the position of an id is found in O(log n).
 
-    Ids that arrive in increasing order, as a gallery's do, cost 8 bytes each; others need
-    a sorted copy beside them, made on the first look-up. Where they are 0, 1, 2 and so on, there is
+    Ids that arrive in increasing order, as a gallery's do, cost 8 bytes each. In any other order
+    they need a sorted copy, made on the first look-up. If they are 0, 1, 2 and so on, there is
     nothing to look up.
 
     Parameters
     ----------
     ids : int64 array of shape (n,), optional
-        What it begins with; taken over, not copied.
+        Initial ids; the array is used directly, not copied.
 
     Attributes
     ----------
     size : int
     is_range : bool
-        Whether every id is its position, as where nothing was removed.
+        Whether every id equals its position, as when nothing was removed.
     """
 
     def __init__(self, ids: Ids | None = None) -> None:
@@ -61,7 +61,7 @@ class IdMap:
         self.is_range = self._increasing and size > 0 and bool(self._buffer[size - 1] < size)
 
     def append(self, ids: Ids) -> None:
-        """Add ids that are not there yet (the caller has checked)."""
+        """Append ids that are new; the caller has checked this."""
         if not len(ids):
             return
         size = self.size + len(ids)
@@ -80,7 +80,7 @@ class IdMap:
         self._see_range()
 
     def positions(self, ids: Ids) -> NDArray[np.intp]:
-        """Position of each id; -1 where it is not there."""
+        """Return the position of each id; -1 if it is absent."""
         known = self._buffer[: self.size]
         if self.size == 0:
             return np.full(len(ids), -1, dtype=np.intp)
@@ -96,7 +96,7 @@ class IdMap:
         return np.where(known[found] == ids, found, -1)
 
     def remove(self, positions: NDArray[np.intp]) -> None:
-        """Drop the ids at these positions; those behind them move up."""
+        """Drop the ids at these positions; later ones move up."""
         keep = np.ones(self.size, dtype=bool)
         keep[positions] = False
         self._buffer = self._buffer[: self.size][keep]

@@ -1,4 +1,4 @@
-"""What an item of a gallery may hold."""
+"""The check of items before they are stored in a gallery."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from imgret.types import Item, is_text
 
 __all__ = ["check_item"]
 
-# Levels of JSON, well below what SQLite reads (1000): one item must not make all unreadable.
+# Levels of JSON, well below SQLite's limit (1000), beyond which one item makes all unreadable.
 _DEEPEST = 200
 _NUL, _NUL_IN_JSON = "\0", "\\u0000"
 
 
 def check_item(item: Item) -> str:
-    """Check what is to be stored, before work is spent on it; return its metadata as JSON.
+    """Check an item before work is spent on it, and return its metadata as JSON.
 
     Raises
     ------
     InvalidInputError
-        The key is empty; key, path or label is no Unicode text; the metadata is no JSON, or has
-        names that are not text; or some text holds NUL, up to which SQLite's functions read.
+        The key is empty; key, path or label is not Unicode text; the metadata is not JSON, or has
+        names that are not text; or a text contains NUL, where SQLite's functions stop reading.
     """
     if not is_text(item.key) or not item.key or _NUL in item.key:
         raise InvalidInputError(
@@ -58,7 +58,7 @@ def check_item(item: Item) -> str:
 
 
 def _check_names_and_texts(item: Item, *, nul: bool) -> None:
-    """Raise for a name that is not text, of which JSON makes one, and for NUL."""
+    """Raise for a name that is not text, which JSON would convert, and for NUL."""
     level: list[tuple[str, Any]] = [("", item.metadata)]
     while level:
         above, value = level.pop()
@@ -76,7 +76,7 @@ def _check_names_and_texts(item: Item, *, nul: bool) -> None:
         if nul and (_NUL in above or (isinstance(value, str) and _NUL in value)):
             raise InvalidInputError(
                 f"metadata of {item.key!r}: expected text without NUL characters in {above!r}, "
-                f"found {value!r}; cut or replace them"
+                f"found {value!r}; remove or replace them"
             )
 
 

@@ -14,10 +14,10 @@ else:
     T = TypeVar("T")
 
     class cached_property(Generic[T]):  # noqa: N801  # used like a function
-        """What Python 3.12 has.
+        """Like ``functools.cached_property`` of Python 3.12.
 
-        Python 3.11 holds a lock while the value is computed, one for all objects, which a forked
-        child would wait for in vain.
+        That of Python 3.11 holds a lock, one for all objects, while the value is computed. A forked
+        child could wait for it forever.
         """
 
         def __init__(self, function: Callable[[Any], T]) -> None:
@@ -35,5 +35,5 @@ else:
             if instance is None:
                 return self
             value = self._function(instance)
-            vars(instance)[self._name] = value  # found there first from now on
+            vars(instance)[self._name] = value  # later look-ups find it here first
             return value

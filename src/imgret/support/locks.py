@@ -1,9 +1,9 @@
-"""Locks that a forked child finds free, among them one for many readers or one writer.
+"""Locks that are free in a forked child: a reentrant lock, and one for readers and writers.
 
-``fork`` copies the thread that calls it and no other, but all of memory. A lock that another
-thread held at that moment is held in the child by nobody, for ever. So every lock of imgret is
-made here, and is made new in a child; where a thread was in the middle of a change, the child
-hears of it. See ``docs/decisions/0024-what-may-cross-a-fork.md``.
+``fork`` copies all of memory, but only the thread that calls it. A lock that another thread held
+at that moment would stay locked in the child forever. So every lock of imgret is of a class in this
+module, and is renewed in a child. If a thread was in the middle of a change, the child gets an
+error. See ``docs/decisions/0024-what-may-cross-a-fork.md``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class RLock:
     Parameters
     ----------
     brief : bool
-        Whether it is held for a moment only, and no other lock is waited for meanwhile but brief
-        ones that were made later. A fork waits for such locks, in the order they were made, so
-        that a child never finds what they guard half done.
+        Whether the lock is held only for a moment, in which no lock is waited for except brief
+        ones that were made later. A fork waits for brief locks in the order they were made, so
+        that a child never finds what they guard half changed.
     """
 
     __slots__ = ("__weakref__", "_lock", "brief")
@@ -42,11 +42,11 @@ class RLock:
         _remember(_locks, self)
 
     def acquire(self, *, blocking: bool = True) -> bool:
-        """Take the lock; False where another thread has it and it is not to be waited for."""
+        """Acquire the lock; return False if another thread holds it and ``blocking`` is false."""
         return self._lock.acquire(blocking=blocking)
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._lock.release()
 
     def __enter__(self) -> None:
@@ -61,7 +61,7 @@ class RLock:
         self._lock.release()
 
     def renew(self) -> None:
-        """Let go of a thread that is not in this process."""
+        """Free the lock from a thread that is not in this process."""
         if self._lock.acquire(blocking=False):
             self._lock.release()
         else:
@@ -72,32 +72,32 @@ class RLock:
 class ReadWriteLock:
     """Many readers at once, or one writer alone.
 
-    A waiting writer goes before readers that come later, and those that waited while it wrote go
+    A waiting writer goes before readers that come later, and readers that waited while it wrote go
     before the next writer, so that neither starves the other (Brandenburg and Anderson, "Reader-
-    Writer Synchronization for Shared-Memory Multiprocessor Real-Time Systems", 2009). Where no
-    writer is about, readers touch no mutex: each puts its thread into a set, which is one step,
-    and then looks whether a writer has shut the door, who in turn looks into the set after that.
+    Writer Synchronization for Shared-Memory Multiprocessor Real-Time Systems", 2009). Without a
+    writer, readers touch no mutex: each adds its thread to a set, which is atomic, and then checks
+    whether a writer has shut the lock. A writer shuts the lock first, and then checks the set.
 
-    Not reentrant: a thread that holds it must not ask for it again, not even to read twice, as it
-    stands in the set once.
+    The lock is not reentrant: a thread that holds it must not acquire it again, not even to read
+    twice, as the set holds each thread once.
 
     Parameters
     ----------
     brief : bool
-        As for `RLock`: a fork waits for readers and writers, and lets none in meanwhile.
+        As for `RLock`: a fork waits for readers and writers, and lets no new ones in meanwhile.
 
     Attributes
     ----------
     abandoned : bool
-        Whether this process was forked while another thread wrote: what the lock guards may be
-        half changed. Nobody gets it any more.
+        Whether this process was forked while another thread was writing, so that what the lock
+        guards may be half changed. The lock can no longer be acquired.
     """
 
     def __init__(self, *, brief: bool = False) -> None:
         self.brief = brief
         self._condition = Condition()
         self._readers: set[int] = set()
-        self._waiting: set[int] = set()  # readers that came while the door was shut
+        self._waiting: set[int] = set()  # readers that came while it was shut
         self.shut = False  # a writer writes or waits
         self.abandoned = False
         self._writer: int | None = None  # the thread that writes
@@ -106,7 +106,7 @@ class ReadWriteLock:
         _remember(_locks, self)
 
     def wait_to_read(self, me: int) -> None:
-        """Wait until no writer holds it or waits for it, where a reader found the door shut."""
+        """Wait for the writers, if a reader found the lock shut."""
         with self._condition:
             self._readers.discard(me)
             self._condition.notify_all()  # a writer may have seen this thread in the set
@@ -131,7 +131,7 @@ class ReadWriteLock:
 
     @property
     def is_read(self) -> bool:
-        """Whether there are readers, be it that they wait."""
+        """Whether there are readers, including waiting ones."""
         return bool(self._readers or self._waiting)
 
     def read(self) -> _Sharing:
@@ -140,12 +140,12 @@ class ReadWriteLock:
 
     @contextmanager
     def write(self, *, while_reading: bool = False) -> Iterator[None]:
-        """Hold the lock alone for the length of the block.
+        """Hold the lock exclusively for the length of a ``with`` block.
 
         Parameters
         ----------
         while_reading : bool
-            Whether this thread may be reading: a handler of signals that forks, say.
+            Whether this thread may be reading, as when a signal handler forks.
         """
         own = {get_ident()} if while_reading else set()
         with self._condition:
@@ -169,7 +169,7 @@ class ReadWriteLock:
                 self._open()
 
     def renew(self) -> None:
-        """Let go of threads that are not in this process."""
+        """Free the lock from threads that are not in this process."""
         me = get_ident()
         self._condition = Condition()
         self._readers.intersection_update({me})
@@ -186,7 +186,7 @@ class ReadWriteLock:
             )
 
     def _open(self) -> None:
-        """Let in the readers that waited; others only where no writer waits."""
+        """Let in the readers that waited, and new ones only if no writer waits."""
         if self._writer is None:
             self._readers.update(self._waiting)
             self._waiting.clear()
@@ -224,10 +224,10 @@ class _Sharing:
 
 
 class Renewed(Protocol):
-    """What has to be looked after in a forked child."""
+    """An object that has to be renewed in a forked child."""
 
     def renew(self) -> None:
-        """Let go of what belongs to the parent: of threads, files and connections."""
+        """Let go of what belongs to the parent: threads, files and connections."""
 
 
 # By id, in the order they were made, so that two threads that fork wait in the same order.
@@ -239,7 +239,7 @@ _held: list[ExitStack] = []  # brief locks, by the forks that hold them
 
 
 def renew_in_child(thing: Renewed) -> None:
-    """Have ``renew`` called in every forked child, once all locks are free; not kept alive."""
+    """Call ``renew`` in every forked child, once all locks are free; keeps no reference."""
     _remember(_others, thing)
 
 

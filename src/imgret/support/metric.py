@@ -1,4 +1,4 @@
-"""Distance metrics: what a score is, and what has to be done to vectors before it."""
+"""Distance metrics: how vectors are prepared, and how they are scored."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class DistanceMetric(StrEnum):
-    """A metric by its name; a higher score is better for each of them.
+    """A metric by its name; for each of them, a higher score is better.
 
-    It is a text as well: ``DistanceMetric.IP == "ip"``. Another metric is another member, with its
-    facts below the class and its score in `scores`; the indexes of Faiss ask `by_product` for
-    theirs.
+    It is also a string: ``DistanceMetric.IP == "ip"``. A new metric needs a member, its facts below
+    the class and its score in `scores`; the indexes of Faiss choose theirs by `by_product`.
 
     Attributes
     ----------
@@ -30,9 +29,9 @@ class DistanceMetric(StrEnum):
     by_product : bool
         Whether a score is an inner product; else it is minus a squared distance.
     rewards_length : bool
-        Whether the longer of two vectors in one direction scores higher.
+        Whether the longer of two vectors of the same direction scores higher.
     range : (float, float)
-        The lowest and the highest score there can be.
+        The lowest and the highest possible score.
     """
 
     COSINE = "cosine"
@@ -51,7 +50,7 @@ class DistanceMetric(StrEnum):
         self.rewards_length = by_product and not on_sphere
 
     def prepare(self, vectors: Embeddings) -> Embeddings:
-        """Return vectors as they are compared: of length 1, or as they are."""
+        """Return vectors as they are compared: scaled to length 1, or unchanged."""
         return unit_length(vectors) if self.on_sphere else vectors
 
     def scores(self, a: Any, b: Any) -> Any:

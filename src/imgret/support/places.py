@@ -1,8 +1,8 @@
-"""Files that the parts of a gallery are made from: paths in their options, and where they may be.
+"""Files of the parts of a gallery: paths in their options, and where the files may be.
 
 The options of a part may name files, such as ``{"model": "/models/mine.onnx"}``. The manifest keeps
-each path as it was, absolute, and in ``files`` also relative to the gallery, so that a tree that is
-moved as a whole stays one.
+each path as it was, absolute, and in ``files`` also relative to the gallery, so that a directory
+tree can be moved as a whole.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _paths(config: Any) -> Iterator[str]:
 
 
 def replaced(config: Any, new: Callable[[str], str]) -> Any:
-    """Return options with each path replaced by what ``new`` says of it."""
+    """Return options with each path replaced by what ``new`` returns for it."""
     if isinstance(config, Mapping):
         return {name: replaced(value, new) for name, value in config.items()}
     if isinstance(config, (list, tuple)):
@@ -43,7 +43,7 @@ def replaced(config: Any, new: Callable[[str], str]) -> Any:
 
 
 def taken_over(config: Any, other: Any) -> Any:
-    """Return options with the paths of others, where both have one in the same place."""
+    """Return options with the paths of ``other``, where both have a path in the same place."""
     if isinstance(config, Mapping) and isinstance(other, Mapping):
         return {name: taken_over(value, other.get(name)) for name, value in config.items()}
     if isinstance(config, (list, tuple)) and isinstance(other, (list, tuple)):
@@ -54,19 +54,20 @@ def taken_over(config: Any, other: Any) -> Any:
 
 
 def candidates(stored: str, gallery: Path, files: Mapping[str, str]) -> list[str]:
-    """Return where the file of a stored path may be: the absolute paths at which something is.
+    """Return the absolute paths at which the file of a stored path exists.
 
-    As it stands; relative to the gallery, where the manifest says so; for a relative path, as older
-    galleries have them, below the current directory, beside the gallery, and in it.
+    Tried are the path itself, and the path relative to the gallery if the manifest has one. A
+    relative path, as in older galleries, is also tried below the current directory, beside the
+    gallery, and in it.
 
     Parameters
     ----------
     stored : str
-        As the manifest has it.
+        Path in the manifest.
     gallery : Path
-        Its directory.
+        Directory of the gallery.
     files : mapping of str to str
-        Absolute places by stored path: see `Manifest.files`.
+        Absolute paths by stored path: see `Manifest.files`.
     """
     places = [Path(stored)] if Path(stored).is_absolute() else []
     places += [Path(files[stored])] if stored in files else []
@@ -76,9 +77,9 @@ def candidates(stored: str, gallery: Path, files: Mapping[str, str]) -> list[str
 
 
 def relative_to(place: str, directory: Path) -> str | None:
-    """Return an absolute path relative to a directory, with forward slashes; None where none is.
+    """Return an absolute path relative to a directory, with forward slashes; None if impossible.
 
-    Links in the way to both are followed, as ``..`` leads out of where a link leads.
+    Links on the way to both are followed, as ``..`` refers to the target of a link.
     """
     folder, name = os.path.split(place)
     try:

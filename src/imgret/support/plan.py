@@ -1,4 +1,4 @@
-"""Which way a search goes: through the index, or past all that may be found."""
+"""The plan of a search in an index: through the index, or exact."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 __all__ = ["Plan", "exact_cost"]
 
-# In vectors compared one after another: what a matrix product takes for one, and what it costs
-# to fetch one before it, once for all queries.
+# Costs in units of comparing one vector in a scan: that of comparing one in a matrix product, and
+# that of fetching one before it, once for all queries.
 _MULTIPLIED = 0.3
 _FETCHED = 2.0
 
@@ -21,9 +21,9 @@ class Plan:
     exact : bool
         Whether the queries are compared with every vector that may be found.
     compared : int
-        About how many vectors each query is compared with.
+        Approximate number of vectors each query is compared with.
     reason : str
-        Why, as a clause.
+        Reason, as a clause.
     """
 
     exact: bool
@@ -32,5 +32,5 @@ class Plan:
 
 
 def exact_cost(count: int, n_queries: int) -> float:
-    """Return what comparing with ``count`` vectors costs a query, in vectors of a scan."""
+    """Return the cost per query of comparing with ``count`` vectors, in vectors of a scan."""
     return count * (_MULTIPLIED + _FETCHED / max(n_queries, 1))

@@ -1,4 +1,4 @@
-"""Embeddings as they are kept: rounded to the gallery's dtype, where that leaves them usable."""
+"""Rounding of embeddings to the gallery's dtype, and checks that they stay usable."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from imgret.types import Dtype, Embeddings, Metric
 
 __all__ = ["as_kept", "refusals", "too_small"]
 
-# Of a row's length, what rounding to float16 may change: twice what it does to numbers of which
-# float16 keeps all bits, those over 6e-5. The error of smaller ones is at most half their spacing.
+# Share of a row's length that rounding to float16 may change: twice the error of numbers over 6e-5,
+# of which float16 keeps all bits. The error of smaller numbers is at most half their spacing.
 _CHANGED, _HALF_SPACING = 2.0**-10, 2.0**-25
 
 
 def refusals(embeddings: Any, *, dim: int, metric: Metric, dtype: Dtype) -> list[str | None]:
-    """Say of each embedding why it cannot be kept and searched; None where it can.
+    """Return for each embedding why it cannot be stored and searched, or None if it can.
 
-    What counts is what remains of it when rounded to ``dtype``.
+    Embeddings are checked after rounding to ``dtype``.
 
     Raises
     ------
     InvalidInputError
-        They are no array of shape (n, dim).
+        ``embeddings`` is not an array of shape (n, dim).
     """
     embeddings = as_kept(embeddings, metric=metric, dtype=dtype)
     with np.errstate(over="ignore"):
@@ -44,10 +44,10 @@ def refusals(embeddings: Any, *, dim: int, metric: Metric, dtype: Dtype) -> list
 
 
 def as_kept(embeddings: Any, *, metric: Metric, dtype: Dtype) -> Any:
-    """Return embeddings at the length at which they are kept.
+    """Return embeddings at the length at which they are stored.
 
-    For metric ``"cosine"``, where it counts for nothing, that is 1 for those whose numbers are
-    too small for float16; else it stays as it is.
+    For metric ``"cosine"``, where length does not matter, those whose numbers are too small for
+    float16 are scaled to length 1. All others are returned unchanged.
     """
     rows = np.asarray(embeddings)
     if not DistanceMetric(metric).on_sphere or dtype != "float16":
@@ -61,9 +61,9 @@ def as_kept(embeddings: Any, *, metric: Metric, dtype: Dtype) -> Any:
 
 
 def too_small(vectors: Embeddings) -> NDArray[np.bool_]:
-    """Tell which rows lose their direction in float16, as their numbers are too small for it.
+    """Return which rows lose their direction in float16, as their numbers are too small for it.
 
-    Below 6e-5 a float16 has the fewer bits the smaller it is. Small numbers beside large ones do
+    Below 6e-5, the smaller a float16 is, the fewer bits it has. Small numbers beside large ones do
     no harm, and a row of zeros loses nothing.
 
     Parameters
@@ -76,7 +76,7 @@ def too_small(vectors: Embeddings) -> NDArray[np.bool_]:
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = np.vecdot(vectors, vectors)
-    # Longer ones are not changed so much, whatever is in them.
+    # Longer rows cannot change that much, whatever their values.
     small = np.flatnonzero(squares < 2 * vectors.shape[1] * (_HALF_SPACING / _CHANGED) ** 2)
     rows = vectors[small].astype(np.float64)
     changes = np.linalg.norm(rows.astype(np.float16) - rows, axis=1)
@@ -99,8 +99,8 @@ def _refusal(
         return str(error)
     if dtype == "float16" and too_small(embedding[None])[0]:
         return (
-            f"embedding: expected values that float16 can tell apart, the largest of 6e-05 or "
-            f"more, found {np.abs(embedding).max():.4g} at most; make the gallery with "
-            f"dtype='float32', or scale the embeddings"
+            f"embedding: expected values that float16 can represent, the largest at least 6e-05, "
+            f"found at most {np.abs(embedding).max():.4g}; make the gallery with dtype='float32', "
+            f"or scale the embeddings"
         )
     return None

@@ -1,7 +1,7 @@
-"""Names that look alike: Unicode spells many letters in two ways.
+"""Names that look alike, as Unicode spells many letters in two ways.
 
 "é" is one code point (NFC, what most systems write) or an "e" and an accent (NFD, what macOS
-hands out). A CSV file, a disk and a gallery may each have another spelling of one name.
+returns). A CSV file, a disk and a gallery may each spell the same name differently.
 
 Unicode Standard Annex 15, "Unicode Normalization Forms".
 """
@@ -23,18 +23,18 @@ def normal(name: str) -> str:
 
 
 def respelled(wanted: Collection[str], held: Collection[Any]) -> dict[str, str]:
-    """Match names that are spelled differently, where only one can be meant.
+    """Match names that are spelled differently, if the match is unambiguous.
 
     Parameters
     ----------
     wanted, held : collection of str
-        What else there is in ``held`` is passed over.
+        Names; values in ``held`` that are not strings are ignored.
 
     Returns
     -------
     dict of str to str
-        Names of ``wanted`` that ``held`` lacks -> the one name of ``held`` of the same normal
-        form. Left out are names that are in both, and those for which there is another
+        Names of ``wanted`` that ``held`` lacks, each with the one name of ``held`` that has the
+        same normal form. Names that are in both are left out, and so are names with more than one
         candidate on either side.
     """
     missing = {name for name in wanted if not name.isascii() and name not in held}
@@ -58,7 +58,7 @@ def respelled(wanted: Collection[str], held: Collection[Any]) -> dict[str, str]:
 
 
 def alike(name: object, held: Iterable[str]) -> str:
-    """Return the end of a sentence that tells the names which look like one that is not held."""
+    """Return the end of a sentence that lists held names which look like a missing one."""
     if not is_text(name) or name.isascii():
         return ""
     form = normal(name)

@@ -1,4 +1,4 @@
-"""Files of a part on disk, and the checksums that prove them whole."""
+"""Files of a part on disk, and their checksums."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_state(directory: Path, facts: Json) -> None:
 
 
 def read_state(directory: Path) -> Json:
-    """Return the facts once every file has the checksum it was written with.
+    """Return the facts, after a check that every file has the checksum it was written with.
 
     Raises
     ------
@@ -43,8 +43,8 @@ def read_state(directory: Path) -> Json:
             name for name in {*expected, *found} if expected.get(name) != found.get(name)
         )
         raise StoreCorruptError(
-            f"{directory}: expected the files with the checksums in {_NAME}, found others for "
-            f"{', '.join(names)}; rebuild the index"
+            f"{directory}: expected the files with the checksums in {_NAME}, found different ones "
+            f"for {', '.join(names)}; rebuild the index"
         )
     return state  # type: ignore[no-any-return]  # a dict, or indexing it would have failed
 

@@ -14,25 +14,25 @@ __all__ = ["fold_of", "interval", "logistic_regression", "resampled_means", "sig
 
 Floats = NDArray[np.float64]
 
-# Counts of all queries in some resamples that may be held at once.
+# Maximum number of counts, of all queries in some resamples, that are held at once.
 _BLOCK = 2**22
-_STEPS = 100  # of Newton's method, which takes some ten
+_STEPS = 100  # of Newton's method at most; it usually takes about ten
 
 
 def fold_of(codes: Ids, folds: int, seed: int = 0) -> Ids:
     """Return the fold of each item, 0 to ``folds - 1``; -1 for a class of one item.
 
-    Each class is spread over the folds as evenly as can be, so that an item that is held out has
-    one of its class among the others. An item that is alone in its class is never held out.
+    Each class is spread over the folds as evenly as possible, so that a held-out item has another
+    one of its class among the rest. An item that is alone in its class is never held out.
 
     Parameters
     ----------
     codes : int64 array of shape (n,)
         Class of each item, at least 0.
     folds : int
-        At least 2.
+        Number of folds, at least 2.
     seed : int
-        Of the shuffle.
+        Seed of the shuffle.
     """
     shuffled = np.random.default_rng(seed).permutation(len(codes))
     order = shuffled[np.argsort(codes[shuffled], kind="stable")]
@@ -49,13 +49,13 @@ def resampled_means(values: Mapping[str, Floats], *, n_resamples: int, seed: int
     Parameters
     ----------
     values : mapping of name to float64 array of shape (n,)
-        Of one or more queries.
+        Values of each measure, one per query.
     n_resamples, seed : int
 
     Returns
     -------
     float64 array of shape (n_resamples, number of measures)
-        All measures over the same draws.
+        Means; all measures are taken over the same resamples.
     """
     table = np.stack(list(values.values()), axis=1)
     n = len(table)
@@ -83,7 +83,7 @@ def logistic_regression(columns: Floats, targets: Floats, ridge: Any = 1e-9) -> 
     Parameters
     ----------
     columns : float64 array of shape (n, m)
-        One of them may be ones, for a bias.
+        Predictors; a column of ones gives a bias.
     targets : float64 array of shape (n,)
     ridge : float or array of shape (m,)
         Penalty of each squared weight, in units of one row's log loss.

@@ -1,4 +1,4 @@
-"""Where a gallery is kept: the catalog is the truth, everything else can be made again.
+"""Galleries on disk or in memory. The catalog is the truth; everything else can be made again.
 
 ::
 

@@ -35,36 +35,36 @@ __all__ = ["Catalog"]
 
 # Keys looked up by one statement; SQLite allows 32,766 parameters.
 _CHUNK = 10_000
-# Far above any, and far below what SQLite's integers hold.
+# Far above any number of changes, and far below SQLite's largest integer.
 _MOST_CHANGES = 2**62
 
 
 class Catalog:
     """Items by id and by key; every change is one transaction.
 
-    A reader goes on seeing the items that were there when it opened, whatever another
-    process adds or removes; only a new label or metadata of one of them shows at once.
+    A reader keeps seeing the items that existed when it opened, whatever another process adds or
+    removes. Only new labels or metadata of these items are visible at once.
 
     Parameters
     ----------
     path : Path, optional
-        The database; without one it is kept in memory.
+        Database file; without one, the items are kept in memory.
     writable : bool
-        False opens an existing file for reading only.
+        If false, an existing file is opened for reading only.
 
     Attributes
     ----------
     rows : int
-        Ids given out so far, those of removed items included.
+        Number of ids given out so far, including those of removed items.
     live : int
-        Items there are.
+        Number of items that are not removed.
     changes : int
         Number of the last change.
 
     Raises
     ------
     StoreCorruptError, StoreVersionError
-        The file is no catalog, damaged, or of a newer imgret.
+        The file is not a catalog, is damaged, or was written by a newer imgret.
     """
 
     rows: int
@@ -78,7 +78,7 @@ class Catalog:
         self._closed = False
         self._process = os.getpid()
         self._for_writing = writable
-        self._reopened = 0  # by this process and those it was forked from
+        self._reopened = 0  # times, by this process and those it was forked from
         with CONNECTING:
             self._connection: sqlite3.Connection | None = connect(path, writable=writable)
             try:
@@ -91,7 +91,7 @@ class Catalog:
                 raise
 
     def renew(self) -> None:
-        """Leave the connection to the parent, in a forked child; the next look makes a new one."""
+        """In a forked child, leave the connection to the parent; the next query makes a new one."""
         if self._connection is not None:
             leave(self._connection)
             self._connection = None
@@ -105,7 +105,7 @@ class Catalog:
         return isinstance(key, str) and bool(self._named([key]))
 
     def __iter__(self) -> Iterator[str]:
-        """Keys in the order they were added."""
+        """Yield keys in the order they were added."""
         last = -1
         while True:
             rows = self._query(
@@ -119,15 +119,15 @@ class Catalog:
             yield from (key for _, key in rows)
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
-        """Ids of the keys that exist."""
+        """Return the ids of the keys that exist."""
         found: dict[str, int] = {}
         for start in range(0, len(keys), _CHUNK):
             chunk = [key for key in keys[start : start + _CHUNK] if is_text(key)]
             marks = ",".join("?" * len(chunk))
             of_keys = f"SELECT key, id FROM items WHERE id < ? AND key IN ({marks}) AND"  # noqa: S608  # marks are question marks
             found.update(
-                # Two statements, as each has its index; the latter for what was removed since
-                # a reader opened.
+                # Two statements, as each has its index; the second finds items that were removed
+                # since a reader opened.
                 self._query(
                     f"{of_keys} removed_at IS NULL UNION ALL {of_keys} removed_at > ?",
                     (self.rows, *chunk, self.rows, *chunk, self.changes),
@@ -136,15 +136,15 @@ class Catalog:
         return found
 
     def require(self, keys: Sequence[str]) -> list[int]:
-        """Ids of keys that must exist, in order.
+        """Return the ids of keys that must exist, in their order.
 
-        A key may be spelled in another Unicode form than in the gallery, where that leaves no
-        doubt which one is meant: see `imgret.support.spelling`.
+        A key may have another Unicode form than in the gallery if it is clear which key is meant:
+        see `imgret.support.spelling`.
 
         Raises
         ------
         KeyNotFoundError
-            Naming the first that does not.
+            A key does not exist; the message names the first one.
         """
         found = self._named(keys)
         for key in keys:
@@ -156,7 +156,7 @@ class Catalog:
         return [found[key] for key in keys]
 
     def _named(self, keys: Sequence[str]) -> dict[str, int]:
-        """Ids of the keys that exist, in this or another spelling."""
+        """Return the ids of the keys that exist, in this or another spelling."""
         found = self.ids_of(keys)
         missing = [key for key in keys if key not in found]
         if any(is_text(key) and not key.isascii() for key in missing):
@@ -166,7 +166,7 @@ class Catalog:
         return found
 
     def items(self, ids: Iterable[int]) -> dict[int, Item]:
-        """Items by id, removed ones too."""
+        """Return items by id, including removed ones."""
         wanted = [int(id_) for id_ in ids]
         found: dict[int, Item] = {}
         for start in range(0, len(wanted), _CHUNK):
@@ -180,7 +180,7 @@ class Catalog:
         return found
 
     def by_sha256(self, digest: bytes) -> tuple[int, Item] | None:
-        """Return the oldest live item made from a file of this content."""
+        """Return the oldest live item that was made from a file with this digest."""
         rows = self._query(
             f"SELECT id, {COLUMNS} FROM items "  # noqa: S608  # a constant
             "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
@@ -189,7 +189,7 @@ class Catalog:
         return (rows[0][0], from_row(rows[0][1:])) if rows else None
 
     def files(self) -> Iterator[tuple[int, str, str | None]]:
-        """Id, key and path of every live item, by id."""
+        """Yield id, key and path of every live item, by id."""
         last = -1
         while rows := self._query(
             "SELECT id, key, path FROM items WHERE id > ? AND removed_at IS NULL "
@@ -200,7 +200,7 @@ class Catalog:
             last = rows[-1][0]
 
     def label_count(self) -> int:
-        """Return how many different labels there are."""
+        """Return the number of distinct labels."""
         rows = self._query("SELECT count(DISTINCT label) FROM items WHERE removed_at IS NULL")
         return int(rows[0][0])
 
@@ -210,11 +210,11 @@ class Catalog:
         Returns
         -------
         ids : int64 array of shape (n,)
-            Increasing.
+            Ids of the items, increasing.
         codes : int64 array of shape (n,)
-            The label of each, as its place in ``names``.
+            Label of each item, as its position in ``names``.
         names : list of str
-            The labels, each once, in the order they are first met.
+            Distinct labels, in the order in which they first occur.
         """
         places: dict[str, int] = {}
         with self._lock, explained(self._path):
@@ -232,14 +232,14 @@ class Catalog:
 
     @property
     def version(self) -> tuple[int, int, int]:
-        """What changes with every commit, new labels and those of other processes included."""
+        """A value that changes with every commit, also of labels and by other processes."""
         with self._lock, explained(self._path):
             db = self._db
             (seen,) = db.execute("PRAGMA data_version").fetchone()
             return self._reopened, db.total_changes, int(seen)
 
     def live_ids(self, start: int = 0) -> Ids:
-        """Ids from ``start`` on that are not removed: int64, increasing."""
+        """Return the ids from ``start`` on that are not removed: int64, increasing."""
         with self._lock, explained(self._path):
             rows = self._db.execute(
                 "SELECT id FROM items WHERE id >= ? AND id < ? "
@@ -249,7 +249,7 @@ class Catalog:
             return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
-        """Id, path, sha256 and label of every live item, by id."""
+        """Yield id, path, sha256 and label of every live item, by id."""
         last = -1
         while rows := self._query(
             "SELECT id, path, sha256, label FROM items WHERE id > ? AND id < ? "
@@ -260,52 +260,52 @@ class Catalog:
             last = rows[-1][0]
 
     def compile(self, where: Filter) -> Condition:
-        """Compile a filter, which all methods that take one take as well."""
+        """Compile a filter; methods that take a filter also take the result."""
         return self._condition(where)
 
     def check_where(self, where: Any) -> None:
-        """Raise what `matching` would, before work is spent on the rest of a search."""
+        """Raise the errors of `matching`, before work is spent on the rest of a search."""
         condition = self._condition(where)
         with self._lock:
             self._matcher.check(condition, self.rows, self.changes)
 
     def matching(self, where: Any) -> Ids:
-        """Ids of the items that a filter lets pass: int64, increasing. Read-only.
+        """Return the ids of the items that pass a filter: int64, increasing, read-only.
 
-        They are kept until something changes, here or in another process.
+        They are cached until something changes, here or in another process.
 
         Raises
         ------
         InvalidInputError
-            See `compile_where`; or no item has a field that it names.
+            The filter is not valid (see `parse_filter`), or no item has a field that it names.
         """
         condition = self._condition(where)
         with self._lock:
             return self._matcher.ids(condition, self.rows, self.changes, self.version)
 
     def share_matching(self, where: Any, sample: Ids) -> float:
-        """Part of the items that a filter lets pass, judged by a sample of their ids.
+        """Return the share of items that pass a filter, estimated from a sample of their ids.
 
-        It is kept, and raises, as `matching`, but looks at no more than the sample.
+        It is cached like the result of `matching`, and raises the same errors.
         """
         condition = self._condition(where)
         with self._lock:
             return self._matcher.share(condition, sample, self.rows, self.changes, self.version)
 
     def passing(self, where: Any, ids: list[int]) -> set[int]:
-        """Those of some ids that are of items a filter lets pass."""
+        """Return those of the ids whose items pass a filter."""
         with self._lock:
             return self._matcher.passing(self._condition(where), ids, self.rows, self.changes)
 
     def is_listed(self, where: Any, *, asked: int) -> bool:
-        """Whether `matching` costs little for a filter: it is known, or worth being listed by now.
+        """Whether to call `matching` for a filter: its result is cached, or worth computing by now.
 
         Parameters
         ----------
         where : mapping
         asked : int
-            Queries that are asked with it now. A list is worth its making when they, and those
-            before, are one for every few hundred items.
+            Number of queries with this filter now. Listing the ids is worthwhile once there was one
+            query for every few hundred items, counting earlier ones too.
         """
         condition = self._condition(where)
         with self._lock:
@@ -319,8 +319,8 @@ class Catalog:
         return compile_filter(where if isinstance(where, Filter) else parse_filter(where))
 
     def create_filter_index(self, name: str) -> None:
-        """Make filters on a field of the metadata quick; does nothing where they are."""
-        if name in {"key", "label"}:  # have one
+        """Create a database index for filters on a field; does nothing if there is one."""
+        if name in {"key", "label"}:  # always have one
             return
         indexed = column_of(Field(name) if name in ITEM_FIELDS else metadata_field(name))
         with self._change():
@@ -330,7 +330,7 @@ class Catalog:
             )
 
     def removed_since(self, change: int) -> Ids:
-        """Ids removed by changes after this one: int64, increasing."""
+        """Return the ids removed by changes after this one: int64, increasing."""
         rows = self._query(
             "SELECT id FROM items WHERE removed_at > ? AND removed_at <= ? ORDER BY id",
             (change, self.changes),
@@ -338,7 +338,7 @@ class Catalog:
         return np.array([row[0] for row in rows], dtype=np.int64)
 
     def removed_by_others(self) -> Ids:
-        """Ids that a reader still sees, though they were removed since: int64, increasing."""
+        """Return the ids removed since a reader opened, which it still sees: int64, increasing."""
         rows = self._query(
             "SELECT id FROM items WHERE removed_at > ? AND id < ? ORDER BY id",
             (self.changes, self.rows),
@@ -346,7 +346,7 @@ class Catalog:
         return np.array([row[0] for row in rows], dtype=np.int64)
 
     def checksums(self, ids: Ids) -> list[int]:
-        """CRC-32 of the stored vectors of increasing ids."""
+        """Return the CRC-32 of the stored vectors of increasing ids."""
         rows = self._query(
             "SELECT id, crc FROM items WHERE id BETWEEN ? AND ? ORDER BY id",
             (int(ids[0]), int(ids[-1])),
@@ -364,14 +364,14 @@ class Catalog:
         Returns
         -------
         range
-            The ids given out: the next rows, in order.
+            Ids of the new items: the next rows, in order.
 
         Raises
         ------
         DuplicateKeyError, InvalidInputError
-            A key is live or given twice, or `check_item` would refuse an item.
+            A key exists or is given twice, or `check_item` refuses an item.
         StoreError
-            The disk is full, say.
+            The file cannot be written, for example because the disk is full.
         """
         try:
             with self._change():
@@ -394,18 +394,18 @@ class Catalog:
         return range(first, first + len(items))
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Commit the removal of items; those removed before stay as they are."""
+        """Commit the removal of items; those removed before stay unchanged."""
         with self._change():
             change = self.changes + 1
             removed = self._mark_removed(ids, change)
             self._db.execute("UPDATE counts SET live = live - ?, changes = ?", (removed, change))
 
     def replace(self, id_: int, item: Item) -> None:
-        """Commit new facts about an item whose vector stays."""
+        """Commit new values of an item, whose vector stays unchanged."""
         self.replace_all({id_: item})
 
     def replace_all(self, items: Mapping[int, Item]) -> None:
-        """Commit new facts about some items, in one transaction."""
+        """Commit new values of some items, in one transaction."""
         assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
         try:
             with self._change():
@@ -417,12 +417,12 @@ class Catalog:
             raise self._taken(list(items.values()), list(items), error) from None
 
     def copy_to(self, path: Path) -> None:
-        """Write a consistent copy into a new file, with all that is committed by now."""
+        """Write a consistent copy into a new file, with everything committed so far."""
         with self._lock, explained(path), closing(sqlite3.connect(path)) as target:
             self._db.backup(target)
 
     def to_memory(self) -> Catalog:
-        """Return a consistent copy in memory, with all that is committed by now."""
+        """Return a consistent copy in memory, with everything committed so far."""
         copy = Catalog()
         try:
             with self._lock, explained(self._path):
@@ -434,7 +434,7 @@ class Catalog:
         return copy
 
     def reload_counts(self) -> None:
-        """Take `rows`, `changes` and the length from the database.
+        """Read `rows`, `live` and `changes` from the database.
 
         Raises
         ------
@@ -444,7 +444,7 @@ class Catalog:
         self._take(self._counts("NULL"))
 
     def close(self) -> None:
-        """Give the file back; twice is fine."""
+        """Close the file; doing so twice is fine."""
         with self._lock:
             self._closed = True
             if self._connection is not None:
@@ -454,12 +454,12 @@ class Catalog:
     # -- inside --------------------------------------------------------------------------
 
     def _counts(self, removed: str) -> tuple[Any, ...]:
-        """Return the counts, and in the same moment what the items say.
+        """Return the counts, and the same figures computed from the items at the same moment.
 
         Parameters
         ----------
         removed : str
-            Of removed items: how many there are, which takes a look at each, or ``NULL``.
+            SQL expression over removed items: their number, which reads each of them, or ``NULL``.
         """
         counts = self._query(
             "SELECT rows, live, changes, "  # noqa: S608  # a constant
@@ -476,10 +476,10 @@ class Catalog:
         return counts[0]
 
     def _take(self, counts: tuple[Any, ...]) -> None:
-        """Believe the counts where the items say the same.
+        """Accept the counts if the items agree with them.
 
-        By them vectors are cut off that were appended and not committed: one wrong bit must not
-        make all others go.
+        Vectors beyond the counts are deleted as not committed. One wrong bit in the counts must not
+        delete all vectors.
         """
         rows, live, changes, ids, removed, last = counts
         if not (
@@ -501,7 +501,7 @@ class Catalog:
 
     @property
     def _db(self) -> sqlite3.Connection:
-        """The connection, for whoever holds the lock."""
+        """The connection; the caller holds the lock."""
         if self._closed:
             raise StoreClosedError(
                 f"{self._path or 'gallery'}: closed; open it again with Retriever.open()"
@@ -514,11 +514,11 @@ class Catalog:
         """Open the file for reading in a forked child: no connection crosses a fork."""
         assert self._path is not None  # noqa: S101  # what is in memory goes with the process
         db = connect(self._path, writable=False)
-        if file_id(self._path) != self._source:  # the parent's is open still, so has its number
+        if file_id(self._path) != self._source:  # the parent's is still open and keeps its number
             db.close()
             raise StoreNotFoundError(
-                f"{self._path}: another gallery was put in the place of the one that was open when "
-                f"this process, {os.getpid()}, was forked; open it again in this process"
+                f"{self._path}: another gallery has replaced the one that was open when this "
+                f"process, {os.getpid()}, was forked; open it again in this process"
             )
         self._reopened += 1
         return db
@@ -529,7 +529,7 @@ class Catalog:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """Commit what the block does, or on an error nothing of it."""
+        """Commit what the block does; on an error, roll it back."""
         if self._path is not None and self._for_writing and self._process != os.getpid():
             raise forked(self._path, self._process)
         with self._lock, explained(self._path):
@@ -545,7 +545,7 @@ class Catalog:
                 self.reload_counts()  # an interrupt may come after the commit, too
 
     def _mark_removed(self, ids: Sequence[int], change: int) -> int:
-        """Return how many of them were live."""
+        """Mark items as removed, and return how many of them were live."""
         return self._db.executemany(
             "UPDATE items SET removed_at = ? WHERE id = ? AND removed_at IS NULL",
             ((change, int(id_)) for id_ in ids),
@@ -554,12 +554,12 @@ class Catalog:
     def _taken(
         self, items: Sequence[Item], replaced: Sequence[int], error: sqlite3.IntegrityError
     ) -> Exception:
-        """Return the error that names a key which is live or given twice."""
+        """Return the error that names a key which exists or is given twice."""
         going = set(replaced)
         live = self.ids_of([item.key for item in items])
         seen = {key for key, id_ in live.items() if id_ not in going}
         for item in items:
             if item.key in seen:
-                return DuplicateKeyError(f"key: expected new ones, each once, found {item.key!r}")
+                return DuplicateKeyError(f"key: expected new keys, each once, found {item.key!r}")
             seen.add(item.key)
         return error

@@ -25,15 +25,15 @@ class Checkpoint:
     Attributes
     ----------
     rows : int
-        It holds the items with ids below this that were live at the time.
+        Bound of the ids: the index holds the items with ids below this that were live at the time.
     changes : int
-        Number of the last change it has seen; removals after it are still to be made.
+        Number of the last change in the index; later removals are still to be applied.
     part : Part
         Name and configuration of the index.
     projection : str or None
-        Fingerprint of the projection its vectors went through.
+        Fingerprint of the projection applied to its vectors.
     trained_on : int
-        How many items there were when it was trained.
+        Number of items when the index was trained.
     """
 
     rows: int
@@ -46,8 +46,8 @@ class Checkpoint:
 def write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path], None]) -> None:
     """Write the index of a gallery; ``write`` fills the directory it is given.
 
-    Nothing is synced: what a loss of power leaves is found out by its checksums. The old one
-    stays until the new one is whole, and a reader finds none only between two renames.
+    Nothing is synced: checksums detect what a power loss has damaged. The old index stays until
+    the new one is complete; only between two renames does a reader find none.
     """
     temporary, old = directory / f"{_INDEX}.tmp", directory / f"{_INDEX}.old"
     for left in (temporary, old):
@@ -71,13 +71,13 @@ def drop_index(directory: Path) -> None:
 
 
 def read_checkpoint(directory: Path) -> tuple[Checkpoint, Path] | None:
-    """Return what the stored index covers and where its state is; None without a whole one."""
+    """Return what the stored index covers and where its state is; None without a valid one."""
     try:
         content = json.loads((directory / _INDEX / _FILE).read_text(encoding="utf-8"))
         crc = content.pop("crc32")
         checkpoint = Checkpoint(**{**content, "part": Part(**content["part"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None  # it is made again from the vectors
+        return None  # the index is rebuilt from the vectors
     if crc != _crc(checkpoint):
         return None
     return checkpoint, directory / _INDEX / _STATE

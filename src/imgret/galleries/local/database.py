@@ -1,4 +1,4 @@
-"""The SQLite file of a catalog: its schema, how it is opened, what its errors mean."""
+"""The SQLite file of a catalog: its schema, its connections and its errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from imgret.support.locks import RLock
 
 __all__ = ["CONNECTING", "connect", "explained", "leave"]
 
-# Held while a connection is made or given up that has no lock yet: a fork waits for it, as SQLite
-# has locks of its own.
+# Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
+# locks of its own.
 CONNECTING = RLock(brief=True)
 
 _SCHEMA_VERSION = 1
@@ -58,10 +58,10 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
     Raises
     ------
     StoreCorruptError, StoreVersionError
-        The file is no catalog, damaged, or of a newer imgret.
+        The file is not a catalog, is damaged, or was written by a newer imgret.
     """
-    # A reader, too, opens for writing where it may: when a writer was killed in a commit, SQLite
-    # must roll back before anybody can read.
+    # A reader also opens the file for writing if it can: after a writer was killed during a commit,
+    # SQLite must roll back before anyone can read.
     mode = "rwc" if writable else "rw"
     with explained(path):
         db = sqlite3.connect(
@@ -81,7 +81,7 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
 
 def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> None:
     db.execute(f"PRAGMA query_only = {int(not writable)}")
-    db.execute("PRAGMA synchronous = EXTRA")  # a commit outlives the loss of power
+    db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > _SCHEMA_VERSION:
         raise StoreVersionError(
@@ -97,7 +97,7 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
 
 
 def leave(db: sqlite3.Connection) -> None:
-    """Keep a connection to a file, in a forked child, from ever being closed.
+    """In a forked child, keep a connection to a file from ever being closed.
 
     It belongs to the parent. Closing it would roll back what the parent was about to commit
     (https://sqlite.org/howtocorrupt.html, 2.6), and Python closes what nobody refers to.
@@ -107,7 +107,7 @@ def leave(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def explained(path: Path | None) -> Iterator[None]:
-    """Turn what SQLite says into an error that names the file and what to do."""
+    """Turn an SQLite error into one that names the file and says what to do."""
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -116,10 +116,10 @@ def explained(path: Path | None) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code == sqlite3.SQLITE_READONLY_ROLLBACK:
             raise StoreReadOnlyError(
-                f"{path}: the last writer was killed in a commit, which must be rolled back before "
-                f"anybody can read; open the gallery once where its directory can be written"
+                f"{path}: the last writer was killed during a commit, which must be rolled back "
+                f"before anyone can read; open the gallery once with write access to its directory"
             ) from error
-        match code & 0xFF:  # the upper bits tell details
+        match code & 0xFF:  # the upper bits hold details
             case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 raise StoreCorruptError(
                     f"{path}: expected a catalog, found: {error}; restore it from a copy"
@@ -128,7 +128,7 @@ def explained(path: Path | None) -> Iterator[None]:
                 raise StoreReadOnlyError(f"{path}: cannot be written: {error}") from error
             case sqlite3.SQLITE_BUSY:
                 raise StoreLockedError(
-                    f"{path}: another process kept it for {_BUSY_SECONDS:.0f} s; try again"
+                    f"{path}: another process kept it locked for {_BUSY_SECONDS:.0f} s; try again"
                 ) from error
             case _:
                 raise StoreError(f"{path}: cannot be read or written: {error}") from error

@@ -1,4 +1,4 @@
-"""Writing that lasts, and a directory that takes another's place all at once."""
+"""Durable writes of files, and atomic replacement of directories."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WAIT_SECONDS = 5.0
 
 
 def file_id(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from others; as long as it is open, none is taken for it."""
+    """Return what identifies a file, unique as long as it is open; None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -38,21 +38,21 @@ def file_id(path: Path) -> tuple[int, int] | None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or a directory's list of names, outlive the loss of power."""
+    """Make a file's content, or a directory's list of names, survive a power loss."""
     if path.is_file():
         with path.open("r+b") as file:
             os.fsync(file.fileno())
-    elif sys.platform != "win32":  # which has no such thing for directories
+    elif sys.platform != "win32":  # which cannot sync directories
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            with suppress(OSError):  # some file systems have not either
+            with suppress(OSError):  # some file systems cannot either
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that appears, or takes the place of another, all at once."""
+    """Write a file atomically: it appears, or replaces another one, all at once."""
     unfinished = path.with_name(f"{path.name}.tmp")
     try:
         unfinished.write_text(text, encoding="utf-8")
@@ -65,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says about writing into an error that says what to do."""
+    """Turn a system error of writing into one that says what to do."""
     try:
         yield
     except ImgretError:
@@ -79,7 +79,7 @@ def writing(path: Path) -> Iterator[None]:
             raise StoreNotFoundError(f"{path}: cannot be written: {error}") from error
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
             raise StoreExistsError(
-                f"{path}: another process has just made something here"
+                f"{path}: another process has just created something here"
             ) from error
         raise StoreError(
             f"{path}: cannot be written: {error.strerror or error}; what was saved before is "
@@ -89,31 +89,31 @@ def writing(path: Path) -> Iterator[None]:
 
 # -- replacing a directory -------------------------------------------------------------------
 #
-# A directory that is there steps aside under the name of `_aside`, the new one takes its
-# place, and the old one is deleted. Whoever does so holds the locks of both; who comes
-# upon a directory aside whose lock is free knows that a kill came between the renames.
+# An existing directory is renamed to `_aside`, the new one takes its place, and the old one is
+# deleted. The process that does so holds the locks of both. If the lock of a directory aside is
+# free, a process was killed between the renames.
 
 
 @contextmanager
 def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Path]:
-    """Give a new directory beside ``path`` to fill; it takes its place when the block is done.
+    """Yield a new directory beside ``path`` to fill; it replaces ``path`` when the block is done.
 
     Parameters
     ----------
     path : Path
-        Resolved. A directory, empty or with a file of the name ``mark``, or nothing.
+        Resolved path of a directory, empty or with a file named ``mark``, or of nothing.
     mark : str
-        File without which a directory aside is not put back.
+        Name of the file without which a directory aside is not restored.
     replaces : bool
-        Whether a directory with such a file is replaced. Where not, and where there was none at
-        the beginning, what another process puts there meanwhile stays, and this raises.
+        Whether a directory with such a file is replaced. If not, or if there was none at the
+        start, what another process puts there meanwhile stays, and an error is raised.
 
     Raises
     ------
     FileExistsError, OSError
-        Something is at ``path`` that is not to be replaced.
+        Something is at ``path`` that must not be replaced.
     StoreLockedError
-        What is at ``path`` is open for writing.
+        The directory at ``path`` is open for writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     settle(path, mark=mark)
@@ -126,7 +126,7 @@ def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Pat
         yield new
         for part in (*new.rglob("*"), new):
             sync(part)
-        if sys.platform == "win32":  # renames no directory in which a file is open
+        if sys.platform == "win32":  # cannot rename a directory in which a file is open
             for lock in locks:
                 lock.release()
         there = len(locks) == 2
@@ -142,7 +142,7 @@ def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Pat
 
 
 def settle(path: Path, *, mark: str) -> None:
-    """Wait for a replacement under way, and take back one that was killed half way."""
+    """Wait for a replacement in progress, and undo one that was killed halfway."""
     aside = _aside(path)
     deadline = time.monotonic() + _WAIT_SECONDS
     while is_aside(path, mark=mark) and time.monotonic() < deadline:
@@ -151,7 +151,7 @@ def settle(path: Path, *, mark: str) -> None:
         except StoreLockedError:
             time.sleep(0.01)
             continue
-        except OSError:  # a directory that cannot be written is not renamed either
+        except OSError:  # what cannot be written cannot be renamed either
             return
         if sys.platform == "win32":
             lock.release()
@@ -161,23 +161,23 @@ def settle(path: Path, *, mark: str) -> None:
 
 
 def is_aside(path: Path, *, mark: str) -> bool:
-    """Whether there is nothing at a path just now, as another directory is about to go there."""
+    """Whether nothing is at a path just now, because its directory is being replaced."""
     return not path.exists() and (_aside(path) / mark).exists()
 
 
 def _new_beside(path: Path) -> tuple[Path, WriterLock]:
-    """Make a directory for what is to take the place of ``path``, and lock it."""
+    """Make a directory that will replace ``path``, and lock it."""
     while True:
         new = path.with_name(f".{path.name}.saving-{secrets.token_hex(4)}")
         new.mkdir()
-        # Another process may take it for one that was abandoned, as long as it is not locked.
+        # Until it is locked, another process may take it for an abandoned one and delete it.
         with suppress(FileNotFoundError, StoreLockedError):
             return new, WriterLock(new / LOCK)
 
 
 def _put_in_place(new: Path, path: Path, *, replaces: bool) -> None:
     if sys.platform == "win32" and path.is_dir() and not any(path.iterdir()):
-        path.rmdir()  # other systems put a directory in the place of an empty one, and of no other
+        path.rmdir()  # other systems rename a directory over an empty one, but over no other
     if not replaces:  # nothing was there, and what is there now is not ours to move
         new.rename(path)
         return
@@ -198,16 +198,16 @@ def _aside(path: Path) -> Path:
 
 def _discard(directory: Path, mark: str) -> None:
     with suppress(OSError):
-        (directory / mark).unlink(missing_ok=True)  # first, so that no half of it is put back
+        (directory / mark).unlink(missing_ok=True)  # first: no half of it is restored
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def _clear_abandoned(path: Path) -> None:
-    """Delete what replacements that were killed have left."""
+    """Delete what killed replacements have left behind."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.saving-*"):
         with suppress(OSError):  # locked: it is not abandoned
             lock = WriterLock(left / LOCK)
-            if sys.platform == "win32":  # deletes no file that is open
+            if sys.platform == "win32":  # cannot delete a file that is open
                 lock.release()
             shutil.rmtree(left, ignore_errors=True)
-            lock.release()  # only now, as whoever has just made it waits to lock it
+            lock.release()  # only now: its maker must not lock what is being deleted

@@ -30,13 +30,13 @@ _SCHEME = "file://"
 
 @final
 class LocalGallery(Gallery):
-    """Keeps a store and its index in step.
+    """A gallery in a directory or in memory; it keeps a store and its index in step.
 
     Parameters
     ----------
     store : Store
     prepared : VectorIndex, optional
-        An empty index the user made; by default one is made from the manifest.
+        Empty index made by the user; by default one is made from the manifest.
     """
 
     consistent_views = True
@@ -57,12 +57,12 @@ class LocalGallery(Gallery):
 
     @classmethod
     def open(cls, uri: str, *, writable: bool) -> Self:
-        """Work on a gallery where it lies; see `Gallery.open`."""
+        """Open a gallery in place; see `Gallery.open`."""
         return cls._restored(Store.open(_path(uri), writable=writable), _path(uri))
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a gallery into memory, every vector checked; raises what `open` does."""
+        """Read a gallery into memory and check every vector; raises what `open` does."""
         return cls._restored(Store.load(path), path)
 
     @classmethod
@@ -72,7 +72,7 @@ class LocalGallery(Gallery):
 
     @classmethod
     def is_taken(cls, uri: str) -> bool:
-        """Whether something other than an empty directory is there."""
+        """Whether something other than an empty directory exists there."""
         path = _path(uri)
         return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
@@ -88,7 +88,7 @@ class LocalGallery(Gallery):
 
     @property
     def name(self) -> str:
-        """Its path."""
+        """Path of the gallery; ``"gallery"`` in memory."""
         return "gallery" if self.store.path is None else str(self.store.path)
 
     @property
@@ -98,7 +98,7 @@ class LocalGallery(Gallery):
 
     @property
     def path(self) -> Path | None:
-        """Its directory; None in memory."""
+        """Directory of the gallery; None in memory."""
         return self.store.path
 
     def _where(self) -> str:
@@ -109,21 +109,21 @@ class LocalGallery(Gallery):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the gallery was closed."""
         return self.store.closed
 
     @property
     def writable(self) -> bool:
-        """Whether it was opened for writing, by this process."""
+        """Whether the gallery was opened for writing, by this process."""
         return self.store.writable
 
     @property
     def version(self) -> Hashable:
-        """What changes with every commit, and with the index."""
+        """A value that changes with every commit, and with the index."""
         return self.store.catalog.version, self.live.sync()
 
     def check_writable(self) -> None:
-        """Raise where it was closed, opened for reading, or by the parent of this process."""
+        """Raise if the gallery was closed, or opened for reading or by the parent process."""
         self.store.check_writable()
 
     # -- items -------------------------------------------------------------------------------
@@ -148,11 +148,11 @@ class LocalGallery(Gallery):
         return np.array([ids[key] for key in keys], dtype=np.int64)
 
     def copy_of(self, sha256: bytes) -> Stored | None:
-        """Return the oldest item made from a file of this digest."""
+        """Return the oldest item made from a file with this digest."""
         found = self.store.catalog.by_sha256(sha256)
         if found is None:
             return None
-        # blocks(), as it checks them: a damaged vector must not get a good checksum elsewhere.
+        # blocks() checks them: a damaged vector must not get a valid checksum elsewhere.
         ((_, rows),) = self.store.blocks(np.array([found[0]], dtype=np.int64))
         return Stored(found[1], rows[0])
 
@@ -161,7 +161,7 @@ class LocalGallery(Gallery):
         return ((key, path) for _, key, path in self.store.catalog.files())
 
     def unused_keys(self, count: int) -> list[str]:
-        """Return names by the number of the item; those that somebody gave are passed over."""
+        """Return names made from item numbers, without those already in use."""
         catalog, number, keys = self.store.catalog, self.store.catalog.rows, list[str]()
         while len(keys) < count:
             missing = count - len(keys)
@@ -173,7 +173,7 @@ class LocalGallery(Gallery):
 
     def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
         replaced = self._ids(replacing).tolist() if replacing else ()
-        self.live.follow()  # an index of nothing is there at once, and grows as items come
+        self.live.follow()  # an empty index is built at once, and grows as items come
         self.store.commit(embeddings, items, replaced=replaced)
         self.live.follow()
 
@@ -194,11 +194,11 @@ class LocalGallery(Gallery):
     # -- searching -----------------------------------------------------------------------------
 
     def check_where(self, where: Filter) -> None:
-        """Raise for a field that no item has, and what cannot be compiled."""
+        """Raise for a field that no item has, and for a filter that cannot be compiled."""
         self.store.catalog.check_where(where)
 
     def view(self, where: Filter | None = None) -> LocalView:
-        """Return what a search sees now."""
+        """Return the view that a search has now."""
         return LocalView(self.store, self.live, where)
 
     @contextmanager
@@ -207,7 +207,7 @@ class LocalGallery(Gallery):
         yield self.view()
 
     def catch_up(self) -> None:
-        """Take new items into the index, or warn where it needs more of them first."""
+        """Add new items to the index, or warn if it needs more of them first."""
         try:
             self.live.sync()
         except ImgretError as error:
@@ -217,7 +217,7 @@ class LocalGallery(Gallery):
 
     @property
     def projection(self) -> LinearProjection | None:
-        """The map from embedding to indexed vector; None where they are the same."""
+        """The map from embedding to indexed vector; None if they are the same."""
         return self.live.projection
 
     def _project(self, projection: LinearProjection | None) -> None:
@@ -225,7 +225,7 @@ class LocalGallery(Gallery):
 
     @property
     def index(self) -> VectorIndex:
-        """The index as it stands, brought up to date."""
+        """The index, brought up to date."""
         with self._lock:
             self.check_open()
             return self.live.sync()

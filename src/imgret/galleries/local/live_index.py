@@ -1,7 +1,7 @@
-"""Keeps the index in step with the store, and asks it.
+"""The index of a gallery in use, kept in step with the store.
 
 The index is a cache of the store: it follows the catalog by two numbers, how many rows it
-has taken in and which change it saw last.
+contains and which change it saw last.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from imgret.types import Embeddings, Ids, Json, Neighbors, Part
 
 __all__ = ["LiveIndex"]
 
-# A trained index has its cells laid for as many items as there were; from this many times
-# more on it is rebuilt.
+# A trained index has cells for the number of items at that time; from this many times more on,
+# it is rebuilt.
 _RETRAIN_GROWTH = 4
-# Enough for the cells of any index here (Faiss looks at no more than 256 a cell).
+# Enough for the cells of any index here (Faiss uses at most 256 per cell).
 _TRAINING_ITEMS = 262_144
-# For how long items are added to an index in use at a time, in seconds: searches wait meanwhile.
+# Seconds for which items are added to an index in use at a time; searches wait meanwhile.
 _PIECE_SECONDS = 0.05
-# So many items at a time; a graph, say, has its costs for each time.
+# Minimum and maximum number of items added at a time; each addition to a graph has a fixed cost.
 _PIECE_ITEMS = 16, 16_384
-# Times a search plans again because something changed meanwhile.
+# Plans that a search makes without the lock, as something may change meanwhile.
 _PLANS = 3
-# Times as much is searched for where a filter takes out what is near.
+# Factor by which a search is widened if a filter removes what is near.
 _WIDER = 32
 _AS_KEPT: Any = object()
 
@@ -56,30 +56,30 @@ class LiveIndex:
     ----------
     store : Store
     prepared : VectorIndex, optional
-        An empty index the user made; by default one is made from the manifest.
+        Empty index made by the user; by default one is made from the manifest.
     """
 
     def __init__(self, store: Store, prepared: VectorIndex | None = None) -> None:
         self._store = store
         self._syncing = RLock()
-        # Held by searches, and for the moment in which what they see changes.
+        # Shared by searches, and held exclusively while what they see changes.
         self._seeing = ReadWriteLock()
         self._make = index_maker(store.manifest.index, store.manifest.metric, prepared)
         self._index: VectorIndex | None = None
-        # The gallery whose stored index is to be read, or was, and is not up to date yet.
+        # The gallery whose stored index is still to be read, or was read and is not up to date.
         self._beside: Path | None = None
-        self._rows = 0  # ids below this have been taken in
-        self._seen = 0  # changes up to this have been followed
-        self._half = False  # whether it may hold items that searches are not to see yet
-        self._piece = 256  # items that are added at a time: fitted to what they take
-        self._trained_on = 0  # items there were when the index was built
+        self._rows = 0  # ids below this are in the index
+        self._seen = 0  # changes up to this are in the index
+        self._half = False  # whether it may hold items that searches must not see yet
+        self._piece = 256  # items added at a time, adapted to the time they take
+        self._trained_on = 0  # number of items when the index was built
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self.projection: LinearProjection | None = None
-        self.identity = IdentityProjection(store.dim)  # for where there is none
+        self.identity = IdentityProjection(store.dim)  # used without a projection
         renew_in_child(self)
 
     def renew(self) -> None:
-        """Forget, in a forked child, an index that another thread was changing."""
+        """In a forked child, forget an index that another thread was changing."""
         if self._seeing.abandoned or (self._index is not None and self._index.is_abandoned):
             self._seeing = ReadWriteLock()
             self._index, self._beside = None, self._store.path
@@ -116,31 +116,31 @@ class LiveIndex:
         return choose(n, self.dim, **part.config).name, n
 
     def search(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
-        """Find the ids nearest to embeddings, of those a filter lets pass: see `VectorIndex`.
+        """Find the ids nearest to embeddings, among those that pass a filter: see `VectorIndex`.
 
-        What is found is a state that the gallery was in: of a change that another thread is
-        taking into the index, all or nothing.
+        The result is from one state of the gallery: a change that another thread is adding to the
+        index is seen as a whole or not at all.
 
         Returns
         -------
         Neighbors
-            Of at least one column and at most ``k``: no more than the index holds vectors, or
-            the filter lets pass. Padded with -1 and -inf.
+            Neighbours with 1 to ``k`` columns, no more than the index holds vectors or than pass
+            the filter; padded with -1 and -inf.
         """
         projection = self.projection
-        if projection is not None:  # what is projected is compared as it is kept
+        if projection is not None:  # at the length at which stored embeddings are projected
             vectors = projection.apply(self._store.as_kept(vectors))
         return self.find(vectors, k, where, projection=projection)
 
     def find(
         self, vectors: Any, k: int, where: Any = None, *, projection: LinearProjection | None
     ) -> Neighbors:
-        """Find the ids nearest to vectors that are projected already; else as `search`.
+        """Find the ids nearest to vectors that are projected already; otherwise like `search`.
 
         Raises
         ------
         StaleViewError
-            It is not ``projection`` any more by which is searched.
+            The gallery no longer uses ``projection``.
         """
         k = check_count(k, "k")
         self._catch_up()
@@ -157,23 +157,23 @@ class LiveIndex:
                 return _search_below(rows, index, vectors, k)
         vectors = np.asarray(vectors)
         for _ in range(_PLANS):
-            # Made without the lock, as the filter may have to look at every item.
+            # Planned without the lock, as the filter may have to read every item.
             basis = self._basis()
             choice = self._choice(k, where, len(vectors))
             with self._seeing.read():
                 self._check_projection(projection)
                 if basis == self._basis():
                     return self._by_choice(choice, vectors, k, where)
-        with self._seeing.read():  # there are changes all the time: they have to wait
+        with self._seeing.read():  # there are changes all the time: make them wait
             self._check_projection(projection)
             return self._by_choice(self._choice(k, where, len(vectors)), vectors, k, where)
 
     def _check_projection(self, projection: LinearProjection | None) -> None:
         if projection is not self.projection:
-            raise StaleViewError("view: the gallery is searched by another projection by now")
+            raise StaleViewError("view: the projection of the gallery has changed")
 
     def explain(self, k: int, where: Any, n_queries: int) -> SearchPlan:
-        """Say which way `search` would go."""
+        """Return the plan that `search` would follow."""
         k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
         self._catch_up()
         return planning.explain(
@@ -186,7 +186,7 @@ class LiveIndex:
         )
 
     def _basis(self) -> tuple[object, int, int]:
-        """Return what a plan rests on."""
+        """Return what a plan depends on."""
         return self._index, self._rows, self._seen
 
     def _choice(self, k: int, where: Any, n_queries: int) -> Choice:
@@ -208,13 +208,13 @@ class LiveIndex:
         found = index.search(vectors, k, allowed=choice.allowed)
         if choice.way == "exact" or index.is_exact:
             return found
-        # Where what passes is far from a query, an index that looks for nothing else goes wrong.
+        # If what passes is far from a query, an index that searches nothing else misses some of it.
         return _united(found, self._search_and_check(index, vectors, k, where, choice))
 
     def _search_and_check(
         self, index: VectorIndex, vectors: Any, k: int, where: Any, choice: Choice
     ) -> Neighbors:
-        """Search for more than is wanted, and keep what passes."""
+        """Search for more neighbours than requested, and keep those that pass."""
         catalog, rows, listed = self._store.catalog, self._rows, choice.allowed
 
         def passes(ids: Ids) -> NDArray[np.bool_]:
@@ -237,7 +237,7 @@ class LiveIndex:
         return self._index
 
     def _catch_up(self) -> None:
-        """Take in what the store has; what another thread is taking in is not waited for."""
+        """Add what is new in the store, unless another thread is doing so; do not wait for it."""
         if self._index is None or self._beside is not None:
             self.sync()
         elif self._rows != self._store.catalog.rows and self._syncing.acquire(blocking=False):
@@ -255,8 +255,8 @@ class LiveIndex:
             if index is None or self._outgrown(index):
                 return self._build(self._make)
             changes, rows = catalog.changes, catalog.rows
-            # What is in the index, but not below `_rows`, is not seen by searches: they are let in
-            # between the pieces. Some is there already where an earlier try was broken off.
+            # Searches do not see ids in the index that are not below `_rows`, and run between the
+            # pieces. Some ids are in the index already if an earlier try was interrupted.
             gone = catalog.removed_since(self._seen)
             gone = gone[index.holds(gone)]
             if len(gone) and (not index.supports_remove or index.removal_rebuilds(len(gone))):
@@ -281,7 +281,7 @@ class LiveIndex:
             return index
 
     def _add(self, index: VectorIndex, vectors: Embeddings, ids: Ids) -> float:
-        """Add a piece, fit the next one to the time it took, and return that."""
+        """Add a piece, adapt the size of the next one to the time it took, and return that time."""
         started = time.perf_counter()
         index.add(vectors, ids)
         taken = time.perf_counter() - started
@@ -291,12 +291,12 @@ class LiveIndex:
         return taken
 
     def _let_search(self, taken: float) -> None:
-        """Leave searches that were kept waiting as long as they waited."""
+        """Give searches that had to wait as much time as they waited."""
         if self._seeing.is_read:
             time.sleep(min(taken, _PIECE_SECONDS))
 
     def follow(self) -> None:
-        """Take in new items as they come, where that costs no more than all at the end."""
+        """Add new items as they come, if that costs no more than adding all at the end."""
         with self._syncing:
             rows = self._store.catalog.rows
             self._take_up()
@@ -306,19 +306,19 @@ class LiveIndex:
                 self.sync()
 
     def configure(self, tuned: Json) -> None:
-        """Search by other settings from now on, and keep them.
+        """Search with other settings from now on, and store them.
 
         Parameters
         ----------
         tuned : dict
-            ``index``, the name of the index they are for, and ``settings``; more is kept as it is.
+            ``index``, the name of the index, and ``settings``; further entries are only stored.
         """
         with self._syncing:
             self._store.change_manifest(tuned=tuned)
             self._required().configure(**tuned["settings"])
 
     def rebuild(self, part: Part, prepared: VectorIndex | None) -> None:
-        """Change to another index; the one in use stays until the new one is ready."""
+        """Switch to another index; the one in use stays until the new one is ready."""
         with self._syncing:
             make = index_maker(part, self._store.manifest.metric, prepared)
             tuned, manifest = None, self._store.manifest
@@ -344,9 +344,9 @@ class LiveIndex:
     # -- on disk ---------------------------------------------------------------------------
 
     def restore(self, path: Path) -> None:
-        """Take up the projection kept beside the gallery at ``path``, and its index when needed.
+        """Load the stored projection of the gallery at ``path``, and its index when needed.
 
-        A gallery in memory reads it now, as it does not hold on to the files.
+        A gallery in memory reads the index now, as it does not keep the files.
         """
         fingerprint = self._store.manifest.projection
         if fingerprint is not None:
@@ -367,12 +367,12 @@ class LiveIndex:
                 self._stored = kept[0].rows, kept[0].changes
 
     def to_checkpoint(self) -> tuple[Checkpoint, Callable[[Path], None]] | None:
-        """Return what there is to keep of the index; None where building is as fast."""
+        """Return what to store of the index; None if building it is as fast."""
         index = self._index
         if index is None or index.cheap_to_build or not len(index):
             return None
         if not (index.ids[1:] > index.ids[:-1]).all():
-            return None  # searches beside a writer count on the order: see `stored_index`
+            return None  # readers beside a writer rely on the order: see `stored_index`
         checkpoint = Checkpoint(
             rows=self._rows,
             changes=self._seen,
@@ -383,7 +383,7 @@ class LiveIndex:
         return checkpoint, index.save_state
 
     def _take_up(self) -> None:
-        """Search by the stored index, where it was not read yet and is of use."""
+        """Use the stored index, if it was not read yet and is usable."""
         if self._index is not None or self._beside is None:
             return
         found = read_index(self._store, self._beside, self.projection)
@@ -413,7 +413,7 @@ class LiveIndex:
     def _build(
         self, make: IndexMaker, tuned: Json | None = _AS_KEPT, *, projection: Any = _AS_KEPT
     ) -> VectorIndex:
-        """Make the index again beside the one in use, which it replaces when it is done."""
+        """Build a new index beside the one in use, and replace that when it is done."""
         if projection is _AS_KEPT:
             projection = self.projection
         catalog = self._store.catalog
@@ -439,7 +439,7 @@ class LiveIndex:
     def _prepare(
         self, index: VectorIndex, projection: LinearProjection | None, tuned: Json | None
     ) -> None:
-        """Let an index rank by the kept embeddings, and search as it was tuned."""
+        """Let an index re-rank by the stored embeddings, and search as it was tuned."""
         index.refine_by(
             lambda ids: projected(projection, self._store.read(ids)),
             self._store.table if projection is None else None,
@@ -448,7 +448,7 @@ class LiveIndex:
             index.configure(**tuned["settings"])
 
     def _pieces(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
-        """Yield increasing ids and what is indexed of them, in pieces that are added quickly."""
+        """Yield increasing ids and their vectors, in pieces that are added quickly."""
         for block, embeddings in self._store.blocks(ids):
             vectors = projected(self.projection, embeddings)
             start = 0
@@ -459,12 +459,12 @@ class LiveIndex:
 
 
 def _clipped(k: int, there: int) -> int:
-    """Return how many columns an answer needs: no more than may be found, but one at least."""
+    """Return how many columns an answer needs: no more than can be found, but at least one."""
     return max(1, min(k, there))
 
 
 def _search_below(rows: int, index: VectorIndex, vectors: Any, k: int) -> Neighbors:
-    """Search for ids below ``rows`` in an index that holds others, in increasing order."""
+    """Search for ids below ``rows`` in an index with more ids, which are increasing."""
     ids = index.ids
     known = ids[: np.searchsorted(ids, rows)]
     if not len(known):
@@ -488,19 +488,19 @@ def _search_widely(
     passes: Callable[[Ids], NDArray[np.bool_]],
     allowed: Callable[[], Ids],
 ) -> Neighbors:
-    """Search for more than is wanted, and keep what passes, a share of all.
+    """Search for more neighbours than requested, and keep those that pass, a share of all.
 
-    Where too few do, the filter takes out just what is near the query. An index that is not exact
-    would go wrong if it looked for nothing but what passes: the lists and paths near the query lead
-    to what does not. So it is asked for still more, as long as that looks further and costs less
-    than comparing with all that pass; else these are compared.
+    If too few pass, the filter removes just what is near the query. An approximate index that
+    searched only what passes would miss items, as the lists and paths near the query lead to items
+    that do not pass. So the search is widened as long as that reaches further and costs less than
+    comparing with all that pass. Otherwise all that pass are compared.
     """
-    # More by three standard deviations, and by what helps where k is small.
+    # Three standard deviations more than expected, and a margin for a small k.
     wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
     asked = max(k, min(wide, len(index) + 1))
     found = index.search(vectors, asked)
     ids, scores = first_of(found, passes(found.ids), k)
-    # Too few pass, though not all there are were found.
+    # Too few pass, although the index has more.
     short = np.flatnonzero((ids[:, -1] < 0) & (found.ids[:, -1] >= 0))
     while len(short):
         looked_at = index.plan(asked, n_queries=len(short)).compared
@@ -517,7 +517,7 @@ def _search_widely(
         found = index.search(vectors[short], asked)
         kept = passes(found.ids)
         ids[short], scores[short] = first_of(found, kept, k)
-        # The farther half of what a walk finds has gaps.
+        # The farther half of what a graph walk finds has gaps.
         enough = kept[:, : asked // 2].sum(axis=1) >= k
         short = short[~enough & (found.ids[:, -1] >= 0)]
     return Neighbors(ids, scores)

@@ -1,4 +1,4 @@
-"""The small file that says what a gallery is made of."""
+"""The manifest: the small file that says what a gallery is made of."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ __all__ = ["FILE", "FORMAT_VERSION", "Manifest", "is_gallery"]
 FILE = "manifest.json"
 FORMAT = "imgret-gallery"
 FORMAT_VERSION = 1
-# Fields that stand in the file only where they say something.
+# Fields that are written only if they are set.
 _OPTIONAL = ("tuned", "calibration", "cropper_fingerprint", "files")
 
 
 @dataclass(frozen=True)
 class Manifest(GallerySpec):
-    """What a gallery is made of, and where that stands.
+    """The specification of a gallery, and the file that stores it.
 
     Paths in ``files`` are absolute here and relative to the gallery in the file, so that they
-    follow a tree that is moved as a whole.
+    stay valid when a directory tree is moved as a whole.
 
     Attributes
     ----------
     created : str
-        ISO 8601, UTC.
+        Time of creation, ISO 8601, UTC.
     created_with : str
-        Version of imgret.
+        Version of imgret that created the gallery.
     """
 
     created: str = ""
@@ -57,7 +57,7 @@ class Manifest(GallerySpec):
         return cls(**{each.name: getattr(spec, each.name) for each in fields(GallerySpec)})
 
     def write(self, directory: Path) -> None:
-        """Put it into a directory, replacing the one that is there in one step."""
+        """Write the manifest into a directory, replacing an existing one in one step."""
         filled = replace(
             self,
             created=self.created or datetime.now(UTC).isoformat(timespec="seconds"),
@@ -96,7 +96,7 @@ class Manifest(GallerySpec):
         StoreVersionError
             A newer imgret wrote it.
         StoreCorruptError
-            It cannot be understood.
+            The manifest is not valid.
         """
         path = directory / FILE
         try:
@@ -199,7 +199,7 @@ def _check_text(text: Any) -> str | None:
 
 
 def _check_files(files: Any, directory: Path) -> Json:
-    """Return absolute places of files that are given relative to a directory."""
+    """Return the absolute paths of files that are given relative to a directory."""
     if not isinstance(files, dict) or not all(isinstance(one, str) for one in files.values()):
         raise TypeError(f"files: {files!r}")
     real = directory.resolve()

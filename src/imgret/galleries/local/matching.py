@@ -1,4 +1,4 @@
-"""The items that a filter lets pass."""
+"""The items that pass a filter, with a cache of the last answers."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from imgret.types import Ids
 
 __all__ = ["Matcher"]
 
-# Answers kept, the last one in any case.
+# Limits of the cached answers; the last one is always kept.
 _KEPT = 64
 _KEPT_BYTES = 64 * 2**20
 _SHOWN = 20
-# Items that a look at each costs as much as it costs to check what one query has found.
+# Number of items whose check costs as much as checking what one query has found.
 _LISTED_FOR = 250
 
 _Key = tuple[str, tuple[str, ...]]
 
 
 class Matcher:
-    """Asks a catalog what filters let pass, and remembers the last answers.
+    """Finds the items of a catalog that pass filters, and remembers the last answers.
 
     Parameters
     ----------
     query : callable
-        Runs a statement with its parameters, and returns the rows.
+        Function that runs a statement with its parameters, and returns the rows.
     """
 
     def __init__(self, query: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]) -> None:
         self._query = query
         self._state: object = None
-        self._kept: dict[_Key, Ids] = {}  # the one asked for last at the end
+        self._kept: dict[_Key, Ids] = {}  # the most recently used one is last
         self._shares: dict[_Key, float] = {}
-        self._asked: dict[_Key, int] = {}  # queries, of filters whose list is not made
-        # Items that have a field, or a value of some kind in it: to find one may take a scan,
-        # to see that it still has it does not.
+        self._asked: dict[_Key, int] = {}  # queries so far, for filters without a list
+        # Items that have a field, or a value of some kind in it. Finding one may take a scan;
+        # checking that it still has the field does not.
         self._witnesses: dict[str, int] = {}
 
     def ids(self, condition: Condition, rows: int, changes: int, state: object) -> Ids:
@@ -52,9 +52,9 @@ class Matcher:
         ----------
         condition : Condition
         rows, changes : int
-            What a reader sees: ids below ``rows``, less those removed up to ``changes``.
+            State that a reader sees: ids below ``rows``, without those removed up to ``changes``.
         state : object
-            Another one whenever something may have changed.
+            Value that differs whenever something may have changed.
         """
         self._forget_unless(state)
         key = condition.sql, condition.parameters
@@ -72,15 +72,15 @@ class Matcher:
         return ids
 
     def is_listed(self, condition: Condition, asked: int, items: int, state: object) -> bool:
-        """Whether `ids` has its answer ready, or so much is asked that making it is worth it.
+        """Whether `ids` has its answer cached, or enough queries have come to make it worthwhile.
 
         Parameters
         ----------
         condition : Condition
         asked : int
-            Queries that are asked now.
+            Number of queries now.
         items : int
-            How many there are to look at.
+            Number of items to check.
         state : object
             As for `ids`.
         """
@@ -94,8 +94,8 @@ class Matcher:
         return self._asked[key] * _LISTED_FOR >= items
 
     def passing(self, condition: Condition, ids: list[int], rows: int, changes: int) -> set[int]:
-        """Return those of some ids that are of live items and meet a condition."""
-        # Without an index, as SQLite may think that of the label better than a look at each id.
+        """Return those of the ids whose items are live and meet a condition."""
+        # NOT INDEXED, as SQLite may prefer the index of the label to looking up each id.
         found = self._query(
             "SELECT id FROM items NOT INDEXED WHERE id IN (SELECT value FROM json_each(?)) "  # noqa: S608  # as compiled
             f"AND id < ? AND (removed_at IS NULL OR removed_at > ?) AND {condition.sql}",
@@ -106,7 +106,7 @@ class Matcher:
     def share(
         self, condition: Condition, sample: Ids, rows: int, changes: int, state: object
     ) -> float:
-        """Return about what part of all items meets a condition, judged by some of them.
+        """Return about what share of all items meets a condition, estimated from a sample.
 
         The other parameters are as for `ids`.
         """
@@ -118,18 +118,18 @@ class Matcher:
             passing = self.passing(condition, ids, rows, changes)
             if len(self._shares) >= _KEPT:
                 self._shares.clear()
-            # Two more that fail: a sample that passes does not say that all pass.
+            # Count two more that fail: a sample that passes does not prove that all pass.
             self._shares[key] = sum(id_ in passing for id_ in ids) / (len(ids) + 2)
         return self._shares[key]
 
     def check(self, condition: Condition, rows: int, changes: int) -> None:
-        """Raise where a condition speaks of what no item has.
+        """Raise if a condition names a field that no item has.
 
         Raises
         ------
         InvalidInputError
-            There is no such field; or it is compared with a number and holds text, or the
-            other way round.
+            No item has the field; or it is compared with a number and holds text, or the other way
+            round.
         """
         for field in condition.fields:
             if not self._is_there(has_field(field), rows, changes):
@@ -174,8 +174,8 @@ class Matcher:
         *,
         limit: int = -1,
     ) -> list[tuple[int]]:
-        # Two statements, as each has its indexes; the latter for what was removed since a
-        # reader opened.
+        # Two statements, as each has its indexes; the second finds items that were removed since
+        # a reader opened.
         start = "SELECT id FROM items WHERE id < ? AND"
         return self._query(
             f"{start} removed_at IS NULL AND {condition} UNION ALL "
@@ -184,7 +184,7 @@ class Matcher:
         )
 
     def _unknown(self, field: Field, rows: int, changes: int) -> InvalidInputError:
-        """Return the error that names the fields there are where this one is not."""
+        """Return the error that lists the known fields in place of an unknown one."""
         parts = field.parts
         depth = next(
             (
@@ -211,7 +211,7 @@ class Matcher:
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         return InvalidInputError(
             f"where: expected a field that some item has, found {field.name!r}; {guess}"
-            f"There are: {shown or 'none below ' + '.'.join(above)}"
+            f"Known fields: {shown or 'none below ' + '.'.join(above)}"
         )
 
 

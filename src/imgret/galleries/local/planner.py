@@ -1,18 +1,18 @@
-"""Which way a search of a gallery goes, and why.
+"""The plan of a search of a gallery: which way it goes, and why.
 
 ================== ===========================================================================
 way                what happens
 ================== ===========================================================================
-index              the index is asked as it is: there is no filter
-index, then filter more is asked for than is wanted, and what is found is checked: most items pass
-index, filtered    the index looks at what passes only, and further (ef, nprobe) than without
-exact              every item that passes is compared with: they are few, or the index is no help
+index              the index is searched as it is: there is no filter
+index, then filter more hits than requested are searched for and checked: most items pass
+index, filtered    the index searches only items that pass, and further (ef, nprobe)
+exact              every item that passes is compared: they are few, or the index does not help
 ================== ===========================================================================
 
-The first two ways with a filter count on items that pass being near the query about as often as
-elsewhere. Each query is checked for that, as a filter may take out just what is near it ("like
-this, but of another class"): such a query is searched for further, or compared with every item
-that passes. That depends on the query, so that `explain` names it without a figure.
+Both ways that use the index with a filter rely on items that pass being about as common near the
+query as elsewhere. This is checked for each query, as a filter may remove just what is near it
+("like this, but of another class"). Such a query is searched further, or compared with every item
+that passes. As this depends on the query, `explain` mentions it without a figure.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from imgret.types import Ids
 
 __all__ = ["Choice", "SearchPlan", "Way", "choose_way", "explain"]
 
-# Where in the index the ids lie by which a filter is judged.
+# Relative positions in the index of the ids by which a filter is judged.
 _SAMPLE = np.random.default_rng(0).random(100)
-# From this share on, what is found without a filter holds enough that passes it.
+# From this share on, a search without the filter finds enough items that pass it.
 _MOST = 0.5
 
 
 class Choice(NamedTuple):
-    """What a search needs to know of its plan.
+    """The part of a plan that a search needs.
 
     Attributes
     ----------
     way : str
     share : float
-        Of the items that pass, about.
+        Approximate share of items that pass.
     allowed : Ids or None
-        The ids that pass, for the ways that need them; increasing.
+        Ids that pass, increasing, for the ways that need them.
     plan : Plan
-        That of the index.
+        Plan of the index.
     """
 
     way: Way
@@ -65,23 +65,23 @@ def choose_way(
     index : VectorIndex
     catalog : Catalog
     rows : int
-        Ids below it may be found.
+        Bound of the ids: only those below it may be found.
     k, n_queries : int
-        At least 1.
+        Numbers of neighbours and of queries, at least 1.
     where : mapping or None
 
     Raises
     ------
     InvalidInputError
-        The filter is none: see `Retriever.search`.
+        ``where`` is not a valid filter: see `Retriever.search`.
     """
     k = max(1, min(k, len(index)))
     if where is None:
         return Choice("index", 1.0, None, index.plan(k, n_queries=n_queries))
     ids = index.ids
     share = catalog.share_matching(where, ids[(_SAMPLE * len(ids)).astype(np.int64)])
-    # The list of what passes costs a look at every item, and then makes each search cheaper; an
-    # exact index is faster without it.
+    # Listing what passes reads every item once, and then makes each search cheaper. An exact index
+    # is faster without the list.
     listed = not index.is_exact and catalog.is_listed(where, asked=n_queries)
     if share >= _MOST and not listed:
         return Choice("index, then filter", share, None, index.plan(k, n_queries=n_queries))
@@ -96,13 +96,13 @@ def choose_way(
 def explain(
     index: VectorIndex, catalog: Catalog, *, rows: int, k: int, where: Any, n_queries: int
 ) -> SearchPlan:
-    """Say which way `choose_way` chooses, and why; it takes and raises the same."""
+    """Return the plan of `choose_way` with its reason; parameters and errors are the same."""
     choice = choose_way(index, catalog, rows=rows, k=k, where=where, n_queries=n_queries)
     reason = choice.plan.reason
     if choice.way == "index, then filter":
-        reason = f"about {choice.share:.0%} match, so that a search for some more finds enough"
+        reason = f"about {choice.share:.0%} match, so searching for a few more finds enough"
     if choice.way in {"index, then filter", "index, filtered"} and not index.is_exact:
-        reason += "; where too few of those near a query match, more or all that match are compared"
+        reason += "; if too few near a query match, more or all that match are compared"
     return SearchPlan(
         way=choice.way,
         index=index.name or type(index).__name__,

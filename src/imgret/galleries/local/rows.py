@@ -1,4 +1,4 @@
-"""One image of a gallery, and the row of the catalog that holds it."""
+"""Conversion between items and the rows of the catalog."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUL, _NUL_IN_JSON = "\0", "\\u0000"
 
 
 def to_row(item: Item) -> tuple[Any, ...]:
-    """Return the values of `COLUMNS`; raises what `check_item` does."""
+    """Return the values of `COLUMNS` for an item; raises what `check_item` does."""
     metadata = check_item(item)
     return (
         item.key,
@@ -32,7 +32,7 @@ def to_row(item: Item) -> tuple[Any, ...]:
 
 
 def from_row(row: tuple[Any, ...]) -> Item:
-    """Return the item of the values of `COLUMNS`."""
+    """Return the item with these values of `COLUMNS`."""
     key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata = row
     return Item(
         key=key,
@@ -48,7 +48,7 @@ def from_row(row: tuple[Any, ...]) -> Item:
 
 
 def _loaded(metadata: str) -> Any:
-    """Return metadata as filters see them, which read up to a NUL that an older imgret let in."""
+    """Return metadata as filters see it: up to a NUL, which an older imgret let in."""
     loaded = json.loads(metadata)
     return _cut(loaded) if _NUL_IN_JSON in metadata else loaded
 

@@ -1,4 +1,4 @@
-"""A gallery: manifest, catalog and vectors kept in step, in memory or in a directory."""
+"""The data of a gallery: manifest, catalog and vectors in step, in memory or in a directory."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ __all__ = ["Store"]
 
 _CATALOG = "catalog.sqlite"
 _PROJECTION = "projection.npz"
-# For how long a gallery may be between two places while another is put there.
+# Maximum time for which a gallery may be aside while another takes its place.
 _MOVING_SECONDS = 5.0
 
 
 class Store:
     """A gallery's data. Made by `in_memory`, `create`, `open` or `load`.
 
-    Adding is durable in this order: vectors appended and synced, then the catalog's
-    transaction, which is the commit. A process killed at any moment leaves exactly the
+    Items are added in this order: vectors are appended and synced, then the catalog's
+    transaction commits the items. A process killed at any moment leaves exactly the
     committed items.
 
     Attributes
     ----------
     path : Path or None
-        The directory, absolute; None in memory.
+        Absolute path of the directory; None in memory.
     manifest : Manifest
     catalog : Catalog
     closed : bool
@@ -83,7 +83,7 @@ class Store:
         Raises
         ------
         StoreExistsError
-            Something is there.
+            Something is at ``path`` already.
         StoreReadOnlyError
             The directory cannot be written.
         """
@@ -98,14 +98,14 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, writable: bool) -> Store:
-        """Open a gallery where it lies.
+        """Open a gallery in place.
 
         Raises
         ------
         StoreNotFoundError, StoreVersionError, StoreCorruptError
-            There is none, it is of a newer format, or damaged.
+            There is no gallery, or it has a newer format or is damaged.
         StoreLockedError, StoreReadOnlyError
-            It cannot be written, and was to be.
+            Write access was requested but is not possible.
         """
         path = path.absolute()
         deadline = time.monotonic() + _MOVING_SECONDS
@@ -121,7 +121,7 @@ class Store:
                 continue
             if _identity(path) == before:
                 return store
-            store.close()  # a save has put another gallery there: these may be files of both
+            store.close()  # a save has replaced the gallery: these may be files of both
 
     @classmethod
     def _open(cls, path: Path, *, writable: bool) -> Store:
@@ -149,7 +149,7 @@ class Store:
 
     @classmethod
     def load(cls, path: Path) -> Store:
-        """Read a gallery into memory, every vector checked; the directory is let go.
+        """Read a gallery into memory, check every vector, and close the files.
 
         Raises what `open` does.
         """
@@ -171,7 +171,7 @@ class Store:
 
     @property
     def writable(self) -> bool:
-        """Whether it can be changed: one on disk not in a forked child of who opened it."""
+        """Whether it can be changed; one on disk only by the process that opened it."""
         return self._for_writing and (self.path is None or self._process == os.getpid())
 
     def check_open(self) -> None:
@@ -196,28 +196,28 @@ class Store:
     def add(
         self, embeddings: Embeddings, items: Sequence[Item], *, replaced: Sequence[int] = ()
     ) -> range:
-        """Commit items and their embeddings: all of them, or on any error none.
+        """Commit items and their embeddings; on any error, none is added.
 
         Parameters
         ----------
         embeddings : float32 array of shape (n, dim)
         items : sequence of Item
-            ``n`` items whose keys are not live, but for those of ``replaced``.
+            ``n`` items whose keys are new, except for those of ``replaced``.
         replaced : sequence of int
             Ids removed in the same transaction.
 
         Returns
         -------
         range
-            Their ids.
+            Ids of the new items.
 
         Raises
         ------
         InvalidInputError
-            The shape is another, a value is too large or all are too small for float16, a key is
-            taken, or an item is not what `check_item` expects.
+            The shape is wrong, a value is too large or all are too small for float16, a key is
+            taken, or `check_item` refuses an item.
         StoreError
-            The disk is full, say.
+            The files cannot be written, for example because the disk is full.
         """
         self.check_writable()
         if len(embeddings) != len(items):
@@ -233,7 +233,7 @@ class Store:
     def commit(
         self, embeddings: Embeddings, items: Sequence[Item], *, replaced: Sequence[int] = ()
     ) -> range:
-        """Do what `add` does with what has been checked."""
+        """Add items like `add`, but without checks."""
         self._drop_uncommitted()
         try:
             crcs = self._vectors.append(embeddings)
@@ -243,22 +243,22 @@ class Store:
             self._drop_uncommitted()
             if isinstance(error, OSError) and not isinstance(error, ImgretError):
                 raise StoreError(
-                    f"{self.path}: cannot be written: {error}; nothing of these {len(items)} "
-                    f"items was added"
+                    f"{self.path}: cannot be written: {error}; none of these {len(items)} items "
+                    f"was added"
                 ) from error
             raise
 
     def refusals(self, embeddings: Embeddings) -> list[str | None]:
-        """Say of each embedding why it cannot be kept and searched; None where it can."""
+        """Return for each embedding why it cannot be stored and searched, or None if it can."""
         spec = self.manifest
         return refusals(embeddings, dim=spec.dim, metric=spec.metric, dtype=spec.dtype)
 
     def as_kept(self, embeddings: Any) -> Any:
-        """Return embeddings at the length at which they are kept."""
+        """Return embeddings at the length at which they are stored."""
         return as_kept(embeddings, metric=self.manifest.metric, dtype=self.manifest.dtype)
 
     def _drop_uncommitted(self) -> None:
-        # Asks the database: an interrupt (Ctrl-C) may arrive just after the commit, when the
+        # Ask the database: an interrupt (Ctrl-C) may arrive just after the commit, when the
         # vectors must stay, or here, when they are dropped by the next `add`.
         self.catalog.reload_counts()
         self._vectors.truncate(self.catalog.rows)
@@ -273,11 +273,11 @@ class Store:
         return self._vectors.read(ids)
 
     def table(self) -> Embeddings | None:
-        """View all embeddings by id, where they are at hand as float32; None where not."""
+        """Return a view of all embeddings by id, if available as float32; else None."""
         return self._vectors.table()
 
     def blocks(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
-        """Yield increasing ids and their embeddings in pieces, checked against damage.
+        """Yield increasing ids and their embeddings in pieces, checked for damage.
 
         Raises
         ------
@@ -291,14 +291,14 @@ class Store:
                 names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
                 raise StoreCorruptError(
                     f"{self.path or 'gallery'}: {len(bad)} stored vectors are damaged, the first "
-                    f"of {names}; restore the vectors file from a copy, or index the images again"
+                    f"of {names}; restore the vectors file from a copy, or re-index the images"
                 )
             yield block, widened(rows)
 
     # -- what it is made of --------------------------------------------------------------
 
     def change_manifest(self, **changes: Any) -> None:
-        """Replace fields of the manifest, on disk in one step."""
+        """Replace fields of the manifest; on disk, in one step."""
         self.check_writable()
         manifest = self.manifest.with_(**changes)
         if self.path is not None:
@@ -307,10 +307,10 @@ class Store:
         self.manifest = manifest
 
     def set_projection(self, fingerprint: str | None, write: Callable[[Path], None] | None) -> None:
-        """Put a projection into the gallery, or take it out.
+        """Store a projection in the gallery, or remove it.
 
-        The new file is laid beside the old one, the manifest names it, then it takes the
-        old one's place: whatever interrupts this, one of `projection_files` is the right one.
+        The new file is written beside the old one, the manifest names it, and then it replaces the
+        old one. Whatever interrupts this, one of `projection_files` is the right one.
         """
         self.check_writable()
         if self.path is None:
@@ -333,13 +333,13 @@ class Store:
 
     @staticmethod
     def projection_files(path: Path) -> list[Path]:
-        """Files that may hold the projection that the manifest of a gallery names."""
+        """Return the files that may hold the projection that the manifest of a gallery names."""
         return [path / _PROJECTION, path / f"{_PROJECTION}.tmp"]
 
     # -- the index beside it ---------------------------------------------------------------
 
     def write_index(self, checkpoint: Checkpoint, write: Callable[[Path], None]) -> None:
-        """Keep a copy of the index; ``write`` fills the directory it is given."""
+        """Store a copy of the index; ``write`` fills the directory it is given."""
         if self.path is None:
             return
         self.check_writable()
@@ -347,13 +347,13 @@ class Store:
             write_index(self.path, checkpoint, write)
 
     def drop_index(self) -> None:
-        """Forget the copy of the index."""
+        """Delete the stored copy of the index."""
         if self.path is not None:
             self.check_writable()
             drop_index(self.path)
 
     def is_at(self, path: Path) -> bool:
-        """Whether the gallery at a path is the one that was opened, and not one in its place."""
+        """Whether the gallery at a path is the one that was opened, not one that replaced it."""
         return self._source is not None and self._source == file_id(path / _CATALOG)
 
     @staticmethod
@@ -371,29 +371,30 @@ class Store:
         index: tuple[Checkpoint, Callable[[Path], None]] | None,
         replaces: bool = True,
     ) -> None:
-        """Write a copy of the gallery; one that is there is replaced at the very end.
+        """Write a copy of the gallery; an existing gallery is replaced at the very end.
 
-        One that another process makes there meanwhile is not.
+        A gallery that another process makes there meanwhile is not replaced.
 
         Parameters
         ----------
         path : Path
-            Where a link leads is what is replaced.
+            Directory of the copy; of a link, the target is replaced.
         projection : callable or None
-            Writes the projection to the path it is given.
+            Function that writes the projection to the path it is given.
         index : (Checkpoint, callable) or None
-            What the index covers; writes it into the directory it is given.
+            Coverage of the index, and a function that writes it into the directory it is given.
         replaces : bool
-            False takes a gallery that is there for something else.
+            Whether to replace an existing gallery; otherwise it is an error.
 
         Raises
         ------
         StoreExistsError
-            Something stands there that is no gallery, or was put there meanwhile.
+            Something at ``path`` is not a gallery, or was put there meanwhile.
         StoreLockedError
-            The gallery there is open for writing.
+            The gallery at ``path`` is open for writing.
         StoreError
-            The disk is full, say: what was there is as it was.
+            The files cannot be written, for example because the disk is full. What was at ``path``
+            is unchanged.
         """
         self.check_open()
         path = path.resolve()
@@ -413,7 +414,7 @@ class Store:
             self.manifest.write(new)
 
     def close(self) -> None:
-        """Let go of the files and of the writer's lock; doing so twice is fine."""
+        """Close the files and release the writer's lock; doing so twice is fine."""
         if not self.closed:
             self.closed = True
             self.catalog.close()
@@ -431,9 +432,9 @@ def _is_empty(path: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """Return what tells a gallery from another that takes its place."""
+    """Return what distinguishes a gallery from another that takes its place."""
     try:
-        # A system gives the number of a directory that is gone to a new one: its manifest is newer.
+        # The number of a deleted directory may go to a new one, but its manifest is newer.
         status, manifest = path.stat(), (path / FILE).stat()
     except OSError:
         return None

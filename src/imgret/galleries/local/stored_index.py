@@ -1,4 +1,4 @@
-"""Reads what is kept beside a gallery, index and projection, as of what the gallery sees."""
+"""The stored index and projection of a gallery, loaded as of the snapshot the gallery has open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imgret.projections import LinearProjection, projected
 
 __all__ = ["fits", "read_index", "read_projection"]
 
-# Times a stored index is read again because a writer put another in its place meanwhile.
+# Attempts to read a stored index, as a writer may replace it meanwhile.
 _READS = 3
 
 
@@ -25,7 +25,7 @@ def read_projection(path: Path, fingerprint: str) -> LinearProjection:
     Raises
     ------
     StoreCorruptError
-        It is not there.
+        No file holds this projection.
     """
     candidates = Store.projection_files(path)
     for candidate in candidates:
@@ -41,9 +41,9 @@ def read_projection(path: Path, fingerprint: str) -> LinearProjection:
 
 
 def fits(manifest: Manifest, checkpoint: Checkpoint) -> bool:
-    """Whether a stored index is of the kind that a manifest names."""
+    """Whether a stored index is the one that a manifest names."""
     part, tuned = manifest.index, manifest.tuned
-    free = {} if tuned is None else tuned["settings"]  # set when it is in use
+    free = {} if tuned is None else tuned["settings"]  # set when the index is in use
     return checkpoint.projection == manifest.projection and (
         part.name == "auto"
         or (
@@ -66,15 +66,15 @@ def read_index(
     ----------
     store : Store
     path : Path
-        Where it was opened; another gallery may be there by now.
+        Path where the store was opened; another gallery may be there by now.
     projection : LinearProjection or None
-        What its vectors went through.
+        Projection applied to its vectors.
 
     Returns
     -------
     (VectorIndex, Checkpoint) or None
-        The index holds nothing that the store does not see, whatever the checkpoint says it was
-        stored with. None where there is none of use, with a warning where it is damaged.
+        The index holds nothing that the store does not see, even if the checkpoint covers more.
+        None if no stored index is usable, with a warning if it is damaged.
     """
     dim = store.dim if projection is None else projection.dim_out
     for _ in range(_READS):
@@ -83,7 +83,7 @@ def read_index(
             return None
         checkpoint, state = found
         if store.writable and checkpoint.changes > store.catalog.changes:
-            return None  # nobody else writes: one of the two is damaged, and it is not the items
+            return None  # no one else writes, so one of the two is damaged, and not the items
         problem = None
         try:
             index = make_index(checkpoint.part, dim, store.manifest.metric)
@@ -96,7 +96,7 @@ def read_index(
             continue  # what was read may be of both
         if problem is not None:
             warnings.warn(
-                f"{path}: the stored index is of no use and is rebuilt: {problem}", stacklevel=2
+                f"{path}: the stored index is unusable and is rebuilt: {problem}", stacklevel=2
             )
             return None
         return (index, checkpoint) if _turn_back(store, index, checkpoint, projection) else None
@@ -106,12 +106,12 @@ def read_index(
 def _turn_back(
     store: Store, index: VectorIndex, checkpoint: Checkpoint, projection: LinearProjection | None
 ) -> bool:
-    """Make an index that was stored after a reader opened hold what the reader sees.
+    """Roll an index that was stored after a reader opened back to what the reader sees.
 
     Returns
     -------
     bool
-        False where building one is as quick.
+        False if building one is as quick.
     """
     catalog = store.catalog
     if checkpoint.changes <= catalog.changes:

@@ -30,21 +30,21 @@ __all__ = ["SUFFIXES", "VectorLog", "checksums", "widened"]
 
 SUFFIXES: dict[Dtype, str] = {"float16": "f16", "float32": "f32"}
 _BLOCK_BYTES = 32 * 2**20
-# A file up to this size is mapped for good. Of a larger one, rows are read with a call each: a look
-# at one through a mapping brings in what the system has cached around it, up to megabytes.
+# A file up to this size stays mapped. Rows of a larger one are read with one call each: reading one
+# through a mapping brings in what the system has cached around it, up to megabytes.
 _MAPPED_BYTES = 512 * 2**20
-# What a row takes at most that the system has cached; 1.5 us is usual, 100 us from a disk.
+# Maximum time to read a row that the system has cached; 1.5 us is usual, 100 us from a disk.
 _CACHED_SECONDS = 6e-6
-# A float16 moved to the place of its bits in a float32 is too small by this: the exponents count
-# from 15 and from 127. The sign stands before them, three bits further on.
+# When the bits of a float16 are moved to their place in a float32, the value is too small by this
+# factor: the exponents have biases of 15 and 127. The sign is before them, three bits further on.
 _HALF_SCALE, _HALF_BITS, _HALF_SHIFT = np.float32(2.0**112), np.int32(-0x7000_2000), 13
 _CACHED_VALUES = 2**16
 
 
 def widened(rows: NDArray[Any]) -> Embeddings:
-    """Return finite rows as float32, C-contiguous: of float16 the same values.
+    """Return finite rows as C-contiguous float32; values of float16 stay the same.
 
-    NumPy widens one float16 after the other; integer arithmetic on many takes a fifth of the time.
+    NumPy widens float16 values one by one; integer arithmetic on many takes a fifth of the time.
     """
     if rows.dtype != np.float16 or not rows.dtype.isnative:
         return np.ascontiguousarray(rows, dtype=np.float32)
@@ -63,28 +63,28 @@ def widened(rows: NDArray[Any]) -> Embeddings:
 class VectorLog:
     """Rows of one width that are added at the end and never changed.
 
-    The file is held open: it stays the same one when another takes its place at the path.
+    The file is held open, so it stays the same even if another one replaces it at the path.
 
     Parameters
     ----------
     dim : int
         Width of a row.
     dtype : {"float16", "float32"}
-        How rows are kept, little-endian; they are handed out as float32.
+        Type in which rows are stored, little-endian; they are returned as float32.
     path : Path, optional
-        The file; without one the rows are kept in memory.
+        File of the rows; without one, they are kept in memory.
     rows : int
-        Rows that count. A file may hold more, left by a process that was killed before
+        Number of committed rows. A file may hold more, left by a process that was killed before
         its commit.
     writable : bool
-        Whether rows can be appended; a file that is not there is made.
+        Whether rows can be appended; if there are no rows yet, a missing file is created.
 
     Raises
     ------
     StoreCorruptError
         The file is missing, or shorter than ``rows``.
     StoreReadOnlyError, StoreError
-        It cannot be opened for writing, or for reading.
+        The file cannot be opened for writing, or for reading.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class VectorLog:
         self._rows = rows
         self._table: NDArray[Any] = self._empty(0)
         self._view: NDArray[Any] | None = None  # of a mapped file
-        self._waits = False  # for a disk, at the last look
+        self._waits = False  # whether the last read waited for a disk
         self._file: FileIO | None = None
         self._closed = False
-        # Shared while rows are read: the number of a file that is closed goes to the next one that
-        # is opened, and a reader would read that.
+        # Shared while rows are read: the descriptor of a closed file may go to the next file that
+        # is opened, and a reader would read that one.
         self._reading = ReadWriteLock()
         if path is not None:
             try:
@@ -141,11 +141,11 @@ class VectorLog:
         Raises
         ------
         DimensionError
-            They are of another width.
+            The vectors have another width.
         InvalidInputError
             A value is too large for float16.
         OSError
-            The disk is full, say; no row was added.
+            The file cannot be written, for example because the disk is full; no row was added.
         """
         self._check_open()
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
@@ -168,10 +168,10 @@ class VectorLog:
         return checksums(rows)
 
     def truncate(self, rows: int) -> None:
-        """Drop the rows from ``rows`` on: the undoing of an append that was not committed."""
+        """Drop the rows from ``rows`` on, to undo an append that was not committed."""
         if rows == self._rows:
             return
-        self._view = None  # no system cuts a file short that is mapped
+        self._view = None  # a file that is mapped must not be truncated
         self._rows = rows
         if self._file is not None:
             self._file.truncate(self._bytes(rows))
@@ -182,7 +182,7 @@ class VectorLog:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Give the file back; reading is over. Waits for reads that are under way."""
+        """Close the file, after reads in progress; nothing can be read from then on."""
         with self._reading.write():
             self._closed = True
             self._view = None
@@ -193,15 +193,15 @@ class VectorLog:
                 self._file = None
 
     def stored(self, ids: Ids) -> NDArray[Any]:
-        """Return a copy of the rows of these ids as they are kept."""
+        """Return a copy of the rows of these ids as they are stored."""
         with self._reading.read():
             rows = self._at_hand()
             return self._fetched(ids) if rows is None else rows.take(ids, axis=0)
 
     def table(self) -> NDArray[Any] | None:
-        """View all rows, where they are kept as float32 of this machine's order; else None.
+        """Return a view of all rows, if they are stored as float32 in native byte order; else None.
 
-        None as well where they lie in a file so large that its pages would fill memory.
+        It is also None if the file is so large that its pages would fill memory.
         """
         if self._stored != np.float32:
             return None
@@ -217,13 +217,13 @@ class VectorLog:
         step = self._step()
         for start in range(0, len(ids), step):
             block = ids[start : start + step]
-            # Mapped for this block alone: the pages that were read leave memory with it.
+            # Mapped for this block alone: the pages that were read are released with it.
             with self._reading.read():
                 rows = self._first(self._rows).take(block, axis=0)
             yield block, rows
 
     def copy_to(self, path: Path, rows: int) -> None:
-        """Write the first rows to a new file; also rows that another process added since."""
+        """Write the first rows to a new file, including those another process added since."""
         with self._reading.read():
             table = self._first(rows)
         step = self._step()
@@ -232,7 +232,7 @@ class VectorLog:
                 file.write(table[start : min(start + step, rows)].data)
 
     def to_memory(self, rows: int) -> VectorLog:
-        """Return the first rows in memory; also rows that another process added since."""
+        """Return the first rows in memory, including those another process added since."""
         copy = VectorLog(self.dim, self.dtype)
         with self._reading.read():
             copy._table = np.array(self._first(rows))
@@ -242,11 +242,11 @@ class VectorLog:
     # -- inside --------------------------------------------------------------------------
 
     def _at_hand(self) -> NDArray[Any] | None:
-        """View the rows, in memory or mapped; None of a file that is large."""
+        """Return a view of the rows, in memory or mapped; None for a large file."""
         self._check_open()
         if self._file is None:
             return self._table[: self._rows]
-        self._check_length(self._rows)  # to look past the end would kill the process
+        self._check_length(self._rows)  # reading past the end would kill the process
         if self._bytes(self._rows) > _MAPPED_BYTES:
             self._view = None  # it may have grown since
             return None
@@ -258,18 +258,18 @@ class VectorLog:
     def _fetched(self, ids: Ids) -> NDArray[Any]:
         """Read rows of a file one by one."""
         assert self._file is not None  # noqa: S101  # only called where it is
-        if sys.platform == "win32":  # which lets go of pages by itself
+        if sys.platform == "win32":  # which releases pages by itself
             return self._first(self._rows).take(ids, axis=0)
         file, width = self._file.fileno(), self._bytes(1)
         places = [row * width for row in ids.tolist()]
         started = time.perf_counter()
-        if sys.platform == "linux" and self._waits:  # so that the disk is asked for all at once
+        if sys.platform == "linux" and self._waits:  # ask the disk for all at once
             for place in places:
                 os.posix_fadvise(file, place, width, os.POSIX_FADV_WILLNEED)
         rows = bytearray().join([os.pread(file, width, place) for place in places])
         self._waits = time.perf_counter() - started > _CACHED_SECONDS * len(places)
         if len(rows) < width * len(places):
-            self._check_length(self._rows)  # another program has cut it short meanwhile
+            self._check_length(self._rows)  # another program may have truncated it meanwhile
         return np.frombuffer(rows, dtype=self._stored).reshape(len(ids), self.dim)
 
     def _empty(self, rows: int) -> NDArray[Any]:
@@ -323,5 +323,5 @@ class VectorLog:
 
 
 def checksums(rows: NDArray[Any]) -> list[int]:
-    """CRC-32 of each row of a C-contiguous array."""
+    """Return the CRC-32 of each row of a C-contiguous array."""
     return [zlib.crc32(row) for row in np.ascontiguousarray(rows)]

@@ -24,16 +24,16 @@ _LABELLED = Exists(Field("label"))
 
 @final
 class LocalView(View):
-    """What a store and its index show, with a filter or without some items.
+    """The view of a store and its index, with a filter or without some items.
 
     Parameters
     ----------
     store : Store
     searcher : LiveIndex
     where : Filter, optional
-        Only items that pass are there.
+        Filter; only items that pass it are in the view.
     without : sequence of int
-        Ids, increasing, that are not there.
+        Ids of items that are left out, increasing.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class LocalView(View):
         spec = store.manifest
         super().__init__(spec.metric, self._projection or searcher.identity, spec.dtype)
         self._store = store
-        self._size = store.catalog.live  # as of now: how wide answers are does not change
+        self._size = store.catalog.live  # as of now, so that the width of answers is fixed
         self._searcher = searcher
         self._filter = where
         self._where = None if where is None else store.catalog.compile(where)
@@ -85,7 +85,7 @@ class LocalView(View):
 
     @property
     def index(self) -> VectorIndex:
-        """The index that searches, of all items whatever the filter."""
+        """The index that answers searches; it holds all items, whatever the filter."""
         return self._searcher.sync()
 
     def _origins(self) -> Iterator[Origin]:

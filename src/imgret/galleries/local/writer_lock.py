@@ -1,4 +1,4 @@
-"""One writer at a time: an advisory lock on a file, let go by the system if we die."""
+"""One writer at a time: an advisory file lock, which the system releases if the process dies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOCK = "lock"
 
 
 def forked(path: Path | None, process: int) -> StoreForkedError:
-    """Make the error for a change in a child of the process that opened a gallery."""
+    """Return the error for a change in a child of the process that opened a gallery."""
     return StoreForkedError(
         f"{path}: opened for writing by process {process}, from which this one, {os.getpid()}, "
         f"was forked; nothing was changed. Change it there, or close it there and open it in the "
@@ -25,12 +25,12 @@ def forked(path: Path | None, process: int) -> StoreForkedError:
 
 
 class WriterLock:
-    """Held from construction to `release`, by the process that made it and by no child of it.
+    """A lock held from construction to `release`, by the process that made it but no child of it.
 
     Parameters
     ----------
     path : Path
-        The lock file; made if it is not there, and left behind.
+        Lock file; it is created if missing, and not deleted.
 
     Raises
     ------
@@ -50,13 +50,13 @@ class WriterLock:
         renew_in_child(self)
 
     def release(self) -> None:
-        """Let another writer in; doing so twice is fine, and in a child nothing happens."""
+        """Release the lock; doing so twice is fine, and in a child it has no effect."""
         if not self._file.closed and self.process == os.getpid():
-            _unlock(self._file.fileno())  # whoever else may have the file open
+            _unlock(self._file.fileno())  # even if another process has the file open
         self._file.close()
 
     def renew(self) -> None:
-        """Leave the lock to the parent alone: a child that has the file open would keep it, too."""
+        """Leave the lock to the parent: a child that has the file open would hold it, too."""
         self._file.close()
 
 
