@@ -29,7 +29,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import faiss as _faiss
 import numpy as np
@@ -40,6 +40,9 @@ from imgret import Retriever
 from imgret.evaluation.tuning import settled
 from imgret.pages.plot import Point, plot
 from imgret.types import Embeddings, Ids
+
+if TYPE_CHECKING:
+    from imgret.galleries.local import LocalGallery
 
 faiss: Any = _faiss  # its types miss half of it
 
@@ -152,7 +155,8 @@ class Ours(Contender):
 
     def find(self, queries: Embeddings) -> Ids:
         """Return the ids that the hits are made of."""
-        return self.gallery._gallery.live.search(queries, K).ids  # noqa: SLF001
+        live = cast("LocalGallery", self.gallery._gallery).live  # noqa: SLF001
+        return live.search(queries, K).ids
 
     def run(self, queries: Embeddings) -> object:
         """Search as a user does."""

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import faiss as _faiss
 import numpy as np
@@ -35,6 +35,9 @@ from results import save
 from imgret import HNSWIndex, Retriever, VectorIndex
 from imgret.pages.plot import Axis, Point, plot
 from imgret.types import Embeddings
+
+if TYPE_CHECKING:
+    from imgret.galleries.local import LocalGallery
 
 faiss: Any = _faiss  # its types miss half of it
 _FEW = 100
@@ -170,9 +173,10 @@ def _ways(
     if isinstance(raw, faiss.IndexPreTransform):
         params = faiss.SearchParametersPreTransform(index_params=params)
     many = min(len(retriever), _AFTERWARDS)
+    live = cast("LocalGallery", retriever._gallery).live  # noqa: SLF001  # the ids alone
 
     def ours(queries: Embeddings) -> list[list[int]]:
-        found = retriever._gallery.live.search(queries, _K, where)  # noqa: SLF001  # the ids alone
+        found = live.search(queries, _K, where)
         return [[i for i in row if i >= 0] for row in found.ids.tolist()]
 
     def theirs(queries: Embeddings) -> list[list[int]]:
