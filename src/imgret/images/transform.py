@@ -19,6 +19,7 @@ __all__ = [
     "draw_box",
     "encode",
     "letterbox",
+    "resample",
     "resize",
     "resize_center_crop",
     "thumbnail",
@@ -67,6 +68,55 @@ def resize(image: _Pixels, width: int, height: int) -> _Pixels:
     if resized.shape[:2] != (height, width):
         resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_LINEAR)
     return resized.reshape(height, width, *image.shape[2:])  # type: ignore[no-any-return]  # OpenCV drops an axis of one channel
+
+
+def resample(
+    image: Image,
+    width: int,
+    height: int,
+    method: Literal["bilinear", "bicubic", "lanczos"],
+    *,
+    window: tuple[int, int, int, int] | None = None,
+) -> Image:
+    """Resize with a filter as wide as the reduction, as Pillow does it.
+
+    Most published networks were trained on images that were resized this way, which is two to
+    five times slower than `resize`.
+
+    Parameters
+    ----------
+    image : uint8 array of shape (H, W, 3)
+    width, height : int
+        Size of the result in pixels, at least 1.
+    method : {"bilinear", "bicubic", "lanczos"}
+    window : tuple of int, optional
+        Part ``(x0, y0, x1, y1)`` of the result that is wanted; the rest is not computed.
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 3), or of the window's
+        The same object if all of it is wanted and the size is right already.
+    """
+    import PIL.Image  # noqa: PLC0415  # slow to import
+
+    width, height = check_count(width, "width"), check_count(height, "height")
+    rows, columns = image.shape[:2]
+    x0, y0, x1, y1 = (0, 0, width, height) if window is None else window
+    if (rows, columns) == (height, width):
+        return image[y0:y1, x0:x1]
+    filters = {
+        "bilinear": PIL.Image.Resampling.BILINEAR,
+        "bicubic": PIL.Image.Resampling.BICUBIC,
+        "lanczos": PIL.Image.Resampling.LANCZOS,
+    }
+    if method not in filters:
+        expected = ", ".join(map(repr, filters))
+        raise InvalidInputError(f"method: expected one of {expected}, found {method!r}")
+    across, down = columns / width, rows / height
+    box = x0 * across, y0 * down, x1 * across, y1 * down
+    resized = PIL.Image.fromarray(image).resize((x1 - x0, y1 - y0), filters[method], box=box)
+    pixels: Image = np.asarray(resized)
+    return pixels
 
 
 def resize_center_crop(image: _Pixels, side: int, size: int) -> _Pixels:
