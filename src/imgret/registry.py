@@ -225,8 +225,13 @@ def _named(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
 
 
 def is_model_path(name: str) -> bool:
-    """Whether an unregistered name is the path of a model file, existing or not."""
-    return name.casefold().endswith(".onnx") or Path(name).name != name or Path(name).is_file()
+    """Whether an unregistered name is the path of a model, existing or not."""
+    from imgret.models.home import downloaded  # noqa: PLC0415  # only for unknown names
+
+    path = Path(name)
+    if name.casefold().endswith(".onnx") or path.name != name or path.exists():
+        return True
+    return downloaded(name) is not None
 
 
 def _package(entry: EntryPoint) -> str:

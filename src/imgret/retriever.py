@@ -46,7 +46,7 @@ from imgret.evaluation.queries import Queries, QueryLabels
 from imgret.filters import parse_filter
 from imgret.galleries.local import LocalGallery
 from imgret.images import MAX_PIXELS
-from imgret.indexes.make import find_cropper, find_embedder
+from imgret.indexes.make import EmbedderLike, find_cropper, find_embedder
 from imgret.ingest import (
     IngestReport,
     Labels,
@@ -70,6 +70,7 @@ from imgret.learning import (
 )
 from imgret.learning.calibrate import threshold_of
 from imgret.learning.curves import find_curve
+from imgret.learning.zero_shot import TEMPLATE, described, nearest_names, zero_shot
 from imgret.pipeline.attach import Places, attach
 from imgret.pipeline.compatible import new_spec, same_cropper
 from imgret.pipeline.pipeline import Late, Pipeline
@@ -144,7 +145,7 @@ class Retriever:
     def __init__(
         self,
         *,
-        embedder: str | os.PathLike[str] | Embedder = "general",
+        embedder: EmbedderLike = "general",
         cropper: str | os.PathLike[str] | Cropper = "none",
         index: str | VectorIndex = "flat",
         metric: Metric = "cosine",
@@ -163,7 +164,7 @@ class Retriever:
         path: str | os.PathLike[str],
         mode: Mode = "r",
         *,
-        embedder: str | os.PathLike[str] | Embedder | None = None,
+        embedder: EmbedderLike | None = None,
         cropper: str | os.PathLike[str] | Cropper | None = None,
         index: str | VectorIndex | None = None,
         metric: Metric | None = None,
@@ -233,7 +234,7 @@ class Retriever:
         cls,
         path: str | os.PathLike[str],
         *,
-        embedder: str | os.PathLike[str] | Embedder | None = None,
+        embedder: EmbedderLike | None = None,
         cropper: str | os.PathLike[str] | Cropper | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
@@ -254,7 +255,7 @@ class Retriever:
         cls,
         path: str | os.PathLike[str],
         *,
-        embedder: str | os.PathLike[str] | Embedder = "general",
+        embedder: EmbedderLike = "general",
         cropper: str | os.PathLike[str] | Cropper | None = None,
         progress: bool | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -758,11 +759,13 @@ class Retriever:
 
     def search(
         self,
-        image: ImageLike | Iterable[ImageLike],
+        image: ImageLike | Iterable[ImageLike] | None = None,
         k: int = 10,
         *,
+        text: str | Iterable[str] | None = None,
         weights: Iterable[float] | None = None,
         negatives: ImageLike | Iterable[ImageLike] | None = None,
+        negative_text: str | Iterable[str] | None = None,
         negative_weight: float = NEGATIVE_WEIGHT,
         box: Box | tuple[int, int, int, int] | None = None,
         where: Mapping[str, Any] | None = None,
@@ -772,21 +775,27 @@ class Retriever:
     ) -> Hits:
         """Find the images most similar to one image, or to several together.
 
-        Several images form one query: the mean of their vectors, minus the mean of the negatives'
-        vectors times ``negative_weight`` (Rocchio 1971). For metric ``"cosine"`` each vector is
-        first scaled to length 1.
+        Several images, or images and texts, form one query: the mean of their vectors, minus the
+        mean of the negatives' vectors times ``negative_weight`` (Rocchio 1971). For metric
+        ``"cosine"`` each vector is first scaled to length 1.
 
         Parameters
         ----------
-        image : ImageLike, or iterable of ImageLike
+        image : ImageLike, or iterable of ImageLike, optional
             Path, bytes, file object, uint8 RGB array or PIL image; or a list, tuple, generator,
             pandas Series or array of shape (n, H, W, 3) of these.
         k : int
             Number of hits to return, at least 1. A smaller gallery returns all its items.
+        text : str, or iterable of str, optional
+            Description of what is looked for, alone or with the image (``text="at night"``). The
+            embedder must read text, as CLIP and SigLIP do. Scores of texts with images are lower
+            than those of images with images, so that thresholds differ.
         weights : sequence of float, optional
-            Weight per image, at least 0. By default all images weigh the same.
+            Weight per image, then per text, at least 0. By default all weigh the same.
         negatives : ImageLike, or iterable of ImageLike, optional
             Images that hits should be unlike, such as wrong hits of an earlier search.
+        negative_text : str, or iterable of str, optional
+            Descriptions that hits should not match.
         negative_weight : float
             Weight of the negatives, 0 to 100. Values far above the default also lead away from
             the query.
@@ -829,29 +838,37 @@ class Retriever:
             reaches the precision, or the gallery is not calibrated.
         UnknownNameError
             There is no re-ranker of this name.
+        UnsupportedError
+            There is a text, and the embedder reads none.
 
         References
         ----------
         J. Rocchio, "Relevance Feedback in Information Retrieval", 1971.
         """
-        pictures, alone = several(image, "image", images=True)
+        words, _ = several(text, "text", least=0)
+        unlike_words, _ = several(negative_text, "negative_text", least=0)
+        pictures, alone = several(image, "image", images=True, least=0 if words else 1)
         unlike, _ = several(negatives, "negatives", images=True, least=0)
-        single = len(pictures) == 1 and not unlike
+        single = len(pictures) == 1 and not (unlike or words or unlike_words)
         request = self._request(k, where, threshold, precision, rerank, single=single)
-        weigh = check_weights(weights, len(pictures))
+        weigh = check_weights(weights, len(pictures) + len(words))
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
         region = None if box is None else check_box(box)
-        if region is not None and len(pictures) > 1:
+        if region is not None and len(pictures) != 1:
             raise InvalidInputError(
                 f"box: expected a single image with it, found {len(pictures)}; crop the others "
                 f"beforehand"
             )
-        if region is None:
+        if words or unlike_words:
+            told = self._pipeline.embed_text([*words, *unlike_words])
+            parts = [self._embed_queries(pictures, region), told[: len(words)]]
+            parts += [self._pipeline.embed(unlike), told[len(words) :]]
+            embeddings = np.concatenate([part for part in parts if len(part)])
+        elif region is None:
             embeddings = self._pipeline.embed([*pictures, *unlike])
         else:
-            part = cut(pictures[0], region, self._pipeline.max_pixels)
-            embedding = self._pipeline.embed([part], cropper=NoCrop())
-            embeddings = np.concatenate([embedding, self._pipeline.embed(unlike)])
+            parts = [self._embed_queries(pictures, region), self._pipeline.embed(unlike)]
+            embeddings = np.concatenate(parts)
         batch = self._answer(
             request, lambda view: (query_vector(embeddings, weigh, negative_weight, view), view)
         )
@@ -859,10 +876,90 @@ class Retriever:
         return Hits(
             batch,
             0,
-            image if alone else tuple(pictures),
+            (image if alone else tuple(pictures)) if pictures else None,
             negatives=tuple(unlike),
             box=region,
+            text=tuple(words),
+            negative_text=tuple(unlike_words),
         )
+
+    def search_text(
+        self,
+        text: str | Iterable[str],
+        k: int = 10,
+        *,
+        weights: Iterable[float] | None = None,
+        negative_text: str | Iterable[str] | None = None,
+        negative_weight: float = NEGATIVE_WEIGHT,
+        where: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
+        rerank: Rerank | None = None,
+    ) -> Hits:
+        """Find the images that a text describes best.
+
+        The embedder must read text, as CLIP and SigLIP do: see `docs/models`. Several texts form
+        one query. Scores of texts with images are lower than those of images with images (0.2 to
+        0.35 for CLIP where an image is described well).
+
+        Parameters
+        ----------
+        text : str, or iterable of str
+            Description, such as ``"a red rose"``.
+        k, weights, negative_text, negative_weight, where, threshold, rerank
+            As for `search`.
+
+        Returns
+        -------
+        Hits
+
+        Raises
+        ------
+        UnsupportedError
+            The embedder reads no text.
+        EmptyGalleryError, InvalidInputError, UnknownNameError
+            As for `search`.
+        """
+        words, _ = several(text, "text")
+        return self.search(
+            None,
+            k,
+            text=words,
+            weights=weights,
+            negative_text=negative_text,
+            negative_weight=negative_weight,
+            where=where,
+            threshold=threshold,
+            rerank=rerank,
+        )
+
+    def search_many_text(
+        self,
+        texts: Iterable[str],
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
+        rerank: Rerank | None = None,
+    ) -> list[Hits]:
+        """Find the images that each of several texts describes: every text is a query of its own.
+
+        Parameters
+        ----------
+        texts : iterable of str
+        k, where, threshold, rerank
+            As for `search`.
+
+        Returns
+        -------
+        list of Hits
+            One per text, in their order.
+        """
+        words, _ = several([texts] if isinstance(texts, str) else texts, "texts")
+        request = self._request(k, where, threshold, None, rerank, single=False)
+        embeddings = self._pipeline.embed_text(words)
+        batch = self._answer(request, lambda view: (view.project(embeddings, "texts"), view))
+        self._gallery.settle()
+        return [Hits(batch, row, text=(each,)) for row, each in enumerate(words)]
 
     def search_key(
         self,
@@ -1014,6 +1111,21 @@ class Retriever:
         several_ = many_images(images, "images", single="pass a single one as [image]")
         return self._pipeline.embed(several_, threads=threads)
 
+    def embed_text(self, texts: Iterable[str]) -> Embeddings:
+        """Embed texts into the space of the images; see `imgret.Embedder.embed_text`.
+
+        Returns
+        -------
+        float32 array of shape (n, dim)
+
+        Raises
+        ------
+        UnsupportedError
+            The embedder reads no text.
+        """
+        words, _ = several([texts] if isinstance(texts, str) else texts, "texts", least=0)
+        return self._pipeline.embed_text(words)
+
     def explain(
         self, k: int = 10, *, where: Mapping[str, Any] | None = None, n_queries: int = 1
     ) -> SearchPlan:
@@ -1044,12 +1156,23 @@ class Retriever:
         parsed = None if where is None else parse_filter(plain_filter(where))
         return self._gallery.explain(k, parsed, n_queries)
 
-    def classify(self, image: ImageLike, k: int = 10, *, threshold: float | None = None) -> Name:
+    def classify(
+        self,
+        image: ImageLike,
+        k: int = 10,
+        *,
+        threshold: float | None = None,
+        labels: Iterable[str] | None = None,
+        template: str | Iterable[str] = TEMPLATE,
+    ) -> Name:
         """Classify an image, or report that its class is unknown.
 
         The nearest items vote for their labels, and more similar items have more weight. The
         confidence of a vote is learned from the gallery itself, leaving each item out of its own
         vote. The first call does that, and the first one after each change of the gallery.
+
+        With ``labels`` the names alone decide, and no item is asked (zero-shot): the image is of
+        the class whose description it is most similar to. The embedder must read text.
 
         Parameters
         ----------
@@ -1057,7 +1180,13 @@ class Retriever:
         k : int
             Number of items that vote.
         threshold : float, optional
-            Confidence below which the label is None; by default learned as well.
+            Confidence below which the label is None; by default learned as well, and 0 with
+            ``labels``.
+        labels : iterable of str, optional
+            Names of the classes to choose from.
+        template : str, or iterable of str
+            Description of a class, with ``{}`` where its name goes; of several, the mean is
+            taken.
 
         Returns
         -------
@@ -1066,12 +1195,22 @@ class Retriever:
         Raises
         ------
         InvalidInputError
-            The gallery has too few labels.
+            The gallery has too few labels, or a name or template is not valid.
+        UnsupportedError
+            There are ``labels``, and the embedder reads no text.
         ImageError, EmptyGalleryError
             As for `search`.
+
+        References
+        ----------
+        A. Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
+        2021, for the classification by names and its temperature of 0.01.
         """
         asked = one_image(image, "image", several="classify_many()")
-        return self.classify_many([asked], k, threshold=threshold)[0]
+        found = self.classify_many(
+            [asked], k, threshold=threshold, labels=labels, template=template
+        )
+        return found[0]
 
     def classify_many(
         self,
@@ -1079,6 +1218,8 @@ class Retriever:
         k: int = 10,
         *,
         threshold: float | None = None,
+        labels: Iterable[str] | None = None,
+        template: str | Iterable[str] = TEMPLATE,
         threads: int | None = None,
     ) -> list[Name]:
         """Classify several images; see `classify`, and `search_many` for what ``images`` may be."""
@@ -1087,6 +1228,16 @@ class Retriever:
             raise InvalidInputError(
                 f"threshold: expected a confidence between 0 and 1, found {threshold!r}"
             )
+        if labels is not None:
+            names = list(texts(labels, "labels", ordered=False))
+            words = described(names, template, self._pipeline.embed_text)
+            embeddings = self._pipeline.embed(queries, threads=threads)
+            return zero_shot(embeddings, names, words, threshold)
+        if labels is not None:
+            names = list(texts(labels, "labels", ordered=False))
+            words = described(names, template, self._pipeline.embed_text)
+            embeddings = self._pipeline.embed(queries, threads=threads)
+            return zero_shot(embeddings, names, words, threshold)
         classifier = self._classify_by(check_count(k, "k"))
         found = self.search_many(queries, k, threads=threads)
         return [classifier.name(hits, threshold) for hits in found]
@@ -1583,7 +1734,14 @@ class Retriever:
         with self._gallery.viewed() as view:
             return find_duplicates(view, threshold=threshold)
 
-    def clusters(self, n: int, *, seed: int = 0) -> Clusters:
+    def clusters(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        words: Iterable[str] | None = None,
+        template: str | Iterable[str] = TEMPLATE,
+    ) -> Clusters:
         """Divide the gallery into clusters by k-means.
 
         The indexed vectors are clustered with spherical k-means for metric ``"cosine"``, and with
@@ -1598,6 +1756,11 @@ class Retriever:
         seed : int
             Seed of the random sample and of the first centroids. The same seed gives the same
             clusters.
+        words : iterable of str, optional
+            Names to choose from for each cluster: `Clusters.names`. The embedder must read text,
+            and the gallery must be searched by its embeddings (no `adapt`, no `project`).
+        template : str, or iterable of str
+            As for `classify`.
 
         Returns
         -------
@@ -1615,8 +1778,20 @@ class Retriever:
         S. Lloyd, "Least Squares Quantization in PCM", 1982; I. Dhillon and D. Modha, "Concept
         Decompositions for Large Sparse Text Data using Clustering", 2001, for the spherical kind.
         """
+        seed, names, told = check_seed(seed), list[str](), None
+        if words is not None:
+            if self.projection is not None:
+                raise InvalidInputError(
+                    "words: expected a gallery that is searched by its embeddings, in whose space "
+                    "texts are, found one with a projection; call project(None) first"
+                )
+            names = list(texts(words, "words", ordered=False))
+            told = described(names, template, self._pipeline.embed_text)
         with self._gallery.viewed() as view:
-            return fit_clusters(view, n=n, seed=check_seed(seed))
+            clusters = fit_clusters(view, n=n, seed=seed)
+        if told is None:
+            return clusters
+        return replace(clusters, names=tuple(nearest_names(clusters.centroids, names, told)))
 
     def neighbor_graph(self, k: int = 10) -> NeighborGraph:
         """Find the nearest neighbours of every item, without the item itself.
@@ -1759,6 +1934,13 @@ class Retriever:
         """Fingerprint of the projection; scores of different ones are not comparable."""
         projection = self._gallery.projection
         return None if projection is None else projection.fingerprint
+
+    def _embed_queries(self, images: list[ImageLike], region: Box | None) -> Embeddings:
+        """Return the embeddings of images, or of the part of one."""
+        if region is None:
+            return self._pipeline.embed(images)
+        part = cut(images[0], region, self._pipeline.max_pixels)
+        return self._pipeline.embed([part], cropper=NoCrop())
 
     def _request(
         self,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, final
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, final
 
 import numpy as np
 
-from imgret.errors import ImgretError
-from imgret.support.checks import check_count, check_images, check_vectors
+from imgret.errors import ImgretError, UnsupportedError
+from imgret.support.checks import check_count, check_images, check_texts, check_vectors
 from imgret.types import Embeddings, Image, Json
 
 __all__ = ["Embedder"]
@@ -45,6 +45,16 @@ class Embedder(ABC):
     min_side: int | None = None
 
     @property
+    def reads_text(self) -> bool:
+        """Whether `embed_text` works, for texts in the space of the images."""
+        return False
+
+    @property
+    def no_text(self) -> str:
+        """Why the embedder reads no text, as the end of a sentence; may be empty."""
+        return ""
+
+    @property
     @abstractmethod
     def dim(self) -> int:
         """Dimension of the embedding."""
@@ -72,6 +82,46 @@ class Embedder(ABC):
             Finite values. Row ``i`` belongs to ``images[i]``.
         """
 
+    def _embed_text(self, texts: Sequence[str]) -> Embeddings:
+        """Embed ``1 <= n <= batch_size`` texts; for embedders that say `reads_text`."""
+        raise NotImplementedError
+
+    @final
+    def embed_text(self, texts: Sequence[str], *, batch_size: int | None = None) -> Embeddings:
+        """Embed texts into the space of the images.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        batch_size : int, optional
+            As for `embed`.
+
+        Returns
+        -------
+        float32 array of shape (n, dim)
+            C-contiguous and finite.
+
+        Raises
+        ------
+        UnsupportedError
+            The embedder reads no text.
+        InvalidInputError
+            They are something else than a sequence of texts.
+        ImgretError
+            The subclass returned another shape, or NaN.
+        """
+        if not self.reads_text:
+            reason = f" ({self.no_text})" if self.no_text else ""
+            raise UnsupportedError(
+                f"{self.name or type(self).__name__}: expected an embedder that reads text, found "
+                f"one for images only{reason}; index with a two-tower model, such as the folder of "
+                f"a CLIP or SigLIP model (embedder='clip-vit-base-patch32/')"
+            )
+        texts = check_texts(texts)
+        step = self.batch_size if batch_size is None else check_count(batch_size, "batch_size")
+        step = max(step, 16)
+        return self._in_batches(texts, step, self._embed_text, "_embed_text")
+
     @final
     def embed(self, images: Sequence[Image], *, batch_size: int | None = None) -> Embeddings:
         """Embed images.
@@ -97,16 +147,26 @@ class Embedder(ABC):
         """
         images = check_images(images)
         step = self.batch_size if batch_size is None else check_count(batch_size, "batch_size")
-        result = np.empty((len(images), self.dim), dtype=np.float32)
-        for start in range(0, len(images), step):
-            batch = images[start : start + step]
-            vectors = self._embed(batch)
+        return self._in_batches(images, step, self._embed, "_embed")
+
+    def _in_batches(
+        self,
+        given: Sequence[Any],
+        step: int,
+        embed: Callable[[Sequence[Any]], Embeddings],
+        hook: str,
+    ) -> Embeddings:
+        """Return what a hook says of each batch, checked."""
+        result = np.empty((len(given), self.dim), dtype=np.float32)
+        for start in range(0, len(given), step):
+            batch = given[start : start + step]
+            vectors = embed(batch)
             if np.shape(vectors) != (len(batch), self.dim):
                 raise ImgretError(
-                    f"{type(self).__name__}._embed: expected shape {(len(batch), self.dim)}, "
+                    f"{type(self).__name__}.{hook}: expected shape {(len(batch), self.dim)}, "
                     f"found {np.shape(vectors)}; this is a bug in the embedder"
                 )
             result[start : start + step] = check_vectors(
-                vectors, self.dim, f"{type(self).__name__}._embed"
+                vectors, self.dim, f"{type(self).__name__}.{hook}"
             )
         return result

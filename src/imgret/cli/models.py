@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,56 @@ def list_models(json_: Json = False) -> None:
             else f"{name:<12} {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
             f"{bundle.input.size} px, {bundle.precision}, {bundle.licence}"
         )
+
+
+@models.command("get")
+def get_model(
+    model: Annotated[
+        str | None, typer.Argument(help="A name, or hf:owner/name. [list the names]")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="fp16, quantized, int8 or another that is there.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder. [one of the model's name]")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the sizes.")] = False,
+    json_: Json = False,
+) -> None:
+    """Download a model from Hugging Face; no other command uses the network.
+
+    Afterwards `--embedder NAME` finds it. An interrupted download continues where it stopped.
+    """
+    from imgret.models import hub  # noqa: PLC0415
+
+    if model is None:
+        for name, known in hub.KNOWN.items():
+            reads = "images and text" if known.reads_text else "images"
+            facts = {**asdict(known), "name": name}
+            typer.echo(
+                json.dumps(facts)
+                if json_
+                else f"{name:<25} {known.dim:>4}-d, {reads}, {known.licence}; {known.figure}"
+            )
+        return
+    download = hub.look(model, variant=variant, revision=revision, folder=output)
+    for file, size in download.files.items():
+        typer.echo(f"{size / 1e6:>9.1f} MB  {file}", err=True)
+    typer.echo(
+        f"{download.total / 1e6:>9.1f} MB from {download.repository} "
+        f"({download.revision[:10]}, {download.licence}) into {download.folder}",
+        err=True,
+    )
+    if not dry_run:
+        hub.fetch(download)
+    if json_:
+        facts = {"name": download.name, "folder": str(download.folder)}
+        facts |= {"repository": download.repository, "revision": download.revision}
+        typer.echo(json.dumps({**facts, "bytes": download.total, "licence": download.licence}))
+    elif not dry_run:
+        where = download.name if output is None else str(download.folder)
+        typer.echo(f"imgret index FOLDER -o photos.imgret --embedder {where}")
 
 
 @models.command("check")

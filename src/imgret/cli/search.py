@@ -23,7 +23,20 @@ __all__ = ["search"]
 
 def search(
     gallery: GalleryAt,
-    queries: Annotated[list[Path], typer.Argument(help="Images to search with.")],
+    queries: Annotated[
+        list[Path] | None, typer.Argument(help="Images to search with, each by itself.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text",
+            help="Words to search with, alone or together with each image; needs an embedder that "
+            "reads text, such as CLIP.",
+        ),
+    ] = None,
+    not_text: Annotated[
+        list[str] | None, typer.Option("--not-text", help="Words that hits should not match.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", callback=at_least_one, help="Hits per query.")] = 10,
     where: Annotated[
         str | None,
@@ -54,17 +67,22 @@ def search(
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(html, "--html")
+    if not queries and not text:
+        raise typer.BadParameter("expected an image or --text, found neither", param_hint="QUERIES")
     condition = _filter(where)
     failed = 0
     rows: list[hit_pages.Row] = []
     with Retriever.open(
         gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:
-        for query in queries:
+        asked: list[Path | None] = [*queries] if queries else [None]
+        for query in asked:
             try:
                 hits = retriever.search(
                     query,
                     k,
+                    text=text,
+                    negative_text=not_text,
                     where=condition,
                     threshold=threshold,
                     precision=precision,
@@ -75,7 +93,7 @@ def search(
                 failed += 1
                 continue
             rows.append(hits.to_row())
-            typer.echo(_as_json(query, hits) if json_ else _as_text(query, hits))
+            typer.echo(_as_json(query, hits) if json_ else _as_text(_named(query, hits), hits))
         if html is not None and rows:
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
@@ -96,14 +114,23 @@ def _filter(where: str | None) -> Any:
         ) from error
 
 
-def _as_json(query: Path, hits: Any) -> str:
+def _named(query: Path | None, hits: Any) -> str:
+    words = [*map(repr, hits.text), *(f"not {text!r}" for text in hits.negative_text)]
+    return " + ".join([*([] if query is None else [str(query)]), *words])
+
+
+def _as_json(query: Path | None, hits: Any) -> str:
     kept = ("key", "rank", "score", "label", "path", "box", "probability")
     found = [{n: d[n] for n in kept if n in d} for d in hits.to_dicts()]
     limits = {} if found else {"best_score": hits.best_score, "threshold": hits.threshold}
-    return json.dumps({"query": str(query), "hits": found, **limits})
+    words = {"text": list(hits.text)} if hits.text else {}
+    if hits.negative_text:
+        words["not_text"] = list(hits.negative_text)
+    named = None if query is None else str(query)
+    return json.dumps({"query": named, **words, "hits": found, **limits})
 
 
-def _as_text(query: Path, hits: Any) -> str:
+def _as_text(query: str, hits: Any) -> str:
     if not hits:
         return f"{query}: {hits.no_match}"
     lines = [f"{query}" + (f": {hits.label}" if hits.label is not None else "")]

@@ -37,6 +37,8 @@ class Clusters(Result):
         Mean score of the items with their centroids. For metric ``"cosine"`` this is the cosine;
         for the other metrics, minus the squared distance, so the mean is minus the inertia of
         k-means over ``n``.
+    names : tuple of str
+        For each cluster, the word that describes it best; empty if no words were given.
     """
 
     keys: tuple[str, ...]
@@ -45,6 +47,7 @@ class Clusters(Result):
     centroids: Embeddings
     representatives: tuple[str, ...]
     score: float
+    names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -58,6 +61,8 @@ class Clusters(Result):
             "score": self.score,
             "sizes": self.sizes.tolist(),
             "representatives": list(self.representatives),
+            **({"names": list(self.names)} if self.names else {}),
+            **({"names": list(self.names)} if self.names else {}),
             "assignments": dict(zip(self.keys, self.assignments.tolist(), strict=True)),
         }
 

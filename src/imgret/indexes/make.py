@@ -14,6 +14,7 @@ from imgret.indexes import choose
 from imgret.types import Json, Metric, Part
 
 __all__ = [
+    "EmbedderLike",
     "IndexMaker",
     "find_cropper",
     "find_embedder",
@@ -25,18 +26,30 @@ __all__ = [
     "part_of",
 ]
 
+# A name, a path, the folders of the two towers of a model, or the object.
+EmbedderLike: TypeAlias = (
+    str | os.PathLike[str] | tuple[str | os.PathLike[str], str | os.PathLike[str]] | Embedder
+)
 # Takes the dimension and the expected number of items, returns an empty index.
 IndexMaker: TypeAlias = Callable[[int, int], VectorIndex]
 
 
-def find_embedder(given: str | os.PathLike[str] | Embedder) -> Embedder:
-    """Return the embedder for a registered name or a model file, or the object itself."""
+def find_embedder(given: EmbedderLike) -> Embedder:
+    """Return the embedder for a name, for a model's file, folder or two folders, or the object."""
+    if isinstance(given, tuple) and len(given) == 2 and all(map(is_path_like, given)):
+        images, texts = os.fspath(given[0]), os.fspath(given[1])
+        given = {"name": "onnx", "config": {"model": images, "text_model": texts}}  # type: ignore[assignment]  # `made` takes it
     return registry.made("embedders", given, Embedder)  # type: ignore[type-abstract]  # it is only compared with
 
 
 def find_cropper(given: str | os.PathLike[str] | Cropper) -> Cropper:
     """Return the cropper for a registered name or a model file, or the object itself."""
     return registry.made("croppers", given, Cropper)  # type: ignore[type-abstract]  # it is only compared with
+
+
+def is_path_like(given: object) -> bool:
+    """Whether it is a path as text or as an object."""
+    return isinstance(given, (str, os.PathLike))
 
 
 def make_embedder(part: Part) -> Embedder:

@@ -9,6 +9,8 @@ from pathlib import Path
 from imgret.errors import ModelError, UnknownNameError
 from imgret.models import bundle as bundles
 from imgret.models.bundle import Bundle
+from imgret.models.folder import is_model_folder
+from imgret.models.home import downloaded
 
 __all__ = ["available", "builtin_file", "builtin_name", "resolve"]
 
@@ -41,12 +43,22 @@ def resolve(model: str | os.PathLike[str]) -> Path:
     builtin, path = _FOLDER / f"{text}.onnx", Path(text)
     if is_name and builtin.is_file():
         return builtin
-    if path.is_file():
+    if path.is_file() or is_model_folder(path):
         return path
+    if is_name and (folder := downloaded(text)) is not None:
+        return folder
+    if path.is_dir():
+        raise ModelError(
+            f"{path}: expected a model, found a folder without one; give an .onnx file, or a "
+            f"folder with model.onnx, onnx/vision_model.onnx or visual.onnx"
+        )
     if not is_name:
         raise ModelError(f"{path}: expected an ONNX file, found none there")
     known = [path.stem for path in sorted(_FOLDER.glob("*.onnx"))]
-    message = f"models: no {text!r}; known: {', '.join(known)}, or the path of an .onnx file"
+    message = (
+        f"models: no {text!r}; known: {', '.join(known)}, or the path of an .onnx file or of a "
+        f"model's folder; `imgret models get` downloads others"
+    )
     if near := difflib.get_close_matches(text, known, n=1):
         message += f". Did you mean {near[0]!r}?"
     raise UnknownNameError(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -33,6 +33,16 @@ _DTYPES = {
 }
 
 
+# Short names of execution providers.
+_SHORT = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+}
 # Option for the folder of the weights that a graph given as bytes keeps in other files.
 _WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 
@@ -80,6 +90,8 @@ class Session:
         saturates (x86 without VNNI). Not needed for a graph whose weights use 7 bits.
     graph : bytes, optional
         Graph to run instead of the one in the file.
+    several : bool
+        Whether the graph may have several inputs, for `run_named`.
 
     Raises
     ------
@@ -95,11 +107,13 @@ class Session:
         providers: Sequence[str] | None = None,
         guard_int8: bool = True,
         graph: bytes | None = None,
+        several: bool = False,
     ) -> None:
         if isinstance(providers, str):
             raise InvalidInputError(f"providers: expected a list of names, found {providers!r}")
         self.path = path
-        self.providers = list(_DEFAULT_PROVIDERS if providers is None else providers)
+        given_names = _DEFAULT_PROVIDERS if providers is None else providers
+        self.providers = [_SHORT.get(name.casefold(), name) for name in given_names]
         there = available_providers()
         if not self.providers or (missing := [p for p in self.providers if p not in there]):
             raise ModelError(
@@ -139,9 +153,10 @@ class Session:
                 f"{', '.join(running)}"
             )
         inputs = [_tensor(value) for value in self._session.get_inputs()]
-        if len(inputs) != 1:
+        if not inputs or (len(inputs) != 1 and not several):
             names = ", ".join(tensor.name for tensor in inputs) or "none"
             raise ModelError(f"{path}: expected one input, found {len(inputs)}: {names}")
+        self.inputs = tuple(inputs)
         self.input = inputs[0]
         self.outputs = tuple(_tensor(value) for value in self._session.get_outputs())
 
@@ -176,14 +191,40 @@ class Session:
             answers.append(answer[:n])
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
+    def run_named(self, feeds: Mapping[str, NDArray[Any]], output: str) -> NDArray[np.float32]:
+        """Return one output for inputs by name, as float32; raises what `run` does.
+
+        A graph that was exported for batches of one length gets them here as well.
+        """
+        fixed, rows = self.batch, len(next(iter(feeds.values())))
+        if fixed is None:
+            return self._run_all(feeds, output)
+        answers = []
+        for start in range(0, rows, fixed):
+            part = {name: each[start : start + fixed] for name, each in feeds.items()}
+            n = len(next(iter(part.values())))
+            if n < fixed:
+                part = {
+                    name: np.concatenate([each, np.repeat(each[-1:], fixed - n, axis=0)])
+                    for name, each in part.items()
+                }
+            answers.append(self._run_all(part, output)[:n])
+        return np.concatenate(answers)
+
     def _run(self, batch: NDArray[Any], output: str) -> NDArray[np.float32]:
+        return self._run_all({self.input.name: batch}, output)
+
+    def _run_all(self, feeds: Mapping[str, NDArray[Any]], output: str) -> NDArray[np.float32]:
         try:
             with self._running.read():
-                (result,) = self._session.run([output], {self.input.name: batch})
+                (result,) = self._session.run([output], dict(feeds))
         except Exception as error:
+            wanted = ", ".join(
+                f"{each.name!r} as {each.dtype} of shape {each.shape}" for each in self.inputs
+            )
+            found = ", ".join(f"{each.dtype} of shape {each.shape}" for each in feeds.values())
             raise ModelError(
-                f"{self.path}: expected input {self.input.name!r} as {self.input.dtype} of shape "
-                f"{self.input.shape}, found {batch.dtype} of shape {batch.shape}: {error}"
+                f"{self.path}: expected input {wanted}, found {found}: {error}"
             ) from error
         return np.asarray(result, dtype=np.float32)
 

@@ -28,12 +28,15 @@ class Shown(NamedTuple):
     image : ImageLike or None
     box : Box or None
         Box to draw into the image.
+    is_text : bool
+        Whether the title is the query itself, and there is no image.
     """
 
     word: str
     title: str
     image: ImageLike | None
     box: Box | None = None
+    is_text: bool = False
 
 
 # A query with its hits: title, image or all its images, hits.
@@ -102,6 +105,8 @@ def _query(title: str, image: ImageLike | list[Shown] | None, draw: _Draw) -> st
 
 
 def _shown(shown: Shown, draw: _Draw) -> str:
+    if shown.is_text:
+        return figure(None, f"<b>{html.escape(shown.word)}</b>", alt=shown.title, kind=shown.word)
     if shown.image is None and not shown.title:
         return ""
     caption = f"<b>{html.escape(shown.word)}</b><br>{html.escape(shown.title)}"

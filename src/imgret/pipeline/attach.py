@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from imgret.abc import Cropper, Embedder, Gallery, GallerySpec
+from imgret.indexes.make import EmbedderLike
 from imgret.pipeline.compatible import Found, check_files, check_given, same_cropper, same_embedder
 from imgret.pipeline.pipeline import Late, Pipeline
 from imgret.types import Part
@@ -49,7 +50,7 @@ class Places:
 def attach(
     gallery: Gallery,
     home: str,
-    embedder: str | os.PathLike[str] | Embedder | None,
+    embedder: EmbedderLike | None,
     cropper: str | os.PathLike[str] | Cropper | None,
     *,
     max_pixels: int,

@@ -13,6 +13,7 @@ from imgret import registry
 from imgret.abc import Cropper, Embedder, GallerySpec, VectorIndex
 from imgret.errors import ImgretError, InvalidInputError, ModelError, StoreMismatchError
 from imgret.indexes.make import (
+    EmbedderLike,
     find_cropper,
     find_embedder,
     index_part,
@@ -75,9 +76,7 @@ class Found(NamedTuple, Generic[_Part]):
     part: Part
 
 
-def same_embedder(
-    spec: GallerySpec, home: str, given: str | os.PathLike[str] | Embedder | None
-) -> Found[Embedder]:
+def same_embedder(spec: GallerySpec, home: str, given: EmbedderLike | None) -> Found[Embedder]:
     """Return the embedder a gallery was made with.
 
     Parameters

@@ -87,6 +87,10 @@ class Pipeline:
             **options,
         )
 
+    def embed_text(self, texts: Sequence[str]) -> Embeddings:
+        """Embed texts into the space of the images: see `imgret.Embedder.embed_text`."""
+        return self.embedder.embed_text(texts)
+
     def embed(
         self,
         images: Sequence[ImageLike],

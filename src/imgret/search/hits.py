@@ -154,9 +154,11 @@ class Hits(Result, Sequence[Hit]):
         Images that the hits should be unlike.
     box : Box or None
         The part of the query image that was searched with; None for the whole image.
+    text, negative_text : tuple of str
+        The descriptions that were searched with, and those that hits should not match.
     """
 
-    __slots__ = ("_batch", "_row", "box", "negatives", "query")
+    __slots__ = ("_batch", "_row", "box", "negative_text", "negatives", "query", "text")
 
     def __init__(
         self,
@@ -166,12 +168,16 @@ class Hits(Result, Sequence[Hit]):
         *,
         negatives: tuple[ImageLike, ...] = (),
         box: Box | None = None,
+        text: tuple[str, ...] = (),
+        negative_text: tuple[str, ...] = (),
     ) -> None:
         self._batch = batch
         self._row = row
         self.query = query
         self.negatives = negatives
         self.box = box
+        self.text = text
+        self.negative_text = negative_text
 
     def _hits(self) -> tuple[Hit, ...]:
         return self._batch.resolve()[self._row]
@@ -224,7 +230,8 @@ class Hits(Result, Sequence[Hit]):
         """Return the hits, the best score and the threshold as JSON values."""
         best = {"best_score": self.best_score, "threshold": self.threshold}
         name = _title(self.query)
-        return {"query": name or None, "hits": self.to_dicts(), **best}
+        words = {"text": list(self.text)} if self.text else {}
+        return {"query": name or None, **words, "hits": self.to_dicts(), **best}
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one dictionary of JSON values per hit."""
@@ -263,7 +270,7 @@ class Hits(Result, Sequence[Hit]):
         """Return an HTML page that shows the query and the hits, with inlined images."""
         from imgret.pages import hits as hit_pages  # noqa: PLC0415  # images are read only when drawn
 
-        name = _title(self.query)
+        name = _title(self.query) or ", ".join(self.text)
         return hit_pages.page(
             [self.to_row()],
             title=title or (f"Images like {name}" if name else "Search results"),
@@ -277,7 +284,9 @@ class Hits(Result, Sequence[Hit]):
 
         many = self.query if isinstance(self.query, tuple) else (self.query,)
         shown = [Shown("query", _title(image), image, self.box) for image in many]
+        shown += [Shown("query", text, None, is_text=True) for text in self.text]
         shown += [Shown("unlike", _title(image), image) for image in self.negatives]
+        shown += [Shown("unlike", text, None, is_text=True) for text in self.negative_text]
         return self.no_match, shown, self._hits()
 
     def show(self) -> Path | None:

@@ -23,6 +23,7 @@ __all__ = [
     "check_number",
     "check_scorable",
     "check_seed",
+    "check_texts",
     "check_vectors",
     "whole_number",
 ]
@@ -223,6 +224,21 @@ def check_ids(values: Any, name: str) -> Ids:
         if twice.size:
             raise DuplicateKeyError(f"{name}: expected each id once, found {twice[0]} twice")
     return ids
+
+
+def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
+    """Return texts as a list; each is a str."""
+    if isinstance(texts, (str, bytes)):
+        raise InvalidInputError(
+            f"{name}: expected a list of texts, found a single one; it goes in as [text]"
+        )
+    found = listed(texts, name, "a list of texts")
+    for position, text in enumerate(found):
+        if not isinstance(text, str):
+            raise InvalidInputError(
+                f"{name}[{position}]: expected text, found {text!r} ({type(text).__name__})"
+            )
+    return found
 
 
 def check_images(images: Sequence[Image], name: str = "images") -> Sequence[Image]:
