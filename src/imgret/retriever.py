@@ -31,7 +31,12 @@ from imgret.curation import (
     fit_clusters,
 )
 from imgret.curation.map2d import Method
-from imgret.errors import EmptyGalleryError, InvalidInputError, StoreExistsError
+from imgret.errors import (
+    EmptyGalleryError,
+    InvalidInputError,
+    StoreExistsError,
+    UnsupportedError,
+)
 from imgret.evaluation import (
     CropReport,
     Recall,
@@ -66,7 +71,9 @@ from imgret.learning import (
     adapt,
     calibrate,
     given_pairs,
+    given_text_pairs,
     near_pairs,
+    near_text_pairs,
 )
 from imgret.learning.calibrate import threshold_of
 from imgret.learning.curves import find_curve
@@ -350,7 +357,7 @@ class Retriever:
     def _compose(self, gallery: Gallery, pipeline: Pipeline, places: Places) -> None:
         self._gallery, self._pipeline, self._places = gallery, pipeline, places
         self._classifier: tuple[object, Classifier] | None = None  # keyed by version and k
-        self._parsed: tuple[Json, ScoreCalibration] | None = None  # JSON and its parsed form
+        self._parsed: dict[str, tuple[Json, ScoreCalibration]] = {}  # JSON and its parsed form
 
     # -- what is in it -------------------------------------------------------------------------
 
@@ -456,12 +463,19 @@ class Retriever:
 
         `adapt` and `project` change the scores: call `calibrate` again after them.
         """
-        content = self._gallery.spec.calibration
+        return self._calibration("images", self._gallery.spec.calibration)
+
+    @property
+    def text_calibration(self) -> ScoreCalibration | None:
+        """The same for scores of texts with images: see `calibrate_text`."""
+        return self._calibration("texts", self._gallery.spec.text_calibration)
+
+    def _calibration(self, queries: str, content: Json | None) -> ScoreCalibration | None:
         if content is None:
             return None
-        if self._parsed is None or self._parsed[0] is not content:
-            self._parsed = content, ScoreCalibration.from_json(content)
-        found = self._parsed[1]
+        if queries not in self._parsed or self._parsed[queries][0] is not content:
+            self._parsed[queries] = content, ScoreCalibration.from_json(content)
+        found = self._parsed[queries][1]
         fits = (found.metric, found.projection) == (self.metric, self._fingerprint)
         return found if fits else None
 
@@ -812,8 +826,8 @@ class Retriever:
             may be of another kind.
         precision : float, optional
             Minimum probability that a hit is of the query's class, above 0 and below 1; see
-            `calibrate`. It cannot be used where scores are of another kind: with several images,
-            negatives, and most of ``rerank``.
+            `calibrate`, and `calibrate_text` for a text. It cannot be used where scores are of
+            another kind: with several images or texts, negatives, and most of ``rerank``.
         rerank : str, Reranker or sequence of these, optional
             Re-rankers to apply one after the other: ``"average-qe"``, ``"alpha-qe"``,
             ``"k-reciprocal"``, ``"diffusion"``, ``"mmr"``, or an object of `imgret.rerank`, whose
@@ -849,8 +863,11 @@ class Retriever:
         unlike_words, _ = several(negative_text, "negative_text", least=0)
         pictures, alone = several(image, "image", images=True, least=0 if words else 1)
         unlike, _ = several(negatives, "negatives", images=True, least=0)
-        single = len(pictures) == 1 and not (unlike or words or unlike_words)
-        request = self._request(k, where, threshold, precision, rerank, single=single)
+        single = len(pictures) + len(words) == 1 and not (unlike or unlike_words)
+        by_text = bool(words) and not pictures
+        request = self._request(
+            k, where, threshold, precision, rerank, single=single, by_text=by_text
+        )
         weigh = check_weights(weights, len(pictures) + len(words))
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
         region = None if box is None else check_box(box)
@@ -893,19 +910,20 @@ class Retriever:
         negative_weight: float = NEGATIVE_WEIGHT,
         where: Mapping[str, Any] | None = None,
         threshold: float | None = None,
+        precision: float | None = None,
         rerank: Rerank | None = None,
     ) -> Hits:
         """Find the images that a text describes best.
 
-        The embedder must read text, as CLIP and SigLIP do: see `docs/models`. Several texts form
-        one query. Scores of texts with images are lower than those of images with images (0.2 to
-        0.35 for CLIP where an image is described well).
+        The embedder must read text, as CLIP and SigLIP do. Several texts form one query. Scores
+        of texts with images are lower than those of images with images (0.2 to 0.35 for CLIP
+        where an image is described well): they have a calibration of their own.
 
         Parameters
         ----------
         text : str, or iterable of str
             Description, such as ``"a red rose"``.
-        k, weights, negative_text, negative_weight, where, threshold, rerank
+        k, weights, negative_text, negative_weight, where, threshold, precision, rerank
             As for `search`.
 
         Returns
@@ -929,6 +947,7 @@ class Retriever:
             negative_weight=negative_weight,
             where=where,
             threshold=threshold,
+            precision=precision,
             rerank=rerank,
         )
 
@@ -939,6 +958,7 @@ class Retriever:
         *,
         where: Mapping[str, Any] | None = None,
         threshold: float | None = None,
+        precision: float | None = None,
         rerank: Rerank | None = None,
     ) -> list[Hits]:
         """Find the images that each of several texts describes: every text is a query of its own.
@@ -946,7 +966,7 @@ class Retriever:
         Parameters
         ----------
         texts : iterable of str
-        k, where, threshold, rerank
+        k, where, threshold, precision, rerank
             As for `search`.
 
         Returns
@@ -955,7 +975,7 @@ class Retriever:
             One per text, in their order.
         """
         words, _ = several([texts] if isinstance(texts, str) else texts, "texts")
-        request = self._request(k, where, threshold, None, rerank, single=False)
+        request = self._request(k, where, threshold, precision, rerank, by_text=True)
         embeddings = self._pipeline.embed_text(words)
         batch = self._answer(request, lambda view: (view.project(embeddings, "texts"), view))
         self._gallery.settle()
@@ -1476,6 +1496,64 @@ class Retriever:
             self._gallery.change_spec(calibration=learned.to_json())
             return report
 
+    def calibrate_text(
+        self,
+        pairs: Iterable[tuple[str, str, bool]] | None = None,
+        *,
+        template: str | Iterable[str] = TEMPLATE,
+        method: Literal["isotonic", "logistic"] = "isotonic",
+        k: int = 50,
+        seed: int = 0,
+    ) -> CalibrationReport:
+        """Learn how likely a hit of a given score is to show what a text describes.
+
+        Scores of texts are on another scale than those of images, so that they have a calibration
+        of their own; `search_text` then takes a precision, and its hits have probabilities.
+
+        Parameters
+        ----------
+        pairs : iterable of (text, key, bool), optional
+            Texts, items, and whether the text describes the item. By default each label is put
+            into the template, and paired with the items that it finds.
+        template : str, or iterable of str
+            Description of a label, with ``{}`` where its name goes.
+        method, seed
+            As for `calibrate`.
+        k : int
+            Number of items each label is paired with.
+
+        Returns
+        -------
+        CalibrationReport
+
+        Raises
+        ------
+        UnsupportedError
+            The embedder reads no text, or the gallery is adapted to its labels and no pairs are
+            given: its own labels would look better than they are.
+        InvalidInputError, KeyNotFoundError, EmptyGalleryError, StoreReadOnlyError
+            As for `calibrate`.
+        """
+        find_curve(method)
+        k, seed = check_count(k, "k"), check_seed(seed)
+        with self._gallery.changing(), self._gallery.viewed() as view:
+            if pairs is not None:
+                known = given_text_pairs(view, pairs, self._pipeline.embed_text)
+            elif view.projection.from_labels:
+                raise UnsupportedError(
+                    "calibrate_text: expected a gallery that is not adapted to its labels, found "
+                    "one that is; give pairs of texts and items that had no label"
+                )
+            else:
+                names = view.labels.names
+                words = described(names, template, self._pipeline.embed_text)
+                known = near_text_pairs(view, names, words, k=k)
+            learned, report = calibrate(
+                known, method=method, metric=view.metric, projection=self._fingerprint, seed=seed
+            )
+            self._gallery.change_spec(text_calibration=learned.to_json())
+            return report
+
     def augmented(self, k: int = 10, *, alpha: float = 0.0) -> Self:
         """Return an in-memory gallery of the same items, moved towards their nearest neighbours.
 
@@ -1512,7 +1590,9 @@ class Retriever:
         """
         k, alpha = check_count(k, "k"), check_alpha(alpha)
         with self._gallery.viewed() as view:
-            spec = self._gallery.spec.with_(projection=None, tuned=None, calibration=None)
+            spec = self._gallery.spec.with_(
+                projection=None, tuned=None, calibration=None, text_calibration=None
+            )
             gallery = LocalGallery.in_memory(spec)
             for ids, embeddings in augmented_embeddings(view, k, alpha):
                 gallery.store.add(embeddings, list(view.items(ids)))
@@ -1951,6 +2031,7 @@ class Retriever:
         rerank: Rerank | None,
         *,
         single: bool = True,
+        by_text: bool = False,
     ) -> Request:
         """Check the arguments of a search before any image is read."""
         k = check_count(k, "k")
@@ -1961,14 +2042,19 @@ class Retriever:
         if parsed is not None:
             self._gallery.check_where(parsed)
         kept = not rerankers or all(reranker.scores == "kept" for reranker in rerankers)
-        calibration = self.calibration
+        spec = self._gallery.spec
+        calibration, stored = self.calibration, spec.calibration
+        if by_text:
+            calibration, stored = self.text_calibration, spec.text_calibration
         if precision is not None:
-            is_other = calibration is None and self._gallery.spec.calibration is not None
-            least = threshold_of(precision, calibration, of_another_projection=is_other)
+            is_other = calibration is None and stored is not None
+            least = threshold_of(
+                precision, calibration, of_another_projection=is_other, of_texts=by_text
+            )
             if not (single and kept):
                 raise InvalidInputError(
                     f"precision: expected scores as they were calibrated, found those of "
-                    f"{'a re-ranking' if single else 'a query of several images'}, which are "
+                    f"{'a re-ranking' if single else 'a query of several parts'}, which are "
                     f"different; leave precision out, and give a threshold for those scores"
                 )
             threshold = least if threshold is None else max(least, threshold)

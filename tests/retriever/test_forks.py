@@ -269,7 +269,7 @@ def elsewhere():
     try:
         reader["k0"]
     except StoreNotFoundError as error:
-        assert "another gallery was put in the place" in str(error)
+        assert "another gallery has replaced the one" in str(error)
     else:
         raise AssertionError("read another gallery")
 

@@ -31,6 +31,8 @@ class GallerySpec:
     calibration : dict or None
         Mapping from scores to probabilities, with its projection and metric: see
         `imgret.learning.ScoreCalibration`.
+    text_calibration : dict or None
+        The same for the scores of texts, which are lower than those of images.
     cropper_fingerprint : str or None
         Fingerprint of the cropper. Croppers with different ones may return different boxes. None
         in galleries of older versions.
@@ -49,6 +51,7 @@ class GallerySpec:
     projection: str | None = None
     tuned: Json | None = None
     calibration: Json | None = None
+    text_calibration: Json | None = None
     cropper_fingerprint: str | None = None
     files: Json = field(default_factory=dict)
 

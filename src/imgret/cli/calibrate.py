@@ -14,11 +14,20 @@ def calibrate(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
     method: Annotated[str, typer.Option(help="isotonic, or logistic for few images.")] = "isotonic",
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours compared with each image.")] = 50,
+    text: Annotated[
+        bool, typer.Option("--text", help="Calibrate searches by words: each label is a query.")
+    ] = False,
+    template: Annotated[
+        str, typer.Option(help="With --text: description of a label.")
+    ] = "a photo of a {}",
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Learn from the labels how likely a score is to be right, for `imgret search --precision`."""
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     with Retriever.open(gallery, "r+") as retriever:
-        report = retriever.calibrate(method=method, k=k)  # type: ignore[arg-type]  # checked there, with a message
+        if text:
+            report = retriever.calibrate_text(template=template, method=method, k=k)  # type: ignore[arg-type]  # checked there
+        else:
+            report = retriever.calibrate(method=method, k=k)  # type: ignore[arg-type]  # checked there
     typer.echo(report.to_json() if json_ else str(report))

@@ -34,6 +34,7 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
             "tuned": _tuned(manifest.tuned),
             "projection": manifest.projection,
             "calibrated": manifest.calibration is not None,
+            "text calibrated": manifest.text_calibration is not None,
             "bytes": sum(file.stat().st_size for file in gallery.rglob("*") if file.is_file()),
             "created": manifest.created,
             "created_with": manifest.created_with,

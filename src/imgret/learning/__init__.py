@@ -20,7 +20,13 @@ from imgret.learning.calibration_report import CalibrationReport, Level
 from imgret.learning.classify import Classifier, Name
 from imgret.learning.confidence import Confidence, calibration_error
 from imgret.learning.curves import IsotonicCurve, LogisticCurve, pool_adjacent_violators
-from imgret.learning.pairs import Pairs, given_pairs, near_pairs
+from imgret.learning.pairs import (
+    Pairs,
+    given_pairs,
+    given_text_pairs,
+    near_pairs,
+    near_text_pairs,
+)
 
 __all__ = [
     "AdaptReport",
@@ -38,6 +44,8 @@ __all__ = [
     "calibrate",
     "calibration_error",
     "given_pairs",
+    "given_text_pairs",
     "near_pairs",
+    "near_text_pairs",
     "pool_adjacent_violators",
 ]

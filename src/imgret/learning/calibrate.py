@@ -164,6 +164,7 @@ def calibrate(
         pairs=len(pairs.same),
         same=same,
         images=len(np.unique(pairs.queries)),
+        queries="texts" if (pairs.queries < 0).all() else "images",
         error=calibration_error(probabilities[judged], pairs.same[judged]),
         levels=tuple(
             _level(precision, curve, pairs.same[judged], some[judged])
@@ -174,7 +175,11 @@ def calibrate(
 
 
 def threshold_of(
-    precision: float, calibration: ScoreCalibration | None, *, of_another_projection: bool
+    precision: float,
+    calibration: ScoreCalibration | None,
+    *,
+    of_another_projection: bool,
+    of_texts: bool = False,
 ) -> float:
     """Return the lowest score at which hits have a precision.
 
@@ -188,9 +193,12 @@ def threshold_of(
         found = "none"
         if of_another_projection:
             found = "a calibration of another projection, whose scores differ"
+        kind, call, option = (
+            ("of texts ", "calibrate_text", " --text") if of_texts else ("", "calibrate", "")
+        )
         raise InvalidInputError(
-            f"precision: expected a gallery whose scores are calibrated, found {found}; call "
-            f"calibrate(), or `imgret calibrate GALLERY`"
+            f"precision: expected a gallery whose scores {kind}are calibrated, found {found}; call "
+            f"{call}(), or `imgret calibrate GALLERY{option}`"
         )
     return calibration.threshold(precision)
 

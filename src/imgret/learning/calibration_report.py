@@ -41,7 +41,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport(Result):
-    """Result of `Retriever.calibrate`.
+    """Result of `Retriever.calibrate` and `Retriever.calibrate_text`.
 
     Everything except the counts and the thresholds is measured by cross-validation: every pair is
     judged by a curve that was fitted without its query.
@@ -53,11 +53,13 @@ class CalibrationReport(Result):
     same : int
         Number of pairs of one class.
     images : int
-        Number of images used as queries.
+        Number of images used as queries; of texts, if texts were.
     error : float
         Expected calibration error: mean gap between probability and frequency, 0 to 1.
     levels : tuple of Level
         Levels for a precision of 0.9, 0.95 and 0.99.
+    queries : {"images", "texts"}
+        What was searched with.
     """
 
     method: str
@@ -66,13 +68,15 @@ class CalibrationReport(Result):
     images: int
     error: float
     levels: tuple[Level, ...]
+    queries: str = "images"
 
     def to_dict(self) -> Json:
         """Return JSON values."""
         return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
 
     def __str__(self) -> str:
-        of_what = f"{self.pairs} pairs of {self.images} images with other images"
+        others = "images" if self.queries == "texts" else "other images"
+        of_what = f"{self.pairs} pairs of {self.images} {self.queries} with {others}"
         lines = [
             f"{self.method}: {of_what}, {self.same} of one class",
             f"expected calibration error {self.error:.4f}, cross-validated",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from imgret.errors import InvalidInputError
 from imgret.search import View
 from imgret.support.given import listed
-from imgret.types import Ids
+from imgret.types import Embeddings, Ids
 
-__all__ = ["Pairs", "given_pairs", "near_pairs"]
+__all__ = ["Pairs", "given_pairs", "given_text_pairs", "near_pairs", "near_text_pairs"]
 
 _BLOCK = 4096  # pairs scored at once
 
 
 class Pairs(NamedTuple):
-    """Pairs of items.
+    """Pairs of items, or of a text and an item.
 
     Attributes
     ----------
     queries, others : int64 arrays of shape (n,)
-        Ids of the two items of each pair.
+        Ids of the two items of each pair. Texts have ids of their own, which are negative.
     scores : float64 array of shape (n,)
         Scores by the gallery's metric, as a search would return them.
     same : bool array of shape (n,)
@@ -94,7 +94,63 @@ def given_pairs(view: View, pairs: Iterable[tuple[str, str, bool]]) -> Pairs:
     return Pairs(queries, others, scores, np.array([row[2] for row in rows], dtype=bool))
 
 
-def _checked(number: int, pair: Any) -> tuple[str, str, bool]:
+def near_text_pairs(view: View, names: Sequence[str], texts: Embeddings, *, k: int) -> Pairs:
+    """Pair the description of each label with the labelled items it finds first.
+
+    Parameters
+    ----------
+    view : View
+    names : sequence of str
+        Labels.
+    texts : float32 array of shape (n, embedder.dim)
+        Embeddings of their descriptions.
+    k : int
+        Number of items per label.
+    """
+    items = view.labelled()
+    found = items.search(items.project(texts, "texts"), min(k, len(items)))
+    codes = np.array([view.labels.names.index(name) for name in names])
+    there = found.ids >= 0
+    rows = np.nonzero(there)[0]
+    return Pairs(
+        -1 - rows.astype(np.int64),
+        found.ids[there],
+        found.scores[there].astype(np.float64),
+        view.labels.of(found.ids[there]) == codes[rows],
+    )
+
+
+def given_text_pairs(
+    view: View,
+    pairs: Iterable[tuple[str, str, bool]],
+    embed_text: Callable[[list[str]], Embeddings],
+) -> Pairs:
+    """Score pairs of a text and a key.
+
+    Raises
+    ------
+    InvalidInputError
+        A pair is not a text, a key and a bool.
+    KeyNotFoundError
+        The gallery does not hold a key.
+    """
+    if not isinstance(pairs, AbstractSet):
+        pairs = listed(pairs, "pairs", "a list of (text, key, True or False)")
+    rows = [_checked(number, pair, "text") for number, pair in enumerate(pairs)]
+    others = view.require([row[1] for row in rows])
+    words = list(dict.fromkeys(row[0] for row in rows))
+    vectors = view.project(embed_text(words), "texts").astype(np.float64)
+    places = np.array([words.index(row[0]) for row in rows], dtype=np.int64)
+    scores = np.empty(len(rows))
+    for start in range(0, len(rows), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        scores[some] = view.metric.scores(
+            vectors[places[some]], view.read(others[some]).astype(np.float64)
+        )
+    return Pairs(-1 - places, others, scores, np.array([row[2] for row in rows], dtype=bool))
+
+
+def _checked(number: int, pair: Any, query: str = "key") -> tuple[str, str, bool]:
     try:
         first, second, same = pair
     except (TypeError, ValueError):
@@ -103,8 +159,8 @@ def _checked(number: int, pair: Any) -> tuple[str, str, bool]:
         same, (bool, np.bool_)
     ):
         raise InvalidInputError(
-            f"pairs[{number}]: expected (key, key, True or False), found {pair!r}"
+            f"pairs[{number}]: expected ({query}, key, True or False), found {pair!r}"
         )
-    if first == second:
+    if first == second and query == "key":
         raise InvalidInputError(f"pairs[{number}]: expected two items, found {first!r} twice")
     return first, second, bool(same)

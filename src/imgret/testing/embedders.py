@@ -12,11 +12,20 @@ import pytest
 
 from imgret import registry
 from imgret.abc import Embedder
-from imgret.errors import InvalidInputError
+from imgret.errors import InvalidInputError, UnsupportedError
 from imgret.testing.data import picture, pictures
 from imgret.types import Embeddings
 
 __all__ = ["EmbedderTests"]
+
+_TEXTS = (
+    "a red rose",
+    "Ein gelber Löwenzahn auf der Wiese",
+    "",
+    "naïve café, 東京 🌷",
+    "שלום עולם",
+    "\x00\x07 \u202eabc\ufeff",
+)
 
 
 class EmbedderTests:
@@ -116,6 +125,29 @@ class EmbedderTests:
     def test_batch_size_is_checked(self, embedder: Embedder, batch_size: Any) -> None:
         with pytest.raises(InvalidInputError, match="batch_size"):
             embedder.embed([picture(8, 8)], batch_size=batch_size)
+
+    def test_texts(self, embedder: Embedder) -> None:
+        if not embedder.reads_text:
+            with pytest.raises(UnsupportedError, match="expected an embedder that reads text"):
+                embedder.embed_text(_TEXTS)
+            return
+        found = embedder.embed_text(_TEXTS)
+        assert found.shape == (len(_TEXTS), embedder.dim)
+        assert found.dtype == np.float32
+        assert found.flags.c_contiguous
+        assert np.isfinite(found).all()
+        assert not np.allclose(found[0], found[1])
+        assert embedder.embed_text([]).shape == (0, embedder.dim)
+        alone = np.concatenate([embedder.embed_text([text]) for text in _TEXTS])
+        self.check_same(found, alone)
+        self.check_same(embedder.embed_text(_TEXTS[::-1]), found[::-1])
+
+    @pytest.mark.parametrize("texts", ["a rose", [b"a rose"], [None], [picture(8, 8)], 5])
+    def test_other_things_than_texts_are_refused(self, embedder: Embedder, texts: Any) -> None:
+        if not embedder.reads_text:
+            pytest.skip("the embedder reads no text")
+        with pytest.raises(InvalidInputError, match="text"):
+            embedder.embed_text(texts)
 
     def test_config_and_fingerprint(self, embedder: Embedder) -> None:
         config = json.loads(json.dumps(embedder.config()))

@@ -30,7 +30,7 @@ FILE = "manifest.json"
 FORMAT = "imgret-gallery"
 FORMAT_VERSION = 1
 # Fields that are written only if they are set.
-_OPTIONAL = ("tuned", "calibration", "cropper_fingerprint", "files")
+_OPTIONAL = ("tuned", "calibration", "text_calibration", "cropper_fingerprint", "files")
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ class Manifest(GallerySpec):
                 projection=content["projection"],
                 tuned=_check_tuned(content.get("tuned")),
                 calibration=_check_calibration(content.get("calibration")),
+                text_calibration=_check_calibration(content.get("text_calibration")),
                 cropper_fingerprint=_check_text(content.get("cropper_fingerprint")),
                 files=_check_files(content.get("files", {}), directory),
                 created=content["created"],
