@@ -32,6 +32,15 @@ class Colours(Embedder):
         return np.column_stack([np.stack(rows), np.zeros(len(given))]).astype(np.float32)
 
 
+class Wide(Colours):
+    """The same with twelve zeros."""
+
+    dim, fingerprint = 16, "test:wide"
+
+    def _embed_text(self, given):
+        return np.pad(super()._embed_text(given), ((0, 0), (0, 12)))
+
+
 def picture(name, seed):
     noise = np.random.default_rng(seed).normal(0, 60, 3)
     colour = np.clip(np.array(COLOURS[name]) * 255 + noise, 0, 255)
@@ -113,10 +122,10 @@ def test_precision_needs_the_right_calibration(retriever):
 def test_an_adapted_gallery_needs_pairs():
     rng = np.random.default_rng(0)
     labels = [name for name in COLOURS for _ in range(60)]
-    vectors = np.array([(*COLOURS[name], 0) for name in labels], dtype=np.float32)
-    vectors[:, 3] = rng.normal(0, 30, len(labels))  # what tells nothing of the class
-    vectors[:, :3] += rng.normal(0, 0.3, (len(labels), 3))
-    retriever = Retriever(embedder=Colours())
+    vectors = rng.normal(0, 0.3, (len(labels), 16)).astype(np.float32)
+    vectors[:, 4:8] *= 10  # what tells nothing of the class
+    vectors[:, :3] += [COLOURS[name] for name in labels]
+    retriever = Retriever(embedder=Wide())
     retriever.add_vectors(vectors, labels=labels, keys=[f"k{n}" for n in range(len(labels))])
     retriever.calibrate_text(k=180)
     assert retriever.adapt().applied
