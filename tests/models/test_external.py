@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from imgret import OnnxEmbedder
 from imgret.croppers import SaliencyCropper
 from imgret.errors import ModelError
 from imgret.models import bundle, describe, protobuf, resolve, write_bundle
-from imgret.models.external import locations
+from imgret.models.external import inlined, locations
 from imgret.models.features import FeatureModel
 from imgret.models.model import Model
 
@@ -168,3 +169,83 @@ def test_a_model_in_a_folder_whose_name_is_not_utf8(make_onnx, tmp_path):
     )
     with pytest.raises(ModelError, match="UTF-8"):
         OnnxEmbedder(make_onnx(folder / "two.onnx", external="two.data"), preprocess=PLAIN)
+
+
+# -- bundles of models with second files -------------------------------------------------------
+
+
+def test_a_bundle_takes_second_files_inside(make_onnx, tmp_path):
+    model = make_onnx(tmp_path / "m.onnx", external="m.onnx.data")
+    expected = OnnxEmbedder(model, preprocess=PLAIN).embed(pictures(3))
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "whole.onnx"
+    write_bundle(model, target, preprocess=PLAIN)
+    assert [file.name for file in target.parent.iterdir()] == ["whole.onnx"]
+    assert locations(target.read_bytes()) == []
+    np.testing.assert_array_equal(OnnxEmbedder(target).embed(pictures(3)), expected)
+    write_bundle(model, preprocess=PLAIN)  # in place
+    (tmp_path / "m.onnx.data").unlink()
+    np.testing.assert_array_equal(OnnxEmbedder(model).embed(pictures(3)), expected)
+
+
+def test_a_bundle_of_a_transformer(tmp_path):
+    target = tmp_path / "dinov2.onnx"
+    folder = Path(__file__).parents[1] / "data" / "models" / "dinov2-external"
+    whole = inlined(folder / "model.onnx", (folder / "model.onnx").read_bytes())
+    target.write_bytes(whole)
+    options = {"preprocess": {"size": 64, "scaling": None}, "pooling": "cls"}
+    np.testing.assert_array_equal(
+        OnnxEmbedder(target, **options).embed(pictures(3)),
+        OnnxEmbedder(folder / "model.onnx", **options).embed(pictures(3)),
+    )
+
+
+def test_a_bundle_above_the_limit_takes_second_files_along(make_onnx, tmp_path, monkeypatch):
+    monkeypatch.setitem(write_bundle.__globals__, "_MOST", 100)
+    model = make_onnx(tmp_path / "m.onnx", external="m.onnx.data")
+    expected = OnnxEmbedder(model, preprocess=PLAIN).embed(pictures(3))
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "big.onnx"
+    write_bundle(model, target, preprocess=PLAIN)
+    assert {file.name for file in target.parent.iterdir()} == {"big.onnx", "m.onnx.data"}
+    np.testing.assert_array_equal(OnnxEmbedder(target).embed(pictures(3)), expected)
+
+
+def test_a_second_file_that_is_cut_off(make_onnx, tmp_path):
+    model = make_onnx(tmp_path / "m.onnx", external="weights.bin")
+    size = (tmp_path / "weights.bin").stat().st_size
+    told = {b"location": b"weights.bin", b"offset": b"8", b"length": b"%d" % size}
+    where = b"".join(
+        protobuf.encode(13, protobuf.encode(1, key) + protobuf.encode(2, value))
+        for key, value in told.items()
+    )
+    graph = nested(PLACES["initializer"], where + protobuf.encode_integer(14, 1))
+    message = rf"weights\.bin: expected {size} bytes at 8, found {size - 8}; the file is cut off"
+    with pytest.raises(ModelError, match=message):
+        inlined(model, graph)
+
+
+@pytest.mark.parametrize("name", ["../weights.bin", "/etc/passwd", "a/../../b"])
+def test_second_files_are_in_the_folder_of_the_model(make_onnx, tmp_path, name):
+    model = make_onnx(tmp_path / "m.onnx")
+    model.write_bytes(nested(PLACES["initializer"], tensor(name)))
+    with pytest.raises(ModelError, match="expected its weights in files of its own folder"):
+        bundle.fingerprint(model)
+
+
+def test_a_folder_is_no_file(make_onnx, tmp_path):
+    make_onnx(tmp_path / "onnx" / "model.onnx")
+    with pytest.raises(ModelError, match=r"found a folder, with onnx/model\.onnx; give one of"):
+        write_bundle(tmp_path, preprocess=PLAIN)
+    with pytest.raises(ModelError, match=r"kind 'saliency', found a folder; give the file, such"):
+        SaliencyCropper(tmp_path, preprocess=PLAIN)
+    make_onnx(tmp_path / "other" / "u2net.onnx")
+    with pytest.raises(ModelError, match=r"found a folder with other ONNX files \(u2net\.onnx\)"):
+        SaliencyCropper(tmp_path / "other")
+
+
+def test_pooling_of_a_single_vector_is_refused(make_onnx, tmp_path):
+    model = make_onnx(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"pooling: expected an output of several vectors"):
+        OnnxEmbedder(model, preprocess=PLAIN, pooling="cls")
+    assert OnnxEmbedder(model, preprocess=PLAIN, pooling="none").dim == 5

@@ -182,7 +182,7 @@ def test_timm(tmp_path, photos):
 
 def test_a_folder_without_a_model(tmp_path):
     (tmp_path / "README.md").write_text("weights are elsewhere")
-    with pytest.raises(ModelError, match=r"found a folder without one.*model\.onnx"):
+    with pytest.raises(ModelError, match=r"found a folder with no ONNX file.*model\.onnx"):
         OnnxEmbedder(tmp_path)
 
 

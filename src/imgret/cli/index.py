@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, Json, MaxPixels, at_least_one
+from imgret.cli.options import MAX_PIXELS, Json, MaxPixels, at_least_one, json_or_file
+
+if TYPE_CHECKING:
+    from imgret.embedders import OnnxEmbedder
 
 __all__ = ["index"]
 
@@ -19,7 +22,29 @@ def index(
     labels: Annotated[
         str | None, typer.Option(help="'parent': the label of an image is the name of its folder.")
     ] = None,
-    embedder: Annotated[str | None, typer.Option(help="Name or path of a model. [general]")] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(help="Name of a model, its ONNX file, or its folder. [general]"),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="With a folder: the file to use, such as fp16 or quantized."),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(help="With a model of several vectors per image: cls, mean or none."),
+    ] = None,
+    text_model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the text tower, if it is not that of the image tower."),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            help="With a file that does not describe its input: JSON, or a JSON file; see "
+            "`imgret models bundle -h`."
+        ),
+    ] = None,
     cropper: Annotated[
         str | None, typer.Option(help="none, center, spectral or the path of a model. [none]")
     ] = None,
@@ -80,10 +105,13 @@ def index(
     if metadata is not None and not metadata.is_file():
         raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
     _check_output(output)
+    made = _with_options(
+        embedder, variant=variant, pooling=pooling, text_model=text_model, preprocess=preprocess
+    )
     with Retriever.open(
         output,
         "a",
-        embedder=embedder,
+        embedder=embedder if made is None else made,
         cropper=cropper,
         index=index,
         metric=metric,  # type: ignore[arg-type]  # checked there, with a message
@@ -111,6 +139,25 @@ def index(
             typer.echo(f"{output}: {len(retriever)} images")
     if report.failed or report.unpruned:
         raise typer.Exit(3 if report.total > len(report.failed) else 1)
+
+
+def _with_options(
+    embedder: str | None, *, preprocess: str | None, **given: str | Path | None
+) -> OnnxEmbedder | None:
+    """Return the model with options of its own; None if there are none."""
+    options = {name: value for name, value in given.items() if value is not None}
+    if preprocess is not None:
+        options["preprocess"] = json_or_file(preprocess, "--preprocess")
+    if not options:
+        return None
+    names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+    if embedder is None:
+        raise typer.BadParameter(
+            f"expected the model that {names} is for, found none", param_hint="--embedder"
+        )
+    from imgret.embedders import OnnxEmbedder  # noqa: PLC0415
+
+    return OnnxEmbedder(embedder, **options)  # type: ignore[arg-type]  # checked there
 
 
 def _check_output(output: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imgret.cli.options import Json
+from imgret.cli.options import Json, json_or_file
 
 __all__ = ["models"]
 
@@ -117,7 +117,9 @@ def check_models(
 
 @models.command("describe")
 def describe_model(
-    model: Annotated[str, typer.Argument(help="Name of a built-in model, or an ONNX file.")],
+    model: Annotated[
+        str, typer.Argument(help="Name of a built-in model, an ONNX file, or a folder.")
+    ],
     json_: Json = False,
 ) -> None:
     """Show the inputs, outputs and description of a model."""
@@ -133,6 +135,13 @@ def describe_model(
     for tensor in facts["outputs"]:
         typer.echo(f"output         {_tensor(tensor)}")
     typer.echo(f"providers      {', '.join(facts['providers'])}")
+    if (folder := facts.get("folder")) is not None:
+        typer.echo(f"kind           {folder['kind'] or 'unknown'}")
+        typer.echo(f"text           {folder['text'] or 'none: ' + folder['no_text']}")
+        input_ = folder["input"]
+        shown = input_ and ", ".join(f"{k} {json.dumps(v)}" for k, v in input_.items())
+        typer.echo(f"prepared       {shown or 'the folder does not say; give --preprocess'}")
+        return
     if facts["bundle"] is None:
         typer.echo("bundle         none: imgret cannot know how to prepare the input; write that")
         typer.echo("               into the file with `imgret models bundle`, or pass preprocess=")
@@ -180,7 +189,7 @@ def bundle_model(
     bundle = write_bundle(
         model,
         output,
-        preprocess=_facts(preprocess),
+        preprocess=json_or_file(preprocess, "--preprocess"),
         name=name,
         version=version,
         output=tensor,
@@ -196,17 +205,3 @@ def bundle_model(
         return
     length = "length 1" if bundle.normalized else "any length"
     typer.echo(f"{output or model}: {bundle.name}, {bundle.dim}-d, {length}")
-
-
-def _facts(text: str) -> Any:
-    """Read JSON from the text itself, or from the file it names."""
-    try:
-        if not text.lstrip().startswith("{"):
-            text = Path(text).read_text(encoding="utf-8")
-        return json.loads(text)
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(
-            f'expected JSON such as {{"size": 224, "scaling": null}}, or a JSON file, found '
-            f"{error}",
-            param_hint="--preprocess",
-        ) from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -15,6 +16,7 @@ __all__ = [
     "Json",
     "MaxPixels",
     "at_least_one",
+    "json_or_file",
 ]
 
 MAX_PIXELS = 100_000_000
@@ -49,3 +51,17 @@ def at_least_one(number: int | None) -> int | None:
     if number is not None and number < 1:
         raise typer.BadParameter(f"expected a whole number of at least 1, found {number}")
     return number
+
+
+def json_or_file(text: str, option: str) -> Any:
+    """Read JSON from the text itself, or from the file it names."""
+    try:
+        if not text.lstrip().startswith("{"):
+            text = Path(text).read_text(encoding="utf-8")
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(
+            f'expected JSON such as {{"size": 224, "scaling": null}}, or a JSON file, found '
+            f"{error}",
+            param_hint=option,
+        ) from error

@@ -48,8 +48,10 @@ def resolve(model: str | os.PathLike[str]) -> Path:
     if is_name and (folder := downloaded(text)) is not None:
         return folder
     if path.is_dir():
+        files = sorted(str(file.relative_to(path)) for file in path.glob("**/*.onnx"))
+        found = f"other ONNX files ({', '.join(files[:5])})" if files else "no ONNX file"
         raise ModelError(
-            f"{path}: expected a model, found a folder without one; give an .onnx file, or a "
+            f"{path}: expected a model, found a folder with {found}; give an .onnx file, or a "
             f"folder with model.onnx, onnx/vision_model.onnx or visual.onnx"
         )
     if not is_name:

@@ -58,6 +58,11 @@ def check(model: str | os.PathLike[str]) -> Check:
         No built-in model has the name.
     """
     path = resolve(model)
+    if path.is_dir():
+        raise ModelError(
+            f"{path}: expected a file with a golden check, which `imgret models bundle` writes, "
+            f"found the folder of a model, which has none"
+        )
     bundle = bundles.read(path)
     if bundle is None:
         raise ModelError(f"{path}: expected a golden check in its metadata, found none")

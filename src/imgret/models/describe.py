@@ -17,13 +17,17 @@ from imgret.models import golden
 from imgret.models.builtin import builtin_name, resolve
 from imgret.models.bundle import Bundle, Golden, Kind
 from imgret.models.check import check
-from imgret.models.model import Model
+from imgret.models.external import inlined, weight_files
+from imgret.models.folder import read_folder
+from imgret.models.model import Model, images_of
 from imgret.models.preprocess import Preprocess
 from imgret.types import Json
 
 __all__ = ["describe", "write_bundle"]
 
 _PICTURE = "golden-1"
+# Most bytes of one file: Protocol Buffers end at 2 GB.
+_MOST = 2**31 - 2**20
 
 
 def describe(model: str | os.PathLike[str]) -> Json:
@@ -32,14 +36,16 @@ def describe(model: str | os.PathLike[str]) -> Json:
     Parameters
     ----------
     model : str or path-like
-        Name of a built-in model, or path of any ONNX file with one input.
+        Name of a built-in model, path of any ONNX file with one input, or folder of a model.
 
     Returns
     -------
     dict
         ``path``; ``fingerprint``, the sha256 of the file; ``input`` and ``outputs``, with name,
         dtype and shape (None along an axis of any length); ``bundle``, the facts without the
-        golden check, or None if the file has none; ``providers``, those of this onnxruntime.
+        golden check, or None if the file has none; ``providers``, those of this onnxruntime. For
+        a folder also ``folder``, with its path, the kind of model, how images are prepared, and
+        the graph for text or the reason why there is none.
 
     Raises
     ------
@@ -50,12 +56,25 @@ def describe(model: str | os.PathLike[str]) -> Json:
     """
     from imgret.models.session import Session, available_providers  # noqa: PLC0415  # onnxruntime
 
-    path = resolve(model)
+    path, graph = resolve(model), None
+    folder = read_folder(path) if path.is_dir() else None
+    if folder is not None:
+        path, graph = folder.graph, images_of(folder, None)
     bundle = bundles.read(path)
-    session = Session(path)
+    session = Session(path, graph=graph)
     facts = None if bundle is None else bundle.to_json()
     if facts is not None:
         del facts["golden"]
+    told: Json = {}
+    if folder is not None:
+        prepared = folder.preprocess
+        told["folder"] = {
+            "path": str(folder.path),
+            "kind": folder.kind or None,
+            "input": None if prepared is None else prepared.to_json(),
+            "text": None if folder.text is None else str(folder.text.graph),
+            "no_text": folder.no_text or None,
+        }
     return {
         "path": str(path),
         "fingerprint": f"sha256:{bundles.fingerprint(path)}",
@@ -63,6 +82,7 @@ def describe(model: str | os.PathLike[str]) -> Json:
         "outputs": [tensor._asdict() for tensor in session.outputs],
         "bundle": facts,
         "providers": available_providers(),
+        **told,
     }
 
 
@@ -88,6 +108,8 @@ def write_bundle(
 
     The dimension, whether the vectors have length 1, and the output for a test image are found
     by running the model. The file is put in place only once it gives the same output as before.
+    Weights that the model keeps in other files are put inside. If that would exceed 2 GB, the
+    limit of an ONNX file, these files are copied beside the target instead.
 
     Parameters
     ----------
@@ -127,6 +149,12 @@ def write_bundle(
     target = path if target is None else Path(target)
     if builtin_name(target) is not None:
         raise ModelError(f"{target}: expected a file of your own, found a built-in model")
+    if path.is_dir():
+        files = ", ".join(sorted(str(file.relative_to(path)) for file in path.rglob("*.onnx")))
+        raise ModelError(
+            f"{path}: expected an ONNX file, found a folder, with {files or 'no ONNX file'}; give "
+            f"one of its files, or use the folder as it is (embedder={str(path)!r})"
+        )
     network = Model(path, kind=kind, preprocess=preprocess, output=output)
     picture = golden.draw(_PICTURE, network.preprocess.min_side)
     answer = network.run([picture])
@@ -169,22 +197,45 @@ def write_bundle(
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as folder:
             made = Path(folder) / target.name
-            shutil.copyfile(path, made)
+            beside = _copy(path, made)
             bundles.write(made, bundle)
             _require_same(made, path)
+            for file in beside:
+                (target.parent / file.relative_to(folder)).parent.mkdir(exist_ok=True, parents=True)
+                file.replace(target.parent / file.relative_to(folder))
             made.replace(target)
     except OSError as error:
         raise ModelError(f"{target}: cannot be written: {error}") from error
     return bundle
 
 
+def _copy(path: Path, made: Path) -> list[Path]:
+    """Copy a model with its weights inside; return the files beside it if they are too large."""
+    data = path.read_bytes()
+    files = weight_files(path, data)
+    if not files:
+        shutil.copyfile(path, made)
+        return []
+    if len(data) + sum(file.stat().st_size for file in files.values()) <= _MOST:
+        made.write_bytes(inlined(path, data))
+        return []
+    shutil.copyfile(path, made)
+    beside = []
+    for name, file in files.items():
+        copy = made.parent / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+        beside.append(copy)
+    return beside
+
+
 def _require_same(made: Path, path: Path) -> None:
     try:
         result = check(made)
-    except ModelError as error:  # for example if the weights are in a second file
+    except ModelError as error:
         raise ModelError(
-            f"{path}: expected a file that runs on its own, found that a copy of it does not; save "
-            f"it with its weights inside: {error}"
+            f"{path}: expected a file that runs on its own, found that a copy of it does not: "
+            f"{error}"
         ) from error
     if not result.ok:
         raise ModelError(

@@ -8,12 +8,12 @@ of onnx.proto3 of the ONNX project.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from imgret.errors import ModelError
 from imgret.models import protobuf
 
-__all__ = ["external_data", "locations", "weight_files"]
+__all__ = ["external_data", "inlined", "locations", "weight_files"]
 
 # For each kind of message, the numbers of the fields that may contain tensors, and the kinds of
 # message in them.
@@ -26,7 +26,7 @@ _HOLDERS: dict[str, dict[int, str]] = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
-_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
+_RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 9, 13, 14, 1
 _KEY, _VALUE = 1, 2
 
 
@@ -75,7 +75,7 @@ def weight_files(path: Path, model: bytes | memoryview) -> dict[str, Path]:
     Raises
     ------
     ModelError
-        A file with weights is missing, or the model file is damaged.
+        A file with weights is missing or outside the model's folder, or the model file is damaged.
     """
     try:
         names = locations(model)
@@ -83,12 +83,67 @@ def weight_files(path: Path, model: bytes | memoryview) -> dict[str, Path]:
         raise ModelError(f"{path}: expected an ONNX file, found damaged or other data") from error
     files = {name: path.parent / name for name in names}
     for name, file in files.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ModelError(
+                f"{path}: expected its weights in files of its own folder, found {name!r}; a model "
+                f"may not read other files"
+            )
         if not file.is_file():
             raise ModelError(
                 f"{path}: expected its weights in a second file, {file}, found none there; put it "
                 f"beside the model as {name!r}, or export the model with its weights inside"
             )
     return files
+
+
+def inlined(path: Path, model: bytes | memoryview) -> bytes:
+    """Return a model with all its weights inside; at most 2 GB, the limit of Protocol Buffers.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the model.
+    model : bytes
+        Contents of that file.
+
+    Raises
+    ------
+    ModelError
+        A file with weights is missing or too short.
+    """
+    files = weight_files(path, model)
+
+    def tensor(message: memoryview) -> bytes:
+        where = external_data(message)
+        if "location" not in where:
+            return bytes(message)
+        with files[where["location"]].open("rb") as file:
+            file.seek(int(where.get("offset", 0)))
+            weights = file.read(int(where["length"]) if "length" in where else -1)
+        if "length" in where and len(weights) < int(where["length"]):
+            raise ModelError(
+                f"{files[where['location']]}: expected {where['length']} bytes at "
+                f"{where.get('offset', 0)}, found {len(weights)}; the file is cut off"
+            )
+        kept = [
+            bytes(field.raw)
+            for field in protobuf.fields(message)
+            if field.number not in {_EXTERNAL_DATA, _DATA_LOCATION}
+        ]
+        return b"".join(kept) + protobuf.encode(_RAW_DATA, weights)
+
+    def rebuilt(kind: str, message: memoryview) -> bytes:
+        if kind == "tensor":
+            return tensor(message)
+        inside = _HOLDERS[kind]
+        return b"".join(
+            bytes(field.raw)
+            if field.value is None or field.number not in inside
+            else protobuf.encode(field.number, rebuilt(inside[field.number], field.value))
+            for field in protobuf.fields(message)
+        )
+
+    return rebuilt("model", memoryview(model))
 
 
 def external_data(tensor: memoryview) -> dict[str, str]:

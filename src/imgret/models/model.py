@@ -23,7 +23,7 @@ from imgret.types import Image
 if TYPE_CHECKING:
     from imgret.models.session import Session
 
-__all__ = ["Model"]
+__all__ = ["Model", "images_of"]
 
 # Types of an output that can be an embedding or a map; 8-bit ones are those of quantised models.
 _NUMBERS = {"float64", "float32", "float16", "int8", "uint8", "tensor(bfloat16)"}
@@ -95,6 +95,11 @@ class Model:
         from imgret.models.session import Session  # noqa: PLC0415  # loads onnxruntime
 
         self.path, self.folder = _found(model, variant, text_folder)
+        if self.folder is not None and kind != "embedder":
+            raise ModelError(
+                f"{self.folder.path}: expected the ONNX file of a model of kind {kind!r}, found a "
+                f"folder; give the file, such as {self.path}"
+            )
         pooling = check_pooling(pooling)
         self.bundle = bundles.read(self.path)
         if self.bundle is not None and self.bundle.kind != kind:
@@ -111,7 +116,7 @@ class Model:
             self.path,
             providers=providers,
             guard_int8=self.bundle is None,
-            graph=None if self.folder is None else _images_of(self.folder, output),
+            graph=None if self.folder is None else images_of(self.folder, output),
         )
         if self.folder is not None and not self._is_given:
             self._follow_input()
@@ -137,9 +142,14 @@ class Model:
         self.preprocess = Preprocess.from_json(facts)
 
     def _find_pooling(self, asked: Pooling | None) -> Pooling:
+        shape = next(each.shape for each in self.session.outputs if each.name == self.output)
+        if asked not in {None, "none"} and len(shape) not in {0, 3, 4}:  # 0: any
+            raise ModelError(
+                f"{self.path}: pooling: expected an output of several vectors per image with "
+                f"{asked!r}, found {self.output!r} of shape {_shown(shape)}; leave pooling out"
+            )
         if asked is not None:
             return asked
-        shape = next(each.shape for each in self.session.outputs if each.name == self.output)
         if self.folder is None or len(shape) < 3:
             return "none"
         if len(shape) == 4:
@@ -217,7 +227,7 @@ def _found(
     return path, None
 
 
-def _images_of(folder: ModelFolder, output: str | None) -> bytes | None:
+def images_of(folder: ModelFolder, output: str | None) -> bytes | None:
     """Return the tower for images alone, where the graph holds both."""
     if not folder.combined:
         return None
