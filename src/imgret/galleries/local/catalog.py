@@ -139,7 +139,7 @@ class Catalog:
         """Return the ids of keys that must exist, in their order.
 
         A key may have another Unicode form than in the gallery if it is clear which key is meant:
-        see `imgret.support.spelling`.
+        see ``imgret.support.spelling``.
 
         Raises
         ------
