@@ -62,6 +62,7 @@ from imgret.ingest import (
     one_each,
 )
 from imgret.ingest.again import ingest_all, items_to_reembed, update_item, whole_sources
+from imgret.ingest.progress import Progress
 from imgret.learning import (
     AdaptReport,
     CalibrationReport,
@@ -264,7 +265,7 @@ class Retriever:
         *,
         embedder: EmbedderLike = "general",
         cropper: str | os.PathLike[str] | Cropper | None = None,
-        progress: bool | None = None,
+        progress: Progress = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Build a new gallery from the images of an existing one, with another embedder.
@@ -499,7 +500,7 @@ class Retriever:
         exif: bool = False,
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
-        progress: bool | None = False,
+        progress: Progress = False,
     ) -> IngestReport:
         """Add images.
 
@@ -522,8 +523,9 @@ class Retriever:
             either case.
         threads : int, optional
             Number of threads, by default one for each core.
-        progress : bool, optional
-            If true, a progress bar is drawn on stderr; if None, only when stderr is a terminal.
+        progress : bool or callable, optional
+            If true, a progress bar is drawn on stderr; if None, only when stderr is a terminal. A
+            callable is called with the number of images done and of all.
 
         Returns
         -------
@@ -573,7 +575,7 @@ class Retriever:
         exclude: str | Sequence[str] = (),
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
-        progress: bool | None = None,
+        progress: Progress = None,
     ) -> IngestReport:
         """Add every image below a folder; adding the folder again picks up what has changed.
 
@@ -777,9 +779,11 @@ class Retriever:
         k: int = 10,
         *,
         text: str | Iterable[str] | None = None,
+        keys: str | Iterable[str] | None = None,
         weights: Iterable[float] | None = None,
         negatives: ImageLike | Iterable[ImageLike] | None = None,
         negative_text: str | Iterable[str] | None = None,
+        negative_keys: str | Iterable[str] | None = None,
         negative_weight: float = NEGATIVE_WEIGHT,
         box: Box | tuple[int, int, int, int] | None = None,
         where: Mapping[str, Any] | None = None,
@@ -789,8 +793,8 @@ class Retriever:
     ) -> Hits:
         """Find the images most similar to one image, or to several together.
 
-        Several images, or images and texts, form one query: the mean of their vectors, minus the
-        mean of the negatives' vectors times ``negative_weight`` (Rocchio 1971). For metric
+        Several images, texts and items form one query: the mean of their vectors, minus the mean
+        of the negatives' vectors times ``negative_weight`` (Rocchio 1971). For metric
         ``"cosine"`` each vector is first scaled to length 1.
 
         Parameters
@@ -804,12 +808,18 @@ class Retriever:
             Description of what is looked for, alone or with the image (``text="at night"``). The
             embedder must read text, as CLIP and SigLIP do. Scores of texts with images are lower
             than those of images with images, so that thresholds differ.
+        keys : str, or iterable of str, optional
+            Keys of items that are part of the query, such as hits of an earlier search that were
+            right. They are not among the hits.
         weights : sequence of float, optional
-            Weight per image, then per text, at least 0. By default all weigh the same.
+            Weight per image, then per text, then per key, at least 0. By default all weigh the
+            same.
         negatives : ImageLike, or iterable of ImageLike, optional
             Images that hits should be unlike, such as wrong hits of an earlier search.
         negative_text : str, or iterable of str, optional
             Descriptions that hits should not match.
+        negative_keys : str, or iterable of str, optional
+            Keys of items that hits should be unlike; they are not among the hits.
         negative_weight : float
             Weight of the negatives, 0 to 100. Values far above the default also lead away from
             the query.
@@ -854,6 +864,8 @@ class Retriever:
             There is no re-ranker of this name.
         UnsupportedError
             There is a text, and the embedder reads none.
+        KeyNotFoundError
+            The gallery does not hold a key.
 
         References
         ----------
@@ -861,14 +873,22 @@ class Retriever:
         """
         words, _ = several(text, "text", least=0)
         unlike_words, _ = several(negative_text, "negative_text", least=0)
-        pictures, alone = several(image, "image", images=True, least=0 if words else 1)
+        like_keys, _ = several(keys, "keys", least=0)
+        unlike_keys, _ = several(negative_keys, "negative_keys", least=0)
+        least = 0 if words or like_keys else 1
+        pictures, alone = several(image, "image", images=True, least=least)
         unlike, _ = several(negatives, "negatives", images=True, least=0)
-        single = len(pictures) + len(words) == 1 and not (unlike or unlike_words)
-        by_text = bool(words) and not pictures
+        parts = len(pictures) + len(words) + len(like_keys)
         request = self._request(
-            k, where, threshold, precision, rerank, single=single, by_text=by_text
+            k,
+            where,
+            threshold,
+            precision,
+            rerank,
+            single=parts == 1 and not (unlike or unlike_words or unlike_keys),
+            by_text=bool(words) and not (pictures or like_keys),
         )
-        weigh = check_weights(weights, len(pictures) + len(words))
+        weigh = check_weights(weights, parts)
         negative_weight = check_number(negative_weight, "negative_weight", at_least=0, at_most=100)
         region = None if box is None else check_box(box)
         if region is not None and len(pictures) != 1:
@@ -876,19 +896,30 @@ class Retriever:
                 f"box: expected a single image with it, found {len(pictures)}; crop the others "
                 f"beforehand"
             )
+        nothing = np.empty((0, self._gallery.spec.dim), dtype=np.float32)
+        seen = told = unseen = unlike_told = nothing
+        if region is not None:
+            seen = self._embed_queries(pictures, region)
+            unseen = self._pipeline.embed(unlike) if unlike else nothing
+        elif pictures or unlike:  # in one batch
+            shown = self._pipeline.embed([*pictures, *unlike])
+            seen, unseen = shown[: len(pictures)], shown[len(pictures) :]
         if words or unlike_words:
-            told = self._pipeline.embed_text([*words, *unlike_words])
-            parts = [self._embed_queries(pictures, region), told[: len(words)]]
-            parts += [self._pipeline.embed(unlike), told[len(words) :]]
-            embeddings = np.concatenate([part for part in parts if len(part)])
-        elif region is None:
-            embeddings = self._pipeline.embed([*pictures, *unlike])
-        else:
-            parts = [self._embed_queries(pictures, region), self._pipeline.embed(unlike)]
-            embeddings = np.concatenate(parts)
-        batch = self._answer(
-            request, lambda view: (query_vector(embeddings, weigh, negative_weight, view), view)
-        )
+            read = self._pipeline.embed_text([*words, *unlike_words])
+            told, unlike_told = read[: len(words)], read[len(words) :]
+
+        def query(view: View) -> tuple[Embeddings, View]:
+            if not (like_keys or unlike_keys):
+                every = np.concatenate([seen, told, unseen, unlike_told])
+                return query_vector(every, weigh, negative_weight, view), view
+            whole = view if request.where is None else self._gallery.view()
+            ids = whole.require([*like_keys, *unlike_keys])
+            stored = whole.embeddings(ids)
+            liked, unliked = stored[: len(like_keys)], stored[len(like_keys) :]
+            every = np.concatenate([seen, told, liked, unseen, unlike_told, unliked])
+            return query_vector(every, weigh, negative_weight, view), view.without(ids)
+
+        batch = self._answer(request, query)
         self._gallery.settle()
         return Hits(
             batch,

@@ -23,6 +23,7 @@ from imgret.cli.reindex import reindex
 from imgret.cli.relocate import relocate
 from imgret.cli.remove import remove
 from imgret.cli.search import search
+from imgret.cli.serve import serve
 from imgret.cli.train import train
 from imgret.cli.train_saliency import train_saliency
 from imgret.cli.tune import tune
@@ -42,6 +43,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("index", index),
     ("search", search),
     ("classify", classify),
+    ("serve", serve),
     ("info", info),
     ("remove", remove),
     ("evaluate", evaluate),

@@ -9,6 +9,7 @@ from typing import Any
 
 from imgret.abc import Gallery
 from imgret.errors import InvalidInputError
+from imgret.ingest.progress import Progress
 from imgret.ingest.run import ingest
 from imgret.ingest.sources import check_sources
 from imgret.pipeline.embed import Known, Source, path_of
@@ -42,7 +43,7 @@ def ingest_all(
     items: Sequence[Item],
     other: str,
     *,
-    progress: bool | None,
+    progress: Progress,
 ) -> None:
     """Embed items of another gallery, named ``other``, into this one.
 

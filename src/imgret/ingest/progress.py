@@ -7,16 +7,20 @@ stream that was closed or whose reader has left raises. None of that stops the w
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 from tqdm import tqdm
 
-__all__ = ["progress_bar", "say"]
+__all__ = ["Progress", "progress_bar", "say"]
+
+# Whether to draw a bar, or a function of the number of images done and of all.
+Progress: TypeAlias = bool | Callable[[int, int], None] | None
 
 
 def progress_bar(
-    progress: bool | None,  # noqa: FBT001  # passed on from an option of that name
+    progress: Progress,
     *,
     total: int,
     unit: str,
@@ -27,11 +31,14 @@ def progress_bar(
 
     Parameters
     ----------
-    progress : bool or None
-        Whether to draw the bar; None draws it if stderr is a terminal.
+    progress : bool, callable or None
+        Whether to draw the bar; None draws it if stderr is a terminal. A callable is told the
+        number of steps done and of all instead.
     total, unit, desc, initial
         As for `tqdm.tqdm`.
     """
+    if callable(progress):
+        return _Told(progress, total, initial)
     file = _Stderr(sys.stderr)
     return tqdm(
         total=total,
@@ -47,6 +54,27 @@ def progress_bar(
 def say(bar: Any, text: str) -> None:
     """Write a line on stderr above a bar, if possible."""
     bar.write(text, file=_Stderr(sys.stderr))
+
+
+class _Told:
+    """A bar that calls a function instead of drawing."""
+
+    def __init__(self, tell: Callable[[int, int], None], total: int, done: int) -> None:
+        self._tell, self._total, self._done = tell, total, done
+        tell(done, total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, n: int) -> None:
+        self._done += n
+        self._tell(self._done, self._total)
+
+    def write(self, text: str, file: Any) -> None:
+        file.write(f"{text}\n")
 
 
 class _Stderr:

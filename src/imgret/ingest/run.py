@@ -12,7 +12,7 @@ from imgret.abc import Cropper, Gallery
 from imgret.errors import InvalidInputError
 from imgret.ingest.losses import Spared, spare
 from imgret.ingest.metadata import describe, read_sidecar
-from imgret.ingest.progress import progress_bar
+from imgret.ingest.progress import Progress, progress_bar
 from imgret.ingest.report import IngestInterrupted, IngestReport, Line
 from imgret.ingest.sources import Found, folder_sources
 from imgret.ingest.writer import Writer
@@ -33,7 +33,7 @@ def ingest(
     cropper: Cropper | None = None,
     duplicates: Literal["add", "skip"] = "add",
     threads: int | None = None,
-    progress: bool | None = None,
+    progress: Progress = None,
     raise_failures: bool = False,
     found: Found | None = None,
     prune: bool | Literal["all"] = False,

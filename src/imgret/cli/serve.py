@@ -1,0 +1,102 @@
+"""``imgret serve``: search a gallery in the browser."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgret.cli.options import MAX_PIXELS, MaxPixels
+
+__all__ = ["serve"]
+
+
+def serve(
+    gallery: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[GALLERY | FOLDER]",
+            help="Gallery, or folder of images, which is indexed into FOLDER.imgret meanwhile. "
+            "[choose a folder in the browser]",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 opens it to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    token: Annotated[
+        str | None, typer.Option(help="Secret that requests must have; auto makes one.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Host name the server may be called by; can be repeated."),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Let items be relabelled and removed.")
+    ] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+    embedder: Annotated[
+        str | None,
+        typer.Option(help="Model for a folder, or new path of the gallery's model."),
+    ] = None,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest upload.")] = 32 * 2**20,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Requests worked on at once. [four per core]")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds after which a request is given up.")
+    ] = 60.0,
+    json_: Annotated[bool, typer.Option("--json", help="Write the log as JSON lines.")] = False,
+) -> None:
+    """Search a gallery in the browser, on this computer unless --host opens it to the network.
+
+    Needs pip install imgret[serve].
+    """
+    from imgret.errors import MissingExtraError  # noqa: PLC0415
+
+    try:
+        from imgret.serve import Limits, Site, run  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError(
+            f"imgret serve needs the extra 'serve' ({error}): pip install 'imgret[serve]'"
+        ) from error
+    from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
+
+    _start_log(as_json=json_)
+    folder = None
+    if gallery is not None and gallery.is_dir() and not is_gallery(gallery):
+        gallery, folder = None, gallery
+    site = Site(gallery, folder=folder, write=write, embedder=embedder, max_pixels=max_pixels)
+    cores = {} if concurrency is None else {"concurrency": concurrency}
+    run(
+        site,
+        host=host,
+        port=port,
+        token=token,
+        hosts=allow_host or (),
+        limits=Limits(bytes=max_bytes, seconds=timeout, **cores),
+        open_browser=open_,
+    )
+
+
+def _start_log(*, as_json: bool) -> None:
+    import json  # noqa: PLC0415
+
+    class Lines(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            facts = {"time": self.formatTime(record), "level": record.levelname.lower()}
+            facts |= {"logger": record.name, "message": record.getMessage()}
+            if record.exc_info:
+                facts["error"] = self.formatException(record.exc_info)
+            return json.dumps(facts)
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines() if as_json else logging.Formatter("%(levelname)s %(message)s"))
+    for name in ("imgret", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO if name == "imgret" else logging.WARNING)
+        logger.addHandler(handler)

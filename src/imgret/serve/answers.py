@@ -1,0 +1,159 @@
+"""The JSON that a server answers with, also read by its description (OpenAPI)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+__all__ = [
+    "Change",
+    "Changed",
+    "ChoiceFacts",
+    "Error",
+    "ErrorFacts",
+    "FacetFacts",
+    "GalleryFacts",
+    "HitFacts",
+    "IndexingFacts",
+    "ItemFacts",
+    "ItemPage",
+    "NameFacts",
+    "SearchPage",
+]
+
+
+class ErrorFacts(BaseModel):
+    """What went wrong."""
+
+    kind: str
+    message: str
+
+
+class Error(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorFacts
+
+
+class ChoiceFacts(BaseModel):
+    """A folder that can be indexed."""
+
+    id: str
+    name: str
+    images: int
+
+
+class IndexingFacts(BaseModel):
+    """The state of indexing; ``none`` if there is no gallery and nothing was chosen."""
+
+    state: str
+    folder: str | None = None
+    done: int = 0
+    total: int = 0
+    failed: int = 0
+    message: str = ""
+    choices: list[ChoiceFacts] = []
+
+
+class GalleryFacts(BaseModel):
+    """The gallery that is served."""
+
+    name: str
+    items: int
+    labels: int
+    embedder: str
+    dim: int
+    metric: str
+    reads_text: bool
+    writable: bool
+    calibrated: bool
+    hits: int = Field(description="Most hits that can be paged through.")
+    version: str
+
+
+class HitFacts(BaseModel):
+    """One hit."""
+
+    key: str
+    rank: int
+    score: float
+    label: str | None
+    probability: float | None = None
+    box: tuple[int, int, int, int] | None = None
+    metadata: dict[str, Any]
+    image: bool = Field(description="Whether the item has an image.")
+
+
+class SearchPage(BaseModel):
+    """Some of the hits of a query."""
+
+    hits: list[HitFacts]
+    offset: int
+    more: bool = Field(description="Whether there are further hits.")
+    no_match: str = Field(description="Why there are no hits; empty if there are some.")
+    box: tuple[int, int, int, int] | None = Field(
+        default=None, description="The part of the query image that was searched with."
+    )
+    size: tuple[int, int] | None = Field(
+        default=None, description="Width and height of the query image."
+    )
+    seconds: float
+
+
+class ItemFacts(BaseModel):
+    """One item."""
+
+    key: str
+    label: str | None
+    metadata: dict[str, Any]
+    box: tuple[int, int, int, int] | None = None
+    image: bool
+    size: tuple[int, int] | None = Field(
+        default=None, description="Width and height of its image, if it can be read."
+    )
+
+
+class ItemPage(BaseModel):
+    """Some of the items."""
+
+    items: list[ItemFacts]
+    offset: int
+    total: int
+
+
+class FacetFacts(BaseModel):
+    """A field of the items, with its values."""
+
+    field: str
+    items: int
+    distinct: int
+    values: list[dict[str, Any]]
+    least: float | None
+    most: float | None
+
+
+class NameFacts(BaseModel):
+    """The class of an image."""
+
+    label: str | None
+    confidence: float
+    threshold: float
+    votes: dict[str, float]
+
+
+class Change(BaseModel):
+    """A change of an item; what is left out stays."""
+
+    label: str | None = None
+    expected: str | None = Field(
+        default=None, description="The label that the item is thought to have."
+    )
+
+
+class Changed(BaseModel):
+    """The item after a change, or the number of items removed."""
+
+    key: str
+    label: str | None = None
+    removed: bool = False

@@ -1,0 +1,662 @@
+"""The application: routes, answers, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import cache, partial
+from http import HTTPStatus
+from importlib import resources
+from typing import Annotated, Any, TypeVar, final
+
+import anyio
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
+
+from imgret import images
+from imgret.errors import (
+    EmptyGalleryError,
+    ImageError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    ImgretError,
+    InvalidInputError,
+    KeyNotFoundError,
+    MissingExtraError,
+    StoreError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+    UnknownNameError,
+    UnsupportedError,
+)
+from imgret.retriever import Retriever
+from imgret.serve import answers
+from imgret.serve.guard import Guard, Limits
+from imgret.serve.metrics import Metrics
+from imgret.serve.site import Site
+from imgret.types import Item, Json
+from imgret.version import __version__
+
+__all__ = ["create_app"]
+
+_log = logging.getLogger(__name__)
+_Found = TypeVar("_Found")
+
+_THUMBNAIL, _LARGE = (96, 512), (512, 2048)  # least and most pixels a side
+_PAGE = 200  # most hits or items in one answer
+# The status of an error, the most special class first.
+_STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
+    (KeyNotFoundError, HTTPStatus.NOT_FOUND),
+    (ImageNotFoundError, HTTPStatus.NOT_FOUND),
+    (ImageTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (ImageError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (StoreReadOnlyError, HTTPStatus.FORBIDDEN),
+    (StoreLockedError, HTTPStatus.CONFLICT),
+    (StoreNotFoundError, HTTPStatus.CONFLICT),
+    (EmptyGalleryError, HTTPStatus.CONFLICT),
+    (UnsupportedError, HTTPStatus.NOT_IMPLEMENTED),
+    (MissingExtraError, HTTPStatus.NOT_IMPLEMENTED),
+    (StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (InvalidInputError, HTTPStatus.BAD_REQUEST),
+    (UnknownNameError, HTTPStatus.BAD_REQUEST),
+)
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    int(status): {"model": answers.Error, "description": status.phrase}
+    for status in sorted(
+        {
+            *(status for _, status in _STATUS),
+            HTTPStatus.UNAUTHORIZED,
+            HTTPStatus.GATEWAY_TIMEOUT,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        }
+    )
+}
+_UPLOAD = {
+    "requestBody": {
+        "description": "The image file: JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP.",
+        "required": False,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_ASSETS = {
+    "app.css": "text/css",
+    "page.css": "text/css",
+    "app.js": "text/javascript",
+    "api.js": "text/javascript",
+    "crop.js": "text/javascript",
+    "detail.js": "text/javascript",
+    "facets.js": "text/javascript",
+    "hits.js": "text/javascript",
+    "query.js": "text/javascript",
+    "start.js": "text/javascript",
+    "views.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+Text = Annotated[list[str] | None, Query(max_length=8)]
+Keys = Annotated[list[str] | None, Query(max_length=200)]
+Where = Annotated[str | None, Query(description='Filter as JSON: {"label": "rose"}.')]
+Offset = Annotated[int, Query(ge=0)]
+Limit = Annotated[int, Query(ge=1, le=_PAGE)]
+Key = Annotated[str, Path(description="Key of an item.")]
+
+
+class Busy(Exception):  # noqa: N818  # an answer, not a fault
+    """More requests wait than the limits allow."""
+
+
+class TooSlow(Exception):  # noqa: N818  # the same
+    """A request took longer than the limits allow."""
+
+
+@final
+class Work:
+    """Runs what takes time in threads, a limited number at once, for a limited time."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._count = 0
+
+    async def __call__(self, task: Callable[[], _Found]) -> _Found:
+        """Run a function, and return what it returns."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._limits.concurrency)
+        if self._count >= self._limits.concurrency + self._limits.waiting:
+            raise Busy
+        self._count += 1
+        try:
+            with anyio.fail_after(self._limits.seconds):
+                return await anyio.to_thread.run_sync(
+                    task, limiter=self._limiter, abandon_on_cancel=True
+                )
+        except TimeoutError as error:
+            raise TooSlow from error
+        finally:
+            self._count -= 1
+
+
+def create_app(
+    site: Site,
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    hosts: Iterable[str] = (),
+) -> Guard:
+    """Make the application, for any ASGI server.
+
+    Parameters
+    ----------
+    site : Site
+        What is served; closed when the server shuts down.
+    limits : Limits, optional
+    token : str, optional
+        Secret that every request must have; see `imgret.serve.guard`.
+    hosts : iterable of str
+        Host names the server may be called by besides ``localhost`` and addresses.
+
+    Returns
+    -------
+    Guard
+        The ASGI application.
+    """
+    limits = Limits() if limits is None else limits
+    metrics = Metrics()
+    site.observe = metrics.batches.observe
+    app = FastAPI(
+        title="imgret",
+        version=__version__,
+        summary="Search a gallery of images by image and by words.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # these load scripts from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan(site),
+    )
+    _add_errors(app)
+    _add_metrics(app, metrics, site)
+    app.include_router(_pages())
+    app.include_router(_api(site, Work(limits), limits))
+    return Guard(app, hosts=hosts, token=token, limits=limits)
+
+
+def _lifespan(site: Site) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await anyio.to_thread.run_sync(site.close)
+
+    return lifespan
+
+
+# -- errors and metrics --------------------------------------------------------------------------
+
+
+def _problem(
+    status: int, kind: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    return JSONResponse({"error": {"kind": kind, "message": message}}, status, headers)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ImgretError)
+    async def refused(_: Request, error: ImgretError) -> Response:
+        status = next(
+            (status for kind, status in _STATUS if isinstance(error, kind)),
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
+        if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("%s", error, exc_info=error)
+        message = error.args[0] if error.args else ""
+        return _problem(status, type(error).__name__, str(message))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:])
+        message = f"{place}: {first['msg']}, found {first.get('input')!r}"
+        return _problem(HTTPStatus.BAD_REQUEST, "InvalidInputError", message)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(_: Request, error: HTTPException) -> Response:
+        phrase = HTTPStatus(error.status_code).phrase
+        return _problem(error.status_code, phrase, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Busy)
+    async def busy(_: Request, __: Busy) -> Response:
+        message = "expected a server with a free place, found it busy; try again in a moment"
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "Busy", message, {"retry-after": "1"})
+
+    @app.exception_handler(TooSlow)
+    async def slow(_: Request, __: TooSlow) -> Response:
+        message = "the request took longer than the server allows (--timeout)"
+        return _problem(HTTPStatus.GATEWAY_TIMEOUT, "TooSlow", message)
+
+    @app.exception_handler(MemoryError)
+    async def memory(_: Request, __: MemoryError) -> Response:
+        message = "the server has too little memory for this request"
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "MemoryError", message)
+
+
+def _add_metrics(app: FastAPI, metrics: Metrics, site: Site) -> None:
+    @app.middleware("http")
+    async def measured(request: Request, answer: Callable[[Request], Any]) -> Response:
+        started, status = time.perf_counter(), 500
+        metrics.running.inc()
+        try:
+            response: Response = await answer(request)
+            status = response.status_code
+        finally:
+            metrics.running.dec()
+            route = getattr(request.scope.get("route"), "path", "other")
+            metrics.requests.labels(route, str(status)).inc()
+            metrics.seconds.labels(route).observe(time.perf_counter() - started)
+        return response
+
+    @app.get("/metrics", include_in_schema=False)
+    async def show() -> Response:
+        if site.is_open:
+            with site.use() as retriever:
+                metrics.items.set(len(retriever))
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/healthz", include_in_schema=False)
+    async def health() -> Json:
+        return {"status": "ok" if site.is_open else "waiting", "version": __version__}
+
+
+# -- pages ---------------------------------------------------------------------------------------
+
+
+@cache
+def _asset(name: str) -> bytes:
+    folder = resources.files("imgret.pages")
+    place = folder / name if name == "page.css" else folder / "serve" / name
+    return place.read_bytes()
+
+
+def _pages() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def page() -> Response:
+        return HTMLResponse(_asset("index.html"), headers={"cache-control": "no-cache"})
+
+    @router.get("/assets/{name}")
+    async def asset(name: str) -> Response:
+        if name not in _ASSETS:  # a name from this list, never a path
+            raise HTTPException(404, f"no asset {name!r}")
+        return Response(
+            _asset(name), media_type=_ASSETS[name], headers={"cache-control": "no-cache"}
+        )
+
+    return router
+
+
+# -- the API -------------------------------------------------------------------------------------
+
+
+def _api(site: Site, work: Work, limits: Limits) -> APIRouter:
+    router = APIRouter(prefix="/api", responses=_REFUSALS)
+    _add_gallery(router, site, work, limits)
+    _add_search(router, site, work, limits)
+    _add_items(router, site, work)
+    _add_curation(router, site, work)
+    return router
+
+
+def _add_gallery(router: APIRouter, site: Site, work: Work, limits: Limits) -> None:
+    @router.get("/gallery")
+    async def gallery() -> answers.GalleryFacts:
+        """Facts about the gallery."""
+
+        def facts() -> answers.GalleryFacts:
+            with site.use() as retriever:
+                return answers.GalleryFacts(
+                    name="" if site.path is None else site.path.name,
+                    items=len(retriever),
+                    labels=len(retriever.view().labels.names) if len(retriever) else 0,
+                    embedder=retriever.embedder.name or type(retriever.embedder).__name__,
+                    dim=retriever.embedder.dim,
+                    metric=retriever.metric,
+                    reads_text=retriever.embedder.reads_text,
+                    writable=site.write,
+                    calibrated=retriever.calibration is not None,
+                    hits=limits.hits,
+                    version=__version__,
+                )
+
+        return await work(facts)
+
+    @router.get("/fields")
+    async def fields() -> list[answers.FacetFacts]:
+        """Return the fields that items have, for filters, with the number of items by value."""
+        found = await work(site.facets)
+        return [answers.FacetFacts(**facet.to_dict()) for facet in found]
+
+    @router.get("/indexing")
+    async def indexing() -> answers.IndexingFacts:
+        """Return how far the folder is indexed, or the folders to choose from."""
+        if site.indexing is not None:
+            return answers.IndexingFacts(**site.indexing.to_dict())
+        offered = [] if site.is_open else list(site.choices.values())
+        return answers.IndexingFacts(
+            state="done" if site.is_open else "none",
+            choices=[
+                answers.ChoiceFacts(id=each.id, name=each.path.name or "/", images=each.images)
+                for each in offered
+            ],
+        )
+
+    @router.post("/indexing/{choice}", status_code=202)
+    async def choose(choice: str) -> answers.IndexingFacts:
+        """Index one of the folders that are offered."""
+        await work(partial(site.choose, choice))
+        return await indexing()
+
+
+def _add_search(router: APIRouter, site: Site, work: Work, limits: Limits) -> None:
+    async def search(
+        request: Request,
+        text: Text = None,
+        not_text: Text = None,
+        like: Keys = None,
+        unlike: Keys = None,
+        box: Annotated[str | None, Query(description="x0,y0,x1,y1 in the image.")] = None,
+        where: Where = None,
+        threshold: float | None = None,
+        offset: Offset = 0,
+        limit: Limit = 30,
+    ) -> answers.SearchPage:
+        """Search with an image, with words, with items, or with all of these as one query."""
+        upload = await request.body() or None
+        options = {
+            "text": text,
+            "negative_text": not_text,
+            "keys": like,
+            "negative_keys": unlike,
+            "box": None if box is None else _box(box),
+            "where": _filter(where),
+            "threshold": threshold,
+        }
+        if offset + limit > limits.hits:
+            raise InvalidInputError(
+                f"offset: expected at most {limits.hits - limit}, found {offset}; this server "
+                f"pages through {limits.hits} hits"
+            )
+        return await work(partial(_search, site, upload, offset, limit, options))
+
+    for method, name in (("GET", "search_by_words"), ("POST", "search_by_image")):
+        router.add_api_route(
+            "/search",
+            search,
+            methods=[method],
+            operation_id=name,
+            openapi_extra=_UPLOAD if method == "POST" else None,
+        )
+
+    async def classify(
+        request: Request,
+        key: Annotated[str | None, Query(description="An item, instead of an image.")] = None,
+        k: Annotated[int, Query(ge=1, le=100)] = 10,
+    ) -> answers.NameFacts:
+        """Name the class of an image, by the labels of the nearest items."""
+        upload = await request.body()
+        return await work(partial(_classify, site, upload or None, key, k))
+
+    for method, name in (("GET", "classify_item"), ("POST", "classify_image")):
+        router.add_api_route(
+            "/classify",
+            classify,
+            methods=[method],
+            operation_id=name,
+            openapi_extra=_UPLOAD if method == "POST" else None,
+        )
+
+
+def _search(
+    site: Site, upload: bytes | None, offset: int, limit: int, options: dict[str, Any]
+) -> answers.SearchPage:
+    started = time.perf_counter()
+    with site.use() as retriever:
+        # One more than asked for tells whether there are further ones.
+        hits = retriever.search(upload, offset + limit + 1, **options)
+        shown = hits[offset : offset + limit]
+        size = None if upload is None else images.header(upload).size
+        return answers.SearchPage(
+            hits=[
+                answers.HitFacts(
+                    key=hit.key,
+                    rank=hit.rank,
+                    score=hit.score,
+                    label=hit.label,
+                    probability=hit.probability,
+                    box=hit.box,
+                    metadata=dict(hit.metadata),
+                    image=hit.path is not None,
+                )
+                for hit in shown
+            ],
+            offset=offset,
+            more=len(hits) > offset + limit,
+            no_match=hits.no_match,
+            box=hits.box,
+            size=size,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _classify(site: Site, upload: bytes | None, key: str | None, k: int) -> answers.NameFacts:
+    with site.use() as retriever:
+        if upload is None:
+            if key is None:
+                raise InvalidInputError("key: expected an image or a key, found neither")
+            path = retriever[key].path
+            if path is None:
+                raise ImageNotFoundError(f"{key}: expected an item with a file, found one without")
+            name = retriever.classify(path, k)
+        else:
+            name = retriever.classify(upload, k)
+        return answers.NameFacts(
+            label=name.label,
+            confidence=name.confidence,
+            threshold=name.threshold,
+            votes=dict(name.votes),
+        )
+
+
+def _add_items(router: APIRouter, site: Site, work: Work) -> None:
+    @router.get("/items")
+    async def items(where: Where = None, offset: Offset = 0, limit: Limit = 60) -> answers.ItemPage:
+        """Return items in the order they were added."""
+
+        def some() -> answers.ItemPage:
+            with site.use() as retriever:
+                if not len(retriever):
+                    return answers.ItemPage(items=[], offset=offset, total=0)
+                view = retriever.view(_filter(where))
+                ids = view.ids
+                found = view.items(ids[offset : offset + limit])
+                return answers.ItemPage(
+                    items=[_item(item) for item in found], offset=offset, total=len(ids)
+                )
+
+        return await work(some)
+
+    @router.get("/items/{key:path}/facts")
+    async def facts(key: Key) -> answers.ItemFacts:
+        """Return an item."""
+
+        def one() -> answers.ItemFacts:
+            with site.use() as retriever:
+                return _item(retriever[key], with_size=True)
+
+        return await work(one)
+
+    def jpeg(data: bytes) -> Response:
+        return Response(
+            data, media_type="image/jpeg", headers={"cache-control": "private, max-age=600"}
+        )
+
+    @router.get("/items/{key:path}/thumbnail", response_class=Response, responses=_JPEG)
+    async def thumbnail(
+        key: Key, side: Annotated[int, Query(ge=_THUMBNAIL[0], le=_THUMBNAIL[1])] = 256
+    ) -> Response:
+        """Return a small JPEG of an item's image."""
+        return jpeg(await work(lambda: site.thumbnails.get(_path_of(site, key), side)))
+
+    @router.get("/items/{key:path}/image", response_class=Response, responses=_JPEG)
+    async def image(
+        key: Key, side: Annotated[int, Query(ge=_LARGE[0], le=_LARGE[1])] = 1600
+    ) -> Response:
+        """Return a JPEG of an item's image."""
+
+        def large() -> bytes:
+            path = _path_of(site, key)
+            whole = images.load(path, max_pixels=site.max_pixels, min_side=side)
+            return images.encode(images.thumbnail(whole, side), "jpeg", quality=88)
+
+        return jpeg(await work(large))
+
+    @router.patch("/items/{key:path}")
+    async def change(key: Key, change: answers.Change) -> answers.Changed:
+        """Give an item another label, if it still has the expected one."""
+
+        def relabel() -> answers.Changed:
+            with site.change() as retriever:
+                found = retriever[key].label
+                if "expected" in change.model_fields_set and change.expected != found:
+                    raise ConflictError(
+                        f"{key}: expected the label {change.expected!r}, found {found!r}; it was "
+                        f"changed elsewhere meanwhile"
+                    )
+                retriever.update(key, label=change.label)
+                return answers.Changed(key=key, label=change.label)
+
+        return await work(relabel)
+
+    @router.delete("/items/{key:path}")
+    async def remove(key: Key) -> answers.Changed:
+        """Remove an item from the gallery; its file stays."""
+
+        def gone() -> answers.Changed:
+            with site.change() as retriever:
+                retriever.remove(key)
+                return answers.Changed(key=key, removed=True)
+
+        return await work(gone)
+
+
+_JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The image.", "content": {"image/jpeg": {}}}
+}
+
+
+class ConflictError(StoreLockedError):
+    """An item is not as the caller last saw it."""
+
+
+def _add_curation(router: APIRouter, site: Site, work: Work) -> None:
+    def told(what: Callable[[Retriever], Any]) -> Any:
+        with site.use() as retriever:
+            return what(retriever)
+
+    @router.get("/curate/clusters")
+    async def clusters(n: Annotated[int, Query(ge=2, le=200)] = 12) -> Json:
+        """Group the items into clusters."""
+
+        def grouped(retriever: Retriever) -> Json:
+            found: Json = retriever.clusters(min(n, len(retriever))).to_dict()
+            return found
+
+        return await work(partial(told, grouped))
+
+    @router.get("/curate/outliers")
+    async def outliers(n: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[Json]:
+        """Return the items that are least like any other, the most isolated first."""
+        return await work(
+            partial(told, lambda r: [{"key": o.key, "score": o.score} for o in r.outliers(n)])
+        )
+
+    @router.get("/curate/mislabelled")
+    async def mislabelled() -> list[Json]:
+        """Return items whose neighbours have another label."""
+        return await work(
+            partial(
+                told,
+                lambda r: [
+                    {
+                        "key": issue.key,
+                        "label": issue.label,
+                        "suggested": issue.suggested,
+                        "confidence": issue.confidence,
+                    }
+                    for issue in r.mislabelled()
+                ],
+            )
+        )
+
+    @router.get("/curate/map")
+    async def draw_map() -> Json:
+        """Lay the items out in the plane."""
+
+        def laid_out(retriever: Retriever) -> Json:
+            drawn = retriever.map2d()
+            return {
+                "method": drawn.method,
+                "keys": list(drawn.keys),
+                "labels": list(drawn.labels),
+                "x": drawn.coordinates[:, 0].tolist(),
+                "y": drawn.coordinates[:, 1].tolist(),
+            }
+
+        return await work(partial(told, laid_out))
+
+
+# -- small parts ---------------------------------------------------------------------------------
+
+
+def _path_of(site: Site, key: str) -> str:
+    """Return the path of an item's image, which only the gallery knows."""
+    with site.use() as retriever:
+        path = retriever[key].path
+    if path is None:
+        raise ImageNotFoundError(f"{key}: expected an item with a file, found one without")
+    return path
+
+
+def _item(item: Item, *, with_size: bool = False) -> answers.ItemFacts:
+    size = None
+    if with_size and item.path is not None:
+        with contextlib.suppress(ImageError, OSError), open(item.path, "rb") as file:  # noqa: PTH123  # a path of any bytes
+            size = images.header(file.read()).size
+    return answers.ItemFacts(
+        key=item.key,
+        label=item.label,
+        metadata=dict(item.metadata),
+        box=item.box,
+        image=item.path is not None,
+        size=size,
+    )
+
+
+def _filter(where: str | None) -> Any:
+    if where is None:
+        return None
+    try:
+        return json.loads(where)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"where: expected JSON, found {where!r}: {error}") from error
+
+
+def _box(text: str) -> tuple[int, int, int, int]:
+    try:
+        x0, y0, x1, y1 = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidInputError(f"box: expected x0,y0,x1,y1, found {text!r}") from error
+    return x0, y0, x1, y1

@@ -1,0 +1,154 @@
+"""An embedder that runs the images of concurrent calls together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, final
+
+import numpy as np
+
+from imgret.abc import Embedder
+from imgret.support.locks import RLock
+from imgret.types import Embeddings, Image, Json
+
+__all__ = ["BatchingEmbedder"]
+
+
+class _Call(NamedTuple):
+    images: Sequence[Image]
+    answer: Future[Embeddings]
+
+
+@final
+class BatchingEmbedder(Embedder):
+    """Runs another embedder with the images of concurrent calls, and remembers recent answers.
+
+    Calls wait only while the network is busy, and are then run together in batches of the size
+    the embedder prefers. On a CPU that size is 1, and there is a worker for each core; elsewhere
+    there is one worker.
+
+    Parameters
+    ----------
+    inner : Embedder
+    remembered : int
+        Number of recent embeddings that are kept, by the pixels of their images. A page asks again
+        with the same image when it shows more hits.
+    observe : callable, optional
+        Function that is told the size of each batch.
+    """
+
+    def __init__(
+        self,
+        inner: Embedder,
+        *,
+        remembered: int = 1024,
+        observe: Callable[[int], None] | None = None,
+    ) -> None:
+        self._inner = inner
+        self.name = inner.name
+        self.min_side = inner.min_side
+        self._most = max(1, inner.batch_size)
+        self.batch_size = max(64, self._most)
+        self._remembered = remembered
+        self._observe = observe
+        self._lock = RLock()
+        self._waiting: deque[_Call] = deque()
+        self._recent: OrderedDict[bytes, Embeddings] = OrderedDict()
+        workers = (os.cpu_count() or 1) if self._most == 1 and inner.thread_safe else 1
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="imgret-embed")
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the embedding."""
+        return self._inner.dim
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the embedder inside."""
+        return self._inner.fingerprint
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the embedder inside reads text."""
+        return self._inner.reads_text
+
+    @property
+    def no_text(self) -> str:
+        """Why it reads none."""
+        return self._inner.no_text
+
+    def config(self) -> Json:
+        """Return the configuration of the embedder inside."""
+        return self._inner.config()
+
+    def close(self) -> None:
+        """End the workers; calls that wait are still answered."""
+        self._workers.shutdown()
+
+    def _embed(self, images: Sequence[Image]) -> Embeddings:
+        names = [_digest(image) for image in images]
+        known = [self._recall(name) for name in names]
+        missing = [place for place, found in enumerate(known) if found is None]
+        if missing:
+            made = self._ask([images[place] for place in missing])
+            for place, vector in zip(missing, made, strict=True):
+                known[place] = vector
+                self._remember(names[place], vector)
+        return np.stack([vector for vector in known if vector is not None])
+
+    def _embed_text(self, texts: Sequence[str]) -> Embeddings:
+        return self._inner.embed_text(texts)
+
+    def _ask(self, images: Sequence[Image]) -> Embeddings:
+        call = _Call(images, Future())
+        self._waiting.append(call)
+        self._workers.submit(self._answer_some)  # for each call one, so that none is left over
+        return call.answer.result()
+
+    def _answer_some(self) -> None:
+        """Answer the calls that have waited longest, as many as fit into a batch."""
+        calls: list[_Call] = []
+        with self._lock:
+            size = 0
+            while self._waiting and (
+                not calls or size + len(self._waiting[0].images) <= self._most
+            ):
+                calls.append(self._waiting.popleft())
+                size += len(calls[-1].images)
+        if not calls:
+            return
+        if self._observe is not None:
+            self._observe(size)
+        try:
+            found = self._inner.embed([image for call in calls for image in call.images])
+        except BaseException as error:  # noqa: BLE001  # each caller raises it
+            for call in calls:
+                call.answer.set_exception(error)
+            return
+        start = 0
+        for call in calls:
+            call.answer.set_result(found[start : start + len(call.images)])
+            start += len(call.images)
+
+    def _recall(self, name: bytes) -> Embeddings | None:
+        with self._lock:
+            found = self._recent.get(name)
+            if found is not None:
+                self._recent.move_to_end(name)
+            return found
+
+    def _remember(self, name: bytes, vector: Embeddings) -> None:
+        with self._lock:
+            self._recent[name] = vector
+            while len(self._recent) > self._remembered:
+                self._recent.popitem(last=False)
+
+
+def _digest(image: Image) -> bytes:
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=20)
+    digest.update(np.ascontiguousarray(image))
+    return digest.digest()

@@ -1,0 +1,394 @@
+"""The gallery that is served: opened again when replaced, or built from a folder meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+from imgret.errors import ImgretError, InvalidInputError, StoreNotFoundError, StoreReadOnlyError
+from imgret.images import MAX_PIXELS
+from imgret.ingest.folder import SUFFIXES
+from imgret.retriever import Retriever
+from imgret.search.facets import Facet, count_facets
+from imgret.serve.batching import BatchingEmbedder
+from imgret.serve.thumbnails import Thumbnails, thumbnails_of
+from imgret.support.locks import RLock
+from imgret.types import Json
+
+__all__ = ["Choice", "Indexing", "Site"]
+
+_log = logging.getLogger(__name__)
+_LOOK_EVERY = 1.0  # seconds between two looks whether the gallery was replaced
+_MOST_CHOICES = 50
+_MOST_COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A folder that may be indexed.
+
+    Attributes
+    ----------
+    id : str
+        What a request names it by.
+    path : Path
+    images : int
+        Number of files that look like images, counted up to 10,000.
+    """
+
+    id: str
+    path: Path
+    images: int
+
+
+@dataclass(slots=True)
+class Indexing:
+    """The state of a run that indexes a folder.
+
+    Attributes
+    ----------
+    folder, gallery : Path
+    done, total, failed : int
+        Numbers of images.
+    state : {"running", "done", "failed"}
+    message : str
+        What went wrong, or what was done.
+    """
+
+    folder: Path
+    gallery: Path
+    done: int = 0
+    total: int = 0
+    failed: int = 0
+    state: Literal["running", "done", "failed"] = "running"
+    message: str = ""
+
+    def to_dict(self) -> Json:
+        """Return the attributes as JSON values."""
+        return {
+            "folder": self.folder.name,
+            "done": self.done,
+            "total": self.total,
+            "failed": self.failed,
+            "state": self.state,
+            "message": self.message,
+        }
+
+
+class _Opened:
+    """An opened gallery, closed once it is neither current nor in use."""
+
+    def __init__(self, retriever: Retriever, seen: object) -> None:
+        self.retriever = retriever
+        self.seen = seen
+        self.users = 0
+        self.retired = False
+
+
+@final
+class Site:
+    """What a server shows.
+
+    Parameters
+    ----------
+    gallery : path or None
+        Gallery to serve; None to let a folder be chosen and indexed first.
+    folder : path, optional
+        Folder to index into the gallery while it is served.
+    write : bool
+        Whether items may be relabelled and removed.
+    embedder : str or path, optional
+        New path of the gallery's model, or the model for a folder.
+    max_pixels : int
+        Pixel limit of images, as for `Retriever`.
+    among : path, optional
+        Folder whose folders are offered if there is no gallery; by default the current one.
+    observe : callable, optional
+        Function that is told the size of each batch that is embedded.
+
+    Raises
+    ------
+    StoreError
+        The gallery cannot be opened.
+    """
+
+    def __init__(
+        self,
+        gallery: str | os.PathLike[str] | None = None,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        write: bool = False,
+        embedder: Any = None,
+        max_pixels: int = MAX_PIXELS,
+        among: str | os.PathLike[str] | None = None,
+        observe: Callable[[int], None] | None = None,
+    ) -> None:
+        self.path = None if gallery is None else Path(gallery).absolute()
+        self.write = write
+        self.max_pixels = max_pixels
+        self.observe = observe
+        self._embedder = embedder
+        self._batching: BatchingEmbedder | None = None
+        self._lock = RLock()
+        self._writing = RLock()
+        self._opened: _Opened | None = None
+        self._looked = 0.0
+        self._facets: tuple[object, list[Facet]] | None = None
+        self.thumbnails = Thumbnails(None, max_pixels=max_pixels)
+        self.indexing: Indexing | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = False
+        self.choices: dict[str, Choice] = {}
+        if folder is not None:
+            self.index(Path(folder))
+        elif self.path is not None:
+            self._attach(self.path)
+        else:
+            self.choices = _choices(Path.cwd() if among is None else Path(among).absolute())
+
+    # -- the gallery -------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a gallery to search."""
+        return self._opened is not None
+
+    @contextmanager
+    def use(self) -> Iterator[Retriever]:
+        """Lend the gallery, opened for reading, for the length of a ``with`` block.
+
+        Raises
+        ------
+        StoreNotFoundError
+            No folder has been indexed yet.
+        """
+        self._look()
+        with self._lock:
+            opened = self._opened
+            if opened is None:
+                raise StoreNotFoundError(
+                    "expected a gallery, found none yet; choose a folder to index first"
+                )
+            opened.users += 1
+        try:
+            yield opened.retriever
+        finally:
+            with self._lock:
+                opened.users -= 1
+                unused = opened.retired and not opened.users
+            if unused:
+                opened.retriever.close()
+
+    @contextmanager
+    def change(self) -> Iterator[Retriever]:
+        """Lend the gallery, opened for writing.
+
+        Raises
+        ------
+        StoreReadOnlyError
+            The server was not started with ``write``.
+        StoreLockedError
+            Another process is writing.
+        """
+        if not self.write:
+            raise StoreReadOnlyError(
+                "expected a server that may change the gallery, found one for reading; start it "
+                "as `imgret serve --write`"
+            )
+        if self.indexing is not None and self.indexing.state == "running":
+            raise StoreReadOnlyError("expected a gallery at rest, found one that is being indexed")
+        with (
+            self.use(),
+            self._writing,
+            Retriever.open(str(self.path), "r+", embedder=self._batching) as retriever,
+        ):
+            yield retriever
+
+    def facets(self) -> list[Facet]:
+        """Return the fields of the items with their values, counted once per change."""
+        with self.use() as retriever:
+            if not len(retriever):
+                return []
+            view = retriever.view()
+            basis = (id(retriever), len(retriever), _state(self.path))
+            with self._lock:
+                if self._facets is not None and self._facets[0] == basis:
+                    return self._facets[1]
+            found = count_facets(view)
+            with self._lock:
+                self._facets = basis, found
+            return found
+
+    def _attach(self, path: Path) -> None:
+        """Open a gallery for reading, with an embedder that batches."""
+        seen = _place(path)
+        if self._batching is None:
+            with Retriever.open(path, embedder=self._embedder) as first:
+                self._batching = BatchingEmbedder(first.embedder, observe=self.observe)
+        opened = _Opened(
+            Retriever.open(path, embedder=self._batching, max_pixels=self.max_pixels), seen
+        )
+        with self._lock:
+            before, self._opened = self._opened, opened
+            self.path = path
+            if before is not None:
+                before.retired = True
+                if not before.users:
+                    before.retriever.close()
+        self.thumbnails = Thumbnails(thumbnails_of(path), max_pixels=self.max_pixels)
+
+    def _look(self) -> None:
+        """Open the gallery again if another one was put in its place."""
+        with self._lock:
+            opened, now = self._opened, time.monotonic()
+            if opened is None or self.path is None or now - self._looked < _LOOK_EVERY:
+                return
+            self._looked = now
+            if _place(self.path) in {None, opened.seen}:  # None: on its way
+                return
+            try:
+                self._batching = None
+                self._attach(self.path)
+                _log.info("%s was replaced: opened again", self.path)
+            except ImgretError as error:
+                _log.warning("%s was replaced, and cannot be opened: %s", self.path, error)
+
+    # -- indexing ----------------------------------------------------------------------------------
+
+    def choose(self, id_: str) -> None:
+        """Index one of the folders that are offered.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such choice, or a folder was chosen before.
+        """
+        with self._lock:
+            if self.indexing is not None or self._opened is not None:
+                raise InvalidInputError("expected a server without a gallery, found one with it")
+            if id_ not in self.choices:
+                raise InvalidInputError(f"expected one of the offered folders, found {id_!r}")
+            self.index(self.choices[id_].path)
+
+    def index(self, folder: Path) -> None:
+        """Index a folder in the background; it can be searched meanwhile.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such folder.
+        """
+        folder = folder.absolute()
+        if not folder.is_dir():
+            raise InvalidInputError(f"{folder}: expected a folder of images, found none there")
+        gallery = folder.with_name(f"{folder.name}.imgret") if self.path is None else self.path
+        self.indexing = Indexing(folder, gallery)
+        self._thread = threading.Thread(target=self._index, name="imgret-index", daemon=True)
+        self._thread.start()
+
+    def _index(self) -> None:
+        state = self.indexing
+        assert state is not None  # noqa: S101  # set before the thread starts
+
+        def tell(done: int, total: int) -> None:
+            state.done, state.total = done, total
+            if self._stop:
+                raise KeyboardInterrupt  # what is embedded is kept
+
+        try:
+            with Retriever.open(
+                state.gallery, "a", embedder=self._embedder, max_pixels=self.max_pixels
+            ) as writer:
+                self._batching = BatchingEmbedder(writer.embedder, observe=self.observe)
+                self._attach(state.gallery)
+                report = writer.add_folder(
+                    state.folder, labels=_labels(state.folder), progress=tell
+                )
+                state.failed = len(report.failed)
+                state.message = str(report).splitlines()[0]
+        except KeyboardInterrupt:
+            state.state, state.message = "failed", "stopped; it goes on at the next start"
+        except Exception as error:  # noqa: BLE001  # shown on the page, and logged
+            _log.exception("indexing %s failed", state.folder)
+            state.state, state.message = "failed", str(error)
+        else:
+            state.state = "done"
+            _log.info("%s: %s", state.folder, state.message)
+
+    def close(self) -> None:
+        """Stop indexing, and close the gallery."""
+        self._stop = True
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.retriever.close()
+        if self._batching is not None:
+            self._batching.close()
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """Return what tells a directory from one that is put in its place; None if there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+def _state(path: Path | None) -> tuple[int, int]:
+    """Return what changes with every commit to a gallery."""
+    if path is None:
+        return 0, 0
+    try:
+        state = (path / "catalog.sqlite").stat()
+    except OSError:
+        return 0, 0
+    return state.st_mtime_ns, state.st_size
+
+
+def _labels(folder: Path) -> Literal["parent"] | None:
+    """Take the names of folders as labels if all images are in folders below."""
+    has_own = any(_is_image(entry) for entry in _entries(folder))
+    return None if has_own else "parent"
+
+
+def _choices(root: Path) -> dict[str, Choice]:
+    """Return the folders with images in a folder, and that folder itself."""
+    found: dict[str, Choice] = {}
+    for folder in [root, *(Path(entry) for entry in _entries(root) if entry.is_dir())]:
+        if folder.name.startswith(".") or folder.suffix == ".imgret":
+            continue
+        if (count := _count(folder)) and len(found) < _MOST_CHOICES:
+            found[str(len(found))] = Choice(str(len(found)), folder, count)
+    return found
+
+
+def _count(folder: Path) -> int:
+    count = 0
+    for directory, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        count += sum(Path(directory, name).suffix.lower() in SUFFIXES for name in files)
+        if count >= _MOST_COUNTED:
+            break
+    return count
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES
