@@ -84,6 +84,9 @@ _UPLOAD = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The image.", "content": {"image/jpeg": {}}}
+}
 _ASSETS = {
     "app.css": "text/css",
     "page.css": "text/css",
@@ -306,6 +309,8 @@ def _api(site: Site, work: Work, limits: Limits) -> APIRouter:
     _add_gallery(router, site, work, limits)
     _add_search(router, site, work, limits)
     _add_items(router, site, work)
+    _add_pictures(router, site, work)
+    _add_changes(router, site, work)
     _add_curation(router, site, work)
     return router
 
@@ -361,7 +366,7 @@ def _add_gallery(router: APIRouter, site: Site, work: Work, limits: Limits) -> N
 
 
 def _add_search(router: APIRouter, site: Site, work: Work, limits: Limits) -> None:
-    async def search(
+    async def search(  # noqa: PLR0917  # the parameters of a URL, by name
         request: Request,
         text: Text = None,
         not_text: Text = None,
@@ -498,6 +503,8 @@ def _add_items(router: APIRouter, site: Site, work: Work) -> None:
 
         return await work(one)
 
+
+def _add_pictures(router: APIRouter, site: Site, work: Work) -> None:
     def jpeg(data: bytes) -> Response:
         return Response(
             data, media_type="image/jpeg", headers={"cache-control": "private, max-age=600"}
@@ -523,6 +530,8 @@ def _add_items(router: APIRouter, site: Site, work: Work) -> None:
 
         return jpeg(await work(large))
 
+
+def _add_changes(router: APIRouter, site: Site, work: Work) -> None:
     @router.patch("/items/{key:path}")
     async def change(key: Key, change: answers.Change) -> answers.Changed:
         """Give an item another label, if it still has the expected one."""
@@ -550,11 +559,6 @@ def _add_items(router: APIRouter, site: Site, work: Work) -> None:
                 return answers.Changed(key=key, removed=True)
 
         return await work(gone)
-
-
-_JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The image.", "content": {"image/jpeg": {}}}
-}
 
 
 class ConflictError(StoreLockedError):
