@@ -6,7 +6,7 @@
 ``Embeddings``  C-contiguous float32 ``(n, d)``, finite
 ``Ids``         int64 ``(n,)``, unique, >= 0; internal, the public API uses string keys
 ``Box``         half-open pixel box ``(x0, y0, x1, y1)``, never empty
-``Metric``      ``"cosine"``, ``"ip"`` or ``"l2"``; see `imgret.support.metric`
+``Metric``      ``"cosine"``, ``"ip"`` or ``"l2"``; see ``imgret.support.metric``
 ============== ==================================================================
 
 Scores are higher-is-better for every metric: cosine similarity, inner product, or minus

@@ -373,7 +373,7 @@ class Gallery(ABC):
         """Return the items of those keys that exist, by the keys as they were given.
 
         A key may have another Unicode form than in the gallery, if the match is unambiguous: see
-        `imgret.support.spelling`.
+        ``imgret.support.spelling``.
         """
         found = self.find(keys)
         named = [key for key in keys if is_text(key)]

@@ -20,7 +20,7 @@ class VectorIndex(IndexEngine):
     A subclass sets ``name`` and implements the hooks `_options`, `_add`, `_search`,
     `_reconstruct`, `_save` and `_load`, and `_train` and `_remove` if the flags below say so.
     It may override `_comparisons`, `_search_options` and `_configure`. The public methods are
-    final and defined in `imgret.support.engine`. They check the arguments, maintain the set of
+    final and defined in ``imgret.support.engine``. They check the arguments, maintain the set of
     ids, let searches run in parallel and changes run alone, and call the hooks.
 
     Guarantees for the hooks:

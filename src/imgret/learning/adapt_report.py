@@ -49,8 +49,10 @@ class AdaptReport(Result):
         Mean average precision of the first five hits, over the number of right ones among them.
     queries : int
         Number of images that were held out and used as queries.
-    items, classes : int
-        Number of labelled images the projection was fitted on, and of their classes.
+    items : int
+        Number of labelled images the projection was fitted on.
+    classes : int
+        Number of their classes.
     singles : int
         Number of classes with a single image: fitted on, but never used as queries.
     unlabelled : int
