@@ -897,9 +897,9 @@ class Retriever:
     ) -> Hits:
         """Find the images that a text describes best.
 
-        The embedder must read text, as CLIP and SigLIP do: see `docs/models`. Several texts form
-        one query. Scores of texts with images are lower than those of images with images (0.2 to
-        0.35 for CLIP where an image is described well).
+        The embedder must read text, as CLIP and SigLIP do (docs/how-to/choose-a-model.md). Several
+        texts form one query. Scores of texts with images are lower than those of images with
+        images (0.2 to 0.35 for CLIP where an image is described well).
 
         Parameters
         ----------
