@@ -38,7 +38,7 @@ from imgret.errors import (
 from imgret.retriever import Retriever
 from imgret.serve import answers
 from imgret.serve.guard import Guard, Limits
-from imgret.serve.metrics import Metrics
+from imgret.serve.metrics import Measured, Metrics
 from imgret.serve.site import Site
 from imgret.types import Item, Json
 from imgret.version import __version__
@@ -247,19 +247,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics, site: Site) -> None:
-    @app.middleware("http")
-    async def measured(request: Request, answer: Callable[[Request], Any]) -> Response:
-        started, status = time.perf_counter(), 500
-        metrics.running.inc()
-        try:
-            response: Response = await answer(request)
-            status = response.status_code
-        finally:
-            metrics.running.dec()
-            route = getattr(request.scope.get("route"), "path", "other")
-            metrics.requests.labels(route, str(status)).inc()
-            metrics.seconds.labels(route).observe(time.perf_counter() - started)
-        return response
+    app.add_middleware(Measured, metrics=metrics)
 
     @app.get("/metrics", include_in_schema=False)
     async def show() -> Response:
