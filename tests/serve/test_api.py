@@ -121,7 +121,7 @@ def test_the_class_of_an_image(client, gallery, flowers):
         ({"like": "rose/1.jpg", "where": '{"lable": 1}'}, 400, "lable"),
         ({"like": "rose/1.jpg", "box": "1,2,3"}, 400, "box: expected x0,y0,x1,y1"),
         ({"like": "rose/1.jpg", "threshold": "nan"}, 400, "threshold"),
-        ({"text": "rose"}, 501, "expected an embedder that reads text"),
+        ({"text": "rose"}, 422, "expected an embedder that reads text"),
     ],
 )
 def test_mistakes_of_a_search(client, params, status, message):
@@ -144,6 +144,14 @@ def test_a_broken_upload(client, data, status):
 def test_a_cut_off_jpeg(client, flowers):
     data = (flowers / "rose" / "2.jpg").read_bytes()[:700]
     assert client.post("/api/search", content=data).status_code == 422
+
+
+def test_messages_name_no_folder_of_the_server(client, gallery):
+    message = error_of(client.get("/api/search", params={"text": "rose"}))
+    assert "general.onnx" in message
+    assert "/models/" not in message
+    message = error_of(client.get("/api/items/rose%2Fno%2F1.jpg/facts"))
+    assert "rose/no/1.jpg" in message
 
 
 # -- items -----------------------------------------------------------------------------------------

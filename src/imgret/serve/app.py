@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache, partial
@@ -60,7 +61,7 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (StoreLockedError, HTTPStatus.CONFLICT),
     (StoreNotFoundError, HTTPStatus.CONFLICT),
     (EmptyGalleryError, HTTPStatus.CONFLICT),
-    (UnsupportedError, HTTPStatus.NOT_IMPLEMENTED),
+    (UnsupportedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (MissingExtraError, HTTPStatus.NOT_IMPLEMENTED),
     (StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
     (InvalidInputError, HTTPStatus.BAD_REQUEST),
@@ -101,6 +102,11 @@ _ASSETS = {
     "views.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
+
+# The folders of an absolute path, which are nobody's business but the server's.
+_FOLDERS = re.compile(
+    r"""(?<![^\s('"=])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:,;()'"]+)+[\\/](?=[^\s\\/])"""
+)
 
 Text = Annotated[list[str] | None, Query(max_length=8)]
 Keys = Annotated[list[str] | None, Query(max_length=200)]
@@ -215,8 +221,8 @@ def _add_errors(app: FastAPI) -> None:
         )
         if status is HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("%s", error, exc_info=error)
-        message = error.args[0] if error.args else ""
-        return _problem(status, type(error).__name__, str(message))
+        message = _FOLDERS.sub("", str(error.args[0] if error.args else ""))
+        return _problem(status, type(error).__name__, message)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
