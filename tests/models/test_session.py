@@ -6,7 +6,7 @@ import pytest
 
 from imgret import OnnxEmbedder
 from imgret.errors import ModelError
-from imgret.models import session
+from imgret.models import external, session
 from imgret.models.session import Session, batch_size, short_name
 
 DATA = Path(__file__).parents[1] / "data"
@@ -57,6 +57,20 @@ def test_the_batch_suits_the_provider():
     for short in ("cuda", "tensorrt", "rocm", "directml"):
         assert batch_size([short]) == batch_size([NAMES[short], NAMES["cpu"]]) == 32
     assert batch_size(["coreml"]) == batch_size(["openvino"]) == batch_size(["XProvider"]) == 16
+
+
+def test_large_weights_on_the_cpu_are_read_for_several_images_at_once():
+    assert batch_size(["cpu"], large=True) == 4
+    assert batch_size(["cuda"], large=True) == 32
+
+
+@pytest.mark.parametrize("name", ["vit/model.onnx", "dinov2-external/model.onnx"])
+def test_weights_are_counted_in_all_files(name, monkeypatch):
+    path = DATA / "models" / name
+    size = sum(file.stat().st_size for file in path.parent.glob("model.onnx*"))
+    for limit, batch in ((size, 4), (size + 1, 1)):
+        monkeypatch.setattr(external, "_LARGE", limit)
+        assert OnnxEmbedder(path.parent).batch_size == batch
 
 
 def test_a_provider_without_a_short_name_keeps_its_own():

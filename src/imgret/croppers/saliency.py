@@ -129,7 +129,7 @@ class SaliencyCropper(MapCropper):
                 self._options["output"] = output
             if providers is not None:
                 self._options["providers"] = list(providers)
-            self.batch_size = self._network.session.batch_size
+            self.batch_size = self._network.session.default_batch()
             if batch_size is not None:
                 self.batch_size = check_count(batch_size, "batch_size")
                 self._options["batch_size"] = self.batch_size
