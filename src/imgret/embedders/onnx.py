@@ -14,6 +14,7 @@ from imgret.abc import Embedder
 from imgret.errors import ModelError
 from imgret.models.builtin import builtin_name
 from imgret.models.bundle import fingerprint as fingerprint_of
+from imgret.models.external import is_large
 from imgret.models.model import Model
 from imgret.models.preprocess import Preprocess
 from imgret.support.checks import check_count
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from imgret.models.text import TextModel
 
 __all__ = ["OnnxEmbedder"]
-
-_CPU = "CPUExecutionProvider"
 
 
 @final
@@ -59,8 +58,9 @@ class OnnxEmbedder(Embedder):
         Name of the output of the text tower; needed for a foreign file with several
         outputs.
     batch_size : int, optional
-        Images per run of the network; by default 1 on the CPU and 16 elsewhere, or the batch size
-        of a network exported for a fixed one, to which shorter batches are padded.
+        Images per run of the network; by default 1 on the CPU (4 if the weights have 64 MB or
+        more), 32 on a GPU and 16 elsewhere, or the batch size of a network exported for a fixed
+        one, to which shorter batches are padded.
 
     Raises
     ------
@@ -133,10 +133,7 @@ class OnnxEmbedder(Embedder):
             self._config["output"] = output
         if providers is not None:
             self._config["providers"] = list(providers)
-        # On two cores the network alone is as fast with batches of 1 as of 4, and a fifth slower
-        # with 16; a folder is added at 710 images/s with 1, at 665 with 4 (medians of 5 runs each).
-        session = self._model.session
-        self.batch_size = session.batch or (1 if session.providers[0] == _CPU else 16)
+        self.batch_size = self._model.session.default_batch(large=is_large(self._model.path))
         if batch_size is not None:
             self._config["batch_size"] = self.batch_size = check_count(batch_size, "batch_size")
         self.min_side = self._model.preprocess.min_side
@@ -146,6 +143,11 @@ class OnnxEmbedder(Embedder):
     def dim(self) -> int:
         """Dimension of the embedding."""
         return self._dim
+
+    @property
+    def network(self) -> Model:
+        """Network with its preprocessing; ``network.session`` runs it on tensors."""
+        return self._model
 
     @property
     def path(self) -> Path:

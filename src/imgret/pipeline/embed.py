@@ -29,9 +29,9 @@ __all__ = ["Known", "Outcome", "Source", "embed_sources", "path_of", "worker_cou
 
 Status: TypeAlias = Literal["ok", "skipped", "renamed", "duplicate", "vanished", "failed"]
 
-# Sources a worker takes at a time, and decoded bytes it may hold before it embeds them. Decoding
-# some and then embedding them in a row keeps the network's weights in the cache: 8 % faster than
-# in turns of 4.
+# Sources a worker takes at a time, unless a batch is longer, and decoded bytes it may hold before
+# it embeds them. Decoding some and then embedding them in a row keeps the network's weights in the
+# cache: 8 % faster than in turns of 4.
 _RUN = 32
 _HELD_BYTES = 48 * 2**20
 # A run that takes longer makes the next ones shorter, so that a slow model loses little work.
@@ -181,10 +181,22 @@ def embed_sources(
     list of Outcome
         Outcomes of one run of sources, in the order of the sources.
     """
-    workers = min(worker_count(threads), -(-len(sources) // _RUN))
+    batch = embedder.batch_size
+    workers = min(worker_count(threads), -(-len(sources) // batch))
     copies = _Copies(find_twin)
     worker = _Worker(embedder, cropper, copies, refuse, exif=exif, max_pixels=max_pixels)
-    start, length = 0, _RUN
+    full = max(_RUN, batch)
+    start, length = 0, full
+
+    def next_run() -> Sequence[Source]:
+        nonlocal start
+        begin, n = start, length
+        if workers > 1:  # shorter runs at the end, so that all workers finish together
+            fair = -(-(len(sources) - begin) // (2 * workers))
+            n = min(n, max(fair, batch))
+        start += n
+        return sources[begin:start]
+
     pending: deque[Future[_Run]] = deque()
     with ExitStack() as stack:
         pool = None
@@ -194,14 +206,12 @@ def embed_sources(
             stack.callback(worker.stop)
         while start < len(sources) or pending:
             if pool is None:
-                run = worker(sources[start : start + length])
-                start += length
+                run = worker(next_run())
             else:
                 while start < len(sources) and len(pending) < workers + 2:
-                    pending.append(pool.submit(worker, sources[start : start + length]))
-                    start += length
+                    pending.append(pool.submit(worker, next_run()))
                 run = pending.popleft().result()
-            length = _next_length(run)
+            length = _next_length(run, full)
             copies.settle(run.outcomes, pending)
             if on_stage is not None:
                 for stage, seconds in run.stages.items():
@@ -218,10 +228,10 @@ class _Run(NamedTuple):
     seconds: float
 
 
-def _next_length(run: _Run) -> int:
-    """Return the number of sources in the next run, from the time the last one took."""
-    seconds = run.seconds / len(run.outcomes) * _RUN
-    return _RUN if seconds <= _RUN_SECONDS else max(1, int(_RUN * _RUN_SECONDS / seconds))
+def _next_length(run: _Run, full: int) -> int:
+    """Return the most sources of the next run, from the time the last one took."""
+    seconds = run.seconds / len(run.outcomes) * full
+    return full if seconds <= _RUN_SECONDS else max(1, int(full * _RUN_SECONDS / seconds))
 
 
 class _Copies:
