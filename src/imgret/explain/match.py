@@ -63,6 +63,8 @@ def explain_match(
     if (query is None) == (text is None):
         found = "neither" if query is None else "both"
         raise InvalidInputError(f"query: expected an image or text=, found {found}")
+    if text is not None and box is not None:
+        raise InvalidInputError("box: expected a query image with it, found a text")
     shown, hit_name = _hit(hit, view, pipeline)
     reason = ""
     seen = [shown] if query is None else [pipeline.see(query, box=box), shown]
