@@ -2,14 +2,17 @@
 
     python benchmarks/explain.py PHOTOS [--embedder general] [--pairs 100] [--fill blur]
 
-PHOTOS is a folder of class subfolders. Each query is paired with its best hit of the same class. The
-part of the image that the network sees is divided into 14 x 14 patches. For deletion, patches are
-hidden from the hottest to the coldest, and the area under the curve of the score is measured: less
-is better. For insertion, they are revealed in that order: more is better (V. Petsiuk, A. Das and
-K. Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018). "random" is
-the mean of several random orders, "centre" hides the middle first, which any map has to beat to say
-more than that subjects are in the middle. The intervals are those of the paired difference with
-random, from a bootstrap over the pairs.
+PHOTOS is a folder of class subfolders. Each query is paired with its best hit of the same class.
+The part of the image that the network sees is divided into 7 x 7 patches. For deletion, patches are
+replaced from the hottest to the coldest, and the area under the curve of the score is measured:
+less is better. For insertion, they are revealed in that order: more is better (V. Petsiuk, A. Das
+and K. Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018). Patches
+fade into each other, since hard edges lower a score by themselves, and a random order has most of
+them. ``--fill`` is what patches are replaced by: a blurred copy or grey.
+
+"random" is the mean of several random orders; "centre" takes the patches in the middle first, where
+subjects usually are. The intervals are those of the paired difference from random, from a bootstrap
+over the pairs.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from imgret.types import Embeddings, Hit, Image
 
 _Floats: TypeAlias = NDArray[np.float64]
 
-PATCHES, STEPS, RANDOM, SEED = 14, 14, 5, 0
+PATCHES, STEPS, RANDOM, SEED = 7, 7, 5, 0
 METHODS = ("exact", "occlusion")
 CURVES = ("deletion", "insertion")
 
@@ -56,17 +59,8 @@ def main() -> None:
             areas.setdefault(name, []).append(value)
     rows = summary({name: np.array(values) for name, values in areas.items()})
     n = len(next(iter(areas.values())))
-    print(f"{options.embedder}, {n} pairs, fill {options.fill}, areas under the curve of the score")
-    print(f"{'curve':<10} {'map':<6} {'order':<10} {'area':>7}  {'better than random by':>22}")
-    for row in rows:
-        gain = "" if row["gain"] is None else f"{row['gain']:+.4f}"
-        bounds = "" if row["ci"] is None else f"[{row['ci'][0]:+.4f} {row['ci'][1]:+.4f}]"
-        print(
-            f"{row['curve']:<10} {row['map']:<6} {row['order']:<10} {row['area']:>7.4f}  "
-            f"{gain} {bounds}"
-        )
-    if options.out is not None:
-        save(options.out, rows)
+    title = f"{options.embedder}, {n} pairs, {options.fill}: areas under the curve of the score"
+    save(options.out, "explain", rows, title=title)
 
 
 def pairs(retriever: Retriever, n: int) -> list[tuple[str, Hit]]:
@@ -95,24 +89,22 @@ def measured(retriever: Retriever, query: str, hit: Hit, fill: str) -> dict[str,
     for which in ("query", "hit"):
         maps: dict[str, HeatMap] = {m: getattr(e, which) for m, e in explained.items()}
         first = maps["exact"]
-        edges = patch_edges(first)
+        part = seen_part(first)
         other = explained["exact"].hit if which == "query" else explained["exact"].query
         if other is None:
             raise RuntimeError("a query that is an image has a map")
         score = scorer(retriever, other.image)
-        orders = {m: [order(patch_means(heat, edges))] for m, heat in maps.items()}
+        orders = {m: [order(patch_means(heat))] for m, heat in maps.items()}
         orders["centre"] = [order(-distances())]
         orders["random"] = [generator.permutation(PATCHES**2) for _ in range(RANDOM)]
-        replaced = (
-            blurred(first.image) if fill == "blur" else np.full_like(first.image, 127)
-        )
+        replaced = blurred(first.image) if fill == "blur" else np.full_like(first.image, 127)
         for name, several in orders.items():
             for curve in CURVES:
                 start, end = first.image, replaced
                 if curve == "insertion":
                     start, end = end, start
                 found[f"{curve} {which} {name}"] = float(
-                    np.mean([area(start, end, each, edges, score) for each in several])
+                    np.mean([area(start, end, each, part, score) for each in several])
                 )
     return found
 
@@ -128,29 +120,16 @@ def scorer(retriever: Retriever, other: Image) -> Callable[[list[Image]], _Float
     return lambda pictures: np.asarray(view.metric.scores(vectors(pictures), fixed))
 
 
-def patch_edges(heat: HeatMap) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Return the edges of the patches, in pixels: rows and columns."""
-    height, width = heat.image.shape[:2]
-    x0, y0, x1, y1 = heat.area
-    scale = width / heat.size[0]
-    rows = np.linspace(max(y0, 0) * scale, min(y1 * scale, height), PATCHES + 1)
-    columns = np.linspace(max(x0, 0) * scale, min(x1 * scale, width), PATCHES + 1)
-    return np.rint(rows).astype(int), np.rint(columns).astype(int)
+def seen_part(heat: HeatMap) -> tuple[slice, slice]:
+    """Return the rows and columns of the image that the network sees."""
+    rows, columns = (np.flatnonzero(heat.shown().any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def patch_means(heat: HeatMap, edges: tuple[NDArray[np.int_], NDArray[np.int_]]) -> _Floats:
+def patch_means(heat: HeatMap) -> _Floats:
     """Return the mean heat of each patch."""
-    pixels = heat.pixels()
-    rows, columns = edges
-    return np.array(
-        [
-            [
-                pixels[rows[r] : rows[r + 1], columns[c] : columns[c + 1]].mean()
-                for c in range(PATCHES)
-            ]
-            for r in range(PATCHES)
-        ]
-    )
+    means = images.resize(heat.pixels()[seen_part(heat)], PATCHES, PATCHES)
+    return means.astype(np.float64)
 
 
 def distances() -> _Floats:
@@ -169,19 +148,19 @@ def area(
     start: Image,
     end: Image,
     patches: Any,
-    edges: tuple[NDArray[np.int_], NDArray[np.int_]],
+    part: tuple[slice, slice],
     score: Callable[[list[Image]], _Floats],
 ) -> float:
     """Return the area under the score while one image turns into another, patch by patch."""
-    rows, columns = edges
-    now = start.copy()
-    pictures = [now.copy()]
+    turned = np.zeros(PATCHES**2, dtype=np.float32)
+    height, width = start[part].shape[:2]
+    pictures = [start]
     for some in np.array_split(patches, STEPS):
-        for patch in some.tolist():
-            r, c = divmod(patch, PATCHES)
-            part = np.s_[rows[r] : rows[r + 1], columns[c] : columns[c + 1]]
-            now[part] = end[part]
-        pictures.append(now.copy())
+        turned[some] = 1
+        share = images.resize(turned.reshape(PATCHES, PATCHES), width, height)[:, :, None]
+        picture = start.copy()
+        picture[part] = np.rint(start[part] * (1 - share) + end[part] * share)
+        pictures.append(picture)
     return float(np.trapezoid(score(pictures), dx=1 / STEPS))
 
 
@@ -190,20 +169,21 @@ def summary(areas: dict[str, _Floats]) -> list[dict[str, Any]]:
     rows = []
     for name, values in areas.items():
         curve, which, by = name.split()
-        gain = bounds = None
+        gain = low = high = None
         if by != "random":
             sign = 1 if curve == "insertion" else -1
             gains = sign * (values - areas[f"{curve} {which} random"])
             means = resampled_means({name: gains}, n_resamples=10_000, seed=SEED)
-            gain, bounds = float(gains.mean()), interval(means, 0.95)[:, 0].tolist()
+            gain, (low, high) = float(gains.mean()), interval(means, 0.95)[:, 0].tolist()
         rows.append(
             {
                 "curve": curve,
                 "map": which,
                 "order": by,
                 "area": float(values.mean()),
-                "gain": gain,
-                "ci": bounds,
+                "better than random by": gain,
+                "from": low,
+                "to": high,
             }
         )
     return sorted(rows, key=lambda row: (row["curve"], row["map"]))

@@ -1208,7 +1208,7 @@ class Retriever:
             ``"exact"`` divides the score among the places of the network's feature map. It needs an
             `OnnxEmbedder` whose embedding is the mean of a feature map, after which only linear
             maps, powers and scaling follow. ``"occlusion"`` hides one place after the other and
-            measures the drop of the score; it works for every embedder and embeds 81 images for
+            measures the drop of the score; it works for every embedder and embeds 50 images for
             each map. ``"auto"`` is exact where possible: `Explanation.method` says which one it
             was, and `Explanation.reason` why.
         n_regions : int

@@ -41,8 +41,10 @@ def test_constants_are_apart(name):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
-@pytest.mark.parametrize("projection", [None, "pca", "lda"])
-@pytest.mark.parametrize("name", ["general", "flowers102"])
+@pytest.mark.parametrize(
+    ("name", "projection"),
+    [("general", None), ("flowers102", None), ("general", "pca"), ("flowers102", "lda")],
+)
 def test_places_add_up_to_the_score(folder, metric, projection, name):
     retriever = Retriever(embedder=name, metric=metric)
     retriever.add_folder(folder, labels="parent", progress=False)
@@ -104,7 +106,7 @@ def test_what_is_not_a_sum_is_told(folder):
         retriever.explain_match(folder / "rose" / "0.jpg", "1.jpg", method="exact")
 
 
-def test_parts_that_do_not_add_up_are_refused(monkeypatch):
+def test_parts_that_do_not_add_up_are_refused():
     """A graph whose pooling is not what it seems."""
     embedder = OnnxEmbedder("general")
     features = embedder._features()

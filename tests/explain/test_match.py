@@ -151,7 +151,8 @@ def test_the_result_has_the_usual_face(flowers, folder, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count("<rect") == 4 * len(found.regions)
+    assert page.count("<line") == 2 * len(found.regions)
+    assert page.count("stroke-dasharray") == 2  # the outline of what the network sees
     assert "<svg" in found._repr_html_()
 
 
@@ -177,8 +178,11 @@ def test_an_overlay_reddens_what_is_hot(planted):
 
 
 def test_an_unknown_key(flowers, folder):
-    with pytest.raises(KeyNotFoundError, match="rose/7.jpg"):
-        flowers.explain_match(folder / "rose" / "0.jpg", "rose/7.jpg")
+    with pytest.raises(KeyNotFoundError, match="rose/77.jpg"):
+        flowers.explain_match(folder / "rose" / "0.jpg", "rose/77.jpg")
+    path = str(folder / "rose" / "1.jpg")
+    with pytest.raises(KeyNotFoundError, match=r"give a file as pathlib.Path\("):
+        flowers.explain_match(folder / "rose" / "0.jpg", path)
 
 
 def test_the_file_of_a_hit_is_gone(folder, tmp_path):
@@ -269,7 +273,7 @@ def test_the_command(flowers, folder, tmp_path, capsys):
         capsys, "explain", gallery, query, "rose/1.jpg", "--json", "--method", "occlusion"
     )
     assert json.loads(out)["method"] == "occlusion"
-    assert ran(capsys, "explain", gallery, query, "rose/9.jpg")[0] == 1
+    assert ran(capsys, "explain", gallery, query, "rose/99.jpg")[0] == 1
     assert ran(capsys, "explain", gallery, query, "--method", "grad")[0] == 2
     assert ran(capsys, "explain", gallery, query, "--html", tmp_path / "no" / "x.html")[0] == 2
     assert ran(capsys, "explain", gallery, tmp_path / "no.jpg")[0] == 1

@@ -1,9 +1,10 @@
 """Exact heat: the score is the sum of what the places of the feature map add to it.
 
-If an embedding is the mean of a feature map and only linear maps, powers and scaling follow, it is a
-sum over places (see `imgret.models.features`). A projection is linear, too, so that the inner
-product of two vectors is a sum over pairs of places, as is minus their squared distance. For
-metric ``"cosine"`` the lengths of the two vectors divide every term.
+If an embedding is the mean of a feature map and only linear maps, powers and scaling follow, it is
+a sum over places (see `imgret.models.features`). A projection is linear, too, so that the inner
+product of two vectors is a sum over pairs of places. For metric ``"cosine"`` the lengths of the two
+vectors divide every term; for ``"l2"`` the squared length of an image's own vector is divided among
+its places as well.
 
 References
 ----------
@@ -37,9 +38,7 @@ class Parts:
     area : tuple of float
     """
 
-    def __init__(
-        self, vectors: NDArray[np.float32], rest: NDArray[np.float32], area: Area
-    ) -> None:
+    def __init__(self, vectors: NDArray[np.float32], rest: NDArray[np.float32], area: Area) -> None:
         self.vectors, self.rest, self.area = vectors, rest, area
 
     @property

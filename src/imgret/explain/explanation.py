@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -69,19 +69,24 @@ class HeatMap:
             (self.box.x0 * x, self.box.x1 * x),
             width,
         )
-        found: NDArray[np.float32] = rows @ self.values @ columns.T
+        found: NDArray[np.float32] = (rows @ self.values @ columns.T).astype(np.float32)
         return found
 
     def overlay(self) -> Image:
-        """Return `image` with its heat in red; the hottest place is the reddest.
+        """Return `image` with red where a place adds more to the score than the average place.
 
         Returns
         -------
         uint8 array of shape (H, W, 3)
         """
-        heat = self.pixels()
-        most = float(heat.max())
-        return images.tint(self.image, heat / most if most > 0 else np.zeros_like(heat))
+        mean, most = float(self.values.mean()), float(self.values.max())
+        above = (self.pixels() - mean) / max(most - mean, 1e-12)
+        return images.tint(self.image, np.where(self.shown(), above, 0).astype(np.float32))
+
+    def shown(self) -> NDArray[np.bool_]:
+        """Return which pixels of `image` the embedder sees: bool, shape (H, W)."""
+        seen: NDArray[np.bool_] = replace(self, values=np.ones_like(self.values)).pixels() > 0
+        return seen
 
     def to_dict(self) -> Json:
         """Return everything but the image as JSON values."""
@@ -96,7 +101,7 @@ class HeatMap:
 
 def _weights(
     n: int, area: tuple[float, float], box: tuple[float, float], length: int
-) -> NDArray[np.float32]:
+) -> NDArray[np.float64]:
     """Return the weights of ``n`` places, which divide an area evenly, for each pixel.
 
     Between the centres of two places their weights change linearly. Pixels outside the area or the
@@ -104,9 +109,11 @@ def _weights(
     """
     centres = np.arange(length) + 0.5
     at = (centres - area[0]) * n / (area[1] - area[0]) - 0.5
-    weights = np.maximum(0, 1 - np.abs(np.clip(at, 0, n - 1)[:, None] - np.arange(n)))
+    weights: NDArray[np.float64] = np.maximum(
+        0, 1 - np.abs(np.clip(at, 0, n - 1)[:, None] - np.arange(n))
+    )
     weights[(centres < max(area[0], box[0])) | (centres > min(area[1], box[1]))] = 0
-    return weights.astype(np.float32)
+    return weights
 
 
 class Region(NamedTuple):
@@ -200,9 +207,7 @@ class Explanation(Result):
         if self.reason:
             lines.append(f"not exact: {self.reason}")
         for number, each in enumerate(self.regions, 1):
-            lines.append(
-                f"  {number}  {_shown(each.query)} - {_shown(each.hit)}  {each.share:.1%}"
-            )
+            lines.append(f"  {number}  {_shown(each.query)} - {_shown(each.hit)}  {each.share:.1%}")
         return "\n".join(lines)
 
 

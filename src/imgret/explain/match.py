@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 from imgret import images
 from imgret.croppers import NoCrop
 from imgret.embedders import OnnxEmbedder
-from imgret.errors import ImageNotFoundError, InvalidInputError, ModelError
+from imgret.errors import ImageNotFoundError, InvalidInputError, KeyNotFoundError, ModelError
 from imgret.explain.decompose import Parts, decompose, heat_of, shown_area
 from imgret.explain.explanation import Explanation, HeatMap, Method, Region
 from imgret.explain.occlude import occlude
@@ -19,6 +19,7 @@ from imgret.explain.regions import best_links
 from imgret.pipeline.embed import Seen
 from imgret.pipeline.pipeline import Pipeline
 from imgret.search import View
+from imgret.support.given import is_path
 from imgret.types import Box, Embeddings, Hit, ImageLike, Item
 
 __all__ = ["explain_match"]
@@ -105,7 +106,14 @@ def _hit(given: Any, view: View, pipeline: Pipeline) -> tuple[Seen, str]:
     if not isinstance(given, Hit | str):
         return pipeline.see(given), _name(given, "hit")
     key = given.key if isinstance(given, Hit) else given
-    (item,) = view.items(view.require([key]))
+    try:
+        (item,) = view.items(view.require([key]))
+    except KeyNotFoundError as error:
+        if isinstance(given, str) and is_path(key) and Path(key).is_file():
+            raise KeyNotFoundError(
+                f"{error}; a str is a key, so give a file as pathlib.Path({key!r})"
+            ) from error
+        raise
     if isinstance(given, Hit) and (given.path, given.box) != (item.path, item.box):
         raise InvalidInputError(
             f"hit: expected a hit of this gallery, found one whose key {key!r} is here another "
@@ -171,11 +179,9 @@ def _area(area: Area, box: Box) -> Area:
     )
 
 
-def _regions(
-    places: list[Places], seen: list[Seen], view: View, n: int
-) -> tuple[Region, ...]:
+def _regions(places: list[Places], seen: list[Seen], view: View, n: int) -> tuple[Region, ...]:
     sides = [max(1, round(_REGION * each.heat.shape[0])) for each in places]
-    links = best_links(pair_scores(*places, view.metric), (sides[0], sides[1]), n)
+    links = best_links(pair_scores(places[0], places[1], view.metric), (sides[0], sides[1]), n)
     return tuple(
         Region(
             _window(places[0], seen[0], link.query, sides[0]),

@@ -12,6 +12,7 @@ M. Zeiler and R. Fergus, "Visualizing and Understanding Convolutional Networks",
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,23 +52,17 @@ def occlude(
         The part of the image that the embedder sees, as shares of its width and height.
     """
     image = _small(image, pipeline.embedder.min_side)
-    spans = [
-        (row, column)
-        for row in range(1 - _WINDOW, GRID)
-        for column in range(1 - _WINDOW, GRID)
-    ]
-    covers = np.zeros((len(spans), GRID, GRID), dtype=np.float32)
-    for cover, (row, column) in zip(covers, spans, strict=True):
-        cover[max(row, 0) : row + _WINDOW, max(column, 0) : column + _WINDOW] = 1
-    vectors = _vectors([image], pipeline, view)
+    starts = range(GRID - _WINDOW + 1)
+    covers = np.zeros((len(starts) ** 2, GRID, GRID), dtype=np.float32)
+    for cover, (row, column) in zip(covers, product(starts, starts), strict=True):
+        cover[row : row + _WINDOW, column : column + _WINDOW] = 1
+    (vector,) = _vectors([image], pipeline, view)
     hidden = _vectors(_hidden(image, covers, area), pipeline, view)
-    scores = view.metric.scores(hidden, other)
-    drops = view.metric.scores(vectors[0], other) - scores
+    drops = view.metric.scores(vector, other) - view.metric.scores(hidden, other)
     # The mean over the windows that cover a place, divided among the places of a window.
-    share = covers / covers.sum(axis=(1, 2), keepdims=True)
-    share /= covers.sum(axis=0)
+    share = covers / covers.sum(axis=0) / _WINDOW**2
     heat = np.tensordot(drops, share, axes=(0, 0))
-    placed = np.tensordot(share, vectors[0] - hidden, axes=(0, 0))
+    placed = np.tensordot(share, vector - hidden, axes=(0, 0))
     return Places(placed.astype(np.float32), heat.astype(np.float32), area)
 
 

@@ -48,5 +48,5 @@ def pair_scores(query: Places, hit: Places, metric: DistanceMetric) -> NDArray[n
         For exact places and metrics ``"cosine"`` and ``"ip"`` the sum is the score, except for what
         constants add. For ``"l2"`` it is twice the inner product of the two vectors.
     """
-    factor = np.float32(1 if metric.by_product else 2)
-    return factor * np.tensordot(query.vectors, hit.vectors, axes=(2, 2))
+    products: NDArray[np.float32] = np.tensordot(query.vectors, hit.vectors, axes=(2, 2))
+    return products if metric.by_product else 2 * products

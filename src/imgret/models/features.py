@@ -7,9 +7,10 @@ activation maps (B. Zhou et al., "Learning Deep Features for Discriminative Loca
 in ``general``, is handled by its derivative (R. Selvaraju et al., "Grad-CAM", 2017).
 
 `FeatureModel.contributions` goes forward instead, and is exact also with a power: each channel of
-the pooled map is divided among the places by what they add to it, and every later step is applied to
-the parts. For a power of non-negative channels this is the integral of the gradient from an empty
-map to the whole one (M. Sundararajan et al., "Axiomatic Attribution for Deep Networks", 2017).
+the pooled map is divided among the places by what they add to it, and every later step is applied
+to the parts. For a power of non-negative channels this is the integral of the gradient from an
+empty map to the whole one (M. Sundararajan, A. Taly and Q. Yan, "Axiomatic Attribution for Deep
+Networks", 2017).
 
 A model file needs no extra facts for this. The graph is followed back from the embedding to the
 pooling in the bytes of the file (field numbers as in onnx.proto3 of the ONNX project), and a second
@@ -129,6 +130,7 @@ class FeatureModel:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._steps: list[_Step] = []
         if model.pooling != "none":
             self._pool_outside(model)
             return
@@ -153,7 +155,6 @@ class FeatureModel:
                 f"pooling {model.pooling!r}"
             )
         self._tensor, self._session = model.output, model.session
-        self._steps: list[_Step] = []
 
     def contributions(self, image: Image) -> Contributions:
         """Return how much each place adds to the embedding of an image.
@@ -203,7 +204,9 @@ class FeatureModel:
             )
         # Steps such as a division by the length only change the scale.
         scale = float(whole @ total) / max(float(total @ total), 1e-30)
-        gap = float(np.linalg.norm(scale * total - whole)) / max(float(np.linalg.norm(whole)), 1e-30)
+        gap = float(np.linalg.norm(scale * total - whole)) / max(
+            float(np.linalg.norm(whole)), 1e-30
+        )
         if not gap <= _EXACT:
             raise ModelError(
                 f"{self._model.path}: expected parts that add up to the embedding, found a "

@@ -54,12 +54,11 @@ def _drawing(explanation: Explanation) -> str:
             placed.append(_Placed(heat, left, _SIDE / max(heat.size)))
             left += placed[-1].width + _GAP
     width, height = left - _GAP, max(each.height for each in placed)
-    parts = [_picture(each) for each in placed]
+    parts = [_picture(each) + _seen(each) for each in placed]
     for number, region in enumerate(explanation.regions):
         color = _COLORS[number % len(_COLORS)]
         query, hit = (
-            _frame(box, each)
-            for box, each in zip((region.query, region.hit), placed, strict=True)
+            _frame(box, each) for box, each in zip((region.query, region.hit), placed, strict=True)
         )
         line = (
             f'<line x1="{query[0] + query[2]:.1f}" y1="{query[1] + query[3] / 2:.1f}" '
@@ -83,6 +82,18 @@ def _picture(placed: _Placed) -> str:
     return (
         f'<image href="{data}" x="{placed.left:.1f}" y="0" width="{placed.width:.1f}" '
         f'height="{placed.height:.1f}" preserveAspectRatio="none"/>'
+    )
+
+
+def _seen(placed: _Placed) -> str:
+    """Return a dashed outline of the part that the embedder sees, if that is not all."""
+    area, size = placed.heat.area, placed.heat.size
+    box = Box(*(round(value) for value in area)).clip(*size)
+    if box == (0, 0, *size):
+        return ""
+    return (
+        f'<g fill="none" stroke="#fff" stroke-opacity="0.8" stroke-dasharray="5 5">'
+        f"{_rect(_frame(box, placed))}</g>"
     )
 
 
