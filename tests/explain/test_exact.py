@@ -11,6 +11,7 @@ from imgret.demo import samples
 from imgret.errors import ModelError
 from imgret.explain.decompose import decompose, heat_of, shown_area
 from imgret.explain.places import pair_scores
+from imgret.models.features import _Linear
 from imgret.models.preprocess import Preprocess
 
 GENERAL = OnnxEmbedder("general")
@@ -112,6 +113,9 @@ def test_parts_that_do_not_add_up_are_refused():
     features = embedder._features()
     features._steps = []  # forget the power
     with pytest.raises(ModelError, match="found a difference of"):
+        embedder.contributions(data.coffee())
+    features._steps = [_Linear(np.eye(7, dtype=np.float32))]  # as of a map with channels last
+    with pytest.raises(ModelError, match="found another pooling"):
         embedder.contributions(data.coffee())
 
 

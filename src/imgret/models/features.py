@@ -195,15 +195,17 @@ class FeatureModel:
             )
         # The last row is for constants.
         parts = np.concatenate([parts / len(parts), np.zeros_like(parts[:1])])
-        parts = _applied(parts, self._steps)
-        total = parts.sum(axis=0)
-        if total.shape != whole.shape:
+        try:
+            parts = _applied(parts, self._steps)
+            total = parts.sum(axis=0)
+            product = float(whole @ total)
+        except ValueError as error:  # lengths that do not fit, as with channels last
             raise ModelError(
-                f"{self._model.path}: expected parts of {len(whole)} numbers, as the embedding "
-                f"has, found {len(total)}"
-            )
+                f"{self._model.path}: expected a feature map {self._tensor!r} that is averaged "
+                f"over its last two axes, or over tokens, found another pooling: {error}"
+            ) from error
         # Steps such as a division by the length only change the scale.
-        scale = float(whole @ total) / max(float(total @ total), 1e-30)
+        scale = product / max(float(total @ total), 1e-30)
         gap = float(np.linalg.norm(scale * total - whole)) / max(
             float(np.linalg.norm(whole)), 1e-30
         )
