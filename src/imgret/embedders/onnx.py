@@ -23,6 +23,7 @@ from imgret.support.locks import RLock
 from imgret.types import Embeddings, Image, Json
 
 if TYPE_CHECKING:
+    from imgret.models.features import Contributions, FeatureModel
     from imgret.models.text import TextModel
 
 __all__ = ["OnnxEmbedder"]
@@ -125,6 +126,7 @@ class OnnxEmbedder(Embedder):
         self._text_output, self._providers = text_output, providers
         self._lock = RLock()
         self._text: TextModel | None = None
+        self._with_features: FeatureModel | ModelError | None = None
         if preprocess is not None:
             self._config["preprocess"] = self._model.preprocess.to_json()
         elif size is not None:
@@ -190,6 +192,49 @@ class OnnxEmbedder(Embedder):
     def config(self) -> Json:
         """Return the keyword arguments, as JSON values, that recreate this embedder."""
         return dict(self._config)
+
+    def contributions(self, image: Image) -> Contributions:
+        """Return how much each place of an image adds to its embedding.
+
+        The embedding must be the mean of a feature map, after which only linear maps, powers and
+        scaling follow, as in most convolutional networks. It then is the sum of what the places
+        add, up to 1/1000 of its length.
+
+        Parameters
+        ----------
+        image : uint8 array of shape (H, W, 3)
+            RGB.
+
+        Returns
+        -------
+        Contributions
+            ``places``: float32 array of shape (h, w, dim), in the shape of the feature map.
+            ``rest``: float32 array of shape (dim,), what constants add.
+
+        Raises
+        ------
+        ModelError
+            The embedding is not of this kind.
+        """
+        return self._features().contributions(image)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Preprocessing of the images."""
+        return self._model.preprocess
+
+    def _features(self) -> FeatureModel:
+        from imgret.models.features import FeatureModel  # noqa: PLC0415  # only for those who use it
+
+        with self._lock:
+            if self._with_features is None:
+                try:
+                    self._with_features = FeatureModel(self._model)
+                except ModelError as error:
+                    self._with_features = error
+            if isinstance(self._with_features, ModelError):
+                raise self._with_features
+            return self._with_features
 
     def _embed(self, images: Sequence[Image]) -> Embeddings:
         found = self._model.run(images).reshape(len(images), -1)
