@@ -145,4 +145,5 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/embedder.py", "speed")
     session.run("python", "benchmarks/embedders.py")
     session.run("python", "benchmarks/ingest.py", *folder)
+    session.run("python", "benchmarks/models.py", *folder, *out)
     session.run("python", "benchmarks/adapt.py")

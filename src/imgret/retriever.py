@@ -48,6 +48,7 @@ from imgret.evaluation import (
     tune,
 )
 from imgret.evaluation.queries import Queries, QueryLabels
+from imgret.explain import Explanation, explain_match
 from imgret.filters import parse_filter
 from imgret.galleries.local import LocalGallery
 from imgret.images import MAX_PIXELS
@@ -102,7 +103,7 @@ from imgret.support.given import (
     texts,
     threshold_or_none,
 )
-from imgret.types import Box, Dtype, Embeddings, ImageLike, Item, Json, Metric
+from imgret.types import Box, Dtype, Embeddings, Hit, ImageLike, Item, Json, Metric
 
 __all__ = ["Retriever"]
 
@@ -1207,6 +1208,79 @@ class Retriever:
         """
         parsed = None if where is None else parse_filter(plain_filter(where))
         return self._gallery.explain(k, parsed, n_queries)
+
+    def explain_match(
+        self,
+        query: ImageLike | None,
+        hit: Hit | str | ImageLike,
+        *,
+        text: str | None = None,
+        box: Box | tuple[int, int, int, int] | None = None,
+        method: Literal["auto", "exact", "occlusion"] = "auto",
+        n_regions: int = 3,
+    ) -> Explanation:
+        """Show which places of a query and of a hit make them similar.
+
+        Both images are read again. The result has a heat map of each of them, and the regions that
+        correspond best.
+
+        Parameters
+        ----------
+        query : ImageLike or None
+            Query image; None with ``text``. It is cropped as in `search`.
+        hit : Hit, str or ImageLike
+            A hit of this gallery, the key of an item, or any other image. A str is always a key:
+            give the path of a file as a `pathlib.Path`.
+        text : str, optional
+            Description to explain instead of a query image. There is then a heat map of the hit
+            alone.
+        box : Box or tuple of int, optional
+            Part of the query image, as for `search`.
+        method : {"auto", "exact", "occlusion"}
+            ``"exact"`` divides the score among the places of the network's feature map. It needs an
+            `OnnxEmbedder` whose embedding is the mean of a feature map, after which only linear
+            maps, powers and scaling follow. ``"occlusion"`` hides one place after the other and
+            measures the drop of the score; it works for every embedder and embeds 50 images for
+            each map. ``"auto"`` is exact where possible: `Explanation.method` says which one it
+            was, and `Explanation.reason` why.
+        n_regions : int
+            Maximum number of corresponding regions, at least 1.
+
+        Returns
+        -------
+        Explanation
+            In a notebook both images with their heat; `Explanation.save` writes a page.
+
+        Raises
+        ------
+        ImageError
+            An image cannot be read; the file of the hit may be missing.
+        KeyNotFoundError
+            The gallery does not hold the key.
+        InvalidInputError
+            The hit is from another gallery, has no file, or its file has changed since it was
+            added.
+        ModelError
+            The method is ``"exact"``, and the embedding is not a sum over places.
+        UnsupportedError
+            There is a text, and the embedder reads none.
+
+        References
+        ----------
+        A. Stylianou, R. Souvenir and R. Pless, "Visualizing Deep Similarity Networks", 2019, for
+        the exact method; M. Zeiler and R. Fergus, "Visualizing and Understanding Convolutional
+        Networks", 2014, for occlusion.
+        """
+        return explain_match(
+            self.view(),
+            self._pipeline,
+            None if query is None else one_image(query, "query"),
+            hit if isinstance(hit, Hit | str) else one_image(hit, "hit"),
+            text=None if text is None else one_text(text, "text"),
+            box=None if box is None else check_box(box),
+            method=method,
+            n_regions=check_count(n_regions, "n_regions"),
+        )
 
     def classify(
         self,

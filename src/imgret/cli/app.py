@@ -14,6 +14,7 @@ from imgret.cli.crop_report import crop_report
 from imgret.cli.demo import demo
 from imgret.cli.duplicates import duplicates
 from imgret.cli.evaluate import evaluate
+from imgret.cli.explain import explain
 from imgret.cli.index import index
 from imgret.cli.info import info
 from imgret.cli.map import draw_map
@@ -42,6 +43,7 @@ app = typer.Typer(
 _COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("index", index),
     ("search", search),
+    ("explain", explain),
     ("classify", classify),
     ("serve", serve),
     ("info", info),

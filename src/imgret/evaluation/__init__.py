@@ -5,9 +5,11 @@ from imgret.evaluation.crops import Crop, CropReport, report_crops
 from imgret.evaluation.evaluator import evaluate
 from imgret.evaluation.recall import Recall, measure_recall
 from imgret.evaluation.report import Failure, Match, Report
+from imgret.evaluation.speed import BenchReport, Speed, bench
 from imgret.evaluation.tuning import Try, Tuning, tune
 
 __all__ = [
+    "BenchReport",
     "Comparison",
     "Crop",
     "CropReport",
@@ -15,8 +17,10 @@ __all__ = [
     "Match",
     "Recall",
     "Report",
+    "Speed",
     "Try",
     "Tuning",
+    "bench",
     "compare",
     "evaluate",
     "measure_recall",

@@ -12,7 +12,7 @@ from typing import Any
 from imgret import images
 from imgret.types import Image
 
-__all__ = ["document", "figure", "fragment", "inline_image", "table"]
+__all__ = ["document", "figure", "fragment", "image_data", "inline_image", "table"]
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -101,9 +101,13 @@ def figure(image: Image | None, caption: str, *, alt: str, kind: str = "", side:
 
 def inline_image(image: Image, side: int, *, alt: str) -> str:
     """Return an ``<img>`` element with the image inline, as a JPEG of at most ``side`` pixels."""
+    return f'<img alt="{html.escape(alt)}" src="{image_data(image, side)}">'
+
+
+def image_data(image: Image, side: int) -> str:
+    """Return the address of an image that is inline: a JPEG of at most ``side`` pixels."""
     small = images.encode(images.thumbnail(image, side), "jpeg", quality=82)
-    data = base64.b64encode(small).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'
+    return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
 
 
 @cache
