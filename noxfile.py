@@ -130,7 +130,7 @@ def stress(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Run the benchmarks; a folder of pictures may be named: ``nox -s bench -- FOLDER``."""
-    session.install("-e", ".", *group("bench"))
+    session.install("-e", ".[serve]", *group("bench"))
     folder = session.posargs[:1]
     out = ("--out", str(Path(session.create_tmp()).absolute() / "results"))
     session.run("python", "benchmarks/startup.py")
@@ -144,6 +144,8 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/replacing.py", *out)
     session.run("python", "benchmarks/embedder.py", "speed")
     session.run("python", "benchmarks/embedders.py")
+    if folder:
+        session.run("python", "benchmarks/serve.py", *folder, *out)
     session.run("python", "benchmarks/ingest.py", *folder)
     session.run("python", "benchmarks/models.py", *folder, *out)
     session.run("python", "benchmarks/adapt.py")
