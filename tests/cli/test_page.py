@@ -126,7 +126,9 @@ def test_the_box_of_a_crop_is_drawn(work):
     picture = images.load("query.jpg")
     plain = Hit("a", 1.0, 1, None, {}, "query.jpg", Box.full(picture))
     boxed = Hit("b", 0.9, 2, None, {}, "query.jpg", Box(30, 20, 90, 70))
-    _, whole, cropped = Page(hit_pages.grid([hit_pages.Row("query", picture, [plain, boxed])])).pictures()
+    _, whole, cropped = Page(
+        hit_pages.grid([hit_pages.Row("query", picture, [plain, boxed])])
+    ).pictures()
     differing = (abs(whole.astype(int) - cropped.astype(int)).max(axis=2) > 60).nonzero()
     assert len(differing[0])
     assert differing[0].min() >= 12
