@@ -49,6 +49,8 @@ class Comparison(Result):
         The deciding metric of each query, for ``a`` and for ``b``.
     changes : dict of str to list
         Settings in which the two reports differ, each with the value of ``a`` and of ``b``.
+    warnings : tuple of str
+        Reasons to doubt the figures, from both reports.
     names : tuple of str
         What ``a`` and ``b`` are called in text and on pages.
     """
@@ -61,6 +63,7 @@ class Comparison(Result):
     labels: tuple[str, ...]
     values: NDArray[np.float64]
     changes: Json
+    warnings: tuple[str, ...] = ()
     names: tuple[str, str] = ("a", "b")
 
     @property
@@ -134,6 +137,7 @@ class Comparison(Result):
             "metrics": self.metrics,
             "per_class": self.per_class,
             "changes": self.changes,
+            "warnings": list(self.warnings),
             "config": self.config,
         }
 
@@ -164,7 +168,8 @@ class Comparison(Result):
             labels = [label for label, row in self.per_class.items() if row["better"] == side]
             if labels:
                 lines.append(f"classes for which {name} is better: {', '.join(labels)}")
-        lines += [f"{name}: {a} -> {b}" for name, (a, b) in self.changes.items()]
+        lines += [f"{name}: {ours} -> {theirs}" for name, (ours, theirs) in self.changes.items()]
+        lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
 
@@ -243,6 +248,11 @@ def compare(
         labels=a.labels,
         values=np.stack([a.values[metric], b.values[metric][order]], axis=1),
         changes=_changes(a.config, b.config),
+        warnings=tuple(
+            f"{name}: {warning}"
+            for name, report in zip(names, (a, b), strict=True)
+            for warning in report.warnings
+        ),
         names=names,
     )
 

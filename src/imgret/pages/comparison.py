@@ -18,7 +18,8 @@ _FEW = 20
 
 def summary(found: Comparison) -> str:
     """Return the verdict, the metrics and the classes that differ reliably, for a notebook."""
-    rows = [[name, *_cells(row), f"{row['p']:.3f}"] for name, row in found.metrics.items()]
+    rows = [[name, *_cells(row), _p(row["p"])] for name, row in found.metrics.items()]
+    warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in found.warnings)
     a, b = found.names
     names = ["metric", a, b, "difference", f"{found.config['confidence']:.0%} interval", "p"]
     classes = "".join(
@@ -26,7 +27,7 @@ def summary(found: Comparison) -> str:
         for side, name in zip(("b", "a"), (b, a), strict=True)
     )
     return (
-        f"<p><b>{html.escape(found.verdict)}</b></p>{classes}"
+        f"<p><b>{html.escape(found.verdict)}</b></p>{classes}{warnings}"
         f'<p class="faint">{found.n_queries:,} queries; intervals by a paired bootstrap</p>'
         f"{table(names, rows)}"
     )
@@ -40,7 +41,7 @@ def page(found: Comparison, *, title: str) -> str:
             label,
             row["n_queries"],
             *_cells(row),
-            f"{row['p']:.4f}",
+            _p(row["p"]),
             {"a": a, "b": b, None: ""}[row["better"]],
         ]
         for label, row in found.per_class.items()
@@ -54,7 +55,7 @@ def page(found: Comparison, *, title: str) -> str:
     of_classes = ["class", "queries", a, b, "difference", interval, "p", "better"]
     body = (
         f"{summary(found)}"
-        f"<h2>What differs</h2>{_or_none(['setting', a, b], changes)}"
+        f'<h2>What differs</h2><div class="listing">{_or_none(["setting", a, b], changes)}</div>'
         f"<h2>Classes</h2><p>{html.escape(found.metric)}. The better one is named where the "
         f"difference is reliable; about one in twenty of these may be named by chance.</p>"
         f"{table(of_classes, classes, sortable=True)}"
@@ -72,6 +73,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['difference']:+.4f}",
         f"{low:+.4f} to {high:+.4f}",
     ]
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _named(found: Comparison, side: str, name: str) -> str:

@@ -117,7 +117,8 @@ def confusions(report: Report) -> str:
         for pair in report.confusions
     ]
     names = ["confusion", "queries", "share of the class", "such as", "first hit"]
-    return f"{_pairs(report, report.confusions[:_PAIRS])}{table(names, rows, sortable=True)}"
+    listing = table(names, rows, sortable=True)
+    return f'{_pairs(report, report.confusions[:_PAIRS])}<div class="listing">{listing}</div>'
 
 
 def _pairs(report: Report, pairs: Sequence[Confusion]) -> str:
