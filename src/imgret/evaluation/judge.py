@@ -27,7 +27,7 @@ _BLOCK_RANKS = 2**21
 _DEEPER = 8
 _WORST, _CONFUSIONS = 24, 50
 # Curves look at five times the largest class if that is at most 500 ranks. Deeper rankings take
-# longer, and find little: what is missed at recall r has a precision of at most r / 5.
+# longer, and find little: what is missed has a precision of at most 0.2.
 _CURVE_TIMES, _CURVE_RANKS = 5, 500
 _SHOWN_HITS = 5
 # A copy's distance is at most this share of the distance of the last of this many hits.
