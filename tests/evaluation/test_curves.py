@@ -109,8 +109,8 @@ def test_confusions_count_wrong_first_hits(mean_color):
     for label, taken_for in zip(labels, first, strict=True):
         if label != taken_for:
             counted[label, taken_for] = counted.get((label, taken_for), 0) + 1
-    assert {(pair.label, pair.taken_for): pair.count for pair in report.confusions} == counted
-    assert [pair.count for pair in report.confusions] == sorted(counted.values(), reverse=True)
+    assert {(pair.label, pair.taken_for): pair.n_confused for pair in report.confusions} == counted
+    assert [pair.n_confused for pair in report.confusions] == sorted(counted.values(), reverse=True)
     for pair in report.confusions:
         assert pair.n_queries == 10
         assert made[pair.query].label == pair.label

@@ -73,7 +73,7 @@ class Confusion(NamedTuple):
         Class of the queries.
     taken_for : str
         Class of their first hits.
-    count : int
+    n_confused : int
         Number of these queries.
     n_queries : int
         Number of all queries of the class.
@@ -87,7 +87,7 @@ class Confusion(NamedTuple):
 
     label: str
     taken_for: str
-    count: int
+    n_confused: int
     n_queries: int
     query: str
     image: ImageLike | None

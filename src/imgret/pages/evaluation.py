@@ -109,8 +109,8 @@ def confusions(report: Report) -> str:
     rows = [
         [
             f"{pair.label} is taken for {pair.taken_for}",
-            pair.count,
-            f"{pair.count / pair.n_queries:.1%}",
+            pair.n_confused,
+            f"{pair.n_confused / pair.n_queries:.1%}",
             pair.query,
             pair.hit.key,
         ]
@@ -129,7 +129,7 @@ def _pairs(report: Report, pairs: Sequence[Confusion]) -> str:
 def _pair(report: Report, pair: Confusion) -> str:
     words = (
         f"<b>{html.escape(pair.label)}</b> is taken for <b>{html.escape(pair.taken_for)}</b>"
-        f'<br><span class="faint">{pair.count} of {pair.n_queries} queries</span>'
+        f'<br><span class="faint">{pair.n_confused} of {pair.n_queries} queries</span>'
     )
     path = pair.image if isinstance(pair.image, (str, os.PathLike)) else None
     shown = image_figure(
