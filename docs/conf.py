@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from imgret import __version__
@@ -19,6 +21,13 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#5fd3a5", "color-brand-content": "#5fd3a5"},
 }
 exclude_patterns = ["_build"]
+
+# Sphinx reads only what is below this folder, so the example notebooks are copied here.
+_HERE = Path(__file__).parent
+shutil.rmtree(_HERE / "examples", ignore_errors=True)
+(_HERE / "examples").mkdir()
+for _notebook in sorted((_HERE.parent / "examples").glob("*.ipynb")):
+    shutil.copy(_notebook, _HERE / "examples")
 
 # Pages are run while they are built, each in an empty folder, on pictures that are drawn.
 nb_execution_mode = "force"

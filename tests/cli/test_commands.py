@@ -225,6 +225,8 @@ def test_every_command_answers_in_json(work, run):
     assert shown["report"]["failed"] == []
     assert told("adapt", "new.imgret", "--off") == {"projection": None}
     assert told("models", "check", "general")["ok"] is True
+    assert told("evaluate", "photos.imgret", "--save", "report.json")["n_queries"] == 12
+    assert told("compare", "report.json", "report.json")["better"] is None
 
 
 KINDS = ("embedders", "croppers", "indexes", "rerankers", "galleries")

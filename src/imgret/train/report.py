@@ -152,6 +152,9 @@ class TrainReport(Result):
         )
         return document(title or self.variants[0].path.stem, body, scripts=["sort.js"])
 
+    def _body(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>{self.curves}"
+
     @property
     def curves(self) -> str:
         """Loss, learning rate and validation by epoch, as SVG."""
@@ -189,8 +192,9 @@ def _measured(report: Report) -> str:
         [label, found["n_queries"], f"{found['top1']:.3f}", f"{found['map5']['min_k_r']:.3f}"]
         for label, found in worst
     ]
+    names = ["class", "queries", "top-1", "mAP@5 (min_k_r)"]
     return (
         f"<h2>Metrics</h2>{summary(report)}"
-        f"<h2>Worst classes</h2>{table(['class', 'queries', 'top-1', 'mAP@5 (min_k_r)'], rows)}"
+        f"<h2>Worst classes</h2>{table(names, rows, sortable=True)}"
         f"<h2>Worst queries</h2>{worst_queries(report)}"
     )
