@@ -15,7 +15,7 @@ from imgret.errors import ImageError, TrainingError
 from imgret.evaluation import Report
 from imgret.models import Preprocess, write_bundle
 from imgret.retriever import Retriever
-from imgret.train import export
+from imgret.train import onnx_graph
 from imgret.train.data import Pictures
 from imgret.train.networks import NETWORKS, count_parameters
 from imgret.train.report import TrainReport, Variant
@@ -42,10 +42,10 @@ def finish(
 ) -> TrainReport:
     """Write and evaluate the model files, and write the report; see `train`."""
     kind = NETWORKS[trainer.recipe.network]
-    network = export.finished(trainer.averaged_network(), normalize=kind.pretrained is not None)
-    graph = export.to_onnx(network)
+    network = onnx_graph.finished(trainer.averaged_network(), normalize=kind.pretrained is not None)
+    graph = onnx_graph.to_onnx(network)
     photos = _some(trainer.pictures, _CALIBRATED)
-    stored = export.as_stored(preprocess)
+    stored = onnx_graph.as_stored(preprocess)
     facts: dict[str, Any] = {
         "training_data": training_data,
         "source": f"imgret.train, recipe {trainer.recipe.name}"
@@ -54,9 +54,9 @@ def finish(
         "licence": "Apache-2.0" if kind.pretrained else "NOASSERTION",
         "notice": kind.notice,
     }
-    files = [(out, "fp32", export.with_pixels(graph, preprocess.scaling))]
+    files = [(out, "fp32", onnx_graph.with_pixels(graph, preprocess.scaling))]
     if int8:
-        quantised = export.quantised(graph, preprocess, photos)
+        quantised = onnx_graph.quantised(graph, preprocess, photos)
         files.append((out.with_suffix(".int8.onnx"), "int8", quantised))
     variants = []
     for path, precision, model in files:
@@ -64,7 +64,7 @@ def finish(
             part = Path(folder) / path.name
             save_model(model, part)
             difference = (
-                export.agree(network, part, preprocess, photos[:_COMPARED])
+                onnx_graph.agree(network, part, preprocess, photos[:_COMPARED])
                 if precision == "fp32"
                 else None
             )

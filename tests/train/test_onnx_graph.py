@@ -12,7 +12,7 @@ from imgret.demo import samples
 from imgret.errors import TrainingError
 from imgret.models import Preprocess
 from imgret.models.session import Session
-from imgret.train import export
+from imgret.train import onnx_graph
 from imgret.train.networks import NETWORKS, build
 
 PHOTOS = [
@@ -31,15 +31,15 @@ def trained(request):
     with torch.no_grad():
         for _ in range(20):
             network(torch.from_numpy(preprocess.prepare(PHOTOS)))
-    whole = export.finished(network, normalize=True)
-    return whole, export.to_onnx(whole), preprocess
+    whole = onnx_graph.finished(network, normalize=True)
+    return whole, onnx_graph.to_onnx(whole), preprocess
 
 
 def test_the_file_answers_as_the_network(trained, tmp_path):
     network, graph, preprocess = trained
     path = tmp_path / "model.onnx"
-    onnx.save(export.with_pixels(graph, preprocess.scaling), path)
-    assert export.agree(network, path, preprocess, PHOTOS) < 1e-4
+    onnx.save(onnx_graph.with_pixels(graph, preprocess.scaling), path)
+    assert onnx_graph.agree(network, path, preprocess, PHOTOS) < 1e-4
 
 
 def test_batch_normalisation_and_padding_are_folded(trained):
@@ -51,24 +51,24 @@ def test_batch_normalisation_and_padding_are_folded(trained):
 def test_any_batch_and_any_size(trained, tmp_path):
     network, graph, preprocess = trained
     path = tmp_path / "model.onnx"
-    onnx.save(export.with_pixels(graph, preprocess.scaling), path)
-    session, stored = Session(path), export.as_stored(preprocess)
+    onnx.save(onnx_graph.with_pixels(graph, preprocess.scaling), path)
+    session, stored = Session(path), onnx_graph.as_stored(preprocess)
     together = session.run(stored.prepare(PHOTOS), "embedding")
     assert together.shape == (len(PHOTOS), 24)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     alone = [session.run(stored.prepare([photo]), "embedding")[0] for photo in PHOTOS]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     larger = preprocess.resized(96)
-    assert export.agree(network, path, larger, PHOTOS[:2]) < 1e-4
+    assert onnx_graph.agree(network, path, larger, PHOTOS[:2]) < 1e-4
 
 
 def test_eight_bits_stay_close(trained, tmp_path):
     _, graph, preprocess = trained
     path, int8 = tmp_path / "model.onnx", tmp_path / "int8.onnx"
-    onnx.save(export.with_pixels(graph, preprocess.scaling), path)
-    onnx.save(export.quantised(graph, preprocess, PHOTOS), int8)
+    onnx.save(onnx_graph.with_pixels(graph, preprocess.scaling), path)
+    onnx.save(onnx_graph.quantised(graph, preprocess, PHOTOS), int8)
     assert int8.stat().st_size < 0.4 * path.stat().st_size
-    batch = export.as_stored(preprocess).prepare(PHOTOS)
+    batch = onnx_graph.as_stored(preprocess).prepare(PHOTOS)
     cosines = np.sum(
         Session(path).run(batch, "embedding") * Session(int8).run(batch, "embedding"), axis=1
     )
@@ -93,6 +93,6 @@ def test_a_file_that_answers_otherwise_is_refused(trained, tmp_path):
             values = onnx.numpy_helper.to_array(tensor) * 1.05
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
             break
-    onnx.save(export.with_pixels(broken, preprocess.scaling), path)
+    onnx.save(onnx_graph.with_pixels(broken, preprocess.scaling), path)
     with pytest.raises(TrainingError, match=r"within 0.0001, found a difference of"):
-        export.agree(network, path, preprocess, PHOTOS)
+        onnx_graph.agree(network, path, preprocess, PHOTOS)
