@@ -41,9 +41,14 @@ def finish(
     progress: bool | None,
 ) -> TrainReport:
     """Write and evaluate the model files, and write the report; see `train`."""
-    kind = NETWORKS[trainer.recipe.network]
-    network = onnx_graph.finished(trainer.averaged_network(), normalize=kind.pretrained is not None)
-    graph = onnx_graph.to_onnx(network)
+    kind = trainer.kind
+    network = onnx_graph.finished(trainer.averaged_network(), normalize=kind.normalize)
+    if trainer.recipe.network in NETWORKS:
+        graph = onnx_graph.to_onnx(network)
+    else:
+        graph, _ = onnx_graph.foreign_to_onnx(
+            network, trainer.recipe.network, side=preprocess.size, any_size=kind.size is None
+        )
     photos = _some(trainer.pictures, _CALIBRATED)
     stored = onnx_graph.as_stored(preprocess)
     facts: dict[str, Any] = {
@@ -51,7 +56,7 @@ def finish(
         "source": f"imgret.train, recipe {trainer.recipe.name}"
         + (f", starting from {kind.pretrained()}" if kind.pretrained else "")
         + (f", taught by {', '.join(teachers)}" if teachers else ""),
-        "licence": "Apache-2.0" if kind.pretrained else "NOASSERTION",
+        "licence": kind.licence,
         "notice": kind.notice,
     }
     files = [(out, "fp32", onnx_graph.with_pixels(graph, preprocess.scaling))]
