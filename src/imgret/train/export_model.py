@@ -21,14 +21,15 @@ from imgret.models import Preprocess, write_bundle
 from imgret.models.pooling import check_pooling
 from imgret.train import onnx_graph
 from imgret.train.export_report import ExportReport
-from imgret.train.networks import count_parameters
-from imgret.train.parity import cosines
+from imgret.train.parity import cosines, same_nearest
 from imgret.train.sources import Source, find_source
 from imgret.types import Embeddings, Image, ImageLike
 
 __all__ = ["export"]
 
-_LEAST = 0.999
+# Least cosines: with the network in torch, and with its own library's preparation of images, which
+# rounds in other places.
+_LEAST, _OWN_LEAST = 0.999, 0.99
 _COMPARED, _CALIBRATED = 16, 128
 _DRAWN = 16
 
@@ -112,7 +113,8 @@ def export(
     ModelError
         It is not known how images are prepared, the weights do not fit, the output is not one
         finite vector per image, torch cannot export the network, or the file's embeddings are
-        different from the network's (a cosine below 0.999).
+        different from the network's (a cosine below 0.999, or below 0.99 if the images are
+        prepared by timm or transformers themselves).
     """
     path = _checked(Path(path))
     source = find_source(
@@ -146,7 +148,7 @@ def export(
         found = OnnxEmbedder(plain).embed(compared)
         parity = _parity(expected, found, source)
         own = _own_parity(found, compared, source)
-        small, lost = None, None
+        small, lost, same = None, None, None
         if int8:
             small = path.with_suffix(".int8.onnx")
             part = Path(folder) / small.name
@@ -155,7 +157,8 @@ def export(
             facts |= {"precision": "int8", "calibrated_on": f"{len(photos)} {what}"}
             _save(made, part, source, **facts)
             full = np.concatenate([found, OnnxEmbedder(plain).embed(photos[_COMPARED:])])
-            lost = cosines(full, OnnxEmbedder(part).embed(photos))
+            less = OnnxEmbedder(part).embed(photos)
+            lost, same = cosines(full, less), same_nearest(full, less)
             part.replace(small)
         plain.replace(path)
     return ExportReport(
@@ -163,7 +166,7 @@ def export(
         int8_path=small,
         name=facts["name"],
         origin=source.origin,
-        parameters=count_parameters(source.network),
+        parameters=onnx_graph.count_weights(graph),
         dim=expected.shape[1],
         preprocess=source.preprocess,
         any_size=any_size,
@@ -173,6 +176,7 @@ def export(
         own_parity=None if own is None else float(own.min()),
         int8_cosine=None if lost is None else float(lost.mean()),
         int8_least=None if lost is None else float(lost.min()),
+        int8_same_nearest=same,
     )
 
 
@@ -284,4 +288,12 @@ def _own_parity(found: Embeddings, photos: Sequence[Image], source: Source) -> A
         return None
     with torch.no_grad():
         rows = [source.network(source.prepare(photo)).numpy() for photo in photos]
-    return cosines(np.concatenate(rows), found)
+    parity = cosines(np.concatenate(rows).astype(np.float32), found)
+    if not parity.min() >= _OWN_LEAST:
+        raise ModelError(
+            f"{source.name}: expected that images prepared by imgret and by the network's own "
+            f"library give embeddings with a cosine of at least {_OWN_LEAST}, found "
+            f"{parity.min():.4f}; nothing was written. Give preprocess= to say how images are "
+            f"prepared"
+        )
+    return parity

@@ -30,7 +30,7 @@ class ExportReport(Result):
     origin : str
         Origin of the network.
     parameters : int
-        Number of parameters of the network in torch.
+        Number of weights in the file, with batch normalisation folded.
     dim : int
         Length of the embedding.
     preprocess : Preprocess
@@ -49,6 +49,8 @@ class ExportReport(Result):
         not compared.
     int8_cosine, int8_least : float or None
         Mean and smallest cosine between the embeddings of the 8-bit file and of the other one.
+    int8_same_nearest : float or None
+        Share of the images whose nearest other image is the same in 8 bits.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class ExportReport(Result):
     own_parity: float | None
     int8_cosine: float | None
     int8_least: float | None
+    int8_same_nearest: float | None
 
     def __str__(self) -> str:
         wanted = self.preprocess
@@ -81,9 +84,11 @@ class ExportReport(Result):
                 f"  with images that its own library prepared: at least {self.own_parity:.6f}"
             )
         if small is not None and self.int8_cosine is not None:
+            same = self.int8_same_nearest
+            nearest = "" if same is None else f"; nearest image the same for {100 * same:.0f} %"
             lines.append(
                 f"{small} (int8, {_megabytes(small)}): cosine with fp32 {self.int8_cosine:.4f} on "
-                f"average, at least {self.int8_least:.4f}"
+                f"average, at least {self.int8_least:.4f}{nearest}"
             )
             if self.int8_cosine < _CLOSE:
                 lines.append(
@@ -111,6 +116,7 @@ class ExportReport(Result):
             "own_parity": self.own_parity,
             "int8_cosine": self.int8_cosine,
             "int8_least": self.int8_least,
+            "int8_same_nearest": self.int8_same_nearest,
         }
 
 

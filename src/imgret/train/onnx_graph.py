@@ -36,6 +36,7 @@ __all__ = [
     "MAP",
     "agree",
     "as_stored",
+    "count_weights",
     "finished",
     "finished_map",
     "foreign_to_onnx",
@@ -47,7 +48,11 @@ __all__ = [
 # Versions that onnxruntime 1.20, the oldest supported release, can read.
 _OPSET, _IR = 18, 10
 _PIXELS, _IMAGE = "pixels", "image"
+# Names that no value inside a network has, so that the exporter does not give one name twice.
+_TRACED_INPUT, _TRACED_OUTPUT = "imgret_input", "imgret_output"
 EMBEDDING, MAP = "embedding", "saliency"
+# Values between the input and the scaled pixels.
+_FRONT = ("planes", "levels", "centred", "pixel_mean", "pixel_std")
 _GRAPHS = {EMBEDDING: "embedder", MAP: "saliency"}
 _QUANTISED = ("Conv", "Clip", "Relu", "Add", "MaxPool")
 _QUANTISED_PRODUCTS = ("Conv", "MatMul", "Gemm")
@@ -103,13 +108,14 @@ def to_onnx(
             (torch.zeros(2, 3, side, side),),
             dynamo=True,
             opset_version=_OPSET,
-            input_names=[_PIXELS],
-            output_names=[output],
+            input_names=[_TRACED_INPUT],
+            output_names=[_TRACED_OUTPUT],
             dynamic_shapes=(lengths,),
             verbose=False,
         )
     assert program is not None  # noqa: S101  # only None if a path is given
     made = program.model_proto
+    _rename(made.graph, output)
     given = made.graph.output[0].type.tensor_type.shape.dim
     shape = ["N", *(d.dim_value or f"axis{n}" for n, d in enumerate(given[1:], 1))]
     return _model(
@@ -150,6 +156,15 @@ def foreign_to_onnx(
             f"{type(error).__name__}: {reason.strip()}; torch.onnx.export(..., dynamo=True, "
             f"report=True) tells which operation it is"
         ) from error
+
+
+def count_weights(model: onnx.ModelProto) -> int:
+    """Return the number of floating-point constants in a graph."""
+    return sum(
+        int(np.prod(tensor.dims))
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    )
 
 
 def as_stored(preprocess: Preprocess) -> Preprocess:
@@ -302,6 +317,20 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(disabled)
+
+
+def _rename(graph: onnx.GraphProto, output: str) -> None:
+    """Give input and output their names, and other names to values inside that have the same."""
+    names = {_TRACED_INPUT: _PIXELS, _TRACED_OUTPUT: output}
+    names |= {name: f"inner_{name}" for name in (*_FRONT, _PIXELS, _IMAGE, output)}
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner, output)  # branches of an If use values from outside
 
 
 def _model(

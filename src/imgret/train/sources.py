@@ -84,13 +84,12 @@ def find_source(
             f"model: expected a torch module, a model of transformers, or the name of a network "
             f"of timm, found {type(model).__name__}"
         )
-    named = isinstance(model, str)
-    if not named and (pretrained or weights is not None):
+    if isinstance(model, nn.Module) and (pretrained or weights is not None):
         raise InvalidInputError(
             f"{'pretrained' if pretrained else 'weights'}: expected it with the name of a network "
             f"of timm, found {type(model).__name__}, which has its weights"
         )
-    if named or backbones.is_timm(model):
+    if isinstance(model, str) or backbones.is_timm(model):
         for option, value in (("output", output), ("pooling", pooling), ("processor", processor)):
             if value is not None:
                 raise InvalidInputError(
@@ -147,7 +146,7 @@ def _of_timm(
         network = backbones.create(name, size=size, weights=weights, pretrained=pretrained).network
         origin = f"timm {name}, " + (f"weights {weights.name}" if weights else "its own weights")
         if pretrained:
-            told = (network.pretrained_cfg or {}).get("license")  # type: ignore[union-attr]  # nn.Module knows no attributes
+            told = backbones.settings(network).get("license")
             licence = _LICENCES.get(str(told).lower(), "NOASSERTION")
     else:
         network, name = model, _timm_name_of(model)
@@ -155,28 +154,28 @@ def _of_timm(
     config = backbones.data_config(network)
     if size is not None:
         config |= {"input_size": (3, size, size)}
-    own = given is None
-    if own:
+    prepare = None
+    if given is None:
         try:
             given = from_timm(config)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
+        prepare = backbones.own_transform(config)
     elif size is not None:
         given = given.resized(size)
-    assert given is not None  # noqa: S101  # for the type checker
     return Source(
         network=_copied(backbones.Backbone(network, 0)),
         preprocess=given,
         name=name,
         origin=origin,
         licence=licence,
-        any_size=not backbones.fixed_size(network),
-        prepare=backbones.own_transform(config) if own else None,
+        any_size=not (backbones.fixed_size(network) or backbones.pads_by_size(network)),
+        prepare=prepare,
     )
 
 
 def _timm_name_of(network: Any) -> str:
-    settings = network.pretrained_cfg or {}
+    settings = backbones.settings(network)
     tag = settings.get("tag")
     name = str(settings.get("architecture") or type(network).__name__)
     return f"{name}.{tag}" if tag else name

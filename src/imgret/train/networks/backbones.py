@@ -28,6 +28,8 @@ __all__ = [
     "is_timm",
     "load_weights",
     "own_transform",
+    "pads_by_size",
+    "settings",
     "timm_name",
 ]
 
@@ -105,7 +107,7 @@ def data_config(network: nn.Module | str) -> dict[str, Any]:
         ``input_size``, ``mean``, ``std``, ``interpolation``, ``crop_pct`` and ``crop_mode``.
     """
     timm = _timm()
-    found: dict[str, Any] = timm.data.resolve_data_config(pretrained_cfg=_settings(network))
+    found: dict[str, Any] = timm.data.resolve_data_config(pretrained_cfg=settings(network))
     if found["input_size"][0] != 3:
         raise ModelError(
             f"{_called(network)}: expected a network for images of 3 channels, found one for "
@@ -116,7 +118,15 @@ def data_config(network: nn.Module | str) -> dict[str, Any]:
 
 def fixed_size(network: nn.Module | str) -> bool:
     """Whether a network takes images of one size only."""
-    return bool(_settings(network).get("fixed_input_size"))
+    return bool(settings(network).get("fixed_input_size"))
+
+
+def pads_by_size(network: nn.Module) -> bool:
+    """Whether convolutions pad by the size of their input, as TensorFlow's do.
+
+    A graph of these for any size takes minutes to trace, and computes the padding in every run.
+    """
+    return any(type(part).__name__.endswith("Same") for part in network.modules())
 
 
 def own_transform(config: dict[str, Any]) -> Callable[[Image], Tensor]:
@@ -278,7 +288,8 @@ def _channels(network: nn.Module, name: str, size: int) -> int:
     return int(found.shape[1])
 
 
-def _settings(network: nn.Module | str) -> dict[str, Any]:
+def settings(network: nn.Module | str) -> dict[str, Any]:
+    """Return what timm says of a network's weights (``pretrained_cfg``); empty if nothing."""
     if isinstance(network, str):
         found = _timm().get_pretrained_cfg(network, allow_unregistered=True)
         return {} if found is None else dict(found.to_dict())
