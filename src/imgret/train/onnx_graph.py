@@ -29,6 +29,7 @@ from imgret.models.session import Session
 from imgret.train.data import unscaled
 from imgret.train.networks import EmbeddingNetwork, fold
 from imgret.train.networks.saliency import Saliency, SaliencyNetwork
+from imgret.train.parity import cosines
 from imgret.types import Image
 
 __all__ = [
@@ -57,6 +58,8 @@ _GRAPHS = {EMBEDDING: "embedder", MAP: "saliency"}
 _QUANTISED = ("Conv", "Clip", "Relu", "Add", "MaxPool")
 _QUANTISED_PRODUCTS = ("Conv", "MatMul", "Gemm")
 _TOLERANCE = 1e-4
+# Pixels by which a second size differs, and the least cosine there.
+_OTHER_SIZE, _SAME = 32, 0.999
 
 
 class _Normalized(nn.Module):
@@ -146,7 +149,9 @@ def foreign_to_onnx(
     """
     if any_size:
         with contextlib.suppress(Exception):  # for example if a size is fixed inside
-            return to_onnx(network, side=side), True
+            model = to_onnx(network, side=side)
+            if _same_at(model, network, side + _OTHER_SIZE):
+                return model, True
     try:
         return to_onnx(network, side=side, any_size=False), False
     except Exception as error:  # torch, onnxscript and the network have exceptions of their own
@@ -156,6 +161,15 @@ def foreign_to_onnx(
             f"{type(error).__name__}: {reason.strip()}; torch.onnx.export(..., dynamo=True, "
             f"report=True) tells which operation it is"
         ) from error
+
+
+def _same_at(model: onnx.ModelProto, network: nn.Module, side: int) -> bool:
+    """Whether a graph and its network agree on noise of a size other than that of the trace."""
+    pixels = np.random.default_rng(0).normal(size=(1, 3, side, side)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    found = Session(Path(), graph=model.SerializeToString()).run(pixels, EMBEDDING)
+    return bool(expected.shape == found.shape and cosines(expected, found).min() >= _SAME)
 
 
 def count_weights(model: onnx.ModelProto) -> int:
