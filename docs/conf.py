@@ -50,7 +50,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 autosummary_generate = False
 # The extra that trains is not installed to build the site.
-autodoc_mock_imports = ["onnx", "pytorch_metric_learning", "torch"]
+autodoc_mock_imports = ["onnx", "onnxruntime.quantization", "pytorch_metric_learning", "torch"]
 default_role = "py:obj"
 
 

@@ -56,7 +56,7 @@ def pictures(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
 def test_python_blocks_run(page, pictures):
-    if page.name == "train.md":
+    if page.name in {"train.md", "own-model.md"}:
         pytest.importorskip("torch", reason="needs the extra 'train'")
     namespace: dict[str, object] = {"__name__": "__main__"}
     for line, code in blocks(page, "python"):

@@ -2136,10 +2136,10 @@ class Retriever:
                 precision, calibration, of_another_projection=is_other, of_texts=by_text
             )
             if not (single and kept):
+                found = "a re-ranking" if single else "a query of several images or texts"
                 raise InvalidInputError(
-                    f"precision: expected scores as they were calibrated, found those of "
-                    f"{'a re-ranking' if single else 'a query of several images or texts'}, which are "
-                    f"different; leave precision out, and give a threshold for those scores"
+                    f"precision: expected scores as they were calibrated, found those of {found}, "
+                    f"which are different; leave precision out, and give a threshold for those scores"
                 )
             threshold = least if threshold is None else max(least, threshold)
         if not (single and kept):
