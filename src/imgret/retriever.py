@@ -76,7 +76,7 @@ from imgret.learning import (
     near_pairs,
     near_text_pairs,
 )
-from imgret.learning.calibrate import threshold_of
+from imgret.learning.calibration import threshold_of
 from imgret.learning.curves import find_curve
 from imgret.learning.zero_shot import TEMPLATE, described, nearest_names, zero_shot
 from imgret.pipeline.attach import Places, attach
@@ -2139,7 +2139,7 @@ class Retriever:
                 found = "a re-ranking" if single else "a query of several images or texts"
                 raise InvalidInputError(
                     f"precision: expected scores as they were calibrated, found those of {found}, "
-                    f"which are different; leave precision out, and give a threshold for those scores"
+                    f"which are different; leave precision out, and give a threshold for them"
                 )
             threshold = least if threshold is None else max(least, threshold)
         if not (single and kept):

@@ -257,7 +257,7 @@ def test_models_list_and_check(run):
 
 
 def test_models_check_fails_a_model_that_answers_otherwise(run, monkeypatch):
-    from imgret.models.check import Check
+    from imgret.models.golden_check import Check
 
     monkeypatch.setattr("imgret.models.check", lambda name: Check(name, 0.5, 0.99))
     ended = run("models", "check", "general")
