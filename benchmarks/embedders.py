@@ -32,7 +32,7 @@ def reference(folder: Path) -> Path:
     import onnx  # noqa: PLC0415  # of the extra
 
     from imgret.models import Preprocess, write_bundle  # noqa: PLC0415
-    from imgret.train import RECIPES  # noqa: PLC0415
+    from imgret.train import RECIPES, onnx_graph  # noqa: PLC0415
     from imgret.train.networks import build  # noqa: PLC0415
 
     recipe, path = RECIPES["reference"], folder / "reference.onnx"
