@@ -68,8 +68,8 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def train(session: nox.Session) -> None:
     """Train small networks, and run what the docs say of it."""
-    session.install("-e", ".[train]", *group("torch"), *group("test"))
-    what = ("tests/train", "tests/test_readme.py", "-k", "train")
+    session.install("-e", ".[timm]", *group("torch"), *group("test"))
+    what = ("tests/train", "tests/test_readme.py", "-k", "train or own-model")
     session.run("pytest", *PARALLEL, *what, *session.posargs, env=ONE_EACH)
 
 

@@ -10,6 +10,7 @@ import typer
 from imgret.cli.adapt import adapt
 from imgret.cli.calibrate import calibrate
 from imgret.cli.classify import classify
+from imgret.cli.compare import compare
 from imgret.cli.crop_report import crop_report
 from imgret.cli.demo import demo
 from imgret.cli.duplicates import duplicates
@@ -49,6 +50,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("info", info),
     ("remove", remove),
     ("evaluate", evaluate),
+    ("compare", compare),
     ("duplicates", duplicates),
     ("map", draw_map),
     ("adapt", adapt),

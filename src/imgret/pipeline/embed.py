@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from imgret import images
 from imgret.abc import Cropper, Embedder, Stored
 from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError, StoreError
-from imgret.images.load import encoded
+from imgret.images.loading import encoded
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from imgret.croppers.maps import Map, MapCropper, rescaled, shown_region
-from imgret.croppers.spectral import spectral_map
+from imgret.croppers.spectral_residual import spectral_map
 from imgret.errors import InvalidInputError, ModelError
 from imgret.support.checks import check_count
 from imgret.types import Box, Image, Json
