@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
 
 _THUMBNAIL, _LARGE = (96, 512), (512, 2048)  # least and most pixels a side
+_PREVIEW = 1024  # pixels a side
 _PAGE = 200  # most hits or items in one answer
 # The status of an error, the most special class first.
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -421,6 +422,19 @@ def _add_search(router: APIRouter, site: Site, work: Work, limits: Limits) -> No
             methods=[method],
             operation_id=name,
             openapi_extra=_UPLOAD if method == "POST" else None,
+        )
+
+    @router.post("/preview", response_class=Response, responses=_JPEG, openapi_extra=_UPLOAD)
+    async def preview(request: Request) -> Response:
+        """Return a JPEG of an image that the browser may not be able to show, such as TIFF."""
+        upload = await request.body()
+
+        def small() -> bytes:
+            whole = images.load(upload, max_pixels=site.max_pixels, min_side=_PREVIEW)
+            return images.encode(images.thumbnail(whole, _PREVIEW), "jpeg", quality=88)
+
+        return Response(
+            await work(small), media_type="image/jpeg", headers={"cache-control": "no-store"}
         )
 
 
