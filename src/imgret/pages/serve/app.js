@@ -22,6 +22,7 @@ const ask = new Ask({
   image: (file) => go(query({image: keep(file, file.name || "the pasted image"), where: current.where})),
   words: (text, notText) => go({...current, text, notText}),
   box: searchPart,
+  ready: () => cutOut(current),
   change: (parts) => go({...current, ...parts}),
 });
 const detail = new Detail({
@@ -35,7 +36,14 @@ const detail = new Detail({
 /** Search with a query, under an address of its own. */
 function go(next) {
   history.pushState({image: next.image?.id}, "", address(next));
-  return show();
+  return arrive();
+}
+
+/** Show another page: from its top, and with a place for the focus if its element is gone. */
+async function arrive() {
+  window.scrollTo(0, 0);
+  await show();
+  if (document.activeElement === document.body) find("title").focus({preventScroll: true});
 }
 
 function searchWith(item) {
@@ -99,7 +107,7 @@ async function show() {
 /** Go to the address of a view. */
 function visit(search) {
   history.pushState({}, "", search);
-  return show();
+  return arrive();
 }
 
 function heading(title, note = "", ...controls) {
@@ -149,6 +157,7 @@ async function search(query) {
     return {...answer, items: answer.hits, more: answer.more && !last, ending};
   }, {marking: true});
   if (!first) return null;
+  if (query.image) query.image.size = first.size;
   ask.sized(first.size);
   heading(titleOf(query), found(first));
   announce(first.no_match || `${titleOf(query)}: ${counted(first.hits.length, "image")} shown`);
@@ -195,10 +204,10 @@ function named(query) {
   return null;
 }
 
-/** Classify a part once its picture is there. */
+/** Classify a part of the image, once its picture is shown. */
 async function cutOut(query) {
   const {picture, crop} = ask;
-  if (!picture || current !== query) return;
+  if (!picture || !query.box || query.text || query.like.length || gallery.labels < 2) return;
   const body = await cut(picture, query.box, crop.size);
   if (body && current === query) showName({body});
 }

@@ -7,8 +7,8 @@ import {fill, find, icon, make} from "./dom.js";
 /**
  * The query panel.
  *
- * `on` has the functions `image(file)`, `words(text, notText)`, `box(box, picture)` and
- * `change(parts)`.
+ * `on` has the functions `image(file)`, `words(text, notText)`, `box(box)`, `change(parts)`, and
+ * `ready()` for an image that is shown.
  */
 export class Ask {
   constructor(on) {
@@ -50,7 +50,7 @@ export class Ask {
     const figure = find("shown");
     const key = query.image ? null : query.like[0] ?? null;
     const id = query.image ? `image ${query.image.id}` : key === null ? "" : `item ${key}`;
-    if (id && id === this.id) return this.crop?.set(query.box);  // keeps the focus on the box
+    if (id && id === this.id) return this.showBox(query.box);  // keeps the focus on the box
     this.id = id;
     this.picture = this.crop = null;
     figure.hidden = !id;
@@ -63,13 +63,13 @@ export class Ask {
 
   showImage(figure, {name, url, without}, query) {
     const stage = make("div", {class: "stage"});
-    const buttons = make("div", {class: "line"});
+    const buttons = make("span", {});
     const close = make("button", {
       type: "button", class: "plain close", "aria-label": `Remove ${name} from the query`,
       onclick: () => this.on.change(without),
     }, icon("close"));
     fill(figure, stage, make("figcaption", {}, make("div", {class: "line"},
-      make("span", {class: "name-of", title: name}, name), close), buttons));
+      make("span", {class: "name-of", title: name}, name), buttons, close)));
     const picture = make("img", {alt: `Query image: ${name}`, onload: () => ready(), src: url});
     picture.addEventListener("error", () => this.replace(picture, stage, query), {once: true});
     fill(stage, picture);
@@ -78,6 +78,7 @@ export class Ask {
       if (this.id !== id) return;
       this.picture = picture;
       this.addCrop(stage, buttons, picture, query);
+      this.on.ready();
     };
   }
 
@@ -86,15 +87,26 @@ export class Ask {
     const whole = make("button", {
       type: "button", class: "plain", onclick: () => { this.crop.set(null); search(null); },
     }, "Whole image");
-    const search = (box) => {
+    const start = cropButton(() => this.crop.begin());
+    const offer = (box) => {
       whole.hidden = !box;
+      start.hidden = Boolean(box);
+    };
+    const search = (box) => {
+      offer(box);
       clearTimeout(this.waiting);  // keys come in bursts
       this.waiting = setTimeout(() => this.on.box(box), 300);
     };
     this.crop = new Crop(picture, {size, box: query.box, onchange: search});
-    whole.hidden = !query.box;
+    this.offer = offer;
+    offer(query.box);
     fill(stage, this.crop.stage);
-    fill(buttons, cropButton(() => this.crop.begin()), whole);
+    fill(buttons, start, whole);
+  }
+
+  showBox(box) {
+    this.crop?.set(box);
+    this.offer?.(box);
   }
 
   /** Ask the server for a picture of a file that the browser cannot show. */

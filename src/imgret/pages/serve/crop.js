@@ -179,4 +179,4 @@ export function cut(picture, box, size) {
 
 /** Make the button that starts a crop. */
 export const cropButton = (start) =>
-  make("button", {type: "button", class: "plain", onclick: start}, icon("image"), "Crop");
+  make("button", {type: "button", class: "plain", onclick: start}, icon("crop"), "Crop");

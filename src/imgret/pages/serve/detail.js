@@ -1,7 +1,7 @@
 // The panel with one image: its facts, what can be done with it, and why it was found.
 
 import * as api from "./api.js";
-import {Crop} from "./crop.js";
+import {Crop, cropButton} from "./crop.js";
 import {announce, complain, fill, find, icon, make, notify, percent} from "./dom.js";
 import {explain} from "./explain.js";
 
@@ -18,7 +18,7 @@ export class Detail {
     this.dialog = find("detail");
     this.latest = new api.Latest();
     this.dialog.addEventListener("close", () => this.latest.abort());
-    this.dialog.addEventListener("click", (event) => {
+    this.dialog.addEventListener("pointerdown", (event) => {
       if (event.target === this.dialog) this.close();  // the backdrop
     });
     this.dialog.addEventListener("keydown", (event) => this.key(event));
@@ -116,15 +116,13 @@ export class Detail {
       type: "button", class: "primary", hidden: true,
       onclick: () => this.on.part(item.key, this.crop.box, picture),
     }, "Search with this part");
-    const hint = make("span", {class: "faint"}, "Draw a box to search with a part.");
-    const start = make("button", {
-      type: "button", class: "plain", onclick: () => this.crop.begin(),
-    }, "Crop");
+    const hint = make("span", {class: "faint draw-hint"}, "Draw a box to search with a part.");
     this.crop = new Crop(picture, {size, onchange: (box) => {
       search.hidden = !box;
       hint.hidden = Boolean(box);
     }});
-    fill(this.stage, this.crop.stage, make("div", {class: "line"}, hint, start, search));
+    fill(this.stage, this.crop.stage, make("div", {class: "line"}, hint,
+      cropButton(() => this.crop.begin()), search));
   }
 
   // -- facts and actions -----------------------------------------------------------------------
