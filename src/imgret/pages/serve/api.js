@@ -32,6 +32,12 @@ export async function call(path, {params, body, method, signal, headers} = {}) {
   return response.json();
 }
 
+/** Whether there is a gallery yet. */
+export async function isOpen() {
+  const response = await reach("healthz", {});
+  return response.ok && (await response.json()).status === "ok";
+}
+
 async function reach(address, options) {
   try {
     return await fetch(address, options);

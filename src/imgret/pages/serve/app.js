@@ -293,6 +293,11 @@ find("copy").addEventListener("click", async () => {
   }
 });
 
+find("skip").addEventListener("click", (event) => {
+  event.preventDefault();  // an address with a fragment would be another entry of the history
+  find("results").focus();
+});
+
 find("help").addEventListener("click", () => find("shortcuts").showModal());
 
 document.addEventListener("keydown", (event) => {

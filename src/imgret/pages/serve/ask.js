@@ -1,6 +1,6 @@
 // The query panel: the image with its crop box, words, other parts of the query.
 
-import {image as itemImage, preview, thumbnail} from "./api.js";
+import {facts, image as itemImage, preview, thumbnail} from "./api.js";
 import {Crop, cropButton} from "./crop.js";
 import {fill, find, icon, make} from "./dom.js";
 
@@ -55,10 +55,20 @@ export class Ask {
     this.picture = this.crop = null;
     figure.hidden = !id;
     if (!id) return fill(figure);
-    const shown = query.image
-      ? {name: query.image.name, url: query.image.url, without: {image: null, box: null}}
-      : {name: key, url: itemImage(key, 1024), without: {like: query.like.slice(1)}};
-    return this.showImage(figure, shown, query);
+    if (query.image) {
+      const {name, url} = query.image;
+      return this.showImage(figure, {name, url, without: {image: null, box: null}}, query);
+    }
+    return this.showItem(figure, key, query);
+  }
+
+  /** Show an item, which may have no image. */
+  async showItem(figure, key, query) {
+    const id = this.id;
+    const {image} = await facts(key).catch(() => ({image: false}));
+    if (this.id !== id) return;
+    const without = {like: query.like.slice(1)};
+    this.showImage(figure, {name: key, url: image ? itemImage(key, 1024) : null, without}, query);
   }
 
   showImage(figure, {name, url, without}, query) {
@@ -70,6 +80,7 @@ export class Ask {
     }, icon("close"));
     fill(figure, stage, make("figcaption", {}, make("div", {class: "line"},
       make("span", {class: "name-of", title: name}, name), buttons, close)));
+    if (!url) return fill(stage, make("p", {class: "nothing"}, "This item has no image"));
     const picture = make("img", {alt: `Query image: ${name}`, onload: () => ready(), src: url});
     picture.addEventListener("error", () => this.replace(picture, stage, query), {once: true});
     fill(stage, picture);
@@ -80,6 +91,7 @@ export class Ask {
       this.addCrop(stage, buttons, picture, query);
       this.on.ready();
     };
+    return undefined;
   }
 
   addCrop(stage, buttons, picture, query) {

@@ -58,9 +58,9 @@ export class Facets {
   }
 
   field(facet) {
-    const body = facet.values.length ? this.listOf(facet)
-      : facet.least !== null ? this.rangeOf(facet) : null;
-    if (!body) return null;
+    const measured = facet.least !== null && (facet.distinct > SEARCHED || !facet.values.length);
+    if (!measured && !facet.values.length) return null;  // nearly every item has its own text
+    const body = measured ? this.rangeOf(facet) : this.listOf(facet);
     return make("fieldset", {}, make("legend", {}, facet.field), ...body);
   }
 

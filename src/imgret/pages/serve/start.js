@@ -1,6 +1,6 @@
 // Before there is a gallery: the choice of a folder, and the progress of indexing.
 
-import {call} from "./api.js";
+import {call, isOpen} from "./api.js";
 import {announce, calm, complain, counted, fill, find, make, number} from "./dom.js";
 
 const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });
@@ -14,24 +14,14 @@ export async function waitForGallery({refresh}) {
   for (;;) {
     const state = await call("indexing");
     showProgress(state);
-    const gallery = await opened();
-    if (gallery) {
+    if (await isOpen()) {
       find("start").hidden = true;
       if (state.state === "running") follow(refresh);
-      return gallery;
+      return call("gallery");
     }
     if (state.state === "none") await chosen(state.choices);
     else if (state.state === "failed") throw new Error(`Indexing failed: ${state.message}`);
     else await pause(500);
-  }
-}
-
-async function opened() {
-  try {
-    return await call("gallery");
-  } catch (error) {
-    if (error.status === 409) return null;  // no folder is indexed yet
-    throw error;
   }
 }
 
