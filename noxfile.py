@@ -27,6 +27,7 @@ def lint(session: nox.Session) -> None:
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("hadolint", "Dockerfile")
 
 
 @nox.session
@@ -39,7 +40,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.install("-e", ".[train]", *group("torch"), *group("types"))
+    session.install("-e", ".[serve,train]", *group("torch"), *group("types"))
     session.run("mypy")
 
 
@@ -84,7 +85,7 @@ def plugins(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, running what its pages show; every warning is an error."""
-    session.install("-e", ".[testing]", *group("docs"))
+    session.install("-e", ".[serve,testing]", *group("docs"))
     site = Path(session.create_tmp()).absolute() / "site"
     shutil.rmtree(site, ignore_errors=True)
     session.run("sphinx-build", "-q", "-n", "-W", "-j", "2", "docs", str(site))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,10 @@ def named(path: Path) -> str:
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
-    """What the examples take for granted: photos/<label>/<number>.jpg and query.jpg."""
+    """What the examples take for granted: photos, query.jpg, and a model that was downloaded."""
+    models = tmp_path / "models"  # a small CLIP with random weights stands in for the real one
+    shutil.copytree(ROOT / "tests" / "data" / "models" / "clip", models / "clip-vit-base-patch32")
+    monkeypatch.setenv("IMGRET_MODELS", str(models))
     for species in ("daisy", "rose", "tulip"):
         (tmp_path / "photos" / species).mkdir(parents=True)
         for number in range(1, 4):

@@ -946,9 +946,10 @@ class Retriever:
     ) -> Hits:
         """Find the images that a text describes best.
 
-        The embedder must read text, as CLIP and SigLIP do. Several texts form one query. Scores
-        of texts with images are lower than those of images with images (0.2 to 0.35 for CLIP
-        where an image is described well): they have a calibration of their own.
+        The embedder must read text, as CLIP and SigLIP do (docs/how-to/choose-a-model.md). Several
+        texts form one query. Scores of texts with images are lower than those of images with
+        images (0.2 to 0.35 for CLIP where an image is described well), and have a calibration of
+        their own: `calibrate_text`.
 
         Parameters
         ----------

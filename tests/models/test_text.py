@@ -1,5 +1,7 @@
 """Whatever text comes in, a vector comes out, and the same one alone and in company."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +71,23 @@ def test_an_embedder_for_images_says_so():
         OnnxEmbedder(MODELS / "dinov2").embed_text(["a rose"])
     with pytest.raises(UnsupportedError, match="general: expected an embedder that reads text"):
         OnnxEmbedder("general").embed_text(["a rose"])
+
+
+def test_capitals_are_lowered_for_siglip2(tmp_path):
+    """Its published tokenizer, Gemma's, does not, though the model was trained on such texts."""
+    folder = tmp_path / "siglip2"
+    shutil.copytree(MODELS / "siglip", folder)
+    tokenizer = folder / "tokenizer.json"
+    content = json.loads(tokenizer.read_text())
+    content["normalizer"]["normalizers"] = [{"type": "NFKC"}]
+    tokenizer.write_text(json.dumps(content))
+    plain = OnnxEmbedder(folder)
+    before = plain.fingerprint
+    lower, upper = plain.embed_text(["a red rose", "A Red ROSE"])
+    assert not np.allclose(lower, upper)
+    settings = folder / "tokenizer_config.json"
+    facts = json.loads(settings.read_text())
+    settings.write_text(json.dumps(facts | {"tokenizer_class": "GemmaTokenizer"}))
+    lowered = OnnxEmbedder(folder)
+    assert lowered.fingerprint != before
+    np.testing.assert_allclose(lowered.embed_text(["a red rose", "A Red ROSE"]), [lower, lower])

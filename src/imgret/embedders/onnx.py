@@ -164,7 +164,7 @@ class OnnxEmbedder(Embedder):
             return ""
         digest = hashlib.sha256(f"{fingerprint_of(facts.graph)}\n".encode())
         digest.update(facts.tokenizer.read_bytes())
-        told = (facts.length, facts.pad_token, facts.fixed, facts.canonical, self._text_output)
+        told = (facts.length, facts.pad_token, facts.fixed, facts.cleaning, self._text_output)
         digest.update(repr(told).encode())
         return f" text sha256:{digest.hexdigest()}"
 

@@ -72,8 +72,8 @@ class TextFacts:
     pad_token : str or None
     fixed : bool
         Whether every text is filled up to ``length``.
-    canonical : bool
-        Whether texts are lowercased and stripped of punctuation first.
+    cleaning : {"", "lower", "canonical"}
+        What is done to texts first: nothing, capitals are lowered, or punctuation goes as well.
     combined : bool
         Whether the graph holds the tower for images as well.
     """
@@ -84,7 +84,7 @@ class TextFacts:
     length: int | None
     pad_token: str | None
     fixed: bool
-    canonical: bool
+    cleaning: str
     combined: bool
 
 
@@ -229,7 +229,12 @@ def _text(
     if length is None and ("clip" in kind or "context_length" in text):
         length = 77
     pad = settings.get("pad_token")
-    cleaning = (text.get("tokenizer_kwargs") or {}).get("clean")
+    said = (text.get("tokenizer_kwargs") or {}).get("clean")
+    cleaning = "canonical" if said == "canonicalize" else "lower" if said == "lower" else ""
+    # SigLIP 2 was trained on texts in lower case, which its published tokenizer does not make.
+    of_gemma = str(settings.get("tokenizer_class", "")).startswith(("Gemma", "Siglip2"))
+    if "siglip" in kind and of_gemma and not cleaning:
+        cleaning = "lower"
     return TextFacts(
         graph=graph,
         tokenizer=tokenizer,
@@ -237,7 +242,7 @@ def _text(
         length=64 if length is None and "siglip" in kind else length,
         pad_token=pad.get("content") if isinstance(pad, dict) else pad,
         fixed="siglip" in kind or "text_cfg" in config,
-        canonical=cleaning == "canonicalize",
+        cleaning=cleaning,
         combined=combined is not None,
     ), ""
 

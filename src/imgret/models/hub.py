@@ -114,7 +114,7 @@ KNOWN: dict[str, Known] = {
         repository="Xenova/mobileclip_s0",
         dim=512,
         reads_text=True,
-        licence="Apple sample code licence",
+        licence="Apple's, for research only (apple-amlr)",
         figure="ImageNet zero-shot top-1 67.8 %",
         source='P. Vasu et al., "MobileCLIP: Fast Image-Text Models", 2024',
     ),

@@ -100,7 +100,7 @@ class TextModel:
 
     def _tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return ids and mask of the tokens, filled up to one length."""
-        given = [_canonical(text) if self.facts.canonical else text for text in texts]
+        given = [_cleaned(text, self.facts.cleaning) for text in texts]
         encodings = self._tokenizer.encode_batch(given)
         longest = max(len(each.ids) for each in encodings)
         if self.length is not None and longest > self.length:
@@ -175,6 +175,10 @@ def _names(facts: TextFacts) -> list[str]:
     return inputs_and_outputs(facts.graph.read_bytes())[1]
 
 
-def _canonical(text: str) -> str:
-    """Return a text as some models were trained on: no punctuation, no capitals."""
-    return " ".join(text.translate(str.maketrans("", "", string.punctuation)).lower().split())
+def _cleaned(text: str, cleaning: str) -> str:
+    """Return a text as a model was trained on: without capitals, or without punctuation, too."""
+    if not cleaning:
+        return text
+    if cleaning == "canonical":
+        text = " ".join(text.translate(str.maketrans("", "", string.punctuation)).split())
+    return text.lower()

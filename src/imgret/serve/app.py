@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache, partial
@@ -38,7 +39,7 @@ from imgret.errors import (
 from imgret.retriever import Retriever
 from imgret.serve import answers
 from imgret.serve.guard import Guard, Limits
-from imgret.serve.metrics import Metrics
+from imgret.serve.metrics import Measured, Metrics
 from imgret.serve.site import Site
 from imgret.types import Item, Json
 from imgret.version import __version__
@@ -61,7 +62,7 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (StoreLockedError, HTTPStatus.CONFLICT),
     (StoreNotFoundError, HTTPStatus.CONFLICT),
     (EmptyGalleryError, HTTPStatus.CONFLICT),
-    (UnsupportedError, HTTPStatus.NOT_IMPLEMENTED),
+    (UnsupportedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (MissingExtraError, HTTPStatus.NOT_IMPLEMENTED),
     (StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
     (InvalidInputError, HTTPStatus.BAD_REQUEST),
@@ -85,6 +86,9 @@ _UPLOAD = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The image.", "content": {"image/jpeg": {}}}
+}
 _ASSETS = {
     "app.css": "text/css",
     "page.css": "text/css",
@@ -104,6 +108,11 @@ _ASSETS = {
     "views.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
+
+# The folders of an absolute path, which are nobody's business but the server's.
+_FOLDERS = re.compile(
+    r"""(?<![^\s('"=])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:,;()'"]+)+[\\/](?=[^\s\\/])"""
+)
 
 Text = Annotated[list[str] | None, Query(max_length=8)]
 Keys = Annotated[list[str] | None, Query(max_length=200)]
@@ -218,8 +227,8 @@ def _add_errors(app: FastAPI) -> None:
         )
         if status is HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("%s", error, exc_info=error)
-        message = error.args[0] if error.args else ""
-        return _problem(status, type(error).__name__, str(message))
+        message = _FOLDERS.sub("", str(error.args[0] if error.args else ""))
+        return _problem(status, type(error).__name__, message)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -250,19 +259,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics, site: Site) -> None:
-    @app.middleware("http")
-    async def measured(request: Request, answer: Callable[[Request], Any]) -> Response:
-        started, status = time.perf_counter(), 500
-        metrics.running.inc()
-        try:
-            response: Response = await answer(request)
-            status = response.status_code
-        finally:
-            metrics.running.dec()
-            route = getattr(request.scope.get("route"), "path", "other")
-            metrics.requests.labels(route, str(status)).inc()
-            metrics.seconds.labels(route).observe(time.perf_counter() - started)
-        return response
+    app.add_middleware(Measured, metrics=metrics)
 
     @app.get("/metrics", include_in_schema=False)
     async def show() -> Response:
@@ -312,6 +309,8 @@ def _api(site: Site, work: Work, limits: Limits) -> APIRouter:
     _add_gallery(router, site, work, limits)
     _add_search(router, site, work, limits)
     _add_items(router, site, work)
+    _add_pictures(router, site, work)
+    _add_changes(router, site, work)
     _add_curation(router, site, work)
     return router
 
@@ -367,7 +366,7 @@ def _add_gallery(router: APIRouter, site: Site, work: Work, limits: Limits) -> N
 
 
 def _add_search(router: APIRouter, site: Site, work: Work, limits: Limits) -> None:
-    async def search(
+    async def search(  # noqa: PLR0917  # the parameters of a URL, by name
         request: Request,
         text: Text = None,
         not_text: Text = None,
@@ -517,6 +516,8 @@ def _add_items(router: APIRouter, site: Site, work: Work) -> None:
 
         return await work(one)
 
+
+def _add_pictures(router: APIRouter, site: Site, work: Work) -> None:
     def jpeg(data: bytes) -> Response:
         return Response(
             data, media_type="image/jpeg", headers={"cache-control": "private, max-age=600"}
@@ -542,6 +543,8 @@ def _add_items(router: APIRouter, site: Site, work: Work) -> None:
 
         return jpeg(await work(large))
 
+
+def _add_changes(router: APIRouter, site: Site, work: Work) -> None:
     @router.patch("/items/{key:path}")
     async def change(key: Key, change: answers.Change) -> answers.Changed:
         """Give an item another label, if it still has the expected one."""
@@ -569,11 +572,6 @@ def _add_items(router: APIRouter, site: Site, work: Work) -> None:
                 return answers.Changed(key=key, removed=True)
 
         return await work(gone)
-
-
-_JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The image.", "content": {"image/jpeg": {}}}
-}
 
 
 class ConflictError(StoreLockedError):

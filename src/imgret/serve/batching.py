@@ -150,5 +150,5 @@ class BatchingEmbedder(Embedder):
 
 def _digest(image: Image) -> bytes:
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=20)
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image).data)
     return digest.digest()

@@ -13,6 +13,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias, final
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.exceptions import HTTPException
+
 from imgret.support.checks import check_count, check_number
 
 __all__ = ["Guard", "Limits", "is_loopback"]
@@ -24,18 +26,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _COOKIE = "imgret_token"
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob: data:",
-        "connect-src 'self'",
-        "manifest-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = (
     (b"content-security-policy", _POLICY.encode()),
@@ -77,10 +70,6 @@ class Limits:
             check_count(getattr(self, name), name)
         check_number(self.waiting, "waiting", at_least=0, at_most=1_000_000)
         check_number(self.seconds, "seconds", at_least=0.001, at_most=86_400)
-
-
-class _TooLarge(Exception):  # noqa: N818  # never leaves this module
-    pass
 
 
 @final
@@ -189,29 +178,23 @@ class Guard:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the bytes of the upload, also where no length is told."""
-        received, started = 0, False
+        received = 0
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > self._limits.bytes:
-                    raise _TooLarge
+                if received > self._limits.bytes:  # raised where the route reads it
+                    raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large())
             return message
 
         async def with_headers(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
             await send(message)
 
-        try:
-            await self._app(scope, counted, with_headers)
-        except _TooLarge:
-            if not started:
-                await _refuse(send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large())
+        await self._app(scope, counted, with_headers)
 
 
 def is_loopback(host: str) -> bool:

@@ -6,13 +6,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
-from imgret.errors import ImgretError, InvalidInputError, StoreNotFoundError, StoreReadOnlyError
+from imgret.errors import (
+    ImgretError,
+    InvalidInputError,
+    StoreMismatchError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+)
 from imgret.images import MAX_PIXELS
 from imgret.ingest.folder import SUFFIXES
 from imgret.retriever import Retriever
@@ -25,7 +31,8 @@ from imgret.types import Json
 __all__ = ["Choice", "Indexing", "Site"]
 
 _log = logging.getLogger(__name__)
-_LOOK_EVERY = 1.0  # seconds between two looks whether the gallery was replaced
+# A changed gallery is opened again after so many seconds, or so many times what that takes.
+_LEAST_SECONDS, _SHARE = 1.0, 10
 _MOST_CHOICES = 50
 _MOST_COUNTED = 10_000
 
@@ -139,8 +146,8 @@ class Site:
         self._lock = RLock()
         self._writing = RLock()
         self._opened: _Opened | None = None
-        self._looked = 0.0
-        self._facets: tuple[object, list[Facet]] | None = None
+        self._look_again = 0.0
+        self._facets: tuple[Retriever, list[Facet]] | None = None
         self.thumbnails = Thumbnails(None, max_pixels=max_pixels)
         self.indexing: Indexing | None = None
         self._thread: threading.Thread | None = None
@@ -204,61 +211,70 @@ class Site:
             )
         if self.indexing is not None and self.indexing.state == "running":
             raise StoreReadOnlyError("expected a gallery at rest, found one that is being indexed")
-        with (
-            self.use(),
-            self._writing,
-            Retriever.open(str(self.path), "r+", embedder=self._batching) as retriever,
-        ):
-            yield retriever
+        with self._writing:
+            with (
+                self.use(),
+                Retriever.open(str(self.path), "r+", embedder=self._batching) as retriever,
+            ):
+                yield retriever
+            self._look(at_once=True)
 
     def facets(self) -> list[Facet]:
         """Return the fields of the items with their values, counted once per change."""
         with self.use() as retriever:
-            if not len(retriever):
-                return []
-            view = retriever.view()
-            basis = (id(retriever), len(retriever), _state(self.path))
             with self._lock:
-                if self._facets is not None and self._facets[0] == basis:
+                if self._facets is not None and self._facets[0] is retriever:
                     return self._facets[1]
-            found = count_facets(view)
+            found = count_facets(retriever.view()) if len(retriever) else []
             with self._lock:
-                self._facets = basis, found
+                self._facets = retriever, found
             return found
 
     def _attach(self, path: Path) -> None:
         """Open a gallery for reading, with an embedder that batches."""
-        seen = _place(path)
-        if self._batching is None:
-            with Retriever.open(path, embedder=self._embedder) as first:
-                self._batching = BatchingEmbedder(first.embedder, observe=self.observe)
-        opened = _Opened(
-            Retriever.open(path, embedder=self._batching, max_pixels=self.max_pixels), seen
-        )
+        seen, started = _state(path), time.perf_counter()
+        retriever = self._open(path)
+        if len(retriever):
+            retriever.index  # noqa: B018  # read now, not by the first search
+        seconds = time.perf_counter() - started
         with self._lock:
-            before, self._opened = self._opened, opened
+            before, self._opened = self._opened, _Opened(retriever, seen)
+            self._look_again = time.monotonic() + max(_LEAST_SECONDS, _SHARE * seconds)
             self.path = path
             if before is not None:
                 before.retired = True
                 if not before.users:
                     before.retriever.close()
-        self.thumbnails = Thumbnails(thumbnails_of(path), max_pixels=self.max_pixels)
+            if before is None:
+                self.thumbnails = Thumbnails(thumbnails_of(path), max_pixels=self.max_pixels)
 
-    def _look(self) -> None:
-        """Open the gallery again if another one was put in its place."""
+    def _open(self, path: Path) -> Retriever:
+        if self._batching is not None:
+            with suppress(StoreMismatchError):  # another model by now
+                return Retriever.open(path, embedder=self._batching, max_pixels=self.max_pixels)
+        with Retriever.open(path, embedder=self._embedder) as first:
+            self._batching = BatchingEmbedder(first.embedder, observe=self._tell)
+        return Retriever.open(path, embedder=self._batching, max_pixels=self.max_pixels)
+
+    def _look(self, *, at_once: bool = False) -> None:
+        """Open the gallery again if it has changed, or if another one was put in its place."""
         with self._lock:
-            opened, now = self._opened, time.monotonic()
-            if opened is None or self.path is None or now - self._looked < _LOOK_EVERY:
+            opened = self._opened
+            if opened is None or self.path is None:
                 return
-            self._looked = now
-            if _place(self.path) in {None, opened.seen}:  # None: on its way
+            if time.monotonic() < self._look_again and not at_once:
+                return
+            self._look_again = time.monotonic() + _LEAST_SECONDS
+            if _state(self.path) in {None, opened.seen}:  # None: on its way
                 return
             try:
-                self._batching = None
                 self._attach(self.path)
-                _log.info("%s was replaced: opened again", self.path)
             except ImgretError as error:
-                _log.warning("%s was replaced, and cannot be opened: %s", self.path, error)
+                _log.warning("%s has changed, and cannot be opened: %s", self.path, error)
+
+    def _tell(self, size: int) -> None:
+        if self.observe is not None:
+            self.observe(size)
 
     # -- indexing ----------------------------------------------------------------------------------
 
@@ -306,7 +322,7 @@ class Site:
             with Retriever.open(
                 state.gallery, "a", embedder=self._embedder, max_pixels=self.max_pixels
             ) as writer:
-                self._batching = BatchingEmbedder(writer.embedder, observe=self.observe)
+                self._batching = BatchingEmbedder(writer.embedder, observe=self._tell)
                 self._attach(state.gallery)
                 report = writer.add_folder(
                     state.folder, labels=_labels(state.folder), progress=tell
@@ -335,24 +351,17 @@ class Site:
             self._batching.close()
 
 
-def _place(path: Path) -> tuple[int, int] | None:
-    """Return what tells a directory from one that is put in its place; None if there is none."""
+def _state(path: Path) -> Hashable:
+    """Return what changes with every commit, and with the directory; None if there is none."""
+    found: list[int] = []
     try:
-        state = path.stat()
+        for name in ("", "manifest.json", "catalog.sqlite"):
+            state = (path / name).stat()
+            found += [state.st_dev, state.st_ino]
+            found += [state.st_mtime_ns, state.st_size] if name else []
     except OSError:
         return None
-    return state.st_dev, state.st_ino
-
-
-def _state(path: Path | None) -> tuple[int, int]:
-    """Return what changes with every commit to a gallery."""
-    if path is None:
-        return 0, 0
-    try:
-        state = (path / "catalog.sqlite").stat()
-    except OSError:
-        return 0, 0
-    return state.st_mtime_ns, state.st_size
+    return tuple(found)
 
 
 def _labels(folder: Path) -> Literal["parent"] | None:

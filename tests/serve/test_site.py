@@ -1,0 +1,227 @@
+"""The gallery behind a server: replaced, changed, indexed meanwhile; batches; thumbnails."""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgret import Embedder, Retriever, images
+from imgret.errors import ImageError, InvalidInputError, StoreNotFoundError
+from imgret.serve import site as sites
+from imgret.serve.batching import BatchingEmbedder
+from imgret.serve.thumbnails import Thumbnails, thumbnails_of
+
+
+def soon(true, seconds=20):
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return true()
+
+
+# -- replaced --------------------------------------------------------------------------------------
+
+
+def test_a_gallery_that_is_replaced_is_opened_again(serve, gallery, flowers):
+    client = serve(gallery)
+    other = Retriever()
+    other.add(sorted((flowers / "tulip").glob("*.jpg")))
+    shutil.rmtree(gallery)
+    assert client.get("/api/items").json()["total"] == 36  # what is open is served until then
+    other.save(gallery)
+    assert soon(lambda: client.get("/api/items").json()["total"] == 12)
+    data = (flowers / "tulip" / "0.jpg").read_bytes()
+    assert client.post("/api/search", content=data).json()["hits"][0]["score"] > 0.99
+
+
+def test_a_gallery_of_another_model_in_its_place(serve, gallery, flowers, request):
+    client = serve(gallery)
+    model = request.path.parents[1] / "data" / "models" / "dinov2"
+    other = Retriever(embedder=model)
+    other.add(sorted((flowers / "tulip").glob("*.jpg")))
+    shutil.rmtree(gallery)
+    other.save(gallery)
+    assert soon(lambda: client.get("/api/gallery").json()["dim"] == 48)
+    data = (flowers / "tulip" / "0.jpg").read_bytes()
+    assert client.post("/api/search", content=data).json()["hits"][0]["score"] > 0.99
+
+
+def test_requests_that_run_keep_what_they_have(serve, gallery, monkeypatch):
+    monkeypatch.setattr(sites, "_LEAST_SECONDS", 0.0)
+    client = serve(gallery)
+    with client.site.use() as before:
+        with Retriever.open(gallery, "r+") as writer:
+            writer.remove("rose/1.jpg")
+        assert soon(lambda: client.get("/api/items").json()["total"] == 35)
+        assert len(before) == 36
+        assert before["rose/1.jpg"].label == "rose"
+    with pytest.raises(Exception, match="closed"):
+        before.view().items  # noqa: B018
+
+
+# -- indexed meanwhile -----------------------------------------------------------------------------
+
+
+def test_a_folder_is_indexed_and_served(serve, flowers, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(flowers, folder)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    client = serve(folder=folder)
+    assert soon(lambda: client.get("/api/indexing").json()["state"] == "done")
+    facts = client.get("/api/indexing").json()
+    assert (facts["total"], facts["failed"], facts["folder"]) == (37, 1, "photos")
+    assert soon(lambda: client.get("/api/items").json()["total"] == 36)
+    assert (tmp_path / "photos.imgret" / "manifest.json").is_file()
+
+
+def test_labels_are_the_folders_where_all_images_are_in_folders(serve, flowers, tmp_path):
+    shutil.copytree(flowers, tmp_path / "photos")
+    client = serve(folder=tmp_path / "photos")
+    assert soon(lambda: client.get("/api/indexing").json()["state"] == "done")
+    assert soon(lambda: client.get("/api/gallery").json()["labels"] == 3)
+
+
+def test_a_folder_is_chosen(serve, flowers, tmp_path):
+    shutil.copytree(flowers, tmp_path / "photos")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    shutil.copy(flowers / "rose" / "0.jpg", tmp_path / ".hidden")
+    client = serve(among=tmp_path)
+    assert client.get("/healthz").json()["status"] == "waiting"
+    assert client.get("/api/gallery").status_code == 409
+    offered = client.get("/api/indexing").json()
+    assert offered["state"] == "none"
+    names = {each["name"]: each for each in offered["choices"]}
+    assert set(names) == {tmp_path.name, "photos"}
+    assert names["photos"]["images"] == 36
+    for wrong in ("9", "..%2Fother", "/etc"):
+        assert client.post(f"/api/indexing/{wrong}").status_code in {400, 404}
+    assert client.post(f"/api/indexing/{names['photos']['id']}").status_code == 202
+    assert client.post(f"/api/indexing/{names['photos']['id']}").status_code == 400
+    assert soon(lambda: client.get("/api/indexing").json()["state"] == "done")
+    assert soon(lambda: client.get("/healthz").json()["status"] == "ok")
+
+
+def test_indexing_that_fails_says_why(serve, flowers, tmp_path):
+    shutil.copytree(flowers, tmp_path / "photos")
+    client = serve(folder=tmp_path / "photos", embedder="none-such")
+    assert soon(lambda: client.get("/api/indexing").json()["state"] == "failed")
+    assert "none-such" in client.get("/api/indexing").json()["message"]
+    assert client.get("/api/search?like=a").status_code == 409
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(StoreNotFoundError):
+        sites.Site(tmp_path / "none.imgret")
+    with pytest.raises(InvalidInputError, match="expected a folder of images"):
+        sites.Site(folder=tmp_path / "none")
+
+
+# -- batches ---------------------------------------------------------------------------------------
+
+
+class Slow(Embedder):
+    """Takes a while for each batch, and remembers their sizes."""
+
+    name, dim, fingerprint = "slow", 3, "test:slow"
+
+    def __init__(self, batch_size):
+        self.batch_size, self.sizes = batch_size, []
+
+    def config(self):
+        return {}
+
+    def _embed(self, given):
+        if any(image[0, 0, 0] == 255 for image in given):
+            raise ImageError("not this one")
+        self.sizes.append(len(given))
+        time.sleep(0.02)
+        return np.stack([image.mean(axis=(0, 1)) + 1 for image in given]).astype(np.float32)
+
+
+def plain(level):
+    return np.full((4, 4, 3), level, np.uint8)
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_calls_are_answered_together_and_rightly(size):
+    inner, told = Slow(size), []
+    batching = BatchingEmbedder(inner, observe=told.append)
+    found = {}
+
+    def ask(level):
+        found[level] = batching.embed([plain(level)])[0]
+
+    threads = [threading.Thread(target=ask, args=(level,)) for level in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {level: row.tolist() for level, row in found.items()} == {
+        level: [level + 1] * 3 for level in range(40)
+    }
+    assert sum(told) == 40
+    assert max(told) <= max(size, 1)
+    if size > 1:
+        assert len(told) < 20  # of 40 calls
+    batching.close()
+
+
+def test_the_same_image_again_is_remembered():
+    inner = Slow(4)
+    batching = BatchingEmbedder(inner, remembered=2)
+    for level in (1, 2, 1, 1):
+        assert batching.embed([plain(level)])[0, 0] == level + 1
+    assert sum(inner.sizes) == 2
+    batching.embed([plain(3)])
+    assert batching.embed([plain(2), plain(1)]).tolist() == [[3] * 3, [2] * 3]
+    assert sum(inner.sizes) == 4  # 2 was the oldest
+    batching.close()
+
+
+def test_an_error_is_of_its_own_call():
+    batching = BatchingEmbedder(Slow(1))
+    with pytest.raises(ImageError, match="not this one"):
+        batching.embed([plain(255)])
+    assert batching.embed([plain(1)]).shape == (1, 3)
+    batching.close()
+
+
+# -- thumbnails ------------------------------------------------------------------------------------
+
+
+def test_thumbnails_are_made_once(flowers, tmp_path, monkeypatch):
+    photo = tmp_path / "a.jpg"
+    shutil.copy(flowers / "rose" / "0.jpg", photo)
+    thumbs = Thumbnails(thumbnails_of(tmp_path / "g.imgret"), max_pixels=10**8)
+    first = thumbs.get(str(photo), 96)
+    assert images.load(first).shape == (72, 96, 3)
+    assert thumbnails_of(tmp_path / "g.imgret").is_dir()
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "load", lambda *_, **__: pytest.fail("made again"))
+        assert thumbs.get(str(photo), 96) == first
+        fresh = Thumbnails(thumbnails_of(tmp_path / "g.imgret"), max_pixels=10**8)
+        assert fresh.get(str(photo), 96) == first
+    shutil.copy(flowers / "tulip" / "0.jpg", photo)  # another image by now
+    assert thumbs.get(str(photo), 96) != first
+
+
+def test_a_disk_that_cannot_be_written(flowers, tmp_path, caplog):
+    taken = tmp_path / "file"
+    taken.write_text("no folder")
+    thumbs = Thumbnails(taken / "thumbs", max_pixels=10**8)
+    path = str(flowers / "rose" / "0.jpg")
+    assert thumbs.get(path, 96) == thumbs.get(path, 96)
+    assert "kept in memory" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_no_partial_files_stay(flowers, tmp_path, monkeypatch):
+    thumbs = Thumbnails(tmp_path / "thumbs", max_pixels=10**8)
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    assert thumbs.get(str(flowers / "rose" / "0.jpg"), 96)
+    monkeypatch.undo()
+    assert [file for file in (tmp_path / "thumbs").rglob("*") if file.is_file()] == []
