@@ -81,6 +81,7 @@ async function partOf(key) {
 
 /** Show what the address says. */
 async function show() {
+  if (!gallery) return undefined;  // an image may be dropped early: start() shows its address
   calm();
   const params = new URLSearchParams(location.search);
   const view = params.get("view") ?? "search";
