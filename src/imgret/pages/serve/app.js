@@ -28,7 +28,7 @@ const ask = new Ask({
 const detail = new Detail({
   search: searchWith, part: searchPartOf, mark: (item, sign) => hits.mark(item, sign),
   marks: hits.marks, query: () => current, answered: () => answered,
-  items: () => hits.items, labels: () => facets.labels(), changed: itemChanged, removed: itemRemoved,
+  marking: () => hits.marking, items: () => hits.items, labels: () => facets.labels(), changed: itemChanged, removed: itemRemoved,
 });
 
 // -- where to go ---------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ function titleOf({image, text, notText, like, box}) {
   const parts = [];
   if (text) parts.push(`“${text}”`);
   if (named) parts.push(box ? `part of ${named}` : named);
-  const title = `Like ${parts.join(" and ")}`;
+  const title = named ? `Like ${parts.join(" and ")}` : parts[0];
   const others = image ? like.length : like.length - 1;
   return title + (others > 0 ? ` and ${others} more` : "") + (notText ? `, not “${notText}”` : "");
 }
@@ -186,10 +186,11 @@ async function browse(where) {
     if (filtered) params.set("where", JSON.stringify(where));
     const answer = await api.call("items", {params, signal});
     return {...answer, more: offset + answer.items.length < answer.total};
-  });
+  }, {marking: true});
   if (!first) return null;
   const note = first.total ? counted(first.total, "image")
-    : filtered ? "No image matches the filters." : "The gallery is empty.";
+    : filtered ? "No image matches the filters."
+      : find("indexing").hidden ? "The gallery is empty." : "The first images will appear here soon.";
   heading(filtered ? "Filtered images" : "All images", note);
   announce(note);
   return null;
@@ -230,6 +231,10 @@ function searchMarked() {
   const [right, wrong] = [keys(1), keys(-1)];
   const union = (old, added, without) =>
     [...new Set([...old, ...added])].filter((key) => !without.includes(key));
+  if (!right.length && !asks(current)) {
+    if (wrong.length) notify("Mark an image as right as well: wrong ones alone are no query.");
+    return;
+  }
   if (!right.length && !wrong.length) return;
   go({
     ...current,
@@ -327,12 +332,14 @@ async function start() {
     await refreshFacts();
     if (!asks(current) && !find("side").hidden) await show();
   }});
-  const description = await api.call("openapi.json").catch(() => ({paths: {}}));
-  detail.allow({gallery, explains: "/api/explain" in (description.paths ?? {})});
+  const described = api.call("openapi.json").catch(() => ({}));
+  const fields = api.call("fields").catch(() => []);  // takes a while in a large gallery
   showGallery();
   for (const id of ["columns", "nav", "tools"]) find(id).hidden = false;
-  facets.setFields(await api.call("fields").catch(() => []));
+  detail.allow({gallery, explains: false});
   await show();
+  facets.setFields(await fields);
+  detail.allow({gallery, explains: "/api/explain" in ((await described).paths ?? {})});
 }
 
 start().catch(complain);

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import {Crop, cropButton} from "./crop.js";
-import {announce, complain, fill, find, icon, make, notify, percent} from "./dom.js";
+import {announce, complain, fill, find, icon, make, notify, percent, shown} from "./dom.js";
 import {explain} from "./explain.js";
 
 /**
@@ -10,7 +10,7 @@ import {explain} from "./explain.js";
  *
  * `on` has the functions `search(item)`, `part(key, box, picture)`, `mark(item, sign)`,
  * `changed(item)`, `removed(key)`, and those that return what is shown: `items()`, `query()`,
- * `answered()`, `labels()`; `marks` is the map of marks.
+ * `answered()`, `marking()`, `labels()`; `marks` is the map of marks.
  */
 export class Detail {
   constructor(on) {
@@ -52,7 +52,8 @@ export class Detail {
 
   neighbor(step) {
     const items = this.on.items();
-    return items[items.findIndex((each) => each.key === this.item.key) + step];
+    const at = items.findIndex((each) => each.key === this.item.key);
+    return at < 0 ? undefined : items[at + step];
   }
 
   step(by) {
@@ -138,10 +139,10 @@ export class Detail {
       ["Same class", item.probability == null ? null : `${percent(item.probability)} likely`],
       ["Size", size ? `${size[0]} × ${size[1]}` : null],
       ["Indexed part", item.box && size && !whole ? item.box.join(", ") : null],
-      ...Object.entries(facts?.metadata ?? item.metadata ?? {}),
+      ...flat(facts?.metadata ?? item.metadata ?? {}),
     ];
     fill(this.facts, ...rows.filter(([, value]) => value !== null).map(([name, value]) =>
-      make("div", {}, make("dt", {}, name), make("dd", {}, told(value)))));
+      make("div", {}, make("dt", {}, name), make("dd", {}, shown(value)))));
   }
 
   actions() {
@@ -149,19 +150,19 @@ export class Detail {
     const mark = (sign, name, text) => make("button", {
       type: "button", "data-mark": sign, "aria-pressed": "false", onclick: () => this.mark(sign),
     }, icon(name), text);
-    const marking = this.on.answered() !== null;
+    const marking = this.on.marking();
     return make("div", {class: "actions"},
       make("button", {type: "button", class: "primary", onclick: () => this.on.search(item)},
         "Search with this"),
       marking ? mark(1, "plus", "More like this") : null,
       marking ? mark(-1, "minus", "Less like this") : null,
-      marking && this.explains && item.image
+      this.on.answered() && this.explains && item.image
         ? make("button", {type: "button", onclick: ({currentTarget}) => this.explainIt(currentTarget)},
           "Why?") : null);
   }
 
   mark(sign) {
-    if (this.on.answered() !== null) this.on.mark(this.item, sign);
+    if (this.on.marking()) this.on.mark(this.item, sign);
   }
 
   /** Show on the buttons how the image is marked. */
@@ -271,4 +272,9 @@ export class Detail {
   }
 }
 
-const told = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+/** List nested metadata by the names that filters use: place.row. */
+function flat(metadata, before = "") {
+  return Object.entries(metadata).flatMap(([name, value]) =>
+    (value !== null && typeof value === "object" && !Array.isArray(value)
+      ? flat(value, `${before}${name}.`) : [[before + name, value]]));
+}

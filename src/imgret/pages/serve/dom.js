@@ -72,4 +72,12 @@ const plain = new Intl.NumberFormat("en");
 export const number = (value) => plain.format(value);
 export const counted = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 export const percent = (share) => `${Math.round(100 * share)}%`;
+/** Show a value of the metadata; digits that nobody reads are left out. */
+export function shown(value) {
+  if (value === true) return "yes";
+  if (value === false) return "no";
+  if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(6)));
+  return value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
 export const isTyping = (target) => target.matches?.("input, textarea, select");

@@ -1,11 +1,10 @@
 // The filters: the fields that items have, with their values and counts.
 
-import {fill, find, icon, make, number} from "./dom.js";
+import {fill, find, icon, make, number, shown} from "./dom.js";
 
 const FEW = 8;       // values shown at first
 const SEARCHED = 15;  // more values than these can be searched by name
 
-const shown = (value) => (value === true ? "yes" : value === false ? "no" : String(value));
 const range = (condition) => condition !== null && typeof condition === "object"
   && Object.keys(condition).every((name) => name === "$gte" || name === "$lte");
 
@@ -108,7 +107,7 @@ export class Facets {
     const condition = this.where[facet.field];
     const now = range(condition) ? condition : {};
     const end = (name, operator, hint) => make("input", {
-      type: "number", step: "any", placeholder: String(hint), value: now[operator] ?? null,
+      type: "number", step: "any", placeholder: shown(hint), value: now[operator] ?? null,
       "aria-label": `${name} ${facet.field}`,
       onchange: ({target}) => this.limit(facet.field, operator, target.value),
     });

@@ -1,7 +1,7 @@
 // The list of images: cards, marks, moving by keyboard, and more of them while scrolling.
 
 import {Latest, facts, thumbnail} from "./api.js";
-import {complain, fill, find, icon, make} from "./dom.js";
+import {announce, complain, fill, find, icon, make} from "./dom.js";
 
 const PAGE = 60;
 
@@ -23,10 +23,10 @@ export class Hits {
     this.more.addEventListener("click", () => this.next({focus: true}));
     this.list.addEventListener("keydown", (event) => this.key(event));
     this.list.addEventListener("focusin", (event) => this.hold(event.target.closest("li")));
-    const seen = new IntersectionObserver((entries) => {
+    this.seen = new IntersectionObserver((entries) => {
       if (entries.some((entry) => entry.isIntersecting)) this.next();
     }, {rootMargin: "800px"});
-    seen.observe(this.more);
+    this.seen.observe(this.more);
   }
 
   /**
@@ -34,14 +34,14 @@ export class Hits {
    *
    * Returns the first answer; null where a newer list took its place.
    */
-  async show(load, {marking = false, most = Infinity} = {}) {
-    Object.assign(this, {load, marking, most, items: [], loading: false});
+  async show(load, {marking = false} = {}) {
+    Object.assign(this, {load, marking, items: [], loading: false});
     this.signal = this.latest.next();
     this.list.setAttribute("aria-busy", "true");
     this.more.hidden = true;
     this.end.textContent = "";
     try {
-      const first = await this.load(0, Math.min(PAGE, most), this.signal);
+      const first = await this.load(0, PAGE, this.signal);
       this.list.replaceChildren();
       this.list.hidden = first.items.length === 0;
       this.list.style.setProperty("--ratio", this.ratio = usualRatio(first.items));
@@ -73,9 +73,10 @@ export class Hits {
     this.more.setAttribute("aria-disabled", "true");
     try {
       const offset = this.items.length;
-      const answer = await this.load(offset, Math.min(PAGE, this.most - offset), signal);
+      const answer = await this.load(offset, PAGE, signal);
       if (signal.aborted) return;
       this.add(answer);
+      announce(`${this.items.length} images shown`);
       if (focus) this.shots()[offset]?.focus();
     } catch (error) {
       complain(error);
@@ -86,11 +87,12 @@ export class Hits {
   }
 
   add({items, more, ending = ""}) {
-    const full = this.items.length + items.length >= this.most;
     this.items.push(...items);
     this.list.append(...items.map((item) => this.card(item)));
-    this.more.hidden = !more || full;
-    this.end.textContent = more && full ? `The first ${this.most} images are shown.` : ending;
+    this.more.hidden = !more;
+    this.end.textContent = ending;
+    this.seen.unobserve(this.more);  // tells again where the button is, also if it did not move
+    this.seen.observe(this.more);
   }
 
   /** Take an image from the list after it was removed. */

@@ -7,12 +7,16 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const GREY = "#8e8e93";
 const LEGEND = 200;  // labels listed
 
+let current = null;  // the map that is shown
+dark.addEventListener("change", () => current?.recolor());
+const resized = new ResizeObserver(() => current?.resize());
+
 /** Draw a map into an element; `open(key)` is called for a point that is chosen. */
 export function drawMap(place, data, open) {
-  const map = new Plane(data, open);
-  fill(place, map.canvas, map.legend, map.tip);
-  map.resize();
-  new ResizeObserver(() => map.resize()).observe(map.canvas);
+  current = new Plane(data, open);
+  fill(place, current.canvas, current.legend, current.tip);
+  resized.disconnect();
+  resized.observe(current.canvas);  // draws it as well
 }
 
 class Plane {
@@ -33,7 +37,6 @@ class Plane {
     this.legend = make("ul", {"aria-label": "Labels"},
       ...this.labels.slice(0, LEGEND).map((label, code) => this.entry(label, code)));
     this.listen();
-    dark.addEventListener("change", () => this.recolor());
   }
 
   entry({name, count}, code) {

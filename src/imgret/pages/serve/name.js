@@ -18,13 +18,14 @@ export async function showName(source) {
   place.hidden = false;
 }
 
-function described({label, confidence, votes}) {
+function described({label, confidence, threshold, votes}) {
   if (label !== null) {
     return ["Looks like ", make("b", {}, label), ` · ${sure(confidence)}`];
   }
   const [best] = Object.entries(votes).sort((one, other) => other[1] - one[1]);
   if (!best) return ["No label fits"];
-  return ["Unknown, closest to ", make("b", {}, best[0]), ` · ${sure(confidence)}`];
+  return ["Perhaps ", make("b", {}, best[0]),
+    ` · ${sure(confidence)}, and a name needs ${percent(threshold)}`];
 }
 
 /** Nothing is certain, so that no confidence is rounded to all or nothing. */

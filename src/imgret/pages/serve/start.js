@@ -30,28 +30,30 @@ async function follow(refresh) {
   let seen = 0;
   for (;;) {
     await pause(1000);
-    const state = await call("indexing").catch(() => null);
-    if (!state) return complain(new Error("The server does not answer. Indexing may have ended."));
-    showProgress(state);
+    const [state, gallery] = await Promise.all([call("indexing"), call("gallery")])
+      .catch((error) => [complain(error), null]);
+    if (!state) return undefined;
+    showProgress(state, gallery.items);
     if (state.state !== "running") {
       await refresh();
       return state.state === "failed"
         ? complain(new Error(`Indexing failed: ${state.message}`)) : announce(state.message);
     }
-    // The first images appear soon, further ones now and then: the list should not jump.
-    if (state.done > 2 * seen) {
-      seen = state.done;
+    // The first images appear at once, further ones now and then: the list should not jump.
+    if (gallery.items > 2 * seen) {
+      seen = gallery.items;
       await refresh();
     }
   }
 }
 
-function showProgress({state, folder, done, total}) {
+function showProgress({state, folder, done, total}, searched = 0) {
   find("indexing").hidden = state !== "running";
   if (state !== "running") return;
   const bar = find("indexing-progress");
+  const already = searched ? ` ${number(searched)} can be searched already.` : "";
   find("indexing-title").textContent = total
-    ? `Indexing ${folder}: ${number(done)} of ${counted(total, "image")}. You can search already.`
+    ? `Indexing ${folder}: ${number(done)} of ${counted(total, "image")}.${already}`
     : `Looking for images in ${folder} …`;
   if (total) Object.assign(bar, {max: total, value: done});
   else bar.removeAttribute("value");  // shows that something goes on
