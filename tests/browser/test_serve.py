@@ -894,6 +894,9 @@ def _detail(page, url, flowers):
 
 def _filters(page, url, flowers):
     page.goto(url)
+    wait_for_results(page, "All images")
+    if not page.locator("#fields").is_visible():  # closed on a phone
+        page.get_by_text("Filters", exact=True).click()
     page.get_by_role("checkbox", name="rose 12").check()
     wait_for_results(page, "Filtered images")
 

@@ -22,7 +22,7 @@ const ask = new Ask({
   image: (file) => go(query({image: keep(file, file.name || "the pasted image"), where: current.where})),
   words: (text, notText) => go({...current, text, notText}),
   box: searchPart,
-  ready: () => cutOut(current),
+  ready: () => nameQuery(current),
   change: (parts) => go({...current, ...parts}),
 });
 const detail = new Detail({
@@ -125,7 +125,7 @@ async function showSearch() {
   facets.render(current.where);
   heading(...(asks(current) ? ["Searching …"] : ["Images"]));
   if (current.lost) notify("The image of this search is not part of its link. Choose it again.");
-  showName(named(current));
+  nameQuery(current);
   answered = null;
   try {
     answered = asks(current) ? await search(current) : await browse(current.where);
@@ -196,23 +196,19 @@ async function browse(where) {
   return null;
 }
 
-/** Return what to classify: the image, the part of it, or the item. */
-function named(query) {
-  if (gallery.labels < 2 || query.text || query.unlike.length) return null;
-  if (!query.image) return query.like.length === 1 ? {key: query.like[0]} : null;
-  if (query.like.length) return null;
-  if (!query.box) return {body: query.image.blob};
-  cutOut(query);
-  return null;
+/** Name the class of the image, of the part of it, or of the item, if that is the whole query. */
+async function nameQuery(query) {
+  showName(null);
+  const {image, like, box} = query;
+  const alone = !query.text && !query.unlike.length && like.length + (image ? 1 : 0) === 1;
+  if (!alone || gallery.labels < 2) return undefined;
+  if (image && !box) return showName({body: image.blob});
+  if (!ask.picture) return undefined;  // asked again once it is shown; an item may have none
+  if (!image) return showName({key: like[0]});
+  const body = await cut(ask.picture, box, ask.crop.size);
+  return body && current === query ? showName({body}) : undefined;
 }
 
-/** Classify a part of the image, once its picture is shown. */
-async function cutOut(query) {
-  const {picture, crop} = ask;
-  if (!picture || !query.box || query.text || query.like.length || gallery.labels < 2) return;
-  const body = await cut(picture, query.box, crop.size);
-  if (body && current === query) showName({body});
-}
 
 // -- marks ---------------------------------------------------------------------------------------
 

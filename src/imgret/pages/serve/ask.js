@@ -8,7 +8,7 @@ import {fill, find, icon, make} from "./dom.js";
  * The query panel.
  *
  * `on` has the functions `image(file)`, `words(text, notText)`, `box(box)`, `change(parts)`, and
- * `ready()` for an image that is shown.
+ * `ready()` once an item or the image of a box is shown.
  */
 export class Ask {
   constructor(on) {
@@ -89,7 +89,7 @@ export class Ask {
       if (this.id !== id) return;
       this.picture = picture;
       this.addCrop(stage, buttons, picture, query);
-      this.on.ready();
+      if (!query.image || query.box) this.on.ready();
     };
     return undefined;
   }
