@@ -587,6 +587,14 @@ def test_map(page, url, shot):
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_contain_text(key)
     page.keyboard.press("Escape")
+    area = canvas.bounding_box()
+    middle = (area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
+    page.mouse.move(*middle)
+    page.mouse.wheel(0, -300)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 80, middle[1] + 40, steps=4)
+    page.mouse.up()
+    expect(page.get_by_role("dialog")).to_be_hidden()  # a drag chooses nothing
     page.get_by_role("button", name="tulip").click()
     expect(page.get_by_role("button", name="tulip")).to_have_attribute("aria-pressed", "true")
 

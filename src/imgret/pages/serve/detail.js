@@ -152,8 +152,9 @@ export class Detail {
     }, icon(name), text);
     const marking = this.on.marking();
     return make("div", {class: "actions"},
-      make("button", {type: "button", class: "primary", onclick: () => this.on.search(item)},
-        "Search with this"),
+      make("button", {
+        type: "button", class: "primary", autofocus: true, onclick: () => this.on.search(item),
+      }, "Search with this"),
       marking ? mark(1, "plus", "More like this") : null,
       marking ? mark(-1, "minus", "Less like this") : null,
       this.on.answered() && this.explains && item.image

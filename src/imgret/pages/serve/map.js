@@ -29,6 +29,7 @@ class Plane {
     this.only = null;
     this.pointed = -1;
     this.view = {scale: 1, x: 0, y: 0};
+    this.held = new Map();  // the pointers that are down, and where
     this.canvas = make("canvas", {
       tabindex: "0", role: "application",
       "aria-label": "Map of the images. Arrow keys move from image to image, Enter shows one.",
@@ -156,8 +157,10 @@ class Plane {
   listen() {
     const on = (name, listener, options) => this.canvas.addEventListener(name, listener, options);
     on("pointerdown", (event) => this.press(event));
-    on("pointermove", (event) => { if (!this.held) this.point(this.near(this.place(event))); });
-    on("pointerleave", () => { if (!this.held) this.point(-1); });
+    on("pointermove", (event) => this.move(event));
+    on("pointerup", (event) => this.release(event));
+    on("pointercancel", (event) => this.release(event));
+    on("pointerleave", () => { if (!this.held.size) this.point(-1); });
     on("blur", () => this.point(-1));
     on("wheel", (event) => this.zoom(event), {passive: false});
     on("dblclick", () => {
@@ -167,29 +170,38 @@ class Plane {
     on("keydown", (event) => this.key(event));
   }
 
+  /** Drag with one finger or the mouse, zoom with two fingers, choose with a click. */
   press(event) {
-    const from = this.place(event);
-    const start = {...this.view};
-    let far = false;
-    const move = (moved) => {
-      const [x, y] = this.place(moved);
-      far ||= Math.hypot(x - from[0], y - from[1]) > 4;
-      if (!far) return;
-      Object.assign(this.view, {x: start.x + x - from[0], y: start.y + y - from[1]});
-      this.point(-1);
-      this.draw();
-    };
-    const end = () => {
-      this.held = false;
-      this.canvas.removeEventListener("pointermove", move);
-      const i = this.near(from);
-      if (!far && i >= 0) this.open(this.data.keys[i]);
-    };
-    this.held = true;
     this.canvas.setPointerCapture(event.pointerId);
-    this.canvas.addEventListener("pointermove", move);
-    this.canvas.addEventListener("pointerup", end, {once: true});
-    this.canvas.addEventListener("pointercancel", end, {once: true});
+    this.held.set(event.pointerId, this.place(event));
+    if (this.held.size === 1) this.from = this.place(event);
+    else this.from = null;  // two fingers choose nothing
+  }
+
+  move(event) {
+    if (!this.held.has(event.pointerId)) return this.point(this.near(this.place(event)));
+    const before = this.grip();
+    const now = this.place(event);
+    if (this.from && Math.hypot(now[0] - this.from[0], now[1] - this.from[1]) <= 4) return undefined;
+    this.from = null;
+    this.held.set(event.pointerId, now);
+    const after = this.grip();
+    this.view.x += after.x - before.x;
+    this.view.y += after.y - before.y;
+    this.point(-1);
+    return this.zoomAt([after.x, after.y], before.wide ? after.wide / before.wide : 1);
+  }
+
+  /** Return the middle of the fingers, and how far they are apart. */
+  grip() {
+    const [[x0, y0], [x1, y1] = [x0, y0]] = [...this.held.values()];
+    return {x: (x0 + x1) / 2, y: (y0 + y1) / 2, wide: Math.hypot(x1 - x0, y1 - y0)};
+  }
+
+  release(event) {
+    if (!this.held.delete(event.pointerId) || !this.from) return;
+    const i = this.near(this.from);
+    if (i >= 0 && event.type === "pointerup") this.open(this.data.keys[i]);
   }
 
   zoom(event) {

@@ -34,6 +34,7 @@ async function follow(refresh) {
       .catch((error) => [complain(error), null]);
     if (!state) return undefined;
     showProgress(state, gallery.items);
+    find("size").textContent = counted(gallery.items, "image");
     if (state.state !== "running") {
       await refresh();
       return state.state === "failed"

@@ -122,7 +122,8 @@ function follow(event, page) {
 async function outliers(params, page, signal) {
   const found = await api.call("curate/outliers", {signal});
   page.heading("Outliers", found.length
-    ? "images least like any other, the most isolated first; the score is their similarity to their neighbours"
+    ? `the ${counted(found.length, "image")} least like any other; the score is the similarity to `
+      + "the neighbours"
     : "There are too few images to tell.");
   await page.hits.show(paged(found));
 }
