@@ -1,5 +1,6 @@
 """All checks and tests: plain ``nox`` runs what a change must pass; ``nox -l`` lists the rest."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -71,6 +72,17 @@ def train(session: nox.Session) -> None:
     session.install("-e", ".[timm]", *group("torch"), *group("test"))
     what = ("tests/train", "tests/test_readme.py", "-k", "train or own-model")
     session.run("pytest", *PARALLEL, *what, *session.posargs, env=ONE_EACH)
+
+
+@nox.session(default=False)
+def serve(session: nox.Session) -> None:
+    """Test the server, and its page in Chromium."""
+    session.install("-e", ".[serve,text]", *group("test"), *group("browser"))
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if is_root and shutil.which("chromium") is None and shutil.which("apt-get") is not None:
+        session.run("apt-get", "update", external=True)
+        session.run("apt-get", "install", "-y", "chromium", external=True)
+    session.run("pytest", "tests/serve", "tests/browser", *session.posargs)
 
 
 @nox.session

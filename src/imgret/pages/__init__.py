@@ -14,6 +14,6 @@ module        what it draws
 `result`      the base class of results that can be shown
 ============= ==========================================================================
 
-``page.css`` is the only style sheet; ``sort.js`` and ``map.js`` are the scripts. A page loads
-nothing from outside its file.
+``page.css`` is the style sheet; ``sort.js`` and ``map.js`` are the scripts. A page loads nothing
+from outside its file. ``serve/`` holds the page of `imgret.serve`, which the server sends as it is.
 """

@@ -53,6 +53,7 @@ _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
 
 _THUMBNAIL, _LARGE = (96, 512), (512, 2048)  # least and most pixels a side
+_PREVIEW = 1024  # pixels a side
 _PAGE = 200  # most hits or items in one answer
 # The status of an error, the most special class first.
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -94,12 +95,17 @@ _JPEG: dict[int | str, dict[str, Any]] = {
 _ASSETS = {
     "app.css": "text/css",
     "page.css": "text/css",
-    "app.js": "text/javascript",
     "api.js": "text/javascript",
+    "app.js": "text/javascript",
+    "ask.js": "text/javascript",
     "crop.js": "text/javascript",
     "detail.js": "text/javascript",
+    "dom.js": "text/javascript",
+    "explain.js": "text/javascript",
     "facets.js": "text/javascript",
     "hits.js": "text/javascript",
+    "map.js": "text/javascript",
+    "name.js": "text/javascript",
     "query.js": "text/javascript",
     "start.js": "text/javascript",
     "views.js": "text/javascript",
@@ -419,6 +425,19 @@ def _add_search(router: APIRouter, site: Site, work: Work, limits: Limits) -> No
             methods=[method],
             operation_id=name,
             openapi_extra=_UPLOAD if method == "POST" else None,
+        )
+
+    @router.post("/preview", response_class=Response, responses=_JPEG, openapi_extra=_UPLOAD)
+    async def preview(request: Request) -> Response:
+        """Return a JPEG of an image that the browser may not be able to show, such as TIFF."""
+        upload = await request.body()
+
+        def small() -> bytes:
+            whole = images.load(upload, max_pixels=site.max_pixels, min_side=_PREVIEW)
+            return images.encode(images.thumbnail(whole, _PREVIEW), "jpeg", quality=88)
+
+        return Response(
+            await work(small), media_type="image/jpeg", headers={"cache-control": "no-store"}
         )
 
 

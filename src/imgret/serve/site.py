@@ -355,6 +355,7 @@ class Site:
             _log.exception("indexing %s failed", state.folder)
             state.state, state.message = "failed", str(error)
         else:
+            self._look(at_once=True)  # who sees that it is done finds every image
             state.state = "done"
             _log.info("%s: %s", state.folder, state.message)
 
