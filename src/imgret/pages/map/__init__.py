@@ -1,0 +1,5 @@
+"""The page of a map: points and small images on a canvas, with a search box and a lasso."""
+
+from imgret.pages.map.build import page
+
+__all__ = ["page"]
