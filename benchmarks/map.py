@@ -40,7 +40,8 @@ def on_the_plane(coordinates: Embeddings) -> Ids:
     found = index.search(centred, _K + 1).ids
     others = found != np.arange(len(found))[:, None]
     others[others.all(axis=1), -1] = False  # the point itself lies behind its copies
-    return found[others].reshape(len(found), _K)
+    neighbours: Ids = found[others].reshape(len(found), _K)
+    return neighbours
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ import pytest
 from sklearn.decomposition import PCA
 
 from imgret import Retriever, images
+from imgret.curation import Map2D
 from imgret.errors import InvalidInputError, MissingExtraError
-from imgret.pages.map import build, tiles
+from imgret.pages.map import build, points, tiles
 
 HOSTILE = "</script><script>alert(1)</script>\"'&amp;<!-- \u2028"
 
@@ -137,7 +138,7 @@ def test_tiles_fill_several_sheets(photos, monkeypatch):
 
 def test_many_items_get_smaller_images_and_no_large_ones(photos, monkeypatch):
     path = str(photos / "lake" / "0.jpg")
-    assert [tiles._side(n) for n in (1, 6_000, 6_001, 10_001, 20_000)] == [64, 64, 48, 32, 32]
+    assert [tiles._side(n) for n in (1, 5_000, 5_001, 10_001, 20_000)] == [96, 96, 64, 48, 48]
     monkeypatch.setattr(tiles, "_MOST_PREVIEWS", 2)
     for n, previews in ((2, 2), (3, 0)):
         found = tiles.sheets(tiles.read([path] * n, threads=1, max_pixels=10**6), n)
@@ -173,6 +174,31 @@ def test_reading_shows_its_progress(photos, mean_color, capsys):
     assert capsys.readouterr().err == ""
     found.to_html(progress=True)
     assert "12/12" in capsys.readouterr().err
+
+
+def test_a_notebook_shows_the_points(gallery_of, clustered, monkeypatch):
+    vectors, codes = clustered()
+    labels = [None if code == 0 else f"class {code}" for code in codes]
+    found = gallery_of(vectors, labels).map2d("pca")
+    drawn = found._repr_html_()
+    assert drawn.count("<path ") == 6
+    assert drawn.count("M") - drawn.count("Map") == 300
+    assert "300 items by pca" in drawn
+    monkeypatch.setattr(points, "_MOST_POINTS", 50)
+    assert found._repr_html_().count("h0") == 50
+
+
+def test_a_notebook_gets_a_bounded_sketch():
+    n = 100_000
+    rng = np.random.default_rng(0)
+    found = Map2D(
+        keys=("a",) * n,
+        coordinates=rng.normal(size=(n, 2)).astype(np.float32),
+        labels=tuple(str(code) for code in rng.integers(0, 50_000, n)),
+        paths=(None,) * n,
+        method="pca",
+    )
+    assert len(found._repr_html_()) < 300_000
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 10, 40])

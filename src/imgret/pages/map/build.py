@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from imgret.pages.document import document
 from imgret.pages.map import tiles
+from imgret.pages.map.points import ranked, unit
 from imgret.types import Embeddings, Ids, Json
 
 __all__ = ["page"]
@@ -92,23 +92,17 @@ def _samples(n: int) -> tuple[Ids, NDArray[np.int64]]:
 
 
 def _points(coordinates: Embeddings, drawn: Ids) -> Json:
-    """Return x and y from 0 to 1: the longer side is 1, and the shorter one lies in the middle."""
-    low = coordinates.min(axis=0)
-    span = coordinates.max(axis=0) - low
-    scale = max(float(span.max()), 1e-30)
-    unit = ((coordinates[drawn] - low - span / 2) / scale + 0.5).astype(np.float64).round(5)
-    return {"x": unit[:, 0].tolist(), "y": unit[:, 1].tolist()}
+    x, y = unit(coordinates)[drawn].round(5).T.tolist()
+    return {"x": x, "y": y}
 
 
 def _labels(labels: Sequence[str | None], places: list[int]) -> Json:
     """Return the names of the labels, the most frequent first, and the number of each item's."""
-    counts = Counter(label for label in labels if label is not None)
-    names = [name for name, _ in counts.most_common()]
-    codes = {name: code for code, name in enumerate(names)} | {None: -1}
+    names, counts, codes = ranked(labels)
     return {
-        "label": [codes[labels[place]] for place in places],
+        "label": [codes[place] for place in places],
         "labels": names,
-        "counts": [counts[name] for name in names],
+        "counts": counts,
     }
 
 

@@ -25,8 +25,8 @@ function redraw() {
 function draw() {
   waiting = false;
   const dots = window.devicePixelRatio || 1;
-  canvas.width = canvas.clientWidth * dots;
-  canvas.height = canvas.clientHeight * dots;
+  frame = measure();
+  [canvas.width, canvas.height] = [frame.width * dots, frame.height * dots];
   pen.setTransform(dots, 0, 0, dots, 0, 0);
   const places = data.keys.map((_, i) => place(i));
   const visible = places.map((_, i) => i).filter((i) => inside(places[i]));
@@ -36,18 +36,33 @@ function draw() {
   drawLasso();
 }
 
+// All points of a colour at once, which is much faster than each alone.
 function drawPoints(visible, places) {
-  const colors = data.labels.map((_, label) => color(label));
-  for (const seen of [0, 1]) {
-    pen.globalAlpha = seen ? 0.8 : 0.15;
-    for (const i of visible) {
-      if (active[i] !== seen) continue;
-      pen.fillStyle = seen && data.label[i] >= 0 ? colors[data.label[i]] : GRAY;
-      dot(places[i], radius);
-      pen.fill();
+  const groups = new Map();
+  for (const i of visible) {
+    const group = active[i] ? data.label[i] : "faded";
+    if (!groups.has(group)) groups.set(group, []);
+    groups.get(group).push(places[i]);
+  }
+  drawGroup(groups.get("faded") ?? [], GRAY, 0.15);
+  groups.delete("faded");
+  for (const [label, points] of groups) drawGroup(points, color(label), 0.8);
+  pen.globalAlpha = 1;
+}
+
+function drawGroup(points, fill, alpha) {
+  pen.fillStyle = fill;
+  pen.globalAlpha = alpha;
+  pen.beginPath();
+  for (const [x, y] of points) {
+    if (radius <= 2) {
+      pen.rect(x - radius, y - radius, 2 * radius, 2 * radius);
+    } else {
+      pen.moveTo(x + radius, y);
+      pen.arc(x, y, radius, 0, 2 * Math.PI);
     }
   }
-  pen.globalAlpha = 1;
+  pen.fill();
 }
 
 function dot([x, y], size) {
@@ -58,7 +73,7 @@ function dot([x, y], size) {
 // Side of the images in view; 0 where they would be too small.
 function pictureSide(visible, places) {
   if (!state.images || !tileOf.size || !visible.length) return 0;
-  const room = Math.sqrt(0.7 * canvas.clientWidth * canvas.clientHeight / visible.length);
+  const room = Math.sqrt(0.7 * frame.width * frame.height / visible.length);
   if (room < SMALLEST) return 0;
   return Math.max(SMALLEST, Math.min(room, LARGEST, 1.5 * spacing(visible, places)));
 }

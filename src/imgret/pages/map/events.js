@@ -91,7 +91,7 @@ canvas.addEventListener("wheel", (event) => {
 function step([right, down]) {
   const items = actives();
   if (!items.length) return;
-  const [x, y] = state.current < 0 ? [canvas.clientWidth / 2, canvas.clientHeight / 2]
+  const [x, y] = state.current < 0 ? [frame.width / 2, frame.height / 2]
     : place(state.current);
   let best = -1, least = Infinity;
   for (const i of items) {

@@ -20,7 +20,7 @@ _MOST_PREVIEWS = 2_000
 _PREVIEW = 160
 # Up to so many images, the side of a tile. JPEG encodes blocks of 16 pixels: with a multiple of
 # 16, no tile bleeds into its neighbour.
-_SIDES = ((6_000, 64), (10_000, 48), (MOST_TILES, 32))
+_SIDES = ((5_000, 96), (10_000, 64), (MOST_TILES, 48))
 _SHEET = 2048
 
 
@@ -54,7 +54,7 @@ def read(paths: Sequence[str | None], *, threads: int, max_pixels: int) -> Itera
         except ImageError:
             return Tile(None, None)
         image = images.thumbnail(image, least)
-        preview = images.encode(image, "jpeg", quality=80) if previewed else None
+        preview = images.encode(image, "jpeg", quality=75) if previewed else None
         return Tile(images.thumbnail(image, side), preview)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="imgret") as pool:

@@ -5,21 +5,26 @@ const canvas = document.querySelector("canvas");
 const ZOOM = {least: 0.5, most: 400};
 const MARGIN = 32;
 let view = {scale: 1, x: 0, y: 0};
+let frame = measure();
 
-function place(i) {
+// The square in which the whole map fits; asking the browser for sizes is slow.
+function measure() {
   const {clientWidth: width, clientHeight: height} = canvas;
   const side = Math.min(width, height) - 2 * MARGIN;
-  const left = (width - side) / 2, top = (height - side) / 2;
+  return {width, height, side, left: (width - side) / 2, top: (height - side) / 2};
+}
+
+function place(i) {
   return [
-    (left + data.x[i] * side) * view.scale + view.x,
-    (top + (1 - data.y[i]) * side) * view.scale + view.y,
+    (frame.left + data.x[i] * frame.side) * view.scale + view.x,
+    (frame.top + (1 - data.y[i]) * frame.side) * view.scale + view.y,
   ];
 }
 
-const inside = ([x, y]) => x >= 0 && y >= 0 && x <= canvas.clientWidth && y <= canvas.clientHeight;
+const inside = ([x, y]) => x >= 0 && y >= 0 && x <= frame.width && y <= frame.height;
 const inView = () => actives().filter((i) => inside(place(i)));
 
-function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
+function zoom(factor, x = frame.width / 2, y = frame.height / 2) {
   const scale = Math.min(ZOOM.most, Math.max(ZOOM.least, view.scale * factor));
   const grown = scale / view.scale;
   view = {scale, x: x - (x - view.x) * grown, y: y - (y - view.y) * grown};
@@ -41,7 +46,7 @@ function fit(items) {
   const places = items.map(place);
   const [left, right] = extent(places.map(([x]) => x));
   const [top, bottom] = extent(places.map(([, y]) => y));
-  const {clientWidth: width, clientHeight: height} = canvas;
+  const {width, height} = frame;
   const factor = Math.min(width / (right - left + 1), height / (bottom - top + 1), 40) * 0.8;
   move(width / 2 - (left + right) / 2, height / 2 - (top + bottom) / 2);
   zoom(Math.max(1, factor));
@@ -55,7 +60,7 @@ function extent(values) {
 // Move the map just so far that an item is in view, and not below the card.
 function reveal(i) {
   const [x, y] = place(i);
-  const {clientWidth: width, clientHeight: height} = canvas;
+  const {width, height} = frame;
   const beside = width > 2 * card.offsetWidth ? card.offsetWidth : 0;
   const into = (at, size) => at < MARGIN ? MARGIN - at : at > size - MARGIN ? size - MARGIN - at : 0;
   move(into(x, width - beside), into(y, height));
