@@ -94,6 +94,7 @@ function drawPictures(visible, places) {
   if (!side) return;
   const taken = new Map();
   const free = visible.filter((i) => tileOf.has(i) && isFree(taken, places[i], side));
+  if (8 * free.length < visible.length) return;  // a crowd of points says more than one image
   const used = [state.pointed, state.current].filter((i) => i >= 0 && active[i]);
   for (const i of [...free.filter((i) => !used.includes(i)), ...used]) {
     const box = tileBox(i);
