@@ -1,5 +1,6 @@
 """All checks and tests: plain ``nox`` runs what a change must pass; ``nox -l`` lists the rest."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -48,6 +49,24 @@ def tests(session: nox.Session) -> None:
     """Run the tests, with branch coverage."""
     session.install("-e", ".", *group("test"))
     session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs, env=ONE_EACH)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Use the pages in Chromium, by mouse, touch and keyboard."""
+    programs = ("chromium", "chromium-browser", "google-chrome")
+    if not any(map(shutil.which, programs)) and may_install():
+        command = ("apt-get", "install", "-y", "--no-install-recommends", "chromium")
+        session.run(*command, external=True, success_codes=range(256))
+    if not any(map(shutil.which, programs)):
+        session.skip("needs Chromium, on Debian: apt-get install chromium")
+    session.install("-e", ".", *group("test"), *group("browser"))
+    session.run("pytest", "tests/browser", *session.posargs)
+
+
+def may_install() -> bool:
+    """Return whether this process may install Debian's packages."""
+    return bool(shutil.which("apt-get")) and hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 @nox.session(default=False)
@@ -129,7 +148,7 @@ def stress(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Run the benchmarks; a folder of pictures may be named: ``nox -s bench -- FOLDER``."""
-    session.install("-e", ".", *group("bench"))
+    session.install("-e", ".", *group("bench"), *group("map"))
     folder = session.posargs[:1]
     out = ("--out", str(Path(session.create_tmp()).absolute() / "results"))
     session.run("python", "benchmarks/startup.py")
@@ -146,3 +165,5 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/ingest.py", *folder)
     session.run("python", "benchmarks/models.py", *folder, *out)
     session.run("python", "benchmarks/adapt.py")
+    if folder:
+        session.run("python", "benchmarks/map.py", *folder, *out)
