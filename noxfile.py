@@ -76,14 +76,19 @@ def train(session: nox.Session) -> None:
 
 @nox.session
 def serve(session: nox.Session) -> None:
-    """Test the server, and its page in Chromium, which is installed if it can be."""
-    session.install("-e", ".[serve,text]", *group("test"), *group("browser"))
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if is_root and shutil.which("chromium") is None and shutil.which("apt-get") is not None:
+    """Test the server, and use all pages in Chromium, by mouse, touch and keyboard."""
+    chromium = ("chromium", "chromium-browser", "google-chrome")
+    if not any(map(shutil.which, chromium)) and may_install():
+        # Without it the tests of pages are skipped, and say so.
         for command in (("update", "-q"), ("install", "-q", "-y", "chromium")):
-            # Without it the tests of pages are skipped, and say so.
             session.run("apt-get", *command, external=True, success_codes=range(256))
+    session.install("-e", ".[serve,text]", *group("test"), *group("serve"))
     session.run("pytest", *PARALLEL, "tests/serve", "tests/browser", *session.posargs)
+
+
+def may_install() -> bool:
+    """Return whether this process may install Debian's packages."""
+    return bool(shutil.which("apt-get")) and hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 @nox.session
@@ -143,7 +148,7 @@ def stress(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Run the benchmarks; a folder of pictures may be named: ``nox -s bench -- FOLDER``."""
-    session.install("-e", ".[serve]", *group("bench"))
+    session.install("-e", ".[map,serve]", *group("bench"))
     folder = session.posargs[:1]
     out = ("--out", str(Path(session.create_tmp()).absolute() / "results"))
     session.run("python", "benchmarks/startup.py")
@@ -162,3 +167,5 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/ingest.py", *folder)
     session.run("python", "benchmarks/models.py", *folder, *out)
     session.run("python", "benchmarks/adapt.py")
+    if folder:
+        session.run("python", "benchmarks/map.py", *folder, *out)

@@ -2081,18 +2081,20 @@ class Retriever:
                 view, k=k, threshold=threshold, max_pixels=self._pipeline.max_pixels
             )
 
-    def map2d(self, method: Method = "pca", *, seed: int = 0) -> Map2D:
+    def map2d(self, method: Method = "auto", *, seed: int = 0) -> Map2D:
         """Lay the gallery out in two dimensions; show it with `Map2D.to_html` or `Map2D.save`.
 
         Parameters
         ----------
-        method : {"pca", "umap"}
-            ``"pca"`` takes the first two principal components of the indexed vectors, which is
-            fast and coarse. ``"umap"`` starts from these and lays out the graph of the 14 nearest
-            neighbours of each item, so that similar items end up together. It needs
-            ``pip install 'imgret[umap]'``.
+        method : {"auto", "tsne", "umap", "pca"}
+            ``"tsne"`` lays out the graph of the 15 nearest neighbours of each item by t-SNE, so
+            that similar items end up together. It needs ``pip install 'imgret[map]'``. ``"umap"``
+            does the same by UMAP and needs ``pip install 'imgret[umap]'``. ``"pca"`` takes the
+            first two principal components of the indexed vectors, which is fast and coarse: most
+            classes overlap. ``"auto"`` takes ``"tsne"`` if it is installed. Otherwise it takes
+            ``"pca"``, and the map says so.
         seed : int
-            Seed of UMAP.
+            Seed of t-SNE and UMAP, which start from the principal components.
 
         Returns
         -------
@@ -2103,12 +2105,17 @@ class Retriever:
         InvalidInputError
             There is no such method, there are fewer than 3 items, or all items are equal.
         MissingExtraError
-            UMAP is not installed.
+            The method is not installed.
         EmptyGalleryError
             There are no items.
 
         References
         ----------
+        L. van der Maaten and G. Hinton, "Visualizing Data using t-SNE", 2008; G. Linderman et al.,
+        "Fast interpolation-based t-SNE for improved visualization of single-cell RNA-seq data",
+        2019; J. N. Böhm, P. Berens and D. Kobak, "Attraction-Repulsion Spectrum in Neighbor
+        Embeddings", 2022, for the graph of 15 neighbours; D. Kobak and P. Berens, "The art of using
+        t-SNE for single-cell transcriptomics", 2019, for exaggeration above 100,000 items;
         L. McInnes, J. Healy and J. Melville, "UMAP: Uniform Manifold Approximation and Projection
         for Dimension Reduction", 2018; D. Kobak and G. Linderman, "Initialization is critical for
         preserving global data structure in both t-SNE and UMAP", 2021.

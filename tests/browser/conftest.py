@@ -19,14 +19,17 @@ OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
+DESKTOP = {"viewport": {"width": 1280, "height": 860}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 VIOLATIONS = """async () => (await axe.run({resultTypes: ["violations"]})).violations.map(
     (each) => `${each.id}: ${each.help}: ${each.nodes.map((node) => node.html).join(" | ")}`
 )"""
 
 
-@pytest.fixture(scope="session")
+# Not of the session, as other tests in the process cannot run an event loop of their own meanwhile.
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium, started once; each page has a profile of its own."""
+    """Chromium, started once a file; each page has a profile of its own."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("needs Chromium: apt-get install chromium")
@@ -45,9 +48,8 @@ def open_page(browser):
     contexts, complaints, expected = [], [], []
 
     def build(*, phone=False, expect=(), **options):
-        size = {"width": 390, "height": 844} if phone else {"width": 1280, "height": 860}
-        touch = {"has_touch": True, "is_mobile": True} if phone else {}
-        context = browser.new_context(viewport=size, **touch, **options)
+        kind = PHONE if phone else DESKTOP
+        context = browser.new_context(**{**kind, **options})
         context.set_default_timeout(20_000)
         contexts.append(context)
         expected.extend(expect)

@@ -714,7 +714,7 @@ def test_more_is_a_button_as_well(page, serve, tmp_path, mean_color):
     vectors = np.random.default_rng(0).standard_normal((200, mean_color.dim))
     with Retriever.open(path, "a", embedder=mean_color) as retriever:
         retriever.add_vectors(vectors, keys=[str(n) for n in range(200)])
-    page.add_init_script("window.IntersectionObserver = class { observe() {} }")
+    page.add_init_script("window.IntersectionObserver = class { observe() {} unobserve() {} }")
     page.goto(
         serve(
             path,

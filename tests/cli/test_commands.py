@@ -217,7 +217,7 @@ def test_every_command_answers_in_json(work, run):
     assert (built["index"], built["items"], built["reason"]) == ("hnsw", 11, None)
     assert told("map", "new.imgret", "-o", "map.html") == {
         "page": "map.html",
-        "method": "pca",
+        "method": "tsne",
         "items": 11,
     }
     shown = told("demo", "--folder", "photos", "-o", "out")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 
@@ -53,6 +54,17 @@ def test_the_map(work, run):
     assert "tulip/3.jpg" in text
 
 
+def test_a_map_without_the_extra_says_so(work, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    ended = run("map", "photos.imgret", "-o", "map.html", "--json")
+    assert json.loads(ended.out) == {"page": "map.html", "method": "pca", "items": 12}
+    assert "pip install 'imgret[map]'" in ended.err
+    assert "pip install &#x27;imgret[map]&#x27;" in (work / "map.html").read_text(encoding="utf-8")
+    ended = run("map", "photos.imgret", "-o", "map.html", "--method", "tsne")
+    assert ended.code == 1
+    assert "pip install 'imgret[map]'" in ended.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "named"),
     [
@@ -61,7 +73,11 @@ def test_the_map(work, run):
         ("map photos.imgret", 2, ["--output"]),
         ("map photos.imgret -o photos", 2, ["--output", "found a folder"]),
         ("map photos.imgret -o lost/map.html", 2, ["lost/map.html", "no folder lost"]),
-        ("map photos.imgret -o map.html --method tsne", 2, ["--method", "pca or umap", "'tsne'"]),
+        (
+            "map photos.imgret -o map.html --method lda",
+            2,
+            ["--method", "auto, tsne, umap, pca", "'lda'"],
+        ),
     ],
 )
 def test_mistakes_are_told(work, run, words, code, named):

@@ -2,9 +2,6 @@
 
 import base64
 import json
-import os
-import shutil
-import subprocess
 import sys
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -14,11 +11,11 @@ import pytest
 from sklearn.decomposition import PCA
 
 from imgret import Retriever, images
+from imgret.curation import Map2D
 from imgret.errors import InvalidInputError, MissingExtraError
-from imgret.pages import map as module
+from imgret.pages.map import build, points, tiles
 
 HOSTILE = "</script><script>alert(1)</script>\"'&amp;<!-- \u2028"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Page(HTMLParser):
@@ -43,11 +40,11 @@ class Page(HTMLParser):
 def test_pca_is_that_of_another(gallery_of, clustered, metric):
     vectors, codes = clustered()
     labels = [None if code == 0 else str(code) for code in codes]
-    found = gallery_of(vectors, labels, metric=metric).map2d()
+    found = gallery_of(vectors, labels, metric=metric).map2d("pca")
     assert found.coordinates.dtype == np.float32
     assert found.keys == tuple(str(n) for n in range(300))
     assert found.labels == tuple(labels)
-    assert repr(found) == "<Map2D of 300 items by pca>"
+    assert repr(found) == str(found) == "<Map2D of 300 items by pca>"
     if metric == "cosine":
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     expected = PCA(2).fit_transform(vectors)
@@ -57,7 +54,7 @@ def test_pca_is_that_of_another(gallery_of, clustered, metric):
 
 def test_the_page_holds_every_item(gallery_of, clustered):
     vectors, codes = clustered()
-    found = gallery_of(vectors, [f"class {code}" for code in codes]).map2d()
+    found = gallery_of(vectors, [f"class {code}" for code in codes]).map2d("pca")
     text = found.to_html()
     page = Page(text)
     assert "Map of 300 items" in page.text
@@ -87,35 +84,167 @@ def test_keys_and_labels_are_text_and_never_markup(mean_color, tmp_path):
         rng.normal(size=(4, 48)), keys=[HOSTILE, "b", "c", "d"], labels=[HOSTILE, None, "x", "x"]
     )
     gallery.map2d().save(tmp_path / "map.html")
-    page = Page((tmp_path / "map.html").read_text(encoding="utf-8"))
-    assert [tag for tag, _ in page.tags].count("script") == 2
+    text = (tmp_path / "map.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == 1 + text.count('"use strict"')
     assert page.data["keys"][0] == HOSTILE
     assert page.data["labels"] == ["x", HOSTILE]
     assert page.data["label"] == [1, -1, 0, 0]
     assert Page(gallery.map2d().to_html(title=HOSTILE)).text.count(HOSTILE) == 2
 
 
-def test_few_items_show_their_pictures(photos, mean_color, monkeypatch):
+def picture_of(data, number):
+    """Cut the tile of an item out of its sheet."""
+    side, columns = data["tiles"]["side"], data["tiles"]["columns"]
+    sheet = images.load(base64.b64decode(data["tiles"]["sheets"][number // columns**2]))
+    row, column = divmod(number % columns**2, columns)
+    width, height = data["tiles"]["sizes"][number]
+    return sheet[row * side :, column * side :][:height, :width]
+
+
+def test_the_page_shows_small_images(photos, mean_color, make_picture):
     gallery = Retriever(embedder=mean_color)
     gallery.add_folder(photos, labels="parent", progress=False)
     gallery.add_vectors(gallery.embeddings(["lake/0.jpg"]), keys=["vector"])
     (photos / "sand" / "2.jpg").unlink()
-    found = gallery.map2d()
-    data = Page(found.to_html()).data
-    without = {key for key, one in zip(data["keys"], data["pictures"], strict=True) if one is None}
-    assert without == {"vector", "sand/2.jpg"}
-    shown = images.load(base64.b64decode(data["pictures"][0], validate=True))
-    assert shown.shape == (40, 48, 3)
-    monkeypatch.setattr(module, "_MOST_IMAGES", 12)
-    assert Page(found.to_html()).data["pictures"] == []
+    data = Page(gallery.map2d().to_html()).data
+    sizes = dict(zip(data["keys"], data["tiles"]["sizes"], strict=True))
+    assert {key for key, size in sizes.items() if size == [0, 0]} == {"vector", "sand/2.jpg"}
+    assert sizes["lake/0.jpg"] == [48, 40]  # not enlarged
+    previews = dict(zip(data["keys"], data["tiles"]["previews"], strict=True))
+    assert {key for key, one in previews.items() if one is None} == {"vector", "sand/2.jpg"}
+    shown = images.load(base64.b64decode(previews["wood/3.jpg"], validate=True))
+    for seen in (shown, picture_of(data, data["keys"].index("wood/3.jpg"))):
+        assert np.abs(seen.astype(int) - make_picture(23)).mean() < 8
+    files = dict(zip(data["keys"], data["files"], strict=True))
+    assert files["vector"] is None
+    assert data["folder"] + files["lake/0.jpg"] == (photos / "lake" / "0.jpg").as_uri()
 
 
-def test_many_items_are_drawn_by_lot(gallery_of, clustered, monkeypatch):
-    found = gallery_of(clustered()[0]).map2d()
-    monkeypatch.setattr(module, "_MOST_POINTS", 40)
+def test_tiles_fill_several_sheets(photos, monkeypatch):
+    monkeypatch.setattr(tiles, "_SIDES", ((20, 16),))
+    monkeypatch.setattr(tiles, "_SHEET", 32)
+    paths = [str(path) for path in sorted(photos.glob("*/*.jpg"))]
+    paths.insert(4, None)
+    found = tiles.sheets(tiles.read(paths, threads=3, max_pixels=10**6), 13)
+    assert len(found["sheets"]) == 4  # four tiles a sheet
+    assert found["sizes"].pop(4) == [0, 0]
+    assert set(map(tuple, found["sizes"])) == {(16, 13)}
+    last = images.load(base64.b64decode(found["sheets"][-1]))
+    assert last.shape == (16, 32, 3)
+    expected = images.thumbnail(images.load(paths[-1]), 16)
+    assert np.abs(last[:13, :16].astype(int) - expected).mean() < 16
+
+
+def test_many_items_get_smaller_images_and_no_large_ones(photos, monkeypatch):
+    path = str(photos / "lake" / "0.jpg")
+    assert [tiles._side(n) for n in (1, 5_000, 5_001, 10_001, 20_000)] == [96, 96, 64, 48, 48]
+    monkeypatch.setattr(tiles, "_MOST_PREVIEWS", 2)
+    for n, previews in ((2, 2), (3, 0)):
+        found = tiles.sheets(tiles.read([path] * n, threads=1, max_pixels=10**6), n)
+        assert len(found["previews"]) == previews
+
+
+def test_items_without_images_have_no_sheets(gallery_of, clustered):
+    found = Page(gallery_of(clustered()[0]).map2d("pca").to_html()).data
+    assert found["tiles"]["sheets"] == found["tiles"]["sizes"] == []
+    assert set(found["files"]) == {None}
+
+
+def test_many_items_are_drawn_by_lot(gallery_of, clustered, photos, mean_color, monkeypatch):
+    found = gallery_of(clustered()[0]).map2d("pca")
+    monkeypatch.setattr(build, "_MOST_POINTS", 40)
     page = Page(found.to_html())
     assert len(set(page.data["keys"])) == len(page.data["x"]) == len(page.data["label"]) == 40
     assert any("Drawn: 40 of 300 items" in text for text in page.text)
+    monkeypatch.setattr(tiles, "MOST_TILES", 5)
+    gallery = Retriever(embedder=mean_color)
+    gallery.add_folder(photos, labels="parent", progress=False)
+    page = Page(gallery.map2d("pca").to_html())
+    assert any("Images of 5 items" in text for text in page.text)
+    assert len(page.data["keys"]) == 12
+    assert len(set(page.data["pictured"])) == len(page.data["tiles"]["sizes"]) == 5
+
+
+def test_reading_shows_its_progress(photos, mean_color, capsys):
+    gallery = Retriever(embedder=mean_color)
+    gallery.add_folder(photos, labels="parent", progress=False)
+    found = gallery.map2d("pca")
+    found.to_html()
+    assert capsys.readouterr().err == ""
+    found.to_html(progress=True)
+    assert "12/12" in capsys.readouterr().err
+
+
+def test_a_notebook_shows_the_points(gallery_of, clustered, monkeypatch):
+    vectors, codes = clustered()
+    labels = [None if code == 0 else f"class {code}" for code in codes]
+    found = gallery_of(vectors, labels).map2d("pca")
+    drawn = found._repr_html_()
+    assert drawn.count("<path ") == 6
+    assert drawn.count("M") - drawn.count("Map") == 300
+    assert "300 items by pca" in drawn
+    monkeypatch.setattr(points, "_MOST_POINTS", 50)
+    assert found._repr_html_().count("h0") == 50
+
+
+def test_a_notebook_gets_a_bounded_sketch():
+    n = 100_000
+    rng = np.random.default_rng(0)
+    found = Map2D(
+        keys=("a",) * n,
+        coordinates=rng.normal(size=(n, 2)).astype(np.float32),
+        labels=tuple(str(code) for code in rng.integers(0, 50_000, n)),
+        paths=(None,) * n,
+        method="pca",
+    )
+    assert len(found._repr_html_()) < 300_000
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 10, 40])
+def test_tsne_of_few_is_finite(gallery_of, clustered, n):
+    found = gallery_of(clustered()[0][:n]).map2d("tsne")
+    assert found.coordinates.shape == (n, 2)
+    assert found.coordinates.dtype == np.float32
+    assert np.isfinite(found.coordinates).all()
+    assert len(np.unique(found.coordinates, axis=0)) == n
+
+
+@pytest.mark.parametrize(
+    ("method", "metric"),
+    [("tsne", "cosine"), ("tsne", "l2"), ("tsne", "ip"), ("umap", "cosine")],
+)
+def test_classes_stay_together(gallery_of, clustered, metric, method):
+    if method == "umap":
+        pytest.importorskip("umap", reason="needs the extra 'umap'", exc_type=ImportError)
+    vectors, codes = clustered(n=60, classes=3, spread=0.3)
+    gallery = gallery_of(vectors, metric=metric)
+    found = gallery.map2d(method, seed=1)
+    centres = np.stack([found.coordinates[codes == code].mean(axis=0) for code in range(3)])
+    away = np.linalg.norm(found.coordinates[:, None] - centres[None], axis=2)
+    np.testing.assert_array_equal(away.argmin(axis=1), codes)
+    np.testing.assert_array_equal(found.coordinates, gallery.map2d(method, seed=1).coordinates)
+    assert (found.coordinates != gallery.map2d(method, seed=2).coordinates).any()
+
+
+def test_copies_do_not_hide_each_other(gallery_of, clustered):
+    vectors = np.repeat(clustered(n=30)[0], 4, axis=0)
+    found = gallery_of(vectors).map2d("tsne").coordinates
+    assert len(np.unique(found, axis=0)) == 120
+
+
+def test_the_default_says_that_it_is_coarse_without_the_extra(gallery_of, clustered, monkeypatch):
+    gallery = gallery_of(clustered(n=30)[0])
+    found = gallery.map2d()
+    assert (found.method, found.note) == ("tsne", "")
+    assert gallery.map2d("pca").note == ""  # asked for
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    found = gallery.map2d()
+    assert found.method == "pca"
+    for text in (found.note, str(found), " ".join(Page(found.to_html()).text)):
+        assert "pip install 'imgret[map]'" in text
+    with pytest.raises(MissingExtraError, match=r"pip install 'imgret\[map\]'"):
+        gallery.map2d("tsne")
 
 
 class FakeUMAP:
@@ -148,24 +277,13 @@ def test_umap_gets_the_graph_of_the_index(gallery_of, clustered, all_scores, mon
     )
     assert (distances >= 0).all()
     assert (np.ptp(asked["init"], axis=0) > 0).all()
-    np.testing.assert_allclose(found.coordinates, gallery.map2d().coordinates, atol=1e-3)
-
-
-def test_umap_keeps_classes_together(gallery_of, clustered):
-    pytest.importorskip("umap", reason="needs the extra 'umap'", exc_type=ImportError)
-    vectors, codes = clustered(n=60, classes=3, spread=0.3)
-    gallery = gallery_of(vectors)
-    found = gallery.map2d("umap", seed=1)
-    centres = np.stack([found.coordinates[codes == code].mean(axis=0) for code in range(3)])
-    away = np.linalg.norm(found.coordinates[:, None] - centres[None], axis=2)
-    np.testing.assert_array_equal(away.argmin(axis=1), codes)
-    np.testing.assert_array_equal(found.coordinates, gallery.map2d("umap", seed=1).coordinates)
+    np.testing.assert_allclose(found.coordinates, gallery.map2d("pca").coordinates, atol=1e-3)
 
 
 def test_mistakes_are_told(gallery_of, monkeypatch):
     gallery = gallery_of(np.eye(3))
-    with pytest.raises(InvalidInputError, match="method: expected 'pca' or 'umap', found 'tsne'"):
-        gallery.map2d("tsne")
+    with pytest.raises(InvalidInputError, match="method: expected one of 'auto', .*, found 'lda'"):
+        gallery.map2d("lda")
     with pytest.raises(InvalidInputError, match="expected at least 3 items, found 2"):
         gallery_of(np.eye(2)).map2d()
     with pytest.raises(InvalidInputError, match="rows that differ"):
@@ -173,57 +291,3 @@ def test_mistakes_are_told(gallery_of, monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'imgret\[umap\]'"):
         gallery.map2d("umap")
-
-
-# Points at the fourth item, picks the second label, and takes down what is to be seen.
-PROBE = """<script>
-addEventListener("load", () => {
-  const box = canvas.getBoundingClientRect();
-  const [x, y] = place(3);
-  const at = {clientX: box.left + x, clientY: box.top + y};
-  canvas.dispatchEvent(new PointerEvent("pointermove", at));
-  const seen = {tip: tip.innerText, picture: tip.querySelector("img").src.slice(0, 22)};
-  list.children[1].firstChild.click();
-  seen.off = [...list.children].map((item) => item.className);
-  canvas.dispatchEvent(new PointerEvent("pointermove", at));
-  seen.hidden = tip.hidden;
-  const ink = pen.getImageData(0, 0, canvas.width, canvas.height).data;
-  seen.ink = ink.filter((value) => value).length;
-  document.body.setAttribute("data-probe", JSON.stringify(seen));
-});
-</script></body>"""
-
-
-def test_a_browser_shows_what_is_pointed_at(photos, mean_color, tmp_path):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    gallery = Retriever(embedder=mean_color)
-    gallery.add_folder(photos, labels="parent", progress=False)
-    path, profile = tmp_path / "map.html", tmp_path / "profile"
-    path.write_text(gallery.map2d().to_html().replace("</body>", PROBE), encoding="utf-8")
-    profile.mkdir()
-    ended = subprocess.run(
-        [
-            browser,
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            f"--user-data-dir={profile}",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            path.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=True,
-        env={**os.environ, "HOME": str(profile)},
-    )
-    (body,) = [attributes for tag, attributes in Page(ended.stdout).tags if tag == "body"]
-    seen = json.loads(body["data-probe"])
-    assert seen["tip"].split() == ["lake", "lake/3.jpg"]
-    assert seen["picture"] == "data:image/jpeg;base64"
-    assert seen["off"] == ["off", "", "off"]
-    assert seen["hidden"]  # what is not shown cannot be pointed at
-    assert seen["ink"] > 100

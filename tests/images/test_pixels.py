@@ -254,7 +254,7 @@ def test_pages_keep_to_the_limit_of_the_retriever(mean_color, photo):
         assert page.count("data:image/jpeg") == 2  # the query and itself
         assert "900 x 700 = 630,000" in page
     retriever.add([np.zeros((9, 9, 3), np.uint8)], keys=["third"])
-    assert retriever.map2d().to_html().count('"/9j/') == 1
+    assert retriever.map2d("pca").to_html().count('"/9j/') == 2  # a sheet and a preview
     assert retriever.evaluate().max_pixels == 480_000
     assert retriever.crop_report("center").max_pixels == 480_000
 

@@ -17,22 +17,37 @@ __all__ = ["draw_map"]
 def draw_map(
     gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML page to write.")],
-    method: Annotated[str, typer.Option(help="pca, or umap with the extra imgret[umap].")] = "pca",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="tsne (needs imgret[map]), umap (needs imgret[umap]), pca, or auto: tsne if it is "
+            "installed, pca otherwise."
+        ),
+    ] = "auto",
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Write a page with every image as a point; similar images lie close together."""
-    from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
+    """Write a page with every image on a map; similar images lie close together.
+
+    The page zooms, enlarges images, searches keys and labels, and selects with a lasso.
+    """
+    from imgret.curation.map2d import METHODS  # noqa: PLC0415  # so that --help is quick
+    from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(output, "--output")
-    if method not in {"pca", "umap"}:
-        raise typer.BadParameter(f"expected pca or umap, found {method!r}", param_hint="--method")
+    if method not in METHODS:
+        expected = ", ".join(METHODS)
+        raise typer.BadParameter(
+            f"expected one of {expected}, found {method!r}", param_hint="--method"
+        )
     with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
-        map2d = retriever.map2d(method)  # type: ignore[arg-type]  # checked above
+        map2d = retriever.map2d(method)
     page = map2d.to_html(title=f"Map of {gallery.name}")
+    if map2d.note:
+        typer.echo(map2d.note, err=True)
     output.write_text(page, encoding="utf-8", errors="replace")
     if json_:
-        facts = {"page": str(output), "method": method, "items": len(map2d.keys)}
+        facts = {"page": str(output), "method": map2d.method, "items": len(map2d.keys)}
         typer.echo(json.dumps(facts))
     else:
         typer.echo(f"wrote {output}", err=True)

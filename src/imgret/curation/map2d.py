@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+import html
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from imgret.curation.graph import build_neighbor_graph
+from imgret.curation import layout
 from imgret.errors import InvalidInputError, MissingExtraError
 from imgret.images import MAX_PIXELS
+from imgret.ingest.progress import progress_bar
 from imgret.pages import map as map_pages
 from imgret.pages.result import Result
+from imgret.pipeline.embed import worker_count
 from imgret.projections import fit_pca
 from imgret.search import View
 from imgret.types import Embeddings, Json
 
-__all__ = ["Map2D", "Method", "draw_map"]
+__all__ = ["METHODS", "Map2D", "Method", "draw_map"]
 
-Method: TypeAlias = Literal["pca", "umap"]
+Method: TypeAlias = Literal["auto", "tsne", "umap", "pca"]
 
-_NEIGHBOURS = 15  # UMAP's default, which includes the item itself
+METHODS: tuple[Method, ...] = ("auto", "tsne", "umap", "pca")
+
+_COARSE = (
+    "Two principal components show only the coarse outline: classes overlap. For a map that "
+    "separates them: pip install 'imgret[map]'"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -36,7 +42,10 @@ class Map2D(Result):
     coordinates : float32 array of shape (n, 2)
     labels, paths : tuple of str or None
         Label and path of each item; None if it has none.
-    method : {"pca", "umap"}
+    method : {"tsne", "umap", "pca"}
+        Method that was used.
+    note : str
+        What the reader of the map should know, such as that a better method is not installed.
     max_pixels : int
         Maximum number of pixels of an image that a page reads again.
     """
@@ -45,21 +54,31 @@ class Map2D(Result):
     coordinates: Embeddings
     labels: tuple[str | None, ...]
     paths: tuple[str | None, ...]
-    method: Method
+    method: Literal["tsne", "umap", "pca"]
+    note: str = ""
     max_pixels: int = MAX_PIXELS
 
     def __repr__(self) -> str:
         return f"<Map2D of {len(self.keys)} items by {self.method}>"
 
-    def to_html(self, *, title: str | None = None) -> str:
-        """Return a self-contained page: a scatter plot that zooms, coloured by label.
+    def __str__(self) -> str:
+        return f"{self!r}\n{self.note}" if self.note else repr(self)
 
-        Up to 300 items show their image, read again from its file. Of more than 50,000 items, a
-        random sample of 50,000 is drawn.
+    def to_html(self, *, title: str | None = None, progress: bool | None = None) -> str:
+        """Return a self-contained page: a map that zooms, with images, a search box and a lasso.
+
+        Images are read again from their files; those that cannot be read appear as points. The
+        page contains small images of up to 20,000 items, and larger ones if there are at most
+        2,000. It also contains the paths of the files, to link to them. Of more than 50,000 items,
+        a random sample of 50,000 is drawn. A page of 5,000 photos takes about 14 MB, and the
+        largest about 25 MB.
 
         Parameters
         ----------
         title : str, optional
+        progress : bool, optional
+            Whether to show a progress bar while images are read; by default if stderr is a
+            terminal.
         """
         return map_pages.page(
             title or f"Map of {len(self.keys)} items",
@@ -68,7 +87,15 @@ class Map2D(Result):
             self.labels,
             self.paths,
             method=self.method,
+            note=self.note,
             max_pixels=self.max_pixels,
+            threads=worker_count(),
+            progress=lambda n: progress_bar(progress, total=n, unit=" images", desc="read"),
+        )
+
+    def _body(self) -> str:
+        return (
+            f"<pre>{html.escape(str(self))}</pre>{map_pages.sketch(self.coordinates, self.labels)}"
         )
 
     def to_dict(self) -> Json:
@@ -84,7 +111,7 @@ class Map2D(Result):
 
 
 def draw_map(
-    view: View, *, method: Method = "pca", seed: int = 0, max_pixels: int = MAX_PIXELS
+    view: View, *, method: Method = "auto", seed: int = 0, max_pixels: int = MAX_PIXELS
 ) -> Map2D:
     """Lay the items out in the plane.
 
@@ -96,59 +123,38 @@ def draw_map(
     max_pixels : int
         As for `Retriever`.
     """
-    if method not in {"pca", "umap"}:
-        raise InvalidInputError(f"method: expected 'pca' or 'umap', found {method!r}")
-    lay_out = _umap() if method == "umap" else None  # before any work is done
+    chosen, lay_out = _choose(method)  # before any work is done
     if len(view) < 3:
         raise InvalidInputError(f"map2d: expected at least 3 items, found {len(view)}")
     pca = fit_pca((vectors for _, vectors in view.blocks()), 2)
     coordinates = np.concatenate([pca.apply(vectors) for _, vectors in view.blocks()])
     if lay_out is not None:
-        coordinates = _unfolded(lay_out, view, coordinates, seed)
+        coordinates = lay_out(view, coordinates, seed)
     items = list(view.items())
     return Map2D(
         keys=tuple(item.key for item in items),
         coordinates=coordinates,
         labels=tuple(item.label for item in items),
         paths=tuple(item.path for item in items),
-        method=method,
+        method=chosen,
+        note=_COARSE if method == "auto" and chosen == "pca" else "",
         max_pixels=max_pixels,
     )
 
 
-def _umap() -> Callable[..., Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns that TensorFlow is missing
-            from umap import UMAP  # noqa: PLC0415  # an extra, and slow to load
-    except ImportError as error:
-        raise MissingExtraError.of("map2d(method='umap')", extra="umap") from error
-    made: Callable[..., Any] = UMAP
-    return made
-
-
-def _unfolded(umap: Callable[..., Any], view: View, start: Embeddings, seed: int) -> Embeddings:
-    """Return coordinates by UMAP of the neighbour graph, starting from principal components."""
-    n = len(start)
-    graph = build_neighbor_graph(view, k=min(_NEIGHBOURS, n - 1) - 1)
-    # UMAP only compares distances of the same item, so any decreasing function of the score works.
-    distances = graph.scores.max() - graph.scores
-    generator = np.random.default_rng(seed)
-    # UMAP divides by the extent of each axis, which must not be 0.
-    start = (start + generator.normal(scale=1e-4 * start.std(), size=start.shape)).astype(
-        np.float32
-    )
-    layout = umap(
-        n_neighbors=graph.indices.shape[1] + 1,
-        init=start,
-        random_state=int(generator.integers(2**31 - 1)),
-        n_jobs=1,  # with a seed, UMAP uses only one
-        precomputed_knn=(
-            np.concatenate([np.arange(n)[:, None], graph.indices], axis=1),
-            np.concatenate([np.zeros((n, 1), np.float32), distances], axis=1),
-        ),
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="precomputed_knn")  # no items are added later
-        coordinates: Embeddings = layout.fit_transform(start)
-    return coordinates
+def _choose(method: Method) -> tuple[Literal["tsne", "umap", "pca"], layout.Layout | None]:
+    """Return the method to use, and its layout; None for principal components alone."""
+    match method:
+        case "auto":
+            try:
+                return "tsne", layout.tsne()
+            except MissingExtraError:
+                return "pca", None
+        case "tsne":
+            return "tsne", layout.tsne()
+        case "umap":
+            return "umap", layout.umap()
+        case "pca":
+            return "pca", None
+    expected = ", ".join(map(repr, METHODS))
+    raise InvalidInputError(f"method: expected one of {expected}, found {method!r}")

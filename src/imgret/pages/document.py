@@ -56,7 +56,13 @@ _PAGE = """<!doctype html>
 
 
 def document(
-    title: str, body: str, *, note: str = "", scripts: Sequence[str] = (), kind: str = ""
+    title: str,
+    body: str,
+    *,
+    note: str = "",
+    scripts: Sequence[str] = (),
+    styles: Sequence[str] = (),
+    kind: str = "",
 ) -> str:
     """Return a self-contained HTML page.
 
@@ -68,6 +74,8 @@ def document(
         HTML.
     scripts : sequence of str
         Names of script files in this package, such as ``"sort.js"``.
+    styles : sequence of str
+        Names of style sheets in this package, used after the one of all pages.
     kind : str
         CSS class of the body, for a page with its own layout. Such a page brings its own title.
     """
@@ -77,7 +85,7 @@ def document(
     return _encodable(
         _PAGE.format(
             title=html.escape(title),
-            style=_asset("page.css"),
+            style="".join(map(_asset, ("page.css", *styles))),
             kind=f"imgret {kind}".rstrip(),
             body=body,
             scripts="".join(f"<script>\n{_asset(name)}</script>\n" for name in scripts),
@@ -211,4 +219,4 @@ def _encodable(text: str) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
