@@ -540,6 +540,10 @@ def test_clusters(page, url, shot):
     expect(cards(page)).to_have_count(6)
     shot(page)
     size = int(cards(page).first.locator(".score").inner_text().split()[0])
+    shots(page).first.focus()
+    page.keyboard.press("+")  # a cluster has no marks
+    page.keyboard.press("ArrowRight")
+    expect(shots(page).nth(1)).to_be_focused()
     shots(page).first.click()
     wait_for_results(page, "Cluster 1")
     expect(cards(page)).to_have_count(size)
@@ -556,6 +560,19 @@ def test_outliers(page, url, shot):
     key = shown_keys(page)[0]
     shots(page).first.click()
     wait_for_results(page, f"Like {key}")
+
+
+def test_a_view_that_is_left_does_not_come_back(page, url):
+    held = []
+    page.route("**/api/curate/outliers", lambda route: held.append(route))
+    page.goto(f"{url}?view=outliers")
+    expect(page.locator("#note")).to_have_text("Working …")
+    page.get_by_role("link", name="Search").click()
+    wait_for_results(page, "All images")
+    held[0].continue_()
+    page.wait_for_timeout(1000)
+    expect(title(page)).to_have_text("All images")
+    expect(cards(page)).to_have_count(36)
 
 
 def test_wrong_labels(page, serve, gallery, shot):
@@ -714,7 +731,7 @@ def test_more_is_a_button_as_well(page, serve, tmp_path, mean_color):
     vectors = np.random.default_rng(0).standard_normal((200, mean_color.dim))
     with Retriever.open(path, "a", embedder=mean_color) as retriever:
         retriever.add_vectors(vectors, keys=[str(n) for n in range(200)])
-    page.add_init_script("window.IntersectionObserver = class { observe() {} }")
+    page.add_init_script("window.IntersectionObserver = class { observe() {} unobserve() {} }")
     page.goto(
         serve(
             path,

@@ -12,9 +12,10 @@ export async function explain(query, answered, item) {
     call("explain", {params, body: query.image?.blob}),
     facts(item.key).catch(() => ({size: null})),
   ]);
+  const boxes = (name) => found.regions.map((region) => region[name]);
   const sides = [
-    found.query ? side("Query", found.query, found.regions.map((each) => each.query), answered?.size) : null,
-    side("This image", found.hit, found.regions.map((each) => each.hit), about.size),
+    found.query ? side("Query", found.query, boxes("query"), answered?.size) : null,
+    side("This image", found.hit, boxes("hit"), about.size),
   ];
   return make("section", {class: "explained", "aria-labelledby": "why-title"},
     make("h3", {id: "why-title"}, "Why this image was found"),
