@@ -564,7 +564,7 @@ def test_outliers(page, url, shot):
 
 def test_a_view_that_is_left_does_not_come_back(page, url):
     held = []
-    page.route("**/api/curate/outliers", lambda route: held.append(route))
+    page.route("**/api/curate/outliers", lambda route: held.extend([route]))
     page.goto(f"{url}?view=outliers")
     expect(page.locator("#note")).to_have_text("Working …")
     page.get_by_role("link", name="Search").click()
