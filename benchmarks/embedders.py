@@ -32,12 +32,12 @@ def reference(folder: Path) -> Path:
     import onnx  # noqa: PLC0415  # of the extra
 
     from imgret.models import Preprocess, write_bundle  # noqa: PLC0415
-    from imgret.train import RECIPES, export  # noqa: PLC0415
+    from imgret.train import RECIPES, onnx_graph  # noqa: PLC0415
     from imgret.train.networks import build  # noqa: PLC0415
 
     recipe, path = RECIPES["reference"], folder / "reference.onnx"
-    network = export.finished(build(recipe.network, dim=recipe.dim), normalize=True)
-    onnx.save(export.to_onnx(network), path)
+    network = onnx_graph.finished(build(recipe.network, dim=recipe.dim), normalize=True)
+    onnx.save(onnx_graph.to_onnx(network), path)
     write_bundle(path, preprocess=Preprocess(size=recipe.size, scaling="per-image"))
     return path
 

@@ -11,7 +11,16 @@ import subprocess
 import sys
 import time
 
-HEAVY = ["cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "torch"]
+HEAVY = [
+    "cv2",
+    "faiss",
+    "huggingface_hub",
+    "numpy",
+    "onnxruntime",
+    "sqlite3",
+    "tokenizers",
+    "torch",
+]
 
 
 def seconds(code: str, rounds: int) -> float:

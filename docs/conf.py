@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from imgret import __version__
@@ -19,6 +21,13 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#5fd3a5", "color-brand-content": "#5fd3a5"},
 }
 exclude_patterns = ["_build"]
+
+# Sphinx reads only what is below this folder, so the example notebooks are copied here.
+_HERE = Path(__file__).parent
+shutil.rmtree(_HERE / "examples", ignore_errors=True)
+(_HERE / "examples").mkdir()
+for _notebook in sorted((_HERE.parent / "examples").glob("*.ipynb")):
+    shutil.copy(_notebook, _HERE / "examples")
 
 # Pages are run while they are built, each in an empty folder, on pictures that are drawn.
 nb_execution_mode = "force"
@@ -41,7 +50,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 autosummary_generate = False
 # The extra that trains is not installed to build the site.
-autodoc_mock_imports = ["onnx", "pytorch_metric_learning", "torch"]
+autodoc_mock_imports = ["onnx", "onnxruntime.quantization", "pytorch_metric_learning", "torch"]
 default_role = "py:obj"
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,8 +51,13 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = imgret.Retreiver
 
 
+# What texts and downloads need.
+TEXT = ["tokenizers", "huggingface_hub", "imgret.models.text", "imgret.models.hub"]
+
+
 def loaded_by(code: str) -> set[str]:
     heavy = ["cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "torch", "pytest", "typer"]
+    heavy += TEXT
     probe = f"{code}\nimport sys\nprint(*[name for name in {heavy} if name in sys.modules])"
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", probe], capture_output=True, text=True, check=True
@@ -75,3 +81,28 @@ def test_importing_the_package_loads_nothing_heavy():
 )
 def test_a_part_loads_only_what_it_needs(code, absent):
     assert not loaded_by(code) & absent
+
+
+SEARCH_BY_IMAGE = """
+import numpy as np
+from imgret import Retriever
+retriever = Retriever(embedder={model!r})
+retriever.add([np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 200, np.uint8)])
+retriever.search(np.zeros((64, 64, 3), np.uint8), k=1)
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import imgret",
+        "from imgret import Retriever",
+        "import imgret.cli",
+        "from imgret import OnnxEmbedder; OnnxEmbedder('general')",
+        SEARCH_BY_IMAGE.format(model="general"),
+        SEARCH_BY_IMAGE.format(model=str(Path(__file__).parent / "data" / "models" / "clip")),
+    ],
+    ids=["package", "retriever", "command", "embedder", "search", "search-by-a-model-of-texts"],
+)
+def test_images_alone_load_nothing_of_the_path_for_texts(code):
+    assert not loaded_by(code) & set(TEXT)

@@ -18,11 +18,11 @@ from imgret.abc import Cropper, Embedder, Gallery, VectorIndex
 from imgret.croppers import NoCrop
 from imgret.curation import (
     Clusters,
-    DuplicateGroup,
-    LabelIssue,
+    Duplicates,
+    LabelIssues,
     Map2D,
     NeighborGraph,
-    Outlier,
+    Outliers,
     build_neighbor_graph,
     draw_map,
     find_duplicates,
@@ -48,6 +48,7 @@ from imgret.evaluation import (
     tune,
 )
 from imgret.evaluation.queries import Queries, QueryLabels
+from imgret.explain import Explanation, explain_match
 from imgret.filters import parse_filter
 from imgret.galleries.local import LocalGallery
 from imgret.images import MAX_PIXELS
@@ -76,7 +77,7 @@ from imgret.learning import (
     near_pairs,
     near_text_pairs,
 )
-from imgret.learning.calibrate import threshold_of
+from imgret.learning.calibration import threshold_of
 from imgret.learning.curves import find_curve
 from imgret.learning.zero_shot import TEMPLATE, described, nearest_names, zero_shot
 from imgret.pipeline.attach import Places, attach
@@ -87,7 +88,7 @@ from imgret.rerank.expansion import check_alpha
 from imgret.rerank.named import Rerank, find_rerankers
 from imgret.search import SearchPlan, StaleViewError, View
 from imgret.search.augment import augmented_embeddings
-from imgret.search.hits import Batch, Hits
+from imgret.search.hits import Batch, Hits, HitsList
 from imgret.search.query import check_box, check_weights, cut, several
 from imgret.search.request import Request, answer, query_vector
 from imgret.support.checks import check_count, check_number, check_seed, check_vectors
@@ -102,7 +103,7 @@ from imgret.support.given import (
     texts,
     threshold_or_none,
 )
-from imgret.types import Box, Dtype, Embeddings, ImageLike, Item, Json, Metric
+from imgret.types import Box, Dtype, Embeddings, Hit, ImageLike, Item, Json, Metric
 
 __all__ = ["Retriever"]
 
@@ -524,8 +525,8 @@ class Retriever:
         threads : int, optional
             Number of threads, by default one for each core.
         progress : bool or callable, optional
-            If true, a progress bar is drawn on stderr; if None, only when stderr is a terminal. A
-            callable is called with the number of images done and of all.
+            If true, a progress bar is drawn; if None, only in a notebook and when stderr is a
+            terminal. A callable is called with the number of images done and of all.
 
         Returns
         -------
@@ -618,7 +619,8 @@ class Retriever:
             a slash is compared with the path relative to the folder, and ``**`` stands for any
             folders. Items already in the gallery from such places stay as they are.
         duplicates, threads, progress
-            As for `add`; by default a progress bar is drawn if stderr is a terminal.
+            As for `add`; by default a progress bar is drawn in a notebook, and if stderr is a
+            terminal.
 
         Returns
         -------
@@ -992,7 +994,7 @@ class Retriever:
         threshold: float | None = None,
         precision: float | None = None,
         rerank: Rerank | None = None,
-    ) -> list[Hits]:
+    ) -> HitsList:
         """Find the images that each of several texts describes: every text is a query of its own.
 
         Parameters
@@ -1003,15 +1005,15 @@ class Retriever:
 
         Returns
         -------
-        list of Hits
-            One per text, in their order.
+        HitsList
+            List of `Hits`: one per text, in their order.
         """
         words, _ = several([texts] if isinstance(texts, str) else texts, "texts")
         request = self._request(k, where, threshold, precision, rerank, by_text=True)
         embeddings = self._pipeline.embed_text(words)
         batch = self._answer(request, lambda view: (view.project(embeddings, "texts"), view))
         self._gallery.settle()
-        return [Hits(batch, row, text=(each,)) for row, each in enumerate(words)]
+        return HitsList(Hits(batch, row, text=(each,)) for row, each in enumerate(words))
 
     def search_key(
         self,
@@ -1077,6 +1079,7 @@ class Retriever:
             (shown[0] if shown else None) if alone else shown,
             negatives=tuple(path for path in paths[len(keys) :] if path is not None),
             box=items[0].box if len(keys) == 1 else None,
+            query_label=items[0].label if len({i.label for i in items[: len(keys)]}) == 1 else None,
         )
 
     def search_many(
@@ -1089,7 +1092,7 @@ class Retriever:
         precision: float | None = None,
         rerank: Rerank | None = None,
         threads: int | None = None,
-    ) -> list[Hits]:
+    ) -> HitsList:
         """Find the images most similar to each of several: every image is a query of its own.
 
         The other parameters and the errors are those of `search`.
@@ -1102,15 +1105,16 @@ class Retriever:
 
         Returns
         -------
-        list of Hits
-            One per image, in the order of the images.
+        HitsList
+            List of `Hits`: one per image, in the order of the images. A notebook shows them as
+            rows.
         """
         queries = many_images(images, "images", single="search() takes a single one")
         request = self._request(k, where, threshold, precision, rerank)
         embeddings = self._pipeline.embed(queries, threads=threads)
         batch = self._answer(request, lambda view: (view.project(embeddings, "queries"), view))
         self._gallery.settle()
-        return [Hits(batch, row, query) for row, query in enumerate(queries)]
+        return HitsList(Hits(batch, row, query) for row, query in enumerate(queries))
 
     def search_vectors(
         self,
@@ -1121,7 +1125,7 @@ class Retriever:
         threshold: float | None = None,
         precision: float | None = None,
         rerank: Rerank | None = None,
-    ) -> list[Hits]:
+    ) -> HitsList:
         """Find the items nearest to embeddings.
 
         Parameters
@@ -1133,13 +1137,13 @@ class Retriever:
 
         Returns
         -------
-        list of Hits
-            One per vector. Keys and labels are looked up on first access, and show the gallery
-            as it was at the time of the search.
+        HitsList
+            List of `Hits`: one per vector. Keys and labels are looked up on first access, and show
+            the gallery as it was at the time of the search.
         """
         request = self._request(k, where, threshold, precision, rerank)
         batch = self._answer(request, lambda view: (view.project(vectors, "queries"), view))
-        return [Hits(batch, row) for row in range(len(batch))]
+        return HitsList(Hits(batch, row) for row in range(len(batch)))
 
     def embed(self, images: Iterable[ImageLike], *, threads: int | None = None) -> Embeddings:
         """Crop and embed images as the gallery does, without adding them.
@@ -1207,6 +1211,79 @@ class Retriever:
         """
         parsed = None if where is None else parse_filter(plain_filter(where))
         return self._gallery.explain(k, parsed, n_queries)
+
+    def explain_match(
+        self,
+        query: ImageLike | None,
+        hit: Hit | str | ImageLike,
+        *,
+        text: str | None = None,
+        box: Box | tuple[int, int, int, int] | None = None,
+        method: Literal["auto", "exact", "occlusion"] = "auto",
+        n_regions: int = 3,
+    ) -> Explanation:
+        """Show which places of a query and of a hit make them similar.
+
+        Both images are read again. The result has a heat map of each of them, and the regions that
+        correspond best.
+
+        Parameters
+        ----------
+        query : ImageLike or None
+            Query image; None with ``text``. It is cropped as in `search`.
+        hit : Hit, str or ImageLike
+            A hit of this gallery, the key of an item, or any other image. A str is always a key:
+            give the path of a file as a `pathlib.Path`.
+        text : str, optional
+            Description to explain instead of a query image. There is then a heat map of the hit
+            alone.
+        box : Box or tuple of int, optional
+            Part of the query image, as for `search`.
+        method : {"auto", "exact", "occlusion"}
+            ``"exact"`` divides the score among the places of the network's feature map. It needs an
+            `OnnxEmbedder` whose embedding is the mean of a feature map, after which only linear
+            maps, powers and scaling follow. ``"occlusion"`` hides one place after the other and
+            measures the drop of the score; it works for every embedder and embeds 50 images for
+            each map. ``"auto"`` is exact where possible: `Explanation.method` says which one it
+            was, and `Explanation.reason` why.
+        n_regions : int
+            Maximum number of corresponding regions, at least 1.
+
+        Returns
+        -------
+        Explanation
+            In a notebook both images with their heat; `Explanation.save` writes a page.
+
+        Raises
+        ------
+        ImageError
+            An image cannot be read; the file of the hit may be missing.
+        KeyNotFoundError
+            The gallery does not hold the key.
+        InvalidInputError
+            The hit is from another gallery, has no file, or its file has changed since it was
+            added.
+        ModelError
+            The method is ``"exact"``, and the embedding is not a sum over places.
+        UnsupportedError
+            There is a text, and the embedder reads none.
+
+        References
+        ----------
+        A. Stylianou, R. Souvenir and R. Pless, "Visualizing Deep Similarity Networks", 2019, for
+        the exact method; M. Zeiler and R. Fergus, "Visualizing and Understanding Convolutional
+        Networks", 2014, for occlusion.
+        """
+        return explain_match(
+            self.view(),
+            self._pipeline,
+            None if query is None else one_image(query, "query"),
+            hit if isinstance(hit, Hit | str) else one_image(hit, "hit"),
+            text=None if text is None else one_text(text, "text"),
+            box=None if box is None else check_box(box),
+            method=method,
+            n_regions=check_count(n_regions, "n_regions"),
+        )
 
     def classify(
         self,
@@ -1811,7 +1888,7 @@ class Retriever:
 
     # -- the gallery as a whole ----------------------------------------------------------------
 
-    def duplicates(self, threshold: float) -> list[DuplicateGroup]:
+    def duplicates(self, threshold: float) -> Duplicates:
         """Find duplicates: groups of items that are almost the same.
 
         Two items are in one group if their score reaches the threshold, or if a chain of such
@@ -1827,9 +1904,10 @@ class Retriever:
 
         Returns
         -------
-        list of DuplicateGroup
-            Each item is in at most one group. The largest group comes first; of groups of the
-            same size, the most similar one.
+        Duplicates
+            List of `DuplicateGroup`, which a notebook shows by their images. Each item is in at
+            most one group. The largest group comes first; of groups of the same size, the most
+            similar one.
 
         Raises
         ------
@@ -1844,7 +1922,7 @@ class Retriever:
         ...     retriever.remove(group.keys[1:])
         """
         with self._gallery.viewed() as view:
-            return find_duplicates(view, threshold=threshold)
+            return find_duplicates(view, threshold=threshold, max_pixels=self._pipeline.max_pixels)
 
     def clusters(
         self,
@@ -1900,7 +1978,7 @@ class Retriever:
             names = list(texts(words, "words", ordered=False))
             told = described(names, template, self._pipeline.embed_text)
         with self._gallery.viewed() as view:
-            clusters = fit_clusters(view, n=n, seed=seed)
+            clusters = fit_clusters(view, n=n, seed=seed, max_pixels=self._pipeline.max_pixels)
         if told is None:
             return clusters
         return replace(clusters, names=tuple(nearest_names(clusters.centroids, names, told)))
@@ -1928,7 +2006,7 @@ class Retriever:
         with self._gallery.viewed() as view:
             return build_neighbor_graph(view, k=k)
 
-    def outliers(self, n: int = 100, *, k: int = 10) -> list[Outlier]:
+    def outliers(self, n: int = 100, *, k: int = 10) -> Outliers:
         """Find the items that are least similar to the rest and may not belong here.
 
         They are ranked by the mean score of their ``k`` nearest neighbours.
@@ -1943,8 +2021,9 @@ class Retriever:
 
         Returns
         -------
-        list of Outlier
-            The lowest score first; empty if the gallery has only one item.
+        Outliers
+            List of `Outlier`, which a notebook shows by their images. The lowest score comes
+            first. It is empty if the gallery has only one item.
 
         Raises
         ------
@@ -1960,9 +2039,9 @@ class Retriever:
         Spaces", 2002, for the mean.
         """
         with self._gallery.viewed() as view:
-            return find_outliers(view, k=k, n=n)
+            return find_outliers(view, k=k, n=n, max_pixels=self._pipeline.max_pixels)
 
-    def mislabelled(self, *, k: int = 20, threshold: float = 0.5) -> list[LabelIssue]:
+    def mislabelled(self, *, k: int = 20, threshold: float = 0.5) -> LabelIssues:
         """Find the items that may have the wrong label.
 
         The nearest labelled neighbours of an item vote for their labels. The nearest has weight
@@ -1981,8 +2060,9 @@ class Retriever:
 
         Returns
         -------
-        list of LabelIssue
-            The highest confidence first.
+        LabelIssues
+            List of `LabelIssue`, which a notebook shows by their images. The highest confidence
+            comes first.
 
         Raises
         ------
@@ -1997,7 +2077,9 @@ class Retriever:
         S. Dudani, "The Distance-Weighted k-Nearest-Neighbor Rule", 1976, for the weights.
         """
         with self._gallery.viewed() as view:
-            return find_mislabelled(view, k=k, threshold=threshold)
+            return find_mislabelled(
+                view, k=k, threshold=threshold, max_pixels=self._pipeline.max_pixels
+            )
 
     def map2d(self, method: Method = "pca", *, seed: int = 0) -> Map2D:
         """Lay the gallery out in two dimensions; show it with `Map2D.to_html` or `Map2D.save`.
@@ -2084,10 +2166,10 @@ class Retriever:
                 precision, calibration, of_another_projection=is_other, of_texts=by_text
             )
             if not (single and kept):
+                found = "a re-ranking" if single else "a query of several images or texts"
                 raise InvalidInputError(
-                    f"precision: expected scores as they were calibrated, found those of "
-                    f"{'a re-ranking' if single else 'a query of several parts'}, which are "
-                    f"different; leave precision out, and give a threshold for those scores"
+                    f"precision: expected scores as they were calibrated, found those of {found}, "
+                    f"which are different; leave precision out, and give a threshold for them"
                 )
             threshold = least if threshold is None else max(least, threshold)
         if not (single and kept):

@@ -225,6 +225,8 @@ def test_every_command_answers_in_json(work, run):
     assert shown["report"]["failed"] == []
     assert told("adapt", "new.imgret", "--off") == {"projection": None}
     assert told("models", "check", "general")["ok"] is True
+    assert told("evaluate", "photos.imgret", "--save", "report.json")["n_queries"] == 12
+    assert told("compare", "report.json", "report.json")["better"] is None
 
 
 KINDS = ("embedders", "croppers", "indexes", "rerankers", "galleries")
@@ -255,7 +257,7 @@ def test_models_list_and_check(run):
 
 
 def test_models_check_fails_a_model_that_answers_otherwise(run, monkeypatch):
-    from imgret.models.check import Check
+    from imgret.models.golden_check import Check
 
     monkeypatch.setattr("imgret.models.check", lambda name: Check(name, 0.5, 0.99))
     ended = run("models", "check", "general")

@@ -74,8 +74,11 @@ def test_the_page_refers_to_nothing_outside(searched):
     for _, attributes in page.tags:
         for name, value in attributes.items():
             assert not name.startswith("on")
-            if name in {"src", "href", "srcset", "data", "action"}:
+            if name in {"src", "srcset", "data", "action"}:
                 assert value.startswith("data:")
+    for link in page.attributes("a"):
+        assert link["href"].startswith("file:///")
+    assert all("href" not in attributes for tag, attributes in page.tags if tag != "a")
     (style,) = (text for text in page.text if "font:" in text)
     assert "url(" not in style
     assert "@import" not in style
@@ -86,7 +89,7 @@ def test_names_and_labels_are_text_and_never_markup(work):
     retriever.add("query.jpg", keys=HOSTILE, labels=HOSTILE)
     hits = retriever.search("query.jpg")
     for text in (
-        hit_pages.page([(HOSTILE, "query.jpg", hits)], title=HOSTILE, note=HOSTILE),
+        hit_pages.page([hit_pages.Row(HOSTILE, "query.jpg", hits)], title=HOSTILE, note=HOSTILE),
         hits.to_html(title=HOSTILE),
         hits._repr_html_(),
     ):
@@ -123,7 +126,9 @@ def test_the_box_of_a_crop_is_drawn(work):
     picture = images.load("query.jpg")
     plain = Hit("a", 1.0, 1, None, {}, "query.jpg", Box.full(picture))
     boxed = Hit("b", 0.9, 2, None, {}, "query.jpg", Box(30, 20, 90, 70))
-    _, whole, cropped = Page(hit_pages.grid([("query", picture, [plain, boxed])])).pictures()
+    _, whole, cropped = Page(
+        hit_pages.grid([hit_pages.Row("query", picture, [plain, boxed])])
+    ).pictures()
     differing = (abs(whole.astype(int) - cropped.astype(int)).max(axis=2) > 60).nonzero()
     assert len(differing[0])
     assert differing[0].min() >= 12

@@ -14,7 +14,7 @@ from skimage import data
 
 from imgret import images
 from imgret.croppers import AttentionCropper, CombinedCropper, SaliencyCropper
-from imgret.croppers.spectral import spectral_map
+from imgret.croppers.spectral_residual import spectral_map
 from imgret.errors import InvalidInputError, ModelError, UnknownNameError
 from imgret.types import Box
 

@@ -8,6 +8,7 @@ import pytest
 from imgret import Retriever, images
 from imgret.cli import main
 from imgret.demo import samples
+from imgret.evaluation import Report
 
 SPECIES = ("daisy", "rose", "tulip")
 
@@ -80,6 +81,18 @@ def test_a_page(work, run):
     assert "Evaluation of photos.imgret" in (work / "page.html").read_text(encoding="utf-8")
 
 
+def test_a_report_is_saved_for_compare(work, run):
+    code, out, err = run("evaluate", "photos.imgret", "queries", "--save", "report.json", "--json")
+    assert code == 0
+    assert "wrote report.json" in err
+    assert (work / "report.json").read_text(encoding="utf-8") == out
+    assert Report.load("report.json").n_queries == 3
+    (work / "printed.json").write_text(out, encoding="utf-8")
+    code, out, _ = run("compare", "report.json", "printed.json")
+    assert code == 0
+    assert out.startswith("no reliable difference in map10_min_k_r")
+
+
 def test_a_query_that_cannot_be_read_is_told_by_the_exit_code(work, run):
     (work / "queries" / "rose" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     code, out, err = run("evaluate", "photos.imgret", "queries", "--json")
@@ -96,6 +109,8 @@ def test_a_query_that_cannot_be_read_is_told_by_the_exit_code(work, run):
         ("photos.imgret lost", 2, ["FOLDER", "lost: expected a folder, found nothing"]),
         ("photos.imgret queries --labels class", 2, ["--labels", "'parent'", "'class'"]),
         ("photos.imgret --html lost/page.html", 2, ["--html", "no folder lost"]),
+        ("photos.imgret --save lost/report.json", 2, ["--save", "no folder lost"]),
+        ("photos.imgret --save report.html", 2, ["--save", "ends in .json"]),
         ("lost.imgret", 1, ["lost.imgret"]),
         ("photos.imgret queries/rose", 1, ["labels", "100.jpg"]),
     ],

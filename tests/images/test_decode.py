@@ -238,7 +238,7 @@ def test_nothing_is_printed(capfd):
 def test_log_level_is_given_back():
     code = (
         "import numpy, imgret.images as images\n"
-        "from imgret.images.decode import _set_log_level\n"
+        "from imgret.images.decoding import _set_log_level\n"
         "_set_log_level(4)\n"
         "try: images.decode(b'BM' + bytes(12) + b'(' + bytes(99))\n"
         "except ValueError: pass\n"

@@ -240,7 +240,7 @@ def test_hits_of_large_photos_are_drawn_at_reduced_scale(mean_color, tmp_path):
     big[400:800, 600:1200] = 30
     path.write_bytes(images.encode(big))
     hit = Hit("a", 1.0, 1, label=None, path=str(path), box=Box(600, 400, 1200, 800), metadata={})
-    page = hits.grid([("q", str(path), [hit])])
+    page = hits.grid([hits.Row("q", str(path), [hit])])
     assert page.count("data:image/jpeg") == 2
 
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from imgret import images
+from imgret import NoCrop, images
 from imgret.errors import (
     ImageCorruptError,
     ImageFormatError,
@@ -15,7 +15,7 @@ from imgret.errors import (
     InvalidInputError,
 )
 from imgret.ingest import Source
-from imgret.pipeline.embed import worker_count
+from imgret.pipeline.embed import embed_sources, worker_count
 from imgret.types import Box
 
 THREADS = pytest.mark.parametrize("threads", [1, 4])
@@ -218,6 +218,29 @@ def test_thread_safe_parts_run_side_by_side(kit):
 
     kit.outcomes_of(sources_of([kit.picture(0)] * 64), Meets(), threads=2)
     assert not meeting.broken
+
+
+@pytest.mark.parametrize(
+    ("n", "threads", "batch", "lengths"),
+    [
+        (1, 4, 1, [1]),
+        (40, 1, 1, [32, 8]),
+        # Few images keep all workers busy, and none has many left when the others are done.
+        (10, 2, 1, [3, 2, 2, 1, 1, 1]),
+        (100, 2, 1, [25, 19, 14, 11, 8, 6, 5, 3, 3, 2, 1, 1, 1, 1]),
+        # As many as the network takes at once, as long as there are any.
+        (20, 2, 4, [5, 4, 4, 4, 3]),
+        (140, 2, 64, [64, 64, 12]),
+        (20, 2, 64, [20]),
+    ],
+)
+def test_the_lengths_of_runs(kit, n, threads, batch, lengths):
+    embedder = kit.MeanColor()
+    embedder.batch_size = batch
+    sources = sources_of([kit.picture(0, size=(8, 8))] * n)
+    runs = list(embed_sources(sources, embedder, NoCrop(), threads=threads))
+    assert [len(run) for run in runs] == lengths
+    assert [outcome.source.key for run in runs for outcome in run] == [str(k) for k in range(n)]
 
 
 def test_worker_count():

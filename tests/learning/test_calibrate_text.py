@@ -113,9 +113,9 @@ def test_precision_needs_the_right_calibration(retriever):
     assert retriever.search_text("red", 1)[0].probability is None
     retriever.calibrate_text(k=180)
     for options in ({"negative_text": "blue"}, {"text": ["red", "green"]}):
-        with pytest.raises(InvalidInputError, match="a query of several parts"):
+        with pytest.raises(InvalidInputError, match="a query of several images or texts"):
             retriever.search(**{"text": "red", **options}, precision=0.9)
-    with pytest.raises(InvalidInputError, match="a query of several parts"):
+    with pytest.raises(InvalidInputError, match="a query of several images or texts"):
         retriever.search(picture("red", 1), text="red", precision=0.9)
 
 

@@ -399,7 +399,7 @@ def test_forks_while_threads_embed(tmp_path):
         tmp_path,
         """
 from imgret import images
-from imgret.images.decode import _set_log_level
+from imgret.images.decoding import _set_log_level
 pictures = [images.encode(np.full((64, 64, 3), n, np.uint8), "png") for n in range(8)]
 level = _set_log_level(3)
 memory = Retriever(embedder="flowers102")

@@ -1,5 +1,6 @@
 """What the API answers."""
 
+import base64
 import json
 import time
 from urllib.parse import quote
@@ -107,6 +108,27 @@ def test_the_class_of_an_image(client, gallery, flowers):
         pytest.approx(expected.confidence, abs=1e-4),
     )
     assert client.get("/api/classify", params={"key": "daisy/3.jpg"}).json()["votes"]
+
+
+def test_why_a_hit_is_similar(client, gallery, flowers):
+    data = (flowers / "rose" / "3.jpg").read_bytes()
+    with Retriever.open(gallery) as retriever:
+        expected = retriever.explain_match(data, "rose/4.jpg")
+    found = client.post("/api/explain", content=data, params={"key": "rose/4.jpg"}).json()
+    assert (found["method"], found["score"]) == (
+        expected.method,
+        pytest.approx(expected.score, abs=1e-4),
+    )
+    assert [tuple(r["hit"]) for r in found["regions"]] == [tuple(r.hit) for r in expected.regions]
+    for side in ("query", "hit"):
+        head, _, coded = found[side].partition(",")
+        assert head == "data:image/jpeg;base64"
+        assert images.load(base64.b64decode(coded)).shape == (120, 160, 3)
+    params = {"key": "rose/4.jpg", "like": "rose/3.jpg"}
+    by_item = client.get("/api/explain", params=params).json()
+    assert by_item["score"] == pytest.approx(found["score"], abs=1e-3)
+    for params, status in (({"key": "none"}, 400), ({"key": "none", "like": "rose/3.jpg"}, 404)):
+        assert client.get("/api/explain", params=params).status_code == status
 
 
 @pytest.mark.parametrize(

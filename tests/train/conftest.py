@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,46 @@ def flowers(tmp_path_factory) -> Path:
 def others(tmp_path_factory) -> Path:
     """Other images of the same species, to validate with."""
     return write(tmp_path_factory.mktemp("others") / "others", 3, first=100)
+
+
+@pytest.fixture(scope="session")
+def timm():
+    """The library, whose weights are never downloaded here."""
+    if not importlib.util.find_spec("timm"):
+        pytest.skip("needs the extra 'timm'")
+    import torch
+
+    # A torchvision whose kernels belong to another build of torch lacks these two, which no
+    # network of timm uses.
+    library = torch.library.Library("torchvision", "DEF")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import torchvision  # noqa: F401
+        except RuntimeError:
+            for name in ("nms", "qnms"):
+                library.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        import timm
+        import timm.data
+    timm.kept_library = library  # it takes back what it defines when it is deleted
+    return timm
+
+
+@pytest.fixture(scope="session")
+def weights(timm, tmp_path_factory):
+    """Return a function that writes the weights of a network, random but always the same."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("weights")
+
+    def write(name: str) -> Path:
+        path = folder / f"{name}.pth"
+        if not path.exists():
+            torch.manual_seed(1)
+            torch.save(timm.create_model(name).state_dict(), path)
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

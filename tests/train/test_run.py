@@ -364,9 +364,86 @@ def test_the_command_does_the_same(flowers, others, tmp_path, capsys):
     assert not out.with_suffix(".int8.onnx").exists()
 
 
+def test_a_transformer_of_timm_is_trained_from_a_file(flowers, others, weights, tmp_path, capsys):
+    out = tmp_path / "model.onnx"
+    words = ["train", str(flowers), "-o", str(out), "--network", "timm:test_vit"]
+    words += ["--weights", str(weights("test_vit")), "--valid", str(others), "--epochs", "1"]
+    words += ["--batch-size", "12", "--dim", "32", "--threads", "2"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    told = capsys.readouterr()
+    assert "int8 against fp32: top-1" in told.out
+    assert ", mean cosine 0.9" in told.out
+    facts = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    assert facts["recipe"]["network"] == "timm:test_vit"
+    assert facts["recipe"]["sides"] == [[0.0, 160]]
+    assert facts["models"][0]["difference"] < 1e-4
+    assert facts["models"][0]["cosine"] is None
+    assert 0.9 < facts["models"][1]["cosine"] < 1
+    for file in (out, out.with_suffix(".int8.onnx")):
+        bundle = models.describe(file)["bundle"]
+        assert bundle["input"]["size"] == 160
+        assert bundle["dim"] == 32
+        assert bundle["normalized"]
+        assert bundle["licence"] == "NOASSERTION"  # that of the weights is not known
+        assert not bundle["notice"]
+        assert "starting from timm test_vit, weights test_vit.pth" in bundle["source"]
+        assert models.check(file).ok
+    small, large = (file.stat().st_size for file in (out.with_suffix(".int8.onnx"), out))
+    assert small < 0.5 * large  # its matrix products are in 8 bits, too
+
+
+def test_a_network_of_timm_is_resumed(no_export, flowers, small, weights, tmp_path):
+    recipe = replace(small, epochs=2)
+    options = {"network": "timm:test_resnet", "weights": weights("test_resnet"), "valid": None}
+    options |= QUIET
+    ends = {}
+    for name in ("whole", "broken"):
+        if name == "broken":
+            with pytest.MonkeyPatch.context() as patch:
+                step, steps = Trainer._step, []
+
+                def interrupted(self, *given, step=step, steps=steps):
+                    steps.append(1)
+                    if len(steps) == 5:
+                        raise KeyboardInterrupt
+                    return step(self, *given)
+
+                patch.setattr(Trainer, "_step", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    train(flowers, tmp_path / "broken.onnx", recipe=recipe, **options)
+            options["resume"] = tmp_path / "broken.training" / "last.pt"
+            with pytest.raises(TrainingError, match="of the same weights, found"):
+                train(
+                    flowers, tmp_path / "broken.onnx", recipe=recipe, **options | {"weights": None}
+                )
+        report = train(flowers, tmp_path / f"{name}.onnx", recipe=recipe, **options)
+        ends[name] = report.average
+    for name, value in ends["whole"].items():
+        assert torch.equal(value, ends["broken"][name]), name
+
+
+def test_training_starts_from_the_weights_given(no_export, flowers, small, weights, tmp_path):
+    still = replace(small, epochs=1, lr=1e-9, backbone_lr=1e-9)
+    path = weights("test_resnet")
+    given = torch.load(path, weights_only=True)
+    options = {"network": "timm:test_resnet", "recipe": still, "valid": None, **QUIET}
+    ends = [
+        train(flowers, tmp_path / f"{number}.onnx", weights=start, **options).average
+        for number, start in enumerate((path, None))
+    ]
+    key = next(key for key in given if key.endswith("conv1.weight"))
+    trained = [end[f"module.trained.0.network.{key}"] for end in ends]
+    torch.testing.assert_close(trained[0], given[key], atol=1e-4, rtol=0)
+    assert (trained[1] - given[key]).abs().max() > 0.01
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--network", "lite9"], "known: reference, compact, lite0, lite1, lite2, timm:NAME"),
+        (["--network", "lite1", "--weights", "x.pth"], "weights: expected them for a network of"),
         (["--recipe", "compakt"], "known: reference, compact, finetune"),
         (["--head", "cosface"], "head: expected one of 'arcface'"),
         (["--epochs", "0"], "epochs: expected a whole number of at least 1"),

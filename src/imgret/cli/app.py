@@ -10,10 +10,12 @@ import typer
 from imgret.cli.adapt import adapt
 from imgret.cli.calibrate import calibrate
 from imgret.cli.classify import classify
+from imgret.cli.compare import compare
 from imgret.cli.crop_report import crop_report
 from imgret.cli.demo import demo
 from imgret.cli.duplicates import duplicates
 from imgret.cli.evaluate import evaluate
+from imgret.cli.explain import explain
 from imgret.cli.index import index
 from imgret.cli.info import info
 from imgret.cli.map import draw_map
@@ -42,11 +44,13 @@ app = typer.Typer(
 _COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("index", index),
     ("search", search),
+    ("explain", explain),
     ("classify", classify),
     ("serve", serve),
     ("info", info),
     ("remove", remove),
     ("evaluate", evaluate),
+    ("compare", compare),
     ("duplicates", duplicates),
     ("map", draw_map),
     ("adapt", adapt),

@@ -76,7 +76,8 @@ def _run(
     rows: list[hit_pages.Row] = []
     found = []
     for query, hits in zip(queries, retriever.search_many(queries, k=_HITS), strict=True):
-        rows.append((query.name, query, hits))
+        label = None if query.parent == root else query.parent.name
+        rows.append(hit_pages.Row(query.name, query, hits, label))
         found.append({"query": str(query), "label": hits.label, "hits": hits.to_dicts()})
         say(f"{query.name}" + (f" looks like: {hits.label}" if hits.label else ""))
         for hit in hits:

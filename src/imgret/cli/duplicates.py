@@ -28,5 +28,5 @@ def duplicates(
         typer.echo(f"{len(group.keys)} images, score {group.score:.4f}")
         for key in group.keys:
             typer.echo(f"  {key}")
-    more = sum(len(group.keys) - 1 for group in groups)
+    more = groups.n_removable
     typer.echo(f"{len(groups)} groups; removing {more} images would leave no duplicates", err=True)

@@ -29,6 +29,9 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option(help="Write an HTML page with all classes and the worst queries.")
     ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the report as JSON, for `imgret compare`.")
+    ] = None,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
@@ -47,6 +50,11 @@ def evaluate(
         found = "a file" if folder.exists() else "nothing"
         raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
     check_writable(html, "--html")
+    check_writable(save, "--save", "a report")
+    if save is not None and save.suffix.lower() != ".json":
+        raise typer.BadParameter(
+            f"{save}: expected a file name that ends in .json", param_hint="--save"
+        )
     with Retriever.open(
         gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:
@@ -61,5 +69,8 @@ def evaluate(
         page = report.to_html(title=f"Evaluation of {gallery.name}")
         html.write_text(page, encoding="utf-8", errors="replace")
         typer.echo(f"wrote {html}", err=True)
+    if save is not None:
+        report.save(save)
+        typer.echo(f"wrote {save}", err=True)
     if report.failed:
         raise typer.Exit(3 if len(report.failed) < report.n_queries else 1)

@@ -34,7 +34,7 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
             "tuned": _tuned(manifest.tuned),
             "projection": manifest.projection,
             "calibrated": manifest.calibration is not None,
-            "text calibrated": manifest.text_calibration is not None,
+            "text_calibrated": manifest.text_calibration is not None,
             "bytes": sum(file.stat().st_size for file in gallery.rglob("*") if file.is_file()),
             "created": manifest.created,
             "created_with": manifest.created_with,
@@ -48,7 +48,7 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
         if isinstance(value, dict):
             options = ", ".join(f"{k}={v!r}" for k, v in value.items() if k != "name")
             value = f"{value['name']} {options}".strip()  # noqa: PLW2901
-        typer.echo(f"{name:<13} {'-' if value is None else value}")
+        typer.echo(f"{name:<15} {'-' if value is None else value}")
 
 
 def _tuned(tuned: Any) -> str | None:

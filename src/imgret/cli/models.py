@@ -1,4 +1,4 @@
-"""``imgret models``: list, check, describe and bundle model files."""
+"""``imgret models``: list, download, check, measure, describe and bundle model files."""
 
 from __future__ import annotations
 
@@ -113,6 +113,62 @@ def check_models(
         bad += not result.ok
     if bad:
         raise typer.Exit(3)
+
+
+@models.command("bench")
+def bench_model(
+    model: Annotated[
+        str, typer.Argument(help="Name of an embedder, an ONNX file or a model's folder.")
+    ],
+    batch: Annotated[str | None, typer.Option(help="Batch sizes, such as 1,8,32. [1,8,32]")] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option(help="Numbers of threads, such as 1,2. [1 and one per core]"),
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Execution providers, such as cpu,cuda. [cpu]")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="fp16, quantized, int8 or another file in the folder.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds per measurement.")] = 1.0,
+    json_: Json = False,
+) -> None:
+    """Measure images per second by batch size, threads and execution provider.
+
+    "network" is the network alone, on tensors that are ready; "embed" prepares images as well.
+    The fastest setting is marked. A model that reads text is measured on texts, too.
+    """
+    batches, counts = _numbers(batch, "--batch"), _numbers(threads, "--threads")
+    from imgret.evaluation import bench  # noqa: PLC0415  # so that --help is quick
+
+    report = bench(
+        model,
+        batches=batches,
+        threads=counts,
+        providers=None if provider is None else _words(provider),
+        variant=variant,
+        seconds=seconds,
+    )
+    typer.echo(json.dumps(report.to_dict()) if json_ else str(report))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str | None, option: str) -> list[int] | None:
+    """Read whole numbers of at least 1, separated by commas."""
+    if text is None:
+        return None
+    words = _words(text)
+    numbers = [int(word) for word in words if word.isdecimal()]
+    if not numbers or len(numbers) < len(words) or min(numbers) < 1:
+        raise typer.BadParameter(
+            f"expected whole numbers of at least 1, separated by commas, found {text!r}",
+            param_hint=option,
+        )
+    return numbers
 
 
 @models.command("describe")

@@ -17,6 +17,14 @@ def train(
     folder: Annotated[Path, typer.Argument(help="Folder with a subfolder for each class.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     recipe: Annotated[str, typer.Option(help="finetune, compact or reference.")] = "finetune",
+    network: Annotated[
+        str | None,
+        typer.Option(help="Another network, such as timm:resnet18 of timm. [the recipe's]"),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the timm network to start from: .safetensors or .pth."),
+    ] = None,
     valid: Annotated[
         Path | None, typer.Option(help="Validation folder with the same classes.")
     ] = None,
@@ -73,6 +81,8 @@ def train(
             folder,
             out,
             recipe=chosen,
+            network=network,
+            weights=weights,
             valid=hold_out if valid is None else valid,
             epochs=epochs,
             teacher=teacher or [],

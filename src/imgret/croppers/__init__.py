@@ -14,7 +14,7 @@ from imgret.croppers.attention import AttentionCropper
 from imgret.croppers.combined import CombinedCropper
 from imgret.croppers.fixed import CenterCrop, NoCrop
 from imgret.croppers.maps import MapCropper
-from imgret.croppers.saliency import SaliencyCropper
+from imgret.croppers.saliency_cropper import SaliencyCropper
 
 __all__ = [
     "AttentionCropper",

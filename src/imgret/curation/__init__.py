@@ -1,7 +1,8 @@
 """Curation of a whole gallery: duplicates, clusters, outliers, wrong labels, maps.
 
-No image is read, except for the small ones on a map. Every item is searched for its nearest
-neighbours, or read once, in pieces. Memory holds a few numbers per item, never all embeddings.
+No image is read, except for the small ones that a page or a notebook shows. Every item is
+searched for its nearest neighbours, or read once, in pieces. Memory holds a few numbers per item,
+never all embeddings.
 
 ======================= =========================================================================
 `find_duplicates`       groups of items that are almost the same image
@@ -14,19 +15,22 @@ neighbours, or read once, in pieces. Memory holds a few numbers per item, never 
 """
 
 from imgret.curation.clusters import Clusters, fit_clusters
-from imgret.curation.duplicates import DuplicateGroup, find_duplicates
+from imgret.curation.duplicates import DuplicateGroup, Duplicates, find_duplicates
 from imgret.curation.graph import NeighborGraph, build_neighbor_graph
 from imgret.curation.map2d import Map2D, draw_map
-from imgret.curation.mislabelled import LabelIssue, find_mislabelled
-from imgret.curation.outliers import Outlier, find_outliers
+from imgret.curation.mislabelled import LabelIssue, LabelIssues, find_mislabelled
+from imgret.curation.outliers import Outlier, Outliers, find_outliers
 
 __all__ = [
     "Clusters",
     "DuplicateGroup",
+    "Duplicates",
     "LabelIssue",
+    "LabelIssues",
     "Map2D",
     "NeighborGraph",
     "Outlier",
+    "Outliers",
     "build_neighbor_graph",
     "draw_map",
     "find_duplicates",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from imgret.errors import InvalidInputError
+from imgret.images import MAX_PIXELS
+from imgret.pages.curation import Pictures, Section, sections
 from imgret.pages.result import Result
 from imgret.search import View
 from imgret.support.checks import check_count
@@ -14,6 +16,7 @@ from imgret.types import Embeddings, Ids, Json
 
 __all__ = ["Clusters", "fit_clusters"]
 
+_SHOWN, _IMAGES = 24, 6  # what a page shows: clusters, and images of each
 _POINTS = 256  # training points per centroid; more make no difference
 
 
@@ -39,6 +42,10 @@ class Clusters(Result):
         k-means over ``n``.
     names : tuple of str
         For each cluster, the word that describes it best; empty if no words were given.
+    nearest : tuple of tuple of str
+        For each of the 24 largest clusters, the keys of the 6 items nearest to its centroid.
+    pictures : Pictures
+        Items that a page shows.
     """
 
     keys: tuple[str, ...]
@@ -48,6 +55,8 @@ class Clusters(Result):
     representatives: tuple[str, ...]
     score: float
     names: tuple[str, ...] = ()
+    nearest: tuple[tuple[str, ...], ...] = ()
+    pictures: Pictures = field(default_factory=lambda: Pictures({}))
 
     def __repr__(self) -> str:
         return (
@@ -62,9 +71,29 @@ class Clusters(Result):
             "sizes": self.sizes.tolist(),
             "representatives": list(self.representatives),
             **({"names": list(self.names)} if self.names else {}),
-            **({"names": list(self.names)} if self.names else {}),
             "assignments": dict(zip(self.keys, self.assignments.tolist(), strict=True)),
         }
+
+    def __str__(self) -> str:
+        lines = [repr(self)[1:-1]]
+        for number, (size, key) in enumerate(zip(self.sizes, self.representatives, strict=True)):
+            name = f"{self.names[number]}, " if self.names else ""
+            lines.append(f"{number:>4}  {size:>6} images  {name}such as {key}")
+        return "\n".join(lines)
+
+    def _body(self) -> str:
+        rows = [
+            Section(
+                f"{number} · {self.sizes[number]:,} images"
+                + (f" · {self.names[number]}" if self.names else ""),
+                keys,
+                n_more=int(self.sizes[number]) - len(keys),
+            )
+            for number, keys in enumerate(self.nearest)
+        ]
+        more = len(self.sizes) - len(rows)
+        hidden = f"and {more} more clusters" if more else ""
+        return sections(repr(self)[1:-1], rows, self.pictures, hidden=hidden)
 
     def members(self, cluster: int) -> tuple[str, ...]:
         """Return the keys of one cluster.
@@ -81,7 +110,7 @@ class Clusters(Result):
         return tuple(self.keys[place] for place in np.flatnonzero(self.assignments == cluster))
 
 
-def fit_clusters(view: View, *, n: int, seed: int = 0) -> Clusters:
+def fit_clusters(view: View, *, n: int, seed: int = 0, max_pixels: int = MAX_PIXELS) -> Clusters:
     """Learn centroids from a sample of the items, then assign every item to the nearest.
 
     Parameters
@@ -89,6 +118,8 @@ def fit_clusters(view: View, *, n: int, seed: int = 0) -> Clusters:
     view : View
     n, seed : int
         As for `Retriever.clusters`.
+    max_pixels : int
+        As for `Retriever`.
     """
     from imgret.indexes.faiss.kmeans import assign, train_centroids  # noqa: PLC0415  # loads Faiss
 
@@ -116,6 +147,13 @@ def fit_clusters(view: View, *, n: int, seed: int = 0) -> Clusters:
     by_score = np.lexsort((-scores, assignments))
     _, nearest = np.unique(assignments[by_score], return_index=True)
     keys = view.keys()
+    shown = [
+        by_score[start : start + min(_IMAGES, size)]
+        for start, size in zip(
+            nearest[:_SHOWN].tolist(), sizes[order][:_SHOWN].tolist(), strict=True
+        )
+    ]
+    items = view.items(view.ids[np.concatenate(shown)])
     return Clusters(
         keys=keys,
         assignments=assignments,
@@ -123,4 +161,6 @@ def fit_clusters(view: View, *, n: int, seed: int = 0) -> Clusters:
         centroids=centroids[order],
         representatives=tuple(keys[place] for place in by_score[nearest].tolist()),
         score=float(scores.mean(dtype=np.float64)),
+        nearest=tuple(tuple(keys[place] for place in places.tolist()) for places in shown),
+        pictures=Pictures.of(items, max_pixels),
     )

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret.curation.forest import Forest, joined
+from imgret.images import MAX_PIXELS
+from imgret.pages.curation import Pictures, Section, sections
+from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.support.checks import check_number
-from imgret.types import Embeddings, Ids
+from imgret.types import Embeddings, Ids, Json
 
-__all__ = ["DuplicateGroup", "find_duplicates"]
+__all__ = ["DuplicateGroup", "Duplicates", "find_duplicates"]
 
+_GROUPS, _IMAGES = 25, 6  # what a page shows: groups, and images of each
+_MOST = 200  # groups whose images can be shown, as parts of the list
 _FIRST, _MORE = 16, 4  # neighbours in the first search; factor for each further search
 
 
@@ -36,7 +42,61 @@ class DuplicateGroup:
     score: float
 
 
-def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
+@final
+class Duplicates(ResultList[DuplicateGroup]):
+    """List of `DuplicateGroup` that a notebook shows by their images.
+
+    Parameters
+    ----------
+    groups : iterable of DuplicateGroup
+    pictures : Pictures
+        Items that a page may show.
+    """
+
+    __slots__ = ("_pictures",)
+
+    def __init__(self, groups: Iterable[DuplicateGroup], pictures: Pictures) -> None:
+        super().__init__(groups)
+        self._pictures = pictures
+
+    @property
+    def n_removable(self) -> int:
+        """Number of images to remove, so that one of each group is left."""
+        return sum(len(group.keys) - 1 for group in self)
+
+    def to_dict(self) -> Json:
+        """Return the groups as JSON values."""
+        groups = [{"score": group.score, "keys": list(group.keys)} for group in self]
+        return {"n_removable": self.n_removable, "groups": groups}
+
+    def __str__(self) -> str:
+        lines: list[str] = []
+        for group in self:
+            lines.append(f"{len(group.keys)} images, score {group.score:.4f}")
+            lines += [f"  {key}" for key in group.keys]
+        return "\n".join([*lines, self._summary()])
+
+    def _summary(self) -> str:
+        more = self.n_removable
+        return f"{len(self)} groups; removing {more} images would leave no duplicates"
+
+    def _like(self, entries: list[DuplicateGroup]) -> Duplicates:
+        return Duplicates(entries, self._pictures)
+
+    def _body(self) -> str:
+        rows = [
+            Section(
+                f"{len(group.keys)} images, score {group.score:.4f}",
+                group.keys[:_IMAGES],
+                n_more=max(0, len(group.keys) - _IMAGES),
+            )
+            for group in self[:_GROUPS]
+        ]
+        hidden = f"and {len(self) - _GROUPS} more groups" if len(self) > _GROUPS else ""
+        return sections(self._summary(), rows, self._pictures, hidden=hidden)
+
+
+def find_duplicates(view: View, *, threshold: float, max_pixels: int = MAX_PIXELS) -> Duplicates:
     """Find the connected components of the graph of all pairs that reach a threshold.
 
     Equal embeddings are found by their bytes, and searched once. Each is searched for its 16
@@ -51,6 +111,8 @@ def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
     view : View
     threshold : float
         As for `Retriever.duplicates`.
+    max_pixels : int
+        As for `Retriever`.
     """
     low, high = view.metric.range
     threshold = check_number(threshold, "threshold", at_least=low, at_most=high)
@@ -75,7 +137,9 @@ def find_duplicates(view: View, *, threshold: float) -> list[DuplicateGroup]:
         for root, members in _members(group, sizes)
         if weakest[root] >= np.float32(threshold)
     ]
-    return sorted(found, key=lambda one: (-len(one.keys), -one.score))
+    found.sort(key=lambda one: (-len(one.keys), -one.score))
+    shown = [key for group in found[:_MOST] for key in group.keys[:_IMAGES]]
+    return Duplicates(found, Pictures.of(view.items(view.require(shown)), max_pixels))
 
 
 class _Pairs:

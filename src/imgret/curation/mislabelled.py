@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
+from imgret.images import MAX_PIXELS
+from imgret.pages.curation import Pictures, Section, sections
+from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.support.checks import check_count, check_number
-from imgret.types import Embeddings, Ids
+from imgret.types import Embeddings, Ids, Json
 
-__all__ = ["LabelIssue", "find_mislabelled"]
+__all__ = ["LabelIssue", "LabelIssues", "find_mislabelled"]
+
+_SHOWN, _NEIGHBORS = 25, 5  # what a page shows: issues, and neighbours of each
+_MOST = 200  # issues whose images can be shown, as parts of the list
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +46,62 @@ class LabelIssue:
     confidence: float
 
 
-def find_mislabelled(view: View, *, k: int = 20, threshold: float = 0.5) -> list[LabelIssue]:
+@final
+class LabelIssues(ResultList[LabelIssue]):
+    """List of `LabelIssue` that a notebook shows by their images, beside their neighbours.
+
+    Parameters
+    ----------
+    issues : iterable of LabelIssue
+    neighbors : mapping of str to sequence of str
+        Keys of the nearest neighbours of an item, by its key.
+    pictures : Pictures
+        Items that a page may show.
+    """
+
+    __slots__ = ("_neighbors", "_pictures")
+
+    def __init__(
+        self,
+        issues: Iterable[LabelIssue],
+        neighbors: Mapping[str, tuple[str, ...]],
+        pictures: Pictures,
+    ) -> None:
+        super().__init__(issues)
+        self._neighbors, self._pictures = neighbors, pictures
+
+    def to_dict(self) -> Json:
+        """Return the issues as JSON values."""
+        return {"issues": [asdict(issue) for issue in self]}
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{issue.key}: {issue.label}, or {issue.suggested}? {issue.confidence:.2f}"
+            for issue in self
+        )
+
+    def _like(self, entries: list[LabelIssue]) -> LabelIssues:
+        return LabelIssues(entries, self._neighbors, self._pictures)
+
+    def _body(self) -> str:
+        rows = []
+        for issue in self[:_SHOWN]:
+            near = self._neighbors.get(issue.key, ())
+            rows.append(
+                Section(
+                    f"{issue.label}, or {issue.suggested}? {issue.confidence:.2f}",
+                    [issue.key, *near],
+                    first="item",
+                )
+            )
+        summary = f"{len(self)} labels that may be wrong, each beside its nearest neighbours"
+        hidden = f"and {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
+        return sections(summary, rows, self._pictures, hidden=hidden)
+
+
+def find_mislabelled(
+    view: View, *, k: int = 20, threshold: float = 0.5, max_pixels: int = MAX_PIXELS
+) -> LabelIssues:
     """Let the neighbours of every labelled item vote for its label, without the item itself.
 
     Parameters
@@ -46,6 +109,8 @@ def find_mislabelled(view: View, *, k: int = 20, threshold: float = 0.5) -> list
     view : View
     k, threshold
         As for `Retriever.mislabelled`.
+    max_pixels : int
+        As for `Retriever`.
     """
     k = check_count(k, "k")
     threshold = check_number(threshold, "threshold", at_least=0, at_most=1)
@@ -64,7 +129,7 @@ def find_mislabelled(view: View, *, k: int = 20, threshold: float = 0.5) -> list
     alone = np.bincount(codes)[codes] == 1
     found = np.flatnonzero((margins > 0) & (margins >= threshold) & ~alone)
     found = found[np.argsort(-margins[found], kind="stable")]
-    return [
+    issues = [
         LabelIssue(item.key, names[own], names[rival], margin)
         for item, own, rival, margin in zip(
             view.items(ids[found]),
@@ -74,6 +139,27 @@ def find_mislabelled(view: View, *, k: int = 20, threshold: float = 0.5) -> list
             strict=True,
         )
     ]
+    neighbors, pictures = _shown(view, ids[found[:_MOST]], max_pixels)
+    return LabelIssues(issues, neighbors, pictures)
+
+
+def _shown(view: View, ids: Ids, max_pixels: int) -> tuple[dict[str, tuple[str, ...]], Pictures]:
+    """Return the nearest labelled neighbours of some items by key, and the images of all."""
+    ids = np.sort(ids)
+    near = [
+        row[row >= 0].tolist()
+        for _, found in view.labelled().nearest_others(
+            ids, min(_NEIGHBORS, len(view.labels.ids) - 1)
+        )
+        for row in found.ids
+    ]
+    wanted = np.unique(np.array([*ids.tolist(), *(id_ for row in near for id_ in row)], np.int64))
+    items = dict(zip(wanted.tolist(), view.items(wanted), strict=True))
+    neighbors = {
+        items[id_].key: tuple(items[other].key for other in row)
+        for id_, row in zip(ids.tolist(), near, strict=True)
+    }
+    return neighbors, Pictures.of(items.values(), max_pixels)
 
 
 def _vote(codes: Ids, scores: Embeddings, own: Ids) -> tuple[Ids, Floats]:

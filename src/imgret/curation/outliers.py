@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import final
 
 import numpy as np
 
+from imgret.images import MAX_PIXELS
+from imgret.pages.curation import Pictures, Section, sections
+from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.support.checks import check_count
-from imgret.types import Embeddings
+from imgret.types import Embeddings, Json
 
-__all__ = ["Outlier", "find_outliers"]
+__all__ = ["Outlier", "Outliers", "find_outliers"]
+
+_SHOWN = 60  # images on a page
+_MOST = 2000  # items whose images can be shown, as parts of the list
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,48 @@ class Outlier:
     score: float
 
 
-def find_outliers(view: View, *, k: int = 10, n: int = 100) -> list[Outlier]:
+@final
+class Outliers(ResultList[Outlier]):
+    """List of `Outlier` that a notebook shows by their images.
+
+    Parameters
+    ----------
+    outliers : iterable of Outlier
+    pictures : Pictures
+        Items that a page may show.
+    """
+
+    __slots__ = ("_pictures",)
+
+    def __init__(self, outliers: Iterable[Outlier], pictures: Pictures) -> None:
+        super().__init__(outliers)
+        self._pictures = pictures
+
+    def to_dict(self) -> Json:
+        """Return the outliers as JSON values."""
+        return {"outliers": [asdict(outlier) for outlier in self]}
+
+    def __str__(self) -> str:
+        return "\n".join(f"{outlier.score:.4f}  {outlier.key}" for outlier in self)
+
+    def _like(self, entries: list[Outlier]) -> Outliers:
+        return Outliers(entries, self._pictures)
+
+    def _body(self) -> str:
+        shown = self[:_SHOWN]
+        row = Section(
+            "",
+            [one.key for one in shown],
+            [f"score {one.score:.3f}" for one in shown],
+            n_more=len(self) - len(shown),
+        )
+        summary = f"{len(self)} outliers, the least similar to their nearest neighbours first"
+        return sections(summary, [row], self._pictures)
+
+
+def find_outliers(
+    view: View, *, k: int = 10, n: int = 100, max_pixels: int = MAX_PIXELS
+) -> Outliers:
     """Rank items by the mean score of their nearest neighbours.
 
     Parameters
@@ -36,17 +85,23 @@ def find_outliers(view: View, *, k: int = 10, n: int = 100) -> list[Outlier]:
     view : View
     k, n : int
         As for `Retriever.outliers`.
+    max_pixels : int
+        As for `Retriever`.
     """
     k, n = check_count(k, "k"), check_count(n, "n")
     ids = view.ids
     k = min(k, len(ids) - 1)
     if not k:
-        return []
+        return Outliers([], Pictures({}))
     means: Embeddings = np.empty(len(ids), dtype=np.float32)
     for part, found in view.nearest_others(ids, k):
         means[part] = found.scores.mean(axis=1)
     least = np.argsort(means, kind="stable")[:n]
-    return [
-        Outlier(item.key, score)
-        for item, score in zip(view.items(ids[least]), means[least].tolist(), strict=True)
-    ]
+    items = list(view.items(ids[least]))
+    return Outliers(
+        [
+            Outlier(item.key, score)
+            for item, score in zip(items, means[least].tolist(), strict=True)
+        ],
+        Pictures.of(items[:_MOST], max_pixels),
+    )

@@ -14,6 +14,7 @@ from imgret.abc import Embedder
 from imgret.errors import ModelError
 from imgret.models.builtin import builtin_name
 from imgret.models.bundle import fingerprint as fingerprint_of
+from imgret.models.external import is_large
 from imgret.models.model import Model
 from imgret.models.preprocess import Preprocess
 from imgret.support.checks import check_count
@@ -22,11 +23,10 @@ from imgret.support.locks import RLock
 from imgret.types import Embeddings, Image, Json
 
 if TYPE_CHECKING:
+    from imgret.models.features import Contributions, FeatureModel
     from imgret.models.text import TextModel
 
 __all__ = ["OnnxEmbedder"]
-
-_CPU = "CPUExecutionProvider"
 
 
 @final
@@ -59,8 +59,9 @@ class OnnxEmbedder(Embedder):
         Name of the output of the text tower; needed for a foreign file with several
         outputs.
     batch_size : int, optional
-        Images per run of the network; by default 1 on the CPU and 16 elsewhere, or the batch size
-        of a network exported for a fixed one, to which shorter batches are padded.
+        Images per run of the network; by default 1 on the CPU (4 if the weights have 64 MB or
+        more), 32 on a GPU and 16 elsewhere, or the batch size of a network exported for a fixed
+        one, to which shorter batches are padded.
 
     Raises
     ------
@@ -125,6 +126,7 @@ class OnnxEmbedder(Embedder):
         self._text_output, self._providers = text_output, providers
         self._lock = RLock()
         self._text: TextModel | None = None
+        self._with_features: FeatureModel | ModelError | None = None
         if preprocess is not None:
             self._config["preprocess"] = self._model.preprocess.to_json()
         elif size is not None:
@@ -133,10 +135,7 @@ class OnnxEmbedder(Embedder):
             self._config["output"] = output
         if providers is not None:
             self._config["providers"] = list(providers)
-        # On two cores the network alone is as fast with batches of 1 as of 4, and a fifth slower
-        # with 16; a folder is added at 710 images/s with 1, at 665 with 4 (medians of 5 runs each).
-        session = self._model.session
-        self.batch_size = session.batch or (1 if session.providers[0] == _CPU else 16)
+        self.batch_size = self._model.session.default_batch(large=is_large(self._model.path))
         if batch_size is not None:
             self._config["batch_size"] = self.batch_size = check_count(batch_size, "batch_size")
         self.min_side = self._model.preprocess.min_side
@@ -146,6 +145,11 @@ class OnnxEmbedder(Embedder):
     def dim(self) -> int:
         """Dimension of the embedding."""
         return self._dim
+
+    @property
+    def network(self) -> Model:
+        """Network with its preprocessing; ``network.session`` runs it on tensors."""
+        return self._model
 
     @property
     def path(self) -> Path:
@@ -188,6 +192,49 @@ class OnnxEmbedder(Embedder):
     def config(self) -> Json:
         """Return the keyword arguments, as JSON values, that recreate this embedder."""
         return dict(self._config)
+
+    def contributions(self, image: Image) -> Contributions:
+        """Return how much each place of an image adds to its embedding.
+
+        The embedding must be the mean of a feature map, after which only linear maps, powers and
+        scaling follow, as in most convolutional networks. It then is the sum of what the places
+        add, up to 1/1000 of its length.
+
+        Parameters
+        ----------
+        image : uint8 array of shape (H, W, 3)
+            RGB.
+
+        Returns
+        -------
+        Contributions
+            ``places``: float32 array of shape (h, w, dim), in the shape of the feature map.
+            ``rest``: float32 array of shape (dim,), what constants add.
+
+        Raises
+        ------
+        ModelError
+            The embedding is not of this kind.
+        """
+        return self._features().contributions(image)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Preprocessing of the images."""
+        return self._model.preprocess
+
+    def _features(self) -> FeatureModel:
+        from imgret.models.features import FeatureModel  # noqa: PLC0415  # only for those who use it
+
+        with self._lock:
+            if self._with_features is None:
+                try:
+                    self._with_features = FeatureModel(self._model)
+                except ModelError as error:
+                    self._with_features = error
+            if isinstance(self._with_features, ModelError):
+                raise self._with_features
+            return self._with_features
 
     def _embed(self, images: Sequence[Image]) -> Embeddings:
         found = self._model.run(images).reshape(len(images), -1)

@@ -190,6 +190,11 @@ class CropReport(Result):
 
         return crops.page(self, title=title or f"Cropping by {self.cropper['name']}")
 
+    def _body(self) -> str:
+        from imgret.pages import crops  # noqa: PLC0415  # the same
+
+        return crops.summary(self)
+
 
 def report_crops(
     view: View,

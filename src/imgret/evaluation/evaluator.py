@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,7 @@ def evaluate(
         "imgret": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "leave_one_out": sources is None,
         "queries": str(queries) if isinstance(queries, (str, os.PathLike)) else None,
         "n_items": truth.size,

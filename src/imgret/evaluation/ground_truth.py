@@ -54,11 +54,21 @@ class GroundTruth:
                 f"label; add the images again with labels, such as labels='parent'"
             )
         self.labelled: Ids = self._labels.ids
+        self._names = self._labels.names
         self._counts = np.bincount(self._labels.codes, minlength=len(self.classes))
 
     def class_of(self, ids: Ids) -> Ids:
         """Return the class number of each id, of any shape; -1 for an item without a label."""
         return self._labels.of(ids)
+
+    def name_of(self, number: int) -> str:
+        """Return the label of a class number."""
+        return self._names[number]
+
+    @property
+    def largest(self) -> int:
+        """Number of items in the largest class."""
+        return int(self._counts.max())
 
     def same_image(self, path: Path | None, sha256: bytes | None) -> list[int]:
         """Return the ids of the items made from this file, or from one with the same bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from imgret.evaluation import metrics
 from imgret.evaluation.ground_truth import GroundTruth
 from imgret.evaluation.queries import Query
-from imgret.evaluation.report import Failure, Kind, Match, Report, Worst
+from imgret.evaluation.report import Confusion, Curves, Failure, Kind, Match, Report, Worst
 from imgret.search import View
 from imgret.types import Embeddings, Hit, Ids, Item, Json, Neighbors
 
@@ -24,7 +25,10 @@ __all__ = ["Judge"]
 _BLOCK_RANKS = 2**21
 # While a ranking holds no relevant item, each further search goes this many times deeper.
 _DEEPER = 8
-_WORST = 24
+_WORST, _CONFUSIONS = 24, 50
+# Curves look at five times the largest class if that is at most 500 ranks. Deeper rankings take
+# longer, and find little: what is missed has a precision of at most 0.2.
+_CURVE_TIMES, _CURVE_RANKS = 5, 500
 _SHOWN_HITS = 5
 # A copy's distance is at most this share of the distance of the last of this many hits.
 _STANDS_OUT, _CROWD = 0.25, 10
@@ -86,6 +90,11 @@ class Judge:
         self._deepest = min(ks[-1], truth.size)
         nothing = _measured(np.zeros((0, self._deepest), dtype=bool), np.zeros(0, dtype=int), ks)
         self._values = {name: np.zeros(total) for name in nothing}
+        wanted = max(truth.largest, min(_CURVE_TIMES * truth.largest, _CURVE_RANKS))
+        self._curve_depth = min(max(wanted, ks[-1]), truth.size)
+        self._curve_ks = _steps(self._curve_depth)
+        self._precision = np.zeros(len(metrics.RECALL_LEVELS))
+        self._found = np.zeros((2, len(self._curve_ks)))  # recall and top-k accuracy
         self._best_ids = np.full((total, _SHOWN_HITS), -1, dtype=np.int64)
         self._best_scores = np.full((total, _SHOWN_HITS), -np.inf, dtype=np.float32)
         self._names: list[str] = []
@@ -121,15 +130,16 @@ class Judge:
             [block[n].itself for n in read],
         )
         # A large class needs deep rankings; fewer queries at a time limit the memory they take.
-        step = max(1, _BLOCK_RANKS // max(self._deepest, int(asked.n_relevant.max())))
+        step = max(1, _BLOCK_RANKS // max(self._curve_depth, int(asked.n_relevant.max())))
         for start in range(0, len(read), step):
             self._judge(asked.part(slice(start, start + step)))
 
     def _judge(self, asked: _Asked) -> None:
         at_k = self._deepest
-        depth = max(at_k, int(asked.n_relevant.max()))
+        depth = max(self._curve_depth, int(asked.n_relevant.max()))
         ids, scores = self._rank(asked, depth)
         relevant = self._relevant(asked, ids)
+        self._add_to_curves(relevant[:, : self._curve_depth], asked.n_relevant)
         values = _measured(relevant, asked.n_relevant, self._ks)
         if not self._view.is_exact and depth > at_k:
             # Such an index searches harder when more hits are requested. Its users get the
@@ -146,6 +156,12 @@ class Judge:
         self._best_scores[asked.rows, :shown] = scores[:, :shown]
         self._note_matches(asked, ids)
         self._look_deeper(asked.part((values["mrr"] == 0) & (asked.n_relevant > 0)), depth)
+
+    def _add_to_curves(self, relevant: NDArray[np.bool_], n_relevant: NDArray[np.int64]) -> None:
+        self._precision += metrics.interpolated_precision(relevant, n_relevant).sum(axis=0)
+        for place, k in enumerate(self._curve_ks):
+            self._found[0, place] += metrics.recall_at_k(relevant, n_relevant, k).sum()
+            self._found[1, place] += metrics.top_k_accuracy(relevant, k).sum()
 
     def _rank(self, asked: _Asked, depth: int) -> Neighbors:
         """Search, and remove the query itself from the rankings."""
@@ -237,6 +253,8 @@ class Judge:
             without_relevant=tuple(self._without),
             matches=tuple(self._matches),
             worst=self._worst(),
+            confusions=self._confusions(),
+            curves=self._curves(),
             seconds=seconds,
             stages=stages,
             config=config,
@@ -260,23 +278,60 @@ class Judge:
                 self._images[row],
                 float(precision[row]),
                 tuple(
-                    Hit(
-                        item.key, float(score), rank, item.label, item.metadata, item.path, item.box
-                    )
-                    for rank, (item, score) in enumerate(
-                        (
-                            (items[int(id_)], score)
-                            for id_, score in zip(
-                                self._best_ids[row], self._best_scores[row], strict=True
-                            )
-                            if id_ >= 0
-                        ),
-                        1,
-                    )
+                    self._hit(row, rank, items)
+                    for rank, id_ in enumerate(self._best_ids[row])
+                    if id_ >= 0
                 ),
             )
             for row in rows
         )
+
+    def _hit(self, row: int, place: int, items: dict[int, Item]) -> Hit:
+        item = items[int(self._best_ids[row, place])]
+        score = float(self._best_scores[row, place])
+        return Hit(item.key, score, place + 1, item.label, item.metadata, item.path, item.box)
+
+    def _confusions(self) -> tuple[Confusion, ...]:
+        """Return the most frequent pairs of a class and the different class of its first hits."""
+        first = self._best_ids[:, 0]
+        taken = np.where(first >= 0, self._truth.class_of(first), -1)
+        pairs: dict[tuple[str, str], list[int]] = {}
+        for row, code in enumerate(taken.tolist()):
+            if code >= 0 and (name := self._truth.name_of(code)) != self._labels[row]:
+                pairs.setdefault((self._labels[row], name), []).append(row)
+        most = sorted(pairs.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:_CONFUSIONS]
+        counts = Counter(self._labels)
+        examples = [max(rows, key=lambda row: self._best_scores[row, 0]) for _, rows in most]
+        items = self._items({int(first[row]) for row in examples})
+        return tuple(
+            Confusion(
+                label,
+                taken_for,
+                len(rows),
+                counts[label],
+                self._names[example],
+                self._images[example],
+                self._hit(example, 0, items),
+            )
+            for ((label, taken_for), rows), example in zip(most, examples, strict=True)
+        )
+
+    def _curves(self) -> Curves:
+        total = max(1, len(self._names))
+        recall, top = (self._found / total).tolist()
+        return Curves(
+            depth=self._curve_depth,
+            precision=tuple((self._precision / total).tolist()),
+            ks=self._curve_ks,
+            recall=tuple(recall),
+            top=tuple(top),
+        )
+
+
+def _steps(depth: int) -> tuple[int, ...]:
+    """Return the ranks 1, 2, 5, 10, 20, ... up to the depth, which is the last."""
+    ranks = (step * 10**power for power in range(len(str(depth))) for step in (1, 2, 5))
+    return (*(rank for rank in ranks if rank < depth), depth)
 
 
 def _measured(

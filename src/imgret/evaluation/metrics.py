@@ -33,6 +33,7 @@ __all__ = [
     "Denominator",
     "average_precision_at_k",
     "average_precision_at_r",
+    "interpolated_precision",
     "ndcg_at_k",
     "per_query",
     "precision_at_k",
@@ -44,6 +45,7 @@ __all__ = [
 Denominator: TypeAlias = Literal["hits", "min_k_r", "r"]
 Values: TypeAlias = NDArray[np.float64]
 
+RECALL_LEVELS = tuple(level / 10 for level in range(11))
 _DENOMINATORS: tuple[Denominator, ...] = get_args(Denominator)
 
 
@@ -184,6 +186,46 @@ def average_precision_at_r(relevant: Any, n_relevant: Any) -> Values:
         )
     within = np.arange(depth) < n_relevant[:, None]
     return _ratio(_precision_at_hits(relevant & within).sum(axis=1), n_relevant)
+
+
+def interpolated_precision(relevant: Any, n_relevant: Any) -> Values:
+    """Return the precision at the recall levels 0, 0.1, ..., 1; its mean is the 11-point curve.
+
+    The precision at a level is interpolated: it is the highest one at any rank where at least that
+    share of the relevant items has been found. It is 0 for a level that the ranking does not
+    reach. In rankings that are cut off at five times ``n_relevant``, that hides at most 0.2.
+
+    Parameters
+    ----------
+    relevant, n_relevant
+        As for `recall_at_k`.
+
+    Returns
+    -------
+    float64 array of shape (n, 11)
+
+    Raises
+    ------
+    InvalidInputError
+        As for `recall_at_k`.
+
+    References
+    ----------
+    Manning, Raghavan and Schütze, "Introduction to Information Retrieval", 2008, section 8.4.
+    """
+    relevant, n_relevant = _check_both(relevant, n_relevant)
+    n, depth = relevant.shape
+    # The highest precision at this rank or a later one; nothing is found beyond the last rank.
+    highest = np.zeros((n, depth + 1))
+    precision = _precision_at_hits(relevant)
+    highest[:, :depth] = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    found = relevant.cumsum(axis=1)
+    values: Values = np.zeros((n, len(RECALL_LEVELS)))
+    for level in range(len(RECALL_LEVELS)):
+        needed = -(-level * n_relevant // 10)  # rounded up
+        rank = (found < needed[:, None]).sum(axis=1)
+        values[:, level] = highest[np.arange(n), rank]
+    return np.where(n_relevant[:, None] > 0, values, 0.0)
 
 
 def reciprocal_rank(relevant: Any) -> Values:

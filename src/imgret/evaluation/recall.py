@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
+from imgret.pages.document import facts
 from imgret.pages.result import Result
 from imgret.search import View
 from imgret.support.checks import check_count
@@ -53,6 +54,18 @@ class Recall(Result):
     def to_dict(self) -> Json:
         """Return JSON values."""
         return asdict(self) | {"ci": list(self.ci)}
+
+    def _body(self) -> str:
+        low, high = self.ci
+        rows = {
+            f"recall@{self.k}": f"{self.value:.4f}",
+            "95 % interval": f"{low:.4f} to {high:.4f}",
+            "index": self.index,
+            "queries": f"{self.n_queries:,}",
+            "queries per second": f"{self.n_queries / max(self.seconds, 1e-9):,.0f}",
+            "by an exact search": f"{self.n_queries / max(self.exact_seconds, 1e-9):,.0f}",
+        }
+        return facts(rows)
 
     def __str__(self) -> str:
         low, high = self.ci

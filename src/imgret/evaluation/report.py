@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.errors import InvalidInputError
 from imgret.images import MAX_PIXELS
 from imgret.pages.result import Result
 from imgret.support.lazy import cached_property
 from imgret.support.statistics import interval, resampled_means
-from imgret.types import Hit, ImageLike, Json
+from imgret.types import Box, Hit, ImageLike, Json
 
-__all__ = ["Failure", "Kind", "Match", "Report", "Worst"]
+__all__ = ["Confusion", "Curves", "Failure", "Kind", "Match", "Report", "Worst"]
 
 Kind: TypeAlias = Literal["identical", "near-identical"]
 _NAMED = 5
@@ -60,6 +64,64 @@ class Worst(NamedTuple):
     hits: tuple[Hit, ...]
 
 
+class Confusion(NamedTuple):
+    """Queries of one class whose first hit is of one other class.
+
+    Attributes
+    ----------
+    label : str
+        Class of the queries.
+    taken_for : str
+        Class of their first hits.
+    n_confused : int
+        Number of these queries.
+    n_queries : int
+        Number of all queries of the class.
+    query : str
+        Name of an example, the one with the highest score.
+    image : ImageLike or None
+        Its image.
+    hit : Hit
+        Its first hit.
+    """
+
+    label: str
+    taken_for: str
+    n_confused: int
+    n_queries: int
+    query: str
+    image: ImageLike | None
+    hit: Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Means over the queries by recall and by rank.
+
+    Attributes
+    ----------
+    depth : int
+        Number of ranks that were looked at: five times the largest class, up to 500, but no less
+        than the largest class and the largest ``k``. What lies beyond counts as not found.
+    precision : tuple of float
+        Precision at the recall levels 0, 0.1, ..., 1: see
+        `imgret.evaluation.metrics.interpolated_precision`.
+    ks : tuple of int
+        Ranks 1, 2, 5, 10, 20, ... up to the depth.
+    recall : tuple of float
+        Recall at each of these ranks. For an approximate index it may be a little higher than the
+        metric of that name, because such an index searches harder for a deep ranking.
+    top : tuple of float
+        Top-k accuracy at each of these ranks.
+    """
+
+    depth: int
+    precision: tuple[float, ...]
+    ks: tuple[int, ...]
+    recall: tuple[float, ...]
+    top: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Report(Result):
     """Metrics of a gallery over labelled queries.
@@ -79,6 +141,10 @@ class Report(Result):
         Queries that are identical or near-identical to an item of the gallery.
     worst : tuple of Worst
         Queries of the lowest average precision, among those with something to find.
+    confusions : tuple of Confusion
+        Pairs of classes, of which one is taken for the other: the 50 most frequent ones.
+    curves : Curves
+        Precision by recall, and recall by rank.
     seconds : float
         Time from start to end.
     stages : dict of str to float
@@ -96,6 +162,8 @@ class Report(Result):
     without_relevant: tuple[str, ...]
     matches: tuple[Match, ...]
     worst: tuple[Worst, ...]
+    confusions: tuple[Confusion, ...]
+    curves: Curves
     seconds: float
     stages: dict[str, float]
     config: Json
@@ -193,7 +261,10 @@ class Report(Result):
         return tuple(found)
 
     def to_dict(self) -> Json:
-        """Return the metrics and what they are based on, as JSON values."""
+        """Return everything as JSON values, from which `from_dict` makes the report again.
+
+        Images that do not come from a file are left out.
+        """
         return {
             **self.metrics,
             "n_queries": self.n_queries,
@@ -208,11 +279,81 @@ class Report(Result):
             "without_relevant": list(self.without_relevant),
             "matches": [asdict(match) for match in self.matches],
             "warnings": list(self.warnings),
+            "curves": {name: _listed(value) for name, value in asdict(self.curves).items()},
+            "confusions": [_as_json(confusion) for confusion in self.confusions],
+            "worst": [_as_json(query) for query in self.worst],
             "config": self.config,
+            "per_query": {
+                "query": list(self.queries),
+                "label": list(self.labels),
+                **{name: values.tolist() for name, values in self.values.items()},
+            },
         }
 
+    @classmethod
+    def from_dict(cls, content: Json) -> Self:
+        """Make a report from the result of `to_dict`.
+
+        Raises
+        ------
+        InvalidInputError
+            The content is not that of a report.
+        """
+        try:
+            columns = dict(content["per_query"])
+            queries, labels = tuple(columns.pop("query")), tuple(columns.pop("label"))
+            values = {name: np.array(each, dtype=np.float64) for name, each in columns.items()}
+            return cls(
+                queries=queries,
+                labels=labels,
+                values=values,
+                failed=tuple(Failure(**each) for each in content["failed"]),
+                without_relevant=tuple(content["without_relevant"]),
+                matches=tuple(Match(**each) for each in content["matches"]),
+                worst=tuple(
+                    Worst(**{**each, "hits": tuple(map(_hit_of, each["hits"]))})
+                    for each in content["worst"]
+                ),
+                confusions=tuple(
+                    Confusion(**{**each, "hit": _hit_of(each["hit"])})
+                    for each in content["confusions"]
+                ),
+                curves=Curves(**{name: _fixed(each) for name, each in content["curves"].items()}),
+                seconds=float(content["seconds"]),
+                stages=content["stages"],
+                config=content["config"],
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise InvalidInputError(
+                f"report: expected what `imgret evaluate --json` or `Report.save` writes, found "
+                f"{reason}; evaluate again with this version of imgret"
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a report from a JSON file, as `save` and ``imgret evaluate --json`` write it.
+
+        Raises
+        ------
+        InvalidInputError
+            The file cannot be read, or does not hold a report.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"{path}: expected a report as JSON, found {error}") from error
+        try:
+            return cls.from_dict(content)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{path}: {error}") from error
+
     def to_html(self, *, title: str | None = None) -> str:
-        """Return a self-contained page: metrics, a sortable table of classes, the worst queries."""
+        """Return a self-contained page.
+
+        It shows the metrics, the curves, the confusions, a sortable table of the classes, the
+        worst queries and the configuration.
+        """
         from imgret.pages import evaluation  # noqa: PLC0415  # images are read only when drawn
 
         return evaluation.page(self, title=title or f"Evaluation over {self.n_queries} queries")
@@ -220,7 +361,15 @@ class Report(Result):
     def _body(self) -> str:
         from imgret.pages import evaluation  # noqa: PLC0415  # the same
 
-        return evaluation.summary(self)
+        return evaluation.notebook(self)
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.labels), *map(len, self.values.values())}
+        if lengths != {len(self.queries)}:
+            raise ValueError(
+                f"expected {len(self.queries)} labels and values, one per query, found "
+                f"{sorted(lengths)}"
+            )
 
     def __str__(self) -> str:
         rows = self.rows()
@@ -257,6 +406,50 @@ class Report(Result):
             f"{config['n_classes']} classes; {self.seconds:.1f} s, "
             f"{self.images_per_second:.0f} images/s"
         )
+
+
+def _as_json(shown: Confusion | Worst) -> Json:
+    """Return a confusion or a worst query as JSON values."""
+    content = shown._asdict()
+    if "hits" in content:
+        content["hits"] = [_hit_json(hit) for hit in content["hits"]]
+    else:
+        content["hit"] = _hit_json(content["hit"])
+    image = content["image"]
+    content["image"] = str(image) if isinstance(image, (str, os.PathLike)) else None
+    return content
+
+
+def _hit_json(hit: Hit) -> Json:
+    return {
+        "key": hit.key,
+        "rank": hit.rank,
+        "score": hit.score,
+        "label": hit.label,
+        "path": hit.path,
+        "box": None if hit.box is None else list(hit.box),
+    }
+
+
+def _hit_of(content: Json) -> Hit:
+    box = content["box"]
+    return Hit(
+        content["key"],
+        content["score"],
+        content["rank"],
+        content["label"],
+        {},
+        content["path"],
+        None if box is None else Box(*box),
+    )
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def nested(values: dict[str, Any]) -> Json:

@@ -15,6 +15,7 @@ import numpy as np
 from imgret.abc import Tunable
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
+from imgret.pages.document import table
 from imgret.pages.plot import plot
 from imgret.pages.result import Result
 from imgret.search import View
@@ -94,7 +95,21 @@ class Tuning(Result):
         )
 
     def _body(self) -> str:
-        return f"{self.to_svg()}<pre>{html.escape(str(self))}</pre>"
+        what = "given queries" if self.held_out else "items of the gallery"
+        head = (
+            f"{self.index}: recall@{self.k} of at least {self.target:g}, {self.n_queries:,} {what}"
+        )
+        rows = [
+            [
+                "chosen" if each is self.chosen else "",
+                _text(each.settings),
+                f"{each.recall:.4f}",
+                f"{each.qps:,.0f}",
+            ]
+            for each in self.tries
+        ]
+        names = ["", "settings", "recall", "queries per second"]
+        return f"<p>{html.escape(head)}</p>{self.to_svg()}{table(names, rows)}"
 
     def __str__(self) -> str:
         what = "given queries" if self.held_out else "items of the gallery"

@@ -1,9 +1,9 @@
 """Reading images from files, bytes and objects; resizing, cropping and encoding them."""
 
-from imgret.images.decode import MAX_PIXELS, Decoded, decode
+from imgret.images.decoding import MAX_PIXELS, Decoded, decode
 from imgret.images.exif import exif_facts
-from imgret.images.header import Header, header
-from imgret.images.load import load, read
+from imgret.images.headers import Header, header
+from imgret.images.loading import load, read
 from imgret.images.transform import (
     blur,
     connected,

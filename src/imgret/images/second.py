@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.images.header import Header
+from imgret.images.headers import Header
 
 __all__ = ["pillow_decode", "pillow_reads"]
 

@@ -1,4 +1,4 @@
-"""Progress bars on a stderr that may be closed or missing.
+"""Progress bars: as a widget in a notebook, else on a stderr that may be closed or missing.
 
 A program without a console (``pythonw``, a service, ``2>&-``) has None for `sys.stderr`, and a
 stream that was closed or whose reader has left raises. None of that stops the work.
@@ -7,13 +7,14 @@ stream that was closed or whose reader has left raises. None of that stops the w
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self, TypeAlias
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "progress_bar", "say"]
+__all__ = ["Progress", "in_notebook", "progress_bar", "say"]
 
 # Whether to draw a bar, or a function of the number of images done and of all.
 Progress: TypeAlias = bool | Callable[[int, int], None] | None
@@ -27,28 +28,48 @@ def progress_bar(
     desc: str,
     initial: int = 0,
 ) -> Any:
-    """Return a tqdm bar on stderr, disabled if stderr cannot show it.
+    """Return a tqdm bar, disabled if nothing can show it.
+
+    In a notebook it is a widget, or text if ipywidgets is not installed.
 
     Parameters
     ----------
     progress : bool, callable or None
-        Whether to draw the bar; None draws it if stderr is a terminal. A callable is told the
-        number of steps done and of all instead.
+        Whether to draw the bar; None draws it in a notebook, and if stderr is a terminal. A
+        callable is told the number of steps done and of all instead.
     total, unit, desc, initial
         As for `tqdm.tqdm`.
     """
     if callable(progress):
         return _Told(progress, total, initial)
     file = _Stderr(sys.stderr)
-    return tqdm(
+    wanted = file.isatty() or in_notebook() if progress is None else progress
+    return _bar_type()(
         total=total,
         unit=unit,
         desc=desc,
         initial=initial,
         file=file,
-        disable=not (file.isatty() if progress is None else progress and file.is_open()),
+        disable=not (wanted and file.is_open()),
         dynamic_ncols=True,
     )
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook, as Jupyter starts it."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
+
+
+def _bar_type() -> Any:
+    if not in_notebook():
+        return tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm warns if ipywidgets is missing, and draws text
+        from tqdm.auto import tqdm as widget  # noqa: PLC0415  # only notebooks need it
+
+    return widget
 
 
 def say(bar: Any, text: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import html
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 
+from imgret.pages.document import file_link
 from imgret.pages.result import Result
 from imgret.pipeline.embed import Status
 from imgret.support.spelling import normal
@@ -171,27 +173,61 @@ class IngestReport(Result):
         if self.stages:
             stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.stages.items())
             lines.append(f"seconds over all threads: {stages}")
-        for name, entries in (
-            ("failed", self.failed),
-            ("duplicate", self.duplicate),
-            ("renamed", self.renamed),
-            ("vanished", self.vanished),
-        ):
+        for name, entries in self._entries():
             lines += [
                 f"{name}: {line.path or line.key}: {line.reason}" for line in entries[:_SHOWN]
             ]
             if len(entries) > _SHOWN:
                 lines.append(f"{name}: and {len(entries) - _SHOWN} more")
-        for what, keys in (
-            ("metadata without an image", self.unmatched),
-            ("image without metadata", self.undescribed),
-            ("excluded", [_excluded(*place) for place in self.excluded.items()]),
-            ("link passed over", self.repeated_links),
-        ):
+        for what, keys in self._names():
             lines += [f"{what}: {_name(key)}" for key in keys[:_SHOWN]]
             if len(keys) > _SHOWN:
                 lines.append(f"{what}: and {len(keys) - _SHOWN} more")
         return "\n".join(lines)
+
+    def _body(self) -> str:
+        body = f"<p>{html.escape(self.summary())}</p>"
+        body += "".join(f'<p class="warning">{html.escape(text)}</p>' for text in self.warnings)
+        if rows := "".join(self._rows()):
+            body += (
+                '<table class="listing"><thead><tr><th scope="col">outcome</th>'
+                '<th scope="col">image</th><th scope="col">reason</th></tr></thead>'
+                f"<tbody>{rows}</tbody></table>"
+            )
+        if self.stages:
+            stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.stages.items())
+            body += f'<p class="faint">seconds over all threads: {html.escape(stages)}</p>'
+        return body
+
+    def _rows(self) -> Iterator[str]:
+        """Yield rows of a table about everything that needs a look."""
+        for name, entries in self._entries():
+            for line in entries[:_SHOWN]:
+                image = file_link(line.path, line.path or _name(line.key))
+                yield f"<tr><td>{name}</td><td>{image}</td><td>{html.escape(line.reason)}</td></tr>"
+            if len(entries) > _SHOWN:
+                yield f"<tr><td>{name}</td><td>and {len(entries) - _SHOWN} more</td><td></td></tr>"
+        for what, keys in self._names():
+            for key in keys[:_SHOWN]:
+                yield f"<tr><td>{what}</td><td>{html.escape(_name(key))}</td><td></td></tr>"
+            if len(keys) > _SHOWN:
+                yield f"<tr><td>{what}</td><td>and {len(keys) - _SHOWN} more</td><td></td></tr>"
+
+    def _entries(self) -> tuple[tuple[str, list[Line]], ...]:
+        return (
+            ("failed", self.failed),
+            ("duplicate", self.duplicate),
+            ("renamed", self.renamed),
+            ("vanished", self.vanished),
+        )
+
+    def _names(self) -> tuple[tuple[str, list[str]], ...]:
+        return (
+            ("metadata without an image", self.unmatched),
+            ("image without metadata", self.undescribed),
+            ("excluded", [_excluded(*place) for place in self.excluded.items()]),
+            ("link passed over", self.repeated_links),
+        )
 
     def __repr__(self) -> str:
         return f"<IngestReport {self.summary()}>"

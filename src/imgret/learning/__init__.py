@@ -13,9 +13,9 @@ module               contents
 ==================== =====================================================================
 """
 
-from imgret.learning.adapt import adapt
 from imgret.learning.adapt_report import AdaptReport, Gain
-from imgret.learning.calibrate import ScoreCalibration, calibrate
+from imgret.learning.adaptation import adapt
+from imgret.learning.calibration import ScoreCalibration, calibrate
 from imgret.learning.calibration_report import CalibrationReport, Level
 from imgret.learning.classify import Classifier, Name
 from imgret.learning.confidence import Confidence, calibration_error

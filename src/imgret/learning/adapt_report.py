@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import asdict, dataclass
 
+from imgret.pages.document import table
 from imgret.pages.result import Result
 from imgret.types import Json
 
@@ -81,16 +83,34 @@ class AdaptReport(Result):
         """Return everything as JSON values."""
         return asdict(self)
 
+    def _body(self) -> str:
+        names = ["metric", "before", "after", "difference", "95 % interval"]
+        rows = [
+            [
+                name,
+                f"{gain.before:.4f}",
+                f"{gain.after:.4f}",
+                f"{gain.after - gain.before:+.4f}",
+                f"{gain.low:+.4f} to {gain.high:+.4f}",
+            ]
+            for name, gain in (("top-1", self.top1), ("mAP@5", self.map5))
+        ]
+        verdict, basis = html.escape(self._verdict()), html.escape(self._basis())
+        return f'<p>{verdict}</p>{table(names, rows)}<p class="faint">{basis}</p>'
+
     def __str__(self) -> str:
+        return f"{self._verdict()}\ntop-1  {self.top1}\nmAP@5  {self.map5}\n{self._basis()}"
+
+    def _verdict(self) -> str:
         verdict = (
             f"adapted: {self.dim} dimensions, shrinkage {self.shrinkage:g}"
             if self.applied
             else "not adapted, the gallery is unchanged: no reliable gain"
         )
+        return f"{verdict}; {self.seconds:.1f} s"
+
+    def _basis(self) -> str:
         return (
-            f"{verdict}; {self.seconds:.1f} s\n"
-            f"top-1  {self.top1}\n"
-            f"mAP@5  {self.map5}\n"
             f"measured with {self.queries} images held out in turn; {self.items} labelled "
             f"images of {self.classes} classes ({self.singles} of a single image), "
             f"{self.unlabelled} without a label"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import asdict, dataclass
 
+from imgret.pages.document import table
 from imgret.pages.result import Result
 from imgret.types import Json
 
@@ -74,12 +76,31 @@ class CalibrationReport(Result):
         """Return JSON values."""
         return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
 
-    def __str__(self) -> str:
+    def _body(self) -> str:
+        names = ["precision", "from score", "measured precision", "recall"]
+        rows = [
+            [
+                f"{level.precision:g}",
+                "none" if level.threshold is None else f"{level.threshold:.4f}",
+                "-" if level.measured is None else f"{level.measured:.4f}",
+                f"{level.recall:.4f}",
+            ]
+            for level in self.levels
+        ]
+        head = "".join(f"<p>{html.escape(line)}</p>" for line in self._head())
+        return f"{head}{table(names, rows)}"
+
+    def _head(self) -> list[str]:
         others = "images" if self.queries == "texts" else "other images"
         of_what = f"{self.pairs} pairs of {self.images} {self.queries} with {others}"
-        lines = [
+        return [
             f"{self.method}: {of_what}, {self.same} of one class",
             f"expected calibration error {self.error:.4f}, cross-validated",
+        ]
+
+    def __str__(self) -> str:
+        lines = [
+            *self._head(),
             f"{'precision':<11}{'from score':>10}{'measured':>11}{'recall':>9}",
             *map(str, self.levels),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import numpy as np
 from imgret.learning.confidence import Confidence
 from imgret.pages.result import Result
 from imgret.search import View
+from imgret.search.hits import Hits
 from imgret.types import Hit, Json
 
 __all__ = ["Classifier", "Name"]
@@ -18,6 +20,7 @@ __all__ = ["Classifier", "Name"]
 # beyond its own class.
 _QUERIES = 1000
 _REACH = 256
+_SHOWN = 10  # labels in a notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,20 @@ class Name(Result):
             "threshold": self.threshold,
             "hits": hits,
         }
+
+    def _body(self) -> str:
+        votes = "".join(
+            f"<tr><td>{html.escape(label)}</td><td>{share:.3f}</td>"
+            f'<td><span class="bar"><i style="width:{100 * share:.1f}%"></i></span></td></tr>'
+            for label, share in list(self.votes.items())[:_SHOWN]
+        )
+        body = f"<p><b>{html.escape(str(self))}</b></p>"
+        if votes:
+            body += (
+                '<table><thead><tr><th scope="col">label</th><th scope="col">share of the vote</th>'
+                f"<th></th></tr></thead><tbody>{votes}</tbody></table>"
+            )
+        return body + (self.hits._body() if isinstance(self.hits, Hits) else "")  # noqa: SLF001  # a result in a result
 
     def __str__(self) -> str:
         if self.label is not None:

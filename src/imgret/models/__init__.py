@@ -2,8 +2,8 @@
 
 from imgret.models.builtin import available, resolve
 from imgret.models.bundle import Bundle
-from imgret.models.check import Check, check
-from imgret.models.describe import describe, write_bundle
+from imgret.models.description import describe, write_bundle
+from imgret.models.golden_check import Check, check
 from imgret.models.preprocess import Preprocess, Scaling
 
 __all__ = [

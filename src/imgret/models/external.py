@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from imgret.errors import ModelError
 from imgret.models import protobuf
 
-__all__ = ["external_data", "inlined", "locations", "weight_files"]
+__all__ = ["external_data", "inlined", "is_large", "locations", "weight_files"]
 
 # For each kind of message, the numbers of the fields that may contain tensors, and the kinds of
 # message in them.
@@ -28,6 +28,7 @@ _HOLDERS: dict[str, dict[int, str]] = {
 }
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 9, 13, 14, 1
 _KEY, _VALUE = 1, 2
+_LARGE = 2**26
 
 
 def locations(model: bytes | memoryview) -> list[str]:
@@ -60,6 +61,21 @@ def locations(model: bytes | memoryview) -> list[str]:
             if field.number in holders and field.value is not None
         ]
     return sorted(found)
+
+
+def is_large(path: Path) -> bool:
+    """Whether a model, with the files in which it keeps weights, has 64 MiB or more.
+
+    Raises
+    ------
+    ModelError
+        As for `weight_files`.
+    """
+    own = path.stat().st_size
+    if own >= _LARGE:
+        return True
+    files = weight_files(path, path.read_bytes()).values()
+    return own + sum(file.stat().st_size for file in files) >= _LARGE
 
 
 def weight_files(path: Path, model: bytes | memoryview) -> dict[str, Path]:

@@ -6,6 +6,12 @@ activation maps (B. Zhou et al., "Learning Deep Features for Discriminative Loca
 2016), with the embedding itself in place of a class. A power of the pooled channels in between, as
 in ``general``, is handled by its derivative (R. Selvaraju et al., "Grad-CAM", 2017).
 
+`FeatureModel.contributions` goes forward instead, and is exact also with a power: each channel of
+the pooled map is divided among the places by what they add to it, and every later step is applied
+to the parts. For a power of non-negative channels this is the integral of the gradient from an
+empty map to the whole one (M. Sundararajan, A. Taly and Q. Yan, "Axiomatic Attribution for Deep
+Networks", 2017).
+
 A model file needs no extra facts for this. The graph is followed back from the embedding to the
 pooling in the bytes of the file (field numbers as in onnx.proto3 of the ONNX project), and a second
 session also returns the map. This works for every file that pools, including older ones, and costs
@@ -18,7 +24,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +36,7 @@ from imgret.models.model import Model
 from imgret.models.session import Session
 from imgret.types import Image
 
-__all__ = ["FeatureModel"]
+__all__ = ["Contributions", "FeatureModel"]
 
 _Array: TypeAlias = NDArray[np.float32]
 
@@ -86,6 +92,27 @@ class _Power:
 _Step: TypeAlias = _Linear | _Shift | _Power
 
 
+# Largest difference between an embedding and the sum of its parts, as a share of its length.
+_EXACT = 1e-3
+# Most tokens of a transformer that stand for no place: one for the class, and registers.
+_MOST_EXTRA = 16
+
+
+class Contributions(NamedTuple):
+    """What each place of an image adds to its embedding; all parts together are the embedding.
+
+    Attributes
+    ----------
+    places : float32 array of shape (h, w, dim)
+        Contributions in the shape of the feature map, rows from the top.
+    rest : float32 array of shape (dim,)
+        Contribution of constants, and of tokens that stand for no place.
+    """
+
+    places: _Array
+    rest: _Array
+
+
 @final
 class FeatureModel:
     """An embedder that reports how much each place of an image adds to the embedding.
@@ -103,6 +130,10 @@ class FeatureModel:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._steps: list[_Step] = []
+        if model.pooling != "none":
+            self._pool_outside(model)
+            return
         try:
             tensor, self._steps = _follow(model.path, model.output)
             data = _with_output(model.path.read_bytes(), tensor)
@@ -115,6 +146,78 @@ class FeatureModel:
             guard_int8=model.bundle is None,
             graph=data,
         )
+
+    def _pool_outside(self, model: Model) -> None:
+        """Use the output itself, which is pooled by us, not by the graph."""
+        if model.pooling != "mean":
+            raise ModelError(
+                f"{model.path}: expected an embedding that is the mean of a feature map, found "
+                f"pooling {model.pooling!r}"
+            )
+        self._tensor, self._session = model.output, model.session
+
+    def contributions(self, image: Image) -> Contributions:
+        """Return how much each place adds to the embedding of an image.
+
+        Parameters
+        ----------
+        image : uint8 array of shape (H, W, 3)
+            RGB.
+
+        Returns
+        -------
+        Contributions
+            Checked: their sum is the embedding, up to 1/1000 of its length.
+
+        Raises
+        ------
+        ModelError
+            They do not add up to the embedding: the network does more after the pooling.
+        """
+        whole = self._model.run([image]).reshape(-1)
+        features = self._session.run(self._model.preprocess.prepare([image]), self._tensor)[0]
+        if features.ndim == 3:
+            shape = features.shape[1:]
+            parts = features.reshape(features.shape[0], -1).T
+        elif features.ndim == 2:  # tokens, those of no place first
+            side = math.isqrt(len(features))
+            shape = (side, side)
+            parts = features
+        else:
+            raise ModelError(
+                f"{self._model.path}: expected a feature map {self._tensor!r} of shape (n, "
+                f"channels, h, w) or (n, tokens, channels), found {features.shape} for an image"
+            )
+        n = shape[0] * shape[1]
+        if not 0 <= len(parts) - n <= _MOST_EXTRA:
+            raise ModelError(
+                f"{self._model.path}: expected tokens of a square of places, found {len(parts)}"
+            )
+        # The last row is for constants.
+        parts = np.concatenate([parts / len(parts), np.zeros_like(parts[:1])])
+        try:
+            parts = _applied(parts, self._steps)
+            total = parts.sum(axis=0)
+            product = float(whole @ total)
+        except ValueError as error:  # lengths that do not fit, as with channels last
+            raise ModelError(
+                f"{self._model.path}: expected a feature map {self._tensor!r} that is averaged "
+                f"over its last two axes, or over tokens, found another pooling: {error}"
+            ) from error
+        # Steps such as a division by the length only change the scale.
+        scale = product / max(float(total @ total), 1e-30)
+        gap = float(np.linalg.norm(scale * total - whole)) / max(
+            float(np.linalg.norm(whole)), 1e-30
+        )
+        if not gap <= _EXACT:
+            raise ModelError(
+                f"{self._model.path}: expected parts that add up to the embedding, found a "
+                f"difference of {gap:.2g} of its length; the network does more after the pooling"
+            )
+        parts = parts * np.float32(scale)
+        places = parts[len(parts) - 1 - n : -1].reshape(*shape, -1)
+        rest = parts[: len(parts) - 1 - n].sum(axis=0) + parts[-1]
+        return Contributions(places, rest)
 
     def shares(self, image: Image) -> _Array:
         """Return how much each place adds to the squared length of an image's embedding.
@@ -141,6 +244,32 @@ class FeatureModel:
         gain = _gain(channels.mean(axis=1), self._steps)
         shares: _Array = (gain @ channels).reshape(features.shape[2:])
         return shares
+
+
+def _applied(parts: _Array, steps: list[_Step]) -> _Array:
+    """Return what the parts of pooled channels become; the last row takes the constants.
+
+    Parameters
+    ----------
+    parts : float32 array of shape (n + 1, channels)
+    steps : list of step
+
+    Returns
+    -------
+    float32 array of shape (n + 1, dim)
+        Parts whose sum is the result of the steps for the sum of the parts given.
+    """
+    for step in steps:
+        if isinstance(step, _Linear):
+            parts = parts @ step.weight
+        elif isinstance(step, _Shift):
+            parts = parts.copy()
+            parts[-1] += step.by
+        else:
+            whole = parts.sum(axis=0)
+            magnitude = np.maximum(np.abs(whole), np.float32(1e-12))
+            parts = parts * magnitude ** np.float32(step.exponent - 1)
+    return parts
 
 
 def _gain(pooled: _Array, steps: list[_Step]) -> _Array:

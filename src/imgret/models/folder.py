@@ -30,7 +30,16 @@ from imgret.models.processor import from_hugging_face, from_open_clip, from_timm
 from imgret.models.subgraph import inputs_and_outputs
 from imgret.types import Json
 
-__all__ = ["VARIANTS", "ModelFolder", "TextFacts", "is_model_folder", "read_folder"]
+__all__ = [
+    "IMAGE_OUTPUTS",
+    "UNTRAINED_POOLERS",
+    "VARIANTS",
+    "ModelFolder",
+    "TextFacts",
+    "is_model_folder",
+    "read_folder",
+    "read_preprocess",
+]
 
 # Ends of file names, before ``.onnx``.
 VARIANTS = ("fp16", "int8", "uint8", "quantized", "q4", "q4f16", "bnb4")
@@ -49,9 +58,9 @@ _PREPROCESSING: tuple[
 )
 # Outputs that are embeddings, the best first, and those of networks whose pooled one was never
 # trained.
-_IMAGES = ("image_embeds", "image_embeddings", "image_features", "pooler_output")
+IMAGE_OUTPUTS = ("image_embeds", "image_embeddings", "image_features", "pooler_output")
 _TEXTS = ("text_embeds", "text_embeddings", "text_features", "pooler_output")
-_UNTRAINED_POOLERS = {"vit", "deit", "beit", "data2vec-vision", "vit_mae", "vit_msn"}
+UNTRAINED_POOLERS = {"vit", "deit", "beit", "data2vec-vision", "vit_mae", "vit_msn"}
 _TOKENS = "last_hidden_state"
 _NO_LIMIT = 100_000  # above it, tokenizer_config.json says that there is none
 
@@ -168,16 +177,16 @@ def read_folder(
             f"{', '.join(inputs)}, which reads text; give the folder of the image tower, and this "
             f"one as text_model="
         )
-    preferred = (*_IMAGES, _TOKENS)
-    if kind in _UNTRAINED_POOLERS and _TOKENS in outputs:
-        preferred = (_TOKENS, *_IMAGES)
+    preferred = (*IMAGE_OUTPUTS, _TOKENS)
+    if kind in UNTRAINED_POOLERS and _TOKENS in outputs:
+        preferred = (_TOKENS, *IMAGE_OUTPUTS)
     text, no_text = _text(path, config, variant, text_folder, graph if combined else None)
     return ModelFolder(
         path=path,
         kind=kind,
         graph=graph,
         outputs=preferred,
-        preprocess=_preprocess(path, graph.parent),
+        preprocess=read_preprocess(path, graph.parent),
         combined=combined,
         text=text,
         no_text=no_text,
@@ -247,7 +256,8 @@ def _text(
     ), ""
 
 
-def _preprocess(*folders: Path) -> Preprocess | None:
+def read_preprocess(*folders: Path) -> Preprocess | None:
+    """Return the preprocessing that the first folder to describe one does; None if none does."""
     for folder in folders:
         for name, keys, read in _PREPROCESSING:
             facts = _json(folder / name)

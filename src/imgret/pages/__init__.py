@@ -4,8 +4,10 @@
 module        what it draws
 ============= ==========================================================================
 `document`    whole pages, notebook fragments, tables, inlined images
-`hits`        queries with their hits, as rows of images
-`evaluation`  an evaluation: metrics, classes, worst queries
+`hits`        queries with their hits beside them
+`curation`    duplicates, outliers, wrong labels and clusters, by their images
+`evaluation`  an evaluation: metrics, curves, confusions, classes, worst queries
+`comparison`  two evaluations of the same queries
 `crops`       the effect of cropping: figures, the crops that cost most
 `map`         a gallery as points in the plane
 `plot`        line plots

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from imgret import images
 from imgret.types import Image
 
-__all__ = ["document", "figure", "fragment", "inline_image", "table"]
+__all__ = [
+    "MAX_BYTES",
+    "SIDE",
+    "Mark",
+    "document",
+    "facts",
+    "figure",
+    "file_link",
+    "fragment",
+    "image_data",
+    "inline_image",
+    "table",
+]
+
+# Whether a hit has the label of the query.
+Mark: TypeAlias = Literal["right", "wrong"]
+
+# Longer side of an inlined image. Pages show it at 160 pixels, so it is sharp on most screens.
+SIDE = 200
+# Maximum size of an inlined JPEG: a query and 50 hits then stay below 1 MB in base64.
+MAX_BYTES = 14_000
+# Side, as a share of the requested one, and quality. The first that is small enough is used.
+_LADDER = ((1, 75), (1, 60), (0.8, 60), (0.64, 55), (0.48, 50), (0.32, 40), (0.16, 30))
+_MARKS: dict[Mark, str] = {"right": "\N{CHECK MARK}", "wrong": "\N{MULTIPLICATION X}"}
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -50,32 +74,64 @@ def document(
     if not kind:
         head = f"<h1>{html.escape(title)}</h1>\n"
         body = head + (f'<p class="note">{html.escape(note)}</p>\n' if note else "") + body
-    return _PAGE.format(
-        title=html.escape(title),
-        style=_asset("page.css"),
-        kind=f"imgret {kind}".rstrip(),
-        body=body,
-        scripts="".join(f"<script>\n{_asset(name)}</script>\n" for name in scripts),
+    return _encodable(
+        _PAGE.format(
+            title=html.escape(title),
+            style=_asset("page.css"),
+            kind=f"imgret {kind}".rstrip(),
+            body=body,
+            scripts="".join(f"<script>\n{_asset(name)}</script>\n" for name in scripts),
+        )
     )
 
 
 def fragment(body: str) -> str:
     """Return HTML with its style sheet, to be shown outside a page, as in a notebook."""
-    return f'<style>\n{_asset("page.css")}</style>\n<div class="imgret">{body}</div>'
+    return _encodable(f'<style>\n{_asset("page.css")}</style>\n<div class="imgret">{body}</div>')
 
 
-def table(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return a table; ``sort.js`` on the page makes it sort by a click on a column header."""
-    head = "".join(
-        f'<th scope="col"><button type="button">{html.escape(name)}</button></th>' for name in names
-    )
+def table(names: Iterable[str], rows: Iterable[Iterable[Any]], *, sortable: bool = False) -> str:
+    """Return a table of plain text.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Headers of the columns.
+    rows : iterable of iterables
+    sortable : bool
+        If true, ``sort.js`` on the page sorts it by a click on a column header.
+    """
+    start, stop = ('<button type="button">', "</button>") if sortable else ("", "")
+    head = "".join(f'<th scope="col">{start}{html.escape(name)}{stop}</th>' for name in names)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows
     )
-    return f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    kind = ' class="sortable"' if sortable else ""
+    return (
+        f'<div class="table"><table{kind}><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
-def figure(image: Image | None, caption: str, *, alt: str, kind: str = "", side: int = 160) -> str:
+def facts(rows: Mapping[str, Any]) -> str:
+    """Return a table of two columns, names and values, both plain text."""
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>'
+        for name, value in rows.items()
+    )
+    return f'<table class="facts"><tbody>{body}</tbody></table>'
+
+
+def figure(
+    image: Image | None,
+    caption: str,
+    *,
+    alt: str,
+    kind: str = "",
+    side: int = SIDE,
+    mark: Mark | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> str:
     """Return an image with a caption.
 
     Parameters
@@ -90,8 +146,19 @@ def figure(image: Image | None, caption: str, *, alt: str, kind: str = "", side:
         CSS class of the figure.
     side : int
         Longer side in pixels; smaller images are not enlarged.
+    mark : {"right", "wrong"}, optional
+        Frames the image and adds a sign, which is text for screen readers.
+    max_bytes : int
+        Maximum size of the JPEG.
     """
-    inner = html.escape(alt) if image is None else inline_image(image, side, alt=alt)
+    inner = (
+        html.escape(alt)
+        if image is None
+        else inline_image(image, side, alt=alt, max_bytes=max_bytes)
+    )
+    if mark is not None:
+        kind = f"{kind} {mark}".lstrip()
+        inner += f'<span class="mark" role="img" aria-label="{mark}">{_MARKS[mark]}</span>'
     of_kind = f' class="{html.escape(kind)}"' if kind else ""
     return (
         f'<figure{of_kind}><div class="frame">{inner}</div>'
@@ -99,11 +166,47 @@ def figure(image: Image | None, caption: str, *, alt: str, kind: str = "", side:
     )
 
 
-def inline_image(image: Image, side: int, *, alt: str) -> str:
-    """Return an ``<img>`` element with the image inline, as a JPEG of at most ``side`` pixels."""
-    small = images.encode(images.thumbnail(image, side), "jpeg", quality=82)
-    data = base64.b64encode(small).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'
+def file_link(path: str | os.PathLike[str] | None, text: str) -> str:
+    """Return the text as a link to a file; plain text if there is no file.
+
+    File names that are no valid text are escaped byte by byte, as in any ``file:`` address.
+    """
+    if path is None:
+        return html.escape(text)
+    try:
+        address = Path(path).absolute().as_uri()
+    except ValueError:  # a path of another operating system
+        return html.escape(text)
+    return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
+
+
+def inline_image(image: Image, side: int, *, alt: str, max_bytes: int = MAX_BYTES) -> str:
+    """Return an ``<img>`` element with the image inline.
+
+    It is a JPEG of at most ``side`` pixels. If it would be larger than ``max_bytes``, first its
+    quality and then its side is reduced.
+    """
+    small = b""
+    for share, quality in _LADDER:
+        shrunk = images.thumbnail(image, max(1, round(side * share)))
+        small = images.encode(shrunk, "jpeg", quality=quality)
+        if len(small) <= max_bytes:
+            break
+    return f'<img alt="{html.escape(alt)}" src="{_address(small)}">'
+
+
+def image_data(image: Image, side: int) -> str:
+    """Return the address of an image that is inline: a JPEG of at most ``side`` pixels."""
+    return _address(images.encode(images.thumbnail(image, side), "jpeg", quality=82))
+
+
+def _address(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _encodable(text: str) -> str:
+    """Replace what UTF-8 cannot encode, such as bytes of file names that are no valid text."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @cache

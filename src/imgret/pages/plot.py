@@ -24,16 +24,17 @@ _COLOURS = (
 )
 _STEPS = 5
 _STYLE = """<style>
-.imgret-plot{--page:#fff;--ink:#1d1d1f;--faint:#6e6e73;--line:#e5e5ea;
-font:12px system-ui,sans-serif}
-.imgret-plot text{fill:var(--faint)}
-.imgret-plot .ground{fill:var(--page)}
-.imgret-plot .title{fill:var(--ink);font-size:14px}
-.imgret-plot .grid{stroke:var(--line)}
-.imgret-plot .least{stroke:var(--faint);stroke-dasharray:4 4}
-.imgret-plot .mark{fill:none;stroke:var(--ink);stroke-width:2}
+.imgret-plot{--p:var(--page,#fff);--i:var(--ink,#1d1d1f);--f:var(--faint,#6e6e73);
+--l:var(--line,#e5e5ea);font:12px system-ui,sans-serif}
+.imgret-plot text{fill:var(--f)}
+.imgret-plot .ground{fill:var(--p)}
+.imgret-plot .title{fill:var(--i);font-size:14px}
+.imgret-plot .grid{stroke:var(--l)}
+.imgret-plot .least{stroke:var(--f);stroke-dasharray:4 4}
+.imgret-plot .mark{fill:none;stroke:var(--i);stroke-width:2}
 @media (prefers-color-scheme:dark){
-.imgret-plot{--page:#1c1c1e;--ink:#f2f2f4;--faint:#a1a1a8;--line:#3a3a3e}}
+.imgret-plot{--p:var(--page,#1c1c1e);--i:var(--ink,#f2f2f4);--f:var(--faint,#a1a1a8);
+--l:var(--line,#3a3a3e)}}
 </style>"""
 
 
@@ -46,10 +47,13 @@ class Axis:
     name : str
     log : bool
         If true, the axis is logarithmic; all values are then above 0.
+    limits : (float, float), optional
+        First and last value; by default those of the points, with a margin.
     """
 
     name: str
     log: bool = False
+    limits: tuple[float, float] | None = None
 
 
 RECALL, QPS = Axis("recall"), Axis("queries per second", log=True)
@@ -94,11 +98,13 @@ def plot(
         A self-contained ``<svg>`` element.
     """
     points = [point for each in series.values() for point in each]
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    # A single line needs no legend.
+    right = _WIDTH - (_RIGHT if len(series) > 1 else _LEFT // 2)
+    bottom = _HEIGHT - _BOTTOM
     along = _Scale(x, [p[0] for p in points] + ([] if least is None else [least]), _LEFT, right)
     up = _Scale(y, [p[1] for p in points], bottom, _TOP)
     parts = [
-        _opening(_WIDTH, _HEIGHT),
+        _opening(_WIDTH, _HEIGHT, html.escape(title)),
         _STYLE,
         f'<rect class="ground" width="{_WIDTH}" height="{_HEIGHT}"/>',
         f'<text class="title" x="{_LEFT}" y="18">{html.escape(title)}</text>',
@@ -123,11 +129,12 @@ def plot(
             f"{html.escape(f'{name}: {p[2]} ({p[0]:.5g}, {p[1]:.5g})')}</title></circle>"
             for p in each
         ]
-        line = _TOP + 8 + 18 * place
-        parts.append(
-            f'<rect x="{right + 14}" y="{line - 8}" width="10" height="10" fill="{colour}"/>'
-        )
-        parts.append(_text(right + 30, line + 1, html.escape(name), "start"))
+        if len(series) > 1:
+            line = _TOP + 8 + 18 * place
+            parts.append(
+                f'<rect x="{right + 14}" y="{line - 8}" width="10" height="10" fill="{colour}"/>'
+            )
+            parts.append(_text(right + 30, line + 1, html.escape(name), "start"))
     if mark is not None:
         parts.append(
             f'<circle class="mark" cx="{along(mark[0]):.1f}" cy="{up(mark[1]):.1f}" r="8"/>'
@@ -141,7 +148,7 @@ def beside(plots: Sequence[str]) -> str:
     moved = (
         each.replace("<svg ", f'<svg x="{_WIDTH * place}" ', 1) for place, each in enumerate(plots)
     )
-    return "\n".join([_opening(_WIDTH * len(plots), _HEIGHT), *moved, "</svg>"])
+    return "\n".join([_opening(_WIDTH * len(plots), _HEIGHT, "plots"), *moved, "</svg>"])
 
 
 class _Scale:
@@ -151,8 +158,11 @@ class _Scale:
         self._log = axis.log
         values = [max(value, 1e-9) if axis.log else value for value in values] or [1.0]
         low, high = self._inner(min(values)), self._inner(max(values))
-        room = 0.05 * (high - low) or 0.05
-        self._low, self._high = low - room, high + room
+        if axis.limits is None:
+            room = 0.05 * (high - low) or 0.05
+            self._low, self._high = low - room, high + room
+        else:
+            self._low, self._high = map(self._inner, axis.limits)
         self._start, self._stop = start, stop
 
     def __call__(self, value: float) -> float:
@@ -164,12 +174,13 @@ class _Scale:
         if not self._log:
             size = (self._high - self._low) / _STEPS
             size = _round(size)
-            first = math.ceil(self._low / size)
-            return [size * n for n in range(first, math.floor(self._high / size) + 1)]
+            first = math.ceil(self._low / size - 1e-9)
+            return [size * n for n in range(first, math.floor(self._high / size + 1e-9) + 1)]
         decades = range(math.floor(self._low), math.ceil(self._high) + 1)
         steps = (1, 2, 5) if self._high - self._low < 3 else (1,)
         found = [step * 10.0**decade for decade in decades for step in steps]
-        return [value for value in found if self._low <= math.log10(value) <= self._high]
+        low, high = self._low - 1e-9, self._high + 1e-9
+        return [value for value in found if low <= math.log10(value) <= high]
 
     def _inner(self, value: float) -> float:
         return math.log10(max(value, 1e-9)) if self._log else value
@@ -185,9 +196,10 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
 
 
-def _opening(width: int, height: int) -> str:
+def _opening(width: int, height: int, title: str) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="imgret-plot" width="{width}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="imgret-plot" role="img" '
+        f'aria-label="{title}" width="{width}" '
         f'height="{height}" viewBox="0 0 {width} {height}">'
     )
 

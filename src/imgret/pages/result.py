@@ -6,13 +6,15 @@ import html
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import final
+from typing import Any, Self, SupportsIndex, TypeVar, final, overload
 
 from imgret.errors import InvalidInputError
 from imgret.pages.document import document, fragment
 from imgret.types import Json
 
-__all__ = ["Result"]
+__all__ = ["Result", "ResultList"]
+
+T = TypeVar("T")
 
 
 class Result(ABC):
@@ -75,3 +77,21 @@ class Result(ABC):
     def _body(self) -> str:
         """Return what the page and the notebook show, as HTML; by default the text."""
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+class ResultList(Result, list[T]):
+    """List of results that a notebook shows together; a part of it shows itself as well."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _like(self, entries: list[T]) -> Self:
+        """Return a list of some of the entries that shows itself like this one."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return self._like(found) if isinstance(index, slice) else found

@@ -8,6 +8,7 @@ without a queue between stages.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections import deque
@@ -21,17 +22,26 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from imgret import images
 from imgret.abc import Cropper, Embedder, Stored
 from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError, StoreError
-from imgret.images.load import encoded
+from imgret.images.loading import encoded
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
 
-__all__ = ["Known", "Outcome", "Source", "embed_sources", "path_of", "worker_count"]
+__all__ = [
+    "Known",
+    "Outcome",
+    "Seen",
+    "Source",
+    "embed_sources",
+    "path_of",
+    "see",
+    "worker_count",
+]
 
 Status: TypeAlias = Literal["ok", "skipped", "renamed", "duplicate", "vanished", "failed"]
 
-# Sources a worker takes at a time, and decoded bytes it may hold before it embeds them. Decoding
-# some and then embedding them in a row keeps the network's weights in the cache: 8 % faster than
-# in turns of 4.
+# Sources a worker takes at a time, unless a batch is longer, and decoded bytes it may hold before
+# it embeds them. Decoding some and then embedding them in a row keeps the network's weights in the
+# cache: 8 % faster than in turns of 4.
 _RUN = 32
 _HELD_BYTES = 48 * 2**20
 # A run that takes longer makes the next ones shorter, so that a slow model loses little work.
@@ -39,6 +49,8 @@ _RUN_SECONDS = 2.0
 # Embeddings kept in memory for copies of their files. Older ones are in the store, where
 # `find_twin` finds them: a writer commits before this many are waiting.
 _AT_HAND = 2048
+# More than the rounding errors of a coordinate in pixels, and less than a pixel.
+_ROUNDING = 1e-6
 # Lock around parts that are not thread-safe. There is one per process, not per call, as the same
 # part may serve several galleries and searches at once.
 _ALONE = RLock()
@@ -129,6 +141,57 @@ class Outcome:
     mtime_ns: int | None = None
 
 
+class Seen(NamedTuple):
+    """An image, and the part of it that is embedded.
+
+    Attributes
+    ----------
+    image : uint8 array of shape (H, W, 3)
+        The whole image; a large JPEG at reduced scale.
+    size : (int, int)
+        Width and height of the full-size image.
+    box : Box
+        The part, in pixels of the full-size image.
+    part : uint8 array of shape (h, w, 3)
+        The pixels that are embedded.
+    """
+
+    image: Image
+    size: tuple[int, int]
+    box: Box
+    part: Image
+
+
+def see(
+    image: ImageLike,
+    embedder: Embedder,
+    cropper: Cropper,
+    *,
+    box: Box | None = None,
+    max_pixels: int = images.MAX_PIXELS,
+) -> Seen:
+    """Read one image and cut out what `embed_sources` embeds.
+
+    Parameters
+    ----------
+    image : ImageLike
+    embedder, cropper
+        Parts that decide about the scale and the box.
+    box : Box, optional
+        Box to cut out instead of the cropper's.
+    max_pixels : int
+
+    Raises
+    ------
+    ImageError
+        The image cannot be read.
+    InvalidInputError
+        The box is not inside the image.
+    """
+    worker = _Worker(embedder, cropper, _Copies(None), None, exif=False, max_pixels=max_pixels)
+    return worker.see(Source("", image, path_of(image)), box)
+
+
 def path_of(image: ImageLike) -> Path | None:
     """Return the absolute path of an image given by its path; None for other images."""
     return Path(image).absolute() if isinstance(image, (str, os.PathLike)) else None
@@ -181,10 +244,22 @@ def embed_sources(
     list of Outcome
         Outcomes of one run of sources, in the order of the sources.
     """
-    workers = min(worker_count(threads), -(-len(sources) // _RUN))
+    batch = embedder.batch_size
+    workers = min(worker_count(threads), -(-len(sources) // batch))
     copies = _Copies(find_twin)
     worker = _Worker(embedder, cropper, copies, refuse, exif=exif, max_pixels=max_pixels)
-    start, length = 0, _RUN
+    full = max(_RUN, batch)
+    start, length = 0, full
+
+    def next_run() -> Sequence[Source]:
+        nonlocal start
+        begin, n = start, length
+        if workers > 1:  # shorter runs at the end, so that all workers finish together
+            fair = -(-(len(sources) - begin) // (2 * workers))
+            n = min(n, max(fair, batch))
+        start += n
+        return sources[begin:start]
+
     pending: deque[Future[_Run]] = deque()
     with ExitStack() as stack:
         pool = None
@@ -194,14 +269,12 @@ def embed_sources(
             stack.callback(worker.stop)
         while start < len(sources) or pending:
             if pool is None:
-                run = worker(sources[start : start + length])
-                start += length
+                run = worker(next_run())
             else:
                 while start < len(sources) and len(pending) < workers + 2:
-                    pending.append(pool.submit(worker, sources[start : start + length]))
-                    start += length
+                    pending.append(pool.submit(worker, next_run()))
                 run = pending.popleft().result()
-            length = _next_length(run)
+            length = _next_length(run, full)
             copies.settle(run.outcomes, pending)
             if on_stage is not None:
                 for stage, seconds in run.stages.items():
@@ -218,10 +291,10 @@ class _Run(NamedTuple):
     seconds: float
 
 
-def _next_length(run: _Run) -> int:
-    """Return the number of sources in the next run, from the time the last one took."""
-    seconds = run.seconds / len(run.outcomes) * _RUN
-    return _RUN if seconds <= _RUN_SECONDS else max(1, int(_RUN * _RUN_SECONDS / seconds))
+def _next_length(run: _Run, full: int) -> int:
+    """Return the most sources of the next run, from the time the last one took."""
+    seconds = run.seconds / len(run.outcomes) * full
+    return full if seconds <= _RUN_SECONDS else max(1, int(full * _RUN_SECONDS / seconds))
 
 
 class _Copies:
@@ -357,16 +430,7 @@ class _Worker:
             with _timed(stages, "decode"):
                 if data is None:
                     data = encoded(source.image)
-                if data is None:
-                    image = images.load(source.image, max_pixels=self._max_pixels)
-                    size = image.shape[1], image.shape[0]
-                else:
-                    image, size = images.decode(
-                        data,
-                        path=source.path,
-                        max_pixels=self._max_pixels,
-                        min_side=self._min_side,
-                    )
+                image, size = self._decode(source, data)
             with _timed(stages, "crop"):
                 return self._crop(outcome, image, size, data)
         except StoreError:  # damage to the gallery affects all images
@@ -376,6 +440,31 @@ class _Worker:
             outcome.reason = error.reason if isinstance(error, ImageError) else _text(error)
             outcome.error = error
             return None
+
+    def see(self, source: Source, box: Box | None) -> Seen:
+        """Read a source and cut out the box, by default the cropper's; see `see`."""
+        data = encoded(source.image) if source.path is None else images.read(source.path)
+        image, size = self._decode(source, data)
+        outcome = Outcome(source)
+        if box is None:
+            part = self._crop(outcome, image, size, data)
+        else:
+            if box.x0 < 0 or box.y0 < 0 or box.x1 > size[0] or box.y1 > size[1]:
+                raise InvalidInputError(
+                    f"box: expected one inside the image, which is {size[0]} pixels wide and "
+                    f"{size[1]} high, found {tuple(box)}"
+                )
+            outcome.box, part = box, self._crop_at(source, data, image, size, box)
+        return Seen(image, size, outcome.box or Box(0, 0, *size), part)
+
+    def _decode(self, source: Source, data: bytes | None) -> tuple[Image, tuple[int, int]]:
+        """Return the pixels of a source, a large JPEG at reduced scale, and the full size."""
+        if data is None:
+            image = images.load(source.image, max_pixels=self._max_pixels)
+            return image, (image.shape[1], image.shape[0])
+        return images.decode(
+            data, path=source.path, max_pixels=self._max_pixels, min_side=self._min_side
+        )
 
     def _data(self, outcome: Outcome) -> bytes | None:
         """Read the bytes of the file, unless they are known; None for an image in memory."""
@@ -423,19 +512,41 @@ class _Worker:
             outcome.box = Box(0, 0, *size)
             return image
         height, width = image.shape[:2]
-        outcome.box = box.scale(size[0] / width, size[1] / height).clip(*size)
+        full = outcome.box = box.scale(size[0] / width, size[1] / height).clip(*size)
+        if size != (width, height) and self._is_small(box):
+            image, box = self._enlarged(outcome.source, data, image, box, full)
+        return image[box.y0 : box.y1, box.x0 : box.x1]
+
+    def _is_small(self, box: Box) -> bool:
+        """Whether more resolution would change the embedding of a box."""
         side = self._embedder.min_side
-        if (
-            data is not None
-            and size != (width, height)
-            and side
-            and min(box.width, box.height) < side
-        ):
+        return side is not None and min(box.width, box.height) < side
+
+    def _enlarged(
+        self, source: Source, data: bytes | None, image: Image, box: Box, full: Box
+    ) -> tuple[Image, Box]:
+        """Return an image at full size with the box in it; what was given if it is too large."""
+        if data is not None:
             with suppress(ImageTooLargeError):  # a small crop of it is better than none
-                image = images.decode(
-                    data, path=outcome.source.path, max_pixels=self._max_pixels
-                ).image
-                box = outcome.box
+                whole = images.decode(data, path=source.path, max_pixels=self._max_pixels).image
+                return whole, full
+        return image, box
+
+    def _crop_at(
+        self, source: Source, data: bytes | None, image: Image, size: tuple[int, int], full: Box
+    ) -> Image:
+        """Cut out a box of the full size, as `_crop` did where it found it."""
+        height, width = image.shape[:2]
+        x, y = width / size[0], height / size[1]
+        # `_crop` has rounded it outwards.
+        box = Box(
+            math.ceil(full.x0 * x - _ROUNDING),
+            math.ceil(full.y0 * y - _ROUNDING),
+            math.floor(full.x1 * x + _ROUNDING),
+            math.floor(full.y1 * y + _ROUNDING),
+        ).clip(width, height)
+        if size != (width, height) and full != (0, 0, *size) and self._is_small(box):
+            image, box = self._enlarged(source, data, image, box, full)
         return image[box.y0 : box.y1, box.x0 : box.x1]
 
     def _embed(self, held: list[tuple[Outcome, Image]], stages: dict[str, float]) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from imgret.abc import Cropper, Embedder
 from imgret.images import MAX_PIXELS
-from imgret.pipeline.embed import Outcome, Source, embed_sources, path_of
+from imgret.pipeline.embed import Outcome, Seen, Source, embed_sources, path_of, see
 from imgret.support.checks import check_count
 from imgret.support.locks import RLock
-from imgret.types import Embeddings, ImageLike
+from imgret.types import Box, Embeddings, ImageLike
 
 __all__ = ["Late", "Pipeline"]
 
@@ -86,6 +86,10 @@ class Pipeline:
             max_pixels=self.max_pixels,
             **options,
         )
+
+    def see(self, image: ImageLike, *, box: Box | None = None) -> Seen:
+        """Read one image, and cut out what is embedded: see `imgret.pipeline.embed.see`."""
+        return see(image, self.embedder, self.cropper, box=box, max_pixels=self.max_pixels)
 
     def embed_text(self, texts: Sequence[str]) -> Embeddings:
         """Embed texts into the space of the images: see `imgret.Embedder.embed_text`."""

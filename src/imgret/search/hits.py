@@ -10,13 +10,14 @@ import webbrowser
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import MissingExtraError
-from imgret.pages.result import Result
+from imgret.images import MAX_PIXELS
+from imgret.pages.result import Result, ResultList
 from imgret.support.lazy import cached_property
 from imgret.support.metric import DistanceMetric
 from imgret.types import Box, Hit, Ids, ImageLike, Json, Metric, Neighbors
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # Maps scores to probabilities: float arrays of the same shape.
 Probability: TypeAlias = Callable[[Any], Any]
 
-__all__ = ["Batch", "Hits", "Probability"]
+__all__ = ["Batch", "Hits", "HitsList", "Probability"]
 
 
 class Searched(Protocol):
@@ -156,9 +157,21 @@ class Hits(Result, Sequence[Hit]):
         The part of the query image that was searched with; None for the whole image.
     text, negative_text : tuple of str
         The descriptions that were searched with, and those that hits should not match.
+    query_label : str or None
+        Label of the query, if it is known: pages then mark each hit as right or wrong.
+        `Retriever.search_key` sets it; after other searches, you can.
     """
 
-    __slots__ = ("_batch", "_row", "box", "negative_text", "negatives", "query", "text")
+    __slots__ = (
+        "_batch",
+        "_row",
+        "box",
+        "negative_text",
+        "negatives",
+        "query",
+        "query_label",
+        "text",
+    )
 
     def __init__(
         self,
@@ -170,6 +183,7 @@ class Hits(Result, Sequence[Hit]):
         box: Box | None = None,
         text: tuple[str, ...] = (),
         negative_text: tuple[str, ...] = (),
+        query_label: str | None = None,
     ) -> None:
         self._batch = batch
         self._row = row
@@ -178,6 +192,7 @@ class Hits(Result, Sequence[Hit]):
         self.box = box
         self.text = text
         self.negative_text = negative_text
+        self.query_label = query_label
 
     def _hits(self) -> tuple[Hit, ...]:
         return self._batch.resolve()[self._row]
@@ -216,6 +231,11 @@ class Hits(Result, Sequence[Hit]):
         """The best score found, even below the threshold; None if there was no item."""
         best = float(self._batch.best[self._row])
         return best if best > -math.inf else None
+
+    @property
+    def max_pixels(self) -> int:
+        """Pixel limit with which a page reads the images again."""
+        return self._batch.max_pixels
 
     @property
     def no_match(self) -> str:
@@ -275,19 +295,19 @@ class Hits(Result, Sequence[Hit]):
             [self.to_row()],
             title=title or (f"Images like {name}" if name else "Search results"),
             note=self.no_match or f"{len(self)} hits",
-            max_pixels=self._batch.max_pixels,
+            max_pixels=self.max_pixels,
         )
 
     def to_row(self) -> Row:
         """Return the row that ``imgret.pages.hits`` draws."""
-        from imgret.pages.hits import Shown  # noqa: PLC0415  # the same
+        from imgret.pages.hits import Row, Shown  # noqa: PLC0415  # the same
 
         many = self.query if isinstance(self.query, tuple) else (self.query,)
         shown = [Shown("query", _title(image), image, self.box) for image in many]
         shown += [Shown("query", text, None, is_text=True) for text in self.text]
         shown += [Shown("unlike", _title(image), image) for image in self.negatives]
         shown += [Shown("unlike", text, None, is_text=True) for text in self.negative_text]
-        return self.no_match, shown, self._hits()
+        return Row(self.no_match, shown, self._hits(), self.query_label)
 
     def show(self) -> Path | None:
         """Show the hits in the notebook, or as a page in the browser.
@@ -306,10 +326,10 @@ class Hits(Result, Sequence[Hit]):
         webbrowser.open(Path(name).as_uri())
         return Path(name)
 
-    def _repr_html_(self) -> str:
-        from imgret.pages import document, hits  # noqa: PLC0415  # the same
+    def _body(self) -> str:
+        from imgret.pages import hits as hit_pages  # noqa: PLC0415  # the same
 
-        return document.fragment(hits.grid([self.to_row()], max_pixels=self._batch.max_pixels))
+        return hit_pages.cell([self.to_row()], max_pixels=self.max_pixels)
 
     def __repr__(self) -> str:
         if not len(self):
@@ -317,6 +337,38 @@ class Hits(Result, Sequence[Hit]):
         shown = ", ".join(f"{hit.key!r} {hit.score:.3f}" for hit in self._hits()[:3])
         more = ", ..." if len(self) > 3 else ""
         return f"<Hits: {len(self)} [{shown}{more}]>"
+
+
+@final
+class HitsList(ResultList[Hits]):
+    """Hits of several queries: a list that a notebook shows as one row per query."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> Json:
+        """Return the hits of every query as JSON values."""
+        return {"queries": [hits.to_dict() for hits in self]}
+
+    def to_html(self, *, title: str | None = None) -> str:
+        """Return an HTML page with one row per query, with inlined images."""
+        from imgret.pages import hits as hit_pages  # noqa: PLC0415  # images are read only when drawn
+
+        return hit_pages.page(
+            [hits.to_row() for hits in self],
+            title=title or f"Hits of {len(self)} queries",
+            max_pixels=self._max_pixels(),
+        )
+
+    def _body(self) -> str:
+        from imgret.pages import hits as hit_pages  # noqa: PLC0415  # the same
+
+        return hit_pages.cell([hits.to_row() for hits in self], max_pixels=self._max_pixels())
+
+    def _like(self, entries: list[Hits]) -> HitsList:
+        return HitsList(entries)
+
+    def _max_pixels(self) -> int:
+        return min((hits.max_pixels for hits in self), default=MAX_PIXELS)
 
 
 def _title(query: Any) -> str:

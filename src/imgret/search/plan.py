@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
+from imgret.pages.document import facts
 from imgret.pages.result import Result
 from imgret.types import Json
 
@@ -47,6 +48,18 @@ class SearchPlan(Result):
     def to_dict(self) -> Json:
         """Return JSON values."""
         return asdict(self)
+
+    def _body(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        about = "about " if self.way == "index, then filter" else ""
+        rows = {
+            "way": self.way,
+            "reason": self.reason,
+            "index": f"{self.index}{f' ({settings})' if settings else ''}",
+            "matching": f"{about}{self.matching:,} of {self.items:,} items",
+            "compared": f"about {self.compared:,} vectors per query",
+        }
+        return facts(rows)
 
     def __str__(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())

@@ -12,6 +12,7 @@ __all__ = [
     "ChoiceFacts",
     "Error",
     "ErrorFacts",
+    "ExplanationFacts",
     "FacetFacts",
     "GalleryFacts",
     "HitFacts",
@@ -19,6 +20,7 @@ __all__ = [
     "ItemFacts",
     "ItemPage",
     "NameFacts",
+    "RegionFacts",
     "SearchPage",
 ]
 
@@ -131,6 +133,25 @@ class FacetFacts(BaseModel):
     values: list[dict[str, Any]]
     least: float | None
     most: float | None
+
+
+class RegionFacts(BaseModel):
+    """A region of the query, and that of the hit which corresponds to it."""
+
+    query: tuple[int, int, int, int]
+    hit: tuple[int, int, int, int]
+    share: float
+
+
+class ExplanationFacts(BaseModel):
+    """Why a hit is similar to a query."""
+
+    method: str
+    reason: str
+    score: float
+    query: str | None = Field(description="Heat over the query image, as a data URL of a JPEG.")
+    hit: str = Field(description="Heat over the image of the hit, in the same form.")
+    regions: list[RegionFacts]
 
 
 class NameFacts(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import logging
@@ -11,10 +12,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache, partial
 from http import HTTPStatus
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, final
 
 import anyio
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
@@ -41,7 +44,7 @@ from imgret.serve import answers
 from imgret.serve.guard import Guard, Limits
 from imgret.serve.metrics import Measured, Metrics
 from imgret.serve.site import Site
-from imgret.types import Item, Json
+from imgret.types import Image, Item, Json
 from imgret.version import __version__
 
 __all__ = ["create_app"]
@@ -122,7 +125,7 @@ Keys = Annotated[list[str] | None, Query(max_length=200)]
 Where = Annotated[str | None, Query(description='Filter as JSON: {"label": "rose"}.')]
 Offset = Annotated[int, Query(ge=0)]
 Limit = Annotated[int, Query(ge=1, le=_PAGE)]
-Key = Annotated[str, Path(description="Key of an item.")]
+Key = Annotated[str, InPath(description="Key of an item.")]
 
 
 class Busy(Exception):  # noqa: N818  # an answer, not a fault
@@ -311,6 +314,7 @@ def _api(site: Site, work: Work, limits: Limits) -> APIRouter:
     router = APIRouter(prefix="/api", responses=_REFUSALS)
     _add_gallery(router, site, work, limits)
     _add_search(router, site, work, limits)
+    _add_explanations(router, site, work)
     _add_items(router, site, work)
     _add_pictures(router, site, work)
     _add_changes(router, site, work)
@@ -438,6 +442,63 @@ def _add_search(router: APIRouter, site: Site, work: Work, limits: Limits) -> No
         return Response(
             await work(small), media_type="image/jpeg", headers={"cache-control": "no-store"}
         )
+
+
+def _add_explanations(router: APIRouter, site: Site, work: Work) -> None:
+    async def explain(
+        request: Request,
+        key: Annotated[str, Query(description="The hit.")],
+        like: Annotated[str | None, Query(description="An item, instead of an image.")] = None,
+        text: Annotated[str | None, Query(description="Words, instead of an image.")] = None,
+        box: Annotated[str | None, Query(description="x0,y0,x1,y1 in the image.")] = None,
+    ) -> answers.ExplanationFacts:
+        """Show which places of two images make them similar."""
+        upload = await request.body() or None
+        region = None if box is None else _box(box)
+        return await work(partial(_explain, site, upload, key, like, text, region))
+
+    for method, name in (("GET", "explain_items"), ("POST", "explain_image")):
+        router.add_api_route(
+            "/explain",
+            explain,
+            methods=[method],
+            operation_id=name,
+            openapi_extra=_UPLOAD if method == "POST" else None,
+        )
+
+
+def _explain(  # noqa: PLR0917  # what a URL says, by name
+    site: Site,
+    upload: bytes | None,
+    key: str,
+    like: str | None,
+    text: str | None,
+    box: tuple[int, int, int, int] | None,
+) -> answers.ExplanationFacts:
+    with site.use() as retriever:
+        query: Any = upload
+        if query is None and like is not None:
+            query = Path(_path_of(site, like))
+        if query is None and text is None:
+            raise InvalidInputError("like: expected an image, an item or words, found none")
+        words = None if query is not None else text
+        found = site.explain(retriever, query, key, text=words, box=box)
+    return answers.ExplanationFacts(
+        method=found.method,
+        reason=found.reason or "",
+        score=found.score,
+        query=None if found.query is None else _data_url(found.query.overlay()),
+        hit=_data_url(found.hit.overlay()),
+        regions=[
+            answers.RegionFacts(query=each.query, hit=each.hit, share=each.share)
+            for each in found.regions
+        ],
+    )
+
+
+def _data_url(image: Image) -> str:
+    data = images.encode(images.thumbnail(image, _LARGE[0]), "jpeg", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
 def _search(

@@ -39,6 +39,10 @@ class BatchingEmbedder(Embedder):
         with the same image when it shows more hits.
     observe : callable, optional
         Function that is told the size of each batch.
+
+    Attributes
+    ----------
+    inner : Embedder
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class BatchingEmbedder(Embedder):
         remembered: int = 1024,
         observe: Callable[[int], None] | None = None,
     ) -> None:
-        self._inner = inner
+        self.inner = inner
         self.name = inner.name
         self.min_side = inner.min_side
         self._most = max(1, inner.batch_size)
@@ -64,26 +68,26 @@ class BatchingEmbedder(Embedder):
     @property
     def dim(self) -> int:
         """Dimension of the embedding."""
-        return self._inner.dim
+        return self.inner.dim
 
     @property
     def fingerprint(self) -> str:
         """That of the embedder inside."""
-        return self._inner.fingerprint
+        return self.inner.fingerprint
 
     @property
     def reads_text(self) -> bool:
         """Whether the embedder inside reads text."""
-        return self._inner.reads_text
+        return self.inner.reads_text
 
     @property
     def no_text(self) -> str:
         """Why it reads none."""
-        return self._inner.no_text
+        return self.inner.no_text
 
     def config(self) -> Json:
         """Return the configuration of the embedder inside."""
-        return self._inner.config()
+        return self.inner.config()
 
     def close(self) -> None:
         """End the workers; calls that wait are still answered."""
@@ -101,7 +105,7 @@ class BatchingEmbedder(Embedder):
         return np.stack([vector for vector in known if vector is not None])
 
     def _embed_text(self, texts: Sequence[str]) -> Embeddings:
-        return self._inner.embed_text(texts)
+        return self.inner.embed_text(texts)
 
     def _ask(self, images: Sequence[Image]) -> Embeddings:
         call = _Call(images, Future())
@@ -124,7 +128,7 @@ class BatchingEmbedder(Embedder):
         if self._observe is not None:
             self._observe(size)
         try:
-            found = self._inner.embed([image for call in calls for image in call.images])
+            found = self.inner.embed([image for call in calls for image in call.images])
         except BaseException as error:  # noqa: BLE001  # each caller raises it
             for call in calls:
                 call.answer.set_exception(error)

@@ -19,14 +19,17 @@ from imgret.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
+from imgret.explain import Explanation, explain_match
 from imgret.images import MAX_PIXELS
 from imgret.ingest.folder import SUFFIXES
+from imgret.pipeline.pipeline import Late, Pipeline
 from imgret.retriever import Retriever
 from imgret.search.facets import Facet, count_facets
+from imgret.search.query import check_box
 from imgret.serve.batching import BatchingEmbedder
 from imgret.serve.thumbnails import Thumbnails, thumbnails_of
 from imgret.support.locks import RLock
-from imgret.types import Json
+from imgret.types import ImageLike, Json
 
 __all__ = ["Choice", "Indexing", "Site"]
 
@@ -218,6 +221,23 @@ class Site:
             ):
                 yield retriever
             self._look(at_once=True)
+
+    def explain(
+        self,
+        retriever: Retriever,
+        query: ImageLike | None,
+        key: str,
+        *,
+        text: str | None = None,
+        box: tuple[int, int, int, int] | None = None,
+    ) -> Explanation:
+        """Explain a hit: as `Retriever.explain_match`, with the embedder that does not batch."""
+        embedder = retriever.embedder
+        if isinstance(embedder, BatchingEmbedder):
+            embedder = embedder.inner
+        pipeline = Pipeline(Late(embedder), Late(retriever.cropper), max_pixels=self.max_pixels)
+        region = None if box is None else check_box(box)
+        return explain_match(retriever.view(), pipeline, query, key, text=text, box=region)
 
     def facets(self) -> list[Facet]:
         """Return the fields of the items with their values, counted once per change."""

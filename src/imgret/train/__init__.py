@@ -16,6 +16,8 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from imgret.train.export_model import export
+    from imgret.train.export_report import ExportReport
     from imgret.train.recipes import RECIPES, Augmentation, Recipe
     from imgret.train.report import TrainReport
     from imgret.train.run import train
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
 __all__ = [
     "RECIPES",
     "Augmentation",
+    "ExportReport",
     "Recipe",
     "SaliencyRecipe",
     "SaliencyReport",
     "TrainReport",
     "draw_masks",
+    "export",
     "train",
     "train_saliency",
 ]
@@ -39,16 +43,18 @@ __all__ = [
 _HOMES = {
     "RECIPES": "recipes",
     "Augmentation": "schedule",
+    "ExportReport": "export_report",
     "Recipe": "recipes",
     "SaliencyRecipe": "saliency.recipe",
     "SaliencyReport": "saliency.report",
     "draw_masks": "saliency.masks",
+    "export": "export_model",
     "train_saliency": "saliency.run",
     "TrainReport": "report",
     "train": "run",
 }
 # Modules that do not need torch.
-_LIGHT = ("recipes", "schedule", "saliency.recipe", "saliency.masks")
+_LIGHT = ("export_report", "recipes", "schedule", "saliency.recipe", "saliency.masks")
 _NEEDED = ("torch", "pytorch_metric_learning", "onnx", "onnxscript")
 
 

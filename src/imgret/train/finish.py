@@ -9,22 +9,25 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from imgret.embedders import OnnxEmbedder
 from imgret.errors import ImageError, TrainingError
 from imgret.evaluation import Report
 from imgret.models import Preprocess, write_bundle
 from imgret.retriever import Retriever
-from imgret.train import export
+from imgret.train import onnx_graph
 from imgret.train.data import Pictures
 from imgret.train.networks import NETWORKS, count_parameters
+from imgret.train.networks.backbones import pads_by_size
+from imgret.train.parity import cosines
 from imgret.train.report import TrainReport, Variant
 from imgret.train.trainer import Trainer
 from imgret.types import Image
 
 __all__ = ["finish", "save_model"]
 
-_COMPARED, _CALIBRATED = 8, 128
+_COMPARED, _INT8_COMPARED, _CALIBRATED = 8, 32, 128
 
 
 def finish(
@@ -41,30 +44,39 @@ def finish(
     progress: bool | None,
 ) -> TrainReport:
     """Write and evaluate the model files, and write the report; see `train`."""
-    kind = NETWORKS[trainer.recipe.network]
-    network = export.finished(trainer.averaged_network(), normalize=kind.pretrained is not None)
-    graph = export.to_onnx(network)
+    kind = trainer.kind
+    network = onnx_graph.finished(trainer.averaged_network(), normalize=kind.normalize)
+    if trainer.recipe.network in NETWORKS:
+        graph = onnx_graph.to_onnx(network)
+    else:
+        graph, _ = onnx_graph.foreign_to_onnx(
+            network,
+            trainer.recipe.network,
+            side=preprocess.size,
+            any_size=kind.size is None and not pads_by_size(network),
+        )
     photos = _some(trainer.pictures, _CALIBRATED)
-    stored = export.as_stored(preprocess)
+    stored = onnx_graph.as_stored(preprocess)
     facts: dict[str, Any] = {
         "training_data": training_data,
         "source": f"imgret.train, recipe {trainer.recipe.name}"
         + (f", starting from {kind.pretrained()}" if kind.pretrained else "")
         + (f", taught by {', '.join(teachers)}" if teachers else ""),
-        "licence": "Apache-2.0" if kind.pretrained else "NOASSERTION",
+        "licence": kind.licence,
         "notice": kind.notice,
     }
-    files = [(out, "fp32", export.with_pixels(graph, preprocess.scaling))]
+    files = [(out, "fp32", onnx_graph.with_pixels(graph, preprocess.scaling))]
     if int8:
-        quantised = export.quantised(graph, preprocess, photos)
+        quantised = onnx_graph.quantised(graph, preprocess, photos)
         files.append((out.with_suffix(".int8.onnx"), "int8", quantised))
-    variants = []
+    variants: list[Variant] = []
+    compared = photos[:: max(1, len(photos) // _INT8_COMPARED)]
     for path, precision, model in files:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".train-") as folder:
             part = Path(folder) / path.name
             save_model(model, part)
             difference = (
-                export.agree(network, part, preprocess, photos[:_COMPARED])
+                onnx_graph.agree(network, part, preprocess, photos[:_COMPARED])
                 if precision == "fp32"
                 else None
             )
@@ -84,6 +96,9 @@ def finish(
                 path=path,
                 precision=precision,
                 difference=difference,
+                cosine=float(_against(path, variants[0].path, compared).mean())
+                if variants
+                else None,
                 evaluation=_evaluate(path, trainer, held, progress=progress),
             )
         )
@@ -102,6 +117,11 @@ def finish(
     for suffix in (".html", ".json"):
         report.save(out.with_suffix(suffix))
     return report
+
+
+def _against(path: Path, other: Path, photos: Sequence[Image]) -> NDArray[np.float64]:
+    """Return the cosines between the embeddings of two model files."""
+    return cosines(*(OnnxEmbedder(each).embed(photos) for each in (other, path)))
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> None:

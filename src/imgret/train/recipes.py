@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from imgret.errors import InvalidInputError, UnknownNameError
 from imgret.train.schedule import Augmentation, Schedule, check_between, check_whole
 
-__all__ = ["RECIPES", "Augmentation", "Head", "Recipe", "find_recipe"]
+__all__ = ["RECIPES", "Augmentation", "Head", "Recipe", "find_recipe", "on_network"]
+
+_TIMM_LR = 0.1
 
 Head: TypeAlias = Literal["arcface", "subcenter", "softmax"]
 
@@ -23,7 +25,9 @@ class Recipe(Schedule):
     ----------
     name : str
     network : str
-        ``"reference"``, ``"compact"``, ``"lite0"``, ``"lite1"`` or ``"lite2"``.
+        ``"reference"``, ``"compact"``, ``"lite0"``, ``"lite1"``, ``"lite2"``, or ``timm:`` and the
+        name of a network of timm, such as ``"timm:resnet18"``. The latter counts as one block for
+        ``freeze``.
     dim : int
         Length of the embedding.
     head : {"arcface", "subcenter", "softmax"}
@@ -116,6 +120,26 @@ RECIPES = {
         ),
     )
 }
+
+
+def on_network(recipe: Recipe, network: str, *, size: int | None = None) -> Recipe:
+    """Return a recipe for a different network.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : str
+        As in `Recipe`.
+    size : int, optional
+        Side of the images in pixels, if the network takes only one size.
+    """
+    if network == recipe.network:
+        return recipe
+    changed = replace(recipe, network=network)
+    if network.startswith("timm:"):
+        # Pretrained weights of any kind, transformers among them: these are lost at a higher rate.
+        changed = replace(changed, freeze=0, backbone_lr=min(recipe.backbone_lr, _TIMM_LR))
+    return changed if size is None else replace(changed, size=size, sides=((0.0, size),))
 
 
 def find_recipe(recipe: str | Recipe) -> Recipe:

@@ -33,6 +33,8 @@ class Variant:
     precision : {"fp32", "int8"}
     difference : float or None
         Largest difference from the outputs of the network on real images, for the fp32 file.
+    cosine : float or None
+        Mean cosine with the embeddings of the fp32 file on training images, for the int8 file.
     evaluation : Report or None
         Evaluation with the held-out images as queries and the training images as gallery.
     """
@@ -40,6 +42,7 @@ class Variant:
     path: Path
     precision: str
     difference: float | None
+    cosine: float | None
     evaluation: Report | None
 
     def to_dict(self) -> Json:
@@ -49,6 +52,7 @@ class Variant:
             "precision": self.precision,
             "bytes": self.path.stat().st_size,
             "difference": self.difference,
+            "cosine": self.cosine,
             "metrics": None if self.evaluation is None else self.evaluation.metrics,
         }
 
@@ -108,8 +112,12 @@ class TrainReport(Result):
                     f"{found['map5']['hits']:.4f} (hits) {found['map5']['min_k_r']:.4f} (min_k_r)"
                 )
             lines.append(f"{variant.path} ({variant.precision}, {size:.1f} MB){scores}")
+        near = [variant.cosine for variant in self.variants if variant.cosine is not None]
         if (lost := self.lost) is not None:
-            lines.append(f"int8 against fp32: top-1 {0.0 - 100 * lost:+.2f} points")
+            close = "".join(f", mean cosine {cosine:.4f}" for cosine in near)
+            lines.append(f"int8 against fp32: top-1 {0.0 - 100 * lost:+.2f} points{close}")
+        elif near:
+            lines.append(f"int8 against fp32: mean cosine {near[0]:.4f}")
         if self.failed:
             lines.append(f"images that could not be read: {len(self.failed)}")
             lines += [f"  {line}" for line in self.failed[:10]]
@@ -152,6 +160,9 @@ class TrainReport(Result):
         )
         return document(title or self.variants[0].path.stem, body, scripts=["sort.js"])
 
+    def _body(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>{self.curves}"
+
     @property
     def curves(self) -> str:
         """Loss, learning rate and validation by epoch, as SVG."""
@@ -189,8 +200,9 @@ def _measured(report: Report) -> str:
         [label, found["n_queries"], f"{found['top1']:.3f}", f"{found['map5']['min_k_r']:.3f}"]
         for label, found in worst
     ]
+    names = ["class", "queries", "top-1", "mAP@5 (min_k_r)"]
     return (
         f"<h2>Metrics</h2>{summary(report)}"
-        f"<h2>Worst classes</h2>{table(['class', 'queries', 'top-1', 'mAP@5 (min_k_r)'], rows)}"
+        f"<h2>Worst classes</h2>{table(names, rows, sortable=True)}"
         f"<h2>Worst queries</h2>{worst_queries(report)}"
     )

@@ -17,8 +17,8 @@ from imgret.pipeline.embed import worker_count
 from imgret.support.checks import check_count
 from imgret.train import checkpoint
 from imgret.train.data import Pictures, find_classes, hold_out, readable
-from imgret.train.networks import NETWORKS
-from imgret.train.recipes import Recipe, find_recipe
+from imgret.train.networks import NetworkKind, find_network
+from imgret.train.recipes import Recipe, find_recipe, on_network
 from imgret.train.report import TrainReport
 from imgret.train.teacher import teach
 from imgret.train.trainer import Trainer
@@ -36,6 +36,8 @@ def train(
     out: str | os.PathLike[str],
     *,
     recipe: str | Recipe = "finetune",
+    network: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
     valid: str | os.PathLike[str] | float | None = 0.1,
     epochs: int | None = None,
     teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
@@ -69,6 +71,14 @@ def train(
         ``"finetune"`` (EfficientNet-Lite0 from ImageNet, recommended for a few thousand images),
         ``"compact"`` (a shorter version of it with under 2 million parameters), or
         ``"reference"`` (a plain residual network from random weights).
+    network : str, optional
+        Network to train instead of the recipe's: another one of imgret, or ``timm:`` and the name
+        of a network of timm (extra ``timm``), such as ``"timm:resnet18"``. It is trained as a
+        whole, at its own size if it takes only one.
+    weights : path, optional
+        Weights of the timm network to start from: ``.safetensors``, or ``.pth`` as torch saves a
+        state dict. By default they are random, which needs many more images. Nothing is
+        downloaded.
     valid : path, float or None
         Another folder with the same classes for validation, or the share of each class to hold
         out for it, or None for no validation.
@@ -109,7 +119,11 @@ def train(
     Raises
     ------
     MissingExtraError
-        torch, or the pretrained weights of the recipe, are not installed.
+        torch, timm, or the pretrained weights of the recipe, are not installed.
+    UnknownNameError
+        There is no such recipe or network.
+    ModelError
+        ``weights`` are not those of the network.
     InvalidInputError
         There are fewer than two classes, or an argument is invalid.
     TrainingError
@@ -118,6 +132,14 @@ def train(
     """
     out = Path(out)
     recipe = find_recipe(recipe)
+    kind = find_network(
+        recipe.network if network is None else network,
+        weights=None if weights is None else Path(weights),
+        size=recipe.size if network is None else None,
+    )
+    if network is not None:
+        recipe = on_network(recipe, network, size=kind.size)
+    _check_size(recipe, kind)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
     work = Work(out)
@@ -131,12 +153,14 @@ def train(
     pictures, held, failed = _pictures(Path(folder), valid, seed, threads, max_pixels)
     work.make()
     taught = teach(teachers, pictures, work.folder, threads=threads) if teachers else None
-    trainer = Trainer(recipe, pictures, taught=taught, device=on, seed=seed, threads=threads)
+    trainer = Trainer(
+        recipe, pictures, kind=kind, taught=taught, device=on, seed=seed, threads=threads
+    )
     if resume is not None:
         trainer.load(checkpoint.read(Path(resume)), Path(resume))
     elif init is not None:
         trainer.start_from(Path(init))
-    preprocess = Preprocess(size=recipe.size, scaling=NETWORKS[recipe.network].scaling)
+    preprocess = Preprocess(size=recipe.size, scaling=kind.scaling)
     gallery = pictures.select(_some_of_each(pictures.labels, _GALLERY_A_CLASS))
 
     def measure(shown: Pictures) -> dict[str, float]:
@@ -170,6 +194,17 @@ def train(
         training_data=training_data or f"the folder {Path(folder).resolve().name}",
         progress=progress,
     )
+
+
+def _check_size(recipe: Recipe, kind: NetworkKind) -> None:
+    """Raise if images of several sizes would be shown to a network that takes one."""
+    sides = {recipe.size, *(side for _, side in recipe.sides)}
+    if kind.size is not None and sides != {kind.size}:
+        raise InvalidInputError(
+            f"recipe: expected images of one size for {recipe.network}, found sides of "
+            f"{', '.join(map(str, sorted(sides)))} px; use size={kind.size}, "
+            f"sides=((0.0, {kind.size}),), or network={recipe.network!r} with a recipe of imgret"
+        )
 
 
 def _named(model: str | os.PathLike[str]) -> str:

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from imgret.errors import TrainingError
+from imgret.errors import ModelError, TrainingError
 from imgret.train import checkpoint
 from imgret.train.augment import augment, mix
 from imgret.train.course import Course, scaled
 from imgret.train.data import Pictures, batches
 from imgret.train.heads import Teaching, make_head, set_margin
-from imgret.train.networks import NETWORKS, EmbeddingNetwork, build
+from imgret.train.networks import NETWORKS, EmbeddingNetwork, NetworkKind, build, find_network
 from imgret.train.recipes import Recipe
 from imgret.types import Embeddings
 
@@ -33,6 +33,8 @@ class Trainer(Course[Recipe]):
     recipe : Recipe
     pictures : Pictures
         Training images.
+    kind : NetworkKind, optional
+        Properties of the network; by default those of the recipe's.
     taught : float32 array of shape (n, d), optional
         Embedding of each image by the teachers.
     device : torch.device
@@ -46,17 +48,21 @@ class Trainer(Course[Recipe]):
         recipe: Recipe,
         pictures: Pictures,
         *,
+        kind: NetworkKind | None = None,
         taught: Embeddings | None = None,
         device: torch.device,
         seed: int,
         threads: int,
     ) -> None:
         self.recipe, self.pictures, self.threads = recipe, pictures, threads
+        self.kind = kind = find_network(recipe.network) if kind is None else kind
+        self._weights = (
+            {} if recipe.network in NETWORKS else {"weights": _file_digest(kind.weights)}
+        )
         torch.manual_seed(seed)
-        kind = NETWORKS[recipe.network]
-        network = build(
-            recipe.network, dim=recipe.dim, dropout=recipe.dropout, freeze=recipe.freeze
-        ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents
+        network = build(kind, dim=recipe.dim, dropout=recipe.dropout, freeze=recipe.freeze).to(
+            device, memory_format=torch.channels_last
+        )  # type: ignore[call-overload]  # as torch documents
         self.head_dropout = nn.Dropout(recipe.head_dropout)
         self.head = make_head(recipe, len(pictures.classes)).to(device)
         self.taught = None if taught is None else torch.from_numpy(taught)
@@ -130,7 +136,7 @@ class Trainer(Course[Recipe]):
         partner, share = None, 1.0
         if recipe.augmentation.mix and torch.rand((), generator=chance) < recipe.augmentation.mix:
             x, partner, share = mix(x, chance)
-        embeddings = self.network(scaled(x, NETWORKS[recipe.network].scaling))
+        embeddings = self.network(scaled(x, self.kind.scaling))
         loss = self._loss_of(embeddings, labels, rows)
         if partner is not None:
             other = self._loss_of(embeddings, labels[partner], rows[partner])
@@ -145,11 +151,12 @@ class Trainer(Course[Recipe]):
         return loss
 
     def _identity(self) -> dict[str, Any]:
-        return {
+        facts = {
             "classes": list(self.pictures.classes),
             "pictures": self.pictures.digest(),
             "teacher": None if self.taught is None else _digest(self.taught.numpy()),
         }
+        return facts | self._weights
 
     def _parts(self) -> dict[str, nn.Module]:
         parts: dict[str, nn.Module] = {"head": self.head}
@@ -158,3 +165,12 @@ class Trainer(Course[Recipe]):
 
 def _digest(array: Embeddings) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _file_digest(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise ModelError(f"{path}: expected a file of weights, found none there")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -81,7 +81,8 @@ class EmbeddingNetwork(nn.Module):
     Parameters
     ----------
     blocks : sequence of nn.Module
-        Blocks in order; the first one takes scaled pixels (n, 3, h, w).
+        Blocks in order; the first one takes scaled pixels (n, 3, h, w). The last one may pool, that
+        is, return (n, channels).
     channels : int
         Number of output channels of the last block.
     dim : int
@@ -126,7 +127,9 @@ class EmbeddingNetwork(nn.Module):
         half = half and (self.dense or device != "cpu")
         with torch.autocast(device, torch.bfloat16, enabled=half):
             x = self.trained(x if half else x.float())
-        x = x.float().mean((2, 3))
+        x = x.float()
+        if x.ndim > 2:
+            x = x.mean((2, 3))
         return self.norm(self.embedding(self.dropout(x)))  # type: ignore[no-any-return]  # a Tensor
 
     def train(self, mode: bool = True) -> EmbeddingNetwork:  # noqa: FBT001, FBT002  # torch's own

@@ -10,7 +10,7 @@ import numpy as np
 from imgret.croppers import SaliencyCropper
 from imgret.errors import ImageError
 from imgret.models import Preprocess, write_bundle
-from imgret.train import export
+from imgret.train import onnx_graph
 from imgret.train.finish import save_model
 from imgret.train.networks import count_parameters
 from imgret.train.networks.efficientnet import WEIGHTS_NOTICE, weights_source
@@ -41,13 +41,13 @@ def finish(
     training_data: str,
 ) -> SaliencyReport:
     """Write and evaluate the model files, and write the report; see `train_saliency`."""
-    network = export.finished_map(trainer.averaged_network())
-    graph = export.to_onnx(network, export.MAP)
+    network = onnx_graph.finished_map(trainer.averaged_network())
+    graph = onnx_graph.to_onnx(network, onnx_graph.MAP)
     photos = _some(trainer.pairs, _CALIBRATED)
-    files = [(out, "fp32", export.with_pixels(graph, preprocess.scaling))]
+    files = [(out, "fp32", onnx_graph.with_pixels(graph, preprocess.scaling))]
     if int8:
         files.append(
-            (out.with_suffix(".int8.onnx"), "int8", export.quantised(graph, preprocess, photos))
+            (out.with_suffix(".int8.onnx"), "int8", onnx_graph.quantised(graph, preprocess, photos))
         )
     variants = []
     for path, precision, model in files:
@@ -55,13 +55,13 @@ def finish(
             part = Path(folder) / path.name
             save_model(model, part)
             if precision == "fp32":
-                export.agree(network, part, preprocess, photos[:_COMPARED])
+                onnx_graph.agree(network, part, preprocess, photos[:_COMPARED])
             write_bundle(
                 part,
                 kind="saliency",
                 threshold=trainer.recipe.threshold,
                 calibrated=True,
-                preprocess=export.as_stored(preprocess),
+                preprocess=onnx_graph.as_stored(preprocess),
                 name=name,
                 precision=precision,
                 calibrated_on=None

@@ -123,6 +123,9 @@ class SaliencyReport(Result):
         )
         return document(title or self.variants[0].path.stem, body)
 
+    def _body(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>{draw_curves(self.history)}"
+
     def _worst(self) -> str:
         cropper = SaliencyCropper(self.variants[0].path)
         figures = "".join(

@@ -29,7 +29,7 @@ from imgret.errors import (
 from imgret.images.bmp import decode_masks, has_masks
 from imgret.images.color import cmyk_to_srgb, differs, to_srgb
 from imgret.images.ground import Alpha, over_ground
-from imgret.images.header import Header, header
+from imgret.images.headers import Header, header
 from imgret.images.icc import profile_space
 from imgret.images.png import png_chunks
 from imgret.images.second import pillow_decode, pillow_reads

@@ -16,7 +16,7 @@ from imgret.errors import (
     InvalidInputError,
 )
 from imgret.images.color import cmyk_to_srgb, to_srgb
-from imgret.images.decode import MAX_PIXELS, check_size, decode, orient
+from imgret.images.decoding import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
 from imgret.images.ground import over_ground
 from imgret.support.checks import check_count

@@ -16,9 +16,9 @@ from imgret.models import bundle as bundles
 from imgret.models import golden
 from imgret.models.builtin import builtin_name, resolve
 from imgret.models.bundle import Bundle, Golden, Kind
-from imgret.models.check import check
 from imgret.models.external import inlined, weight_files
 from imgret.models.folder import read_folder
+from imgret.models.golden_check import check
 from imgret.models.model import Model, images_of
 from imgret.models.preprocess import Preprocess
 from imgret.types import Json

@@ -1,0 +1,106 @@
+"""Duplicates, outliers, label issues and clusters, shown by their images."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from imgret import images
+from imgret.pages.document import MAX_BYTES, file_link
+from imgret.pages.hits import MAX_TOTAL, image_figure
+from imgret.types import Item
+
+__all__ = ["Pictures", "Section", "sections"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The items that a page may show.
+
+    Attributes
+    ----------
+    items : mapping of str to Item
+        Items by key. Keys that are missing are shown as text.
+    max_pixels : int
+        Images with more pixels are not shown.
+    """
+
+    items: Mapping[str, Item]
+    max_pixels: int = images.MAX_PIXELS
+
+    @classmethod
+    def of(cls, items: Iterable[Item], max_pixels: int) -> Pictures:
+        """Return the pictures of some items."""
+        return cls({item.key: item for item in items}, max_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A row of images.
+
+    Attributes
+    ----------
+    title : str
+        Plain text above the images; may be empty.
+    keys : sequence of str
+        Items to show.
+    notes : sequence of str
+        One line of plain text for each of them; may be empty.
+    n_more : int
+        Number of items that are not shown.
+    first : str
+        Word for the first item if it is the one that the others belong to; may be empty.
+    """
+
+    title: str
+    keys: Sequence[str]
+    notes: Sequence[str] = ()
+    n_more: int = 0
+    first: str = ""
+
+
+def sections(summary: str, rows: Sequence[Section], pictures: Pictures, *, hidden: str = "") -> str:
+    """Return HTML of rows of images, below 1 MB for up to 200 images.
+
+    Parameters
+    ----------
+    summary : str
+        Plain text at the top.
+    rows : sequence of Section
+    pictures : Pictures
+    hidden : str
+        Plain text at the end about what is not shown.
+    """
+    total = sum(len(row.keys) for row in rows)
+    max_bytes = min(MAX_BYTES, MAX_TOTAL // max(1, total))
+    body = "".join(_section(row, pictures, max_bytes) for row in rows)
+    end = f'<p class="faint">{html.escape(hidden)}</p>' if hidden else ""
+    return f"<p>{html.escape(summary)}</p>{body}{end}"
+
+
+def _section(row: Section, pictures: Pictures, max_bytes: int) -> str:
+    figures = [
+        _figure(key, note, pictures, max_bytes, row.first if not place else "")
+        for place, (key, note) in enumerate(
+            zip(row.keys, row.notes or [""] * len(row.keys), strict=True)
+        )
+    ]
+    title = f"<h3>{html.escape(row.title)}</h3>" if row.title else ""
+    more = f'<p class="faint">and {row.n_more:,} more</p>' if row.n_more else ""
+    return f'{title}<div class="row">{"".join(figures)}{more}</div>'
+
+
+def _figure(key: str, note: str, pictures: Pictures, max_bytes: int, word: str) -> str:
+    item = pictures.items.get(key, Item(key))
+    lines = [f'<b class="word">{html.escape(word)}</b>'] if word else []
+    lines += [f"<b>{html.escape(item.label)}</b>"] if item.label is not None else []
+    lines += [f'<span class="faint">{html.escape(note)}</span>'] if note else []
+    lines += [file_link(item.path, key)]
+    return image_figure(
+        item.path,
+        "<br>".join(lines),
+        kind="query" if word else "",
+        max_pixels=pictures.max_pixels,
+        max_bytes=max_bytes,
+    )
