@@ -253,7 +253,7 @@ def test_a_box_is_drawn_moved_and_removed(page, url, flowers, shot):
     page.mouse.up()
     expect(page).to_have_url(re.compile("%2C320%2C240"))  # it ends at the border
     assert box_of(page)[:2] == moved[:2]
-    page.get_by_role("button", name="Whole image").click()
+    page.get_by_role("button", name="Uncrop").click()
     wait_for_results(page, "Like 3.jpg")
     assert box_of(page) is None
     page.go_back()
@@ -303,6 +303,24 @@ def test_a_hit_is_searched_with(page, url):
     wait_for_results(page, f"Like {KEY}")
     page.reload()
     wait_for_results(page, f"Like {KEY}")
+
+
+def test_the_part_that_was_indexed_is_outlined(page, serve, flowers, tmp_path, mean_color):
+    path = tmp_path / "cropped.imgret"
+    with Retriever.open(path, "a", embedder=mean_color, cropper="center") as retriever:
+        retriever.add_folder(flowers, labels="parent", progress=False)
+        x0, y0, x1, y1 = retriever["daisy/0.jpg"].box
+    page.goto(serve(path, embedder=mean_color).url)
+    wait_for_results(page, "All images")
+    outline = cards(page).first.locator(".region").bounding_box()
+    image = cards(page).first.locator(".photo").bounding_box()
+    scale = image["width"] / 320  # the image is centred in its frame
+    top = image["y"] + (image["height"] - 240 * scale) / 2
+    np.testing.assert_allclose(
+        [outline["x"], outline["y"], outline["width"], outline["height"]],
+        [image["x"] + x0 * scale, top + y0 * scale, (x1 - x0) * scale, (y1 - y0) * scale],
+        atol=1.5,
+    )
 
 
 def test_hits_are_marked(page, url, shot):
@@ -441,7 +459,8 @@ def test_why_shows_heat_maps(page, url, flowers, shot):
     found = {
         "query": picture,
         "hit": picture,
-        "method": "patches",
+        "method": "exact",
+        "reason": "",
         "score": 0.75,
         "regions": [{"query": [0, 0, 160, 120], "hit": [160, 120, 320, 240], "share": 0.25}],
     }
@@ -540,6 +559,10 @@ def test_clusters(page, url, shot):
     expect(cards(page)).to_have_count(6)
     shot(page)
     size = int(cards(page).first.locator(".score").inner_text().split()[0])
+    shots(page).first.focus()
+    page.keyboard.press("+")  # a cluster has no marks
+    page.keyboard.press("ArrowRight")
+    expect(shots(page).nth(1)).to_be_focused()
     shots(page).first.click()
     wait_for_results(page, "Cluster 1")
     expect(cards(page)).to_have_count(size)
@@ -556,6 +579,19 @@ def test_outliers(page, url, shot):
     key = shown_keys(page)[0]
     shots(page).first.click()
     wait_for_results(page, f"Like {key}")
+
+
+def test_a_view_that_is_left_does_not_come_back(page, url):
+    held = []
+    page.route("**/api/curate/outliers", lambda route: held.extend([route]))
+    page.goto(f"{url}?view=outliers")
+    expect(page.locator("#note")).to_have_text("Working …")
+    page.get_by_role("link", name="Search").click()
+    wait_for_results(page, "All images")
+    held[0].continue_()
+    page.wait_for_timeout(1000)
+    expect(title(page)).to_have_text("All images")
+    expect(cards(page)).to_have_count(36)
 
 
 def test_wrong_labels(page, serve, gallery, shot):

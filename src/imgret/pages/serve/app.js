@@ -2,36 +2,46 @@
 
 import * as api from "./api.js";
 import {Ask} from "./ask.js";
-import {cut} from "./crop.js";
 import {Detail} from "./detail.js";
-import {announce, calm, complain, counted, fill, find, isTyping, notify} from "./dom.js";
+import {calm, complain, counted, fill, find, notify} from "./dom.js";
 import {Facets} from "./facets.js";
 import {Hits} from "./hits.js";
-import {showName} from "./name.js";
-import {address, asks, keep, parameters, query, read} from "./query.js";
+import {listen} from "./keys.js";
+import {Marks} from "./marks.js";
+import {nameQuery} from "./name.js";
+import {address, asks, keep, query, read} from "./query.js";
+import {showItems, showResults} from "./results.js";
 import {waitForGallery} from "./start.js";
-import {showView} from "./views.js";
+import {leaveViews, showView} from "./views.js";
 
 let gallery = null;      // facts about the gallery
 let current = query();   // the query that is shown
 let answered = null;     // the first page of its answer
 
-const hits = new Hits({search: searchWith, detail: showDetail, mark: showMarks});
+const hits = new Hits({search: searchWith, detail: showDetail, mark: () => marks.show()});
 const facets = new Facets((where) => go({...current, where}));
 const ask = new Ask({
-  image: (file) => go(query({image: keep(file, file.name || "the pasted image"), where: current.where})),
+  image: searchFile,
   words: (text, notText) => go({...current, text, notText}),
   box: searchPart,
-  ready: () => nameQuery(current),
+  ready: nameShown,
   change: (parts) => go({...current, ...parts}),
 });
 const detail = new Detail({
   search: searchWith, part: searchPartOf, mark: (item, sign) => hits.mark(item, sign),
   marks: hits.marks, query: () => current, answered: () => answered,
-  marking: () => hits.marking, items: () => hits.items, labels: () => facets.labels(), changed: itemChanged, removed: itemRemoved,
+  marking: () => hits.marking, items: () => hits.items, labels: () => facets.labels(),
+  changed: itemChanged, removed: itemRemoved,
 });
 
-// -- where to go ---------------------------------------------------------------------------------
+const marks = new Marks({hits, query: () => current, go, changed: () => detail.paint()});
+listen({
+  ask, show, visit, searchMarked: () => marks.search(),
+  // A link can say everything but an image from the user's disk.
+  isWhole: () => find("side").hidden || !current.image || Boolean(current.image.key),
+});
+
+// -- where to go --------------------------------------------------------------------------------
 
 /** Search with a query, under an address of its own. */
 function go(next) {
@@ -44,6 +54,10 @@ async function arrive() {
   window.scrollTo(0, 0);
   await show();
   if (document.activeElement === document.body) find("title").focus({preventScroll: true});
+}
+
+function searchFile(file) {
+  return go(query({image: keep(file, file.name || "pasted image"), where: current.where}));
 }
 
 function searchWith(item) {
@@ -77,7 +91,7 @@ async function partOf(key) {
   return Object.assign(keep(blob, key, key), {size: [picture.width, picture.height]});
 }
 
-// -- what to show --------------------------------------------------------------------------------
+// -- what to show -------------------------------------------------------------------------------
 
 /** Show what the address says. */
 async function show() {
@@ -94,15 +108,16 @@ async function show() {
   find("plane").hidden = true;
   find("chosen").hidden = true;
   fill(find("controls"));
-  hits.marks.clear();
-  showMarks();
+  marks.clear();
+  leaveViews();
   if (view === "search") return showSearch();
   answered = null;
-  return showView(view, params, {hits, heading, go: visit, gallery, changed: itemChanged, open: showDetail})
-    .catch((error) => {
-      hits.clear();
-      complain(error);
-    });
+  const page = {hits, heading, go: visit, gallery, changed: itemChanged, open: showDetail};
+  return showView(view, params, page).catch((error) => {
+    if (error.name === "AbortError") return;
+    hits.clear();
+    complain(error);
+  });
 }
 
 /** Go to the address of a view. */
@@ -125,14 +140,22 @@ async function showSearch() {
   facets.render(current.where);
   heading(...(asks(current) ? ["Searching …"] : ["Images"]));
   if (current.lost) notify("The image of this search is not part of its link. Choose it again.");
-  nameQuery(current);
+  nameShown();
   answered = null;
   try {
-    answered = asks(current) ? await search(current) : await browse(current.where);
+    if (asks(current)) answered = await search(current);
+    else await showItems(current.where, {hits, heading});
   } catch (error) {
     heading(asks(current) ? "No results" : "Images");
     complain(error);
   }
+}
+
+async function search(query) {
+  const first = await showResults(query, {hits, heading, most: gallery.hits});
+  if (first && query.image) query.image.size = first.size;
+  if (first) ask.sized(first.size);
+  return first;
 }
 
 /** Take the image of an item that a link names again from the gallery. */
@@ -146,107 +169,11 @@ async function restore(query) {
   }
 }
 
-async function search(query) {
-  const params = parameters(query);
-  const first = await hits.show(async (offset, limit, signal) => {
-    const most = Math.min(limit, gallery.hits - offset);
-    params.set("offset", offset);
-    params.set("limit", most);
-    const answer = await api.call("search", {params, body: query.image?.blob, signal});
-    const last = answer.more && offset + most >= gallery.hits;
-    const ending = last ? `This server shows the best ${gallery.hits} hits.` : "";
-    return {...answer, items: answer.hits, more: answer.more && !last, ending};
-  }, {marking: true});
-  if (!first) return null;
-  if (query.image) query.image.size = first.size;
-  ask.sized(first.size);
-  heading(titleOf(query), found(first));
-  announce(first.no_match || `${titleOf(query)}: ${counted(first.hits.length, "image")} shown`);
-  return first;
+function nameShown() {
+  nameQuery(current, {ask, known: gallery.labels > 1, isCurrent: (query) => query === current});
 }
 
-function found({hits: some, no_match: reason, seconds}) {
-  return some.length ? `best first · ${Math.max(1, Math.round(1000 * seconds))} ms` : reason;
-}
-
-function titleOf({image, text, notText, like, box}) {
-  const named = image ? image.name : like[0];
-  const parts = [];
-  if (text) parts.push(`“${text}”`);
-  if (named) parts.push(box ? `part of ${named}` : named);
-  const title = named ? `Like ${parts.join(" and ")}` : parts[0];
-  const others = image ? like.length : like.length - 1;
-  return title + (others > 0 ? ` and ${others} more` : "") + (notText ? `, not “${notText}”` : "");
-}
-
-async function browse(where) {
-  const filtered = Object.keys(where).length > 0;
-  const first = await hits.show(async (offset, limit, signal) => {
-    const params = new URLSearchParams({offset, limit});
-    if (filtered) params.set("where", JSON.stringify(where));
-    const answer = await api.call("items", {params, signal});
-    return {...answer, more: offset + answer.items.length < answer.total};
-  }, {marking: true});
-  if (!first) return null;
-  const note = first.total ? counted(first.total, "image")
-    : filtered ? "No image matches the filters."
-      : find("indexing").hidden ? "The gallery is empty." : "The first images will appear here soon.";
-  heading(filtered ? "Filtered images" : "All images", note);
-  announce(note);
-  return null;
-}
-
-/** Name the class of the image, of the part of it, or of the item, if that is the whole query. */
-async function nameQuery(query) {
-  showName(null);
-  const {image, like, box} = query;
-  const alone = !query.text && !query.unlike.length && like.length + (image ? 1 : 0) === 1;
-  if (!alone || gallery.labels < 2) return undefined;
-  if (image && !box) return showName({body: image.blob});
-  if (!ask.picture) return undefined;  // asked again once it is shown; an item may have none
-  if (!image) return showName({key: like[0]});
-  const body = await cut(ask.picture, box, ask.crop.size);
-  return body && current === query ? showName({body}) : undefined;
-}
-
-
-// -- marks ---------------------------------------------------------------------------------------
-
-function showMarks() {
-  const signs = [...hits.marks.values()];
-  const right = signs.filter((sign) => sign > 0).length;
-  const parts = [right && `${right} right`, signs.length - right && `${signs.length - right} wrong`];
-  find("marked").hidden = !signs.length;
-  find("marked-text").textContent = parts.filter(Boolean).join(", ");
-  if (signs.length) announce(`Marked: ${find("marked-text").textContent}`);
-  detail.paint();
-}
-
-function searchMarked() {
-  const keys = (sign) => [...hits.marks].filter(([, each]) => each === sign).map(([key]) => key);
-  const [right, wrong] = [keys(1), keys(-1)];
-  const union = (old, added, without) =>
-    [...new Set([...old, ...added])].filter((key) => !without.includes(key));
-  if (!right.length && !asks(current)) {
-    if (wrong.length) notify("Mark an image as right as well: wrong ones alone are no query.");
-    return;
-  }
-  if (!right.length && !wrong.length) return;
-  go({
-    ...current,
-    like: union(current.like, right, wrong),
-    unlike: union(current.unlike, wrong, right),
-  });
-}
-
-find("marked-search").addEventListener("click", searchMarked);
-find("marked-clear").addEventListener("click", () => {
-  hits.marks.clear();
-  hits.repaint();
-  showMarks();
-});
-
-// -- items that change -----------------------------------------------------------------------------
+// -- items that change --------------------------------------------------------------------------
 
 function showDetail(item) {
   detail.open(item);
@@ -279,49 +206,7 @@ function showGallery() {
   ask.allow(gallery.reads_text);
 }
 
-// -- links and keys --------------------------------------------------------------------------------
-
-find("copy").addEventListener("click", async () => {
-  const note = current.image && !current.image.key && !find("side").hidden
-    ? "The link does not contain your image, which stays on this computer." : "";
-  try {
-    await navigator.clipboard.writeText(location.href);
-    notify(`Link copied. ${note}`.trim());
-  } catch {  // only pages with TLS, or on this computer, may write to the clipboard
-    find("link-text").value = location.href;
-    find("link-note").textContent = note;
-    find("link").showModal();
-    find("link-text").select();
-  }
-});
-
-find("skip").addEventListener("click", (event) => {
-  event.preventDefault();  // an address with a fragment would be another entry of the history
-  find("results").focus();
-});
-
-find("help").addEventListener("click", () => find("shortcuts").showModal());
-
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
-  if (document.querySelector("dialog[open]")) return;
-  if (event.key === "/") ask.focus();
-  else if (event.key === "?") find("shortcuts").showModal();
-  else if (event.key === "s" || event.key === "S") searchMarked();
-  else return;
-  event.preventDefault();
-});
-
-document.addEventListener("click", (event) => {
-  const link = event.target.closest?.("#nav a, #home");
-  if (!link || event.metaKey || event.ctrlKey || event.shiftKey) return;
-  event.preventDefault();
-  visit(link.getAttribute("href"));
-});
-
-window.addEventListener("popstate", show);
-
-// -- start -----------------------------------------------------------------------------------------
+// -- start --------------------------------------------------------------------------------------
 
 async function start() {
   gallery = await waitForGallery({refresh: async () => {

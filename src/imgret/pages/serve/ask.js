@@ -79,7 +79,7 @@ export class Ask {
       onclick: () => this.on.change(without),
     }, icon("close"));
     fill(figure, stage, make("figcaption", {}, make("div", {class: "line"},
-      make("span", {class: "name-of", title: name}, name), buttons, close)));
+      make("span", {class: "name-of", title: name}, name.split("/").at(-1)), buttons, close)));
     if (!url) return fill(stage, make("p", {class: "nothing"}, "This item has no image"));
     const picture = make("img", {alt: `Query image: ${name}`, onload: () => ready(), src: url});
     picture.addEventListener("error", () => this.replace(picture, stage, query), {once: true});
@@ -98,7 +98,7 @@ export class Ask {
     const size = query.image?.size ?? [picture.naturalWidth, picture.naturalHeight];
     const whole = make("button", {
       type: "button", class: "plain", onclick: () => { this.crop.set(null); search(null); },
-    }, "Whole image");
+    }, "Uncrop");
     const start = cropButton(() => this.crop.begin());
     const offer = (box) => {
       whole.hidden = !box;

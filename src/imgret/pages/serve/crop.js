@@ -103,7 +103,7 @@ export class Crop {
     const [fromX, fromY] = start.at;
     if (start.side) this.box = stretched(start.box, start.side, x, y);
     else if (start.within) this.box = moved(start.box, x - fromX, y - fromY, this.size);
-    else this.box = [Math.min(x, fromX), Math.min(y, fromY), Math.max(x, fromX), Math.max(y, fromY)];
+    else this.box = sorted([fromX, fromY, x, y]);
     this.box = inside(this.box, this.size);
     this.draw();
   }
@@ -155,8 +155,11 @@ function stretched([x0, y0, x1, y1], side, x, y) {
   if (side.includes("e")) x1 = x;
   if (side.includes("n")) y0 = y;
   if (side.includes("s")) y1 = y;
-  return [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
+  return sorted([x0, y0, x1, y1]);
 }
+
+const sorted = ([x0, y0, x1, y1]) =>
+  [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
 
 function inside([x0, y0, x1, y1], [w, h]) {
   const within = (value, most) => Math.round(Math.min(Math.max(value, 0), most));

@@ -132,10 +132,11 @@ export class Detail {
     const {item} = this;
     const size = facts?.size;
     const whole = item.box && size && String(item.box) === String([0, 0, ...size]);
+    const hasScore = typeof item.score === "number";
     const rows = [
       ["Key", item.key],
       ["Label", item.label ?? "none"],
-      ["Score", typeof item.score === "number" ? `${item.score.toFixed(4)} (rank ${item.rank})` : null],
+      ["Score", hasScore ? scored(item) : null],
       ["Same class", item.probability == null ? null : `${percent(item.probability)} likely`],
       ["Size", size ? `${size[0]} × ${size[1]}` : null],
       ["Indexed part", item.box && size && !whole ? item.box.join(", ") : null],
@@ -158,8 +159,9 @@ export class Detail {
       marking ? mark(1, "plus", "More like this") : null,
       marking ? mark(-1, "minus", "Less like this") : null,
       this.on.answered() && this.explains && item.image
-        ? make("button", {type: "button", onclick: ({currentTarget}) => this.explainIt(currentTarget)},
-          "Why?") : null);
+        ? make("button", {
+          type: "button", onclick: ({currentTarget}) => this.explainIt(currentTarget),
+        }, "Why?") : null);
   }
 
   mark(sign) {
@@ -189,7 +191,8 @@ export class Detail {
   }
 
   fail(place, error) {
-    if (error.name !== "AbortError") fill(place, make("p", {class: "wrong-text", role: "alert"}, error.message));
+    if (error.name === "AbortError") return;
+    fill(place, make("p", {class: "wrong-text", role: "alert"}, error.message));
   }
 
   // -- changes ---------------------------------------------------------------------------------
@@ -266,12 +269,16 @@ export class Detail {
         this.fail(message, error);
       }
     };
-    const offer = () => fill(place,
-      make("button", {type: "button", class: "plain", onclick: ask}, "Remove from the gallery …"));
+    const offer = () => fill(place, make("button", {
+      type: "button", class: "plain", onclick: ask,
+    }, "Remove from the gallery …"));
     offer();
     return place;
   }
 }
+
+/** Outliers have a score without a rank. */
+const scored = ({score, rank}) => score.toFixed(4) + (rank ? ` (rank ${rank})` : "");
 
 /** List nested metadata by the names that filters use: place.row. */
 function flat(metadata, before = "") {

@@ -76,8 +76,9 @@ export const percent = (share) => `${Math.round(100 * share)}%`;
 export function shown(value) {
   if (value === true) return "yes";
   if (value === false) return "no";
-  if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(6)));
+  if (typeof value === "number") {
+    return String(Number.isInteger(value) ? value : Number(value.toPrecision(6)));
+  }
   return value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-export const isTyping = (target) => target.matches?.("input, textarea, select");

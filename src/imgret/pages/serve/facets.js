@@ -87,7 +87,8 @@ export class Facets {
   row(field, value, items, checked, hidden, n) {
     const id = `value-${this.fields.findIndex((each) => each.field === field)}-${n}`;
     const box = make("input", {
-      type: "checkbox", id, checked, onchange: ({target}) => this.choose(field, value, target.checked),
+      type: "checkbox", id, checked,
+      onchange: ({target}) => this.choose(field, value, target.checked),
     });
     return make("li", {hidden}, make("label", {for: id}, box,
       make("span", {}, shown(value)), make("small", {}, number(items))));

@@ -60,6 +60,7 @@ export class Hits {
   /** Take the list away, and end what still loads. */
   clear() {
     this.latest.abort();
+    this.marking = false;
     this.items = [];
     this.list.replaceChildren();
     this.list.hidden = this.more.hidden = true;
@@ -98,14 +99,14 @@ export class Hits {
   /** Take an image from the list after it was removed. */
   drop(key) {
     this.items = this.items.filter((item) => item.key !== key);
-    const card = this.cards().find((each) => each.item.key === key);
+    const card = this.cards().find((each) => each.item?.key === key);
     if (card?.tabbed) this.hold(card.nextElementSibling ?? card.previousElementSibling);
     card?.remove();
   }
 
   /** Show a changed item in its card. */
   update(item) {
-    const card = this.cards().find((each) => each.item.key === item.key);
+    const card = this.cards().find((each) => each.item?.key === item.key);
     if (!card) return;
     const fresh = this.card(Object.assign(card.item, item));
     card.replaceWith(fresh);
@@ -173,7 +174,7 @@ export class Hits {
   }
 
   repaint() {
-    this.cards().forEach((card) => this.paint(card));
+    this.cards().filter((card) => card.item).forEach((card) => this.paint(card));
   }
 
   paint(card) {
@@ -198,11 +199,17 @@ export class Hits {
   key(event) {
     const card = event.target.closest("li");
     if (!card || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "+" || event.key === "=") this.mark(card.item, 1);
-    else if (event.key === "-") this.mark(card.item, -1);
-    else if (event.key === " " && event.target.matches(".shot")) this.on.detail(card.item);
-    else if (!this.move(card, event.key)) return;
+    if (!this.act(card, event) && !this.move(card, event.key)) return;
     event.preventDefault();
+  }
+
+  act({item}, {key, target}) {
+    if (!item) return false;  // a cluster
+    if (key === "+" || key === "=") this.mark(item, 1);
+    else if (key === "-") this.mark(item, -1);
+    else if (key === " " && target.matches(".shot")) this.on.detail(item);
+    else return false;
+    return true;
   }
 
   move(card, key) {
@@ -268,13 +275,13 @@ function usualRatio(items) {
 }
 
 function caption(item) {
+  const {action} = item;
   const score = typeof item.score === "number"
     ? make("span", {class: "score", title: "Score"}, item.score.toFixed(3)) : null;
   return make("div", {class: "caption"},
     make("div", {class: "line"},
       make("span", {class: item.label ? "label" : "label faint"}, item.label ?? item.key), score),
     item.remark ? make("div", {class: "remark"}, item.remark) : null,
-    item.action
-      ? make("button", {type: "button", tabindex: "-1", onclick: item.action.run}, item.action.label)
-      : null);
+    action
+      ? make("button", {type: "button", tabindex: "-1", onclick: action.run}, action.label) : null);
 }

@@ -128,8 +128,10 @@ class Plane {
     if (i < 0) return;
     const key = this.data.keys[i];
     const label = this.data.labels[i];
-    fill(this.tip, make("img", {src: thumbnail(key, 192), alt: "", onerror: ({target}) => target.remove()}),
-      make("b", {}, label ?? ""), make("span", {}, key));
+    const picture = make("img", {
+      src: thumbnail(key, 192), alt: "", onerror: () => picture.remove(),
+    });
+    fill(this.tip, picture, make("b", {}, label ?? ""), make("span", {}, key));
     const [x, y] = this.at(i);
     const right = x > this.canvas.clientWidth / 2;
     const low = y > this.canvas.clientHeight / 2;
@@ -182,7 +184,7 @@ class Plane {
     if (!this.held.has(event.pointerId)) return this.point(this.near(this.place(event)));
     const before = this.grip();
     const now = this.place(event);
-    if (this.from && Math.hypot(now[0] - this.from[0], now[1] - this.from[1]) <= 4) return undefined;
+    if (this.from && apart(now, this.from) <= 4) return undefined;  // still a click
     this.from = null;
     this.held.set(event.pointerId, now);
     const after = this.grip();
@@ -195,7 +197,7 @@ class Plane {
   /** Return the middle of the fingers, and how far they are apart. */
   grip() {
     const [[x0, y0], [x1, y1] = [x0, y0]] = [...this.held.values()];
-    return {x: (x0 + x1) / 2, y: (y0 + y1) / 2, wide: Math.hypot(x1 - x0, y1 - y0)};
+    return {x: (x0 + x1) / 2, y: (y0 + y1) / 2, wide: apart([x0, y0], [x1, y1])};
   }
 
   release(event) {
@@ -242,6 +244,8 @@ class Plane {
     announce([this.data.labels[next], this.data.keys[next]].filter(Boolean).join(": "));
   }
 }
+
+const apart = ([x0, y0], [x1, y1]) => Math.hypot(x1 - x0, y1 - y0);
 
 /** Move coordinates to the middle, and scale both by the same number: the shape stays. */
 function centred(xs, ys) {

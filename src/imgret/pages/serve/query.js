@@ -15,7 +15,8 @@ export function query(parts = {}) {
 /** Keep an image from the user's disk; `key` names the item if it comes from the gallery. */
 export function keep(blob, name, key = null) {
   // The time tells it from an image of the page before a reload.
-  const image = {blob, name, key, id: `${Date.now()}-${++last}`, url: URL.createObjectURL(blob), size: null};
+  const id = `${Date.now()}-${++last}`;
+  const image = {blob, name, key, id, url: URL.createObjectURL(blob), size: null};
   kept.set(image.id, image);
   return image;
 }

@@ -60,7 +60,7 @@ function showProgress({state, folder, done, total}, searched = 0) {
   else bar.removeAttribute("value");  // shows that something goes on
 }
 
-// -- the choice ------------------------------------------------------------------------------------
+// -- the choice ---------------------------------------------------------------------------------
 
 /** Wait until a folder is chosen. */
 function chosen(choices) {

@@ -7,6 +7,11 @@ import {drawMap} from "./map.js";
 const VIEWS = {clusters, outliers, mislabelled, map};
 const latest = new api.Latest();
 
+/** End what a view still waits for, so that it does not show up in the place of another. */
+export function leaveViews() {
+  latest.abort();
+}
+
 /** Show the view that an address names. */
 export async function showView(view, params, page) {
   if (!Object.hasOwn(VIEWS, view)) throw new Error(`There is no view ${view}.`);
@@ -33,14 +38,15 @@ function paged(entries) {
     const some = entries.slice(offset, offset + limit);
     const found = await api.items(some.map((entry) => entry.key), signal);
     const facts = new Map(found.map((item) => [item.key, item]));
+    const left = some.filter(({key}) => facts.has(key));  // others were removed meanwhile
     return {
-      items: some.filter(({key}) => facts.has(key)).map((entry) => ({...facts.get(entry.key), ...entry})),
+      items: left.map((entry) => ({...facts.get(entry.key), ...entry})),
       more: offset + limit < entries.length,
     };
   };
 }
 
-// -- clusters ------------------------------------------------------------------------------------
+// -- clusters -----------------------------------------------------------------------------------
 
 const COUNTS = [6, 12, 24, 48];
 const SAMPLE = 13;
@@ -51,7 +57,8 @@ async function clusters(params, page, signal) {
   const members = found.sizes.map(() => []);
   for (const [key, cluster] of Object.entries(found.assignments)) members[cluster].push(key);
   const one = params.get("cluster");
-  if (one !== null && members[Number(one)]) return showCluster(found, members[Number(one)], n, one, page);
+  const chosen = one === null ? undefined : members[Number(one)];
+  if (chosen) return showCluster(found, chosen, n, one, page);
   return showClusters(found, members, n, page, signal);
 }
 
@@ -84,7 +91,8 @@ async function showClusters(found, members, n, page, signal) {
 /** Return some keys, evenly spread, with the representative first. */
 function spread(keys, n, first) {
   const step = Math.max(1, keys.length / (n - 1));
-  const some = Array.from({length: Math.min(n - 1, keys.length)}, (_, i) => keys[Math.floor(i * step)]);
+  const length = Math.min(n - 1, keys.length);
+  const some = Array.from({length}, (_, i) => keys[Math.floor(i * step)]);
   return [...new Set([first, ...some])];
 }
 
@@ -117,7 +125,7 @@ function follow(event, page) {
   page.go(event.currentTarget.getAttribute("href"));
 }
 
-// -- outliers and wrong labels ---------------------------------------------------------------------
+// -- outliers and wrong labels ------------------------------------------------------------------
 
 async function outliers(params, page, signal) {
   const found = await api.call("curate/outliers", {signal});
@@ -136,8 +144,9 @@ async function mislabelled(params, page, signal) {
   await page.hits.show(paged(found.map((issue) => ({
     key: issue.key,
     remark: `Looks like ${issue.suggested} (${percent(issue.confidence)})`,
-    action: page.gallery.writable
-      ? {label: `Relabel as ${issue.suggested}`, run: (event) => correct(issue, event, page)} : null,
+    action: page.gallery.writable ? {
+      label: `Relabel as ${issue.suggested}`, run: (event) => correct(issue, event, page),
+    } : null,
   }))));
 }
 
@@ -154,7 +163,7 @@ async function correct({key, label, suggested}, event, page) {
   }
 }
 
-// -- the map -----------------------------------------------------------------------------------
+// -- the map ------------------------------------------------------------------------------------
 
 async function map(params, page, signal) {
   const found = await api.call("curate/map", {signal});
