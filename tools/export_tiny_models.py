@@ -24,7 +24,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "models"))
 from reference_images import reference_images
 
-_library = torch.library.Library("torchvision", "DEF")  # for builds of torchvision without kernels
+# For builds of torchvision without kernels.
+_library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
 try:
     import torchvision  # noqa: F401
 except RuntimeError:

@@ -1,5 +1,7 @@
 """imgret's test suites for indexes, and the registered name in use."""
 
+import re
+
 import pytest
 from imgret_usearch import USearchIndex
 
@@ -52,5 +54,5 @@ def test_on_the_command_line(photos, tmp_path, capsys):
             main(command)
         assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert "index         usearch" in out
+    assert re.search(r"^index +usearch$", out, re.MULTILINE)
     assert "daisy/2.png" in out
