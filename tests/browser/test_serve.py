@@ -345,6 +345,13 @@ def test_hits_are_marked(page, url, shot):
     assert wrong in shown_keys(page)
 
 
+def test_a_long_name_does_not_widen_the_query(page, url):
+    page.goto(f"{url}?like=rose%2F1.jpg&unlike={quote(KEY, safe='')}")
+    wait_for_results(page, "Like rose/1.jpg")
+    expect(page.locator(".parts img")).to_have_count(1)
+    assert page.locator("#side").evaluate("(side) => side.scrollWidth <= side.clientWidth")
+
+
 def test_words_are_searched(page, serve, flowers, tmp_path, shot):
     path = tmp_path / "clip.imgret"
     with Retriever.open(path, "a", embedder=str(CLIP)) as retriever:
@@ -644,7 +651,7 @@ def test_a_broken_image(open_page, url, tmp_path, shot):
     page.goto(url)
     wait_for_results(page, "All images")
     choose(page, tmp_path / "broken.jpg")
-    expect(page.get_by_role("alert")).to_contain_text("expected an image")
+    expect(page.get_by_role("alert")).to_contain_text("broken.jpg: expected an image")
     expect(title(page)).to_have_text("No results")
     expect(page.locator("#shown")).to_contain_text("No preview")
     shot(page)
@@ -659,13 +666,14 @@ def test_an_image_that_is_too_large(open_page, serve, gallery, tmp_path):
     page.goto(serve(gallery, limits={"bytes": 100_000}).url)
     wait_for_results(page, "All images")
     choose(page, tmp_path / "large.png")
-    expect(page.get_by_role("alert")).to_contain_text("expected an upload of at most 0.0953674 MiB")
+    expect(page.get_by_role("alert")).to_contain_text("expected an upload of at most 0.0954 MiB")
 
 
 def test_a_link_to_an_item_that_is_gone(open_page, url):
     page = open_page(expect=[REFUSED])
     page.goto(f"{url}?like=rose%2F999.jpg")
-    expect(page.get_by_role("alert")).to_contain_text("rose/999.jpg")
+    expect(page.get_by_role("alert")).to_contain_text("This gallery has no item rose/999.jpg")
+    expect(page.locator("#shown")).to_contain_text("Not in this gallery")
     page.locator("#home").click()
     wait_for_results(page, "All images")
     expect(page.get_by_role("alert")).to_be_hidden()

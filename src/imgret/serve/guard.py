@@ -147,8 +147,8 @@ class Guard:
         return None
 
     def _too_large(self, found: int | None = None) -> str:
-        size = "more" if found is None else f"{found / 2**20:.1f} MiB"
-        return f"expected an upload of at most {self._limits.bytes / 2**20:g} MiB, found {size}"
+        size = "more" if found is None else f"{found / 2**20:.3g} MiB"
+        return f"expected an upload of at most {self._limits.bytes / 2**20:.3g} MiB, found {size}"
 
     def _is_ours(self, host: str) -> bool:
         try:

@@ -147,8 +147,17 @@ async function showSearch() {
     else await showItems(current.where, {hits, heading});
   } catch (error) {
     heading(asks(current) ? "No results" : "Images");
-    complain(error);
+    complain(ofWhat(error, current));
   }
+}
+
+/** Say which file or item an error is about. */
+function ofWhat(error, {image, like}) {
+  if (error.kind === "KeyNotFoundError" && like.length === 1) {
+    return new Error(`This gallery has no item ${like[0]}. It may have been removed or renamed.`);
+  }
+  const isOfImage = error.status === 413 || error.status === 422;
+  return image && isOfImage ? new Error(`${image.name}: ${error.message}`) : error;
 }
 
 async function search(query) {

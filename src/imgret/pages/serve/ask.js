@@ -65,13 +65,15 @@ export class Ask {
   /** Show an item, which may have no image. */
   async showItem(figure, key, query) {
     const id = this.id;
-    const {image} = await facts(key).catch(() => ({image: false}));
+    const found = await facts(key).catch(() => null);
     if (this.id !== id) return;
     const without = {like: query.like.slice(1)};
-    this.showImage(figure, {name: key, url: image ? itemImage(key, 1024) : null, without}, query);
+    const url = found?.image ? itemImage(key, 1024) : null;
+    const lack = found ? "This item has no image" : "Not in this gallery";
+    this.showImage(figure, {name: key, url, lack, without}, query);
   }
 
-  showImage(figure, {name, url, without}, query) {
+  showImage(figure, {name, url, lack, without}, query) {
     const stage = make("div", {class: "stage"});
     const buttons = make("span", {});
     const close = make("button", {
@@ -80,7 +82,7 @@ export class Ask {
     }, icon("close"));
     fill(figure, stage, make("figcaption", {}, make("div", {class: "line"},
       make("span", {class: "name-of", title: name}, name.split("/").at(-1)), buttons, close)));
-    if (!url) return fill(stage, make("p", {class: "nothing"}, "This item has no image"));
+    if (!url) return fill(stage, make("p", {class: "nothing"}, lack));
     const picture = make("img", {alt: `Query image: ${name}`, onload: () => ready(), src: url});
     picture.addEventListener("error", () => this.replace(picture, stage, query), {once: true});
     fill(stage, picture);

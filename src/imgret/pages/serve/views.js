@@ -17,7 +17,8 @@ export async function showView(view, params, page) {
   if (!Object.hasOwn(VIEWS, view)) throw new Error(`There is no view ${view}.`);
   const signal = latest.next();
   page.hits.clear();
-  page.heading(TITLES[view], "Working …");
+  const all = counted(page.gallery.items, "image");
+  page.heading(TITLES[view], `Looking at ${all}, which takes a while the first time …`);
   announce(`${TITLES[view]}: working`);
   try {
     await VIEWS[view](params, page, signal);
