@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import socket
@@ -81,7 +82,9 @@ def run(
     )
     if open_browser:
         threading.Timer(0.5, webbrowser.open, (link,)).start()
-    uvicorn.Server(config).run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # which is how one stops it
+        uvicorn.Server(config).run(sockets=[listening])
+    _log.info("stopped")
 
 
 def _listen(host: str, port: int) -> socket.socket:

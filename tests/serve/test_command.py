@@ -1,0 +1,65 @@
+"""``imgret serve``, as a process of its own."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def start():
+    """Start the command; return the process, and the address that its log gives."""
+    running = []
+
+    def build(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imgret", "serve", *map(str, arguments)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        running.append(process)
+        for line in process.stderr:
+            if found := re.search(r"http://\S+", line):
+                return process, found[0].rstrip('",}'), line
+        return process, None, ""
+
+    yield build
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
+def test_it_serves_until_it_is_interrupted(start, gallery):
+    process, address, line = start(gallery, "--port", "0", "--json", "--token", "auto")
+    assert json.loads(line)["level"] == "info"
+    with httpx.Client() as client:
+        assert client.get(address, follow_redirects=True).status_code == 200  # sets the cookie
+        found = client.get(httpx.URL(address).join("/api/items").copy_with(query=None)).json()
+    assert found["items"]
+    process.send_signal(signal.SIGINT)
+    log = process.communicate(timeout=30)[1]
+    assert process.returncode == 0
+    assert [json.loads(each)["message"] for each in log.splitlines()] == ["stopped"]
+
+
+def test_a_port_that_is_taken(gallery):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        taken_port = taken.getsockname()[1]
+        process = subprocess.run(
+            [sys.executable, "-m", "imgret", "serve", str(gallery), "--port", str(taken_port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert "choose another --port" in process.stderr
+    assert "Traceback" not in process.stderr
