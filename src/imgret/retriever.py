@@ -366,14 +366,18 @@ class Retriever:
             PyArrow is not installed.
         """
         max_pixels = check_count(max_pixels, "max_pixels")
-        given = {"embedder": embedder, "cropper": cropper, "metric": metric, "dtype": dtype}
-        columns = {"key": key_column, "vector": vector_column}
+        given: dict[str, Any] = {
+            "key": key_column,
+            "vector": vector_column,
+            "embedder": embedder,
+            "cropper": cropper,
+            "metric": metric,
+            "dtype": dtype,
+        }
         if output is not None:
-            import_items(path, os.fspath(output), **columns, **given)  # type: ignore[arg-type]  # by name
-            return cls.open(
-                output, "r+", embedder=embedder, cropper=cropper, max_pixels=max_pixels
-            )
-        gallery = load_items(path, **columns, **given)
+            import_items(path, os.fspath(output), **given)
+            return cls.open(output, "r+", embedder=embedder, cropper=cropper, max_pixels=max_pixels)
+        gallery = load_items(path, **given)
         home = str(Path(path).absolute().parent)
         return cls._of(gallery, *attach(gallery, home, embedder, cropper, max_pixels=max_pixels))
 

@@ -88,6 +88,9 @@ def _common(
     version: Annotated[  # acted on above
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    verbose: Annotated[  # looked for by imgret.cli.main
+        bool, typer.Option("-v", "--verbose", help="Show what is done; -vv shows more.")
+    ] = False,
     debug: Annotated[  # looked for by imgret.cli.main
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,

@@ -19,7 +19,10 @@ __all__ = ["export"]
 def export(
     gallery: GalleryAt,
     file: Annotated[
-        Path, typer.Argument(help="File to write: .parquet, .npz, or .csv, which has no vectors.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="File to write: .parquet, .npz, or .csv, which has no vectors."
+        ),
     ],
     where: Where = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,

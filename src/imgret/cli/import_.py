@@ -17,8 +17,9 @@ def import_file(
     file: Annotated[
         Path,
         typer.Argument(
+            metavar="FILE",
             help=".parquet or .npz file of `imgret export` or of another program; or a .csv file "
-            "of `imgret export`, whose labels and metadata replace those of the gallery."
+            "of `imgret export`, whose labels and metadata replace those of the gallery.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to create or to add to.")],
@@ -36,7 +37,8 @@ def import_file(
         str | None, typer.Option(help="Column of the vectors. [vector, embedding or the like]")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="With the file of another program: cosine, ip or l2. [cosine]")
+        str | None,
+        typer.Option(help="With the file of another program: cosine, ip or l2. [cosine]"),
     ] = None,
     json_: Json = False,
 ) -> None:

@@ -11,9 +11,7 @@ __all__ = ["Where", "filter_of"]
 
 Where: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--where", help='Filter, as JSON: \'{"label": "rose", "year": {"$gte": 2020}}\'.'
-    ),
+    typer.Option("--where", help='Filter, as JSON: \'{"label": "rose", "year": {"$gte": 2020}}\'.'),
 ]
 
 

@@ -71,14 +71,7 @@ class Header:
         """
         try:
             content = json.loads(text)
-            if content["format"] != FORMAT:
-                raise ValueError(f"the format {content['format']!r}")  # noqa: TRY301  # reported below
-            version = content["version"]
-            if version > VERSION:
-                raise StoreVersionError(
-                    f"{path}: expected version {VERSION} of an export or older, found {version} "
-                    f"(written by imgret {content.get('created_with', 'unknown')}); upgrade imgret"
-                )
+            _check_version(content, path)
             packed = content["projection"]
             return cls(_spec(content["gallery"]), None if packed is None else _unpacked(packed))
         except StoreVersionError:
@@ -89,6 +82,19 @@ class Header:
                 f"{path}: expected the header that `imgret export` writes, found {reason}; export "
                 f"the gallery again"
             ) from error
+
+
+def _check_version(content: Json, path: Path) -> None:
+    if content["format"] != FORMAT:
+        raise ValueError(f"the format {content['format']!r}")
+    version = content["version"]
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"version {version!r}")
+    if version > VERSION:
+        raise StoreVersionError(
+            f"{path}: expected version {VERSION} of an export or older, found {version} (written "
+            f"by imgret {content.get('created_with', 'unknown')}); upgrade imgret"
+        )
 
 
 def _spec(content: Json) -> GallerySpec:

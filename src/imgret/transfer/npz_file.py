@@ -124,6 +124,7 @@ class NpzTable(Table):
 
     def _read_headers(self, key: str | None, vector: str | None) -> None:
         names = [n.removesuffix(".npy") for n in self._archive.namelist() if n.endswith(".npy")]
+        self._columns: Columns | None = None
         self._headers: dict[str, tuple[tuple[int, ...], bool, Any]] = {}
         for name in names:
             try:
@@ -135,15 +136,13 @@ class NpzTable(Table):
                 ) from error
         if {"imgret", "items", "vectors"} <= set(names) and key is None and vector is None:
             self.header = Header.from_json(str(self._whole("imgret")), self.path)
-            self._vector, self._columns = "vectors", None
+            self._vector = "vectors"
         else:
             rows = {n: h[0] for n, h in self._headers.items() if h[2].kind in "fiu"}
             vectors = [name for name, shape in rows.items() if len(shape) == 2]
             lists = [name for name, header in self._headers.items() if len(header[0]) == 1]
-            columns = choose_columns(
-                self.path, [*lists, *vectors], vectors, key=key, vector=vector
-            )
-            self._columns: Columns | None = columns
+            columns = choose_columns(self.path, [*lists, *vectors], vectors, key=key, vector=vector)
+            self._columns = columns
             self._vector = columns.vector
             self.chosen = f"keys from {columns.key!r}, vectors from {columns.vector!r}"
         shape = self._headers[self._vector][0]
@@ -168,8 +167,7 @@ class NpzTable(Table):
             some = list(islice(items, len(vectors)))
             if len(some) < len(vectors):
                 raise InvalidInputError(
-                    f"{self.path}: expected one item for each of {self._count} vectors, found "
-                    f"fewer"
+                    f"{self.path}: expected one item for each of {self._count} vectors, found fewer"
                 )
             yield Batch(some, vectors)
         if next(items, None) is not None:
@@ -198,11 +196,11 @@ class NpzTable(Table):
             shape = self._headers[name][0]
             if name in kept and shape == (self._count,):
                 arrays[name] = self._whole(name).tolist()
-        for name in (columns.key, columns.label):
-            if name is not None and name not in arrays:
+        for needed in (columns.key, columns.label):
+            if needed is not None and needed not in arrays:
                 raise InvalidInputError(
-                    f"{self.path}: expected {name!r} with one entry for each of {self._count} "
-                    f"vectors, found shape {self._headers[name][0]}"
+                    f"{self.path}: expected {needed!r} with one entry for each of {self._count} "
+                    f"vectors, found shape {self._headers[needed][0]}"
                 )
         fitting = columns._replace(
             path=columns.path if columns.path in arrays else None,

@@ -202,12 +202,13 @@ class ParquetTable(Table):
 
 
 def _is_vector(pa: Any, kind: Any) -> bool:
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    if not any(is_list(kind) for is_list in lists):
-        return False
-    return pa.types.is_floating(kind.value_type) or (
-        pa.types.is_fixed_size_list(kind) and pa.types.is_integer(kind.value_type)
-    )
+    """Whether a column may hold vectors: lists of floats, or of integers if all have a length."""
+    types = pa.types
+    if types.is_fixed_size_list(kind):
+        return bool(types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
+    if types.is_list(kind) or types.is_large_list(kind):
+        return bool(types.is_floating(kind.value_type))
+    return False
 
 
 def _first_line(error: BaseException) -> str:

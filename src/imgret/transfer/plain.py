@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -159,7 +158,7 @@ def _existing(named: str, folder: Path) -> str | None:
     """Return the absolute path of a file, looked for here and beside the table; None without it."""
     if "\0" in named:
         return None
-    if os.path.isabs(named):
+    if Path(named).is_absolute():
         return named
     for place in (folder / named, Path(named)):
         if place.is_file():
@@ -173,18 +172,13 @@ def _value(value: Any) -> Any:
         return {str(name): _value(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_value(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).hex()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if callable(getattr(value, "isoformat", None)):
-        return value.isoformat()
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    try:
-        return json.loads(json.dumps(value))
-    except TypeError:
-        return str(value)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _listed(names: Sequence[str]) -> str:

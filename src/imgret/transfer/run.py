@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from imgret import registry
-from imgret.abc import Gallery, GallerySpec
+from imgret.abc import Cropper, Gallery
 from imgret.errors import (
     DimensionError,
     DuplicateKeyError,
@@ -30,7 +30,7 @@ from imgret.galleries.local import LocalGallery
 from imgret.galleries.local.files import sync, writing
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.indexes.make import EmbedderLike, find_cropper, find_embedder
-from imgret.pipeline.compatible import check_given, new_spec, same_embedder
+from imgret.pipeline.compatible import check_given, new_spec, same_cropper, same_embedder
 from imgret.search import View
 from imgret.support.given import plain_filter
 from imgret.support.rounding import as_kept
@@ -46,6 +46,7 @@ __all__ = ["FORMATS", "Imported", "all_items", "export_items", "import_items", "
 
 FORMATS = (".parquet", ".npz", ".csv")
 _TABLES: dict[str, type[ParquetTable | NpzTable]] = {".parquet": ParquetTable, ".npz": NpzTable}
+CropperLike: TypeAlias = str | os.PathLike[str] | Cropper
 _log = logging.getLogger(__name__)
 
 
@@ -172,6 +173,15 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
 # -- in --------------------------------------------------------------------------------------
 
 
+class _Wanted(NamedTuple):
+    """Parts that the user asks of a gallery; None where they are left to the file."""
+
+    embedder: EmbedderLike | None = None
+    cropper: CropperLike | None = None
+    metric: Metric | None = None
+    dtype: Dtype | None = None
+
+
 def open_table(
     path: str | os.PathLike[str], *, key: str | None = None, vector: str | None = None
 ) -> Table:
@@ -200,19 +210,14 @@ def load_items(
     *,
     key: str | None = None,
     vector: str | None = None,
-    **given: Any,
+    embedder: EmbedderLike | None = None,
+    cropper: CropperLike | None = None,
+    metric: Metric | None = None,
+    dtype: Dtype | None = None,
 ) -> LocalGallery:
-    """Read a file into a new gallery in memory.
-
-    Parameters
-    ----------
-    path, key, vector
-        As for `import_items`.
-    **given
-        As for `import_items`: ``embedder``, ``cropper``, ``metric``, ``dtype``.
-    """
+    """Read a file into a new gallery in memory; parameters and errors as for `import_items`."""
     with open_table(path, key=key, vector=vector) as table:
-        header = _header_for(table, **given)
+        header = _header_for(table, _Wanted(embedder, cropper, metric, dtype))
         gallery = LocalGallery.in_memory(header.spec)
         try:
             _fill(gallery, table, header)
@@ -229,7 +234,7 @@ def import_items(
     key: str | None = None,
     vector: str | None = None,
     embedder: EmbedderLike | None = None,
-    cropper: Any = None,
+    cropper: CropperLike | None = None,
     metric: Metric | None = None,
     dtype: Dtype | None = None,
 ) -> Imported:
@@ -268,37 +273,36 @@ def import_items(
         with closing(kind.open(uri, writable=True)) as gallery:
             return _edit(gallery, Path(path))
     with open_table(path, key=key, vector=vector) as table:
-        given = {"embedder": embedder, "cropper": cropper, "metric": metric, "dtype": dtype}
+        wanted = _Wanted(embedder, cropper, metric, dtype)
         if kind.is_taken(uri):
             with closing(kind.open(uri, writable=True)) as gallery:
-                _check_same(gallery, table, **given)
+                _check_same(gallery, table, wanted)
                 return _extend(gallery, table)
-        header = _header_for(table, **given)
+        header = _header_for(table, wanted)
         if kind is not LocalGallery:
             with closing(kind.create(uri, header.spec)) as gallery:
                 _fill(gallery, table, header)
                 return Imported(len(gallery), 0, 0, len(gallery), table.chosen)
-        with _new_gallery(LocalGallery.place(uri)) as staged:
-            with closing(LocalGallery.create(str(staged), header.spec)) as gallery:
-                _fill(gallery, table, header)
-                count = len(gallery)
+        with (
+            _new_gallery(LocalGallery.place(uri)) as staged,
+            closing(LocalGallery.create(str(staged), header.spec)) as gallery,
+        ):
+            _fill(gallery, table, header)
+            count = len(gallery)
         return Imported(count, 0, 0, count, table.chosen)
 
 
-def _header_for(
-    table: Table,
-    embedder: EmbedderLike | None = None,
-    cropper: Any = None,
-    metric: Metric | None = None,
-    dtype: Dtype | None = None,
-) -> Header:
+def _header_for(table: Table, wanted: _Wanted) -> Header:
     """Return the header of a new gallery for the items of a file."""
+    embedder, cropper, metric, dtype = wanted
     if table.header is not None:
         spec = table.header.spec
         home = str(table.path.absolute().parent)
         check_given(spec, str(table.path), {"metric": metric, "dtype": dtype})
         if embedder is not None:
             spec = spec.with_(embedder=same_embedder(spec, home, embedder).part)
+        if cropper is not None:
+            spec = spec.with_(cropper=same_cropper(spec, home, cropper).part)
         return replace(table.header, spec=spec)
     if embedder is None:
         raise InvalidInputError(
@@ -319,19 +323,14 @@ def _header_for(
     return Header(spec)
 
 
-def _check_same(
-    gallery: Gallery,
-    table: Table,
-    embedder: EmbedderLike | None,
-    cropper: Any,
-    metric: Metric | None,
-    dtype: Dtype | None,
-) -> None:
+def _check_same(gallery: Gallery, table: Table, wanted: _Wanted) -> None:
     """Raise if the vectors of a file do not belong into a gallery."""
-    spec: GallerySpec = gallery.spec
-    check_given(spec, gallery.name, {"metric": metric, "dtype": dtype})
-    if embedder is not None:
-        same_embedder(spec, gallery.name, embedder)
+    spec, name = gallery.spec, gallery.name
+    check_given(spec, name, {"metric": wanted.metric, "dtype": wanted.dtype})
+    if wanted.embedder is not None:
+        same_embedder(spec, name, wanted.embedder)
+    if wanted.cropper is not None:
+        same_cropper(spec, name, wanted.cropper)
     advice = "import it into a gallery of its own, by another --output"
     if table.dim != spec.dim:
         raise DimensionError(
@@ -477,8 +476,7 @@ def _new_gallery(path: Path) -> Iterator[Path]:
                 path.rmdir()
             if path.exists():
                 raise StoreExistsError(
-                    f"{path}: another process has just created something here; nothing was "
-                    f"imported"
+                    f"{path}: another process has just created something here; nothing was imported"
                 )
             staged.rename(path)
             sync(path.parent)
