@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import zipfile
 
@@ -60,7 +60,7 @@ def test_a_table_of_img2dataset_with_embeddings(mean_color, tmp_path):
             "exif": ['{"Make": "x"}'] * 5,
             "sha256": ["00" * 32] * 5,
             "similarity": [0.5, float("nan"), 1.0, 1.0, 1.0],
-            "when": [datetime.datetime(2024, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)] * 5,
+            "when": [dt.datetime(2024, 1, 2, 3, 4, 5, tzinfo=dt.UTC)] * 5,
             "embedding": lists(),
         },
     )
@@ -352,7 +352,7 @@ def test_what_is_missing_is_named(exported, mean_color, monkeypatch):
         lambda: gallery.to_parquet("y.parquet"),
         lambda: Retriever.from_parquet(exported),
         gallery.to_pandas,
-        lambda: gallery.search_vectors(VECTORS[:1])[0].to_pandas(),
+        gallery.search_vectors(VECTORS[:1])[0].to_pandas,
     ):
         with pytest.raises(MissingExtraError, match=r"pip install 'imgret\[tables\]'"):
             call()
