@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,21 @@ def test_columns_can_be_named(mean_color, tmp_path, capsys):
 def test_an_export_can_be_read_as_a_plain_table(exported, mean_color):
     found = Retriever.from_parquet(exported, embedder=mean_color, key_column="sha256")
     assert len(found) == 12
+
+
+def test_an_export_that_pandas_has_changed(exported, mean_color, tmp_path):
+    pd = pytest.importorskip("pandas")
+    before = Retriever.from_parquet(exported, embedder=mean_color)
+    frame = pd.read_parquet(exported)
+    frame = frame[frame["label"] != "sand"].assign(label="water")
+    frame.to_parquet(tmp_path / "y.parquet")
+    with pytest.raises(InvalidInputError, match="the embedder that made the vectors"):
+        Retriever.from_parquet(tmp_path / "y.parquet")
+    found = Retriever.from_parquet(tmp_path / "y.parquet", embedder=mean_color)
+    assert len(found) == 8
+    for key in found:
+        assert found[key] == replace(before[key], label="water")
+        assert np.array_equal(found.embeddings(key), before.embeddings(key))
 
 
 # -- what is refused ---------------------------------------------------------------------------

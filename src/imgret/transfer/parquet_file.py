@@ -15,7 +15,7 @@ import numpy as np
 from imgret.errors import DimensionError, InvalidInputError
 from imgret.support.tables import arrow, parquet
 from imgret.transfer.header import Header
-from imgret.transfer.plain import choose_columns, plain_item
+from imgret.transfer.plain import Columns, choose_columns, plain_item
 from imgret.transfer.records import COLUMNS, Batch, item_of, record_of
 from imgret.transfer.table import Table
 
@@ -25,6 +25,7 @@ _FOOTER = b"imgret"
 _WHAT = "Parquet"
 # Bytes of vectors that are read at a time.
 _BYTES = 2**25
+_EXPORTED = (*("modified" if name == "mtime_ns" else name for name in COLUMNS), "vector")
 
 
 def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
@@ -43,7 +44,7 @@ def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
             pa.field("box", pa.list_(pa.int32(), 4)),
             pa.field("subject", pa.bool_(), nullable=False),
             pa.field("size", pa.int64()),
-            pa.field("modified", pa.timestamp("ns", tz="UTC")),
+            pa.field("modified", _time(pa)),
             pa.field("sha256", pa.string()),
             pa.field("metadata", pa.string(), nullable=False),
             pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
@@ -99,25 +100,30 @@ class ParquetTable(Table):
             ) from error
         try:
             schema = self._file.schema_arrow
-            footer = (schema.metadata or {}).get(_FOOTER)
-            self.header = None
-            if footer is not None and key is None and vector is None:
-                self.header = Header.from_json(footer.decode("utf-8", "replace"), path)
-                self._check(schema)
-                self.dim = self.header.spec.dim
-                return
+            self.header: Header | None = None
+            self._columns: Columns | None = None
+            if key is None and vector is None:
+                footer = (schema.metadata or {}).get(_FOOTER)
+                if footer is not None:
+                    self.header = Header.from_json(footer.decode("utf-8", "replace"), path)
+                    self._check(schema)
+                    self.dim = self.header.spec.dim
+                    return
+                if not self._lost(schema):  # pandas has written it again, without the footer
+                    self.dim = self._width("vector")
+                    return
             vectors = [field.name for field in schema if _is_vector(self._pa, field.type)]
-            self._columns = choose_columns(path, schema.names, vectors, key=key, vector=vector)
-            self.dim = self._width()
-            self.chosen = f"keys from {self._columns.key!r}, vectors from {self._columns.vector!r}"
+            columns = choose_columns(path, schema.names, vectors, key=key, vector=vector)
+            self._columns = columns
+            self.dim = self._width(columns.vector)
+            self.chosen = f"keys from {columns.key!r}, vectors from {columns.vector!r}"
         except BaseException:
             self._file.close()
             raise
 
     def _check(self, schema: Any) -> None:
         """Raise if a file with a header of imgret has lost columns."""
-        names = {"modified" if name == "mtime_ns" else name for name in COLUMNS} | {"vector"}
-        if lost := sorted(names - set(schema.names)):
+        if lost := self._lost(schema):
             raise InvalidInputError(
                 f"{self.path}: expected the columns of an export, found none of the name "
                 f"{', '.join(map(repr, lost))}; export the gallery again, or name the columns to "
@@ -129,12 +135,17 @@ class ParquetTable(Table):
                 f"{schema.field('vector').type}"
             )
 
-    def _width(self) -> int:
+    @staticmethod
+    def _lost(schema: Any) -> list[str]:
+        """Return the columns of an export that a file does not have."""
+        return sorted(set(_EXPORTED) - set(schema.names))
+
+    def _width(self, name: str) -> int:
         """Return the dimension of the vectors: that of the type, or of the first row."""
-        kind = self._file.schema_arrow.field(self._columns.vector).type
+        kind = self._file.schema_arrow.field(name).type
         if self._pa.types.is_fixed_size_list(kind):
             return int(kind.list_size)
-        for batch in self._file.iter_batches(batch_size=1, columns=[self._columns.vector]):
+        for batch in self._file.iter_batches(batch_size=1, columns=[name]):
             first = batch.column(0)[0].as_py()
             return len(first or ())
         return 0
@@ -144,12 +155,10 @@ class ParquetTable(Table):
 
     def batches(self) -> Iterator[Batch]:
         """Yield all items in pieces that fit memory."""
-        names = self._file.schema_arrow.names
-        if self.header is not None:
-            names = [*("modified" if name == "mtime_ns" else name for name in COLUMNS), "vector"]
+        names = _EXPORTED if self._columns is None else self._file.schema_arrow.names
         rows, done = max(1, _BYTES // (4 * max(self.dim, 1))), 0
         try:
-            for batch in self._file.iter_batches(batch_size=rows, columns=names):
+            for batch in self._file.iter_batches(batch_size=rows, columns=list(names)):
                 yield self._batch(batch, done)
                 done += batch.num_rows
         except (self._pa.ArrowException, OSError) as error:
@@ -159,20 +168,20 @@ class ParquetTable(Table):
 
     def _batch(self, batch: Any, done: int) -> Batch:
         pa, folder = self._pa, self.path.absolute().parent
-        name = "vector" if self.header is not None else self._columns.vector
+        name = "vector" if self._columns is None else self._columns.vector
         embeddings = self._vectors(batch.column(batch.schema.get_field_index(name)), name, done)
         others = [field.name for field in batch.schema if field.name != name]
         columns = {}
         for other in others:
             column = batch.column(batch.schema.get_field_index(other))
-            if self.header is not None and other == "modified":
-                column, other = column.cast(pa.int64()), "mtime_ns"  # noqa: PLW2901
+            if self._columns is None and other == "modified":
+                column, other = column.cast(_time(pa)).cast(pa.int64()), "mtime_ns"  # noqa: PLW2901
             columns[other] = column.to_pylist()
         items = []
         for number in range(batch.num_rows):
             row = {other: values[number] for other, values in columns.items()}
             where = f"{self.path}, row {done + number + 1}"
-            if self.header is not None:
+            if self._columns is None:
                 items.append(item_of(row, where))
             else:
                 items.append(plain_item(row, self._columns, folder, where))
@@ -199,6 +208,10 @@ class ParquetTable(Table):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _time(pa: Any) -> Any:
+    return pa.timestamp("ns", tz="UTC")
 
 
 def _is_vector(pa: Any, kind: Any) -> bool:
