@@ -324,6 +324,7 @@ class Retriever:
         dtype: Dtype | None = None,
         key_column: str | None = None,
         vector_column: str | None = None,
+        progress: Progress = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Make a gallery from a file that `to_parquet` or ``imgret export`` wrote.
@@ -346,6 +347,8 @@ class Retriever:
             Columns of keys and vectors in a table of another program. By default ``key``, ``id``,
             ``image_path`` and the like, and ``vector``, ``embedding`` or the only column of
             lists of numbers.
+        progress : bool or callable, optional
+            As for `add_folder`.
         max_pixels : int
             As for `Retriever`.
 
@@ -373,6 +376,7 @@ class Retriever:
             "cropper": cropper,
             "metric": metric,
             "dtype": dtype,
+            "progress": progress,
         }
         if output is not None:
             import_items(path, os.fspath(output), **given)
@@ -387,6 +391,7 @@ class Retriever:
         *,
         where: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        progress: Progress = None,
     ) -> int:
         """Write keys, paths, labels, boxes, metadata and embeddings to a Parquet file.
 
@@ -403,6 +408,8 @@ class Retriever:
             Filter that items must match: see `search`.
         overwrite : bool
             Whether an existing file is replaced.
+        progress : bool or callable, optional
+            As for `add_folder`.
 
         Returns
         -------
@@ -420,7 +427,8 @@ class Retriever:
         """
         with self._gallery.locked():
             view = all_items(self._gallery, where)
-            return export_items(view, Header.of(self._gallery), path, overwrite=overwrite)
+            header = Header.of(self._gallery)
+            return export_items(view, header, path, overwrite=overwrite, progress=progress)
 
     def to_pandas(self, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return a data frame with one row per item, in the order they were added.

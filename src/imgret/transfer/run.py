@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from imgret.galleries.local import LocalGallery
 from imgret.galleries.local.files import sync, writing
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.indexes.make import EmbedderLike, find_cropper, find_embedder
+from imgret.ingest.progress import Progress, progress_bar
 from imgret.pipeline.compatible import check_given, new_spec, same_cropper, same_embedder
 from imgret.search import View
 from imgret.support.given import plain_filter
@@ -89,7 +90,12 @@ def all_items(gallery: Gallery, where: Mapping[str, Any] | None = None) -> View:
 
 
 def export_items(
-    view: View, header: Header, path: str | os.PathLike[str], *, overwrite: bool = False
+    view: View,
+    header: Header,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress = None,
 ) -> int:
     """Write the items of a view to a file, and return their number.
 
@@ -104,6 +110,8 @@ def export_items(
         File to write: ``.parquet``, ``.npz``, or ``.csv``, which has no vectors.
     overwrite : bool
         Whether an existing file is replaced.
+    progress : bool or callable, optional
+        As for `imgret.Retriever.add_folder`.
 
     Raises
     ------
@@ -118,20 +126,30 @@ def export_items(
     """
     path = Path(path)
     suffix = _suffix(path)
-    with _new_file(path, overwrite=overwrite) as unfinished:
+    with (
+        _new_file(path, overwrite=overwrite) as unfinished,
+        progress_bar(progress, total=len(view), unit=" images", desc="exporting") as bar,
+    ):
         if suffix == ".csv":
             fields = dict.fromkeys(name for item in view.items() for name in item.metadata)
-            count = write_csv(unfinished, view.items(), fields)
+            count = write_csv(unfinished, _counted(view.items(), bar), fields)
         else:
             write = write_parquet if suffix == ".parquet" else write_npz
-            count = write(unfinished, header, _batches(view))
+            count = write(unfinished, header, _batches(view, bar))
     _log.info("exported %d items to %s", count, path)
     return count
 
 
-def _batches(view: View) -> Iterator[Batch]:
+def _batches(view: View, bar: Any) -> Iterator[Batch]:
     for ids, embeddings in view.embedding_blocks():
         yield Batch(list(view.items(ids)), embeddings)
+        bar.update(len(ids))
+
+
+def _counted(items: Iterable[Item], bar: Any) -> Iterator[Item]:
+    for item in items:
+        yield item
+        bar.update(1)
 
 
 def _suffix(path: Path) -> str:
@@ -214,13 +232,14 @@ def load_items(
     cropper: CropperLike | None = None,
     metric: Metric | None = None,
     dtype: Dtype | None = None,
+    progress: Progress = None,
 ) -> LocalGallery:
     """Read a file into a new gallery in memory; parameters and errors as for `import_items`."""
     with open_table(path, key=key, vector=vector) as table:
         header = _header_for(table, _Wanted(embedder, cropper, metric, dtype))
         gallery = LocalGallery.in_memory(header.spec)
         try:
-            _fill(gallery, table, header)
+            _fill(gallery, table, header, progress)
         except BaseException:
             gallery.close()
             raise
@@ -237,6 +256,7 @@ def import_items(
     cropper: CropperLike | None = None,
     metric: Metric | None = None,
     dtype: Dtype | None = None,
+    progress: Progress = None,
 ) -> Imported:
     """Read a file into a gallery: all of its items or, on any error, none.
 
@@ -256,6 +276,8 @@ def import_items(
     embedder, cropper, metric, dtype
         Parts of the new gallery. A file of another program needs the embedder that made its
         vectors; for a file of imgret, they must agree with it.
+    progress : bool or callable, optional
+        As for `imgret.Retriever.add_folder`.
 
     Raises
     ------
@@ -277,17 +299,17 @@ def import_items(
         if kind.is_taken(uri):
             with closing(kind.open(uri, writable=True)) as gallery:
                 _check_same(gallery, table, wanted)
-                return _extend(gallery, table)
+                return _extend(gallery, table, progress)
         header = _header_for(table, wanted)
         if kind is not LocalGallery:
             with closing(kind.create(uri, header.spec)) as gallery:
-                _fill(gallery, table, header)
+                _fill(gallery, table, header, progress)
                 return Imported(len(gallery), 0, 0, len(gallery), table.chosen)
         with (
             _new_gallery(LocalGallery.place(uri)) as staged,
             closing(LocalGallery.create(str(staged), header.spec)) as gallery,
         ):
-            _fill(gallery, table, header)
+            _fill(gallery, table, header, progress)
             count = len(gallery)
         return Imported(count, 0, 0, count, table.chosen)
 
@@ -354,20 +376,21 @@ def _check_same(gallery: Gallery, table: Table, wanted: _Wanted) -> None:
         )
 
 
-def _fill(gallery: Gallery, table: Table, header: Header) -> None:
+def _fill(gallery: Gallery, table: Table, header: Header, progress: Progress) -> None:
     """Add everything to a new gallery."""
-    with gallery.changing():
+    with gallery.changing(), _bar(progress, len(table)) as bar:
         if header.projection is not None:
             gallery.project(header.projection)
         for items, embeddings in table.batches():
             _add(gallery, table, items, embeddings)
+            bar.update(len(items))
         gallery.catch_up()
     _log.info("imported %d items from %s", len(gallery), table.path)
 
 
-def _extend(gallery: Gallery, table: Table) -> Imported:
+def _extend(gallery: Gallery, table: Table, progress: Progress) -> Imported:
     """Add what is new to a gallery that exists, after everything was checked."""
-    with gallery.changing():
+    with gallery.changing(), _bar(progress, 2 * len(table)) as bar:
         seen: set[str] = set()
         unchanged = 0
         for items, embeddings in table.batches():
@@ -380,6 +403,7 @@ def _extend(gallery: Gallery, table: Table) -> Imported:
                     )
                 seen.add(item.key)
             unchanged += len(_known(gallery, table, items, embeddings))
+            bar.update(len(items))
         added: list[str] = []
         try:
             for items, embeddings in table.batches():
@@ -388,6 +412,7 @@ def _extend(gallery: Gallery, table: Table) -> Imported:
                 if new:
                     _add(gallery, table, [items[n] for n in new], embeddings[new])
                     added += [items[n].key for n in new]
+                bar.update(len(items))
             gallery.catch_up()
         except BaseException:
             if added:
@@ -395,6 +420,10 @@ def _extend(gallery: Gallery, table: Table) -> Imported:
             raise
     _log.info("imported %d items from %s; %d were known", len(added), table.path, unchanged)
     return Imported(len(added), 0, unchanged, len(gallery), table.chosen)
+
+
+def _bar(progress: Progress, total: int) -> Any:
+    return progress_bar(progress, total=total, unit=" images", desc="importing")
 
 
 def _add(gallery: Gallery, table: Table, items: list[Item], embeddings: Any) -> None:
