@@ -20,8 +20,8 @@ from imgret import Retriever
 class ImageNeighbors(TransformerMixin, BaseEstimator):
     """Embed images, and find those that were fitted.
 
-    ``X`` is a list or an array of images as imgret takes them, such as paths. Distances are cosine
-    distances, as of ``NearestNeighbors(metric="cosine")`` over what `transform` returns.
+    ``X`` is a list or an array of images as imgret takes them, such as paths. Distances
+    are those of ``NearestNeighbors(metric="cosine")`` over what `transform` returns.
     """
 
     def __init__(
@@ -31,11 +31,12 @@ class ImageNeighbors(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Index images; labels, if there are any, are kept with them."""
-        self.retriever_ = Retriever(embedder=self.embedder, index=self.index, dtype="float32")
-        keys, labels = map(str, range(len(X))), None if y is None else map(str, y)
-        report = self.retriever_.add(X, keys=list(keys), labels=labels and list(labels))
-        if report.failed:
-            raise ValueError("; ".join(f"{line.path}: {line.reason}" for line in report.failed))
+        parts = {"embedder": self.embedder, "index": self.index}
+        self.retriever_ = Retriever(**parts, dtype="float32")  # as exact as NumPy
+        keys, labels = [str(n) for n in range(len(X))], None if y is None else [*map(str, y)]
+        failed = self.retriever_.add(X, keys=keys, labels=labels).failed
+        if failed:
+            raise ValueError("; ".join(f"{line.path}: {line.reason}" for line in failed))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -45,7 +46,7 @@ class ImageNeighbors(TransformerMixin, BaseEstimator):
     def kneighbors(
         self, X: Any, n_neighbors: int | None = None, return_distance: bool = True
     ) -> Any:
-        """Return distances and positions of the nearest fitted images: shape (n, n_neighbors)."""
+        """Return distances and positions of the nearest fitted images: (n, n_neighbors)."""
         found = self.retriever_.search_many(X, n_neighbors or self.n_neighbors)
         indices = np.array([[int(hit.key) for hit in hits] for hits in found])
         distances = np.array([[1 - hit.score for hit in hits] for hits in found])
