@@ -17,6 +17,7 @@ from imgret.abc import Gallery
 from imgret.galleries.local import LocalGallery
 from imgret.testing.galleries import new_spec
 from imgret.transfer import Header, all_items, export_items, import_items, load_items
+from imgret.transfer.csv_file import read_csv
 from imgret.transfer.records import from_cell, to_cell
 from imgret.types import Box, Item
 
@@ -82,6 +83,21 @@ def test_any_value_comes_back_from_a_cell(value):
     again = from_cell(to_cell(value))
     assert again == value
     assert json.dumps(again) == json.dumps(value)  # 1 is not 1.0, nor true
+
+
+@given(items=st.lists(ITEMS, max_size=4, unique_by=lambda item: item.key))
+@settings(max_examples=60)
+def test_any_label_and_metadata_come_back_from_a_csv(items, tmp_path_factory):
+    path = tmp_path_factory.mktemp("t") / "x.csv"
+    export(gallery_of(items), path)
+    if any(item.label is not None or item.metadata for item in items):
+        edits = read_csv(path)
+        assert [row.key for row in edits.rows] == [item.key for item in items]
+        assert [row.label or "" for row in edits.rows] == [item.label or "" for item in items]
+        for row, item in zip(edits.rows, items, strict=True):
+            assert json.dumps(row.metadata, sort_keys=True) == json.dumps(
+                dict(item.metadata), sort_keys=True
+            )
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def write_csv(path: Path, items: Iterable[Item], fields: Iterable[str]) -> int:
     """
     names, count = list(fields), 0
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)  # by CRLF, as RFC 4180 has it: a lone CR is then quoted
         writer.writerow([*_FIXED, *(f"{_PREFIX}{name}" for name in names)])
         for item in items:
             facts = item.metadata
