@@ -6,6 +6,7 @@ import csv
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from imgret.types import Box, Item
 pa = pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
 
 FORMATS = ["parquet", "npz"]
+EXPORTS = Path(__file__).parents[1] / "data" / "exports"
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 VALUES = st.recursive(
@@ -275,3 +277,20 @@ def test_an_import_that_fails_is_undone(photos_gallery, tmp_path, monkeypatch):
     gallery = LocalGallery.open(uri, writable=False)
     assert len(gallery) == 9
     gallery.close()
+
+
+# -- old files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(EXPORTS.glob("version-*")), ids=lambda path: path.name)
+def test_exports_of_every_version_are_read(path, mean_color):
+    found = Retriever.from_parquet(path, embedder=mean_color)
+    assert list(found) == ["a.jpg", "b é", "c", "d"]
+    assert [found[key].label for key in found] == ["x", None, "y", "x"]
+    assert json.dumps(found["b é"].metadata) == '{"n": 1, "f": 1.0, "s": "1", "none": null}'
+    assert found["c"].metadata == {"deep": {"list": [True]}}
+    assert found.metric == "l2"
+    assert (found.projection.kind, found.projection.dim_out) == ("pca", 2)
+    expected = (np.arange(4 * 48).reshape(4, 48) % 7 - 2.9).astype(np.float16)
+    assert np.array_equal(found.embeddings(), expected.astype(np.float32))
+    assert found.search_key("a.jpg", 1)[0].key in {"b é", "c", "d"}

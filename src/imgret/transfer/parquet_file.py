@@ -94,7 +94,7 @@ class ParquetTable(Table):
         self.path = path
         try:
             self._file = pq.ParquetFile(path)
-        except (self._pa.ArrowException, ValueError) as error:
+        except (self._pa.ArrowException, ValueError, OSError) as error:
             raise InvalidInputError(
                 f"{path}: expected a Parquet file, found {_first_line(error)}"
             ) from error
