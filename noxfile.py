@@ -110,7 +110,7 @@ def plugins(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, running what its pages show; every warning is an error."""
-    session.install("-e", ".[serve,testing]", *group("docs"))
+    session.install("-e", ".[serve,tables,testing]", *group("docs"))
     site = Path(session.create_tmp()).absolute() / "site"
     shutil.rmtree(site, ignore_errors=True)
     session.run("sphinx-build", "-q", "-n", "-W", "-j", "2", "docs", str(site))

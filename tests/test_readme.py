@@ -58,6 +58,8 @@ def pictures(tmp_path, monkeypatch):
 def test_python_blocks_run(page, pictures):
     if page.name in {"train.md", "own-model.md"}:
         pytest.importorskip("torch", reason="needs the extra 'train'")
+    if page.name == "data-in-and-out.md":
+        pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
     namespace: dict[str, object] = {"__name__": "__main__"}
     for line, code in blocks(page, "python"):
         # Empty lines before it, so that an error points into the page.
@@ -66,6 +68,8 @@ def test_python_blocks_run(page, pictures):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=named)
 def test_commands_run(page, pictures):
+    if page.name == "data-in-and-out.md":
+        pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
     lines = [line for _, code in blocks(page, "sh") for line in code.splitlines()]
     commands = [line for line in lines if line.startswith("imgret ")]
     assert commands

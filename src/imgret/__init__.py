@@ -5,10 +5,12 @@
 >>> retriever.add_folder("photos/")                # doctest: +SKIP
 >>> hits = retriever.search("query.jpg", k=6)      # doctest: +SKIP
 
-Importing this package imports nothing else; each name is loaded on first use.
+Importing this package imports nothing else; each name is loaded on first use. What it does is
+logged under the name ``imgret``.
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from imgret.version import __version__
@@ -51,6 +53,9 @@ __all__ = [
     "testing",
     "types",
 ]
+
+# As a library should: nothing is printed unless the program asks for it.
+logging.getLogger("imgret").addHandler(logging.NullHandler())
 
 _HOMES = {
     "CenterCrop": "imgret.croppers",

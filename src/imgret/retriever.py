@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -103,7 +103,12 @@ from imgret.support.given import (
     texts,
     threshold_or_none,
 )
+from imgret.support.tables import data_frame
+from imgret.transfer import Header, all_items, export_items, import_items, load_items
 from imgret.types import Box, Dtype, Embeddings, Hit, ImageLike, Item, Json, Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Retriever"]
 
@@ -306,6 +311,157 @@ class Retriever:
             ingest_all(made._gallery, made._pipeline, items, other.name, progress=progress)
         made.reindex(spec.index.name, **spec.index.config)
         return made
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        output: str | os.PathLike[str] | None = None,
+        embedder: EmbedderLike | None = None,
+        cropper: str | os.PathLike[str] | Cropper | None = None,
+        metric: Metric | None = None,
+        dtype: Dtype | None = None,
+        key_column: str | None = None,
+        vector_column: str | None = None,
+        progress: Progress = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Self:
+        """Make a gallery from a file that `to_parquet` or ``imgret export`` wrote.
+
+        It has the same items, embeddings and projection, and answers alike. No image is read. The
+        ``.npz`` files of ``imgret export`` are read as well, and so are tables of other programs
+        that have a column of keys and one of vectors. Other columns become metadata.
+
+        Parameters
+        ----------
+        path : path
+            ``.parquet`` or ``.npz`` file.
+        output : path, optional
+            Directory of the gallery, which is then opened for writing. By default the gallery is
+            in memory. A gallery that exists gets the items that it does not have.
+        embedder, cropper, metric, dtype
+            As for `Retriever`. A file of imgret has its own values, with which any argument must
+            agree. A table of another program needs the embedder that made its vectors.
+        key_column, vector_column : str, optional
+            Columns of keys and vectors in a table of another program. By default ``key``, ``id``,
+            ``image_path`` and the like, and ``vector``, ``embedding`` or the only column of
+            lists of numbers.
+        progress : bool or callable, optional
+            As for `add_folder`.
+        max_pixels : int
+            As for `Retriever`.
+
+        Returns
+        -------
+        Retriever
+
+        Raises
+        ------
+        InvalidInputError
+            The file is damaged, has no such columns, or does not say which embedder it needs.
+        DimensionError, StoreMismatchError
+            The vectors are of another dimension or another embedder than asked for, or than those
+            of the gallery at ``output``.
+        DuplicateKeyError
+            A key occurs twice, or the gallery at ``output`` has other contents under it.
+        MissingExtraError
+            PyArrow is not installed.
+        """
+        max_pixels = check_count(max_pixels, "max_pixels")
+        given: dict[str, Any] = {
+            "key": key_column,
+            "vector": vector_column,
+            "embedder": embedder,
+            "cropper": cropper,
+            "metric": metric,
+            "dtype": dtype,
+            "progress": progress,
+        }
+        if output is not None:
+            import_items(path, os.fspath(output), **given)
+            return cls.open(output, "r+", embedder=embedder, cropper=cropper, max_pixels=max_pixels)
+        gallery = load_items(path, **given)
+        home = str(Path(path).absolute().parent)
+        return cls._of(gallery, *attach(gallery, home, embedder, cropper, max_pixels=max_pixels))
+
+    def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        where: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        progress: Progress = None,
+    ) -> int:
+        """Write keys, paths, labels, boxes, metadata and embeddings to a Parquet file.
+
+        The file also describes the gallery, so that `from_parquet` can make it again. Items are
+        read and written in pieces, and the file appears when it is complete. The columns are in
+        :doc:`/how-to/data-in-and-out`.
+
+        Parameters
+        ----------
+        path : path
+            File to write; its name ends in ``.parquet``. With ``.npz`` or ``.csv`` at the end, it
+            is written in that format; CSV has no embeddings.
+        where : mapping, optional
+            Filter that items must match: see `search`.
+        overwrite : bool
+            Whether an existing file is replaced.
+        progress : bool or callable, optional
+            As for `add_folder`.
+
+        Returns
+        -------
+        int
+            Number of items.
+
+        Raises
+        ------
+        StoreExistsError
+            The file exists.
+        StoreError
+            The file cannot be written; nothing is left of it.
+        MissingExtraError
+            PyArrow is not installed.
+        """
+        with self._gallery.locked():
+            view = all_items(self._gallery, where)
+            header = Header.of(self._gallery)
+            return export_items(view, header, path, overwrite=overwrite, progress=progress)
+
+    def to_pandas(self, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Return a data frame with one row per item, in the order they were added.
+
+        Its columns are ``key``, ``label``, ``path``, ``box`` (a tuple), ``size`` in bytes,
+        ``modified`` (UTC) and ``metadata`` (a dict; ``pandas.json_normalize`` makes columns of
+        it). `embeddings` returns the vectors of ``frame["key"]``.
+
+        Parameters
+        ----------
+        where : mapping, optional
+            Filter that items must match: see `search`.
+
+        Raises
+        ------
+        MissingExtraError
+            pandas is not installed.
+        """
+        with self._gallery.locked():
+            rows = [
+                (
+                    item.key,
+                    item.label,
+                    item.path,
+                    None if item.box is None else tuple(item.box),
+                    item.size,
+                    item.mtime_ns,
+                    dict(item.metadata),
+                )
+                for item in all_items(self._gallery, where).items()
+            ]
+        columns = ("key", "label", "path", "box", "size", "modified", "metadata")
+        return data_frame(columns, rows, what="to_pandas", times=("modified",), counts=("size",))
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write the gallery. An existing one is replaced only once everything is written.

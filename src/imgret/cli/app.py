@@ -16,8 +16,11 @@ from imgret.cli.demo import demo
 from imgret.cli.duplicates import duplicates
 from imgret.cli.evaluate import evaluate
 from imgret.cli.explain import explain
+from imgret.cli.export import export
+from imgret.cli.import_ import import_file
 from imgret.cli.index import index
 from imgret.cli.info import info
+from imgret.cli.listing import list_keys
 from imgret.cli.map import draw_map
 from imgret.cli.models import models
 from imgret.cli.plugins import plugins
@@ -26,6 +29,7 @@ from imgret.cli.relocate import relocate
 from imgret.cli.remove import remove
 from imgret.cli.search import search
 from imgret.cli.serve import serve
+from imgret.cli.show import show
 from imgret.cli.train import train
 from imgret.cli.train_saliency import train_saliency
 from imgret.cli.tune import tune
@@ -48,6 +52,10 @@ _COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("classify", classify),
     ("serve", serve),
     ("info", info),
+    ("list", list_keys),
+    ("show", show),
+    ("export", export),
+    ("import", import_file),
     ("remove", remove),
     ("evaluate", evaluate),
     ("compare", compare),
@@ -79,6 +87,9 @@ def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls
 def _common(
     version: Annotated[  # acted on above
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    verbose: Annotated[  # looked for by imgret.cli.main
+        bool, typer.Option("-v", "--verbose", help="Show what is done; -vv shows more.")
     ] = False,
     debug: Annotated[  # looked for by imgret.cli.main
         bool, typer.Option("--debug", help="Show the traceback of an error.")

@@ -9,7 +9,7 @@ import numpy as np
 from imgret.errors import InvalidInputError
 from imgret.images import MAX_PIXELS
 from imgret.pages.curation import Pictures, Section, sections
-from imgret.pages.result import Result
+from imgret.pages.result import Tabular
 from imgret.search import View
 from imgret.support.checks import check_count
 from imgret.types import Embeddings, Ids, Json
@@ -21,7 +21,7 @@ _POINTS = 256  # training points per centroid; more make no difference
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Clusters(Result):
+class Clusters(Tabular):
     """Items grouped into clusters, which are numbered from the largest down.
 
     Attributes
@@ -73,6 +73,16 @@ class Clusters(Result):
             **({"names": list(self.names)} if self.names else {}),
             "assignments": dict(zip(self.keys, self.assignments.tolist(), strict=True)),
         }
+
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        numbers = self.assignments.tolist()
+        rows: list[tuple[object, ...]] = list(zip(self.keys, numbers, strict=True))
+        if not self.names:
+            return ("key", "cluster"), rows
+        return ("key", "cluster", "name"), [
+            (key, number, self.names[number])
+            for key, number in zip(self.keys, numbers, strict=True)
+        ]
 
     def __str__(self) -> str:
         lines = [repr(self)[1:-1]]

@@ -69,6 +69,11 @@ class Duplicates(ResultList[DuplicateGroup]):
         groups = [{"score": group.score, "keys": list(group.keys)} for group in self]
         return {"n_removable": self.n_removable, "groups": groups}
 
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        return ("group", "key", "score"), [
+            (number, key, group.score) for number, group in enumerate(self) for key in group.keys
+        ]
+
     def __str__(self) -> str:
         lines: list[str] = []
         for group in self:

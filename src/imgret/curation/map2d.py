@@ -13,7 +13,7 @@ from imgret.errors import InvalidInputError, MissingExtraError
 from imgret.images import MAX_PIXELS
 from imgret.ingest.progress import progress_bar
 from imgret.pages import map as map_pages
-from imgret.pages.result import Result
+from imgret.pages.result import Tabular
 from imgret.pipeline.embed import worker_count
 from imgret.projections import fit_pca
 from imgret.search import View
@@ -32,7 +32,7 @@ _COARSE = (
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Map2D(Result):
+class Map2D(Tabular):
     """Items as points in the plane: the closer, the more alike, as far as a plane can show it.
 
     Attributes
@@ -63,6 +63,11 @@ class Map2D(Result):
 
     def __str__(self) -> str:
         return f"{self!r}\n{self.note}" if self.note else repr(self)
+
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        rows = zip(self.keys, self.labels, self.paths, self.coordinates.tolist(), strict=True)
+        names = ("key", "label", "path", "x", "y")
+        return names, [(key, label, path, *place) for key, label, path, place in rows]
 
     def to_html(self, *, title: str | None = None, progress: bool | None = None) -> str:
         """Return a self-contained page: a map that zooms, with images, a search box and a lasso.

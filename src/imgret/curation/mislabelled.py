@@ -74,6 +74,10 @@ class LabelIssues(ResultList[LabelIssue]):
         """Return the issues as JSON values."""
         return {"issues": [asdict(issue) for issue in self]}
 
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        names = ("key", "label", "suggested", "confidence")
+        return names, [tuple(asdict(issue).values()) for issue in self]
+
     def __str__(self) -> str:
         return "\n".join(
             f"{issue.key}: {issue.label}, or {issue.suggested}? {issue.confidence:.2f}"

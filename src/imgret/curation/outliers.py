@@ -57,6 +57,9 @@ class Outliers(ResultList[Outlier]):
         """Return the outliers as JSON values."""
         return {"outliers": [asdict(outlier) for outlier in self]}
 
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        return ("key", "score"), [(one.key, one.score) for one in self]
+
     def __str__(self) -> str:
         return "\n".join(f"{outlier.score:.4f}  {outlier.key}" for outlier in self)
 

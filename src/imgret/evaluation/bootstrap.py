@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
-from imgret.pages.result import Result
+from imgret.pages.result import Tabular
 from imgret.support.checks import check_count, check_seed
 from imgret.support.lazy import cached_property
 from imgret.support.statistics import discoveries, interval, resampled_means, sign_flip_p
@@ -30,7 +30,7 @@ _INCIDENTAL = {"date"}
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison(Result):
+class Comparison(Tabular):
     """Difference between two systems, ``b`` minus ``a``, over the same queries.
 
     Attributes
@@ -140,6 +140,11 @@ class Comparison(Result):
             "warnings": list(self.warnings),
             "config": self.config,
         }
+
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        rows = zip(self.queries, self.labels, self.values.tolist(), strict=True)
+        names = ("query", "label", "a", "b", "difference")
+        return names, [(query, label, a, b, b - a) for query, label, (a, b) in rows]
 
     def to_html(self, *, title: str | None = None) -> str:
         """Return a self-contained page: the verdict, all metrics, every class, what differs."""

@@ -16,7 +16,7 @@ from imgret.evaluation.bootstrap import Comparison, compare
 from imgret.evaluation.report import Report, flat
 from imgret.images import MAX_PIXELS
 from imgret.ingest import Source, embed_sources
-from imgret.pages.result import Result
+from imgret.pages.result import Tabular
 from imgret.pipeline.embed import Outcome
 from imgret.search import View
 from imgret.support.lazy import cached_property
@@ -63,7 +63,7 @@ class Crop(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class CropReport(Result):
+class CropReport(Tabular):
     """Leave-one-out evaluation of the labelled items: whole, cropped, and both together.
 
     Attributes
@@ -183,6 +183,10 @@ class CropReport(Result):
             "left_out": list(self.left_out),
             "seconds_per_crop": self.seconds_per_crop,
         }
+
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        rows = [crop._replace(path=str(crop.path)) for crop in self.crops]  # type: ignore[arg-type]  # as text
+        return Crop._fields, [tuple(row) for row in rows]
 
     def to_html(self, *, title: str | None = None) -> str:
         """Return a self-contained page: metrics, the worst crops as images, every class."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
 from imgret.images import MAX_PIXELS
-from imgret.pages.result import Result
+from imgret.pages.result import Tabular
 from imgret.support.lazy import cached_property
 from imgret.support.statistics import interval, resampled_means
 from imgret.types import Box, Hit, ImageLike, Json
@@ -123,7 +123,7 @@ class Curves:
 
 
 @dataclass(frozen=True, eq=False)
-class Report(Result):
+class Report(Tabular):
     """Metrics of a gallery over labelled queries.
 
     Attributes
@@ -347,6 +347,12 @@ class Report(Result):
             return cls.from_dict(content)
         except InvalidInputError as error:
             raise InvalidInputError(f"{path}: {error}") from error
+
+    def _frame(self) -> tuple[list[str], list[tuple[object, ...]]]:
+        values = [each.tolist() for each in self.values.values()]
+        return ["query", "label", *self.values], list(
+            zip(self.queries, self.labels, *values, strict=True)
+        )
 
     def to_html(self, *, title: str | None = None) -> str:
         """Return a self-contained page.

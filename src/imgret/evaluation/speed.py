@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from imgret.abc import Embedder
 from imgret.embedders import OnnxEmbedder
 from imgret.errors import InvalidInputError, MissingExtraError
-from imgret.pages.result import Result
+from imgret.pages.result import Tabular
 from imgret.pipeline.embed import worker_count
 from imgret.registry import made
 from imgret.support.checks import check_count, check_number
@@ -59,7 +59,7 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchReport(Result):
+class BenchReport(Tabular):
     """Result of `bench`.
 
     Attributes
@@ -100,6 +100,10 @@ class BenchReport(Result):
     def to_dict(self) -> Json:
         """Return everything as JSON values."""
         return {**asdict(self), "image_size": list(self.image_size)}
+
+    def _frame(self) -> tuple[list[str], list[tuple[object, ...]]]:
+        names = [each.name for each in fields(Speed)]
+        return names, [tuple(getattr(each, name) for name in names) for each in self.speeds]
 
     def __str__(self) -> str:
         table = self._table()

@@ -17,7 +17,7 @@ from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
 from imgret.pages.document import table
 from imgret.pages.plot import plot
-from imgret.pages.result import Result
+from imgret.pages.result import Tabular
 from imgret.search import View
 from imgret.support.checks import check_count, check_number
 from imgret.types import Embeddings, Json
@@ -55,7 +55,7 @@ class Try:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning(Result):
+class Tuning(Tabular):
     """Result of `Retriever.tune`: what was measured and chosen.
 
     Attributes
@@ -84,6 +84,13 @@ class Tuning(Result):
     def to_dict(self) -> Json:
         """Return JSON values."""
         return asdict(self)
+
+    def _frame(self) -> tuple[list[str], list[tuple[object, ...]]]:
+        names = list(dict.fromkeys(name for each in self.tries for name in each.settings))
+        return [*names, "recall", "qps", "chosen"], [
+            (*map(each.settings.get, names), each.recall, each.qps, each is self.chosen)
+            for each in self.tries
+        ]
 
     def to_svg(self) -> str:
         """Draw recall against queries per second, with a line through the best settings."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 
 from imgret.pages.document import file_link
-from imgret.pages.result import Result
+from imgret.pages.result import Tabular
 from imgret.pipeline.embed import Status
 from imgret.support.spelling import normal
 from imgret.types import Json
@@ -41,7 +41,7 @@ class Line:
 
 
 @dataclass
-class IngestReport(Result):
+class IngestReport(Tabular):
     """Outcome of an ingest.
 
     Attributes
@@ -131,6 +131,12 @@ class IngestReport(Result):
         """Return everything as JSON values, with ``total`` and ``images_per_second``."""
         speed = {"total": self.total, "images_per_second": self.images_per_second}
         return {**asdict(self), **speed}
+
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        others = (self.skipped, self.renamed, self.duplicate, self.vanished, self.failed)
+        lines = [Line("ok", key) for key in self.ok] + [line for some in others for line in some]
+        names = ("status", "key", "path", "reason")
+        return names, [tuple(getattr(line, name) for name in names) for line in lines]
 
     def summary(self) -> str:
         """Return the report in one line."""

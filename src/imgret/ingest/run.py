@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from imgret.support.checks import check_count
 from imgret.types import Item
 
 __all__ = ["ingest", "ingest_folder"]
+
+_log = logging.getLogger(__name__)
 
 
 def ingest(
@@ -95,7 +98,17 @@ def ingest(
         _prune(gallery, writer.vanished, found, report, prune=prune)
     gallery.catch_up()
     report.seconds = time.perf_counter() - started
+    _tell(gallery, report)
     return report
+
+
+def _tell(gallery: Gallery, report: IngestReport) -> None:
+    """Log what was done."""
+    _log.info("%s: %s", gallery.name, report.summary())
+    for line in report.failed:
+        _log.info("failed: %s: %s", line.path or line.key, line.reason)
+    for stage, seconds in report.stages.items():
+        _log.debug("%s took %.2f s, summed over threads", stage, seconds)
 
 
 def ingest_folder(
@@ -128,6 +141,7 @@ def ingest_folder(
         rows = read_sidecar(Path(metadata), Path(folder), prefix)
         metadata, labels = rows.facts, rows.labels if labels is None else labels
     found = folder_sources(Path(folder), labels, prefix, gallery, exclude)
+    _log.info("%s: found %d images in %s", gallery.name, len(found.sources), found.root)
     described = describe(found.sources, metadata)
     if found.moved:  # so that they are known to be of this folder from now on
         gallery.change(found.moved)

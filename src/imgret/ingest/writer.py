@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from imgret.types import Item
 
 __all__ = ["Writer"]
 
+_log = logging.getLogger(__name__)
 # Enough to make a commit cheap, few enough to lose little.
 _COMMIT_ITEMS = 512
 # Work that a kill may cost if embedding is slow; less at first, for short runs.
@@ -110,7 +112,9 @@ class Writer:
         )
         self._report.record(map(_line, waiting))
         self._report.uncropped += sum(outcome.missed for outcome in waiting)
-        self._report.add_stage("store", time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._report.add_stage("store", seconds)
+        _log.debug("committed %d items in %.3f s", len(waiting), seconds)
 
     def _twin(self, outcome: Outcome) -> str | None:
         """Return the key of another item of the same bytes."""

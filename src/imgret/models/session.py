@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -23,6 +25,7 @@ import onnxruntime as ort  # after the variable is set
 
 __all__ = ["Session", "Tensor", "available_providers", "batch_size", "short_name"]
 
+_log = logging.getLogger(__name__)
 _DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
 _DTYPES = {
     "tensor(double)": "float64",
@@ -179,6 +182,7 @@ class Session:
             given = graph
             if _is_utf8(path):  # where the graph's second files are, if there are any
                 options.add_session_config_entry(_WEIGHTS_IN, str(path.absolute().parent))
+        started = time.perf_counter()
         try:
             self._session = ort.InferenceSession(given, options, providers=self.providers)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
@@ -186,6 +190,8 @@ class Session:
                 f"{path}: onnxruntime {ort.__version__} cannot load it: {error}"
             ) from error
         running = self._session.get_providers()
+        seconds = time.perf_counter() - started
+        _log.info("loaded %s for %s in %.2f s", path, running[0], seconds)
         if failed := [p for p in self.providers if p not in running]:
             raise ModelError(
                 f"providers: {', '.join(failed)} is part of this onnxruntime but does not start; "

@@ -5,14 +5,19 @@ from __future__ import annotations
 import html
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self, SupportsIndex, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar, final, overload
 
 from imgret.errors import InvalidInputError
 from imgret.pages.document import document, fragment
+from imgret.support.tables import data_frame
 from imgret.types import Json
 
-__all__ = ["Result", "ResultList"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Result", "ResultList", "Tabular"]
 
 T = TypeVar("T")
 
@@ -79,7 +84,29 @@ class Result(ABC):
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-class ResultList(Result, list[T]):
+class Tabular(Result):
+    """Result that is a table as well."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _frame(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """Return the names of the columns, and rows with a value for each."""
+
+    @final
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame; :doc:`/how-to/data-in-and-out` lists the columns of each result.
+
+        Raises
+        ------
+        MissingExtraError
+            pandas is not installed: it comes with ``pip install 'imgret[tables]'``.
+        """
+        columns, rows = self._frame()
+        return data_frame(columns, rows, what=f"{type(self).__name__}.to_pandas")
+
+
+class ResultList(Tabular, list[T]):
     """List of results that a notebook shows together; a part of it shows itself as well."""
 
     __slots__ = ()

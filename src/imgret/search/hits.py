@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.errors import MissingExtraError
 from imgret.images import MAX_PIXELS
-from imgret.pages.result import Result, ResultList
+from imgret.pages.result import ResultList, Tabular
 from imgret.support.lazy import cached_property
 from imgret.support.metric import DistanceMetric
 from imgret.types import Box, Hit, Ids, ImageLike, Json, Metric, Neighbors
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from imgret.pages.hits import Row
     from imgret.types import Item
 
@@ -32,6 +29,9 @@ if TYPE_CHECKING:
 Probability: TypeAlias = Callable[[Any], Any]
 
 __all__ = ["Batch", "Hits", "HitsList", "Probability"]
+
+# Columns of a data frame of hits.
+_COLUMNS = ("key", "rank", "score", "label", "path", "box", "metadata")
 
 
 class Searched(Protocol):
@@ -142,7 +142,7 @@ def _hit(item: Item, score: float, rank: int, probability: Any, *, squared: bool
     )
 
 
-class Hits(Result, Sequence[Hit]):
+class Hits(Tabular, Sequence[Hit]):
     """Hits of one query, best first: a sequence that shows its images in a notebook.
 
     It is empty, and therefore false, if no item is good enough.
@@ -233,6 +233,11 @@ class Hits(Result, Sequence[Hit]):
         return best if best > -math.inf else None
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether the hits have a probability."""
+        return self._batch.calibrated
+
+    @property
     def max_pixels(self) -> int:
         """Pixel limit with which a page reads the images again."""
         return self._batch.max_pixels
@@ -270,21 +275,10 @@ class Hits(Result, Sequence[Hit]):
             for hit in self._hits()
         ]
 
-    def to_pandas(self) -> pd.DataFrame:
-        """Return a data frame with one row per hit.
-
-        Raises
-        ------
-        MissingExtraError
-            pandas is not installed.
-        """
-        try:
-            import pandas as pd  # noqa: PLC0415  # optional
-        except ImportError:
-            raise MissingExtraError("Hits.to_pandas needs pandas: pip install pandas") from None
-        names = ["key", "rank", "score", "label", "path", "box", "metadata"]
+    def _frame(self) -> tuple[list[str], list[list[Any]]]:
+        names = list(_COLUMNS)
         names += ["probability"] if self._batch.calibrated else []
-        return pd.DataFrame(self.to_dicts(), columns=names)
+        return names, [[hit[name] for name in names] for hit in self.to_dicts()]
 
     def to_html(self, *, title: str | None = None) -> str:
         """Return an HTML page that shows the query and the hits, with inlined images."""
@@ -348,6 +342,15 @@ class HitsList(ResultList[Hits]):
     def to_dict(self) -> Json:
         """Return the hits of every query as JSON values."""
         return {"queries": [hits.to_dict() for hits in self]}
+
+    def _frame(self) -> tuple[list[str], list[list[Any]]]:
+        names, rows = [*_COLUMNS, "probability"], []
+        for number, hits in enumerate(self):
+            path = os.fspath(hits.query) if isinstance(hits.query, (str, os.PathLike)) else None
+            rows += [[number, path, *map(hit.get, names)] for hit in hits.to_dicts()]
+        if not any(hits.is_calibrated for hits in self):
+            names, rows = names[:-1], [row[:-1] for row in rows]
+        return ["query", "query_path", *names], rows
 
     def to_html(self, *, title: str | None = None) -> str:
         """Return an HTML page with one row per query, with inlined images."""

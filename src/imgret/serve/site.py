@@ -261,6 +261,7 @@ class Site:
             before, self._opened = self._opened, _Opened(retriever, seen)
             self._look_again = time.monotonic() + max(_LEAST_SECONDS, _SHARE * seconds)
             self.path = path
+            _log.debug("%s: opened for requests in %.2f s", path, seconds)
             if before is not None:
                 before.retired = True
                 if not before.users:

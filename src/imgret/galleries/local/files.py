@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import logging
 import os
 import secrets
 import shutil
@@ -26,6 +27,7 @@ from imgret.galleries.local.writer_lock import LOCK, WriterLock
 __all__ = ["file_id", "is_aside", "replacement", "settle", "sync", "write_text", "writing"]
 
 _WAIT_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 
 
 def file_id(path: Path) -> tuple[int, int] | None:
@@ -157,6 +159,7 @@ def settle(path: Path, *, mark: str) -> None:
             lock.release()
         with suppress(OSError):
             aside.rename(path)
+            _log.warning("%s: restored after a save that was killed halfway", path)
         lock.release()
 
 
@@ -210,4 +213,5 @@ def _clear_abandoned(path: Path) -> None:
             if sys.platform == "win32":  # cannot delete a file that is open
                 lock.release()
             shutil.rmtree(left, ignore_errors=True)
+            _log.info("deleted %s, left by a save that was killed", left)
             lock.release()  # only now: its maker must not lock what is being deleted

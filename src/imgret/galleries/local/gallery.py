@@ -76,6 +76,11 @@ class LocalGallery(Gallery):
         path = _path(uri)
         return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
+    @staticmethod
+    def place(uri: str) -> Path:
+        """Return the directory that a path or URI names."""
+        return _path(uri)
+
     @classmethod
     def _restored(cls, store: Store, path: Path) -> Self:
         try:

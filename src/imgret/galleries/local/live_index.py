@@ -6,6 +6,7 @@ contains and which change it saw last.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from imgret.types import Embeddings, Ids, Json, Neighbors, Part
 
 __all__ = ["LiveIndex"]
 
+_log = logging.getLogger(__name__)
 # A trained index has cells for the number of items at that time; from this many times more on,
 # it is rebuilt.
 _RETRAIN_GROWTH = 4
@@ -278,6 +280,8 @@ class LiveIndex:
                 self._rows, self._seen = rows, changes
                 self._half, self._beside = False, None
             self._let_search(taken)
+            if last is not None or len(gone):
+                _log.debug("brought index %s up to date: %d vectors", index.name, len(index))
             return index
 
     def _add(self, index: VectorIndex, vectors: Embeddings, ids: Ids) -> float:
@@ -398,6 +402,7 @@ class LiveIndex:
         self._seen = min(checkpoint.changes, catalog.changes)
         self._trained_on = checkpoint.trained_on
         self._stored = checkpoint.rows, checkpoint.changes
+        _log.info("read stored index %s of %d vectors", index.name, len(index))
 
     # -- building ----------------------------------------------------------------------------
 
@@ -420,6 +425,7 @@ class LiveIndex:
         changes, rows = catalog.changes, catalog.rows
         ids = catalog.live_ids()
         dim = self._store.dim if projection is None else projection.dim_out
+        started = time.perf_counter()
         index = make(dim, len(ids))
         if index.needs_training and not index.is_trained and len(ids):
             sample = ids
@@ -434,6 +440,9 @@ class LiveIndex:
             self._index, self.projection = index, projection
             self._rows, self._seen, self._trained_on = rows, changes, len(ids)
             self._half, self._beside = False, None
+        if len(ids):
+            seconds = time.perf_counter() - started
+            _log.info("built index %s of %d vectors in %.2f s", index.name, len(ids), seconds)
         return index
 
     def _prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from imgret.types import Embeddings, Ids, Item
 
 __all__ = ["Store"]
 
+_log = logging.getLogger(__name__)
 _CATALOG = "catalog.sqlite"
 _PROJECTION = "projection.npz"
 # Maximum time for which a gallery may be aside while another takes its place.
@@ -145,6 +147,8 @@ class Store:
                 writable=writable,
             )
             undo.pop_all()
+        access = "writing" if writable else "reading"
+        _log.info("opened %s for %s: %d items", path, access, len(catalog))
         return cls(manifest, catalog, vectors, path=path, lock=lock, writable=writable)
 
     @classmethod

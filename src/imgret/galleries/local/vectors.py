@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import sys
@@ -28,6 +29,7 @@ from imgret.types import Dtype, Embeddings, Ids
 
 __all__ = ["SUFFIXES", "VectorLog", "checksums", "widened"]
 
+_log = logging.getLogger(__name__)
 SUFFIXES: dict[Dtype, str] = {"float16": "f16", "float32": "f32"}
 _BLOCK_BYTES = 32 * 2**20
 # A file up to this size stays mapped. Rows of a larger one are read with one call each: reading one
@@ -122,6 +124,8 @@ class VectorLog:
             try:
                 self._check_length(rows)
                 if writable:
+                    if os.fstat(self._file.fileno()).st_size > self._bytes(rows):
+                        _log.warning("%s: dropped vectors that were never committed", path)
                     self._file.truncate(self._bytes(rows))
             except BaseException:
                 self._file.close()

@@ -1,0 +1,51 @@
+"""``imgret export``: the items of a gallery as a table."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgret.cli.options import GalleryAt, Json
+from imgret.cli.paths import check_writable
+from imgret.cli.where import Where, filter_of
+
+__all__ = ["export"]
+
+
+def export(
+    gallery: GalleryAt,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="File to write: .parquet, .npz, or .csv, which has no vectors."
+        ),
+    ],
+    where: Where = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    json_: Json = False,
+) -> None:
+    """Write keys, paths, labels, boxes, metadata and vectors to a file; no model is loaded.
+
+    `imgret import` makes the gallery again from .parquet and .npz.
+    """
+    from imgret import registry  # noqa: PLC0415  # so that --help is quick
+    from imgret.transfer import FORMATS, Header, all_items, export_items  # noqa: PLC0415  # the same
+
+    check_writable(file, "FILE", "a file")
+    if file.suffix.lower() not in FORMATS:
+        raise typer.BadParameter(
+            f"{file}: expected a file name that ends in {', '.join(FORMATS)}", param_hint="FILE"
+        )
+    condition, uri = filter_of(where), str(gallery)
+    with closing(registry.gallery(uri).open(uri, writable=False)) as opened:
+        view = all_items(opened, condition)
+        count = export_items(view, Header.of(opened), file, overwrite=force)
+    size = file.stat().st_size
+    if json_:
+        typer.echo(json.dumps({"file": str(file), "items": count, "bytes": size}))
+    else:
+        typer.echo(f"{file}: {count:,} images, {size / 1e6:.1f} MB")

@@ -1,0 +1,54 @@
+"""``imgret list``: the keys of a gallery."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from imgret.cli.options import GalleryAt, at_least_one
+from imgret.cli.where import Where, filter_of
+
+__all__ = ["list_keys"]
+
+
+def list_keys(
+    gallery: GalleryAt,
+    where: Where = None,
+    limit: Annotated[
+        int | None, typer.Option(callback=at_least_one, help="List no more than so many. [all]")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
+    null: Annotated[
+        bool,
+        typer.Option("-0", "--null", help="End each key with NUL, without labels, for xargs -0."),
+    ] = False,
+) -> None:
+    """List the keys of a gallery in the order they were added, each with its label after a tab."""
+    from imgret import registry  # noqa: PLC0415  # so that --help is quick
+    from imgret.transfer import all_items  # noqa: PLC0415  # the same
+
+    if json_ and null:
+        raise typer.BadParameter("expected --json or -0, found both", param_hint="-0")
+    condition, uri = filter_of(where), str(gallery)
+    with closing(registry.gallery(uri).open(uri, writable=False)) as opened:
+        view = all_items(opened, condition)
+        out = sys.stdout
+        for item in view.items(view.ids if limit is None else view.ids[:limit]):
+            if null:
+                out.write(f"{item.key}\0")
+            elif json_:
+                facts = {
+                    "key": item.key,
+                    "label": item.label,
+                    "path": item.path,
+                    "box": None if item.box is None else list(item.box),
+                    "metadata": dict(item.metadata),
+                }
+                out.write(json.dumps(facts, ensure_ascii=False) + "\n")
+            else:
+                out.write(f"{item.key}\n" if item.label is None else f"{item.key}\t{item.label}\n")
+        out.flush()

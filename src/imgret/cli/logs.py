@@ -1,0 +1,49 @@
+"""The library's log on the command line: ``-v`` shows it, ``-vv`` in detail."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+__all__ = ["show_log"]
+
+_LEVELS = {"-v": logging.INFO, "--verbose": logging.INFO, "-vv": logging.DEBUG}
+
+
+def show_log(arguments: Sequence[str]) -> list[str]:
+    """Write the library's log to stderr if ``-v`` is among the arguments, and take it out.
+
+    A command that has such an option of its own gets it, too.
+    """
+    level = min((_LEVELS[word] for word in arguments if word in _LEVELS), default=None)
+    if level is None:
+        return list(arguments)
+    left = [word for word in arguments if word not in _LEVELS]
+    if left[:1] != ["serve"]:  # which shows its log anyway
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Lines())
+        logger = logging.getLogger("imgret")
+        logger.setLevel(level)
+        logger.addHandler(handler)
+    return list(arguments) if _has_its_own(left) else left
+
+
+def _has_its_own(arguments: Sequence[str]) -> bool:
+    """Whether the command among the arguments has an option ``--verbose``."""
+    from typer.main import get_command  # noqa: PLC0415  # only where it is asked for
+
+    from imgret.cli.app import app  # noqa: PLC0415  # the same
+
+    commands = getattr(get_command(app), "commands", {})
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    options = getattr(commands.get(name), "params", [])
+    return any("--verbose" in option.opts for option in options)
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        where = record.name.removeprefix("imgret.")
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        text = f"{record.relativeCreated / 1000:8.2f} s  {where}: {level}{record.getMessage()}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text

@@ -1,0 +1,95 @@
+"""``imgret show``: everything known of some images."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgret.cli.options import GalleryAt
+
+if TYPE_CHECKING:
+    from imgret.types import Item
+
+__all__ = ["show"]
+
+
+def show(
+    gallery: GalleryAt,
+    keys: Annotated[list[str], typer.Argument(help="Keys, as `imgret list` prints them.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
+) -> None:
+    """Show everything that is known of some images; no model is loaded.
+
+    Exits with 3 if a key is unknown, and with 1 if all are.
+    """
+    from imgret import registry  # noqa: PLC0415  # so that --help is quick
+    from imgret.support.spelling import near  # noqa: PLC0415  # the same
+
+    uri, lost = str(gallery), 0
+    with closing(registry.gallery(uri).open(uri, writable=False)) as opened:
+        found = opened.match(keys)
+        first = True
+        for key in keys:
+            if key not in found:
+                lost += 1
+                hint = near(key, opened)
+                typer.echo(
+                    f"imgret: error: key: expected one of the {len(opened)} in the gallery, found "
+                    f"{key!r}{'; near it: ' + ', '.join(map(repr, hint)) if hint else ''}",
+                    err=True,
+                )
+                continue
+            if json_:
+                typer.echo(json.dumps(_facts(found[key]), ensure_ascii=False))
+            else:
+                typer.echo(("" if first else "\n") + _text(found[key]))
+            first = False
+    if lost:
+        raise typer.Exit(3 if lost < len(keys) else 1)
+
+
+def _facts(item: Item) -> dict[str, Any]:
+    modified = None
+    if item.mtime_ns is not None:
+        modified = datetime.fromtimestamp(item.mtime_ns // 10**9, UTC).isoformat()
+    return {
+        "key": item.key,
+        "label": item.label,
+        "path": item.path,
+        "path_exists": None if item.path is None else Path(item.path).is_file(),
+        "box": None if item.box is None else list(item.box),
+        "cropped": item.subject,
+        "size": item.size,
+        "modified": modified,
+        "sha256": None if item.sha256 is None else item.sha256.hex(),
+        "metadata": dict(item.metadata),
+    }
+
+
+def _text(item: Item) -> str:
+    facts = _facts(item)
+    metadata = facts.pop("metadata")
+    if facts.pop("path_exists") is False:
+        facts["path"] += " (missing)"
+    if item.box is not None:
+        whole = "the crop" if facts["cropped"] else "the whole image"
+        facts["box"] = f"{', '.join(map(str, item.box))} ({whole})"
+    if item.size is not None:
+        facts["size"] = f"{item.size:,} bytes"
+    del facts["key"], facts["cropped"]
+    lines = [item.key]
+    lines += [f"  {name:<10}{value}" for name, value in facts.items() if value is not None]
+    if metadata:
+        lines.append("  metadata")
+        width = max(map(len, metadata)) + 2
+        lines += [
+            f"    {name:<{width}}"
+            + (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            for name, value in metadata.items()
+        ]
+    return "\n".join(lines)

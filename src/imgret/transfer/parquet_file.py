@@ -1,0 +1,228 @@
+"""Items and embeddings in Parquet, by PyArrow.
+
+One row per item. The footer has a header of imgret, from which a gallery is made again; without
+it the file is a plain table for everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from imgret.errors import DimensionError, InvalidInputError
+from imgret.support.tables import arrow, parquet
+from imgret.transfer.header import Header
+from imgret.transfer.plain import Columns, choose_columns, plain_item
+from imgret.transfer.records import COLUMNS, Batch, item_of, record_of
+from imgret.transfer.table import Table
+
+__all__ = ["ParquetTable", "write_parquet"]
+
+_FOOTER = b"imgret"
+_WHAT = "Parquet"
+# Bytes of vectors that are read at a time.
+_BYTES = 2**25
+_EXPORTED = (*("modified" if name == "mtime_ns" else name for name in COLUMNS), "vector")
+
+
+def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
+    """Write a Parquet file, and return the number of items.
+
+    Embeddings are float32, which every reader knows, whatever the gallery's dtype: split into
+    streams of bytes and compressed, float16 values take little more room than as float16.
+    """
+    pa, pq = arrow(_WHAT), parquet(_WHAT)
+    dim = header.spec.dim
+    schema = pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("path", pa.string()),
+            pa.field("label", pa.string()),
+            pa.field("box", pa.list_(pa.int32(), 4)),
+            pa.field("subject", pa.bool_(), nullable=False),
+            pa.field("size", pa.int64()),
+            pa.field("modified", _time(pa)),
+            pa.field("sha256", pa.string()),
+            pa.field("metadata", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+        ],
+        metadata={_FOOTER: header.to_json().encode()},
+    )
+    count = 0
+    with pq.ParquetWriter(
+        path,
+        schema,
+        version="2.6",  # the first with nanoseconds
+        compression="zstd",
+        use_dictionary=["label"],
+        use_byte_stream_split=["vector.list.element"],
+    ) as writer:
+        for items, embeddings in batches:
+            records = [record_of(item) for item in items]
+            values = [[record[name] for record in records] for name in COLUMNS]
+            columns = [
+                pa.array(column, type=schema.field(n).type) for n, column in enumerate(values)
+            ]
+            flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, dim))
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            count += len(items)
+    return count
+
+
+@final
+class ParquetTable(Table):
+    """A Parquet file of imgret or of another program.
+
+    Parameters
+    ----------
+    path : Path
+    key, vector : str or None
+        Columns of keys and vectors in a file of another program.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not a Parquet file, or has no such columns.
+    """
+
+    def __init__(self, path: Path, *, key: str | None = None, vector: str | None = None) -> None:
+        self._pa, pq = arrow(_WHAT), parquet(_WHAT)
+        self.path = path
+        try:
+            self._file = pq.ParquetFile(path)
+        except (self._pa.ArrowException, ValueError, OSError) as error:
+            raise InvalidInputError(
+                f"{path}: expected a Parquet file, found {_first_line(error)}"
+            ) from error
+        try:
+            schema = self._file.schema_arrow
+            self.header: Header | None = None
+            self._columns: Columns | None = None
+            if key is None and vector is None:
+                footer = (schema.metadata or {}).get(_FOOTER)
+                if footer is not None:
+                    self.header = Header.from_json(footer.decode("utf-8", "replace"), path)
+                    self._check(schema)
+                    self.dim = self.header.spec.dim
+                    return
+                if not self._lost(schema):  # pandas has written it again, without the footer
+                    self.dim = self._width("vector")
+                    return
+            vectors = [field.name for field in schema if _is_vector(self._pa, field.type)]
+            columns = choose_columns(path, schema.names, vectors, key=key, vector=vector)
+            self._columns = columns
+            self.dim = self._width(columns.vector)
+            self.chosen = f"keys from {columns.key!r}, vectors from {columns.vector!r}"
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _check(self, schema: Any) -> None:
+        """Raise if a file with a header of imgret has lost columns."""
+        if lost := self._lost(schema):
+            raise InvalidInputError(
+                f"{self.path}: expected the columns of an export, found none of the name "
+                f"{', '.join(map(repr, lost))}; export the gallery again, or name the columns to "
+                f"read by key_column and vector_column (--key-column, --vector-column)"
+            )
+        if not _is_vector(self._pa, schema.field("vector").type):
+            raise InvalidInputError(
+                f"{self.path}: expected lists of numbers in column 'vector', found "
+                f"{schema.field('vector').type}"
+            )
+
+    @staticmethod
+    def _lost(schema: Any) -> list[str]:
+        """Return the columns of an export that a file does not have."""
+        return sorted(set(_EXPORTED) - set(schema.names))
+
+    def _width(self, name: str) -> int:
+        """Return the dimension of the vectors: that of the type, or of the first row."""
+        kind = self._file.schema_arrow.field(name).type
+        if self._pa.types.is_fixed_size_list(kind):
+            return int(kind.list_size)
+        for batch in self._file.iter_batches(batch_size=1, columns=[name]):
+            first = batch.column(0)[0].as_py()
+            return len(first or ())
+        return 0
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield all items in pieces that fit memory."""
+        names = _EXPORTED if self._columns is None else self._file.schema_arrow.names
+        rows, done = max(1, _BYTES // (4 * max(self.dim, 1))), 0
+        try:
+            for batch in self._file.iter_batches(batch_size=rows, columns=list(names)):
+                yield self._batch(batch, done)
+                done += batch.num_rows
+        except (self._pa.ArrowException, OSError) as error:
+            raise InvalidInputError(
+                f"{self.path}: damaged: {_first_line(error)}; nothing of it was imported"
+            ) from error
+
+    def _batch(self, batch: Any, done: int) -> Batch:
+        pa, folder = self._pa, self.path.absolute().parent
+        name = "vector" if self._columns is None else self._columns.vector
+        embeddings = self._vectors(batch.column(batch.schema.get_field_index(name)), name, done)
+        others = [field.name for field in batch.schema if field.name != name]
+        columns = {}
+        for other in others:
+            column = batch.column(batch.schema.get_field_index(other))
+            if self._columns is None and other == "modified":
+                column, other = column.cast(_time(pa)).cast(pa.int64()), "mtime_ns"  # noqa: PLW2901
+            columns[other] = column.to_pylist()
+        items = []
+        for number in range(batch.num_rows):
+            row = {other: values[number] for other, values in columns.items()}
+            where = f"{self.path}, row {done + number + 1}"
+            if self._columns is None:
+                items.append(item_of(row, where))
+            else:
+                items.append(plain_item(row, self._columns, folder, where))
+        return Batch(items, embeddings)
+
+    def _vectors(self, column: Any, name: str, done: int) -> Any:
+        """Return a column of lists as an array."""
+        values = column.flatten()  # without the lists that are null
+        lengths = self._pa.compute.list_value_length(column)
+        for number, length in enumerate(lengths.to_pylist()):
+            if length != self.dim:
+                found = "none" if length is None else f"one of {length}"
+                raise DimensionError(
+                    f"{self.path}, row {done + number + 1}: expected a vector of {self.dim} "
+                    f"numbers in column {name!r}, found {found}"
+                )
+        if values.null_count:
+            raise InvalidInputError(
+                f"{self.path}, rows {done + 1} to {done + len(column)}: expected numbers in column "
+                f"{name!r}, found null"
+            )
+        return np.asarray(values).reshape(len(column), self.dim)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _time(pa: Any) -> Any:
+    return pa.timestamp("ns", tz="UTC")
+
+
+def _is_vector(pa: Any, kind: Any) -> bool:
+    """Whether a column may hold vectors: lists of floats, or of integers if all have a length."""
+    types = pa.types
+    if types.is_fixed_size_list(kind):
+        return bool(types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
+    if types.is_list(kind) or types.is_large_list(kind):
+        return bool(types.is_floating(kind.value_type))
+    return False
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
