@@ -22,7 +22,11 @@ def calibrate(
     ] = "a photo of a {}",
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Learn from the labels how likely a score is to be right, for `imgret search --precision`."""
+    """Learn from the labels how likely a hit is to be right.
+
+        imgret calibrate photos.imgret
+        imgret search photos.imgret query.jpg --precision 0.9
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     with Retriever.open(gallery, "r+") as retriever:

@@ -36,7 +36,14 @@ def evaluate(
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Measure how well labelled queries find the items of their class."""
+    """Measure how well queries find images of their class.
+
+        imgret evaluate photos.imgret
+        imgret evaluate photos.imgret queries --html report.html
+
+    Prints top-1 and top-5 accuracy, mAP@5 and mAP@R, each with its 95 % interval. Exits with 3 if
+    some of the queries could not be read, and with 1 if none could.
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     if labels != "parent":

@@ -28,7 +28,11 @@ def explain(
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Show which places of a query and of an item make them similar."""
+    """Show which parts of two images make them similar.
+
+        imgret explain photos.imgret query.jpg --html why.html
+        imgret explain photos.imgret query.jpg rose/001.jpg
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(html, "--html")

@@ -89,7 +89,10 @@ def index(
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Index the images of a folder; run it again to update the gallery.
+    """Index images; run it again to update the gallery.
+
+        imgret index photos -o photos.imgret --labels parent
+        imgret index photos -o photos.imgret --prune
 
     Exits with 3 if a file or a folder could not be read or --prune was held back, and with 1 if
     nothing could be indexed.

@@ -13,7 +13,12 @@ __all__ = ["info"]
 
 
 def info(gallery: GalleryAt, json_: Json = False) -> None:
-    """Show what a gallery is made of; no model is loaded."""
+    """Show what a gallery is made of.
+
+        imgret info photos.imgret
+
+    No model is loaded.
+    """
     from imgret.galleries.local.store import Store  # noqa: PLC0415
 
     store = Store.open(gallery, writable=False)

@@ -27,7 +27,9 @@ def draw_map(
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Write a page with every image on a map; similar images lie close together.
+    """Draw a map on which similar images lie close together.
+
+        imgret map photos.imgret -o map.html
 
     The page zooms, enlarges images, searches keys and labels, and selects with a lasso.
     """

@@ -15,6 +15,9 @@ __all__ = [
     "GalleryAt",
     "Json",
     "MaxPixels",
+    "Null",
+    "Page",
+    "Paths",
     "at_least_one",
     "json_or_file",
 ]
@@ -35,6 +38,17 @@ GalleryAt: TypeAlias = Annotated[
     Path, typer.Argument(metavar="GALLERY", help="Directory of the gallery, such as photos.imgret.")
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Paths: TypeAlias = Annotated[
+    bool,
+    typer.Option("-l", "--paths", help="Print only the paths of the images, each once, by line."),
+]
+Null: TypeAlias = Annotated[
+    bool, typer.Option("-0", "--null", help="Like -l, but end each path with NUL, for xargs -0.")
+]
+Page: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="PAGE", help="Write an HTML page, with the images inline."),
+]
 
 EmbedderAt: TypeAlias = Annotated[
     str | None,

@@ -19,7 +19,12 @@ def relocate(
     cropper: CropperAt = None,
     json_: Json = False,
 ) -> None:
-    """Store new paths of a gallery's model files; they must be the files it was made with."""
+    """Store new paths of a gallery's model files.
+
+        imgret relocate photos.imgret --embedder models/mine.onnx
+
+    They must be the files that the gallery was made with.
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     if embedder is None and cropper is None:

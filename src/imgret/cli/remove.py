@@ -17,7 +17,10 @@ def remove(
     keys: Annotated[list[str], typer.Argument(help="Keys of the images to remove.")],
     json_: Json = False,
 ) -> None:
-    """Remove images from a gallery; their files are not deleted."""
+    """Remove images from a gallery, but not their files.
+
+        imgret remove photos.imgret rose/001.jpg rose/002.jpg
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     with Retriever.open(gallery, "r+") as retriever:

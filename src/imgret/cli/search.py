@@ -14,9 +14,12 @@ from imgret.cli.options import (
     EmbedderAt,
     GalleryAt,
     MaxPixels,
+    Null,
+    Page,
+    Paths,
     at_least_one,
 )
-from imgret.cli.paths import check_writable
+from imgret.cli.paths import PathPrinter, Queries, check_writable
 
 __all__ = ["search"]
 
@@ -24,7 +27,11 @@ __all__ = ["search"]
 def search(
     gallery: GalleryAt,
     queries: Annotated[
-        list[Path] | None, typer.Argument(help="Images to search with, each by itself.")
+        list[Path] | None,
+        typer.Argument(
+            help="Images to search with, each by itself; folders of them; - reads a list of paths "
+            "from standard input."
+        ),
     ] = None,
     text: Annotated[
         list[str] | None,
@@ -54,29 +61,37 @@ def search(
         typer.Option(help="average-qe, alpha-qe, k-reciprocal, diffusion or mmr; can be repeated."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per query.")] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with the hits, images inline.")
-    ] = None,
+    paths: Paths = False,
+    null: Null = False,
+    html: Page = None,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Find the images most similar to each query."""
+    """Find the images most similar to each query.
+
+        imgret search photos.imgret query.jpg -k 6 --html result.html
+        imgret search photos.imgret --text "a red rose"
+        find new -name '*.jpg' | imgret search photos.imgret - --json
+        imgret search photos.imgret query.jpg -0 | xargs -0 cp -t found/
+
+    Exits with 3 if some of the queries could not be read, and with 1 if none could.
+    """
     from imgret.errors import ImageError  # noqa: PLC0415
     from imgret.pages import hits as hit_pages  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(html, "--html")
+    printer = PathPrinter.of(paths=paths, null=null, json=json_)
     if not queries and not text:
         raise typer.BadParameter("expected an image or --text, found neither", param_hint="QUERIES")
     condition = _filter(where)
-    failed = 0
+    images = Queries(queries or ())
     rows: list[hit_pages.Row] = []
     with Retriever.open(
         gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:
-        asked: list[Path | None] = [*queries] if queries else [None]
-        for query in asked:
+        for query in images if queries else (None,):
             try:
                 hits = retriever.search(
                     query,
@@ -89,19 +104,24 @@ def search(
                     rerank=rerank,
                 )
             except ImageError as error:
-                typer.echo(f"imgret: error: {error}", err=True)
-                failed += 1
+                images.fail(error)
                 continue
-            rows.append(hits.to_row())
-            typer.echo(_as_json(query, hits) if json_ else _as_text(_named(query, hits), hits))
-        if html is not None and rows:
+            images.done += 1
+            if printer is not None:
+                printer.print((hit.key, hit.path) for hit in hits)
+            else:
+                typer.echo(_as_json(query, hits) if json_ else _as_text(_named(query, hits), hits))
+            if html is not None:
+                rows.append(hits.to_row())
+        if rows and html is not None:
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
             page = hit_pages.page(rows, title=title, note=note, max_pixels=max_pixels)
             html.write_text(page, encoding="utf-8", errors="replace")
             typer.echo(f"wrote {html}", err=True)
-    if failed:
-        raise typer.Exit(3 if rows else 1)
+    if printer is not None:
+        printer.close()
+    images.exit()
 
 
 def _filter(where: str | None) -> Any:
@@ -120,7 +140,7 @@ def _named(query: Path | None, hits: Any) -> str:
 
 
 def _as_json(query: Path | None, hits: Any) -> str:
-    kept = ("key", "rank", "score", "label", "path", "box", "probability")
+    kept = ("key", "rank", "score", "label", "path", "box", "metadata", "probability")
     found = [{n: d[n] for n in kept if n in d} for d in hits.to_dicts()]
     limits = {} if found else {"best_score": hits.best_score, "threshold": hits.threshold}
     words = {"text": list(hits.text)} if hits.text else {}
@@ -138,5 +158,13 @@ def _as_text(query: str, hits: Any) -> str:
     for hit in hits:
         likely = "" if hit.probability is None else f"{hit.probability:.3f}  "
         named = f"{hit.label or '':<{width}}  {hit.key}".strip()
-        lines.append(f"  {hit.rank:>3}  {hit.score:.4f}  {likely}{named}")
+        facts = "".join(f"  {name}={_shown(value)}" for name, value in hit.metadata.items())
+        lines.append(f"  {hit.rank:>3}  {hit.score:.4f}  {likely}{named}{facts}")
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    """Return a value of metadata in one line: text as it is, the rest as JSON."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    return json.dumps(value, ensure_ascii=False)

@@ -28,7 +28,12 @@ def tune(
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Find the fastest search settings that reach a recall, and store them."""
+    """Find the fastest search settings that reach a recall.
+
+        imgret tune photos.imgret --recall 0.95 --plot tuning.svg
+
+    The settings are stored in the gallery.
+    """
     from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415
 

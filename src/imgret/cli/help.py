@@ -1,0 +1,108 @@
+"""The layout of ``--help``: commands in panels, examples line by line, short words for values.
+
+It is the same with every version of typer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["Command", "Group"]
+
+# What an option takes, by the name typer gives to its type: `TEXT`, `<list[str]>`, `INTEGER RANGE`.
+_VALUES = {"int": "N", "integer": "N", "float": "X", "path": "PATH", "str": "TEXT", "text": "TEXT"}
+_RANGE = re.compile(r"(; )?[-\d.<=]*x[<>]=?[-\d.<=]+")  # such as x>=1 and 0<=x<=1
+
+
+class Command(TyperCommand):
+    """A command whose help keeps the line breaks of indented paragraphs, such as examples."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words after the name of the command."""
+        arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
+        return ["[OPTIONS]", *map(_argument, arguments)]
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # typer's hook
+        """Write the text above the options."""
+        _write(self.help, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section of arguments and one of options."""
+        _write_parameters(self.get_params(ctx), ctx, formatter)
+
+
+class Group(TyperGroup):
+    """Commands that are listed by panel, in the order in which they were added.
+
+    The summary of a command is the first paragraph of its help, never cut off.
+    """
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # typer's hook
+        """Write the text above the options."""
+        _write(self.help, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the panels, and then the options, which few people need."""
+        self.format_commands(ctx, formatter)
+        _write_parameters(self.get_params(ctx), ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section per panel, with the summaries below each other."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        width = max(len(name) for name, _ in commands)
+        for name, command in commands:
+            panel = getattr(command, "rich_help_panel", None)
+            title = panel if isinstance(panel, str) else "Commands"
+            summary = " ".join((getattr(command, "help", "") or "").partition("\n\n")[0].split())
+            panels.setdefault(title, []).append((f"{name:<{width}}", summary))
+        for title, rows in panels.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _write(text: str | None, formatter: Any) -> None:
+    paragraphs = (text or "").split("\n\n")
+    # The formatter fills paragraphs, except those that start with this mark.
+    kept = [f"\b\n{part}" if part.startswith("  ") else part for part in paragraphs]
+    formatter.write_paragraph()
+    with formatter.indentation():
+        formatter.write_text("\n\n".join(kept))
+
+
+def _write_parameters(parameters: list[Any], ctx: Any, formatter: Any) -> None:
+    sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+    for parameter in parameters:
+        record = parameter.get_help_record(ctx)
+        if record is None:  # hidden
+            continue
+        name, text = record
+        text = _RANGE.sub("", text.replace("\\[", "[")).removesuffix("[]").rstrip()
+        if parameter.param_type_name == "argument":
+            text = text.removesuffix("[required]").rstrip()  # an optional one has brackets
+            sections["Arguments"].append((_argument(parameter), text))
+        else:
+            sections["Options"].append((_option(parameter, name), text))
+    for title, rows in sections.items():
+        if rows:
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _argument(parameter: Any) -> str:
+    word = parameter.metavar or parameter.name.upper()
+    word = word if parameter.required or word.startswith("[") else f"[{word}]"
+    return f"{word}..." if parameter.nargs != 1 else str(word)
+
+
+def _option(parameter: Any, name: str) -> str:
+    names, _, value = re.sub(r"((?:^|[,/] ?)-\S+?(?=[,/ ]|$))", r"\1\0", name).rpartition("\0")
+    names, value = names.replace("\0", ""), value.strip()
+    if not value:
+        return names
+    words = (_VALUES.get(word) for word in re.findall(r"[a-z]+", value.lower()))
+    word = parameter.metavar or " ".join([next(filter(None, words), value)] * parameter.nargs)
+    return f"{names} {word}"
