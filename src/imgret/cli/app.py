@@ -41,9 +41,9 @@ app = typer.Typer(
     cls=Group,
     help="""Find images by image, by words and by example.
 
-    imgret index photos -o photos.imgret
-    imgret search photos.imgret query.jpg
-    imgret serve photos.imgret --open
+imgret index photos -o photos.imgret
+imgret search photos.imgret query.jpg
+imgret serve photos.imgret --open
 
 `imgret COMMAND -h` explains a command and its options.""",
     pretty_exceptions_enable=False,

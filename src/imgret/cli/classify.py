@@ -8,17 +8,19 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, GalleryAt, MaxPixels
+from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, LabelledAt, MaxPixels
 from imgret.cli.paths import Queries
 
 __all__ = ["classify"]
 
 
 def classify(
-    gallery: GalleryAt,
+    gallery: LabelledAt,
     queries: Annotated[
         list[Path],
-        typer.Argument(help="Images to classify, folders of them, or - for a list on standard input."),
+        typer.Argument(
+            help="Images to classify, folders of them, or - for a list on standard input."
+        ),
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="Number of nearest images that vote.")] = 10,
     threshold: Annotated[
@@ -32,8 +34,8 @@ def classify(
 ) -> None:
     """Label images by a vote of their nearest neighbours.
 
-        imgret classify photos.imgret query.jpg
-        imgret classify photos.imgret new/ --json
+    imgret classify photos.imgret query.jpg
+    imgret classify photos.imgret new/ --json
 
     An image is reported as unknown if the vote is not sure enough. The gallery must have labels.
     Exits with 3 if some of the images could not be read, and with 1 if none could.

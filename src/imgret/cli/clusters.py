@@ -35,9 +35,9 @@ def clusters(
 ) -> None:
     """Divide a gallery into groups of similar images.
 
-        imgret clusters photos.imgret -n 20 --html clusters.html
-        imgret clusters photos.imgret -n 20 -l > one-of-each.txt
-        imgret clusters photos.imgret -n 20 --cluster 3 -0 | xargs -0 cp -t third/
+    imgret clusters photos.imgret -n 20 --html clusters.html
+    imgret clusters photos.imgret -n 20 -l > one-of-each.txt
+    imgret clusters photos.imgret -n 20 --cluster 3 -0 | xargs -0 cp -t third/
 
     The largest comes first, each with its most typical image. With -l or -0 the path of that image
     is printed: a small sample of all there is.

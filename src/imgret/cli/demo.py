@@ -31,8 +31,8 @@ def demo(
 ) -> None:
     """Try imgret on drawn flowers, or on a folder of images.
 
-        imgret demo
-        imgret demo --folder photos
+    imgret demo
+    imgret demo --folder photos
 
     Some of the images are held back and searched with; a page shows what was found.
     """

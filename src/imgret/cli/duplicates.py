@@ -18,7 +18,7 @@ def duplicates(
 ) -> None:
     """Find images that are almost the same.
 
-        imgret duplicates photos.imgret --threshold 0.95
+    imgret duplicates photos.imgret --threshold 0.95
 
     Groups are listed, the largest first.
     """

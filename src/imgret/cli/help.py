@@ -18,7 +18,7 @@ _RANGE = re.compile(r"(; )?[-\d.<=]*x[<>]=?[-\d.<=]+")  # such as x>=1 and 0<=x<
 
 
 class Command(TyperCommand):
-    """A command whose help keeps the line breaks of indented paragraphs, such as examples."""
+    """A command whose help keeps the lines of its examples, which start with ``imgret``."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words after the name of the command."""
@@ -65,12 +65,13 @@ class Group(TyperGroup):
 
 
 def _write(text: str | None, formatter: Any) -> None:
-    paragraphs = (text or "").split("\n\n")
-    # The formatter fills paragraphs, except those that start with this mark.
-    kept = [f"\b\n{part}" if part.startswith("  ") else part for part in paragraphs]
-    formatter.write_paragraph()
-    with formatter.indentation():
-        formatter.write_text("\n\n".join(kept))
+    """Write paragraphs, each filled; those that start with a command keep their lines."""
+    for part in (text or "").split("\n\n"):
+        formatter.write_paragraph()
+        with formatter.indentation():
+            # The formatter leaves a paragraph as it is if it starts with this mark.
+            lines = part.replace("\n", "\n    ")
+            formatter.write_text(f"\b\n    {lines}" if part.startswith("imgret ") else part)
 
 
 def _write_parameters(parameters: list[Any], ctx: Any, formatter: Any) -> None:

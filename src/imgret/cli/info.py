@@ -15,7 +15,7 @@ __all__ = ["info"]
 def info(gallery: GalleryAt, json_: Json = False) -> None:
     """Show what a gallery is made of.
 
-        imgret info photos.imgret
+    imgret info photos.imgret
 
     No model is loaded.
     """

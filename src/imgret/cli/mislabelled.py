@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, GalleryAt, Json, MaxPixels, Null, Page, Paths
+from imgret.cli.options import MAX_PIXELS, Json, LabelledAt, MaxPixels, Null, Page, Paths
 from imgret.cli.paths import PathPrinter, check_writable
 
 __all__ = ["mislabelled"]
 
 
 def mislabelled(
-    gallery: GalleryAt,
+    gallery: LabelledAt,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Lowest confidence that a label is wrong.")
     ] = 0.5,
@@ -28,8 +28,8 @@ def mislabelled(
 ) -> None:
     """Find images whose label may be wrong.
 
-        imgret mislabelled photos.imgret --html labels.html
-        imgret mislabelled photos.imgret --threshold 0.3
+    imgret mislabelled photos.imgret --html labels.html
+    imgret mislabelled photos.imgret --threshold 0.3
 
     An image is listed if its neighbours vote for a different label; the confidence is by how much
     that label leads. `imgret adapt` first makes the vote more reliable.

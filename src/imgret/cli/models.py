@@ -21,7 +21,7 @@ models = typer.Typer(cls=Group, help="List, download, check, measure and bundle 
 def list_models(json_: Json = False) -> None:
     """List the built-in models.
 
-        imgret models list
+    imgret models list
     """
     from imgret.models import available  # noqa: PLC0415
 
@@ -60,10 +60,11 @@ def get_model(
 ) -> None:
     """Download a model from Hugging Face.
 
-        imgret models get
-        imgret models get clip-vit-base-patch32 --variant fp16
+    imgret models get
+    imgret models get clip-vit-base-patch32 --variant fp16
 
-    No other command uses the network. Without a name, the known models are listed. Afterwards `--embedder NAME` finds it. An interrupted download continues where it stopped.
+    No other command uses the network. Without a name, the known models are listed. Afterwards
+    `--embedder NAME` finds the model. An interrupted download continues where it stopped.
     """
     from imgret.models import hub  # noqa: PLC0415
 
@@ -105,8 +106,8 @@ def check_models(
 ) -> None:
     """Check that models give the expected output.
 
-        imgret models check
-        imgret models check mine.onnx
+    imgret models check
+    imgret models check mine.onnx
 
     Exits with 3 if one does not.
     """
@@ -149,7 +150,7 @@ def bench_model(
 ) -> None:
     """Measure how many images per second a model embeds.
 
-        imgret models bench general --threads 1,2
+    imgret models bench general --threads 1,2
 
     Batch sizes, numbers of threads and execution providers are compared.
     "network" is the network alone, on tensors that are ready; "embed" prepares images as well.
@@ -196,7 +197,7 @@ def describe_model(
 ) -> None:
     """Show the inputs, outputs and description of a model.
 
-        imgret models describe general
+    imgret models describe general
     """
     from imgret.models import describe  # noqa: PLC0415
 
@@ -260,7 +261,7 @@ def bundle_model(
 ) -> None:
     """Write into a model's file how to prepare its input.
 
-        imgret models bundle mine.onnx --preprocess '{"size": 224}'
+    imgret models bundle mine.onnx --preprocess '{"size": 224}'
 
     Afterwards imgret needs only the path of the file.
     """

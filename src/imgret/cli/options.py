@@ -8,12 +8,15 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from imgret.cli.complete import complete_galleries
+
 __all__ = [
     "MAX_PIXELS",
     "CropperAt",
     "EmbedderAt",
     "GalleryAt",
     "Json",
+    "LabelledAt",
     "MaxPixels",
     "Null",
     "Page",
@@ -35,7 +38,20 @@ MaxPixels: TypeAlias = Annotated[
 ]
 
 GalleryAt: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="GALLERY", help="Directory of the gallery, such as photos.imgret.")
+    Path,
+    typer.Argument(
+        metavar="GALLERY",
+        help="Directory of the gallery, such as photos.imgret.",
+        autocompletion=complete_galleries,
+    ),
+]
+LabelledAt: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="GALLERY",
+        help="Directory of the gallery, with labels.",
+        autocompletion=complete_galleries,
+    ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Paths: TypeAlias = Annotated[

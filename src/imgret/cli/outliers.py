@@ -26,8 +26,8 @@ def outliers(
 ) -> None:
     """Find images that are unlike all others.
 
-        imgret outliers photos.imgret --html outliers.html
-        imgret outliers photos.imgret -n 50 -0 | xargs -0 mv -t aside/
+    imgret outliers photos.imgret --html outliers.html
+    imgret outliers photos.imgret -n 50 -0 | xargs -0 mv -t aside/
 
     The score is the mean similarity of an image to its nearest neighbours; the lowest comes first.
     """

@@ -14,7 +14,7 @@ __all__ = ["plugins"]
 def plugins(json_: Json = False) -> None:
     """List the installed embedders, indexes and other parts.
 
-        imgret plugins
+    imgret plugins
 
     Embedders, croppers, indexes, rerankers and galleries, and the package each comes from.
     """

@@ -23,7 +23,7 @@ def reindex(
 ) -> None:
     """Rebuild the index, or build a different one.
 
-        imgret reindex photos.imgret --index hnsw
+    imgret reindex photos.imgret --index hnsw
 
     The stored embeddings are used; no image is read.
     """

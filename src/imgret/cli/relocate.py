@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from imgret.cli.options import CropperAt, EmbedderAt, Json
+from imgret.cli.options import CropperAt, EmbedderAt, GalleryAt, Json
 
 __all__ = ["relocate"]
 
 
 def relocate(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    gallery: GalleryAt,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     json_: Json = False,
 ) -> None:
     """Store new paths of a gallery's model files.
 
-        imgret relocate photos.imgret --embedder models/mine.onnx
+    imgret relocate photos.imgret --embedder models/mine.onnx
 
     They must be the files that the gallery was made with.
     """

@@ -54,8 +54,8 @@ def serve(
 ) -> None:
     """Search and browse a gallery in the browser.
 
-        imgret serve photos.imgret --open
-        imgret serve photos/
+    imgret serve photos.imgret --open
+    imgret serve photos/
 
     The page is only for this computer, unless --host opens it to the network. Needs pip install
     'imgret[serve]'.

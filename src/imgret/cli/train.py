@@ -67,8 +67,8 @@ def train(
 ) -> None:
     """Train an embedder on your own images.
 
-        imgret train photos -o mine.onnx
-        imgret index photos -o photos.imgret --embedder mine.onnx
+    imgret train photos -o mine.onnx
+    imgret index photos -o photos.imgret --embedder mine.onnx
 
     The 8-bit model, a report and the checkpoints of the run are written next to OUT. Exits with 3
     if an image could not be read and was left out.

@@ -52,7 +52,7 @@ def train_saliency(
 ) -> None:
     """Train the network of a saliency cropper.
 
-        imgret train-saliency images masks -o saliency.onnx
+    imgret train-saliency images masks -o saliency.onnx
 
     Exits with 3 if an image could not be read and was left out.
 
