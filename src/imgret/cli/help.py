@@ -20,6 +20,12 @@ _RANGE = re.compile(r"(; )?[-\d.<=]*x[<>]=?[-\d.<=]+")  # such as x>=1 and 0<=x<
 class Command(TyperCommand):
     """A command whose help keeps the lines of its examples, which start with ``imgret``."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for parameter in self.params:
+            if parameter.param_type_name == "argument" and parameter.metavar is None:
+                parameter.metavar = str(parameter.name).upper()  # also in messages
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words after the name of the command."""
         arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
@@ -94,9 +100,9 @@ def _write_parameters(parameters: list[Any], ctx: Any, formatter: Any) -> None:
 
 
 def _argument(parameter: Any) -> str:
-    word = parameter.metavar or parameter.name.upper()
+    word = str(parameter.metavar)
     word = word if parameter.required or word.startswith("[") else f"[{word}]"
-    return f"{word}..." if parameter.nargs != 1 else str(word)
+    return f"{word}..." if parameter.nargs != 1 else word
 
 
 def _option(parameter: Any, name: str) -> str:

@@ -25,7 +25,9 @@ def list_models(json_: Json = False) -> None:
     """
     from imgret.models import available  # noqa: PLC0415
 
-    for name, bundle in available().items():
+    bundles = available()
+    width = max(map(len, bundles), default=0)
+    for name, bundle in bundles.items():
         facts = {
             "name": name,
             "kind": bundle.kind,
@@ -38,7 +40,7 @@ def list_models(json_: Json = False) -> None:
         typer.echo(
             json.dumps(facts)
             if json_
-            else f"{name:<12} {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
+            else f"{name:<{width}}  {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
             f"{bundle.input.size} px, {bundle.precision}, {bundle.licence}"
         )
 

@@ -116,8 +116,7 @@ class PathPrinter:
     def close(self) -> None:
         """Report the items that have no file."""
         if self._without:
-            typer.echo(
-                f"imgret: warning: {len(self._without):,} items have no file and were left out, "
-                f"such as {self._without[0]}",
-                err=True,
-            )
+            first, n = self._without[0], len(self._without)
+            what = f"{n:,} items have no file and were left out, such as"
+            what = "1 item has no file and was left out:" if n == 1 else what
+            typer.echo(f"imgret: warning: {what} {first}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,6 +88,7 @@ def search(
         raise typer.BadParameter("expected an image or --text, found neither", param_hint="QUERIES")
     condition = _filter(where)
     images = Queries(queries or ())
+    unmatched = False
     rows: list[hit_pages.Row] = []
     with Retriever.open(
         gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
@@ -107,12 +109,17 @@ def search(
                 images.fail(error)
                 continue
             images.done += 1
+            unmatched = condition is not None and hits.best_score is None
             if printer is not None:
                 printer.print((hit.key, hit.path) for hit in hits)
             else:
                 typer.echo(_as_json(query, hits) if json_ else _as_text(_named(query, hits), hits))
             if html is not None:
                 rows.append(hits.to_row())
+        if unmatched:
+            typer.echo(
+                f"imgret: warning: no image fits --where{_near(retriever, condition)}", err=True
+            )
         if rows and html is not None:
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
@@ -132,6 +139,15 @@ def _filter(where: str | None) -> Any:
             f'expected JSON, such as {{"label": "rose"}}, found {where!r}: {error}',
             param_hint="--where",
         ) from error
+
+
+def _near(retriever: Any, condition: Any) -> str:
+    """Return a guess at the label that a filter means."""
+    label = condition.get("label") if isinstance(condition, dict) else None
+    if not isinstance(label, str):
+        return ""
+    near = difflib.get_close_matches(label, retriever.view().labels.names, n=1)
+    return f"; did you mean the label {near[0]!r}?" if near else ""
 
 
 def _named(query: Path | None, hits: Any) -> str:
