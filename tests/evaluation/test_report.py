@@ -60,7 +60,7 @@ def test_the_summary_has_four_metrics_whatever_k_is(gallery, queries, report):
     assert all(warning in report.summary() for warning in report.warnings)
     wide = gallery.evaluate(queries, k=(2, 8))
     assert titles(wide) == ["top-2 accuracy", "top-8 accuracy", "mAP@8", "mAP@R"]
-    assert titles(gallery.evaluate(queries, k=3)) == ["top-3 accuracy", "mAP@3", "mAP@R"]
+    assert titles(gallery.evaluate(queries, k=(3,))) == ["top-3 accuracy", "mAP@3", "mAP@R"]
 
 
 def test_json_has_what_is_promised(report):
