@@ -53,7 +53,19 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
         if isinstance(value, dict):
             options = ", ".join(f"{k}={v!r}" for k, v in value.items() if k != "name")
             value = f"{value['name']} {options}".strip()  # noqa: PLW2901
-        typer.echo(f"{name:<15} {'-' if value is None else value}")
+        typer.echo(f"{name:<15} {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)
 
 
 def _tuned(tuned: Any) -> str | None:
