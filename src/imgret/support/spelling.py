@@ -9,12 +9,16 @@ Unicode Standard Annex 15, "Unicode Normalization Forms".
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 from unicodedata import normalize
 
 from imgret.types import is_text
 
 __all__ = ["alike", "normal", "respelled", "shown"]
+
+_COMPARED = 10_000
 
 
 def normal(name: str) -> str:
@@ -58,12 +62,22 @@ def respelled(wanted: Collection[str], held: Collection[Any]) -> dict[str, str]:
 
 
 def alike(name: object, held: Iterable[str]) -> str:
-    """Return the end of a sentence that lists held names which look like a missing one."""
-    if not is_text(name) or name.isascii():
+    """Return the end of a sentence about held names that a missing one may mean.
+
+    They are names that look the same, else a name that is the end of a path or of which the
+    missing one is the end, else the most similar of the first 10,000.
+    """
+    if not is_text(name):
         return ""
-    form = normal(name)
-    found = [other for other in held if not other.isascii() and normal(other) == form]
-    return f", which looks like {' and '.join(map(ascii, found))}" if found else ""
+    names = list(held)
+    if not name.isascii():
+        form = normal(name)
+        found = [other for other in names if not other.isascii() and normal(other) == form]
+        if found:
+            return f", which looks like {' and '.join(map(ascii, found))}"
+    ends = (o for o in names if name.endswith(f"/{o}") or o.endswith(f"/{name}"))
+    near = list(islice(ends, 1)) or get_close_matches(name, names[:_COMPARED], n=1, cutoff=0.8)
+    return f"; did you mean {shown(near[0])}?" if near else ""
 
 
 def shown(name: object) -> str:
