@@ -121,9 +121,9 @@ MISTAKES = {
     "a path for a key": (
         "remove photos.imgret photos/rose/1.jpg",
         1,
-        ["'photos/rose/1.jpg'; did you mean 'rose/1.jpg'?"],
+        ["found 'photos/rose/1.jpg'; near it: 'rose/1.jpg'"],
     ),
-    "a key misspelt": ("remove photos.imgret rosa/1.jpg", 1, ["did you mean 'rose/1.jpg'?"]),
+    "a key misspelt": ("remove photos.imgret rosa/1.jpg", 1, ["near it: "]),
     "an unknown key": ("remove photos.imgret lost.jpg", 1, ["12 in the gallery", "'lost.jpg'"]),
     "another index that is none": ("reindex photos.imgret --index hnws", 1, ["no 'hnws'"]),
     "a model that is none": ("models check genral", 1, ["no 'genral'", "general"]),

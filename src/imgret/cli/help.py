@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["Command", "Group"]
+__all__ = ["Command", "Group", "record"]
 
 # What an option takes, by the name typer gives to its type: `TEXT`, `<list[str]>`, `INTEGER RANGE`.
 _VALUES = {"int": "N", "integer": "N", "float": "X", "path": "PATH", "str": "TEXT", "text": "TEXT"}
@@ -83,20 +83,25 @@ def _write(text: str | None, formatter: Any) -> None:
 def _write_parameters(parameters: list[Any], ctx: Any, formatter: Any) -> None:
     sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
     for parameter in parameters:
-        record = parameter.get_help_record(ctx)
-        if record is None:  # hidden
-            continue
-        name, text = record
-        text = _RANGE.sub("", text.replace("\\[", "[")).removesuffix("[]").rstrip()
-        if parameter.param_type_name == "argument":
-            text = text.removesuffix("[required]").rstrip()  # an optional one has brackets
-            sections["Arguments"].append((_argument(parameter), text))
-        else:
-            sections["Options"].append((_option(parameter, name), text))
+        if (found := record(parameter, ctx)) is not None:
+            title = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            sections[title].append(found)
     for title, rows in sections.items():
         if rows:
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+def record(parameter: Any, ctx: Any) -> tuple[str, str] | None:
+    """Return an argument or option as it is written, and its help; None if it is hidden."""
+    found = parameter.get_help_record(ctx)
+    if found is None:
+        return None
+    name, text = found
+    text = _RANGE.sub("", text.replace("\\[", "[")).removesuffix("[]").rstrip()
+    if parameter.param_type_name != "argument":
+        return _option(parameter, name), text
+    return _argument(parameter), text.removesuffix("[required]").rstrip()  # brackets say it
 
 
 def _argument(parameter: Any) -> str:

@@ -73,7 +73,7 @@ def search(
 
     imgret search photos.imgret query.jpg -k 6 --html result.html
     imgret search photos.imgret --text "a red rose"
-    find new -name '*.jpg' | imgret search photos.imgret - --json
+    imgret search photos.imgret new/ --json
     imgret search photos.imgret query.jpg -0 | xargs -0 cp -t found/
 
     Exits with 3 if some of the queries could not be read, and with 1 if none could.
