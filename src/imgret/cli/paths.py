@@ -35,12 +35,21 @@ class Queries:
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = paths
+        self._paths = list(paths)
+        lists = self._paths.count(Path("-"))
+        if lists > 1:
+            raise typer.BadParameter("expected - once, found it twice", param_hint="QUERIES")
+        if lists and sys.stdin.isatty():
+            raise typer.BadParameter(
+                "expected a list of paths on standard input, found a terminal; use it as in: find "
+                "new -name '*.jpg' | imgret search photos.imgret -",
+                param_hint="QUERIES",
+            )
         self.done = self.failed = 0
 
     def __iter__(self) -> Iterator[Path]:
         for path in self._paths:
-            if str(path) != "-":
+            if path != Path("-"):
                 yield from self._images(path)
                 continue
             listed = _read_list()
@@ -73,12 +82,10 @@ class Queries:
 
 
 def _read_list() -> list[Path]:
-    if sys.stdin.isatty():
-        typer.echo("paths of images, one per line; Ctrl-D ends the list:", err=True)
     # Bytes, as names of files may not be valid text.
     content = typer.get_binary_stream("stdin").read()
     lines = content.split(b"\0") if b"\0" in content else content.splitlines()
-    return [Path(os.fsdecode(line)) for line in lines if line]
+    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
 
 
 class PathPrinter:
