@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +25,14 @@ from imgret.cli.options import (
 )
 from imgret.cli.paths import PathPrinter, Queries, check_writable
 
+if TYPE_CHECKING:
+    from imgret.errors import ImageError
+    from imgret.retriever import Retriever
+    from imgret.search.hits import Hits
+
 __all__ = ["search"]
+
+_GROUP = 64  # queries, enough for all cores and few enough that the first answers come soon
 
 
 def search(
@@ -93,20 +103,18 @@ def search(
     with Retriever.open(
         gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:
-        for query in images if queries else (None,):
-            try:
-                hits = retriever.search(
-                    query,
-                    k,
-                    text=text,
-                    negative_text=not_text,
-                    where=condition,
-                    threshold=threshold,
-                    precision=precision,
-                    rerank=rerank,
-                )
-            except ImageError as error:
-                images.fail(error)
+        for query, hits in _answers(
+            retriever,
+            images if queries else (None,),
+            {"text": text, "negative_text": not_text},
+            k=k,
+            where=condition,
+            threshold=threshold,
+            precision=precision,
+            rerank=rerank,
+        ):
+            if isinstance(hits, ImageError):
+                images.fail(hits)
                 continue
             images.done += 1
             unmatched = condition is not None and hits.best_score is None
@@ -129,6 +137,29 @@ def search(
     if printer is not None:
         printer.close()
     images.exit()
+
+
+def _answers(
+    retriever: Retriever, queries: Iterable[Path | None], words: dict[str, Any], **options: Any
+) -> Iterator[tuple[Path | None, Hits | ImageError]]:
+    """Yield each query with its hits, or with the reason why it cannot be read.
+
+    Queries without words are searched together in small groups, which all cores read.
+    """
+    from imgret.errors import ImageError  # noqa: PLC0415
+
+    group = 1 if any(words.values()) else _GROUP
+    remaining = iter(queries)
+    while some := list(islice(remaining, group)):
+        with suppress(ImageError):  # then each by itself
+            if len(some) > 1:
+                yield from zip(some, retriever.search_many(some, **options), strict=True)
+                continue
+        for query in some:
+            try:
+                yield query, retriever.search(query, **words, **options)
+            except ImageError as error:
+                yield query, error
 
 
 def _filter(where: str | None) -> Any:
