@@ -61,6 +61,15 @@ def test_an_empty_list_is_an_error(work, run, stdin):
     )
 
 
+@pytest.mark.parametrize(("words", "named"), [("- -", "found it twice"), ("-", "a terminal")])
+def test_a_list_that_cannot_be_read(work, run, stdin, monkeypatch, words, named):
+    stdin(b"query.jpg\n")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    ended = search(run, *words.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert named in ended.err
+
+
 def test_classify_takes_the_same(work, run, stdin):
     with Retriever.open("photos.imgret", "r+") as gallery:
         gallery.add_folder("photos", labels="parent", prefix="b/")
@@ -136,12 +145,3 @@ def test_a_reader_of_paths_that_has_seen_enough(work):
     line = f"'{sys.executable}' -m imgret search photos.imgret photos -k12 -l | true"
     ended = subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=60, check=True)
     assert (ended.stdout, ended.stderr) == (b"", b"")
-
-
-@pytest.mark.parametrize(("words", "named"), [("- -", "found it twice"), ("-", "a terminal")])
-def test_a_list_that_cannot_be_read(work, run, stdin, monkeypatch, words, named):
-    stdin(b"query.jpg\n")
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    ended = search(run, *words.split())
-    assert (ended.code, ended.out) == (2, "")
-    assert named in ended.err
