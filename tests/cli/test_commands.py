@@ -45,8 +45,9 @@ def test_index_makes_a_gallery_with_relative_keys(work, run):
 def test_index_twice_adds_nothing(work, run):
     first = run("index", "photos", "-o", "new.imgret")
     second = run("index", "photos", "-o", "new.imgret")
-    assert "12 ok" in first.err
-    assert "0 ok, 12 skipped" in second.err
+    assert first.err.startswith("12 added; ")
+    assert second.err.startswith("12 unchanged; ")
+    assert "seconds" not in first.err
     assert second.out == first.out == "new.imgret: 12 images\n"
 
 
@@ -55,7 +56,7 @@ def test_index_again_takes_in_what_has_changed(work, run):
     shutil.copy("query.jpg", "photos/rose/0.jpg")
     ended = run("index", "photos", "-o", "photos.imgret")
     assert ended.out == "photos.imgret: 13 images\n"
-    assert "11 skipped" in ended.err
+    assert ended.err.startswith("1 updated, 11 unchanged, 1 identical to another image; ")
     hits = json.loads(run("search", "photos.imgret", "query.jpg", "-k2", "--json").out)["hits"]
     assert {hit["key"] for hit in hits} == {"rose/new.jpg", "rose/0.jpg"}
 
@@ -66,9 +67,10 @@ def test_index_removes_what_has_vanished_on_request(work, run):
     (work / "photos" / first).unlink()
     (work / "photos" / second).rename(work / "photos" / "renamed.jpg")
     told = run("index", "photos", "-o", "photos.imgret")
-    assert "1 renamed, 1 vanished" in told.err
+    assert "10 unchanged, 1 renamed, 1 missing" in told.err
     assert set(gallery_keys(work / "photos.imgret")) == {first, "renamed.jpg", *others}
-    run("index", "photos", "-o", "photos.imgret", "--prune")
+    told = run("index", "photos", "-o", "photos.imgret", "--prune")
+    assert "11 unchanged, 1 removed" in told.err
     assert set(gallery_keys(work / "photos.imgret")) == {"renamed.jpg", *others}
 
 
@@ -117,6 +119,7 @@ def test_search_json_is_one_object_a_line(work, run):
         "label": "rose",
         "path": str(work / "photos" / "rose" / "0.jpg"),
         "box": [0, 0, 120, 90],
+        "metadata": {},
     }
 
 
@@ -249,7 +252,8 @@ def test_models_list_and_check(run):
     general = next(fact for fact in facts if fact["name"] == "general")
     assert general["kind"] == "embedder"
     assert general["dim"] == 1280
-    assert "general      embedder, 1280-d" in run("models", "list").out
+    lines = dict(line.split(maxsplit=1) for line in run("models", "list").out.splitlines())
+    assert lines["general"].startswith("embedder, 1280-d")
     ended = run("models", "check")
     assert ended.code == 0
     assert all(": ok, cosine " in line for line in ended.out.splitlines())
@@ -277,3 +281,31 @@ def test_warnings_are_lines_of_the_command(work, run):
     assert ended.code == 0
     assert ended.err.startswith("imgret: warning: photos.imgret: the stored index is unusable")
     assert ended.err.count("\n") == 1
+
+
+# -- evaluate --------------------------------------------------------------------------------
+
+
+def test_evaluate_prints_the_four_numbers_people_read(work, run):
+    ended = run("evaluate", "photos.imgret")
+    metrics = json.loads(run("evaluate", "photos.imgret", "--json").out)
+    lines = ended.out.splitlines()[1:5]
+    expected = {
+        "top-1 accuracy": metrics["top1"],
+        "top-5 accuracy": metrics["top5"],
+        "mAP@5": metrics["map5"]["min_k_r"],
+        "mAP@R": metrics["map_r"],
+    }
+    for line, (title, value) in zip(lines, expected.items(), strict=True):
+        assert line.startswith(f"{title} ")
+        assert f"  {value:.4f}  [" in line
+    assert "mrr" not in ended.out
+    assert ended.err == "means over the queries, with 95 % intervals; --all prints all 23\n"
+    whole = run("evaluate", "photos.imgret", "--all")
+    assert {"ndcg10", "mrr", "map_r"} <= {line.split()[0] for line in whole.out.splitlines()}
+    assert "--all" not in whole.err
+
+
+def test_stage_seconds_on_request(work, run):
+    ended = run("index", "photos", "-o", "new.imgret", "-v")
+    assert "\nseconds over all threads: read 0." in ended.err

@@ -1,10 +1,12 @@
-"""``imgret duplicates`` and ``imgret map``."""
+"""The commands that look at a whole gallery."""
 
 import json
 import shutil
 import sys
 
 import pytest
+
+from imgret import images
 
 
 @pytest.fixture
@@ -86,3 +88,82 @@ def test_mistakes_are_told(work, run, words, code, named):
     assert ended.out == ""
     for part in named:
         assert part in ended.err
+
+
+# -- outliers, mislabelled, clusters ---------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(work, run):
+    """The gallery, with six almost equal roses, one of them among the tulips."""
+    rose = images.load("photos/rose/0.jpg")
+    places = [*(f"rose/near-{n}.jpg" for n in range(5)), "tulip/wrong.jpg"]
+    for n, place in enumerate(places):
+        (work / "photos" / place).write_bytes(images.encode(rose, "jpeg", quality=60 + 5 * n))
+    assert run("index", "photos", "-o", "photos.imgret", "--labels", "parent").code == 0
+    return work
+
+
+def test_outliers(work, run):
+    ended = run("outliers", "photos.imgret", "-n", "3")
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+    assert all(row[2].startswith(f"{row[1]}/") for row in rows)  # label and key
+    assert ended.err == "the 3 of 12 images that are least like others\n"
+    listed = json.loads(run("outliers", "photos.imgret", "-n", "3", "--json").out)["outliers"]
+    assert [one["key"] for one in listed] == [row[2] for row in rows]
+    paths = run("outliers", "photos.imgret", "-n", "3", "-0").out
+    assert paths == "".join(f"{work / 'photos' / row[2]}\0" for row in rows)
+
+
+def test_mislabelled(mixed, run):
+    ended = run("mislabelled", "photos.imgret", "-k", "5")
+    first = ended.out.splitlines()[0].split()
+    assert first[1:] == ["tulip", "->", "rose", "tulip/wrong.jpg"]
+    assert ended.err.endswith("that may be wrong\n")
+    listed = json.loads(run("mislabelled", "photos.imgret", "-k", "5", "--json").out)["issues"]
+    assert listed[0]["key"] == "tulip/wrong.jpg"
+    assert f"{listed[0]['confidence']:.2f}" == first[0]
+    paths = run("mislabelled", "photos.imgret", "-k", "5", "-l").out
+    assert paths.splitlines()[0] == str(mixed / "photos" / "tulip" / "wrong.jpg")
+
+
+def test_no_label_looks_wrong(work, run):
+    ended = run("mislabelled", "photos.imgret", "--threshold", "1")
+    assert (ended.code, ended.out, ended.err) == (0, "", "0 labels that may be wrong\n")
+
+
+def test_clusters(work, run):
+    ended = run("clusters", "photos.imgret", "-n", "3")
+    head, *rows = ended.out.splitlines()
+    assert head.startswith("Clusters: 3 of 12 items")
+    typical = [row.rpartition(" ")[2] for row in rows]
+    listed = json.loads(run("clusters", "photos.imgret", "-n", "3", "--json").out)
+    assert listed["representatives"] == typical
+    paths = run("clusters", "photos.imgret", "-n", "3", "-l").out
+    assert paths.splitlines() == [str(work / "photos" / key) for key in typical]
+    keys = [key for key, number in listed["assignments"].items() if number == 1]
+    assert run("clusters", "photos.imgret", "-n", "3", "--cluster", "1").out.split() == keys
+    paths = run("clusters", "photos.imgret", "-n", "3", "--cluster", "1", "-l").out
+    assert paths.splitlines() == [str(work / "photos" / key) for key in keys]
+
+
+def test_clusters_of_a_small_gallery(work, run):
+    kept = [f"rose/{n}.jpg" for n in range(2)]
+    gone = [
+        key
+        for key in (f"{s}/{n}.jpg" for s in ("daisy", "rose", "tulip") for n in range(4))
+        if key not in kept
+    ]
+    run("remove", "photos.imgret", *gone)
+    assert run("clusters", "photos.imgret").out.startswith("Clusters: 2 of 2 items")
+
+
+@pytest.mark.parametrize("command", ["outliers", "mislabelled", "clusters"])
+def test_the_pages(mixed, run, command):
+    ended = run(command, "photos.imgret", "--html", "page.html")
+    assert ended.code == 0
+    assert ended.err.endswith("wrote page.html\n")
+    page = (mixed / "page.html").read_text(encoding="utf-8")
+    assert "of photos.imgret" in page.partition("</title>")[0]
+    assert "data:image/" in page

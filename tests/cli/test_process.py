@@ -24,7 +24,7 @@ def test_data_go_to_stdout_and_reports_to_stderr(work, command):
     ended = command(["index", "photos", "-o", "new.imgret"])
     assert ended.returncode == 3
     assert ended.stdout == "new.imgret: 12 images\n"
-    assert "12 ok, 1 failed" in ended.stderr
+    assert "12 added, 1 failed" in ended.stderr
     assert "broken.jpg: expected an image" in ended.stderr
     assert "\r" not in ended.stderr  # no progress bar where nobody watches
 
@@ -83,7 +83,7 @@ def test_an_interrupt_is_told_and_ends_with_130(work):
         err = process.stderr.read()
     assert process.returncode == 130
     summary, last = err.splitlines()
-    assert summary.startswith("interrupted: 0 ok")
+    assert summary.startswith("interrupted: no images indexed")
     assert summary.endswith("run the same command to continue")
     assert last == "imgret: interrupted; committed work is kept"
 

@@ -71,7 +71,7 @@ def test_commands(work, closing):
     ended = shell(f"imgret index photos -o new.gallery --labels parent {closing}")
     assert ended.returncode == 3
     assert ("new.gallery: 12" in ended.stdout) == (closing == "2>&-")
-    assert ("12 ok, 1 failed" in ended.stderr) == (closing == "1>&-")
+    assert ("12 added, 1 failed" in ended.stderr) == (closing == "1>&-")
     with Retriever.open(work / "new.gallery") as gallery:
         assert len(gallery) == 12
     ended = shell(f"imgret search new.gallery query.jpg none.jpg --json {closing}")

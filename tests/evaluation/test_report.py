@@ -51,6 +51,18 @@ def test_resampling_in_blocks_changes_nothing(monkeypatch):
 # -- what it says ------------------------------------------------------------------------------
 
 
+def test_the_summary_has_four_metrics_whatever_k_is(gallery, queries, report):
+    def titles(report):
+        return re.findall(r"(?m)^(\S.*?) +[01]\.\d{4}  \[", report.summary())
+
+    assert titles(report) == ["top-1 accuracy", "top-5 accuracy", "mAP@5", "mAP@R"]
+    assert report.summary().splitlines()[0] == report.headline()
+    assert all(warning in report.summary() for warning in report.warnings)
+    wide = gallery.evaluate(queries, k=(2, 8))
+    assert titles(wide) == ["top-2 accuracy", "top-8 accuracy", "mAP@8", "mAP@R"]
+    assert titles(gallery.evaluate(queries, k=(3,))) == ["top-3 accuracy", "mAP@3", "mAP@R"]
+
+
 def test_json_has_what_is_promised(report):
     facts = json.loads(report.to_json())
     assert {"top1", "top5", "map5", "map_r", "mrr", "ndcg10", "n_queries", "ci"} <= facts.keys()

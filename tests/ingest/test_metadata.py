@@ -214,7 +214,7 @@ def test_csv(retriever, photos, tmp_path):
     ]
     assert report.unmatched == ["p/moon.jpg"]
     assert len(report.undescribed) == 9
-    assert "1 rows of metadata without an image" in report.summary()
+    assert "1 row of metadata without an image" in report.summary()
     assert "metadata without an image: p/moon.jpg" in str(report)
     assert "image without metadata: p/lake/1.jpg" in str(report)
     retriever.add_folder(photos, metadata=table, prefix="p/", labels="parent", progress=False)

@@ -314,11 +314,11 @@ def test_report_arithmetic():
     assert (report.total, report.images_per_second) == (5, 2.5)
     assert report.stages == {"embed": 1.5}
     assert report.summary() == (
-        "2 ok, 1 skipped, 1 duplicate, 1 failed, 3 other files ignored, "
+        "2 added, 1 unchanged, 1 identical to another image, 1 failed, 3 other files ignored, "
         "1 without a subject, embedded whole; 2.0 s, 2 images/s"
     )
+    assert report.timings() == "seconds over all threads: embed 1.50"
     assert str(report).splitlines()[1:] == [
-        "seconds over all threads: embed 1.50",
         "failed: /d.jpg: empty",
         "duplicate: e: as 'a'",
     ]
@@ -326,7 +326,19 @@ def test_report_arithmetic():
 
 
 def test_empty_report():
-    assert str(IngestReport()) == "0 ok; 0.0 s, 0 images/s"
+    assert str(IngestReport()) == "no images indexed; 0.0 s"
+    assert IngestReport().timings() == ""
+
+
+def test_a_summary_has_only_what_is_there_with_separators():
+    report = IngestReport(seconds=2.0)
+    report.record(Line("skipped", f"k{n}", None, "unchanged") for n in range(2608))
+    assert report.summary() == "2,608 unchanged; 2.0 s, 1,304 images/s"
+    report.record([Line("ok", "a"), Line("ok", "b"), Line("vanished", "c"), Line("vanished", "d")])
+    report.updated, report.removed, report.ignored = 1, 1, 1
+    assert report.summary().startswith(
+        "1 added, 1 updated, 2,608 unchanged, 1 missing, 1 removed, 1 other file ignored; "
+    )
 
 
 def test_a_long_report_is_cut():
@@ -335,3 +347,7 @@ def test_a_long_report_is_cut():
     lines = str(report).splitlines()
     assert len(lines) == 1 + 20 + 1
     assert lines[-1] == "failed: and 3 more"
+    report.record(Line("renamed", f"r{n}", None, "was 'x'") for n in range(1007))
+    lines = str(report).splitlines()
+    assert len(lines) == 1 + 20 + 1 + 5 + 1
+    assert lines[-1] == "renamed: and 1,002 more"

@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     usage_error: Any = typer.BadParameter.__base__  # typer does not export it
     try:
         code = app(arguments or ["--help"], prog_name="imgret", standalone_mode=False)
-    except SystemExit:  # typer raises it only for a closed pipe
-        sys.exit(0)
+    except SystemExit as ended:  # typer raises it for a closed pipe and after a completion
+        sys.exit(ended.code if "_IMGRET_COMPLETE" in os.environ else 0)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except usage_error as error:

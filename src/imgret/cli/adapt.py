@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imgret.cli.options import Json
+from imgret.cli.options import Json, LabelledAt
 
 __all__ = ["adapt"]
 
 
 def adapt(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    gallery: LabelledAt,
     dim: Annotated[
         int | None, typer.Option(help="Dimension of the indexed vectors. [classes - 1]")
     ] = None,
@@ -23,9 +22,13 @@ def adapt(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Learn from the labels a projection that separates the classes; no image is read.
+    """Learn from the labels how to tell the classes apart.
 
-    Exits with 3 if it would not help: the gallery is unchanged, and the report shows why.
+    imgret adapt photos.imgret
+    imgret adapt photos.imgret --off
+
+    What is learned is a projection of the stored embeddings; no image is read. Exits with 3 if it
+    would not help: the gallery is unchanged, and the report shows why.
     """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 

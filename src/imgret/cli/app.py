@@ -10,6 +10,7 @@ import typer
 from imgret.cli.adapt import adapt
 from imgret.cli.calibrate import calibrate
 from imgret.cli.classify import classify
+from imgret.cli.clusters import clusters
 from imgret.cli.compare import compare
 from imgret.cli.crop_report import crop_report
 from imgret.cli.demo import demo
@@ -17,12 +18,15 @@ from imgret.cli.duplicates import duplicates
 from imgret.cli.evaluate import evaluate
 from imgret.cli.explain import explain
 from imgret.cli.export import export
+from imgret.cli.help import Command, Group
 from imgret.cli.import_ import import_file
 from imgret.cli.index import index
 from imgret.cli.info import info
 from imgret.cli.listing import list_keys
 from imgret.cli.map import draw_map
+from imgret.cli.mislabelled import mislabelled
 from imgret.cli.models import models
+from imgret.cli.outliers import outliers
 from imgret.cli.plugins import plugins
 from imgret.cli.reindex import reindex
 from imgret.cli.relocate import relocate
@@ -38,43 +42,66 @@ from imgret.version import __version__
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Image retrieval: index a pile of images, search it by image.",
+    cls=Group,
+    help="""Find images by image, by words and by example.
+
+imgret index photos -o photos.imgret
+imgret search photos.imgret query.jpg
+imgret serve photos.imgret --open
+
+`imgret COMMAND -h` explains a command and its options.""",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# In the order in which a new user needs them.
-_COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
-    ("index", index),
-    ("search", search),
-    ("explain", explain),
-    ("classify", classify),
-    ("serve", serve),
-    ("info", info),
-    ("list", list_keys),
-    ("show", show),
-    ("export", export),
-    ("import", import_file),
-    ("remove", remove),
-    ("evaluate", evaluate),
-    ("compare", compare),
-    ("duplicates", duplicates),
-    ("map", draw_map),
-    ("adapt", adapt),
-    ("calibrate", calibrate),
-    ("reindex", reindex),
-    ("tune", tune),
-    ("relocate", relocate),
-    ("crop-report", crop_report),
-    ("train", train),
-    ("train-saliency", train_saliency),
-    ("demo", demo),
-    ("plugins", plugins),
-)
-for _name, _command in _COMMANDS:
-    app.command(_name)(_command)
-app.add_typer(models, name="models")
+# What `imgret --help` shows: the panels by use, the commands of each by use.
+_PANELS: dict[str, tuple[tuple[str, Callable[..., None] | typer.Typer], ...]] = {
+    "Search": (
+        ("index", index),
+        ("search", search),
+        ("serve", serve),
+        ("classify", classify),
+        ("explain", explain),
+    ),
+    "Data": (
+        ("info", info),
+        ("list", list_keys),
+        ("show", show),
+        ("export", export),
+        ("import", import_file),
+        ("remove", remove),
+        ("relocate", relocate),
+    ),
+    "Curate": (
+        ("duplicates", duplicates),
+        ("outliers", outliers),
+        ("mislabelled", mislabelled),
+        ("clusters", clusters),
+        ("map", draw_map),
+    ),
+    "Evaluate and tune": (
+        ("evaluate", evaluate),
+        ("compare", compare),
+        ("adapt", adapt),
+        ("calibrate", calibrate),
+        ("reindex", reindex),
+        ("tune", tune),
+        ("crop-report", crop_report),
+    ),
+    "Models": (
+        ("train", train),
+        ("train-saliency", train_saliency),
+        ("plugins", plugins),
+        ("models", models),  # typer puts groups after commands
+    ),
+    "Try it": (("demo", demo),),
+}
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands:
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, cls=Command, rich_help_panel=_panel)(_command)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls

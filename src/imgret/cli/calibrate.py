@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from imgret.cli.options import LabelledAt
 
 __all__ = ["calibrate"]
 
 
 def calibrate(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    gallery: LabelledAt,
     method: Annotated[str, typer.Option(help="isotonic, or logistic for few images.")] = "isotonic",
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours compared with each image.")] = 50,
     text: Annotated[
@@ -22,7 +23,11 @@ def calibrate(
     ] = "a photo of a {}",
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Learn from the labels how likely a score is to be right, for `imgret search --precision`."""
+    """Learn from the labels how likely a hit is to be right.
+
+    imgret calibrate photos.imgret
+    imgret search photos.imgret query.jpg --precision 0.9
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     with Retriever.open(gallery, "r+") as retriever:

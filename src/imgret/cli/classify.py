@@ -8,14 +8,20 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, MaxPixels
+from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, LabelledAt, MaxPixels
+from imgret.cli.paths import Queries
 
 __all__ = ["classify"]
 
 
 def classify(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
-    queries: Annotated[list[Path], typer.Argument(help="Images to classify.")],
+    gallery: LabelledAt,
+    queries: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images to classify, folders of them, or - for a list on standard input."
+        ),
+    ],
     k: Annotated[int, typer.Option("-k", min=1, help="Number of nearest images that vote.")] = 10,
     threshold: Annotated[
         float | None,
@@ -26,21 +32,28 @@ def classify(
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Classify each image by the vote of its nearest neighbours, or report it as unknown."""
+    """Label images by a vote of their nearest neighbours.
+
+    imgret classify photos.imgret query.jpg
+    imgret classify photos.imgret new/ --json
+
+    An image is reported as unknown if the vote is not sure enough. The gallery must have labels.
+    Exits with 3 if some of the images could not be read, and with 1 if none could.
+    """
     from imgret.errors import ImageError  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415  # the same
 
-    done = 0
+    images = Queries(queries)
     with Retriever.open(
         gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:
-        for query in queries:
+        for query in images:
             try:
                 name = retriever.classify(query, k, threshold=threshold)
             except ImageError as error:
-                typer.echo(f"imgret: error: {error}", err=True)
+                images.fail(error)
                 continue
-            done += 1
+            images.done += 1
             facts = {
                 "query": str(query),
                 "label": name.label,
@@ -49,5 +62,4 @@ def classify(
                 "votes": name.votes,
             }
             typer.echo(json.dumps(facts) if json_ else f"{query}: {name}")
-    if done < len(queries):
-        raise typer.Exit(3 if done else 1)
+    images.exit()

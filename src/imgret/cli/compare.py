@@ -25,7 +25,13 @@ def compare(
         Path | None, typer.Option(help="Write an HTML page with all classes and what differs.")
     ] = None,
 ) -> None:
-    """Say which of two evaluations is better, and for which classes."""
+    """Say which of two evaluations is better, and where.
+
+    imgret evaluate photos.imgret queries --save a.json
+    imgret reindex photos.imgret --index ivf
+    imgret evaluate photos.imgret queries --save b.json
+    imgret compare a.json b.json --html comparison.html
+    """
     from imgret.evaluation import Report  # noqa: PLC0415  # so that --help is quick
     from imgret.evaluation import compare as compare_reports  # noqa: PLC0415
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, EmbedderAt, MaxPixels
+from imgret.cli.options import MAX_PIXELS, EmbedderAt, LabelledAt, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["crop_report"]
 
 
 def crop_report(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    gallery: LabelledAt,
     cropper: Annotated[
         str | None,
         typer.Option(help="Name or model file of the cropper. [the gallery's, or saliency]"),
@@ -26,7 +26,13 @@ def crop_report(
     embedder: EmbedderAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Compare whole images, crops, and both together; every image is read again."""
+    """Measure what cropping to the subject would change.
+
+    imgret crop-report photos.imgret
+    imgret crop-report photos.imgret --cropper spectral --html crops.html
+
+    Whole images, crops, and both together are compared; every image is read again.
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(html, "--html")

@@ -29,7 +29,13 @@ def demo(
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Draw flowers (or take a folder), index them, search them, and show the result."""
+    """Try imgret on drawn flowers, or on a folder of images.
+
+    imgret demo
+    imgret demo --folder photos
+
+    Some of the images are held back and searched with; a page shows what was found.
+    """
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(
             f"{output}: expected a folder or an unused path, found a file",

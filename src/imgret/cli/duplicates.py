@@ -16,7 +16,12 @@ def duplicates(
     threshold: Annotated[float, typer.Option(help="Lowest score of two duplicates, such as 0.95.")],
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per group.")] = False,
 ) -> None:
-    """List groups of images that are almost the same, the largest first."""
+    """Find images that are almost the same.
+
+    imgret duplicates photos.imgret --threshold 0.95
+
+    Groups are listed, the largest first.
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     with Retriever.open(gallery) as retriever:

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, MaxPixels
+from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, LabelledAt, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery, with labels.")],
+    gallery: LabelledAt,
     folder: Annotated[
         Path | None, typer.Argument(help="Folder of queries. [the items of the gallery]")
     ] = None,
@@ -24,6 +24,9 @@ def evaluate(
     leave_one_out: Annotated[
         bool,
         typer.Option("--leave-one-out", help="Search with each item for the others; no FOLDER."),
+    ] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Print all metrics, such as recall, nDCG and MRR.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[
@@ -36,7 +39,16 @@ def evaluate(
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Measure how well labelled queries find the items of their class."""
+    """Measure how well queries find images of their class.
+
+    imgret evaluate photos.imgret --all
+    imgret evaluate photos.imgret queries --html report.html
+
+    Without a folder of queries, each image of the gallery is searched for the others. Prints
+    top-1 and top-5 accuracy, mAP@5 (divided by min(5, R) for R images of the class) and mAP@R,
+    each with its 95 % interval. Exits with 3 if some of the queries could not be read, and with 1
+    if none could.
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     if labels != "parent":
@@ -64,7 +76,9 @@ def evaluate(
         for warning in report.warnings:
             typer.echo(f"imgret: warning: {warning}", err=True)
     else:
-        typer.echo(str(report))
+        typer.echo(str(report) if all_ else report.summary())
+        more = "" if all_ else f"; --all prints all {len(report.values)}"
+        typer.echo(f"means over the queries, with 95 % intervals{more}", err=True)
     if html is not None:
         page = report.to_html(title=f"Evaluation of {gallery.name}")
         html.write_text(page, encoding="utf-8", errors="replace")

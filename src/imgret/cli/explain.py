@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.complete import complete_keys
 from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, GalleryAt, Json, MaxPixels
 from imgret.cli.paths import check_writable
 
@@ -16,7 +17,10 @@ __all__ = ["explain"]
 def explain(
     gallery: GalleryAt,
     query: Annotated[Path, typer.Argument(help="Query image.")],
-    key: Annotated[str | None, typer.Argument(help="Key of the item. [the best hit]")] = None,
+    key: Annotated[
+        str | None,
+        typer.Argument(help="Key of the item. [the best hit]", autocompletion=complete_keys),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="auto, exact or occlusion; auto is exact where that is possible.")
     ] = "auto",
@@ -28,7 +32,11 @@ def explain(
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Show which places of a query and of an item make them similar."""
+    """Show which parts of two images make them similar.
+
+    imgret explain photos.imgret query.jpg --html why.html
+    imgret explain photos.imgret query.jpg rose/001.jpg
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(html, "--html")

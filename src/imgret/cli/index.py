@@ -87,9 +87,15 @@ def index(
         int | None, typer.Option(callback=at_least_one, help="Number of threads. [one per core]")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show how long each stage took.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Index the images of a folder; run it again to update the gallery.
+    """Index images; run it again to update the gallery.
+
+    imgret index photos -o photos.imgret --labels parent
+    imgret index photos -o photos.imgret --prune
 
     Exits with 3 if a file or a folder could not be read or --prune was held back, and with 1 if
     nothing could be indexed.
@@ -136,7 +142,9 @@ def index(
             typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         else:
             typer.echo(str(report), err=True)
-            typer.echo(f"{output}: {len(retriever)} images")
+            if verbose and report.stages:
+                typer.echo(report.timings(), err=True)
+            typer.echo(f"{output}: {len(retriever):,} images")
     if report.failed or report.unpruned:
         raise typer.Exit(3 if report.total > len(report.failed) else 1)
 

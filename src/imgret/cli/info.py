@@ -13,7 +13,12 @@ __all__ = ["info"]
 
 
 def info(gallery: GalleryAt, json_: Json = False) -> None:
-    """Show what a gallery is made of; no model is loaded."""
+    """Show what a gallery is made of.
+
+    imgret info photos.imgret
+
+    No model is loaded.
+    """
     from imgret.galleries.local.store import Store  # noqa: PLC0415
 
     store = Store.open(gallery, writable=False)
@@ -48,7 +53,19 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
         if isinstance(value, dict):
             options = ", ".join(f"{k}={v!r}" for k, v in value.items() if k != "name")
             value = f"{value['name']} {options}".strip()  # noqa: PLW2901
-        typer.echo(f"{name:<15} {'-' if value is None else value}")
+        typer.echo(f"{name:<15} {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)
 
 
 def _tuned(tuned: Any) -> str | None:

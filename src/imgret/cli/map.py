@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
+from imgret.cli.options import MAX_PIXELS, GalleryAt, Json, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["draw_map"]
 
 
 def draw_map(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    gallery: GalleryAt,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML page to write.")],
     method: Annotated[
         str,
@@ -27,7 +27,9 @@ def draw_map(
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Write a page with every image on a map; similar images lie close together.
+    """Draw a map on which similar images lie close together.
+
+    imgret map photos.imgret -o map.html
 
     The page zooms, enlarges images, searches keys and labels, and selects with a lasso.
     """

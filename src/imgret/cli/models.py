@@ -9,19 +9,25 @@ from typing import Annotated, Any
 
 import typer
 
+from imgret.cli.help import Command, Group
 from imgret.cli.options import Json, json_or_file
 
 __all__ = ["models"]
 
-models = typer.Typer(help="The models that come with imgret, and your own.")
+models = typer.Typer(cls=Group, help="List, download, check, measure and bundle models.")
 
 
-@models.command("list")
+@models.command("list", cls=Command)
 def list_models(json_: Json = False) -> None:
-    """List the built-in models."""
+    """List the built-in models.
+
+    imgret models list
+    """
     from imgret.models import available  # noqa: PLC0415
 
-    for name, bundle in available().items():
+    bundles = available()
+    width = max(map(len, bundles), default=0)
+    for name, bundle in bundles.items():
         facts = {
             "name": name,
             "kind": bundle.kind,
@@ -34,12 +40,12 @@ def list_models(json_: Json = False) -> None:
         typer.echo(
             json.dumps(facts)
             if json_
-            else f"{name:<12} {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
+            else f"{name:<{width}}  {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
             f"{bundle.input.size} px, {bundle.precision}, {bundle.licence}"
         )
 
 
-@models.command("get")
+@models.command("get", cls=Command)
 def get_model(
     model: Annotated[
         str | None, typer.Argument(help="A name, or hf:owner/name. [list the names]")
@@ -54,9 +60,13 @@ def get_model(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the sizes.")] = False,
     json_: Json = False,
 ) -> None:
-    """Download a model from Hugging Face; no other command uses the network.
+    """Download a model from Hugging Face.
 
-    Afterwards `--embedder NAME` finds it. An interrupted download continues where it stopped.
+    imgret models get
+    imgret models get clip-vit-base-patch32 --variant fp16
+
+    No other command uses the network. Without a name, the known models are listed. Afterwards
+    `--embedder NAME` finds the model. An interrupted download continues where it stopped.
     """
     from imgret.models import hub  # noqa: PLC0415
 
@@ -89,14 +99,20 @@ def get_model(
         typer.echo(f"imgret index FOLDER -o photos.imgret --embedder {where}")
 
 
-@models.command("check")
+@models.command("check", cls=Command)
 def check_models(
     which: Annotated[
         list[str] | None, typer.Argument(help="Names or paths. [all built-in ones]")
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Run models on a test image, and compare the output with the expected one."""
+    """Check that models give the expected output.
+
+    imgret models check
+    imgret models check mine.onnx
+
+    Exits with 3 if one does not.
+    """
     from imgret.models import available, check  # noqa: PLC0415
 
     bad = 0
@@ -115,7 +131,7 @@ def check_models(
         raise typer.Exit(3)
 
 
-@models.command("bench")
+@models.command("bench", cls=Command)
 def bench_model(
     model: Annotated[
         str, typer.Argument(help="Name of an embedder, an ONNX file or a model's folder.")
@@ -134,8 +150,11 @@ def bench_model(
     seconds: Annotated[float, typer.Option(help="Seconds per measurement.")] = 1.0,
     json_: Json = False,
 ) -> None:
-    """Measure images per second by batch size, threads and execution provider.
+    """Measure how many images per second a model embeds.
 
+    imgret models bench general --threads 1,2
+
+    Batch sizes, numbers of threads and execution providers are compared.
     "network" is the network alone, on tensors that are ready; "embed" prepares images as well.
     The fastest setting is marked. A model that reads text is measured on texts, too.
     """
@@ -171,14 +190,17 @@ def _numbers(text: str | None, option: str) -> list[int] | None:
     return numbers
 
 
-@models.command("describe")
+@models.command("describe", cls=Command)
 def describe_model(
     model: Annotated[
         str, typer.Argument(help="Name of a built-in model, an ONNX file, or a folder.")
     ],
     json_: Json = False,
 ) -> None:
-    """Show the inputs, outputs and description of a model."""
+    """Show the inputs, outputs and description of a model.
+
+    imgret models describe general
+    """
     from imgret.models import describe  # noqa: PLC0415
 
     facts = describe(model)
@@ -214,7 +236,7 @@ def _tensor(tensor: dict[str, Any]) -> str:
     return f"{tensor['name']}: {tensor['dtype']} ({shape})"
 
 
-@models.command("bundle")
+@models.command("bundle", cls=Command)
 def bundle_model(
     model: Annotated[Path, typer.Argument(help="ONNX file of an embedder.")],
     preprocess: Annotated[
@@ -239,7 +261,12 @@ def bundle_model(
     notice: Annotated[str, typer.Option(help="Copyright notice of the weights.")] = "",
     json_: Json = False,
 ) -> None:
-    """Write into an embedder's file how to use it; then imgret needs only its path."""
+    """Write into a model's file how to prepare its input.
+
+    imgret models bundle mine.onnx --preprocess '{"size": 224}'
+
+    Afterwards imgret needs only the path of the file.
+    """
     from imgret.models import write_bundle  # noqa: PLC0415
 
     bundle = write_bundle(

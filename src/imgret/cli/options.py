@@ -8,13 +8,19 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from imgret.cli.complete import complete_galleries
+
 __all__ = [
     "MAX_PIXELS",
     "CropperAt",
     "EmbedderAt",
     "GalleryAt",
     "Json",
+    "LabelledAt",
     "MaxPixels",
+    "Null",
+    "Page",
+    "Paths",
     "at_least_one",
     "json_or_file",
 ]
@@ -32,9 +38,33 @@ MaxPixels: TypeAlias = Annotated[
 ]
 
 GalleryAt: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="GALLERY", help="Directory of the gallery, such as photos.imgret.")
+    Path,
+    typer.Argument(
+        metavar="GALLERY",
+        help="Directory of the gallery, such as photos.imgret.",
+        autocompletion=complete_galleries,
+    ),
+]
+LabelledAt: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="GALLERY",
+        help="Directory of the gallery, with labels.",
+        autocompletion=complete_galleries,
+    ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Paths: TypeAlias = Annotated[
+    bool,
+    typer.Option("-l", "--paths", help="Print only the paths of the images, each once, by line."),
+]
+Null: TypeAlias = Annotated[
+    bool, typer.Option("-0", "--null", help="Like -l, but end each path with NUL, for xargs -0.")
+]
+Page: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="PAGE", help="Write an HTML page, with the images inline."),
+]
 
 EmbedderAt: TypeAlias = Annotated[
     str | None,

@@ -1,12 +1,15 @@
-"""Checks of output paths, made before any work is done."""
+"""Paths that commands read and print, and checks of those they write."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer
 
-__all__ = ["check_writable"]
+__all__ = ["PathPrinter", "Queries", "check_writable"]
 
 
 def check_writable(path: Path | None, option: str, what: str = "a page") -> None:
@@ -16,3 +19,111 @@ def check_writable(path: Path | None, option: str, what: str = "a page") -> None
         raise typer.BadParameter(
             f"{path}: expected the path of {what} to write, found {found}", param_hint=option
         )
+
+
+class Queries:
+    """The paths of query images: files as they are, the images of folders, ``-`` as a list.
+
+    The list is read from standard input: one path per line, or paths that end with NUL, as
+    ``find -print0`` prints them. What is no image is yielded too, so that it is reported when it
+    is opened.
+
+    Attributes
+    ----------
+    done, failed : int
+        Number of queries that were answered, and of those that could not be read.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = list(paths)
+        lists = self._paths.count(Path("-"))
+        if lists > 1:
+            raise typer.BadParameter("expected - once, found it twice", param_hint="QUERIES")
+        if lists and sys.stdin.isatty():
+            raise typer.BadParameter(
+                "expected a list of paths on standard input, found a terminal; use it as in: find "
+                "new -name '*.jpg' | imgret search photos.imgret -",
+                param_hint="QUERIES",
+            )
+        self.done = self.failed = 0
+
+    def __iter__(self) -> Iterator[Path]:
+        for path in self._paths:
+            if path != Path("-"):
+                yield from self._images(path)
+                continue
+            listed = _read_list()
+            if not listed:
+                self.fail("standard input: expected the paths of images, found none")
+            for line in listed:
+                yield from self._images(line)
+
+    def _images(self, path: Path) -> Iterator[Path]:
+        if not path.is_dir():
+            yield path
+            return
+        from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
+
+        found, ignored = find_images(path)
+        if not found:
+            others = f"{ignored:,} other files" if ignored else "an empty one"
+            self.fail(f"{path}: expected a folder with images, found {others}")
+        yield from found
+
+    def fail(self, reason: object) -> None:
+        """Report a query that could not be read; the others are searched all the same."""
+        self.failed += 1
+        typer.echo(f"imgret: error: {reason}", err=True)
+
+    def exit(self) -> None:
+        """Leave with the exit code for what failed, if anything did."""
+        if self.failed:
+            raise typer.Exit(3 if self.done else 1)
+
+
+def _read_list() -> list[Path]:
+    # Bytes, as names of files may not be valid text.
+    content = typer.get_binary_stream("stdin").read()
+    lines = content.split(b"\0") if b"\0" in content else content.splitlines()
+    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+
+
+class PathPrinter:
+    """Prints the paths of items on standard output, each path once.
+
+    Parameters
+    ----------
+    null : bool
+        Whether paths end with NUL instead of a line break.
+    """
+
+    def __init__(self, *, null: bool) -> None:
+        self._end = b"\0" if null else b"\n"
+        self._seen: set[str] = set()
+        self._without: list[str] = []
+
+    @classmethod
+    def of(cls, *, paths: bool, null: bool, json: bool) -> PathPrinter | None:
+        """Return a printer if the options ask for paths, else None."""
+        if json and (paths or null):
+            raise typer.BadParameter(
+                "expected one form of output, found --json as well", param_hint="-l / -0"
+            )
+        return cls(null=null) if paths or null else None
+
+    def print(self, found: Iterable[tuple[str, str | None]]) -> None:
+        """Print the paths of items that are given as key and path."""
+        for key, path in found:
+            if path is None:
+                self._without.append(key)
+            elif path not in self._seen:
+                self._seen.add(path)
+                typer.echo(os.fsencode(path) + self._end, nl=False)
+
+    def close(self) -> None:
+        """Report the items that have no file."""
+        if self._without:
+            first, n = self._without[0], len(self._without)
+            what = f"{n:,} items have no file and were left out, such as"
+            what = "1 item has no file and was left out:" if n == 1 else what
+            typer.echo(f"imgret: warning: {what} {first}", err=True)

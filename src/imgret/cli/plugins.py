@@ -12,7 +12,12 @@ __all__ = ["plugins"]
 
 
 def plugins(json_: Json = False) -> None:
-    """List the embedders, croppers, indexes, rerankers and galleries, and where each comes from."""
+    """List the installed embedders, indexes and other parts.
+
+    imgret plugins
+
+    Embedders, croppers, indexes, rerankers and galleries, and the package each comes from.
+    """
     from imgret import registry  # noqa: PLC0415
 
     kinds: list[registry.Kind] = ["embedders", "croppers", "indexes", "rerankers", "galleries"]

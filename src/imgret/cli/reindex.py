@@ -21,7 +21,12 @@ def reindex(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Rebuild the index, or build a different one; no image is read."""
+    """Rebuild the index, or build a different one.
+
+    imgret reindex photos.imgret --index hnsw
+
+    The stored embeddings are used; no image is read.
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     with Retriever.open(gallery, "r+") as retriever:

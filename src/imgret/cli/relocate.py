@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from imgret.cli.options import CropperAt, EmbedderAt, Json
+from imgret.cli.options import CropperAt, EmbedderAt, GalleryAt, Json
 
 __all__ = ["relocate"]
 
 
 def relocate(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    gallery: GalleryAt,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     json_: Json = False,
 ) -> None:
-    """Store new paths of a gallery's model files; they must be the files it was made with."""
+    """Store new paths of a gallery's model files.
+
+    imgret relocate photos.imgret --embedder models/mine.onnx
+
+    They must be the files that the gallery was made with.
+    """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     if embedder is None and cropper is None:

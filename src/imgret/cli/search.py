@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,17 +18,31 @@ from imgret.cli.options import (
     EmbedderAt,
     GalleryAt,
     MaxPixels,
+    Null,
+    Page,
+    Paths,
     at_least_one,
 )
-from imgret.cli.paths import check_writable
+from imgret.cli.paths import PathPrinter, Queries, check_writable
+
+if TYPE_CHECKING:
+    from imgret.errors import ImageError
+    from imgret.retriever import Retriever
+    from imgret.search.hits import Hits
 
 __all__ = ["search"]
+
+_GROUP = 64  # queries, enough for all cores and few enough that the first answers come soon
 
 
 def search(
     gallery: GalleryAt,
     queries: Annotated[
-        list[Path] | None, typer.Argument(help="Images to search with, each by itself.")
+        list[Path] | None,
+        typer.Argument(
+            help="Images to search with, each by itself; folders of them; - reads a list of paths "
+            "from standard input."
+        ),
     ] = None,
     text: Annotated[
         list[str] | None,
@@ -54,54 +72,94 @@ def search(
         typer.Option(help="average-qe, alpha-qe, k-reciprocal, diffusion or mmr; can be repeated."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per query.")] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with the hits, images inline.")
-    ] = None,
+    paths: Paths = False,
+    null: Null = False,
+    html: Page = None,
     embedder: EmbedderAt = None,
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Find the images most similar to each query."""
+    """Find the images most similar to each query.
+
+    imgret search photos.imgret query.jpg -k 6 --html result.html
+    imgret search photos.imgret --text "a red rose"
+    imgret search photos.imgret new/ --json
+    imgret search photos.imgret query.jpg -0 | xargs -0 cp -t found/
+
+    Exits with 3 if some of the queries could not be read, and with 1 if none could.
+    """
     from imgret.errors import ImageError  # noqa: PLC0415
     from imgret.pages import hits as hit_pages  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(html, "--html")
+    printer = PathPrinter.of(paths=paths, null=null, json=json_)
     if not queries and not text:
         raise typer.BadParameter("expected an image or --text, found neither", param_hint="QUERIES")
     condition = _filter(where)
-    failed = 0
+    images = Queries(queries or ())
+    unmatched = False
     rows: list[hit_pages.Row] = []
     with Retriever.open(
         gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:
-        asked: list[Path | None] = [*queries] if queries else [None]
-        for query in asked:
-            try:
-                hits = retriever.search(
-                    query,
-                    k,
-                    text=text,
-                    negative_text=not_text,
-                    where=condition,
-                    threshold=threshold,
-                    precision=precision,
-                    rerank=rerank,
-                )
-            except ImageError as error:
-                typer.echo(f"imgret: error: {error}", err=True)
-                failed += 1
+        for query, hits in _answers(
+            retriever,
+            images if queries else (None,),
+            {"text": text, "negative_text": not_text},
+            k=k,
+            where=condition,
+            threshold=threshold,
+            precision=precision,
+            rerank=rerank,
+        ):
+            if isinstance(hits, ImageError):
+                images.fail(hits)
                 continue
-            rows.append(hits.to_row())
-            typer.echo(_as_json(query, hits) if json_ else _as_text(_named(query, hits), hits))
-        if html is not None and rows:
+            images.done += 1
+            unmatched = condition is not None and hits.best_score is None
+            if printer is not None:
+                printer.print((hit.key, hit.path) for hit in hits)
+            else:
+                typer.echo(_as_json(query, hits) if json_ else _as_text(_named(query, hits), hits))
+            if html is not None:
+                rows.append(hits.to_row())
+        if unmatched:
+            typer.echo(
+                f"imgret: warning: no image fits --where{_near(retriever, condition)}", err=True
+            )
+        if rows and html is not None:
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
             page = hit_pages.page(rows, title=title, note=note, max_pixels=max_pixels)
             html.write_text(page, encoding="utf-8", errors="replace")
             typer.echo(f"wrote {html}", err=True)
-    if failed:
-        raise typer.Exit(3 if rows else 1)
+    if printer is not None:
+        printer.close()
+    images.exit()
+
+
+def _answers(
+    retriever: Retriever, queries: Iterable[Path | None], words: dict[str, Any], **options: Any
+) -> Iterator[tuple[Path | None, Hits | ImageError]]:
+    """Yield each query with its hits, or with the reason why it cannot be read.
+
+    Queries without words are searched together in small groups, which all cores read.
+    """
+    from imgret.errors import ImageError  # noqa: PLC0415
+
+    group = 1 if any(words.values()) else _GROUP
+    remaining = iter(queries)
+    while some := list(islice(remaining, group)):
+        with suppress(ImageError):  # then each by itself
+            if len(some) > 1:
+                yield from zip(some, retriever.search_many(some, **options), strict=True)
+                continue
+        for query in some:
+            try:
+                yield query, retriever.search(query, **words, **options)
+            except ImageError as error:
+                yield query, error
 
 
 def _filter(where: str | None) -> Any:
@@ -114,13 +172,22 @@ def _filter(where: str | None) -> Any:
         ) from error
 
 
+def _near(retriever: Any, condition: Any) -> str:
+    """Return a guess at the label that a filter means."""
+    label = condition.get("label") if isinstance(condition, dict) else None
+    if not isinstance(label, str):
+        return ""
+    near = difflib.get_close_matches(label, retriever.view().labels.names, n=1)
+    return f"; did you mean the label {near[0]!r}?" if near else ""
+
+
 def _named(query: Path | None, hits: Any) -> str:
     words = [*map(repr, hits.text), *(f"not {text!r}" for text in hits.negative_text)]
     return " + ".join([*([] if query is None else [str(query)]), *words])
 
 
 def _as_json(query: Path | None, hits: Any) -> str:
-    kept = ("key", "rank", "score", "label", "path", "box", "probability")
+    kept = ("key", "rank", "score", "label", "path", "box", "metadata", "probability")
     found = [{n: d[n] for n in kept if n in d} for d in hits.to_dicts()]
     limits = {} if found else {"best_score": hits.best_score, "threshold": hits.threshold}
     words = {"text": list(hits.text)} if hits.text else {}
@@ -138,5 +205,13 @@ def _as_text(query: str, hits: Any) -> str:
     for hit in hits:
         likely = "" if hit.probability is None else f"{hit.probability:.3f}  "
         named = f"{hit.label or '':<{width}}  {hit.key}".strip()
-        lines.append(f"  {hit.rank:>3}  {hit.score:.4f}  {likely}{named}")
+        facts = "".join(f"  {name}={_shown(value)}" for name, value in hit.metadata.items())
+        lines.append(f"  {hit.rank:>3}  {hit.score:.4f}  {likely}{named}{facts}")
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    """Return a value of metadata in one line: text as it is, the rest as JSON."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    return json.dumps(value, ensure_ascii=False)

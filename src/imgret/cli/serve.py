@@ -52,9 +52,13 @@ def serve(
     ] = 60.0,
     json_: Annotated[bool, typer.Option("--json", help="Write the log as JSON lines.")] = False,
 ) -> None:
-    """Search a gallery in the browser, on this computer unless --host opens it to the network.
+    """Search and browse a gallery in the browser.
 
-    Needs pip install imgret[serve].
+    imgret serve photos.imgret --open
+    imgret serve photos/
+
+    The page is only for this computer, unless --host opens it to the network. Needs pip install
+    'imgret[serve]'.
     """
     from imgret.errors import MissingExtraError  # noqa: PLC0415
 

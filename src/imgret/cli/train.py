@@ -65,7 +65,10 @@ def train(
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Train an embedder on your own images, and write it as a model file.
+    """Train an embedder on your own images.
+
+    imgret train photos -o mine.onnx
+    imgret index photos -o photos.imgret --embedder mine.onnx
 
     The 8-bit model, a report and the checkpoints of the run are written next to OUT. Exits with 3
     if an image could not be read and was left out.

@@ -50,7 +50,9 @@ def train_saliency(
     max_pixels: MaxPixels = MAX_PIXELS,
     json_: Json = False,
 ) -> None:
-    """Train a saliency network on images and masks, and write it as a model file.
+    """Train the network of a saliency cropper.
+
+    imgret train-saliency images masks -o saliency.onnx
 
     Exits with 3 if an image could not be read and was left out.
 

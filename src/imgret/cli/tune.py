@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, MaxPixels
+from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, GalleryAt, MaxPixels
 from imgret.cli.paths import check_writable
 
 __all__ = ["tune"]
 
 
 def tune(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    gallery: GalleryAt,
     recall: Annotated[float, typer.Option(help="Share of the true neighbours to find.")] = 0.95,
     k: Annotated[int, typer.Option("-k", help="Neighbours per query.")] = 10,
     queries: Annotated[
@@ -28,7 +28,12 @@ def tune(
     cropper: CropperAt = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Find the fastest search settings that reach a recall, and store them."""
+    """Find the fastest search settings that reach a recall.
+
+    imgret tune photos.imgret --recall 0.95 --plot tuning.svg
+
+    The settings are stored in the gallery.
+    """
     from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415
 

@@ -51,7 +51,8 @@ class GroundTruth:
         if not self.classes:
             raise InvalidInputError(
                 f"labels: expected a gallery with labels, found {self.size} items without a "
-                f"label; add the images again with labels, such as labels='parent'"
+                f"label; add the images again with labels='parent' or others (`imgret index FOLDER "
+                f"-o GALLERY --labels parent`)"
             )
         self.labelled: Ids = self._labels.ids
         self._names = self._labels.names

@@ -388,6 +388,26 @@ class Report(Tabular):
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
+    def summary(self) -> str:
+        """Return the headline, the four metrics that are read most, and the warnings.
+
+        They are top-1 accuracy, top-5 accuracy, mAP@5 (denominator min(5, R), for R items of the
+        query's class) and mAP@R, each with its 95 % interval. Without 5 among the ``k`` of the
+        evaluation, the largest one is used. ``str`` gives all metrics.
+        """
+        ks = self.config["k"]
+        deep = 5 if 5 in ks else ks[-1]
+        names = {f"top{k}": f"top-{k} accuracy" for k in (ks[0], deep)}
+        names |= {f"map{deep}_min_k_r": f"mAP@{deep}", "map_r": "mAP@R"}
+        rows = {name: (value, bounds) for name, value, bounds in self.rows()}
+        width = max(map(len, names.values()))
+        lines = [self.headline()]
+        for name, title in names.items():
+            value, (low, high) = rows[name]
+            lines.append(f"{title:<{width}}  {value:.4f}  [{low:.4f}, {high:.4f}]")
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
     def __repr__(self) -> str:
         first = next(iter(self.values))
         return (

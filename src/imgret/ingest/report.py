@@ -14,7 +14,8 @@ from imgret.types import Json
 
 __all__ = ["IngestInterrupted", "IngestReport", "Line", "Status"]
 
-_SHOWN = 20
+_SHOWN = 20  # failures in a text, and lines of every kind on a page
+_FEW = 5  # other lines in a text
 _KINDS = 10
 
 
@@ -48,6 +49,8 @@ class IngestReport(Tabular):
     ----------
     ok : list of str
         Keys that were added or embedded again.
+    updated : int
+        Number of keys in ``ok`` that were in the gallery before and whose file has changed.
     skipped : list of Line
         Images unchanged since they were added.
     renamed : list of Line
@@ -57,6 +60,8 @@ class IngestReport(Tabular):
         to be skipped.
     vanished : list of Line
         Items whose file is gone from the folder. They were removed if asked for, else kept.
+    removed : int
+        Number of vanished items that were removed.
     failed : list of Line
         Images that could not be read or added, and folders that could not be listed.
     ignored : int
@@ -96,6 +101,8 @@ class IngestReport(Tabular):
     ignored_suffixes: dict[str, int] = field(default_factory=dict)
     excluded: dict[str, int] = field(default_factory=dict)
     repeated_links: list[str] = field(default_factory=list)
+    updated: int = 0
+    removed: int = 0
     unpruned: int = 0
     warnings: list[str] = field(default_factory=list)
     uncropped: int = 0
@@ -139,56 +146,57 @@ class IngestReport(Tabular):
         return names, [tuple(getattr(line, name) for name in names) for line in lines]
 
     def summary(self) -> str:
-        """Return the report in one line."""
-        parts = [f"{len(self.ok)} ok"]
-        parts += [
-            f"{len(lines)} {name}"
-            for name, lines in (
-                ("skipped", self.skipped),
-                ("renamed", self.renamed),
-                ("duplicate", self.duplicate),
-                ("vanished", self.vanished),
-                ("failed", self.failed),
-            )
-            if lines
-        ]
-        if self.unpruned:
-            parts.append(f"{self.unpruned} not pruned")
+        """Return the report in one line: all counts that are not zero, and the time."""
+        counts = {
+            "added": len(self.ok) - self.updated,
+            "updated": self.updated,
+            "unchanged": len(self.skipped),
+            "renamed": len(self.renamed),
+            "identical to another image": len(self.duplicate),
+            "missing": len(self.vanished) - self.removed,
+            "not pruned": self.unpruned,
+            "removed": self.removed,
+            "failed": len(self.failed),
+        }
+        parts = [f"{count:,} {name}" for name, count in counts.items() if count]
+        parts = parts or ["no images indexed"]
         if self.excluded:
-            parts.append(f"{len(self.excluded)} excluded")
+            parts.append(f"{len(self.excluded):,} excluded")
         if self.repeated_links:
-            links = "link" if len(self.repeated_links) == 1 else "links"
-            parts.append(f"{len(self.repeated_links)} {links} passed over")
+            parts.append(f"{_count(len(self.repeated_links), 'link')} passed over")
         if self.ignored:
-            kinds = [f"{count} {_kind(suffix)}" for suffix, count in self.ignored_suffixes.items()]
+            kinds = [
+                f"{count:,} {_kind(suffix)}" for suffix, count in self.ignored_suffixes.items()
+            ]
             if len(kinds) > _KINDS:
                 kinds = [*kinds[:_KINDS], f"and {len(kinds) - _KINDS} other kinds"]
             kinds_text = f": {', '.join(kinds)}" if kinds else ""
-            files = "file" if self.ignored == 1 else "files"
-            parts.append(f"{self.ignored} other {files} ignored{kinds_text}")
+            parts.append(f"{_count(self.ignored, 'other file')} ignored{kinds_text}")
         if self.uncropped:
-            parts.append(f"{self.uncropped} without a subject, embedded whole")
+            parts.append(f"{self.uncropped:,} without a subject, embedded whole")
         if self.unmatched:
-            parts.append(f"{len(self.unmatched)} rows of metadata without an image")
+            parts.append(f"{_count(len(self.unmatched), 'row')} of metadata without an image")
         if self.undescribed:
-            parts.append(f"{len(self.undescribed)} images without a row of metadata")
-        return f"{', '.join(parts)}; {self.seconds:.1f} s, {self.images_per_second:.0f} images/s"
+            parts.append(f"{_count(len(self.undescribed), 'image')} without a row of metadata")
+        speed = f", {self.images_per_second:,.0f} images/s" if self.total else ""
+        return f"{', '.join(parts)}; {self.seconds:.1f} s{speed}"
+
+    def timings(self) -> str:
+        """Return the seconds of each stage in one line; empty if nothing was measured."""
+        stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.stages.items())
+        return f"seconds over all threads: {stages}" if stages else ""
 
     def __str__(self) -> str:
         lines = [self.summary(), *(f"warning: {warning}" for warning in self.warnings)]
-        if self.stages:
-            stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.stages.items())
-            lines.append(f"seconds over all threads: {stages}")
         for name, entries in self._entries():
-            lines += [
-                f"{name}: {line.path or line.key}: {line.reason}" for line in entries[:_SHOWN]
-            ]
-            if len(entries) > _SHOWN:
-                lines.append(f"{name}: and {len(entries) - _SHOWN} more")
+            shown = _SHOWN if entries is self.failed else _FEW
+            lines += [f"{name}: {line.path or line.key}: {line.reason}" for line in entries[:shown]]
+            if len(entries) > shown:
+                lines.append(f"{name}: and {len(entries) - shown:,} more")
         for what, keys in self._names():
-            lines += [f"{what}: {_name(key)}" for key in keys[:_SHOWN]]
-            if len(keys) > _SHOWN:
-                lines.append(f"{what}: and {len(keys) - _SHOWN} more")
+            lines += [f"{what}: {_name(key)}" for key in keys[:_FEW]]
+            if len(keys) > _FEW:
+                lines.append(f"{what}: and {len(keys) - _FEW:,} more")
         return "\n".join(lines)
 
     def _body(self) -> str:
@@ -201,8 +209,7 @@ class IngestReport(Tabular):
                 f"<tbody>{rows}</tbody></table>"
             )
         if self.stages:
-            stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.stages.items())
-            body += f'<p class="faint">seconds over all threads: {html.escape(stages)}</p>'
+            body += f'<p class="faint">{html.escape(self.timings())}</p>'
         return body
 
     def _rows(self) -> Iterator[str]:
@@ -224,7 +231,7 @@ class IngestReport(Tabular):
             ("failed", self.failed),
             ("duplicate", self.duplicate),
             ("renamed", self.renamed),
-            ("vanished", self.vanished),
+            ("missing", self.vanished),
         )
 
     def _names(self) -> tuple[tuple[str, list[str]], ...]:
@@ -237,6 +244,10 @@ class IngestReport(Tabular):
 
     def __repr__(self) -> str:
         return f"<IngestReport {self.summary()}>"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def _kind(suffix: str) -> str:

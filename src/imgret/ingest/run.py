@@ -171,10 +171,11 @@ def _prune(
     going = [key for key in vanished if prune and key not in spared.reasons]
     if going:
         gallery.remove(going)
+        report.removed = len(going)
     if spared.reasons:
         report.unpruned = len(spared.reasons)
         report.warnings.append(spared.warning)
-    otherwise = "removed" if prune else "prune=True removes it"
+    otherwise = "removed" if prune else "pruning removes it"
     report.record(
         Line(
             "vanished",

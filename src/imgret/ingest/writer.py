@@ -111,6 +111,10 @@ class Writer:
             replacing=[before.item.key for before in known if before is not None],
         )
         self._report.record(map(_line, waiting))
+        self._report.updated += sum(
+            before is not None and outcome.status == "ok"
+            for before, outcome in zip(known, waiting, strict=True)
+        )
         self._report.uncropped += sum(outcome.missed for outcome in waiting)
         seconds = time.perf_counter() - started
         self._report.add_stage("store", seconds)

@@ -63,12 +63,39 @@ def respelled(wanted: Collection[str], held: Collection[Any]) -> dict[str, str]:
 
 
 def alike(name: object, held: Iterable[str]) -> str:
-    """Return the end of a sentence that lists held names which look like a missing one."""
-    if not is_text(name) or name.isascii():
+    """Return the end of a sentence that lists held names which a missing one may mean."""
+    if not is_text(name):
         return ""
     form = normal(name)
     found = [other for other in held if not other.isascii() and normal(other) == form]
-    return f", which looks like {' and '.join(map(ascii, found))}" if found else ""
+    if found and not name.isascii():
+        return f", which looks like {' and '.join(map(ascii, found))}"
+    found = near(name, held)
+    return f"; near it: {', '.join(map(shown, found))}" if found else ""
+
+
+def near(name: str, held: Iterable[str], n: int = 3) -> list[str]:
+    """Return up to ``n`` held names that may have been meant.
+
+    Names that differ in upper and lower case or in a folder before them come first, then those
+    that contain the name, then those that differ in some letters.
+    """
+    wanted, tail = normal(name).casefold(), normal(name).casefold().rpartition("/")[2]
+    same: list[str] = []
+    ends: list[str] = []
+    contains: list[str] = []
+    for other in held:
+        form = normal(other).casefold()
+        if form == wanted or wanted.endswith(f"/{form}"):
+            same.append(other)
+        elif tail and len(ends) < n and form.rpartition("/")[2] == tail:
+            ends.append(other)
+        elif wanted and len(contains) < n and wanted in form:
+            contains.append(other)
+    found = [*same, *ends, *contains][:n]
+    if found:
+        return found
+    return difflib.get_close_matches(name, list(islice(held, _COMPARED)), n=n)
 
 
 def near(name: str, held: Iterable[str], n: int = 3) -> list[str]:

@@ -104,11 +104,7 @@ class Manifest(GallerySpec):
         except (FileNotFoundError, NotADirectoryError):
             raise StoreNotFoundError(
                 f"{directory}: expected a gallery (a directory with a {FILE}), found "
-                + (
-                    "something else; choose another path"
-                    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()))
-                    else f"nothing; `imgret index FOLDER -o {directory}` makes one"
-                )
+                f"{_instead(directory)}"
             ) from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
@@ -211,3 +207,15 @@ def _check_calibration(calibration: Any) -> Json | None:
     if calibration is not None and not isinstance(calibration, dict):
         raise TypeError(f"calibration: {calibration!r}")
     return calibration
+
+
+def _instead(directory: Path) -> str:
+    """Return what there is in place of a gallery, and what to do."""
+    if directory.is_file():
+        return "a file; choose another path"
+    if directory.is_dir() and any(directory.iterdir()):
+        return (
+            f"a folder of other files; if they are images, `imgret index {directory} -o "
+            f"{directory.name}.imgret` makes a gallery of them"
+        )
+    return f"nothing; `imgret index FOLDER -o {directory}` makes one"

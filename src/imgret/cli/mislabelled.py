@@ -1,0 +1,58 @@
+"""``imgret mislabelled``: images whose label may be wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imgret.cli.options import MAX_PIXELS, Json, LabelledAt, MaxPixels, Null, Page, Paths
+from imgret.cli.paths import PathPrinter, check_writable
+
+__all__ = ["mislabelled"]
+
+
+def mislabelled(
+    gallery: LabelledAt,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Lowest confidence that a label is wrong.")
+    ] = 0.5,
+    k: Annotated[
+        int, typer.Option("-k", min=1, help="Neighbours that vote; about the size of a class.")
+    ] = 20,
+    json_: Json = False,
+    paths: Paths = False,
+    null: Null = False,
+    html: Page = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+) -> None:
+    """Find images whose label may be wrong.
+
+    imgret mislabelled photos.imgret --html labels.html
+    imgret mislabelled photos.imgret --threshold 0.3
+
+    An image is listed if its neighbours vote for a different label; the confidence is by how much
+    that label leads. `imgret adapt` first makes the vote more reliable.
+    """
+    from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
+
+    check_writable(html, "--html")
+    printer = PathPrinter.of(paths=paths, null=null, json=json_)
+    with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
+        issues = retriever.mislabelled(k=k, threshold=threshold)
+        if printer is not None:
+            printer.print((issue.key, retriever[issue.key].path) for issue in issues)
+    if printer is not None:
+        printer.close()
+    elif json_:
+        typer.echo(issues.to_json())
+    else:
+        changes = [f"{issue.label} -> {issue.suggested}" for issue in issues]
+        width = max(map(len, changes), default=0)
+        for issue, change in zip(issues, changes, strict=True):
+            typer.echo(f"{issue.confidence:.2f}  {change:<{width}}  {issue.key}")
+        typer.echo(f"{len(issues):,} labels that may be wrong", err=True)
+    if html is not None:
+        page = issues.to_html(title=f"Labels of {gallery.name} that may be wrong")
+        html.write_text(page, encoding="utf-8", errors="replace")
+        typer.echo(f"wrote {html}", err=True)
