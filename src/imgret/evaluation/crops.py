@@ -14,6 +14,7 @@ from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import Comparison, compare
 from imgret.evaluation.report import Report, flat
+from imgret.files import Place, place_of
 from imgret.images import MAX_PIXELS
 from imgret.ingest import Source, embed_sources
 from imgret.pages.result import Result
@@ -40,7 +41,7 @@ class Crop(NamedTuple):
     Attributes
     ----------
     key, label : str
-    path : Path
+    path : Path or Url
     box : Box
         Crop box in pixels of the image.
     found : bool
@@ -54,7 +55,7 @@ class Crop(NamedTuple):
 
     key: str
     label: str
-    path: Path
+    path: Place
     box: Box
     found: bool
     whole: float
@@ -221,7 +222,7 @@ def report_crops(
     """
     items = list(view.items(view.labels.ids))
     sources = [
-        Source(item.key, item.path, Path(item.path), item.label, {})
+        Source(item.key, item.path, place_of(item.path), item.label, {})
         for item in items
         if item.path is not None
     ]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import final
 
 from imgret import images
-from imgret.errors import ImageNotFoundError
+from imgret.errors import ImageError, ImageNotFoundError
+from imgret.files import state_of
 from imgret.support.locks import RLock
 
 __all__ = ["Thumbnails", "thumbnails_of"]
@@ -65,13 +66,14 @@ class Thumbnails:
 
     def _name(self, path: str, side: int) -> str:
         try:
-            state = Path(path).stat()
+            state = state_of(path)
         except OSError as error:
+            reason = error.reason if isinstance(error, ImageError) else error.strerror
             raise ImageNotFoundError(
-                f"{path}: expected the image of an item, found {error.strerror}; was the file "
+                f"{path}: expected the image of an item, found {reason}; was the file "
                 f"moved? `imgret relocate` tells a gallery where files are now"
             ) from error
-        facts = (os.fsencode(path), state.st_size, state.st_mtime_ns, side)
+        facts = (os.fsencode(path), *state, side)
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
 
     def _make(self, path: str, side: int) -> bytes:
