@@ -59,6 +59,7 @@ from imgret.ingest import (
     Metadata,
     ingest,
     ingest_folder,
+    ingest_from,
     list_sources,
     one_each,
 )
@@ -645,6 +646,105 @@ class Retriever:
                 prefix=prefix,
                 prune=prune,
                 exclude=exclude,
+                duplicates=duplicates,
+                threads=threads,
+                progress=progress,
+            )
+
+    def add_from(
+        self,
+        sources: Any,
+        *,
+        labels: Labels = None,
+        metadata: Metadata = None,
+        exif: bool = False,
+        prefix: str | None = None,
+        prune: bool | Literal["all"] = False,
+        exclude: str | Sequence[str] = (),
+        path_column: str | None = None,
+        label_column: str | None = None,
+        duplicates: Literal["add", "skip"] = "add",
+        threads: int | None = None,
+        progress: Progress = None,
+    ) -> IngestReport:
+        """Add images from folders, archives, files, addresses and tables; repeat it to update.
+
+        Unchanged images are skipped, changed ones are embedded again, and an image that cannot be
+        read is reported while the others are still added, as in `add_folder`. A file that the
+        gallery holds already keeps its key, however it is named this time.
+
+        =================== ==================================================================
+        source              key of an image
+        =================== ==================================================================
+        a folder            path relative to the folder: ``2019/a.jpg``
+        several folders     the same after the name of the folder: ``photos/2019/a.jpg``
+        ``.zip``, ``.tar``, name of the archive and of the member: ``photos.zip/2019/a.jpg``
+        ``.tar.gz``, ...
+        an image file       path as given, without ``./``
+        an address          the address; of ``s3://bucket/photos``:
+                            ``s3://bucket/photos/2019/a.jpg``
+        a table             column ``key`` if there is one, else the path as the table has it
+        =================== ==================================================================
+
+        Folders and archives of the same name are told apart by the names above them
+        (``2019/raw/a.jpg``), and each keeps the prefix that its images have in the gallery.
+
+        Parameters
+        ----------
+        sources : path, address, data frame, or iterable of them
+            A table is a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file or a pandas data frame
+            with one row per image. Its paths are relative to the folder of the file, or else to
+            the current directory; columns other than path, key and label become metadata.
+            Addresses (``s3://``, ``https://`` and others that fsspec knows) need the extra
+            ``imgret[remote]``; they name an image, a folder or a pattern such as
+            ``s3://bucket/2019/*.jpg``.
+        labels, metadata, exif, exclude, duplicates, threads, progress
+            As for `add_folder`. With ``labels="parent"`` also the images of lists and tables are
+            labelled by their folder, unless a table has labels.
+        prefix : str, optional
+            Prefix of all keys, before those of the table above; with an address it replaces the
+            address of the folder.
+        prune : bool or "all"
+            As for `add_folder`; also for archives and for folders at an address, but not for
+            files and tables, which never say that they are complete.
+        path_column, label_column : str, optional
+            Columns of a table with the path of the image (by default ``path``, ``file``,
+            ``filename``, ``file_name``, ``image_path``, ``image`` or ``url``) and with its label
+            (``label``).
+
+        Returns
+        -------
+        IngestReport
+            A report on all sources together. Sources that do not exist are reported as failed,
+            but the only source raises instead.
+
+        Raises
+        ------
+        ImageNotFoundError
+            The only source does not exist, or nothing is at an address: not even the service
+            answers, or it refuses access.
+        ImageCorruptError, ImageTooLargeError
+            The only source is an archive that is damaged, or unpacks to far more than images do.
+        InvalidInputError
+            A table is malformed or lacks a column.
+        MissingExtraError
+            Addresses or Parquet files are given, and what reads them is not installed.
+        IngestInterrupted
+            As for `add_folder`.
+        """
+        with self._gallery.changing():
+            return ingest_from(
+                self._gallery,
+                self._pipeline,
+                sources,
+                labels=labels,
+                metadata=metadata,
+                exif=exif,
+                prefix=prefix,
+                prune=prune,
+                exclude=exclude,
+                path_column=path_column,
+                label_column=label_column,
                 duplicates=duplicates,
                 threads=threads,
                 progress=progress,

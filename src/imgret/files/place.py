@@ -129,7 +129,7 @@ def state_of(path: str | os.PathLike[str]) -> State:
         return State(*remote.state(place))
     try:
         status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):  # Windows says the former
+    except (FileNotFoundError, NotADirectoryError):
         if (inside := archives.split(os.fspath(path))) is None:
             raise
         return State(*archives.state(*inside))
@@ -139,11 +139,13 @@ def state_of(path: str | os.PathLike[str]) -> State:
 def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        if (inside := archives.split(str(path))) is not None:
-            return archives.read(*inside)
-        raise ImageNotFoundError("there is no such file", path) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        is_gone = isinstance(error, FileNotFoundError)
+        if is_gone or isinstance(error, NotADirectoryError):  # Windows says the former
+            if (inside := archives.split(str(path))) is not None:
+                return archives.read(*inside)
+        if is_gone:
+            raise ImageNotFoundError("there is no such file", path) from None
         if os.path.isdir(path):  # noqa: PTH112  # which raises nothing where it may not look
             raise ImageNotFoundError("expected an image file, found a directory", path) from None
         reason = error.strerror if isinstance(error, OSError) else str(error)

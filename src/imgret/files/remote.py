@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 from imgret.errors import ImageNotFoundError, InvalidInputError, MissingExtraError
 
@@ -101,54 +102,53 @@ def find(url: str, *, is_image: Callable[[str], bool]) -> RemoteFolder:
         As for `read`.
     """
     system, path = _system(url)
-    scheme = url.partition("://")[0]
-    # A page of the web may have a question mark for other reasons.
-    pattern = _GLOB - {"?"} if scheme.lower().startswith("http") else _GLOB
+    is_web = url.lower().startswith("http")
+    # The address of a page may have a question mark for other reasons.
+    pattern = _GLOB - {"?"} if is_web else _GLOB
     bare = url.rstrip("/")
     if any(letter in url for letter in pattern):
         fixed = next(i for i, letter in enumerate(url) if letter in pattern)
         root = url[:fixed].rpartition("/")[0]
         found = _answer(url, lambda: system.glob(path, detail=True), _LIST_SECONDS)
-        files = _files(found, root, system, scheme)
+        files = _files(found, root, system, is_web=is_web)
         if not files:
-            raise ImageNotFoundError("expected files that match the pattern, found none", url)  # type: ignore[arg-type]
+            raise ImageNotFoundError("expected files that match the pattern, found none", url)
         return RemoteFolder(root, files, single=False)
+    parent, _, name = bare.rpartition("/")
     if is_image(bare.partition("?")[0]) and not url.endswith("/"):
-        name = bare.rpartition("/")[2]
-        return RemoteFolder(bare.rpartition("/")[0], [RemoteFile(url, name, None, None)], True)
-
-    # The first answer tells soon whether there is anybody.
-    is_folder = _answer(url, lambda: _is_folder(system, path), _FIRST_SECONDS)
-    if not is_folder:
-        info = _answer(url, lambda: system.info(path), _FIRST_SECONDS)
-        name = bare.rpartition("/")[2]
-        file = RemoteFile(url, name, info.get("size"), _time(info))
-        return RemoteFolder(bare.rpartition("/")[0], [file], single=True)
+        return RemoteFolder(parent, [RemoteFile(url, name, None, None)], single=True)
+    # The first answer shows soon whether there is anybody.
+    file = _answer(url, lambda: _file_at(system, path, is_page=url.endswith("/")), _FIRST_SECONDS)
+    if file is not None:
+        only = RemoteFile(url, name, file.get("size"), _time(file))
+        return RemoteFolder(parent, [only], single=True)
     found = _answer(url, lambda: system.find(path, detail=True), _LIST_SECONDS)
-    return RemoteFolder(bare, _files(found, bare, system, scheme), single=False)
+    return RemoteFolder(bare, _files(found, bare, system, is_web=is_web), single=False)
 
 
-def _is_folder(system: Any, path: str) -> bool:
-    """Ask by listing, as `isdir` of fsspec answers False where access is denied."""
-    if system.isfile(path):
-        return False
-    system.ls(path, detail=False)
-    return True
+def _file_at(system: Any, path: str, *, is_page: bool) -> Mapping[str, Any] | None:
+    """Return what is known of a file; None for a folder, also for a page that lists one."""
+    if system.isfile(path) and not is_page:
+        info: Mapping[str, Any] = system.info(path)
+        if info.get("mimetype") != "text/html":
+            return info
+    system.ls(path, detail=False)  # isdir() of fsspec answers False where access is denied
+    return None
 
 
 def _files(
-    found: Mapping[str, Mapping[str, Any]], root: str, system: Any, scheme: str
+    found: Mapping[str, Mapping[str, Any]], root: str, system: Any, *, is_web: bool
 ) -> list[RemoteFile]:
+    below = f"{system._strip_protocol(root)}/"  # noqa: SLF001  # which all file systems have
     files = []
     for path, info in found.items():
-        if info.get("type") == "directory":
+        if info.get("type") == "directory" or not path.startswith(below):
             continue
-        url = path if "://" in path else f"{scheme}://{path.lstrip('/')}"
-        if scheme not in {"s3", "gs", "gcs", "http", "https"} and "://" not in path:
-            url = system.unstrip_protocol(path)
-        if url.startswith(f"{root}/"):
-            name = url.removeprefix(f"{root}/")
-            files.append(RemoteFile(url, name, info.get("size"), _time(info)))
+        name = path.removeprefix(below)
+        if not is_web:
+            files.append(RemoteFile(f"{root}/{name}", name, info.get("size"), _time(info)))
+        elif "?" not in name:  # links that sort a listing
+            files.append(RemoteFile(path, unquote(name), info.get("size"), _time(info)))
     return sorted(files, key=lambda file: file.name.split("/"))
 
 
@@ -215,16 +215,15 @@ def _answer(url: str, call: Callable[[], _T], seconds: float) -> _T:
     thread.join(seconds)
     if answers:
         return answers[0]
-    place: Any = url
     if not errors:
         raise ImageNotFoundError(
             f"there was no answer for {seconds:.0f} seconds; is the network up, and the address "
             f"right?",
-            place,
+            url,
         )
     error = errors[0]
     if isinstance(error, FileNotFoundError):
-        raise ImageNotFoundError("there is no such file or folder", place) from error
+        raise ImageNotFoundError("there is no such file or folder", url) from error
     name = type(error).__name__
     text = " ".join(str(error).split()) or name
     if isinstance(error, PermissionError) or "Credentials" in name or "credentials" in text:
@@ -232,8 +231,8 @@ def _answer(url: str, call: Callable[[], _T], seconds: float) -> _T:
             f"the service refuses access ({text}); give fsspec credentials where the service "
             f"looks for them: environment variables, ~/.aws for s3://, or ~/.config/fsspec (with "
             f'{{"s3": {{"anon": true}}}} for a public bucket)',
-            place,
+            url,
         ) from error
     if isinstance(error, ImportError):
         raise MissingExtraError(f"{url}: {text}") from error
-    raise ImageNotFoundError(f"it cannot be read: {name}: {text}", place) from error
+    raise ImageNotFoundError(f"it cannot be read: {name}: {text}", url) from error

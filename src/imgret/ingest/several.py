@@ -27,7 +27,7 @@ from imgret.pipeline.pipeline import Pipeline
 from imgret.support.given import label_or_none
 from imgret.types import Item
 
-__all__ = ["ingest_from"]
+__all__ = ["Prepared", "ingest_from", "prepare"]
 
 _LISTS = (".txt", ".lst", ".list")
 
@@ -69,6 +69,15 @@ class _Given:
     warnings: list[str]
 
 
+class Prepared(NamedTuple):
+    """Sources by their kinds, with what they contain."""
+
+    given: _Given
+    tables: list[tuple[Any, list[Row]]]
+    remote: list[RemoteFolder]
+    archives: list[Archive]
+
+
 def ingest_from(
     gallery: Gallery,
     pipeline: Pipeline,
@@ -90,7 +99,7 @@ def ingest_from(
     gallery : Gallery
         Gallery to change; the caller holds its lock.
     pipeline : Pipeline
-    given : path, data frame, or iterable of them
+    given : path, data frame, iterable of them, or Prepared
     labels, metadata, prefix, prune, exclude, path_column, label_column
         As for `imgret.Retriever.add_from`.
     **options
@@ -98,29 +107,12 @@ def ingest_from(
     """
     if prune is not True and prune is not False and prune != "all":
         raise InvalidInputError(f"prune: expected True, False or 'all', found {prune!r}")
-    exclusion = Exclusion(exclude)
-    sources, single = _listed(given)
-    found = _sorted(sources, exclusion, single=single)
-    if (path_column or label_column) and not found.tables:
-        name = "path_column" if path_column else "label_column"
-        raise InvalidInputError(
-            f"{name} (--{name.replace('_', '-')}): expected a table, such as photos.csv, among the "
-            f"sources, found none"
+    if not isinstance(given, Prepared):
+        given = prepare(
+            given, exclude=exclude, path_column=path_column, label_column=label_column
         )
-    tables = [
-        (table, read_table(table, path_column=path_column, label_column=label_column))
-        for table in found.tables
-    ]
-    remote = [find(url, is_image=_is_image) for url in found.remote]
-    archives: list[Archive] = []
-    for path in found.archives:
-        try:
-            archives.append(opened(path))
-        except ImageError as error:
-            if single:
-                raise
-            found.failed.append(Line("failed", path.name, str(path), error.reason))
-
+    found, tables, remote, archives = given
+    exclusion = Exclusion(exclude)
     total = IngestReport(warnings=found.warnings)
     total.record(found.failed)
     sidecar = _Sidecar(metadata, labels)
@@ -166,7 +158,7 @@ def ingest_from(
         one(archive.path, start, lambda f, t, contents=contents: contents_of(contents, f, t))  # type: ignore[misc]
     for remote_folder in remote:
         start = f"{remote_folder.root}/" if prefix is None else prefix
-        contents = _of_remote(remote_folder, start, exclusion)
+        contents = _of_remote(remote_folder, prefix, exclusion)
         one(
             Path(),
             start,
@@ -180,6 +172,41 @@ def ingest_from(
         one(None, prefix or "", lambda f, t: contents_of(contents, f, t))
     sidecar.finish(total)
     return total
+
+
+def prepare(
+    given: Any,
+    *,
+    exclude: str | Sequence[str] = (),
+    path_column: str | None = None,
+    label_column: str | None = None,
+) -> Prepared:
+    """Read what sources contain, so that mistakes show before a gallery is made or changed.
+
+    Parameters and errors are those of `imgret.Retriever.add_from`.
+    """
+    sources, single = _listed(given)
+    found = _sorted(sources, Exclusion(exclude), single=single)
+    if (path_column or label_column) and not found.tables:
+        name = "path_column" if path_column else "label_column"
+        raise InvalidInputError(
+            f"{name} (--{name.replace('_', '-')}): expected a table, such as photos.csv, among the "
+            f"sources, found none"
+        )
+    tables = [
+        (table, read_table(table, path_column=path_column, label_column=label_column))
+        for table in found.tables
+    ]
+    remote = [find(url, is_image=_is_image) for url in found.remote]
+    archives: list[Archive] = []
+    for path in found.archives:
+        try:
+            archives.append(opened(path))
+        except ImageError as error:
+            if single:
+                raise
+            found.failed.append(Line("failed", path.name, str(path), error.reason))
+    return Prepared(found, tables, remote, archives)
 
 
 def _listed(given: Any) -> tuple[list[Any], bool]:
@@ -412,7 +439,7 @@ def _of_archive(
     return found
 
 
-def _of_remote(remote: RemoteFolder, prefix: str, exclusion: Exclusion) -> _Contents:
+def _of_remote(remote: RemoteFolder, prefix: str | None, exclusion: Exclusion) -> _Contents:
     found = _Contents([], [], Counter(), [])
     for file in remote.files:
         name = file.name
@@ -423,11 +450,11 @@ def _of_remote(remote: RemoteFolder, prefix: str, exclusion: Exclusion) -> _Cont
             continue
         state = None if file.size is None else State(file.size, file.mtime_ns)
         folder = name.rpartition("/")[0].rpartition("/")[2]
-        key = prefix + name
+        key = file.url if prefix is None else prefix + name
         found.candidates.append(_Candidate(key, file.url, Url(file.url), folder, state=state))
     if not remote.single:
         found.root = remote.root
-        found.present = frozenset(file.name for file in remote.files)
+        found.present = frozenset(file.url.removeprefix(f"{remote.root}/") for file in remote.files)
     return found
 
 
