@@ -88,8 +88,8 @@ def index(
         bool,
         typer.Option(
             "--prune",
-            help="Remove images whose files are gone from a folder or an archive. If more than half are gone, "
-            "as when a disk is not mounted, only --prune=all removes them.",
+            help="Remove images whose files are gone from a folder or an archive. If more than "
+            "half are gone, as when a disk is not mounted, only --prune=all removes them.",
         ),
     ] = False,
     prune_all: Annotated[  # what imgret.cli.main makes of --prune=all
@@ -114,7 +114,7 @@ def index(
     nothing could be indexed.
     """
     from imgret.ingest import IngestInterrupted  # noqa: PLC0415
-    from imgret.ingest.several import prepare  # noqa: PLC0415
+    from imgret.ingest.given import prepare  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     if labels not in {None, "parent"}:

@@ -131,7 +131,7 @@ def _seen(item: Item, pipeline: Pipeline) -> Seen:
             f"hit: expected an item that comes from a file, found {item.key!r}, which was added "
             f"without one; give its image as the hit"
         )
-    path = place_of(item.path)
+    path = place_of(item.path) or Path(item.path)
     try:
         data = images.read(path)
     except ImageNotFoundError as error:

@@ -290,7 +290,7 @@ class _Tar(Archive):
         try:
             with unpack(packed) as stream:
                 total = 0
-                while chunk := stream.read(_CHUNK):
+                while chunk := stream.read1(_CHUNK):  # what there is, if it is cut short
                     total += len(chunk)
                     _check_total(self.path, total, size)
                     plain.write(chunk)
@@ -327,6 +327,9 @@ class _Tar(Archive):
                 if info.isdir():
                     continue
                 trouble = ""
+                if info.islnk() and info.linkname in self.entries:  # stored once in this archive
+                    self._take(info.name, self.entries[info.linkname])
+                    continue
                 if info.issym() or info.islnk():
                     trouble = "it is a link, which is not followed in an archive"
                 elif info.issparse() or not info.isfile():

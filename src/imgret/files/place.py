@@ -15,6 +15,8 @@ __all__ = ["Place", "State", "Url", "is_url", "place_of", "read_bytes", "state_o
 
 # One letter would be a drive of Windows.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# For a path below an archive; Windows has only the first.
+_GONE = (FileNotFoundError, NotADirectoryError)
 
 
 @final
@@ -128,8 +130,8 @@ def state_of(path: str | os.PathLike[str]) -> State:
     if isinstance(place, Url):
         return State(*remote.state(place))
     try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
+        status = os.stat(path)  # noqa: PTH116  # text of any bytes
+    except _GONE:
         if (inside := archives.split(os.fspath(path))) is None:
             raise
         return State(*archives.state(*inside))
@@ -140,11 +142,10 @@ def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        is_gone = isinstance(error, FileNotFoundError)
-        if is_gone or isinstance(error, NotADirectoryError):  # Windows says the former
-            if (inside := archives.split(str(path))) is not None:
-                return archives.read(*inside)
-        if is_gone:
+        inside = archives.split(str(path)) if isinstance(error, _GONE) else None
+        if inside is not None:
+            return archives.read(*inside)
+        if isinstance(error, FileNotFoundError):
             raise ImageNotFoundError("there is no such file", path) from None
         if os.path.isdir(path):  # noqa: PTH112  # which raises nothing where it may not look
             raise ImageNotFoundError("expected an image file, found a directory", path) from None

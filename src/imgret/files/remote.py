@@ -162,7 +162,7 @@ def _time(info: Mapping[str, Any]) -> int | None:
                 value = datetime.fromisoformat(value)
             except ValueError:
                 try:
-                    value = parsedate_to_datetime(value)
+                    value = parsedate_to_datetime(str(value))
                 except ValueError:
                     continue
         if isinstance(value, datetime):

@@ -139,8 +139,8 @@ def header(data: bytes, *, path: Path | str | None = None) -> Header:
     )
     if parse is None:
         raise ImageFormatError(
-            f"expected an image (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC or RAW), found data that "
-            f"begin with {data[:16]!r}",
+            f"expected an image (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC or RAW), found data "
+            f"that begin with {data[:16]!r}",
             path,
         )
     try:

@@ -14,7 +14,7 @@ from imgret.errors import (
     ImageUnsupportedError,
     InvalidInputError,
 )
-from imgret.files import is_url, read_bytes
+from imgret.files import Url, is_url, read_bytes
 from imgret.images.color import cmyk_to_srgb, to_srgb
 from imgret.images.decoding import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
@@ -31,8 +31,9 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
     Parameters
     ----------
     source : path, bytes, binary file object, array or PIL image
-        Image to load; a path as in `read`. A file object is read from its current position to its end. An array must
-        be uint8: RGB ``(H, W, 3)``, grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``.
+        Image to load; a path as in `read`. A file object is read from its current position to its
+        end. An array must be uint8: RGB ``(H, W, 3)``, grey ``(H, W)`` or ``(H, W, 1)``, or RGBA
+        ``(H, W, 4)``.
         Transparent images are composited as in `decode`, and a PIL image's profile is applied.
     max_pixels, min_side
         As in `decode`; ``min_side`` is for encoded images only.
@@ -51,7 +52,7 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
         ``source`` is of a type that cannot hold an image, or an array of another dtype or shape.
     """
     if isinstance(source, (str, os.PathLike)):
-        path = source if is_url(source) else Path(source)
+        path = Url(source) if is_url(source) else Path(source)
         return decode(read(path), path=path, max_pixels=max_pixels, min_side=min_side).image
     if isinstance(source, np.ndarray):
         return _from_array(source)

@@ -151,9 +151,9 @@ def _has_sensor_data(data: bytes) -> bool:
             if tag == _DNG:
                 return True
             has_make |= tag == _MAKE and not visited
-            if tag == _PHOTOMETRIC and has_make:
-                if unpack_from(f"{order}H", data, place + 8)[0] in _SENSOR:
-                    return True
+            is_photometric = tag == _PHOTOMETRIC and has_make
+            if is_photometric and unpack_from(f"{order}H", data, place + 8)[0] in _SENSOR:
+                return True
             if tag == _SUBDIRECTORIES and kind in {4, 13} and count <= _MOST_DIRECTORIES:
                 where = place + 8
                 if count > 1:

@@ -31,7 +31,7 @@ RAW_SUFFIXES = frozenset(
     f".{name}"
     for name in (
         *("dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "raf", "orf", "rw2"),
-        *("rwl", "pef", "srw", "x3f", "3fr", "fff", "iiq", "mos", "mef", "mrw", "erf", "kdc", "dcr"),
+        *("rwl", "pef", "srw", "x3f", "3fr", "fff", "iiq", "mos", "mef", "mrw", "erf", "kdc"),
     )
 )
 

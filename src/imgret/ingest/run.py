@@ -150,8 +150,8 @@ def note_raw(report: IngestReport) -> None:
     if found and not reads_raw():
         n = sum(found.values())
         report.warnings.append(
-            f"{n} RAW {'photograph' if n == 1 else 'photographs'} ({', '.join(found)}) not read; to "
-            f"read them: pip install 'imgret[raw]'"
+            f"{n} RAW {'photograph' if n == 1 else 'photographs'} ({', '.join(found)}) not read; "
+            f"to read them: pip install 'imgret[raw]'"
         )
 
 

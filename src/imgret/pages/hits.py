@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from imgret import images
 from imgret.errors import ImageError, MissingExtraError
-from imgret.files import is_url
+from imgret.files import Url, is_url
 from imgret.pages.document import MAX_BYTES, SIDE, Mark, document, figure, file_link
 from imgret.types import Box, Hit, Image, ImageLike
 
@@ -150,7 +150,7 @@ def mark_of(label: str | None, query_label: str | None) -> Mark | None:
 def small(image: ImageLike, max_pixels: int) -> tuple[Image, tuple[int, int]]:
     """Return an image, a large JPEG at reduced scale, and its full size."""
     if isinstance(image, (str, os.PathLike)):
-        path = image if is_url(image) else Path(image)
+        path = Url(image) if is_url(image) else Path(image)
         data = images.read(path)
         return images.decode(data, path=path, max_pixels=max_pixels, min_side=2 * SIDE)
     if isinstance(image, bytes):
