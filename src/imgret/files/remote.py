@@ -102,6 +102,7 @@ def find(url: str, *, is_image: Callable[[str], bool]) -> RemoteFolder:
         As for `read`.
     """
     system, path = _system(url)
+    system.invalidate_cache()  # of listings, which fsspec keeps as long as the process runs
     is_web = url.lower().startswith("http")
     # The address of a page may have a question mark for other reasons.
     pattern = _GLOB - {"?"} if is_web else _GLOB
