@@ -94,6 +94,7 @@ from imgret.search.query import check_box, check_weights, cut, several
 from imgret.search.request import Request, answer, query_vector
 from imgret.support.checks import check_count, check_number, check_seed, check_vectors
 from imgret.support.given import (
+    is_frame,
     label_or_none,
     many_images,
     one_image,
@@ -516,7 +517,8 @@ class Retriever:
             on for other images.
         labels, metadata : optional
             One value per image. A label is a class name, and NaN counts as None; metadata is a
-            mapping of JSON values. A set is refused, as it has no order.
+            mapping of JSON values, and a data frame has one row per image. A set is refused, as it
+            has no order.
         exif : bool
             If true, date, camera and place are read from the EXIF block of files and bytes and
             stored in the metadata under ``exif``: see `imgret.images.exif_facts`.
@@ -544,6 +546,11 @@ class Retriever:
         ImageError
             The only image cannot be read.
         """
+        if is_frame(images):
+            raise InvalidInputError(
+                "images: expected images or paths, found a table; add_from() takes a table, with "
+                "its labels and metadata, and add() takes one of its columns"
+            )
         many, single = one_or_many_images(images, "images")
         n = len(many)
         with self._gallery.changing():
@@ -599,12 +606,12 @@ class Retriever:
         labels : "parent", callable, mapping or None
             Class names. ``"parent"`` takes the name of the folder that contains the image (no
             label for images at the top). A callable gets the path of the image, a mapping is
-            looked up by its key, and None sets no labels.
+            looked up by its key (so is a pandas Series, by its index), and None sets no labels.
         metadata : callable, mapping, path or None
             Mappings of JSON values. A callable gets the path of the image, and a mapping is
-            looked up by its key. A path is that of a ``.csv`` or ``.jsonl`` file with one row per
-            image, which has its ``key`` or ``path`` (or ``file``) and may have its ``label``. New
-            values are merged into existing metadata.
+            looked up by its key, a data frame by its index. A path is that of a ``.csv`` or
+            ``.jsonl`` file with one row per image, which has its ``key`` or ``path`` (or ``file``)
+            and may have its ``label``. New values are merged into existing metadata.
         exif : bool
             As for `add`.
         prefix : str
@@ -763,7 +770,8 @@ class Retriever:
         Parameters
         ----------
         vectors : array of shape (n, dim)
-            Embeddings as the gallery's embedder would return them.
+            Embeddings as the gallery's embedder would return them; also a data frame, or a
+            generator or column of vectors.
         keys : iterable of str
             ``n`` new keys, in the order of the vectors.
         labels, metadata : optional

@@ -106,7 +106,9 @@ class Camera:
         pass
 
 
-@pytest.mark.parametrize(("flip", "corner"), [(0, (0, 0)), (3, (-1, -1)), (6, (0, -1)), (5, (-1, 0))])
+@pytest.mark.parametrize(
+    ("flip", "corner"), [(0, (0, 0)), (3, (-1, -1)), (6, (0, -1)), (5, (-1, 0))]
+)
 def test_the_preview_comes_first_and_is_turned(monkeypatch, flip, corner):
     pixels = np.full((600, 900, 3), 40, np.uint8)
     pixels[:200, :200] = 250

@@ -309,9 +309,7 @@ def test_a_table_labels_what_a_folder_has(retriever, here):
 
 def test_metadata_is_matched_by_all_sources_together(retriever, here):
     pack(here / "p.zip", "photos", ["lake/0.jpg"])
-    Path("m.csv").write_text(
-        "path,n\nlake/0.jpg,1\n0.jpg,2\nnone.jpg,3\n", encoding="utf-8"
-    )
+    Path("m.csv").write_text("path,n\nlake/0.jpg,1\n0.jpg,2\nnone.jpg,3\n", encoding="utf-8")
     report = retriever.add_from(["photos/wood", "p.zip"], metadata="m.csv")
     assert retriever["p.zip/lake/0.jpg"].metadata == {"n": 1}
     assert retriever["wood/0.jpg"].metadata == {"n": 2}
@@ -340,7 +338,7 @@ def test_a_missing_extra_says_what_to_install(retriever, here, monkeypatch):
 def test_a_key_of_another_file_is_refused(retriever, here):
     retriever.add_from(["photos/lake/0.jpg"])
     os.chdir("photos")
-    os.makedirs("photos/lake")
+    Path("photos/lake").mkdir(parents=True)
     shutil.copy("lake/1.jpg", "photos/lake/0.jpg")
     report = retriever.add_from(["photos/lake/0.jpg"])
     assert "belongs to" in report.failed[0].reason

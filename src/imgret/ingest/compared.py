@@ -138,7 +138,7 @@ def _is_same(path: Path, other: str) -> bool:
 
 
 def _label_of(labels: Any, keys: Sequence[str]) -> Callable[[str, Candidate], str | None]:
-    if labels == "parent":
+    if isinstance(labels, str) and labels == "parent":
         return lambda key, one: one.folder or None  # noqa: ARG005  # one signature for all
     by_path = labeller(labels, Path(), keys)
     return lambda key, one: by_path(key, one.path)  # type: ignore[arg-type]  # a Path or a Url

@@ -19,7 +19,8 @@ from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import RAW_SUFFIXES, SUFFIXES
 from imgret.ingest.report import Line
 from imgret.ingest.sources import readable
-from imgret.ingest.table import Row, is_frame
+from imgret.ingest.table import Row
+from imgret.support.given import is_frame
 
 __all__ = [
     "Candidate",

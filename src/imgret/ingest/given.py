@@ -16,7 +16,8 @@ from imgret.ingest.contents import exists, is_image
 from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import is_below
 from imgret.ingest.report import Line
-from imgret.ingest.table import Row, is_frame, is_table, read_table
+from imgret.ingest.table import Row, is_table, read_table
+from imgret.support.given import is_frame
 
 __all__ = ["Given", "Prepared", "prepare"]
 

@@ -16,7 +16,7 @@ from imgret.errors import InvalidInputError
 from imgret.files import is_url
 from imgret.ingest.sources import check_sources
 from imgret.pipeline.embed import Source
-from imgret.support.given import plain_metadata
+from imgret.support.given import by_key, plain_metadata
 from imgret.support.spelling import respelled
 
 __all__ = [
@@ -135,6 +135,7 @@ def describe(sources: Sequence[Source], metadata: Any) -> Described:
     InvalidInputError
         ``metadata`` is something else, or what it gives is not a mapping of JSON values.
     """
+    metadata = by_key(metadata)
     if metadata is None:
         return Described(list(sources), [], [])
     if isinstance(metadata, Mapping):

@@ -20,6 +20,7 @@ from imgret.ingest.prefixes import choose_prefixes
 from imgret.ingest.report import IngestInterrupted, IngestReport
 from imgret.ingest.run import ingest, ingest_folder, note_raw
 from imgret.pipeline.pipeline import Pipeline
+from imgret.support.given import by_key
 
 __all__ = ["ingest_from"]
 
@@ -157,7 +158,7 @@ class _Sidecar:
     """The metadata of all sources together: a row that any of them has is matched."""
 
     def __init__(self, metadata: Any, labels: Any) -> None:
-        self._metadata, self._labels = metadata, labels
+        self._metadata, self._labels = by_key(metadata), by_key(labels)
         self._rows: list[str] = []
         self._names: list[str] = []
         self._unmatched: set[int] | None = None

@@ -15,7 +15,7 @@ from imgret.ingest.folder import walk_folder
 from imgret.ingest.losses import find_losses
 from imgret.ingest.report import Line
 from imgret.pipeline.embed import Known, Source, path_of, refusal
-from imgret.support.given import label_or_none, listed, plain_metadata
+from imgret.support.given import by_key, label_or_none, listed, plain_metadata, row_mappings
 from imgret.support.items import check_item
 from imgret.support.spelling import respelled
 from imgret.types import ImageLike, Item
@@ -37,7 +37,11 @@ def one_each(given: Any, n: int, what: str, *, single: bool = False) -> list[Any
         return [None] * n
     if single and (isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)):
         return [given]
-    values = listed(given, what, f"a list of one for each of {n} images")
+    values = listed(
+        row_mappings(given) if what == "metadata" else given,
+        what,
+        f"a list of one for each of {n} images",
+    )
     if len(values) != n:
         raise InvalidInputError(f"{what}: expected one for each of {n} images, found {len(values)}")
     return values
@@ -206,6 +210,7 @@ def labeller(
     labels: Labels, folder: Path, keys: Sequence[str]
 ) -> Callable[[str, Path], str | None]:
     """Return the function from key and path of an image to its label."""
+    labels = by_key(labels)
     if labels is None:
         return lambda key, path: None  # noqa: ARG005  # one signature for all
     if labels == "parent":

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from imgret.errors import InvalidInputError, MissingExtraError
 from imgret.files import is_url
 from imgret.ingest.metadata import json_rows, refuse, typed
-from imgret.support.given import label_or_none
+from imgret.support.given import is_frame, label_or_none
 
-__all__ = ["LABEL_COLUMN", "PATH_COLUMNS", "TABLES", "Row", "is_frame", "is_table", "read_table"]
+__all__ = ["LABEL_COLUMN", "PATH_COLUMNS", "TABLES", "Row", "is_table", "read_table"]
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image_path", "image", "url")
 """Columns that are tried for the image, in this order, upper and lower case alike."""
@@ -58,11 +58,6 @@ class Row(NamedTuple):
 def is_table(path: str | os.PathLike[str]) -> bool:
     """Whether a path has the suffix of a table."""
     return os.fspath(path).lower().endswith(TABLES)
-
-
-def is_frame(given: object) -> bool:
-    """Whether something is a data frame of pandas, or used like one."""
-    return hasattr(given, "columns") and callable(getattr(given, "to_dict", None))
 
 
 def read_table(
