@@ -92,8 +92,9 @@ def test_a_server(served):
 
 
 def test_a_server_that_is_not_there():
-    with pytest.raises(ImageNotFoundError, match="cannot be read"):
-        read_bytes("http://127.0.0.1:9/a.jpg")
+    for ask in (read_bytes, state_of, find):
+        with pytest.raises(ImageNotFoundError, match="cannot be read.*[Cc]onnect"):
+            ask("http://127.0.0.1:9/a.jpg" if ask is not find else "http://127.0.0.1:9/photos/")
 
 
 def test_a_service_that_never_answers(monkeypatch, bucket):

@@ -223,6 +223,10 @@ def _answer(url: str, call: Callable[[], _T], seconds: float) -> _T:
             url,
         )
     error = errors[0]
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and cause is not None:
+        # fsspec calls whatever goes wrong in asking a web server a missing file.
+        error = error if getattr(cause, "status", 404) == 404 and not _is_down(cause) else cause
     if isinstance(error, FileNotFoundError):
         raise ImageNotFoundError("there is no such file or folder", url) from error
     name = type(error).__name__
@@ -237,3 +241,8 @@ def _answer(url: str, call: Callable[[], _T], seconds: float) -> _T:
     if isinstance(error, ImportError):
         raise MissingExtraError(f"{url}: {text}") from error
     raise ImageNotFoundError(f"it cannot be read: {name}: {text}", url) from error
+
+
+def _is_down(error: BaseException) -> bool:
+    """Whether an error is one of the connection, not of the file."""
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)

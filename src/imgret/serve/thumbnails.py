@@ -13,7 +13,7 @@ from typing import final
 
 from imgret import images
 from imgret.errors import ImageError, ImageNotFoundError
-from imgret.files import state_of
+from imgret.files import State, is_url, state_of
 from imgret.support.locks import RLock
 
 __all__ = ["Thumbnails", "thumbnails_of"]
@@ -48,6 +48,8 @@ class Thumbnails:
         self._lock = RLock()
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
+        # Of addresses, which are asked once: a service may take long, or not answer at all.
+        self._states: dict[str, State] = {}
 
     def get(self, path: str, side: int) -> bytes:
         """Return the JPEG of an image file.
@@ -66,13 +68,16 @@ class Thumbnails:
 
     def _name(self, path: str, side: int) -> str:
         try:
-            state = state_of(path)
+            state = self._states.get(path) or state_of(path)
+        except ImageError:
+            raise
         except OSError as error:
-            reason = error.reason if isinstance(error, ImageError) else error.strerror
             raise ImageNotFoundError(
-                f"{path}: expected the image of an item, found {reason}; was the file "
+                f"{path}: expected the image of an item, found {error.strerror}; was the file "
                 f"moved? `imgret relocate` tells a gallery where files are now"
             ) from error
+        if is_url(path):
+            self._states[path] = state
         facts = (os.fsencode(path), *state, side)
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
 
