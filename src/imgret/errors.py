@@ -118,18 +118,18 @@ class ImageError(ImgretError, ValueError):
 
     Attributes
     ----------
-    path : Path or None
-        Path of the file, if the image came from one.
+    path : Path, str or None
+        Path of the file, or address, if the image came from one.
     reason : str
         Description of the problem, without the path.
     """
 
-    def __init__(self, reason: str, path: Path | None = None) -> None:
+    def __init__(self, reason: str, path: Path | str | None = None) -> None:
         self.reason = reason
         self.path = path
         super().__init__(f"{path}: {reason}" if path is not None else reason)
 
-    def __reduce__(self) -> tuple[type[ImageError], tuple[str, Path | None]]:
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, Path | str | None]]:
         return type(self), (self.reason, self.path)
 
 

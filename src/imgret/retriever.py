@@ -59,6 +59,7 @@ from imgret.ingest import (
     Metadata,
     ingest,
     ingest_folder,
+    ingest_from,
     list_sources,
     one_each,
 )
@@ -93,6 +94,7 @@ from imgret.search.query import check_box, check_weights, cut, several
 from imgret.search.request import Request, answer, query_vector
 from imgret.support.checks import check_count, check_number, check_seed, check_vectors
 from imgret.support.given import (
+    is_frame,
     label_or_none,
     many_images,
     one_image,
@@ -671,7 +673,8 @@ class Retriever:
             on for other images.
         labels, metadata : optional
             One value per image. A label is a class name, and NaN counts as None; metadata is a
-            mapping of JSON values. A set is refused, as it has no order.
+            mapping of JSON values, and a data frame has one row per image. A set is refused, as it
+            has no order.
         exif : bool
             If true, date, camera and place are read from the EXIF block of files and bytes and
             stored in the metadata under ``exif``: see `imgret.images.exif_facts`.
@@ -699,6 +702,11 @@ class Retriever:
         ImageError
             The only image cannot be read.
         """
+        if is_frame(images):
+            raise InvalidInputError(
+                "images: expected images or paths, found a table; add_from() takes a table, with "
+                "its labels and metadata, and add() takes one of its columns"
+            )
         many, single = one_or_many_images(images, "images")
         n = len(many)
         with self._gallery.changing():
@@ -754,12 +762,12 @@ class Retriever:
         labels : "parent", callable, mapping or None
             Class names. ``"parent"`` takes the name of the folder that contains the image (no
             label for images at the top). A callable gets the path of the image, a mapping is
-            looked up by its key, and None sets no labels.
+            looked up by its key (so is a pandas Series, by its index), and None sets no labels.
         metadata : callable, mapping, path or None
             Mappings of JSON values. A callable gets the path of the image, and a mapping is
-            looked up by its key. A path is that of a ``.csv`` or ``.jsonl`` file with one row per
-            image, which has its ``key`` or ``path`` (or ``file``) and may have its ``label``. New
-            values are merged into existing metadata.
+            looked up by its key, a data frame by its index. A path is that of a ``.csv`` or
+            ``.jsonl`` file with one row per image, which has its ``key`` or ``path`` (or ``file``)
+            and may have its ``label``. New values are merged into existing metadata.
         exif : bool
             As for `add`.
         prefix : str
@@ -806,6 +814,105 @@ class Retriever:
                 progress=progress,
             )
 
+    def add_from(
+        self,
+        sources: Any,
+        *,
+        labels: Labels = None,
+        metadata: Metadata = None,
+        exif: bool = False,
+        prefix: str | None = None,
+        prune: bool | Literal["all"] = False,
+        exclude: str | Sequence[str] = (),
+        path_column: str | None = None,
+        label_column: str | None = None,
+        duplicates: Literal["add", "skip"] = "add",
+        threads: int | None = None,
+        progress: Progress = None,
+    ) -> IngestReport:
+        """Add images from folders, archives, files, addresses and tables; repeat it to update.
+
+        Unchanged images are skipped, changed ones are embedded again, and an image that cannot be
+        read is reported while the others are still added, as in `add_folder`. A file that the
+        gallery holds already keeps its key, however it is named this time.
+
+        =================== ==================================================================
+        source              key of an image
+        =================== ==================================================================
+        a folder            path relative to the folder: ``2019/a.jpg``
+        several folders     the same after the name of the folder: ``photos/2019/a.jpg``
+        ``.zip``, ``.tar``, name of the archive and of the member: ``photos.zip/2019/a.jpg``
+        ``.tar.gz``, ...
+        an image file       path as given, without ``./``
+        an address          the address; of ``s3://bucket/photos``:
+                            ``s3://bucket/photos/2019/a.jpg``
+        a table             column ``key`` if there is one, else the path as the table has it
+        =================== ==================================================================
+
+        Folders and archives of the same name are told apart by the names above them
+        (``2019/raw/a.jpg``), and each keeps the prefix that its images have in the gallery.
+
+        Parameters
+        ----------
+        sources : path, address, data frame, or iterable of them
+            A table is a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file or a pandas data frame
+            with one row per image. Its paths are relative to the folder of the file, or else to
+            the current directory; columns other than path, key and label become metadata.
+            Addresses (``s3://``, ``https://`` and others that fsspec knows) need the extra
+            ``imgret[remote]``; they name an image, a folder or a pattern such as
+            ``s3://bucket/2019/*.jpg``.
+        labels, metadata, exif, exclude, duplicates, threads, progress
+            As for `add_folder`. With ``labels="parent"`` also the images of lists and tables are
+            labelled by their folder, unless a table has labels.
+        prefix : str, optional
+            Prefix of all keys, before those of the table above; with an address it replaces the
+            address of the folder.
+        prune : bool or "all"
+            As for `add_folder`; also for archives and for folders at an address, but not for
+            files and tables, which never say that they are complete.
+        path_column, label_column : str, optional
+            Columns of a table with the path of the image (by default ``path``, ``file``,
+            ``filename``, ``file_name``, ``image_path``, ``image`` or ``url``) and with its label
+            (``label``).
+
+        Returns
+        -------
+        IngestReport
+            A report on all sources together. Sources that do not exist are reported as failed,
+            but the only source raises instead.
+
+        Raises
+        ------
+        ImageNotFoundError
+            The only source does not exist, or nothing is at an address: not even the service
+            answers, or it refuses access.
+        ImageCorruptError, ImageTooLargeError
+            The only source is an archive that is damaged, or unpacks to far more than images do.
+        InvalidInputError
+            A table is malformed or lacks a column.
+        MissingExtraError
+            Addresses or Parquet files are given, and what reads them is not installed.
+        IngestInterrupted
+            As for `add_folder`.
+        """
+        with self._gallery.changing():
+            return ingest_from(
+                self._gallery,
+                self._pipeline,
+                sources,
+                labels=labels,
+                metadata=metadata,
+                exif=exif,
+                prefix=prefix,
+                prune=prune,
+                exclude=exclude,
+                path_column=path_column,
+                label_column=label_column,
+                duplicates=duplicates,
+                threads=threads,
+                progress=progress,
+            )
+
     def add_vectors(
         self,
         vectors: Any,
@@ -819,7 +926,8 @@ class Retriever:
         Parameters
         ----------
         vectors : array of shape (n, dim)
-            Embeddings as the gallery's embedder would return them.
+            Embeddings as the gallery's embedder would return them; also a data frame, or a
+            generator or column of vectors.
         keys : iterable of str
             ``n`` new keys, in the order of the vectors.
         labels, metadata : optional

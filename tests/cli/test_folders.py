@@ -86,9 +86,9 @@ def test_exclude_may_be_given_several_times(work, run):
 
 
 def test_what_is_ignored_is_named(work, run):
-    for name in ("a.cr2", "b.cr2", "notes.txt"):
+    for name in ("a.psd", "b.psd", "notes.txt"):
         (work / "photos" / name).touch()
-    assert "3 other files ignored: 2 .cr2, 1 .txt" in index(run).err
+    assert "3 other files ignored: 2 .psd, 1 .txt" in index(run).err
 
 
 def test_a_linked_folder_is_searched_through(work, run):

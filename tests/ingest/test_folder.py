@@ -90,9 +90,9 @@ def test_every_ending_is_of_a_format_that_decodes(tmp_path):
 
 
 def test_what_is_ignored_is_counted_by_its_ending(tmp_path):
-    touch(tmp_path, "a.cr2", "b/c.CR2", "d.txt", "README", "e.jpg", ".hidden.txt")
+    touch(tmp_path, "a.psd", "b/c.PSD", "d.txt", "README", "e.jpg", ".hidden.txt")
     walk = walk_folder(tmp_path)
-    assert walk.ignored == {".cr2": 2, "": 1, ".txt": 1}
+    assert walk.ignored == {".psd": 2, "": 1, ".txt": 1}
     assert walk.images == ["e.jpg"]
     if sys.platform != "win32":
         os.mkfifo(tmp_path / "pipe.jpg")

@@ -492,14 +492,14 @@ def test_what_is_excluded_later_is_left_alone(retriever, photos):
 
 
 def test_the_report_names_what_was_passed_over(mean_color, photos):
-    for name in ("a.cr2", "b.CR2", "c.txt", "README", "@eaDir/x.jpg"):
+    for name in ("a.psd", "b.PSD", "c.txt", "README", "@eaDir/x.jpg"):
         (photos / name).parent.mkdir(exist_ok=True)
         (photos / name).touch()
     (photos / "loop").symlink_to(photos)
     report = Retriever(embedder=mean_color).add_folder(photos)
     assert report.ignored == 4
-    assert report.ignored_suffixes == {".cr2": 2, "": 1, ".txt": 1}
-    assert "4 other files ignored: 2 .cr2, 1 without a suffix, 1 .txt" in report.summary()
+    assert report.ignored_suffixes == {".psd": 2, "": 1, ".txt": 1}
+    assert "4 other files ignored: 2 .psd, 1 without a suffix, 1 .txt" in report.summary()
     assert report.excluded == {"@eaDir": 0}
     assert report.repeated_links == ["loop"]
     text = str(report)

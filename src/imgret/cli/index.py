@@ -1,8 +1,10 @@
-"""``imgret index``: build a gallery from a folder of images."""
+"""``imgret index``: build a gallery from folders, archives, files, addresses and tables."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +19,24 @@ __all__ = ["index"]
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of images, read with its subfolders.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders (with subfolders), images, archives (.zip, .tar, .tar.gz...), addresses "
+            "(s3://..., https://...), tables (.csv, .parquet...); - for a list of paths on "
+            "standard input, separated by newlines or NUL."
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to create or to add to.")],
     labels: Annotated[
         str | None, typer.Option(help="'parent': the label of an image is the name of its folder.")
+    ] = None,
+    path_column: Annotated[
+        str | None,
+        typer.Option(help="With a table: column of paths. [path, file, filename, image or url]"),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="With a table: column of labels. [label]")
     ] = None,
     embedder: Annotated[
         str | None,
@@ -63,14 +79,17 @@ def index(
         bool, typer.Option("--exif", help="Store date, camera and place from EXIF as metadata.")
     ] = False,
     prefix: Annotated[
-        str, typer.Option(help="Prefix of each key, to keep two folders apart.")
-    ] = "",
+        str | None,
+        typer.Option(
+            help="Prefix of each key. Several folders have their names as prefixes without it."
+        ),
+    ] = None,
     prune: Annotated[
         bool,
         typer.Option(
             "--prune",
-            help="Remove images whose files are gone from the folder. If more than half are gone, "
-            "as when a disk is not mounted, only --prune=all removes them.",
+            help="Remove images whose files are gone from a folder or an archive. If more than "
+            "half are gone, as when a disk is not mounted, only --prune=all removes them.",
         ),
     ] = False,
     prune_all: Annotated[  # what imgret.cli.main makes of --prune=all
@@ -92,25 +111,27 @@ def index(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Index images; run it again to update the gallery.
+    """Index images of folders, archives, addresses or tables; run it again to update.
 
     imgret index photos -o photos.imgret --labels parent
     imgret index photos -o photos.imgret --prune
 
-    Exits with 3 if a file or a folder could not be read or --prune was held back, and with 1 if
+    Exits with 3 if a file or a source could not be read or --prune was held back, and with 1 if
     nothing could be indexed.
     """
     from imgret.ingest import IngestInterrupted  # noqa: PLC0415
+    from imgret.ingest.given import prepare  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     if labels not in {None, "parent"}:
         raise typer.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
-    if not folder.is_dir():  # before a gallery is created for it
-        found = "a file" if folder.exists() else "nothing"
-        raise typer.BadParameter(f"{folder}: expected a folder, found {found}", param_hint="FOLDER")
+    given = _sources(sources)
     if metadata is not None and not metadata.is_file():
         raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
     _check_output(output)
+    prepared = prepare(
+        given, exclude=exclude or (), path_column=path_column, label_column=label_column
+    )
     made = _with_options(
         embedder, variant=variant, pooling=pooling, text_model=text_model, preprocess=preprocess
     )
@@ -124,14 +145,16 @@ def index(
         max_pixels=max_pixels,
     ) as retriever:
         try:
-            report = retriever.add_folder(
-                folder,
+            report = retriever.add_from(
+                prepared,
                 labels=labels,  # type: ignore[arg-type]  # checked above
                 metadata=metadata,
                 exif=exif,
                 prefix=prefix,
                 prune="all" if prune_all else prune,
                 exclude=exclude or (),
+                path_column=path_column,
+                label_column=label_column,
                 threads=threads,
             )
         except IngestInterrupted as interrupt:
@@ -147,6 +170,59 @@ def index(
             typer.echo(f"{output}: {len(retriever):,} images")
     if report.failed or report.unpruned:
         raise typer.Exit(3 if report.total > len(report.failed) else 1)
+
+
+def _sources(given: list[str]) -> list[str]:
+    """Return the sources, those listed on standard input included.
+
+    What is named on the command line must exist, before a gallery is created for it; what a list
+    names may be missing, and is then reported.
+    """
+    from imgret.files import is_url  # noqa: PLC0415
+
+    if given.count("-") > 1:
+        raise typer.BadParameter("expected - once, found it twice", param_hint="SOURCES")
+    found = []
+    for source in given:
+        if source == "-":
+            found += _listed()
+        elif not is_url(source) and not _is_there(source):
+            raise typer.BadParameter(
+                f"{source}: expected a folder, an image, an archive or a table, found nothing",
+                param_hint="SOURCES",
+            )
+        else:
+            found.append(source)
+    return found
+
+
+def _is_there(source: str) -> bool:
+    from imgret.errors import ImageError  # noqa: PLC0415
+    from imgret.files import state_of  # noqa: PLC0415
+
+    try:
+        state_of(source)
+    except (ImageError, OSError, ValueError):
+        return os.path.lexists(source)
+    return True
+
+
+def _listed() -> list[str]:
+    """Read a list of paths from standard input."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise typer.BadParameter(
+            "expected a list of paths on standard input, found a terminal; use it as in: find "
+            "photos -name '*.jpg' | imgret index - -o photos.imgret",
+            param_hint="SOURCES",
+        )
+    data = sys.stdin.buffer.read()
+    names = data.split(b"\0") if b"\0" in data else data.splitlines()
+    found = [os.fsdecode(name) for name in names if name.strip()]
+    if not found:
+        raise typer.BadParameter(
+            "expected a list of paths on standard input, found nothing", param_hint="SOURCES"
+        )
+    return found
 
 
 def _with_options(

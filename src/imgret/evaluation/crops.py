@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from imgret.croppers import NoCrop
 from imgret.errors import InvalidInputError
 from imgret.evaluation.bootstrap import Comparison, compare
 from imgret.evaluation.report import Report, flat
+from imgret.files import Place, place_of
 from imgret.images import MAX_PIXELS
 from imgret.ingest import Source, embed_sources
 from imgret.pages.result import Tabular
@@ -40,7 +40,7 @@ class Crop(NamedTuple):
     Attributes
     ----------
     key, label : str
-    path : Path
+    path : Path or Url
     box : Box
         Crop box in pixels of the image.
     found : bool
@@ -54,7 +54,7 @@ class Crop(NamedTuple):
 
     key: str
     label: str
-    path: Path
+    path: Place
     box: Box
     found: bool
     whole: float
@@ -225,7 +225,7 @@ def report_crops(
     """
     items = list(view.items(view.labels.ids))
     sources = [
-        Source(item.key, item.path, Path(item.path), item.label, {})
+        Source(item.key, item.path, place_of(item.path), item.label, {})
         for item in items
         if item.path is not None
     ]

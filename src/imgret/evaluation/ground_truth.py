@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from imgret.errors import InvalidInputError
+from imgret.files import Place
 from imgret.search import View
 from imgret.types import Ids
 
@@ -71,10 +72,10 @@ class GroundTruth:
         """Number of items in the largest class."""
         return int(self._counts.max())
 
-    def same_image(self, path: Path | None, sha256: bytes | None) -> list[int]:
+    def same_image(self, path: Place | None, sha256: bytes | None) -> list[int]:
         """Return the ids of the items made from this file, or from one with the same bytes."""
         by_path = [] if path is None else self._by_path.get(str(path), [])
-        if path is not None and not by_path:  # adding a folder resolves links in paths
+        if isinstance(path, Path) and not by_path:  # adding a folder resolves links in paths
             by_path = self._by_path.get(str(Path(os.path.realpath(path.parent), path.name)), [])
         by_sha256 = self._by_sha256.get(sha256 or b"", [])
         return sorted({*by_path, *by_sha256})

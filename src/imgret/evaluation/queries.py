@@ -20,7 +20,7 @@ from imgret.types import Embeddings, ImageLike
 __all__ = ["Queries", "QueryLabels", "ask_images", "ask_stored", "query_sources"]
 
 Queries: TypeAlias = str | os.PathLike[str] | Iterable[ImageLike]
-QueryLabels: TypeAlias = Sequence[str] | str | Callable[[Path], str | None] | Mapping[str, str]
+QueryLabels: TypeAlias = Sequence[str] | str | Callable[[Any], str | None] | Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from imgret.explain.explanation import Explanation, HeatMap, Method, Region
 from imgret.explain.occlude import occlude
 from imgret.explain.places import Area, Places, pair_scores
 from imgret.explain.regions import best_links
+from imgret.files import place_of
 from imgret.pipeline.embed import Seen
 from imgret.pipeline.pipeline import Pipeline
 from imgret.search import View
@@ -130,7 +131,7 @@ def _seen(item: Item, pipeline: Pipeline) -> Seen:
             f"hit: expected an item that comes from a file, found {item.key!r}, which was added "
             f"without one; give its image as the hit"
         )
-    path = Path(item.path)
+    path = place_of(item.path) or Path(item.path)
     try:
         data = images.read(path)
     except ImageNotFoundError as error:

@@ -4,6 +4,7 @@ from imgret.images.decoding import MAX_PIXELS, Decoded, decode
 from imgret.images.exif import exif_facts
 from imgret.images.headers import Header, header
 from imgret.images.loading import load, read
+from imgret.images.raw import reads_raw
 from imgret.images.transform import (
     blur,
     connected,
@@ -32,6 +33,7 @@ __all__ = [
     "letterbox",
     "load",
     "read",
+    "reads_raw",
     "resample",
     "resize",
     "resize_center_crop",

@@ -32,6 +32,7 @@ from imgret.images.ground import Alpha, over_ground
 from imgret.images.headers import Header, header
 from imgret.images.icc import profile_space
 from imgret.images.png import png_chunks
+from imgret.images.raw import develop, open_raw
 from imgret.images.second import pillow_decode, pillow_reads
 from imgret.images.tiff import decode_tiff
 from imgret.support.checks import check_count
@@ -85,11 +86,11 @@ class Decoded(NamedTuple):
 def decode(
     data: bytes,
     *,
-    path: Path | None = None,
+    path: Path | str | None = None,
     max_pixels: int = MAX_PIXELS,
     min_side: int | None = None,
 ) -> Decoded:
-    """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC image.
+    """Decode a JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC image, or a RAW photograph.
 
     Only the first frame or page is decoded. Transparent images are composited over white, unless
     more than a quarter of the outline would vanish in it, as with a white icon. The background is
@@ -99,6 +100,11 @@ def decode(
     orientation comes from EXIF, or from XMP if EXIF has none; in AVIF and HEIC from the container.
     ``imgret.images.tiff_page`` lists the kinds of TIFF that are decoded. HEIC needs the extra
     ``imgret[heic]``.
+
+    Of a RAW photograph (DNG, CR2, CR3, NEF, ARW, RAF and others; extra ``imgret[raw]``) the preview
+    that the camera embedded is decoded, if its shorter side has at least 512 pixels. Otherwise the
+    sensor data are developed with the camera's white balance, those of a sensor with 2,048 rows or
+    more at half their resolution.
 
     Parameters
     ----------
@@ -132,11 +138,14 @@ def decode(
     ImageTooLargeError
         The image has more than ``max_pixels`` pixels.
     MissingExtraError
-        The image is a HEIC and ``pillow-heif`` is not installed.
+        The image is a HEIC and ``pillow-heif`` is not installed, or it is a RAW photograph and
+        ``rawpy`` is not installed.
     """
     max_pixels = check_count(max_pixels, "max_pixels")
     min_side = None if min_side is None else check_count(min_side, "min_side")
     head = header(data, path=path)
+    if head.format == "RAW":
+        return _decode_raw(data, head, max_pixels, min_side, path)
     factor = _factor(head, min_side)
     # A buffered image is held in full at any scale.
     check_size(head.size, max_pixels, path, factor=1 if head.buffered else factor)
@@ -157,7 +166,7 @@ def decode(
 
 
 def check_size(
-    size: tuple[int, int], max_pixels: int, path: Path | None, *, factor: int = 1
+    size: tuple[int, int], max_pixels: int, path: Path | str | None, *, factor: int = 1
 ) -> None:
     """Raise an error if there are too many pixels with both sides divided by ``factor``."""
     width, height = size
@@ -188,7 +197,7 @@ def _factor(head: Header, min_side: int | None) -> int:
     return next((factor for factor in _REDUCED if factor <= enough), 1)
 
 
-def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | None) -> Any:
+def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | str | None) -> Any:
     """Return uint8 RGB of an image that OpenCV decodes wrongly; None for any other."""
     if head.format == "TIFF":
         has_inks = head.channels == 4 and profile_space(head.profile) == "CMYK"
@@ -209,7 +218,7 @@ def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | None)
     return None
 
 
-def _decode_opencv(data: bytes, head: Header, factor: int, path: Path | None) -> Any:
+def _decode_opencv(data: bytes, head: Header, factor: int, path: Path | str | None) -> Any:
     """Decode to uint8 RGB with OpenCV, or with Pillow if that fails."""
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED.get(factor, 0)
     if head.bits > 8 or head.alpha is not None or head.transparent is not None:
@@ -238,7 +247,7 @@ def _from_pillow(pixels: Any, head: Header) -> Any:
     return opaque_srgb(np.ascontiguousarray(pixels[:, :, :3]), alpha, head, kind="straight")
 
 
-def _refusal(head: Header, path: Path | None, *, is_read: bool) -> ImageError:
+def _refusal(head: Header, path: Path | str | None, *, is_read: bool) -> ImageError:
     """Return the error for an image that no decoder took, called damaged only if it surely is.
 
     Files of an unusual kind, and those that one of two decoders reads (``is_read``), may be valid.
@@ -285,7 +294,7 @@ def opaque_srgb(
     return rgb if alpha is None else over_ground(rgb, alpha, kind)
 
 
-def _to_decode(data: bytes, head: Header, path: Path | None) -> bytes:
+def _to_decode(data: bytes, head: Header, path: Path | str | None) -> bytes:
     """Leave out parts that the pixels do not need and that decoders stumble over."""
     if head.format == "GIF":  # without later frames
         return data[: head.end] + b";"
@@ -349,7 +358,7 @@ def suppress_opencv_log() -> Iterator[None]:
                 _set_log_level(_Silence.level)
 
 
-def _flatten(pixels: Any, head: Header, path: Path | None) -> Any:
+def _flatten(pixels: Any, head: Header, path: Path | str | None) -> Any:
     """Convert what OpenCV decoded unchanged (grey, BGR or BGRA) to opaque 8-bit RGB."""
     alpha = None
     if head.transparent is not None and pixels.ndim == 2:
@@ -387,7 +396,20 @@ def orient(pixels: Any, orientation: int) -> Any:
     return cv2.rotate(pixels, turns[orientation]) if orientation in turns else pixels
 
 
-def _decode_heic(data: bytes, head: Header, max_pixels: int, path: Path | None) -> Decoded:
+def _decode_raw(
+    data: bytes, head: Header, max_pixels: int, min_side: int | None, path: Path | str | None
+) -> Decoded:
+    preview = open_raw(data, path=path).preview
+    if not preview:
+        pixels = develop(data, max_pixels, path=path)
+        return Decoded(pixels, (pixels.shape[1], pixels.shape[0]))
+    found = decode(preview, path=path, max_pixels=max_pixels, min_side=min_side)
+    if head.orientation == header(preview).orientation:  # which is applied
+        return found
+    return Decoded(np.ascontiguousarray(orient(found.image, head.orientation)), head.size)
+
+
+def _decode_heic(data: bytes, head: Header, max_pixels: int, path: Path | str | None) -> Decoded:
     try:
         import pillow_heif  # noqa: PLC0415  # an extra
     except ImportError:

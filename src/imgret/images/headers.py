@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from struct import unpack_from
 from typing import Literal, TypeAlias
@@ -17,17 +17,24 @@ from typing import Literal, TypeAlias
 from imgret.errors import ImageCorruptError, ImageFormatError, ImageUnsupportedError
 from imgret.images import bmp
 from imgret.images.av1 import largest_frame
-from imgret.images.exif import ORIENTATION, exif_orientation, tiff_profile, tiff_tags
+from imgret.images.exif import (
+    ORIENTATION,
+    exif_orientation,
+    is_tiff,
+    tiff_profile,
+    tiff_tags,
+)
 from imgret.images.ground import Alpha
 from imgret.images.heif import is_film, read_items
 from imgret.images.icc import coded_profile
 from imgret.images.jpeg import read_segments
 from imgret.images.png import read_chunks
+from imgret.images.raw import is_raw, open_raw
 from imgret.images.tiff_page import HEADER_TAGS, alpha_band
 
-__all__ = ["Format", "Header", "header"]
+__all__ = ["Format", "Header", "header", "preview_orientation"]
 
-Format: TypeAlias = Literal["JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC"]
+Format: TypeAlias = Literal["JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC", "RAW"]
 
 _JPEG_KINDS = {0xC3: "lossless", 0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded progressive"}
 # Kinds of items that libheif and libavif decode; items of old files have no kind.
@@ -45,7 +52,7 @@ class Header:
 
     Attributes
     ----------
-    format : {"JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC"}
+    format : {"JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC", "RAW"}
     width, height : int
         Size in pixels as stored, before the orientation is applied; at least 1. With several
         frames or pages, that of the first frame's canvas or the first page.
@@ -101,7 +108,7 @@ class Header:
         return shown if self.orientation < 5 else shown[::-1]
 
 
-def header(data: bytes, *, path: Path | None = None) -> Header:
+def header(data: bytes, *, path: Path | str | None = None) -> Header:
     """Read the header of an image.
 
     Parameters
@@ -120,16 +127,20 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
         AVIF or HEIC with only an image sequence.
     ImageCorruptError
         There are no data, or the header is truncated or contradicts itself.
+    MissingExtraError
+        The image is a RAW photograph and ``rawpy`` is not installed.
     """
     if not data:
         raise ImageCorruptError("the file is empty (0 bytes)", path)
+    if is_raw(data):
+        return _raw(data, path)
     name, parse = next(
         ((name, parse) for name, begins, parse in _FORMATS if begins.match(data)), ("", None)
     )
     if parse is None:
         raise ImageFormatError(
-            f"expected an image (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC), found data that "
-            f"begin with {data[:16]!r}",
+            f"expected an image (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC or RAW), found data "
+            f"that begin with {data[:16]!r}",
             path,
         )
     try:
@@ -155,6 +166,32 @@ def header(data: bytes, *, path: Path | None = None) -> Header:
             f"the {name} header gives a size of {found.width} x {found.height} pixels", path
         )
     return found
+
+
+def _raw(data: bytes, path: Path | str | None) -> Header:
+    """Return the header of what is decoded: of the preview, or of the developed image."""
+    raw = open_raw(data, path=path)
+    exif = data if is_tiff(data) else b""
+    if not raw.preview:
+        return Header("RAW", *raw.size, end=len(data), exif=exif)
+    preview = header(raw.preview, path=path)
+    return replace(
+        preview,
+        format="RAW",
+        orientation=preview_orientation(preview, raw.orientation),
+        end=len(data),
+        exif=exif or preview.exif,
+    )
+
+
+def preview_orientation(preview: Header, otherwise: int) -> int:
+    """Return the orientation of an embedded preview, which may have none of its own."""
+    try:
+        tiff_tags(preview.exif.removeprefix(b"Exif\0\0"))[ORIENTATION]
+    except (struct.error, LookupError, OverflowError):
+        is_upright = otherwise > 4 and preview.width < preview.height
+        return 1 if is_upright else otherwise
+    return preview.orientation
 
 
 def _jpeg(data: bytes) -> Header:

@@ -11,10 +11,10 @@ import numpy as np
 
 from imgret.errors import (
     ImageCorruptError,
-    ImageNotFoundError,
     ImageUnsupportedError,
     InvalidInputError,
 )
+from imgret.files import Url, is_url, read_bytes
 from imgret.images.color import cmyk_to_srgb, to_srgb
 from imgret.images.decoding import MAX_PIXELS, check_size, decode, orient
 from imgret.images.exif import ORIENTATION
@@ -31,8 +31,9 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
     Parameters
     ----------
     source : path, bytes, binary file object, array or PIL image
-        Image to load. A file object is read from its current position to its end. An array must
-        be uint8: RGB ``(H, W, 3)``, grey ``(H, W)`` or ``(H, W, 1)``, or RGBA ``(H, W, 4)``.
+        Image to load; a path as in `read`. A file object is read from its current position to its
+        end. An array must be uint8: RGB ``(H, W, 3)``, grey ``(H, W)`` or ``(H, W, 1)``, or RGBA
+        ``(H, W, 4)``.
         Transparent images are composited as in `decode`, and a PIL image's profile is applied.
     max_pixels, min_side
         As in `decode`; ``min_side`` is for encoded images only.
@@ -51,7 +52,7 @@ def load(source: ImageLike, *, max_pixels: int = MAX_PIXELS, min_side: int | Non
         ``source`` is of a type that cannot hold an image, or an array of another dtype or shape.
     """
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = Url(source) if is_url(source) else Path(source)
         return decode(read(path), path=path, max_pixels=max_pixels, min_side=min_side).image
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -98,26 +99,24 @@ def _is_pil(source: Any) -> bool:
 def read(path: str | os.PathLike[str]) -> bytes:
     """Return the contents of an image file.
 
+    Parameters
+    ----------
+    path : path
+        A file, a member of an archive (``photos.zip/2019/a.jpg``), or an address
+        (``s3://bucket/a.jpg``), which needs the extra ``imgret[remote]``.
+
     Raises
     ------
     ImageNotFoundError
         The file does not exist, is a directory or cannot be read.
     ImageCorruptError
-        The file is empty.
+        The file is empty, or damaged in its archive.
+    ImageTooLargeError, ImageUnsupportedError
+        The member of an archive unpacks to far more than an image would, or is encrypted.
+    MissingExtraError
+        The path is an address, and what reads addresses is not installed.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ImageNotFoundError("there is no such file", path) from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        if os.path.isdir(path):  # noqa: PTH112  # which raises nothing where it may not look
-            raise ImageNotFoundError("expected an image file, found a directory", path) from None
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ImageNotFoundError(f"the file cannot be read: {reason}", path) from error
-    if not data:
-        raise ImageCorruptError("the file is empty (0 bytes)", path)
-    return data
+    return read_bytes(path)
 
 
 def _from_array(array: Any) -> Image:

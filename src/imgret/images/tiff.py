@@ -23,7 +23,7 @@ _BAND_NUMBERS = 1 << 20  # limits the memory that NumPy needs beyond the image
 
 
 def decode_tiff(
-    data: bytes, *, path: Path | None = None, from_cmyk: Callable[[Any], Any] | None = None
+    data: bytes, *, path: Path | str | None = None, from_cmyk: Callable[[Any], Any] | None = None
 ) -> tuple[Any, Any | None]:
     """Decode the first page of a TIFF whose size has been checked.
 

@@ -3,6 +3,7 @@
 from imgret.ingest.metadata import Metadata, Sidecar, describe, read_sidecar
 from imgret.ingest.report import IngestInterrupted, IngestReport, Line
 from imgret.ingest.run import ingest, ingest_folder
+from imgret.ingest.several import ingest_from
 from imgret.ingest.sources import Labels, folder_sources, list_sources, one_each
 from imgret.ingest.writer import Writer
 from imgret.pipeline.embed import Known, Source, embed_sources, path_of
@@ -22,6 +23,7 @@ __all__ = [
     "folder_sources",
     "ingest",
     "ingest_folder",
+    "ingest_from",
     "list_sources",
     "one_each",
     "path_of",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from imgret.abc import Gallery
-from imgret.errors import InvalidInputError
+from imgret.errors import ImageError, InvalidInputError
+from imgret.files import is_url, place_of, state_of
 from imgret.ingest.progress import Progress
 from imgret.ingest.run import ingest
 from imgret.ingest.sources import check_sources
@@ -28,13 +28,25 @@ def items_to_reembed(gallery: Gallery) -> list[Item]:
         The file of an image is missing, or the image did not come from a file.
     """
     items = gallery.get(list(gallery))
-    lost = [item.key for item in items if item.path is None or not Path(item.path).is_file()]
+    lost = [item.key for item in items if not _has_file(item)]
     if lost:
         raise InvalidInputError(
             f"{gallery.name}: expected the file of every image, found none for {len(lost)} of "
             f"{len(items)}, the first {lost[0]!r}; put the files back, or remove those items"
         )
     return items
+
+
+def _has_file(item: Item) -> bool:
+    if item.path is None:
+        return False
+    if is_url(item.path):  # reading will show it; to ask for each would take hours
+        return True
+    try:
+        state_of(item.path)
+    except (ImageError, OSError, ValueError):
+        return False
+    return True
 
 
 def ingest_all(
@@ -53,7 +65,7 @@ def ingest_all(
         An image cannot be read.
     """
     sources = [
-        Source(item.key, str(item.path), Path(str(item.path)), item.label, item.metadata)
+        Source(item.key, str(item.path), place_of(item.path), item.label, item.metadata)
         for item in items
     ]
     report = ingest(gallery, pipeline, sources, progress=progress)
@@ -112,6 +124,6 @@ def whole_sources(keys: Sequence[str], gallery: Gallery) -> list[Source]:
     for each in items:
         # Without size, time and hash the image counts as changed.
         item = replace(each, size=None, mtime_ns=None, sha256=None)
-        path = Path(str(item.path))
+        path = place_of(item.path)
         sources.append(Source(item.key, path, path, item.label, item.metadata, Known(item)))
     return sources

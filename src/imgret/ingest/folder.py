@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from imgret import images
 from imgret.errors import ImageNotFoundError
 from imgret.ingest.exclude import Exclusion
 
-__all__ = ["SUFFIXES", "Walk", "find_images", "walk_folder"]
+__all__ = ["RAW_SUFFIXES", "SUFFIXES", "Walk", "find_images", "walk_folder"]
 
 # Suffixes of the formats that imgret.images reads.
 SUFFIXES = frozenset(
@@ -22,6 +23,15 @@ SUFFIXES = frozenset(
         *("jpg", "jpeg", "jpe", "jif", "jfif", "jfi", "pjpeg", "pjp", "mpo", "jps"),
         *("png", "apng", "webp", "gif", "tif", "tiff", "btf", "tf8", "bmp", "dib"),
         *("heic", "heif", "heics", "heifs", "hif", "avif", "avifs"),
+    )
+)
+
+# Suffixes of RAW photographs, which count as images where the extra `imgret[raw]` is installed.
+RAW_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "raf", "orf", "rw2"),
+        *("rwl", "pef", "srw", "x3f", "3fr", "fff", "iiq", "mos", "mef", "mrw", "erf", "kdc"),
     )
 )
 
@@ -129,6 +139,7 @@ class _Walker:
         self._visited: dict[str, str] = {}  # real path of a folder -> relative path
         self._links: list[str] = []  # relative paths of links to folders, to be followed
         self._ignored: Counter[str] = Counter()
+        self._suffixes = SUFFIXES | RAW_SUFFIXES if images.reads_raw() else SUFFIXES
 
     def run(self) -> None:
         self._below("", self._root)
@@ -185,12 +196,12 @@ class _Walker:
         elif folder:
             return True
         # Reading a pipe would block; a broken link is reported when it is read.
-        elif suffix in SUFFIXES and (file or error or not os.path.exists(entry.path)):  # noqa: PTH110  # the same
+        elif suffix in self._suffixes and (file or error or not os.path.exists(entry.path)):  # noqa: PTH110  # the same
             self.found.images.append(relative)
         elif error is not None and error.errno != errno.ELOOP:  # a link to itself is not a folder
             self.found.failed[relative] = f"cannot be examined: {error.strerror or error}"
         else:
-            self._ignored[suffix if suffix not in SUFFIXES else "pipe or device"] += 1
+            self._ignored[suffix if suffix not in self._suffixes else "pipe or device"] += 1
         return False
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from imgret.files.archives import split
 from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import Walk, is_below
 from imgret.support.spelling import normal
@@ -193,7 +194,7 @@ def _is_gone(path: str) -> bool:
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        return split(path) is None  # the member of an archive, which is another source
     except (OSError, ValueError):  # such as a failing disk
         return False
     return False

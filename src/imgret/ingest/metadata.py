@@ -13,12 +13,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from imgret.errors import InvalidInputError
+from imgret.files import is_url
 from imgret.ingest.sources import check_sources
 from imgret.pipeline.embed import Source
-from imgret.support.given import plain_metadata
+from imgret.support.given import by_key, plain_metadata
 from imgret.support.spelling import respelled
 
-__all__ = ["Described", "Metadata", "Sidecar", "describe", "read_sidecar"]
+__all__ = [
+    "Described",
+    "Metadata",
+    "Sidecar",
+    "describe",
+    "json_rows",
+    "read_sidecar",
+    "refuse",
+    "typed",
+]
 
 Metadata: TypeAlias = (
     "Callable[[Path], Mapping[str, Any] | None] | Mapping[str, Mapping[str, Any]] "
@@ -83,7 +93,7 @@ def read_sidecar(file: Path, folder: Path, prefix: str) -> Sidecar:
     InvalidInputError
         The file cannot be read or is malformed; the message names the line.
     """
-    readers = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
+    readers = {".csv": _csv_rows, ".jsonl": json_rows, ".ndjson": json_rows}
     rows = readers.get(file.suffix.lower())
     if rows is None:
         raise InvalidInputError(
@@ -96,7 +106,7 @@ def read_sidecar(file: Path, folder: Path, prefix: str) -> Sidecar:
         for line, row in rows(file):
             key = _key_of(row, file, line, folder, prefix)
             if key in lines:
-                _refuse(
+                refuse(
                     file, line, f"expected each image once, found {key!r} as in line {lines[key]}"
                 )
             lines[key] = line
@@ -125,6 +135,7 @@ def describe(sources: Sequence[Source], metadata: Any) -> Described:
     InvalidInputError
         ``metadata`` is something else, or what it gives is not a mapping of JSON values.
     """
+    metadata = by_key(metadata)
     if metadata is None:
         return Described(list(sources), [], [])
     if isinstance(metadata, Mapping):
@@ -157,14 +168,14 @@ def _key_of(row: dict[str, Any], file: Path, line: int, folder: Path, prefix: st
     """Remove from a row the column that names its image, and return the key."""
     column = next((name for name in _NAMES if name in row), None)
     if column is None:
-        _refuse(file, line, f"expected one of {', '.join(_NAMES)}, found {list(row)}")
+        refuse(file, line, f"expected one of {', '.join(_NAMES)}, found {list(row)}")
     name = row.pop(column)
     if not isinstance(name, str) or not name:
-        _refuse(file, line, f"expected text for {column!r}, found {name!r}")
+        refuse(file, line, f"expected text for {column!r}, found {name!r}")
     for reserved in ("key", "path"):  # a filter could not ask for these
         if reserved in row:
-            _refuse(file, line, f"expected metadata, found {reserved!r} beside {column!r}")
-    return name if column == "key" else prefix + _relative(name, folder)
+            refuse(file, line, f"expected metadata, found {reserved!r} beside {column!r}")
+    return name if column == "key" or is_url(name) else prefix + _relative(name, folder)
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -173,7 +184,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             header = next(reader, [])
             if not any(name in header for name in _NAMES) or len({*header}) < len(header):
-                _refuse(
+                refuse(
                     file,
                     1,
                     f"expected a header row of different names, one of them "
@@ -181,7 +192,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 )
             for cells in reader:
                 if len(cells) not in {0, len(header)}:
-                    _refuse(
+                    refuse(
                         file,
                         reader.line_num,
                         f"expected {len(header)} cells, found {len(cells)}",
@@ -191,16 +202,17 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield (
                         reader.line_num,
                         {
-                            name: cell if name in {*_NAMES, "label"} else _typed(cell)
+                            name: cell if name in {*_NAMES, "label"} else typed(cell)
                             for name, cell in row.items()
                             if cell or name in _NAMES
                         },
                     )
         except csv.Error as error:
-            _refuse(file, reader.line_num, f"expected CSV, found: {error}")
+            refuse(file, reader.line_num, f"expected CSV, found: {error}")
 
 
-def _typed(cell: str) -> Any:
+def typed(cell: str) -> Any:
+    """Return the cell of a CSV file, a number if it is one."""
     if _INTEGER.fullmatch(cell):
         return int(cell)
     if _FLOAT.fullmatch(cell) and math.isfinite(number := float(cell)):
@@ -208,7 +220,8 @@ def _typed(cell: str) -> Any:
     return cell
 
 
-def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines of a JSON lines file, with their numbers."""
     with file.open(encoding="utf-8-sig") as text:
         for number, line in enumerate(text, 1):
             if not line.strip():
@@ -216,9 +229,9 @@ def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(line, parse_constant=_no_constant)
             except (ValueError, RecursionError) as error:
-                _refuse(file, number, f"expected a JSON object, found: {error}")
+                refuse(file, number, f"expected a JSON object, found: {error}")
             if not isinstance(row, dict):
-                _refuse(file, number, f"expected a JSON object, found {line.strip()[:80]}")
+                refuse(file, number, f"expected a JSON object, found {line.strip()[:80]}")
             yield number, row
 
 
@@ -240,5 +253,6 @@ def _relative(name: str, folder: Path) -> str:
     return str(PurePosixPath(name.replace("\\", "/") if os.sep == "\\" else name))
 
 
-def _refuse(file: Path, line: int, what: str) -> NoReturn:
+def refuse(file: Path, line: int, what: str) -> NoReturn:
+    """Raise the error for a line of a file."""
     raise InvalidInputError(f"{file}, line {line}: {what}")

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from imgret.abc import Cropper, Gallery
 from imgret.errors import InvalidInputError
+from imgret.images import reads_raw
+from imgret.ingest.folder import RAW_SUFFIXES
 from imgret.ingest.losses import Spared, spare
 from imgret.ingest.metadata import describe, read_sidecar
 from imgret.ingest.progress import Progress, progress_bar
@@ -22,7 +24,7 @@ from imgret.pipeline.pipeline import Pipeline
 from imgret.support.checks import check_count
 from imgret.types import Item
 
-__all__ = ["ingest", "ingest_folder"]
+__all__ = ["ingest", "ingest_folder", "note_raw"]
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +152,21 @@ def ingest_folder(
     report.excluded, report.repeated_links = found.excluded, found.repeated
     report.unmatched, report.undescribed = described.unmatched, described.undescribed
     report.record(found.failed)
+    note_raw(report)
     return report
+
+
+def note_raw(report: IngestReport) -> None:
+    """Say of RAW photographs that were ignored what would read them."""
+    found = {
+        suffix: count for suffix, count in report.ignored_suffixes.items() if suffix in RAW_SUFFIXES
+    }
+    if found and not reads_raw():
+        n = sum(found.values())
+        report.warnings.append(
+            f"{n} RAW {'photograph' if n == 1 else 'photographs'} ({', '.join(found)}) not read; "
+            f"to read them: pip install 'imgret[raw]'"
+        )
 
 
 def _prune(

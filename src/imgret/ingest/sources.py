@@ -15,7 +15,7 @@ from imgret.ingest.folder import walk_folder
 from imgret.ingest.losses import find_losses
 from imgret.ingest.report import Line
 from imgret.pipeline.embed import Known, Source, path_of, refusal
-from imgret.support.given import label_or_none, listed, plain_metadata
+from imgret.support.given import by_key, label_or_none, listed, plain_metadata, row_mappings
 from imgret.support.items import check_item
 from imgret.support.spelling import respelled
 from imgret.types import ImageLike, Item
@@ -37,7 +37,11 @@ def one_each(given: Any, n: int, what: str, *, single: bool = False) -> list[Any
         return [None] * n
     if single and (isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)):
         return [given]
-    values = listed(given, what, f"a list of one for each of {n} images")
+    values = listed(
+        row_mappings(given) if what == "metadata" else given,
+        what,
+        f"a list of one for each of {n} images",
+    )
     if len(values) != n:
         raise InvalidInputError(f"{what}: expected one for each of {n} images, found {len(values)}")
     return values
@@ -131,21 +135,21 @@ def folder_sources(
     walk = walk_folder(folder, exclusion)
     root = os.path.realpath(folder)
     failed = [
-        Line("failed", f"{prefix}{_readable(place)}/", _readable(str(folder / place)), reason)
+        Line("failed", f"{prefix}{readable(place)}/", readable(str(folder / place)), reason)
         for place, reason in walk.failed.items()
     ]
     keyed = {}
     for name in walk.images:
-        if _readable(name) == name:
+        if readable(name) == name:
             keyed[prefix + name] = name
         else:
-            where = _readable(str(folder / name))
+            where = readable(str(folder / name))
             reason = "its name is not UTF-8; rename it"
-            failed.append(Line("failed", prefix + _readable(name), where, reason))
+            failed.append(Line("failed", prefix + readable(name), where, reason))
     known = {key: Known(item) for key, item in gallery.match(list(keyed)).items()}
     # Keys as the gallery spells them.
     names = {key: known[key].item.key if key in known else key for key in keyed}
-    label_of = _labeller(labels, folder, list(names.values()))
+    label_of = labeller(labels, folder, list(names.values()))
     sources = []
     for found, name in keyed.items():
         key, image, path = names[found], folder / name, Path(root, name)
@@ -181,11 +185,11 @@ def folder_sources(
         sources,
         failed,
         vanished | moved,
-        {_readable(suffix): count for suffix, count in walk.ignored.items()},
+        {readable(suffix): count for suffix, count in walk.ignored.items()},
         losses.names,
         moved,
-        {_readable(place): losses.excluded.get(place, 0) for place in walk.excluded},
-        [_readable(link) for link in sorted({*walk.repeated, *walk.above})],
+        {readable(place): losses.excluded.get(place, 0) for place in walk.excluded},
+        [readable(link) for link in sorted({*walk.repeated, *walk.above})],
         root,
     )
 
@@ -197,14 +201,16 @@ def check_sources(sources: Sequence[Source]) -> None:
         check_item(Item(source.key, path, label=source.label, metadata=source.metadata))
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     """Replace characters from bytes that are not UTF-8, which SQLite would refuse."""
     return name.encode("utf-8", "replace").decode()
 
 
-def _labeller(
+def labeller(
     labels: Labels, folder: Path, keys: Sequence[str]
 ) -> Callable[[str, Path], str | None]:
+    """Return the function from key and path of an image to its label."""
+    labels = by_key(labels)
     if labels is None:
         return lambda key, path: None  # noqa: ARG005  # one signature for all
     if labels == "parent":

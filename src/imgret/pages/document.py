@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from imgret import images
+from imgret.files import is_archive, is_url
 from imgret.types import Image
 
 __all__ = [
@@ -181,6 +182,11 @@ def file_link(path: str | os.PathLike[str] | None, text: str) -> str:
     """
     if path is None:
         return html.escape(text)
+    if is_url(path):
+        address = str(path)
+        return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
+    if not os.path.exists(path) and any(map(is_archive, Path(path).parents)):  # noqa: PTH110  # maybe of bytes
+        return html.escape(text)  # a browser does not look into archives
     try:
         address = Path(path).absolute().as_uri()
     except ValueError:  # a path of another operating system

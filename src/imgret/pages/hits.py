@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from imgret import images
-from imgret.errors import ImageError
+from imgret.errors import ImageError, MissingExtraError
+from imgret.files import Url, is_url
 from imgret.pages.document import MAX_BYTES, SIDE, Mark, document, figure, file_link
 from imgret.types import Box, Hit, Image, ImageLike
 
@@ -149,7 +150,7 @@ def mark_of(label: str | None, query_label: str | None) -> Mark | None:
 def small(image: ImageLike, max_pixels: int) -> tuple[Image, tuple[int, int]]:
     """Return an image, a large JPEG at reduced scale, and its full size."""
     if isinstance(image, (str, os.PathLike)):
-        path = Path(image)
+        path = Url(image) if is_url(image) else Path(image)
         data = images.read(path)
         return images.decode(data, path=path, max_pixels=max_pixels, min_side=2 * SIDE)
     if isinstance(image, bytes):
@@ -199,8 +200,9 @@ def image_figure(
         return figure(None, caption, alt="no image stored", kind=kind, mark=mark)
     try:
         image, size = small(shown, max_pixels)
-    except ImageError as error:
-        return figure(None, caption, alt=error.reason, kind=kind, mark=mark)
+    except (ImageError, MissingExtraError) as error:
+        why = error.reason if isinstance(error, ImageError) else str(error)
+        return figure(None, caption, alt=why, kind=kind, mark=mark)
     if box is not None:
         image = boxed(image, box, size)
     alt = Path(shown).name if isinstance(shown, (str, Path)) else "query"

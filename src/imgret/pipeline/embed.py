@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from imgret import images
 from imgret.abc import Cropper, Embedder, Stored
 from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError, StoreError
+from imgret.files import Place, State, place_of, state_of
 from imgret.images.loading import encoded
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
@@ -80,20 +80,23 @@ class Source:
     key : str
     image : ImageLike
         Image, or where to read it.
-    path : Path or None
-        File of the image, if it has one.
+    path : Path, Url or None
+        File of the image, if it has one; a member of an archive, or an address.
     label : str or None
     metadata : mapping
     known : Known or None
         Item of the gallery with this key, if there is one.
+    state : State or None
+        Size and time of the file, where a listing has given them.
     """
 
     key: str
     image: ImageLike
-    path: Path | None = None
+    path: Place | None = None
     label: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     known: Known | None = None
+    state: State | None = None
 
 
 @dataclass(slots=True)
@@ -192,9 +195,9 @@ def see(
     return worker.see(Source("", image, path_of(image)), box)
 
 
-def path_of(image: ImageLike) -> Path | None:
-    """Return the absolute path of an image given by its path; None for other images."""
-    return Path(image).absolute() if isinstance(image, (str, os.PathLike)) else None
+def path_of(image: ImageLike) -> Place | None:
+    """Return the place of an image given by its path or address; None for other images."""
+    return place_of(image)
 
 
 def worker_count(threads: int | None = None) -> int:
@@ -473,13 +476,13 @@ class _Worker:
         rival = None if source.known is None else source.known.rival
         if source.path is not None:
             with suppress(OSError, ValueError):  # images.read reports it better
-                status = source.path.stat()
                 # Taken before reading, so that a write in between shows as a change next time.
-                outcome.size, outcome.mtime_ns = status.st_size, status.st_mtime_ns
+                outcome.size, outcome.mtime_ns = source.state or state_of(source.path)
             if (
                 known is not None
                 and rival is None
                 and known.size is not None
+                and known.mtime_ns is not None
                 and ((outcome.size, outcome.mtime_ns) == (known.size, known.mtime_ns))
             ):
                 outcome.status, outcome.reason = "skipped", "unchanged"

@@ -714,8 +714,8 @@ def _path_of(site: Site, key: str) -> str:
 def _item(item: Item, *, with_size: bool = False) -> answers.ItemFacts:
     size = None
     if with_size and item.path is not None:
-        with contextlib.suppress(ImageError, OSError), open(item.path, "rb") as file:  # noqa: PTH123  # a path of any bytes
-            size = images.header(file.read()).size
+        with contextlib.suppress(ImageError, MissingExtraError):
+            size = images.header(images.read(item.path)).size
     return answers.ItemFacts(
         key=item.key,
         label=item.label,

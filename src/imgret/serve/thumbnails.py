@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import final
 
 from imgret import images
-from imgret.errors import ImageNotFoundError
+from imgret.errors import ImageError, ImageNotFoundError
+from imgret.files import State, is_url, state_of
 from imgret.support.locks import RLock
 
 __all__ = ["Thumbnails", "thumbnails_of"]
@@ -47,6 +48,8 @@ class Thumbnails:
         self._lock = RLock()
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
+        # Of addresses, which are asked once: a service may take long, or not answer at all.
+        self._states: dict[str, State] = {}
 
     def get(self, path: str, side: int) -> bytes:
         """Return the JPEG of an image file.
@@ -65,13 +68,17 @@ class Thumbnails:
 
     def _name(self, path: str, side: int) -> str:
         try:
-            state = Path(path).stat()
+            state = self._states.get(path) or state_of(path)
+        except ImageError:
+            raise
         except OSError as error:
             raise ImageNotFoundError(
                 f"{path}: expected the image of an item, found {error.strerror}; was the file "
                 f"moved? `imgret relocate` tells a gallery where files are now"
             ) from error
-        facts = (os.fsencode(path), state.st_size, state.st_mtime_ns, side)
+        if is_url(path):
+            self._states[path] = state
+        facts = (os.fsencode(path), *state, side)
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
 
     def _make(self, path: str, side: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any
 
@@ -152,9 +152,16 @@ def _all_between(values: NDArray[np.float32], low: float, high: float) -> bool:
     return bool(((values >= low) & (values <= high)).all())
 
 
+def _several(values: Any) -> Any:
+    """Return a generator, or a column of pandas with an array in each row, as a list."""
+    dtype = getattr(values, "dtype", None)
+    is_column = getattr(values, "ndim", None) == 1 and getattr(dtype, "kind", "") == "O"
+    return list(values) if is_column or isinstance(values, Iterator) else values
+
+
 def _as_vectors(values: Any, dim: int, name: str) -> Embeddings:
     try:
-        vectors: Embeddings = np.asarray(values)
+        vectors: Embeddings = np.asarray(_several(values))
         kind = vectors.dtype.kind
         if kind in "fiu" and vectors.dtype != np.float32:
             with np.errstate(over="ignore"):  # what overflows is reported later, as infinite

@@ -28,6 +28,8 @@ import numpy as np
 from imgret.errors import InvalidInputError
 
 __all__ = [
+    "by_key",
+    "is_frame",
     "is_image",
     "is_path",
     "label_or_none",
@@ -38,6 +40,7 @@ __all__ = [
     "one_text",
     "plain_filter",
     "plain_metadata",
+    "row_mappings",
     "texts",
     "threshold_or_none",
 ]
@@ -223,11 +226,48 @@ def plain_metadata(metadata: Any, key: object) -> Any:
     return {name: _plain(metadata[name], str(name), refuse, 1) for name in metadata}
 
 
+def row_mappings(given: Any) -> Any:
+    """Return a data frame as a list of one mapping per row, missing values left out.
+
+    Anything else is returned as it is.
+    """
+    if not is_frame(given):
+        return given
+    return [
+        {name: _cell(value) for name, value in row.items() if label_or_none(value) is not None}
+        for row in given.to_dict("records")
+    ]
+
+
+def by_key(given: Any) -> Any:
+    """Return a pandas Series or data frame as a mapping by the keys in its index.
+
+    Anything else is returned as it is.
+    """
+    if is_frame(given):
+        return dict(zip(given.index.tolist(), row_mappings(given), strict=True))
+    if hasattr(given, "index") and callable(getattr(given, "to_dict", None)):
+        return {key: label_or_none(value) for key, value in given.to_dict().items()}
+    return given
+
+
+def is_frame(given: Any) -> bool:
+    """Whether something is a data frame of pandas, or used like one."""
+    return hasattr(given, "columns") and callable(getattr(given, "to_dict", None))
+
+
+def _cell(value: Any) -> Any:
+    return value.isoformat() if callable(getattr(value, "isoformat", None)) else value
+
+
 def plain_filter(where: Any) -> Any:
     """Return a filter of plain mappings, lists and Python numbers; other values stay unchanged."""
 
-    def keep(value: object, _: str) -> object:
-        return value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
+    def keep(value: Any, _: str) -> object:
+        if isinstance(value, AbstractSet):
+            return sorted(value, key=repr)
+        is_column = getattr(value, "ndim", None) == 1 and callable(getattr(value, "tolist", None))
+        return value.tolist() if is_column else value
 
     return _plain(where, "", keep, 0)
 

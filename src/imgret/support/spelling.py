@@ -98,30 +98,6 @@ def near(name: str, held: Iterable[str], n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(islice(held, _COMPARED)), n=n)
 
 
-def near(name: str, held: Iterable[str], n: int = 3) -> list[str]:
-    """Return up to ``n`` held names that may have been meant.
-
-    Names that differ in upper and lower case or in a folder before them come first, then those
-    that contain the name, then those that differ in some letters.
-    """
-    wanted, tail = normal(name).casefold(), normal(name).casefold().rpartition("/")[2]
-    same: list[str] = []
-    ends: list[str] = []
-    contains: list[str] = []
-    for other in held:
-        form = normal(other).casefold()
-        if form == wanted or wanted.endswith(f"/{form}"):
-            same.append(other)
-        elif tail and len(ends) < n and form.rpartition("/")[2] == tail:
-            ends.append(other)
-        elif wanted and len(contains) < n and wanted in form:
-            contains.append(other)
-    found = [*same, *ends, *contains][:n]
-    if found:
-        return found
-    return difflib.get_close_matches(name, list(islice(held, _COMPARED)), n=n)
-
-
 def shown(name: object) -> str:
     """Return a name in quotes, with escapes where it is not in the usual spelling."""
     return ascii(name) if isinstance(name, str) and name != normal(name) else repr(name)

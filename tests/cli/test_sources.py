@@ -1,0 +1,72 @@
+"""``imgret index`` of several sources, archives, tables and lists on standard input."""
+
+import io
+import json
+import sys
+import zipfile
+
+import pytest
+
+from imgret import Retriever
+
+
+@pytest.fixture
+def type_in(monkeypatch):
+    def type_(data):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return type_
+
+
+def keys(gallery):
+    with Retriever.open(gallery) as retriever:
+        return list(retriever)
+
+
+def test_folders_archives_and_tables_at_once(work, run):
+    with zipfile.ZipFile("p.zip", "w") as archive:
+        archive.write("query.jpg", "q/query.jpg")
+    (work / "t.csv").write_text("path,label,price\nquery.jpg,rose,3\n", encoding="utf-8")
+    sources = ("photos/rose", "photos/tulip", "p.zip", "t.csv")
+    ended = run("index", *sources, "-o", "new.imgret", "--json")
+    facts = json.loads(ended.out)
+    assert (ended.code, facts["items"]) == (0, 10)
+    assert {"rose/0.jpg", "tulip/3.jpg", "p.zip/q/query.jpg", "query.jpg"} < set(keys("new.imgret"))
+    with Retriever.open("new.imgret") as retriever:
+        assert retriever["query.jpg"].metadata == {"price": 3}
+    again = run("index", *reversed(sources), "-o", "new.imgret", "--json")
+    assert len(json.loads(again.out)["skipped"]) == 10
+    found = run("search", "new.imgret", "query.jpg", "-k", "2", "--html", "p.html")
+    assert found.code == 0
+    assert (work / "p.html").read_text(encoding="utf-8").count("data:image/jpeg") == 3
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\0", b"\r\n"])
+def test_a_list_on_standard_input(work, run, type_in, end):
+    names = [b"./photos/rose/0.jpg", b"photos/rose/1.jpg", b"photos/none.jpg", b"photos/tulip", b""]
+    type_in(end.join(names))
+    ended = run("index", "-", "-o", "new.imgret")
+    assert ended.code == 3
+    assert "failed: " in ended.err
+    assert "none.jpg: there is no such file" in ended.err
+    assert sorted(keys("new.imgret")) == [
+        "0.jpg", "1.jpg", "2.jpg", "3.jpg", "photos/rose/0.jpg", "photos/rose/1.jpg"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n"])
+def test_an_empty_list_is_a_mistake(work, run, type_in, data):
+    type_in(data)
+    ended = run("index", "-", "-o", "new.imgret")
+    assert ended.code == 2
+    assert "expected a list of paths on standard input, found nothing" in ended.err
+    assert run("index", "-", "-", "-o", "new.imgret").code == 2
+    assert not (work / "new.imgret").exists()
+
+
+def test_an_archive_that_cannot_be_read_makes_no_gallery(work, run):
+    (work / "p.zip").write_bytes(b"no archive")
+    ended = run("index", "p.zip", "-o", "new.imgret")
+    assert ended.code == 1
+    assert "expected a zip archive" in ended.err
+    assert not (work / "new.imgret").exists()
