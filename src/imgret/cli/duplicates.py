@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -55,7 +55,7 @@ def duplicates(
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     _check(threshold, html, move, review, image)
-    mode = "r" if move is None else "r+"
+    mode: Literal["r", "r+"] = "r" if move is None else "r+"
     with Retriever.open(gallery, mode, embedder=embedder, max_pixels=max_pixels) as retriever:
         if image is not None:
             _list_copies(retriever, image, json_=json_)

@@ -29,6 +29,7 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, item: Item) -> FileState:
+        """Return the state in which an item was indexed."""
         return cls(item.key, item.path, item.size, item.mtime_ns)
 
 

@@ -128,7 +128,7 @@ def move_listed(gallery: Gallery, review: Path, folder: Path) -> Moved:
     InvalidInputError
         The file is not such a list; nothing is moved.
     """
-    return _move(gallery, _read_plans(review), folder)
+    return _move(gallery, _read_plans(review, gallery), folder)
 
 
 # -- moving --------------------------------------------------------------------------------------
@@ -180,15 +180,15 @@ def _refusal(gallery: Gallery, file: FileState, keep: Sequence[FileState], folde
         return "it is no longer in the gallery"
     if item.path != file.path:
         return f"the gallery has it at {item.path}, the review at {file.path}"
-    if (
-        problem := problem_of(file, "the review")
-        if file != FileState.of(item)
-        else problem_of(file)
-    ):
-        return problem
-    if file != FileState.of(item):
-        return "it was indexed again since the review"
-    path = Path(str(file.path))
+    indexed = FileState.of(item)
+    problem = problem_of(file) if file == indexed else problem_of(file, "the review")
+    if not problem and file != indexed:
+        problem = "it was indexed again since the review"
+    return problem or _bad_place(Path(str(file.path)), keep, folder)
+
+
+def _bad_place(path: Path, keep: Sequence[FileState], folder: Path) -> str:
+    """Return why a file may not be moved away from its place; empty if it may."""
     if path.is_symlink():
         return "it is a link to another file"
     real = path.resolve()
@@ -242,7 +242,7 @@ def _advice(moved: Sequence[MovedFile], folder: Path) -> str:
 # -- the list of a review ------------------------------------------------------------------------
 
 
-def _read_plans(review: Path) -> list[_Plan]:
+def _read_plans(review: Path, gallery: Gallery) -> list[_Plan]:
     try:
         content = json.loads(review.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -256,7 +256,7 @@ def _read_plans(review: Path) -> list[_Plan]:
         )
     try:
         return [
-            _Plan([_file(each) for each in group["keep"]], [_file(each) for each in group["move"]])
+            _Plan(*([_file(each, gallery) for each in group[part]] for part in ("keep", "move")))
             for group in content["groups"]
         ]
     except (KeyError, TypeError, ValueError) as error:
@@ -266,9 +266,12 @@ def _read_plans(review: Path) -> list[_Plan]:
         ) from error
 
 
-def _file(facts: Any) -> FileState:
+def _file(facts: Any, gallery: Gallery) -> FileState:
     key, path = facts["key"], facts["path"]
-    if not isinstance(key, str) or not isinstance(path, str):
+    if not isinstance(key, str) or not isinstance(path, str | None):
         raise TypeError(f"key {key!r} and path {path!r}")
+    if path is None and (item := gallery.find([key]).get(key)) is not None:
+        path = item.path  # a server tells no paths
     # As text, as JavaScript has no whole numbers of that length.
-    return FileState(key, path, int(facts["size"]), int(facts["mtime_ns"]))
+    size, time = (None if facts[n] is None else int(facts[n]) for n in ("size", "mtime_ns"))
+    return FileState(key, path, size, time)

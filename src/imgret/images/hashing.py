@@ -26,7 +26,7 @@ def _frequencies() -> NDArray[np.int64]:
         (down, across)
         for down in range(_HIGHEST + 1)
         for across in range(_HIGHEST + 1 - down)
-        if 0 < down + across and (down, across) != (_HIGHEST // 2, _HIGHEST // 2)  # 65 without it
+        if down + across > 0 and (down, across) != (_HIGHEST // 2, _HIGHEST // 2)  # 65 without it
     ]
     return np.array(sorted(pairs, key=lambda pair: (sum(pair), pair)), dtype=np.int64)
 
@@ -66,7 +66,9 @@ def perceptual_hash(image: Image) -> bytes:
     # Of a large image some lines are enough: what is transformed are means of many pixels.
     down, across = (max(1, side // _LINES) for side in image.shape[:2])
     gray = cv2.cvtColor(np.ascontiguousarray(image[::down, ::across]), cv2.COLOR_RGB2GRAY)
-    inner = _without_border(cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
+    inner = _without_border(
+        np.asarray(cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    )
     small = cv2.resize(inner, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA)
     spectrum = cv2.dct(small.astype(np.float32))
     return np.packbits(spectrum[_DOWN, _ACROSS] > 0).tobytes()

@@ -1,4 +1,4 @@
-"""The review of duplicates: groups side by side, what to keep, and the commands that move the rest."""
+"""The review of duplicates: groups side by side, what to keep, how to move the rest."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def review_page(title: str, summary: str, groups: Sequence[ReviewGroup], *, hidd
 
 _TOOLS = """
 <section class="tools" aria-labelledby="moves">
-  <div class="bar">
+  <div class="choices">
     <h2 id="moves">Move what is not kept</h2>
     <p id="count" role="status"></p>
     <label>Folder <input id="folder" value="duplicates" spellcheck="false"></label>

@@ -38,7 +38,7 @@ CREATE TABLE items (
     metadata   TEXT NOT NULL,           -- a JSON object
     crc        INTEGER NOT NULL,        -- CRC-32 of the stored vector
     removed_at INTEGER,                 -- number of the change that removed it; NULL: live
-    phash      BLOB                     -- perceptual hash of the whole image, 8 bytes; since version 2
+    phash      BLOB                     -- perceptual hash of the image, 8 bytes; since version 2
 ) STRICT;
 CREATE UNIQUE INDEX items_key ON items (key) WHERE removed_at IS NULL;
 CREATE INDEX items_sha256 ON items (sha256) WHERE removed_at IS NULL;
