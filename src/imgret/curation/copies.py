@@ -287,12 +287,12 @@ class Comparer:
         one, other = self._sketch(a), self._sketch(b)
         if one is None or other is None:
             return bits <= _SURE and near < np.inf
-        if images.is_copy(one, other):
+        if images.is_copy(one, other, near=bits <= RADIUS):
             return True
         if bits > RADIUS and near > _MIRROR_CLOSE:
             return False
         turned = self._sketch(a, turned=True)
-        return turned is not None and images.is_copy(turned, other)
+        return turned is not None and images.is_copy(turned, other, near=bits <= RADIUS)
 
     def keep(self, place: int, sketch: images.Sketch) -> None:
         """Use this for an item instead of what its file holds."""
