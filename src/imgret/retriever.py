@@ -18,17 +18,23 @@ from imgret.abc import Cropper, Embedder, Gallery, VectorIndex
 from imgret.croppers import NoCrop
 from imgret.curation import (
     Clusters,
+    Copies,
+    DuplicateGroup,
     Duplicates,
     LabelIssues,
     Map2D,
+    Moved,
     NeighborGraph,
     Outliers,
     build_neighbor_graph,
     draw_map,
+    find_copies_of,
     find_duplicates,
     find_mislabelled,
     find_outliers,
     fit_clusters,
+    move_extra,
+    move_listed,
 )
 from imgret.curation.map2d import Method
 from imgret.errors import (
@@ -51,7 +57,7 @@ from imgret.evaluation.queries import Queries, QueryLabels
 from imgret.explain import Explanation, explain_match
 from imgret.filters import parse_filter
 from imgret.galleries.local import LocalGallery
-from imgret.images import MAX_PIXELS
+from imgret.images import MAX_PIXELS, load
 from imgret.indexes.make import EmbedderLike, find_cropper, find_embedder
 from imgret.ingest import (
     IngestReport,
@@ -2152,19 +2158,33 @@ class Retriever:
 
     # -- the gallery as a whole ----------------------------------------------------------------
 
-    def duplicates(self, threshold: float) -> Duplicates:
+    def duplicates(
+        self, threshold: float | None = None, *, progress: Progress = False
+    ) -> Duplicates:
         """Find duplicates: groups of items that are almost the same.
 
-        Two items are in one group if their score reaches the threshold, or if a chain of such
-        pairs connects them. An exact index misses no pair, however many are alike. An approximate
-        index may miss some (`recall` measures how many), but never items of equal embeddings.
+        Without a threshold, these are copies of one image: at another size or quality, cropped
+        (to about 60 % of each side), mirrored or turned, with a border, a watermark or in other
+        light. Pairs that are near by their perceptual hashes, or unusually near by their
+        embeddings, are compared pixel by pixel, so the image files are read. Where a file is
+        missing, hash and embedding decide. Items that an older imgret added have no hash; it is
+        computed from their files, and stored if the gallery is open for writing.
+
+        With a threshold, two items are in one group if their score reaches it. These may also be
+        different shots of one subject. An exact index misses no pair, however many are alike. An
+        approximate index may miss some (`recall` measures how many), but never items of equal
+        embeddings.
+
+        In either case a chain of pairs makes one group.
 
         Parameters
         ----------
-        threshold : float
+        threshold : float, optional
             Minimum score of a pair: at most 1 for metric ``"cosine"``, at most 0 for ``"l2"``,
-            where scores are minus squared distances. With the embedder ``"general"``, 0.95 is a
-            good start; to find only copies of the same shot, use 0.98.
+            where scores are minus squared distances. With the embedder ``"general"``, 0.95 finds
+            shots that look alike.
+        progress : bool or callable, optional
+            As for `add`; only used without a threshold.
 
         Returns
         -------
@@ -2182,11 +2202,100 @@ class Retriever:
 
         Examples
         --------
-        >>> for group in retriever.duplicates(0.95):  # doctest: +SKIP
-        ...     retriever.remove(group.keys[1:])
+        >>> groups = retriever.duplicates()  # doctest: +SKIP
+        >>> groups.save("review.html")  # to look at them and choose
+        >>> retriever.move_duplicates(groups, "duplicates/")  # all but the best of each group
         """
+        computed: dict[str, bytes] = {}
+        with self._gallery.locked():
+            with self._gallery.viewed() as view:
+                groups = find_duplicates(
+                    view,
+                    threshold=threshold,
+                    max_pixels=self._pipeline.max_pixels,
+                    progress=progress,
+                    keep_hashes=computed.update,
+                )
+            if computed and self._gallery.writable:
+                before = self._gallery.find(list(computed))
+                self._gallery.change(
+                    {key: replace(item, phash=computed[key]) for key, item in before.items()}
+                )
+        return groups
+
+    def duplicates_of(self, image: ImageLike) -> Copies:
+        """Find the items that are copies of one image, which need not be in the gallery.
+
+        The image is compared as in `duplicates`, with its nearest items by hash and by embedding.
+
+        Parameters
+        ----------
+        image : ImageLike
+
+        Returns
+        -------
+        Copies
+            List of `Copy`, the most similar first; empty if there are none. If the image is in the
+            gallery, its own item is among them.
+
+        Raises
+        ------
+        ImageError
+            The image cannot be read.
+        EmptyGalleryError
+            There are no items.
+
+        Examples
+        --------
+        >>> if not retriever.duplicates_of("new.jpg"):  # doctest: +SKIP
+        ...     retriever.add("new.jpg")
+        """
+        self._gallery.require_items()
+        max_pixels = self._pipeline.max_pixels
+        whole = load(image, max_pixels=max_pixels)
+        embedding = self._embed_queries([whole], None)
         with self._gallery.viewed() as view:
-            return find_duplicates(view, threshold=threshold, max_pixels=self._pipeline.max_pixels)
+            return find_copies_of(view, whole, embedding, max_pixels=max_pixels)
+
+    def move_duplicates(
+        self,
+        groups: Iterable[DuplicateGroup] | str | os.PathLike[str],
+        folder: str | os.PathLike[str],
+    ) -> Moved:
+        """Move the files of duplicates into a folder, all but the best of each group.
+
+        The best has the most pixels; of equals, the most bytes; then the first that was added. A
+        list that a review page has saved says instead what to keep.
+
+        Moved files are removed from the gallery. A file that is missing, or has another size or
+        time than when it was indexed, stays where it is, and so does a file that would be moved
+        while the best of its group is not as it was. No file is overwritten: a name that is taken
+        gets a number.
+
+        Parameters
+        ----------
+        groups : iterable of DuplicateGroup, or path
+            Result of `duplicates`, or a part of it; or the JSON file of a review page.
+        folder : path
+            Folder to move to; made if it is missing. It should be outside the folders that are
+            indexed, or the next `add_folder` finds the files there.
+
+        Returns
+        -------
+        Moved
+            What was moved, and what was not and why.
+
+        Raises
+        ------
+        StoreReadOnlyError
+            The gallery is not open for writing; nothing is moved.
+        InvalidInputError
+            The folder is a file, or cannot be made; or the file is no list of a review.
+        """
+        with self._gallery.changing():
+            if isinstance(groups, (str, os.PathLike)):
+                return move_listed(self._gallery, Path(groups), Path(folder))
+            return move_extra(self._gallery, groups, Path(folder))
 
     def clusters(
         self,

@@ -191,6 +191,9 @@ class Item:
         Class name.
     metadata : mapping
         Mapping of JSON values.
+    phash : bytes or None
+        Perceptual hash of the whole image, 8 bytes: see `imgret.images.perceptual_hash`. None for
+        a vector added without an image, and for an image that an older imgret added.
     """
 
     key: str
@@ -202,6 +205,7 @@ class Item:
     subject: bool = False
     label: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    phash: bytes | None = None
 
 
 def is_text(value: object) -> TypeGuard[str]:

@@ -70,7 +70,11 @@ def test_a_map_without_the_extra_says_so(work, run, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "named"),
     [
-        ("duplicates photos.imgret", 2, ["--threshold"]),
+        ("duplicates photos.imgret --review list.json", 2, ["--move"]),
+        ("duplicates photos.imgret --html out.txt", 2, [".html"]),
+        ("duplicates photos.imgret --move photos/rose/0.jpg", 2, ["folder", "found the file"]),
+        ("duplicates photos.imgret --image x.jpg --threshold 1", 2, ["--threshold"]),
+        ("duplicates photos.imgret --image no.jpg", 1, ["no.jpg", "no such file"]),
         ("duplicates photos.imgret --threshold 2", 1, ["threshold", "at most 1", "found 2"]),
         ("map photos.imgret", 2, ["--output"]),
         ("map photos.imgret -o photos", 2, ["--output", "found a folder"]),

@@ -34,6 +34,7 @@ ITEM = Item(
     subject=True,
     label="lake",
     metadata={"stars": 4.5, "tags": ["a", None], "nested": {"ä": True}},
+    phash=b"\x00\xff" * 4,
 )
 
 
@@ -74,7 +75,7 @@ def test_file_is_a_plain_database(tmp_path, kit):
     assert rows[0][6:] == (zlib.crc32(b"x"), 2)
     assert rows[1] == (1, "b", None, None, None, "{}", 1, None)
     assert plain(path, "SELECT * FROM counts") == [(2, 1, 2)]
-    assert plain(path, "PRAGMA user_version") == [(1,)]
+    assert plain(path, "PRAGMA user_version") == [(2,)]
     assert plain(path, "PRAGMA integrity_check") == [("ok",)]
     assert kit.names(tmp_path) == ["c.sqlite"]  # no journal stays behind
 
@@ -299,8 +300,8 @@ def test_any_unicode_key(keys):
 def test_newer_version(tmp_path):
     path = tmp_path / "c.sqlite"
     Catalog(path).close()
-    plain(path, "PRAGMA user_version = 2")
-    with pytest.raises(StoreVersionError, match="version 1 or older, found 2; upgrade imgret"):
+    plain(path, "PRAGMA user_version = 3")
+    with pytest.raises(StoreVersionError, match="version 2 or older, found 3; upgrade imgret"):
         Catalog(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import final
@@ -10,18 +10,23 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.curation.copies import Hashes, Joined, candidates, copies_among, hashes_of
+from imgret.curation.files import best_of, look
 from imgret.curation.forest import Forest, joined
 from imgret.images import MAX_PIXELS
+from imgret.ingest.progress import Progress, progress_bar
 from imgret.pages.curation import Pictures, Section, sections
 from imgret.pages.result import ResultList
+from imgret.pages.review import ReviewGroup, review_page
 from imgret.search import View
 from imgret.support.checks import check_number
-from imgret.types import Embeddings, Ids, Json
+from imgret.types import Embeddings, Ids, Item, Json
 
 __all__ = ["DuplicateGroup", "Duplicates", "find_duplicates"]
 
 _GROUPS, _IMAGES = 25, 6  # what a page shows: groups, and images of each
 _MOST = 200  # groups whose images can be shown, as parts of the list
+_PAIRS = 4096  # pairs whose embeddings are read at once
 _FIRST, _MORE = 16, 4  # neighbours in the first search; factor for each further search
 
 
@@ -51,13 +56,19 @@ class Duplicates(ResultList[DuplicateGroup]):
     groups : iterable of DuplicateGroup
     pictures : Pictures
         Items that a page may show.
+    n_unhashed : int
+        Number of items without a perceptual hash whose file could not be read either: only equal
+        embeddings of these were found. 0 if a threshold was given.
     """
 
-    __slots__ = ("_pictures",)
+    __slots__ = ("_pictures", "n_unhashed")
 
-    def __init__(self, groups: Iterable[DuplicateGroup], pictures: Pictures) -> None:
+    def __init__(
+        self, groups: Iterable[DuplicateGroup], pictures: Pictures, n_unhashed: int = 0
+    ) -> None:
         super().__init__(groups)
         self._pictures = pictures
+        self.n_unhashed = n_unhashed
 
     @property
     def n_removable(self) -> int:
@@ -67,7 +78,11 @@ class Duplicates(ResultList[DuplicateGroup]):
     def to_dict(self) -> Json:
         """Return the groups as JSON values."""
         groups = [{"score": group.score, "keys": list(group.keys)} for group in self]
-        return {"n_removable": self.n_removable, "groups": groups}
+        return {
+            "n_removable": self.n_removable,
+            "n_unhashed": self.n_unhashed,
+            "groups": groups,
+        }
 
     def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
         return ("group", "key", "score"), [
@@ -79,14 +94,50 @@ class Duplicates(ResultList[DuplicateGroup]):
         for group in self:
             lines.append(f"{len(group.keys)} images, score {group.score:.4f}")
             lines += [f"  {key}" for key in group.keys]
-        return "\n".join([*lines, self._summary()])
+        return "\n".join([*lines, self.summary()])
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """Return how many groups there are, and what could not be compared."""
         more = self.n_removable
-        return f"{len(self)} groups; removing {more} images would leave no duplicates"
+        text = f"{len(self)} groups; removing {more} images would leave no duplicates"
+        if self.n_unhashed:
+            text += (
+                f". {self.n_unhashed} images could not be compared: they have no perceptual hash, "
+                f"and their files cannot be read"
+            )
+        return text
+
+    def to_html(self, *, title: str | None = None) -> str:
+        """Return a page on which one chooses what to keep; nothing is loaded from elsewhere.
+
+        It shows the files of up to 200 groups with their sizes, dates and sharpness, keeps the
+        best of each group unless another one is chosen, and writes the commands that move the rest.
+
+        Parameters
+        ----------
+        title : str, optional
+            Title of the page; by default "Duplicates".
+        """
+        return review_page(
+            title or "Duplicates",
+            self.summary(),
+            self.review(self[:_MOST]),
+            hidden=max(0, len(self) - _MOST),
+        )
+
+    def review(self, groups: Iterable[DuplicateGroup]) -> list[ReviewGroup]:
+        """Return what a review shows of some of the first 200 groups; their images are read."""
+        chosen = list(groups)
+        items = [self._pictures.items[key] for group in chosen for key in group.keys]
+        files = iter(look(items, max_pixels=self._pictures.max_pixels))
+        reviewed = []
+        for group in chosen:
+            of_group = [next(files) for _ in group.keys]
+            reviewed.append(ReviewGroup(of_group, best_of(of_group), group.score))
+        return reviewed
 
     def _like(self, entries: list[DuplicateGroup]) -> Duplicates:
-        return Duplicates(entries, self._pictures)
+        return Duplicates(entries, self._pictures, self.n_unhashed)
 
     def _body(self) -> str:
         rows = [
@@ -98,10 +149,107 @@ class Duplicates(ResultList[DuplicateGroup]):
             for group in self[:_GROUPS]
         ]
         hidden = f"and {len(self) - _GROUPS} more groups" if len(self) > _GROUPS else ""
-        return sections(self._summary(), rows, self._pictures, hidden=hidden)
+        return sections(self.summary(), rows, self._pictures, hidden=hidden)
 
 
-def find_duplicates(view: View, *, threshold: float, max_pixels: int = MAX_PIXELS) -> Duplicates:
+def find_duplicates(
+    view: View,
+    *,
+    threshold: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = False,
+    keep_hashes: Callable[[Mapping[str, bytes]], None] | None = None,
+) -> Duplicates:
+    """Find groups of items that are almost the same.
+
+    Without a threshold, pairs of near hashes, and neighbours that are nearer than usual, are
+    compared pixel by pixel (`imgret.images.is_copy`). Where a file cannot be read, hash and
+    embedding decide together: at most 6 bits of the hash differ, and the embeddings are nearer
+    than usual. Files of the same bytes, and equal embeddings without images, are always found.
+
+    With a threshold, groups are the connected components of the graph of all pairs that reach it.
+
+    Parameters
+    ----------
+    view : View
+    threshold : float, optional
+        As for `Retriever.duplicates`.
+    max_pixels : int
+        As for `Retriever`.
+    progress : bool or callable, optional
+        As for `Retriever.add`; without a threshold only.
+    keep_hashes : callable, optional
+        Called with the hashes that were computed as the gallery had none, by key.
+    """
+    if threshold is None:
+        return _copies(view, max_pixels, progress, keep_hashes)
+    return _reaching(view, threshold, max_pixels)
+
+
+def _copies(
+    view: View,
+    max_pixels: int,
+    progress: Progress,
+    keep_hashes: Callable[[Mapping[str, bytes]], None] | None,
+) -> Duplicates:
+    """Find the groups that hash, embedding and pixels tell together."""
+    items = list(view.items())
+    missing = sum(item.phash is None and item.path is not None for item in items)
+    with progress_bar(progress, total=missing, unit="image", desc="hashing") as bar:
+        hashes = hashes_of(items, max_pixels=max_pixels, done=bar.update if missing else _nothing)
+    if hashes.computed and keep_hashes is not None:
+        keep_hashes({items[place].key: hash_ for place, hash_ in hashes.computed.items()})
+    joined = Joined(len(items))
+    _join_equal(view, items, hashes, joined)
+    pairs = candidates(view, hashes)
+    with progress_bar(progress, total=len(pairs.a), unit="pair", desc="comparing") as bar:
+        copies_among(items, pairs, joined, max_pixels=max_pixels, done=bar.update)
+    weakest = _weakest(view, joined)
+    members: dict[int, list[int]] = {}
+    for place in sorted({place for pair in joined.pairs for place in pair}):
+        members.setdefault(joined.root(place), []).append(place)
+    found = [
+        DuplicateGroup(tuple(items[place].key for place in places), weakest[root])
+        for root, places in members.items()
+    ]
+    found.sort(key=lambda one: (-len(one.keys), -one.score))
+    shown = {key for group in found[:_MOST] for key in group.keys}
+    blind = len(items) - len(hashes.places)
+    return Duplicates(
+        found, Pictures.of([item for item in items if item.key in shown], max_pixels), blind
+    )
+
+
+def _nothing(_: int) -> None:
+    """Tell nobody."""
+
+
+def _join_equal(view: View, items: list[Item], hashes: Hashes, joined: Joined) -> None:
+    """Join files of the same bytes, and equal embeddings if nothing else is known of them."""
+    first: dict[bytes, int] = {}
+    for place, item in enumerate(items):
+        if item.sha256 is not None:
+            joined.add(first.setdefault(item.sha256, place), place)
+    seen = np.zeros(len(items), dtype=bool)
+    seen[hashes.places] = True
+    for place, other in enumerate(_first_equal(view).tolist()):
+        if not (seen[place] and seen[other]):
+            joined.add(other, place)
+
+
+def _weakest(view: View, joined: Joined) -> dict[int, float]:
+    """Return the lowest score of the pairs that join each group, by its representative."""
+    weakest: dict[int, float] = {}
+    for start in range(0, len(joined.pairs), _PAIRS):
+        pairs = joined.pairs[start : start + _PAIRS]
+        a, b = (view.scorable(view.read(view.ids[list(side)])) for side in zip(*pairs, strict=True))
+        for (place, _), score in zip(pairs, view.metric.scores(a, b).tolist(), strict=True):
+            root = joined.root(place)
+            weakest[root] = min(weakest.get(root, np.inf), score, view.metric.range[1])
+    return weakest
+
+
+def _reaching(view: View, threshold: float, max_pixels: int) -> Duplicates:
     """Find the connected components of the graph of all pairs that reach a threshold.
 
     Equal embeddings are found by their bytes, and searched once. Each is searched for its 16
@@ -110,14 +258,6 @@ def find_duplicates(view: View, *, threshold: float, max_pixels: int = MAX_PIXEL
     already, or joins it better. Items that may have missed such a pair are searched again for
     four times as many neighbours, until none are left. So a thousand copies of one image do not
     cost a thousand squared.
-
-    Parameters
-    ----------
-    view : View
-    threshold : float
-        As for `Retriever.duplicates`.
-    max_pixels : int
-        As for `Retriever`.
     """
     low, high = view.metric.range
     threshold = check_number(threshold, "threshold", at_least=low, at_most=high)
@@ -143,7 +283,7 @@ def find_duplicates(view: View, *, threshold: float, max_pixels: int = MAX_PIXEL
         if weakest[root] >= np.float32(threshold)
     ]
     found.sort(key=lambda one: (-len(one.keys), -one.score))
-    shown = [key for group in found[:_MOST] for key in group.keys[:_IMAGES]]
+    shown = [key for group in found[:_MOST] for key in group.keys]
     return Duplicates(found, Pictures.of(view.items(view.require(shown)), max_pixels))
 
 

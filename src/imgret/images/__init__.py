@@ -1,7 +1,9 @@
 """Reading images from files, bytes and objects; resizing, cropping and encoding them."""
 
+from imgret.images.alignment import SKETCH_SIDE, Sketch, is_copy, mirrored, sketch
 from imgret.images.decoding import MAX_PIXELS, Decoded, decode
 from imgret.images.exif import exif_facts
+from imgret.images.hashing import hash_array, perceptual_hash, turned_hashes
 from imgret.images.headers import Header, header
 from imgret.images.loading import load, read
 from imgret.images.raw import reads_raw
@@ -14,6 +16,7 @@ from imgret.images.transform import (
     resample,
     resize,
     resize_center_crop,
+    sharpness,
     thumbnail,
     tint,
     to_gray,
@@ -21,23 +24,32 @@ from imgret.images.transform import (
 
 __all__ = [
     "MAX_PIXELS",
+    "SKETCH_SIDE",
     "Decoded",
     "Header",
+    "Sketch",
     "blur",
     "connected",
     "decode",
     "draw_box",
     "encode",
     "exif_facts",
+    "hash_array",
     "header",
+    "is_copy",
     "letterbox",
     "load",
+    "mirrored",
+    "perceptual_hash",
     "read",
     "reads_raw",
     "resample",
     "resize",
     "resize_center_crop",
+    "sharpness",
+    "sketch",
     "thumbnail",
     "tint",
     "to_gray",
+    "turned_hashes",
 ]

@@ -181,6 +181,7 @@ def _item(outcome: Outcome) -> Item:
         subject=outcome.subject,
         label=label,
         metadata=metadata,
+        phash=outcome.phash,
     )
 
 

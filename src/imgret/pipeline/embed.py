@@ -124,6 +124,8 @@ class Outcome:
         Whether the cropper ran and found no box.
     is_done : bool
         Whether the work on the source is finished.
+    phash : bytes or None
+        Perceptual hash of the whole image.
     sha256, size, mtime_ns
         Hash, size in bytes and modification time of the file.
     """
@@ -139,6 +141,7 @@ class Outcome:
     box: Box | None = None
     subject: bool = False
     missed: bool = False
+    phash: bytes | None = None
     sha256: bytes | None = None
     size: int | None = None
     mtime_ns: int | None = None
@@ -328,6 +331,7 @@ class _Copies:
         elif (twin := self._find_twin(outcome.sha256)) is not None:
             outcome.twin, outcome.embedding = twin.item.key, twin.embedding
             outcome.box, outcome.subject = twin.item.box, twin.item.subject
+            outcome.phash = twin.item.phash
 
     @staticmethod
     def settle(outcomes: Sequence[Outcome], pending: Iterable[Future[_Run]]) -> None:
@@ -341,7 +345,7 @@ class _Copies:
                     break
                 future.result()
             outcome.lender = None
-            for name in ("twin", "embedding", "box", "subject", "missed"):
+            for name in ("twin", "embedding", "box", "subject", "missed", "phash"):
                 setattr(outcome, name, getattr(lender, name))
             if lender.status == "failed":
                 outcome.status, outcome.reason = "failed", lender.reason
@@ -434,6 +438,7 @@ class _Worker:
                 if data is None:
                     data = encoded(source.image)
                 image, size = self._decode(source, data)
+                outcome.phash = images.perceptual_hash(image)
             with _timed(stages, "crop"):
                 return self._crop(outcome, image, size, data)
         except StoreError:  # damage to the gallery affects all images

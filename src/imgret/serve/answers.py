@@ -10,6 +10,9 @@ __all__ = [
     "Change",
     "Changed",
     "ChoiceFacts",
+    "DuplicateFacts",
+    "DuplicateGroupFacts",
+    "DuplicatesFacts",
     "Error",
     "ErrorFacts",
     "ExplanationFacts",
@@ -161,6 +164,41 @@ class NameFacts(BaseModel):
     confidence: float
     threshold: float
     votes: dict[str, float]
+
+
+class DuplicateFacts(BaseModel):
+    """A file of a group of duplicates."""
+
+    key: str
+    width: int = Field(description="Pixels; 0 if the image cannot be read.")
+    height: int
+    size: int | None = Field(description="Bytes, as indexed.")
+    mtime_ns: str | None = Field(description="Modification time; as text, for its length.")
+    modified: str = Field(description="The same in the time of the server.")
+    sharpness: float | None
+    problem: str = Field(description="Why the file cannot be moved; empty if it can.")
+
+
+class DuplicateGroupFacts(BaseModel):
+    """Files that are almost the same."""
+
+    score: float
+    best: int = Field(description="Position of the file to keep.")
+    files: list[DuplicateFacts]
+
+
+class DuplicatesFacts(BaseModel):
+    """The state of a search for duplicates, and what it has found."""
+
+    state: str = Field(description="running, done or failed")
+    done: int
+    total: int
+    message: str
+    groups: list[DuplicateGroupFacts]
+    hidden: int = Field(description="Number of groups that are not listed.")
+    removable: int = Field(description="Number of images beyond one of each group.")
+    unhashed: int = Field(description="Number of images that could not be compared.")
+    format: str = Field(description="What a list of files says of itself.")
 
 
 class Change(BaseModel):

@@ -39,6 +39,7 @@ from imgret.errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from imgret.pages.review import FORMAT, ReviewGroup
 from imgret.retriever import Retriever
 from imgret.serve import answers
 from imgret.serve.guard import Guard, Limits
@@ -53,6 +54,7 @@ _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
 
 _THUMBNAIL, _LARGE = (96, 512), (512, 2048)  # least and most pixels a side
+_PATIENCE = 2.0  # seconds a request waits for a search for duplicates
 _PREVIEW = 1024  # pixels a side
 _PAGE = 200  # most hits or items in one answer
 # The status of an error, the most special class first.
@@ -101,6 +103,7 @@ _ASSETS = {
     "crop.js": "text/javascript",
     "detail.js": "text/javascript",
     "dom.js": "text/javascript",
+    "duplicates.js": "text/javascript",
     "explain.js": "text/javascript",
     "facets.js": "text/javascript",
     "hits.js": "text/javascript",
@@ -664,6 +667,11 @@ def _add_curation(router: APIRouter, site: Site, work: Work) -> None:
             partial(told, lambda r: [{"key": o.key, "score": o.score} for o in r.outliers(n)])
         )
 
+    @router.get("/curate/duplicates")
+    async def duplicates() -> answers.DuplicatesFacts:
+        """Return groups of images that are almost the same; ask again while it is running."""
+        return await work(partial(_duplicates, site))
+
     @router.get("/curate/mislabelled")
     async def mislabelled() -> list[Json]:
         """Return items whose neighbours have another label."""
@@ -697,6 +705,43 @@ def _add_curation(router: APIRouter, site: Site, work: Work) -> None:
             }
 
         return await work(partial(told, laid_out))
+
+
+def _duplicates(site: Site) -> answers.DuplicatesFacts:
+    search = site.duplicates()
+    search.wait(_PATIENCE)
+    found = search.found if search.state == "done" else None
+    return answers.DuplicatesFacts(
+        state=search.state,
+        done=search.done,
+        total=search.total,
+        message=_FOLDERS.sub("", search.message),
+        groups=[] if found is None else [_duplicate_group(group) for group in search.groups],
+        hidden=0 if found is None else len(found) - len(search.groups),
+        removable=0 if found is None else found.n_removable,
+        unhashed=0 if found is None else found.n_unhashed,
+        format=FORMAT,
+    )
+
+
+def _duplicate_group(group: ReviewGroup) -> answers.DuplicateGroupFacts:
+    return answers.DuplicateGroupFacts(
+        score=group.score,
+        best=group.best,
+        files=[
+            answers.DuplicateFacts(
+                key=file.key,
+                width=file.width,
+                height=file.height,
+                size=file.size,
+                mtime_ns=None if file.mtime_ns is None else str(file.mtime_ns),
+                modified=file.modified,
+                sharpness=file.sharpness,
+                problem=_FOLDERS.sub("", file.problem),
+            )
+            for file in group.files
+        ],
+    )
 
 
 # -- small parts ---------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from imgret.retriever import Retriever
 from imgret.search.facets import Facet, count_facets
 from imgret.search.query import check_box
 from imgret.serve.batching import BatchingEmbedder
+from imgret.serve.duplicates import DuplicateSearch
 from imgret.serve.thumbnails import Thumbnails, thumbnails_of
 from imgret.support.locks import RLock
 from imgret.types import ImageLike, Json
@@ -151,6 +152,7 @@ class Site:
         self._opened: _Opened | None = None
         self._look_again = 0.0
         self._facets: tuple[Retriever, list[Facet]] | None = None
+        self._duplicates: tuple[Retriever, DuplicateSearch] | None = None
         self.thumbnails = Thumbnails(None, max_pixels=max_pixels)
         self.indexing: Indexing | None = None
         self._thread: threading.Thread | None = None
@@ -249,6 +251,16 @@ class Site:
             with self._lock:
                 self._facets = retriever, found
             return found
+
+    def duplicates(self) -> DuplicateSearch:
+        """Return the search for duplicates of the gallery as it is now; started if need be."""
+        with self.use() as retriever, self._lock:
+            before = self._duplicates
+            if before is None or before[0] is not retriever:
+                if before is not None:
+                    before[1].stop()
+                self._duplicates = before = retriever, DuplicateSearch(self.use)
+            return before[1]
 
     def _attach(self, path: Path) -> None:
         """Open a gallery for reading, with an embedder that batches."""
@@ -365,6 +377,8 @@ class Site:
         self._stop = True
         if self._thread is not None:
             self._thread.join(timeout=30)
+        if self._duplicates is not None:
+            self._duplicates[1].close()
         with self._lock:
             opened, self._opened = self._opened, None
         if opened is not None:

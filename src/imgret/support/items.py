@@ -13,6 +13,7 @@ __all__ = ["check_item"]
 
 # Levels of JSON, well below SQLite's limit (1000), beyond which one item makes all unreadable.
 _DEEPEST = 200
+_HASH = 8  # bytes of a perceptual hash
 _NUL, _NUL_IN_JSON = "\0", "\\u0000"
 
 
@@ -23,7 +24,8 @@ def check_item(item: Item) -> str:
     ------
     InvalidInputError
         The key is empty; key, path or label is not Unicode text; the metadata is not JSON, or has
-        names that are not text; or a text contains NUL, where SQLite's functions stop reading.
+        names that are not text; a text contains NUL, where SQLite's functions stop reading; or the
+        hash has another length.
     """
     if not is_text(item.key) or not item.key or _NUL in item.key:
         raise InvalidInputError(
@@ -35,6 +37,10 @@ def check_item(item: Item) -> str:
                 f"{name} of {item.key!r}: expected Unicode text without NUL, or None, found "
                 f"{value!r}"
             )
+    if item.phash is not None and (not isinstance(item.phash, bytes) or len(item.phash) != _HASH):
+        raise InvalidInputError(
+            f"phash of {item.key!r}: expected {_HASH} bytes or None, found {item.phash!r}"
+        )
     if not isinstance(item.metadata, Mapping):
         raise InvalidInputError(
             f"metadata of {item.key!r}: expected a mapping, found {item.metadata!r}"

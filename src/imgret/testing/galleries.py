@@ -82,6 +82,7 @@ def _items(count: int, start: int = 0) -> list[Item]:
             subject=n % 3 == 1,
             label=None if n % 4 == 3 else f"c{n % 4}",
             metadata=_facts(n),
+            phash=n.to_bytes(8, "big") if n % 3 else None,
         )
         for n in range(start, start + count)
     ]

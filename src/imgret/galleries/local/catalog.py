@@ -22,10 +22,17 @@ from imgret.filters import metadata_field, parse_filter
 from imgret.filters.sqlite import Condition, column_of, compile_filter
 from imgret.filters.tree import COLUMNS as ITEM_FIELDS
 from imgret.filters.tree import Field, Filter
-from imgret.galleries.local.database import CONNECTING, connect, explained, leave
+from imgret.galleries.local.database import (
+    CONNECTING,
+    connect,
+    explained,
+    has_hashes,
+    leave,
+    upgrade,
+)
 from imgret.galleries.local.files import file_id
 from imgret.galleries.local.matching import Matcher
-from imgret.galleries.local.rows import COLUMNS, from_row, to_row
+from imgret.galleries.local.rows import COLUMNS, COLUMNS_OF_V1, MARKS, from_row, to_row
 from imgret.galleries.local.writer_lock import forked
 from imgret.support.locks import RLock, renew_in_child
 from imgret.support.spelling import alike, respelled, shown
@@ -82,6 +89,7 @@ class Catalog:
         with CONNECTING:
             self._connection: sqlite3.Connection | None = connect(path, writable=writable)
             try:
+                self._columns = COLUMNS if has_hashes(self._connection) else COLUMNS_OF_V1
                 self._source = None if path is None else file_id(path)
                 self._take(self._counts("count(*)"))
                 if path is not None:
@@ -173,7 +181,7 @@ class Catalog:
             chunk = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
             for row in self._query(
-                f"SELECT id, {COLUMNS} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
+                f"SELECT id, {self._columns} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
                 tuple(chunk),
             ):
                 found[row[0]] = from_row(row[1:])
@@ -182,7 +190,7 @@ class Catalog:
     def by_sha256(self, digest: bytes) -> tuple[int, Item] | None:
         """Return the oldest live item that was made from a file with this digest."""
         rows = self._query(
-            f"SELECT id, {COLUMNS} FROM items "  # noqa: S608  # a constant
+            f"SELECT id, {self._columns} FROM items "  # noqa: S608  # a constant
             "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
             (digest,),
         )
@@ -379,7 +387,7 @@ class Catalog:
                 removed = self._mark_removed(replaced, change)
                 self._db.executemany(
                     f"INSERT INTO items (id, crc, {COLUMNS}) "  # noqa: S608  # a constant
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    f"VALUES (?, ?, {MARKS})",
                     (
                         (first + offset, crc, *to_row(item))
                         for offset, (item, crc) in enumerate(zip(items, checksums, strict=True))
@@ -427,6 +435,7 @@ class Catalog:
         try:
             with self._lock, explained(self._path):
                 self._db.backup(copy._db)
+            upgrade(copy._db)
             copy._take(copy._counts("count(*)"))
         except BaseException:
             copy.close()

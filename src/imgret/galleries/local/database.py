@@ -17,13 +17,13 @@ from imgret.errors import (
 )
 from imgret.support.locks import RLock
 
-__all__ = ["CONNECTING", "connect", "explained", "leave"]
+__all__ = ["CONNECTING", "connect", "explained", "has_hashes", "leave", "upgrade"]
 
 # Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
 # locks of its own.
 CONNECTING = RLock(brief=True)
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE items (
     id         INTEGER PRIMARY KEY,     -- row of the vectors file; never used twice
@@ -37,7 +37,8 @@ CREATE TABLE items (
     label      TEXT,
     metadata   TEXT NOT NULL,           -- a JSON object
     crc        INTEGER NOT NULL,        -- CRC-32 of the stored vector
-    removed_at INTEGER                  -- number of the change that removed it; NULL: live
+    removed_at INTEGER,                 -- number of the change that removed it; NULL: live
+    phash      BLOB                     -- perceptual hash of the image, 8 bytes; since version 2
 ) STRICT;
 CREATE UNIQUE INDEX items_key ON items (key) WHERE removed_at IS NULL;
 CREATE INDEX items_sha256 ON items (sha256) WHERE removed_at IS NULL;
@@ -82,7 +83,7 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> None:
     db.execute(f"PRAGMA query_only = {int(not writable)}")
     db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    version = _version(db)
     if version > _SCHEMA_VERSION:
         raise StoreVersionError(
             f"{path}: expected catalog version {_SCHEMA_VERSION} or older, found {version}; "
@@ -94,6 +95,34 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
                 f"{path}: expected a catalog, found another database; restore it from a copy"
             )
         db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+    elif writable:
+        upgrade(db)
+
+
+def upgrade(db: sqlite3.Connection) -> None:
+    """Bring a catalog of an earlier version to the current one; its rows stay as they are."""
+    if _version(db) == _SCHEMA_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(db) == 1:  # still, now that no other process can change it
+            db.execute("ALTER TABLE items ADD COLUMN phash BLOB")
+            db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def has_hashes(db: sqlite3.Connection) -> bool:
+    """Whether a catalog has a column for perceptual hashes; one of version 1 does not."""
+    return _version(db) > 1
+
+
+def _version(db: sqlite3.Connection) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return version
 
 
 def leave(db: sqlite3.Connection) -> None:

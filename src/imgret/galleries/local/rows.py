@@ -8,9 +8,13 @@ from typing import Any
 from imgret.support.items import check_item
 from imgret.types import Box, Item
 
-__all__ = ["COLUMNS", "from_row", "to_row"]
+__all__ = ["COLUMNS", "COLUMNS_OF_V1", "MARKS", "from_row", "to_row"]
 
-COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata"
+COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash"
+
+# As a reader selects them from a catalog of version 1, which it must not change.
+COLUMNS_OF_V1 = COLUMNS.replace("phash", "NULL")
+MARKS = ", ".join("?" * len(COLUMNS.split(", ")))
 
 _NUL, _NUL_IN_JSON = "\0", "\\u0000"
 
@@ -28,12 +32,13 @@ def to_row(item: Item) -> tuple[Any, ...]:
         int(item.subject),
         item.label,
         metadata,
+        item.phash,
     )
 
 
 def from_row(row: tuple[Any, ...]) -> Item:
     """Return the item with these values of `COLUMNS`."""
-    key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata = row
+    key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash = row
     return Item(
         key=key,
         path=path,
@@ -44,6 +49,7 @@ def from_row(row: tuple[Any, ...]) -> Item:
         subject=bool(subject),
         label=label,
         metadata={} if metadata == "{}" else _loaded(metadata),
+        phash=phash,
     )
 
 

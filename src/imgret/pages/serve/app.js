@@ -106,13 +106,14 @@ async function show() {
   document.body.dataset.view = view;
   find("side").hidden = view !== "search";
   find("plane").hidden = true;
-  find("chosen").hidden = true;
+  find("chosen").hidden = find("review").hidden = true;
   fill(find("controls"));
   marks.clear();
   leaveViews();
   if (view === "search") return showSearch();
   answered = null;
-  const page = {hits, heading, go: visit, gallery, changed: itemChanged, open: showDetail};
+  const page = {hits, heading, go: visit, gallery, changed: itemChanged, open: showDetail,
+    refresh: refreshFacts};
   return showView(view, params, page).catch((error) => {
     if (error.name === "AbortError") return;
     hits.clear();

@@ -1,10 +1,14 @@
-// The gallery as clusters, outliers, wrong labels, and as a map.
+// The gallery as duplicates, clusters, outliers, wrong labels, and as a map.
 
 import * as api from "./api.js";
 import {announce, complain, counted, fill, find, make, notify, percent} from "./dom.js";
+import {showDuplicates} from "./duplicates.js";
 import {drawMap} from "./map.js";
 
-const VIEWS = {clusters, outliers, mislabelled, map};
+const VIEWS = {
+  duplicates: (params, page, signal) => showDuplicates(page, signal),
+  clusters, outliers, mislabelled, map,
+};
 const latest = new api.Latest();
 
 /** End what a view still waits for, so that it does not show up in the place of another. */
@@ -30,7 +34,8 @@ export async function showView(view, params, page) {
 }
 
 const TITLES = {
-  clusters: "Clusters", outliers: "Outliers", mislabelled: "Wrong labels", map: "Map",
+  duplicates: "Duplicates", clusters: "Clusters", outliers: "Outliers",
+  mislabelled: "Wrong labels", map: "Map",
 };
 
 /** Show items of which only the keys are known, a page at a time. */

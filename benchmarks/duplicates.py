@@ -1,0 +1,205 @@
+"""Copies found by `Retriever.duplicates`, and by the hashes of imagededup.
+
+    pip install imagededup      # 0.3.3
+    python benchmarks/duplicates.py FOLDER [FOLDER ...] [--images 400] [--json FILE]
+
+Images are drawn at random from FOLDER, and a copy of each is made in nine ways. For each way, the
+originals and these copies are searched for pairs. A pair of an image and its copy is right; any
+other is wrong, also where FOLDER itself holds an image twice. Groups count as all their pairs.
+
+imagededup's `PHash`, `DHash`, `WHash` and `AHash` return pairs whose hashes differ in at most 10
+bits, its default ("10"). "best" is the F1 at the threshold that is best for this way of copying, as
+if one knew it. Its network is not compared: it needs torch, which is not even loaded here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeAlias
+from unittest.mock import MagicMock, patch
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+
+from imgret import Retriever
+from imgret.curation import find_duplicates
+
+Make: TypeAlias = Callable[[Image.Image, np.random.Generator], Image.Image]
+Pair: TypeAlias = tuple[str, str]
+
+SEED, QUALITY = 0, 88
+METHODS = ["PHash", "DHash", "WHash", "AHash"]
+DEFAULT, MOST = 10, 24  # thresholds of imagededup: its own, and the highest that is tried
+
+
+def crop(image: Image.Image, rng: np.random.Generator, share: float) -> Image.Image:
+    """Cut out a part with this share of each side, anywhere."""
+    width, height = round(image.width * share), round(image.height * share)
+    x = int(rng.integers(image.width - width + 1))
+    y = int(rng.integers(image.height - height + 1))
+    return image.crop((x, y, x + width, y + height))
+
+
+def border(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Add a border of 4 to 10 % of the longer side in white, black or red."""
+    color = [(255, 255, 255), (0, 0, 0), (200, 30, 30)][int(rng.integers(3))]
+    return ImageOps.expand(image, int(max(image.size) * rng.uniform(0.04, 0.1)), fill=color)
+
+
+def watermark(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Write across the middle in half-transparent white."""
+    layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    font = ImageFont.load_default(size=max(10, image.width // 7))
+    place = image.width * 0.1, image.height * rng.uniform(0.3, 0.6)
+    ImageDraw.Draw(layer).text(place, "SAMPLE 2024", font=font, fill=(255, 255, 255, 160))
+    return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
+
+
+def brightness(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Multiply by 1.5, or by 0.6."""
+    return ImageEnhance.Brightness(image).enhance(1.5 if rng.random() < 0.5 else 0.6)
+
+
+def resized(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    """Shrink to 40 % of each side."""
+    size = [max(16, round(side * 0.4)) for side in image.size]
+    return image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+
+
+KINDS: dict[str, Make] = {
+    "crop 80 %": lambda image, rng: crop(image, rng, 0.8),
+    "crop 60 %": lambda image, rng: crop(image, rng, 0.6),
+    "resize": resized,
+    "JPEG": lambda image, _: image,
+    "mirror": lambda image, _: ImageOps.mirror(image),
+    "quarter turn": lambda image, _: image.transpose(Image.Transpose.ROTATE_90),
+    "border": border,
+    "watermark": watermark,
+    "brightness": brightness,
+}
+
+
+def make(folder: Path, count: int, to: Path) -> list[str]:
+    """Write originals and copies, one folder for each kind, and return the names of the files."""
+    rng = np.random.default_rng(SEED)
+    files = sorted(path for path in folder.rglob("*.jpg"))
+    chosen = [files[n] for n in np.sort(rng.permutation(len(files))[:count])]
+    for kind in ("original", *KINDS):
+        (to / kind).mkdir()
+    for n, file in enumerate(chosen):
+        (to / "original" / f"{n:05}.jpg").write_bytes(file.read_bytes())
+        image = Image.open(file).convert("RGB")
+        for kind, copy in KINDS.items():
+            made = copy(image, np.random.default_rng([SEED, n]))
+            made.save(to / kind / f"{n:05}.jpg", quality=25 if kind == "JPEG" else QUALITY)
+    return [f"{n:05}.jpg" for n in range(len(chosen))]
+
+
+def figures(found: Iterable[Pair], names: list[str], kind: str) -> dict[str, float]:
+    """Return precision, recall and F1 of pairs of keys."""
+    wanted = {(f"original/{name}", f"{kind}/{name}") for name in names}
+    pairs = {tuple(sorted(pair)) for pair in found}
+    right = len(pairs & {tuple(sorted(pair)) for pair in wanted})
+    precision, recall = right / max(1, len(pairs)), right / len(wanted)
+    f1 = 2 * precision * recall / max(precision + recall, 1e-9)
+    return {"precision": precision, "recall": recall, "f1": f1}
+
+
+def hashers() -> dict[str, Any]:
+    """Return imagededup's hashes; modules of its network are replaced while it is imported."""
+    import pywt  # noqa: F401, PLC0415  # looks at the modules that are loaded, as SciPy does
+    import scipy.fftpack  # noqa: F401, PLC0415
+
+    names = ["torch", "torch.nn", "torchvision", "torchvision.models"]
+    names += ["torchvision.models.vision_transformer", "torchvision.transforms"]
+    stubs = {name: MagicMock() for name in (*names, "imagededup.methods.cnn")}
+    stubs["torch"].nn = stubs["torch.nn"]
+    stubs["torch"].Tensor = stubs["torch.nn"].Module = object
+    with patch.dict(sys.modules, stubs):
+        import imagededup.methods as methods  # noqa: PLC0415, PLR0402  # ty: ignore
+
+        return {name: getattr(methods, name)(verbose=False) for name in METHODS}
+
+
+def distances(hasher: Any, folder: Path, names: list[str], kind: str) -> tuple[list[str], Any]:
+    """Return keys, and the bits in which the hashes of each two differ."""
+    keys = [f"{each}/{name}" for each in ("original", kind) for name in names]
+    codes = [int(hasher.encode_image(image_file=str(folder / key)), 16) for key in keys]
+    hashes = np.array(codes, dtype=np.uint64)
+    return keys, np.bitwise_count(hashes[:, None] ^ hashes[None])
+
+
+def pairs_within(keys: list[str], apart: Any, threshold: int) -> list[Pair]:
+    """Return the pairs of keys whose hashes differ in at most so many bits."""
+    rows, columns = np.nonzero(np.triu(apart <= threshold, 1))
+    return [(keys[a], keys[b]) for a, b in zip(rows.tolist(), columns.tolist(), strict=True)]
+
+
+def measure(folder: Path, count: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the figures by kind and method."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    rivals = hashers()
+    with tempfile.TemporaryDirectory() as made:
+        names = make(folder, count, Path(made))
+        retriever = Retriever()
+        retriever.add_folder(made, labels="parent", progress=None)
+        seconds, items = 0.0, 0
+        for kind in KINDS:
+            view = retriever.view({"label": {"$in": ["original", kind]}})
+            started = time.perf_counter()
+            groups = find_duplicates(view)
+            seconds, items = seconds + time.perf_counter() - started, items + len(view)
+            found = [pair for group in groups for pair in combinations(group.keys, 2)]
+            table[kind] = {"imgret": figures(found, names, kind)}
+            for name, hasher in rivals.items():
+                keys, apart = distances(hasher, Path(made), names, kind)
+                scores = [
+                    figures(pairs_within(keys, apart, most), names, kind)
+                    for most in range(MOST + 1)
+                ]
+                table[kind][name] = scores[DEFAULT]
+                table[kind][f"{name}, best"] = max(scores, key=lambda score: score["f1"])
+    print(f"{items:,} items in {seconds:.1f} s: {1000 * seconds / items:.1f} ms an item")
+    return table
+
+
+def main() -> None:
+    """Print a table for each folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results = {}
+    for folder in options.folders:
+        print(f"\n{folder.name}, {options.images} images")
+        results[folder.name] = table = measure(folder, options.images)
+        print(
+            "| copies | imgret: precision, recall, F1 | "
+            + " | ".join(f"{name} (best)" for name in METHODS)
+            + " |"
+        )
+        print("| --- " * (2 + len(METHODS)) + "|")
+        for kind, row in table.items():
+            own = row["imgret"]
+            cells = [
+                f"{row[name]['f1']:.3f} ({row[f'{name}, best']['f1']:.3f})" for name in METHODS
+            ]
+            print(
+                f"| {kind} | {own['precision']:.3f}, {own['recall']:.3f}, **{own['f1']:.3f}** | "
+                + " | ".join(cells)
+                + " |"
+            )
+    if options.json is not None:
+        options.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
