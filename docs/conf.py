@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ author = "The imgret developers"
 copyright = "the imgret developers, Apache-2.0"  # noqa: A001  # Sphinx's name
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "myst_nb"]
+_HERE = Path(__file__).parent
+sys.path.insert(0, str(_HERE))  # for commands.py
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "myst_nb",
+    "commands",
+]
 html_theme = "furo"
 html_title = f"imgret {release}"
 html_theme_options = {
@@ -23,13 +33,13 @@ html_theme_options = {
 exclude_patterns = ["_build"]
 
 # Sphinx reads only what is below this folder, so the example notebooks are copied here.
-_HERE = Path(__file__).parent
 shutil.rmtree(_HERE / "examples", ignore_errors=True)
 (_HERE / "examples").mkdir()
 for _notebook in sorted((_HERE.parent / "examples").glob("*.ipynb")):
     shutil.copy(_notebook, _HERE / "examples")
 
-# Pages are run while they are built, each in an empty folder, on pictures that are drawn.
+# Pages are run while they are built, each in an empty folder, on images that are drawn or
+# that come with scikit-image.
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
