@@ -31,7 +31,7 @@ def describe(command: Any, name: str) -> Iterator[str]:
     yield f"```text\n{usage}\n```"
     rows = [row for each in command.params if (row := _row(each, context))]
     if rows:
-        yield "\n".join(["| argument or option | |", "| --- | --- |", *rows])
+        yield "\n".join(["| option | |", "| --- | --- |", *rows])
 
 
 def panels(group: Any) -> Iterator[str]:

@@ -24,6 +24,7 @@ extensions = [
     "myst_nb",
     "commands",
 ]
+smartquotes = False  # options such as --prune stay as they are typed
 html_theme = "furo"
 html_title = f"imgret {release}"
 html_theme_options = {

@@ -67,8 +67,10 @@ class Flowers102:
 
     Attributes
     ----------
-    train, valid, test : Part
-        Images in the order of their numbers.
+    train : Part
+        Images to train with, in the order of their numbers.
+    valid : Part
+    test : Part
     names : tuple of str
         The 102 classes in the order of their numbers: ``names[0]`` is class 1 of the files.
     split : {"official", "stratified", "folders"}
