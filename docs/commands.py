@@ -49,9 +49,9 @@ def panels(group: Any) -> Iterator[str]:
 
 
 def _block(text: str) -> str:
-    """Return a paragraph of a help text, or its lines as they are if they are commands."""
+    """Return a paragraph of a help text; one that starts with a command keeps its lines."""
     lines = text.strip("\b\n ").split("\n")
-    if all(line.strip().startswith("imgret ") for line in lines):
+    if lines[0].startswith("imgret "):
         return "\n".join(["```console", *(f"$ {line.strip()}" for line in lines), "```"])
     return " ".join(line.strip() for line in lines).replace("*", r"\*")
 
@@ -61,7 +61,7 @@ def _row(parameter: Any, context: Any) -> str | None:
     if record is None or "--help" in parameter.opts:
         return None
     name, text = (" ".join(part.split()).replace("|", r"\|") for part in record)
-    text = text.replace("<", r"\<").replace("*", r"\*").replace("__", r"\_\_")
+    text = text.replace("\\[", "[").replace("<", r"\<").replace("*", r"\*").replace("__", r"\_\_")
     return f"| `{name}` | {text} |"
 
 

@@ -17,6 +17,7 @@ from imgret import Retriever
 from imgret.demo import samples
 from imgret.explain import HeatMap
 from imgret.types import Box
+from imgret.types import Image as Pixels
 
 _QUERIES = (("rose", 1017), ("sunflower", 1003), ("lily", 1003))
 _WHY = (("sunflower", 1003, 2), ("lily", 1003, 1))  # with the rank of the hit
@@ -83,7 +84,7 @@ def _heat(heat: HeatMap, boxes: list[Box]) -> Image.Image:
     return image
 
 
-def _array(key: str) -> samples.Image:
+def _array(key: str) -> Pixels:
     name, seed = key.rsplit("-", 1)
     return samples.draw(name, int(seed))
 
