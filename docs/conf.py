@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 from imgret import __version__
 
 project = "imgret"
@@ -84,6 +86,14 @@ def _resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
     return None if short != target else content
 
 
+def _draw_dashes(app: Any, doctree: Any) -> None:  # noqa: ARG001  # Sphinx's arguments
+    """Draw the dash between a parameter and its description, which smart quotes would do."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
+
+
 def setup(app: Any) -> None:
-    """Ask for the handler above where Sphinx finds nothing."""
+    """Ask for the handlers above: where Sphinx finds nothing, and after a page is read."""
     app.connect("missing-reference", _resolve)
+    app.connect("doctree-read", _draw_dashes)
