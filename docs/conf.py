@@ -89,8 +89,8 @@ def _resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
 def _draw_dashes(app: Any, doctree: Any) -> None:  # noqa: ARG001  # Sphinx's arguments
     """Draw the dash between a parameter and its description, which smart quotes would do."""
     for text in list(doctree.findall(nodes.Text)):
-        if text == " -- ":
-            text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
+        if " -- " in text and not isinstance(text.parent, nodes.literal | nodes.literal_block):
+            text.parent.replace(text, nodes.Text(text.replace(" -- ", " \N{EN DASH} ")))
 
 
 def setup(app: Any) -> None:
