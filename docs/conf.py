@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+
+from docutils import nodes
 
 from imgret import __version__
 
@@ -13,7 +16,17 @@ author = "The imgret developers"
 copyright = "the imgret developers, Apache-2.0"  # noqa: A001  # Sphinx's name
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "myst_nb"]
+_HERE = Path(__file__).parent
+sys.path.insert(0, str(_HERE))  # for commands.py
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "myst_nb",
+    "commands",
+]
+smartquotes = False  # options such as --prune stay as they are typed
 html_theme = "furo"
 html_title = f"imgret {release}"
 html_theme_options = {
@@ -23,13 +36,13 @@ html_theme_options = {
 exclude_patterns = ["_build"]
 
 # Sphinx reads only what is below this folder, so the example notebooks are copied here.
-_HERE = Path(__file__).parent
 shutil.rmtree(_HERE / "examples", ignore_errors=True)
 (_HERE / "examples").mkdir()
 for _notebook in sorted((_HERE.parent / "examples").glob("*.ipynb")):
     shutil.copy(_notebook, _HERE / "examples")
 
-# Pages are run while they are built, each in an empty folder, on pictures that are drawn.
+# Pages are run while they are built, each in an empty folder, on images that are drawn or
+# that come with scikit-image.
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
@@ -73,6 +86,14 @@ def _resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
     return None if short != target else content
 
 
+def _draw_dashes(app: Any, doctree: Any) -> None:  # noqa: ARG001  # Sphinx's arguments
+    """Draw the dash between a parameter and its description, which smart quotes would do."""
+    for text in list(doctree.findall(nodes.Text)):
+        if " -- " in text and not isinstance(text.parent, nodes.literal | nodes.literal_block):
+            text.parent.replace(text, nodes.Text(text.replace(" -- ", " \N{EN DASH} ")))
+
+
 def setup(app: Any) -> None:
-    """Ask for the handler above where Sphinx finds nothing."""
+    """Ask for the handlers above: where Sphinx finds nothing, and after a page is read."""
     app.connect("missing-reference", _resolve)
+    app.connect("doctree-read", _draw_dashes)

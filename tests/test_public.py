@@ -26,6 +26,7 @@ SURFACE = [
     "SaliencyCropper",
     "VectorIndex",
     "__version__",
+    "datasets",
     "errors",
     "images",
     "metrics",

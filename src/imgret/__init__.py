@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imgret.version import __version__
 
 if TYPE_CHECKING:
-    from imgret import errors, images, registry, testing, types
+    from imgret import datasets, errors, images, registry, testing, types
     from imgret.abc import Cropper, Embedder, VectorIndex
     from imgret.croppers import CenterCrop, NoCrop, SaliencyCropper
     from imgret.embedders import OnnxEmbedder
@@ -46,6 +46,7 @@ __all__ = [
     "SaliencyCropper",
     "VectorIndex",
     "__version__",
+    "datasets",
     "errors",
     "images",
     "metrics",
@@ -76,6 +77,7 @@ _HOMES = {
     "VectorIndex": "imgret.abc",
 }
 _MODULES = {
+    "datasets": "imgret.datasets",
     "errors": "imgret.errors",
     "images": "imgret.images",
     "metrics": "imgret.evaluation.metrics",

@@ -22,6 +22,7 @@ anyway, so ``except ValueError`` and ``except ImgretError`` both work::
     ├── NotTrainedError (RuntimeError)          the index must be trained first
     ├── UnsupportedError (NotImplementedError)  the part cannot do this; a flag on its class says so
     ├── TrainingError (RuntimeError)            a training cannot start, continue or be resumed
+    ├── DatasetError (OSError)                  a data set is missing, damaged or not to be had
     └── StoreError (OSError)                    a gallery on disk
         ├── StoreNotFoundError (FileNotFoundError)
         ├── StoreExistsError (FileExistsError)
@@ -41,6 +42,7 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "DatasetError",
     "DimensionError",
     "DuplicateKeyError",
     "EmptyGalleryError",
@@ -174,6 +176,10 @@ class UnsupportedError(ImgretError, NotImplementedError):
 
 class TrainingError(ImgretError, RuntimeError):
     """A training cannot start, continue or be resumed; the message names the kept checkpoint."""
+
+
+class DatasetError(ImgretError, OSError):
+    """A data set is missing, damaged, or cannot be downloaded."""
 
 
 class StoreError(ImgretError, OSError):

@@ -1,4 +1,4 @@
-"""Models to download from Hugging Face, by name; the only part of imgret that uses the network.
+"""Models to download from Hugging Face, by name; besides `imgret.datasets`, nothing else downloads.
 
 Nothing here runs unless it is called: `imgret models get`, or `look` and `fetch`.
 """

@@ -181,7 +181,7 @@ def create_app(
         What is served; closed when the server shuts down.
     limits : Limits, optional
     token : str, optional
-        Secret that every request must have; see `imgret.serve.guard`.
+        Secret that every request must have; see ``imgret.serve.guard``.
     hosts : iterable of str
         Host names the server may be called by besides ``localhost`` and addresses.
 

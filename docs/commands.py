@@ -1,0 +1,80 @@
+"""A directive that describes every command, from the commands themselves.
+
+``{imgret-commands}`` writes a section for each command: its help, its usage, and a table of its
+arguments and options. Nothing is kept beside the code that could become wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from imgret.cli.app import app
+
+
+def describe(command: Any, name: str) -> Iterator[str]:
+    """Yield the Markdown of a command, or of each command of a group."""
+    commands = getattr(command, "commands", None)
+    if commands is not None:
+        for word, each in commands.items():
+            yield from describe(each, f"{name} {word}")
+        return
+    context = typer.Context(command, info_name=name)
+    yield f"### {name}"
+    yield from map(_block, command.help.split("\n\n"))
+    usage = " ".join(command.get_usage(context).removeprefix("Usage: ").split())
+    yield f"```text\n{usage}\n```"
+    rows = [row for each in command.params if (row := _row(each, context))]
+    if rows:
+        yield "\n".join(["| option | |", "| --- | --- |", *rows])
+
+
+def panels(group: Any) -> Iterator[str]:
+    """Yield the Markdown of all commands, in the groups in which ``--help`` shows them."""
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for word, command in group.commands.items():
+        panel = getattr(command, "rich_help_panel", None)
+        found.setdefault(panel if isinstance(panel, str) else "Commands", []).append(
+            (word, command)
+        )
+    for panel, commands in found.items():
+        yield f"## {panel}"
+        for word, command in commands:
+            yield from describe(command, f"imgret {word}")
+
+
+def _block(text: str) -> str:
+    """Return a paragraph of a help text; one that starts with a command keeps its lines."""
+    lines = text.strip("\b\n ").split("\n")
+    if lines[0].startswith("imgret "):
+        return "\n".join(["```console", *(f"$ {line.strip()}" for line in lines), "```"])
+    return " ".join(line.strip() for line in lines).replace("*", r"\*")
+
+
+def _row(parameter: Any, context: Any) -> str | None:
+    record = parameter.get_help_record(context)
+    if record is None or "--help" in parameter.opts:
+        return None
+    name, text = (" ".join(part.split()).replace("|", r"\|") for part in record)
+    text = text.replace("\\[", "[").replace("<", r"\<").replace("*", r"\*").replace("__", r"\_\_")
+    return f"| `{name}` | {text} |"
+
+
+class Commands(SphinxDirective):
+    """The directive."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sections."""
+        text = "\n\n".join(panels(typer.main.get_command(app)))
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+def setup(application: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    application.add_directive("imgret-commands", Commands)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
