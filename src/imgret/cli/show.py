@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,14 +60,29 @@ def _facts(item: Item) -> dict[str, Any]:
         "key": item.key,
         "label": item.label,
         "path": item.path,
-        "path_exists": None if item.path is None else Path(item.path).is_file(),
+        "path_exists": _exists(item.path),
         "box": None if item.box is None else list(item.box),
         "cropped": item.subject,
         "size": item.size,
         "modified": modified,
         "sha256": None if item.sha256 is None else item.sha256.hex(),
+        "phash": None if item.phash is None else item.phash.hex(),
         "metadata": dict(item.metadata),
     }
+
+
+def _exists(path: str | None) -> bool | None:
+    """Whether a file, or a member of an archive, exists; None for addresses, which take a while."""
+    from imgret.errors import ImgretError  # noqa: PLC0415  # the same
+    from imgret.files import is_url, state_of  # noqa: PLC0415  # the same
+
+    if path is None or is_url(path):
+        return None
+    try:
+        state_of(path)
+    except (OSError, ValueError, ImgretError):
+        return False
+    return True
 
 
 def _text(item: Item) -> str:

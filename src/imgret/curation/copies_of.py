@@ -58,6 +58,9 @@ class Copies(ResultList[Copy]):
         """Return the copies as JSON values."""
         return {"copies": [asdict(copy) for copy in self]}
 
+    def _frame(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        return ("key", "score"), [(copy.key, copy.score) for copy in self]
+
     def __str__(self) -> str:
         return "\n".join(f"{copy.score:.4f}  {copy.key}" for copy in self) or "no copies"
 

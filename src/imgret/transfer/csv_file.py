@@ -18,7 +18,10 @@ from imgret.types import Item
 
 __all__ = ["Edit", "read_csv", "write_csv"]
 
-_FIXED = ("key", "path", "label", "x0", "y0", "x1", "y1", "subject", "size", "modified", "sha256")
+_FIXED = (
+    *("key", "path", "label", "x0", "y0", "x1", "y1", "subject", "size", "modified", "sha256"),
+    "phash",
+)
 _PREFIX = "metadata."
 # Characters of a cell; the csv module's own limit is 128 KB.
 _LONGEST = 2**30
@@ -67,6 +70,7 @@ def write_csv(path: Path, items: Iterable[Item], fields: Iterable[str]) -> int:
                     "" if item.size is None else item.size,
                     "" if item.mtime_ns is None else _iso(item.mtime_ns),
                     "" if item.sha256 is None else item.sha256.hex(),
+                    "" if item.phash is None else item.phash.hex(),
                     *(to_cell(facts[name]) if name in facts else "" for name in names),
                 ]
             )

@@ -16,7 +16,7 @@ from imgret.errors import DimensionError, InvalidInputError
 from imgret.support.tables import arrow, parquet
 from imgret.transfer.header import Header
 from imgret.transfer.plain import Columns, choose_columns, plain_item
-from imgret.transfer.records import COLUMNS, Batch, item_of, record_of
+from imgret.transfer.records import COLUMNS, OPTIONAL, Batch, item_of, record_of
 from imgret.transfer.table import Table
 
 __all__ = ["ParquetTable", "write_parquet"]
@@ -46,6 +46,7 @@ def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
             pa.field("size", pa.int64()),
             pa.field("modified", _time(pa)),
             pa.field("sha256", pa.string()),
+            pa.field("phash", pa.string()),
             pa.field("metadata", pa.string(), nullable=False),
             pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
         ],
@@ -138,7 +139,7 @@ class ParquetTable(Table):
     @staticmethod
     def _lost(schema: Any) -> list[str]:
         """Return the columns of an export that a file does not have."""
-        return sorted(set(_EXPORTED) - set(schema.names))
+        return sorted(set(_EXPORTED) - OPTIONAL - set(schema.names))
 
     def _width(self, name: str) -> int:
         """Return the dimension of the vectors: that of the type, or of the first row."""
@@ -155,7 +156,9 @@ class ParquetTable(Table):
 
     def batches(self) -> Iterator[Batch]:
         """Yield all items in pieces that fit memory."""
-        names = _EXPORTED if self._columns is None else self._file.schema_arrow.names
+        names = self._file.schema_arrow.names
+        if self._columns is None:
+            names = [name for name in _EXPORTED if name in names]
         rows, done = max(1, _BYTES // (4 * max(self.dim, 1))), 0
         try:
             for batch in self._file.iter_batches(batch_size=rows, columns=list(names)):

@@ -10,10 +10,15 @@ from imgret.errors import InvalidInputError
 from imgret.support.items import check_item
 from imgret.types import Box, Embeddings, Item
 
-__all__ = ["COLUMNS", "Batch", "from_cell", "item_of", "record_of", "to_cell"]
+__all__ = ["COLUMNS", "OPTIONAL", "Batch", "from_cell", "item_of", "record_of", "to_cell"]
 
 # The columns of an item, in the order in which every format has them.
-COLUMNS = ("key", "path", "label", "box", "subject", "size", "mtime_ns", "sha256", "metadata")
+COLUMNS = (
+    *("key", "path", "label", "box", "subject", "size", "mtime_ns", "sha256", "phash"),
+    "metadata",
+)
+# Columns that a file may lack: those of later versions.
+OPTIONAL = frozenset({"phash"})
 
 
 class Batch(NamedTuple):
@@ -40,6 +45,7 @@ def record_of(item: Item) -> dict[str, Any]:
         "size": item.size,
         "mtime_ns": item.mtime_ns,
         "sha256": None if item.sha256 is None else item.sha256.hex(),
+        "phash": None if item.phash is None else item.phash.hex(),
         "metadata": check_item(item),
     }
 
@@ -61,10 +67,12 @@ def item_of(record: Mapping[str, Any], where: str) -> Item:
     """
     try:
         metadata, box, digest = (record[name] for name in ("metadata", "box", "sha256"))
+        phash = record.get("phash")
         item = Item(
             key=record["key"],
             path=record["path"],
             sha256=None if digest is None else bytes.fromhex(digest),
+            phash=None if phash is None else bytes.fromhex(phash),
             size=None if record["size"] is None else int(record["size"]),
             mtime_ns=None if record["mtime_ns"] is None else int(record["mtime_ns"]),
             box=None if box is None else _box(box),
