@@ -142,7 +142,7 @@ MISTAKES = {
     "a limit of 0": ("list photos.imgret --limit 0", 2, ["--limit", "found 0"]),
     "two formats": ("list photos.imgret --json -0", 2, ["-0", "found both"]),
     "no gallery": ("list none.imgret", 1, ["none.imgret: expected a gallery", "found nothing"]),
-    "no key": ("show photos.imgret", 2, ["'keys'", "imgret show -h"]),
+    "no key": ("show photos.imgret", 2, ["Missing argument", "imgret show -h"]),
     "no format": ("export photos.imgret photos.xlsx", 2, ["FILE", ".parquet, .npz, .csv"]),
     "no folder": ("export photos.imgret lost/x.npz", 2, ["FILE", "no folder lost"]),
     "no file": ("import lost.npz -o new.imgret", 1, ["lost.npz: expected a file, found nothing"]),

@@ -98,6 +98,9 @@ def test_results_are_frames(gallery, photos):
     assert list(frames["tune"].columns) == ["ef_search", "recall", "qps", "chosen"]
     assert frames["tune"]["chosen"].tolist() == [False, True]
     assert frames["add"]["status"].tolist() == ["duplicate"]
+    graph = gallery.neighbor_graph(2).to_pandas()
+    assert graph["rank"].tolist() == [1, 2] * 15
+    assert graph["key"].tolist() == [key for key in gallery for _ in range(2)]
     # The page lists the columns.
     text = PAGE.read_text(encoding="utf-8")
     for name, frame in frames.items():

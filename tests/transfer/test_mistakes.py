@@ -5,26 +5,32 @@ from __future__ import annotations
 import datetime as dt
 import json
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from imgret import Retriever
 from imgret.errors import (
     DimensionError,
     DuplicateKeyError,
+    ImgretError,
     InvalidInputError,
     KeyNotFoundError,
     MissingExtraError,
     StoreMismatchError,
     StoreVersionError,
 )
-from imgret.transfer import import_items
+from imgret.transfer import import_items, load_items
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
 pq = pytest.importorskip("pyarrow.parquet")
 
+EXPORTS = Path(__file__).parents[1] / "data" / "exports"
 VECTORS = np.random.default_rng(0).standard_normal((5, 48)).astype(np.float32)
 
 
@@ -275,6 +281,30 @@ def test_files_that_are_cut_or_something_else(exported, mean_color, tmp_path, ki
     bad.write_bytes(flipped)
     with pytest.raises(InvalidInputError, match=f"bad.{kind}"):
         Retriever.from_parquet(bad, embedder=mean_color)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz"])
+@given(
+    bytes_=st.dictionaries(st.integers(0, 3000), st.integers(0, 255), min_size=1, max_size=4),
+    length=st.none() | st.integers(0, 3000),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_is_noticed_or_harmless(kind, bytes_, length, tmp_path):
+    """Checksums cover the columns of Parquet, and everything in an archive."""
+    data = bytearray((EXPORTS / f"version-1.{kind}").read_bytes())
+    for place, byte in bytes_.items():
+        data[place] = byte
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(data[:length])
+    with suppress(ImgretError):
+        gallery = load_items(path)
+        assert list(gallery) == ["a.jpg", "b é", "c", "d"]
+        assert np.array_equal(gallery.embeddings(), expected())
+
+
+def expected():
+    vectors = (np.arange(4 * 48).reshape(4, 48) % 7 - 2.9).astype(np.float16)
+    return vectors.astype(np.float32)
 
 
 def test_arrays_that_do_not_fit(mean_color, tmp_path):

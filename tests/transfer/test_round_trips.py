@@ -47,6 +47,7 @@ ITEMS = st.builds(
     subject=st.booleans(),
     label=st.none() | TEXTS,
     metadata=st.dictionaries(TEXTS, VALUES, max_size=3),
+    phash=st.none() | st.binary(min_size=8, max_size=8),
 )
 
 

@@ -28,8 +28,9 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     json_: Json = False,
 ) -> None:
-    """Write keys, paths, labels, boxes, metadata and vectors to a file; no model is loaded.
+    """Write a gallery to Parquet, .npz or CSV.
 
+    The file has keys, paths, labels, boxes, metadata and vectors. No model is loaded.
     `imgret import` makes the gallery again from .parquet and .npz.
     """
     from imgret import registry  # noqa: PLC0415  # so that --help is quick

@@ -42,10 +42,10 @@ def import_file(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Make a gallery from an exported file, or add its images to one; no image is read.
+    """Make a gallery from an exported file or a table of vectors.
 
-    Images that the gallery has already are left as they are. Nothing is added if one of them
-    differs, or if a row is not valid.
+    No image is read. If the gallery exists, images that it does not have are added, and the others
+    are left as they are. Nothing is added if one of them differs, or if a row is not valid.
     """
     from imgret.transfer import import_items  # noqa: PLC0415  # so that --help is quick
 

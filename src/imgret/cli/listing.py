@@ -27,7 +27,10 @@ def list_keys(
         typer.Option("-0", "--null", help="End each key with NUL, without labels, for xargs -0."),
     ] = False,
 ) -> None:
-    """List the keys of a gallery in the order they were added, each with its label after a tab."""
+    """List the keys and labels of a gallery.
+
+    Keys are in the order they were added, each with its label after a tab.
+    """
     from imgret import registry  # noqa: PLC0415  # so that --help is quick
     from imgret.transfer import all_items  # noqa: PLC0415  # the same
 

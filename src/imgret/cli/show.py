@@ -22,9 +22,9 @@ def show(
     keys: Annotated[list[str], typer.Argument(help="Keys, as `imgret list` prints them.")],
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
 ) -> None:
-    """Show everything that is known of some images; no model is loaded.
+    """Show all that is known of some images.
 
-    Exits with 3 if a key is unknown, and with 1 if all are.
+    No model is loaded. Exits with 3 if a key is unknown, and with 1 if all are.
     """
     from imgret import registry  # noqa: PLC0415  # so that --help is quick
     from imgret.support.spelling import near  # noqa: PLC0415  # the same

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgret.search import View
 from imgret.support.checks import check_count
+from imgret.support.tables import data_frame
 from imgret.types import Embeddings, Ids
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["NeighborGraph", "build_neighbor_graph"]
 
@@ -46,6 +51,25 @@ class NeighborGraph:
         """
         n, k = self.indices.shape
         return np.repeat(np.arange(n), k), self.indices.ravel(), self.scores.ravel()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame with one row per edge: ``key``, ``neighbor``, ``rank``, ``score``.
+
+        Raises
+        ------
+        MissingExtraError
+            pandas is not installed.
+        """
+        sources, targets, scores = (each.tolist() for each in self.edges())
+        k = self.indices.shape[1]
+        rows = (
+            (self.keys[source], self.keys[target], number % k + 1, score)
+            for number, (source, target, score) in enumerate(
+                zip(sources, targets, scores, strict=True)
+            )
+        )
+        columns = ("key", "neighbor", "rank", "score")
+        return data_frame(columns, rows, what="NeighborGraph.to_pandas")
 
 
 def build_neighbor_graph(view: View, *, k: int) -> NeighborGraph:

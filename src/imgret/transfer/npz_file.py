@@ -15,7 +15,9 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -36,7 +38,9 @@ __all__ = ["NpzTable", "write_npz"]
 _BYTES = 2**25
 # Rows of text that are converted at a time.
 _ROWS = 4096
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError)
+# What damaged archives raise, and those that are encrypted or compressed in other ways.
+_DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (*_DAMAGED, ValueError, KeyError, SyntaxError, tokenize.TokenError)
 
 
 def write_npz(path: Path, header: Header, batches: Iterable[Batch]) -> int:
@@ -114,7 +118,7 @@ class NpzTable(Table):
         self.path, self.header = path, None
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except _DAMAGED as error:
             raise InvalidInputError(f"{path}: expected an .npz file, found {error}") from error
         try:
             self._read_headers(key, vector)
@@ -186,7 +190,7 @@ class NpzTable(Table):
                     except (ValueError, RecursionError) as error:
                         raise InvalidInputError(f"{where}: expected JSON, found {error}") from error
                     yield item_of(record, where)
-            except (OSError, EOFError, zipfile.BadZipFile) as error:
+            except _DAMAGED as error:
                 raise InvalidInputError(f"{self.path}: damaged: {error}") from error
 
     def _plain_items(self, columns: Columns) -> Iterator[Any]:
@@ -240,7 +244,7 @@ class NpzTable(Table):
                     some = min(rows, shape[0] - start)
                     data = b"".join(_exactly(member, some * width))
                     yield np.frombuffer(data, dtype=dtype).reshape(some, shape[1])
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise InvalidInputError(f"{self.path}: damaged: {error}") from error
 
     def close(self) -> None:

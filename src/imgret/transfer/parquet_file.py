@@ -59,6 +59,7 @@ def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
         version="2.6",  # the first with nanoseconds
         compression="zstd",
         use_dictionary=["label"],
+        write_page_checksum=True,
         use_byte_stream_split=["vector.list.element"],
     ) as writer:
         for items, embeddings in batches:
@@ -94,11 +95,12 @@ class ParquetTable(Table):
         self._pa, pq = arrow(_WHAT), parquet(_WHAT)
         self.path = path
         try:
-            self._file = pq.ParquetFile(path)
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
         except (self._pa.ArrowException, ValueError, OSError) as error:
             raise InvalidInputError(
                 f"{path}: expected a Parquet file, found {_first_line(error)}"
             ) from error
+        self._rows = max(0, int(self._file.metadata.num_rows))
         try:
             schema = self._file.schema_arrow
             self.header: Header | None = None
@@ -152,22 +154,27 @@ class ParquetTable(Table):
         return 0
 
     def __len__(self) -> int:
-        return int(self._file.metadata.num_rows)
+        return self._rows
 
     def batches(self) -> Iterator[Batch]:
         """Yield all items in pieces that fit memory."""
         names = self._file.schema_arrow.names
         if self._columns is None:
             names = [name for name in _EXPORTED if name in names]
-        rows, done = max(1, _BYTES // (4 * max(self.dim, 1))), 0
+        step, done = max(1, _BYTES // (4 * max(self.dim, 1))), 0
         try:
-            for batch in self._file.iter_batches(batch_size=rows, columns=list(names)):
+            for batch in self._file.iter_batches(batch_size=step, columns=list(names)):
                 yield self._batch(batch, done)
                 done += batch.num_rows
-        except (self._pa.ArrowException, OSError) as error:
+        except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InvalidInputError(
                 f"{self.path}: damaged: {_first_line(error)}; nothing of it was imported"
             ) from error
+        if done != self._rows:  # a damaged header of a page hides its rows
+            raise InvalidInputError(
+                f"{self.path}: damaged: expected {self._rows} rows, found {done}; nothing of it "
+                f"was imported"
+            )
 
     def _batch(self, batch: Any, done: int) -> Batch:
         pa, folder = self._pa, self.path.absolute().parent
