@@ -306,6 +306,6 @@ def test_evaluate_prints_the_four_numbers_people_read(work, run):
     assert "--all" not in whole.err
 
 
-def test_stage_seconds_on_request(work, run):
-    ended = run("index", "photos", "-o", "new.imgret", "-v")
-    assert "\nseconds over all threads: read 0." in ended.err
+def test_stage_seconds_on_request(work, command):
+    ended = command(["index", "photos", "-o", "new.imgret", "-v"])
+    assert "\nseconds over all threads: read 0." in ended.stderr
