@@ -167,7 +167,8 @@ def index(
             typer.echo(str(report), err=True)
             if verbose and report.stages:
                 typer.echo(report.timings(), err=True)
-            typer.echo(f"{output}: {len(retriever):,} images")
+            n = len(retriever)
+            typer.echo(f"{output}: {n:,} {'image' if n == 1 else 'images'}")
     if report.failed or report.unpruned:
         raise typer.Exit(3 if report.total > len(report.failed) else 1)
 

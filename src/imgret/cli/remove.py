@@ -33,4 +33,4 @@ def remove(
     if json_:
         typer.echo(json.dumps({"removed": removed, "left": left}))
     else:
-        typer.echo(f"removed {removed}; {left} images left")
+        typer.echo(f"removed {removed:,}; {left:,} {'image' if left == 1 else 'images'} left")
