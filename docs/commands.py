@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from imgret.cli.app import app
+from imgret.cli.help import record
 
 
 def describe(command: Any, name: str) -> Iterator[str]:
@@ -57,10 +58,10 @@ def _block(text: str) -> str:
 
 
 def _row(parameter: Any, context: Any) -> str | None:
-    record = parameter.get_help_record(context)
-    if record is None or "--help" in parameter.opts:
+    described = record(parameter, context)
+    if described is None or "--help" in parameter.opts:
         return None
-    name, text = (" ".join(part.split()).replace("|", r"\|") for part in record)
+    name, text = (" ".join(part.split()).replace("|", r"\|") for part in described)
     text = text.replace("\\[", "[").replace("<", r"\<").replace("*", r"\*").replace("__", r"\_\_")
     return f"| `{name}` | {text} |"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, EmbedderAt, MaxPixels
+from imgret.cli.options import MAX_PIXELS, EmbedderAt, GalleryAt, MaxPixels
 from imgret.cli.paths import check_writable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["duplicates"]
 
 
 def duplicates(
-    gallery: Annotated[Path, typer.Argument(help="Directory of the gallery.")],
+    gallery: GalleryAt,
     threshold: Annotated[
         float | None,
         typer.Option(

@@ -28,10 +28,13 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     json_: Json = False,
 ) -> None:
-    """Write a gallery to Parquet, .npz or CSV.
+    """Write the items of a gallery to a table.
 
-    The file has keys, paths, labels, boxes, metadata and vectors. No model is loaded.
-    `imgret import` makes the gallery again from .parquet and .npz.
+    imgret export photos.imgret photos.parquet
+    imgret export photos.imgret roses.csv --where '{"label": "rose"}'
+
+    A table has keys, paths, labels, boxes, metadata and vectors, but in CSV no vectors. No model
+    is loaded. `imgret import` makes the gallery again from .parquet and .npz.
     """
     from imgret import registry  # noqa: PLC0415  # so that --help is quick
     from imgret.transfer import FORMATS, Header, all_items, export_items  # noqa: PLC0415  # the same

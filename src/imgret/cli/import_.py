@@ -42,10 +42,12 @@ def import_file(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Make a gallery from an exported file or a table of vectors.
+    """Make a gallery from a table, or add to one.
 
-    No image is read. If the gallery exists, images that it does not have are added, and the others
-    are left as they are. Nothing is added if one of them differs, or if a row is not valid.
+    imgret import photos.parquet -o photos.imgret
+
+    No image is read. Images that the gallery has already are left as they are. Nothing is added if
+    one of them differs, or if a row is not valid.
     """
     from imgret.transfer import import_items  # noqa: PLC0415  # so that --help is quick
 

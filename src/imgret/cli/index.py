@@ -111,10 +111,11 @@ def index(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Index images of folders, archives, addresses or tables; run it again to update.
+    """Index images; run it again to update the gallery.
 
     imgret index photos -o photos.imgret --labels parent
     imgret index photos -o photos.imgret --prune
+    imgret index photos more.zip s3://bucket/images -o photos.imgret
 
     Exits with 3 if a file or a source could not be read or --prune was held back, and with 1 if
     nothing could be indexed.

@@ -27,9 +27,12 @@ def list_keys(
         typer.Option("-0", "--null", help="End each key with NUL, without labels, for xargs -0."),
     ] = False,
 ) -> None:
-    """List the keys and labels of a gallery.
+    """List the keys of a gallery, with their labels.
 
-    Keys are in the order they were added, each with its label after a tab.
+    imgret list photos.imgret --limit 20
+    imgret list photos.imgret --where '{"label": "rose"}' -0 | xargs -0 imgret remove photos.imgret
+
+    They are listed in the order they were added, each with its label after a tab.
     """
     from imgret import registry  # noqa: PLC0415  # so that --help is quick
     from imgret.transfer import all_items  # noqa: PLC0415  # the same

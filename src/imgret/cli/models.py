@@ -65,8 +65,9 @@ def get_model(
     imgret models get
     imgret models get clip-vit-base-patch32 --variant fp16
 
-    No other command uses the network. Without a name, the known models are listed. Afterwards
-    `--embedder NAME` finds the model. An interrupted download continues where it stopped.
+    Without a name, the known models are listed. Afterwards `--embedder NAME` finds the model. An
+    interrupted download continues where it stopped. Apart from this, only `imgret index` with
+    addresses uses the network.
     """
     from imgret.models import hub  # noqa: PLC0415
 

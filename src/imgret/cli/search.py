@@ -24,6 +24,7 @@ from imgret.cli.options import (
     at_least_one,
 )
 from imgret.cli.paths import PathPrinter, Queries, check_writable
+from imgret.cli.where import Where, filter_of
 
 if TYPE_CHECKING:
     from imgret.errors import ImageError
@@ -56,10 +57,7 @@ def search(
         list[str] | None, typer.Option("--not-text", help="Words that hits should not match.")
     ] = None,
     k: Annotated[int, typer.Option("-k", callback=at_least_one, help="Hits per query.")] = 10,
-    where: Annotated[
-        str | None,
-        typer.Option(help='Filter, as JSON: \'{"label": "rose", "year": {"$gte": 2020}}\'.'),
-    ] = None,
+    where: Where = None,
     threshold: Annotated[
         float | None, typer.Option(help="Leave out hits with a lower score.")
     ] = None,
@@ -96,7 +94,7 @@ def search(
     printer = PathPrinter.of(paths=paths, null=null, json=json_)
     if not queries and not text:
         raise typer.BadParameter("expected an image or --text, found neither", param_hint="QUERIES")
-    condition = _filter(where)
+    condition = filter_of(where)
     images = Queries(queries or ())
     unmatched = False
     rows: list[hit_pages.Row] = []
@@ -160,16 +158,6 @@ def _answers(
                 yield query, retriever.search(query, **words, **options)
             except ImageError as error:
                 yield query, error
-
-
-def _filter(where: str | None) -> Any:
-    try:
-        return None if where is None else json.loads(where)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(
-            f'expected JSON, such as {{"label": "rose"}}, found {where!r}: {error}',
-            param_hint="--where",
-        ) from error
 
 
 def _near(retriever: Any, condition: Any) -> str:

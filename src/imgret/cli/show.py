@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgret.cli.complete import complete_keys
 from imgret.cli.options import GalleryAt
 
 if TYPE_CHECKING:
@@ -19,10 +20,15 @@ __all__ = ["show"]
 
 def show(
     gallery: GalleryAt,
-    keys: Annotated[list[str], typer.Argument(help="Keys, as `imgret list` prints them.")],
+    keys: Annotated[
+        list[str],
+        typer.Argument(help="Keys, as `imgret list` prints them.", autocompletion=complete_keys),
+    ],
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
 ) -> None:
-    """Show all that is known of some images.
+    """Show everything that is known of some images.
+
+    imgret show photos.imgret rose/001.jpg
 
     No model is loaded. Exits with 3 if a key is unknown, and with 1 if all are.
     """
