@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -209,6 +210,22 @@ def test_addresses(retriever, here):
         assert item.key not in retriever
         with pytest.raises(InvalidInputError, match="download it"):
             retriever.add_from("memory://bucket/a.zip")
+    finally:
+        system.store.clear()
+
+
+def test_addresses_are_read_side_by_side(retriever, here, monkeypatch):
+    system = fsspec.filesystem("memory")
+    system.put("photos/", "/bucket/photos", recursive=True)
+    plain, together = system.cat_file, threading.Barrier(4)
+
+    def slow(path):
+        together.wait(20)  # until four are asked for
+        return plain(path)
+
+    monkeypatch.setattr(type(system), "cat_file", lambda _, path: slow(path))
+    try:
+        assert len(retriever.add_from("memory://bucket/photos", threads=1).ok) == 12
     finally:
         system.store.clear()
 
