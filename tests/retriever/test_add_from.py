@@ -20,8 +20,6 @@ from imgret.errors import (
     MissingExtraError,
 )
 
-fsspec = pytest.importorskip("fsspec")
-
 
 @pytest.fixture
 def retriever(mean_color):
@@ -186,7 +184,7 @@ def test_exclude_holds_for_every_kind(retriever, here):
 
 
 def test_addresses(retriever, here):
-    system = fsspec.filesystem("memory")
+    system = pytest.importorskip("fsspec").filesystem("memory")
     system.put("photos/", "/bucket/photos", recursive=True)
     system.pipe("/bucket/photos/notes.txt", b"x")
     try:
@@ -215,7 +213,7 @@ def test_addresses(retriever, here):
 
 
 def test_addresses_are_read_side_by_side(retriever, here, monkeypatch):
-    system = fsspec.filesystem("memory")
+    system = pytest.importorskip("fsspec").filesystem("memory")
     system.put("photos/", "/bucket/photos", recursive=True)
     plain, together = system.cat_file, threading.Barrier(4)
 
