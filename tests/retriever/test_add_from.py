@@ -80,6 +80,20 @@ def test_folders_of_one_name_are_told_apart(retriever, here):
     assert "c/raw/0.jpg" in retriever
 
 
+def test_what_was_moved_keeps_its_keys(retriever, here):
+    pack(here / "p.zip", "photos")
+    shutil.copytree("photos/lake", "a/raw")
+    retriever.add_from(["p.zip", "a/raw", "photos/wood"])
+    before = sorted(retriever)
+    Path("b").mkdir()
+    shutil.move("p.zip", "b/p.zip")
+    shutil.move("a/raw", "b/raw")
+    report = retriever.add_from(["b/raw", "b/p.zip"])
+    assert len(report.skipped) == report.total == 16
+    assert sorted(retriever) == before
+    assert retriever["p.zip/lake/0.jpg"].path == str(here.resolve() / "b/p.zip/lake/0.jpg")
+
+
 def test_a_given_prefix_stands_before_all(retriever, here):
     pack(here / "p.zip", "photos", ["lake/0.jpg"])
     retriever.add_from(["photos/wood", "p.zip", "photos/sand/1.jpg"], prefix="x/")
