@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from imgret import Retriever
 from imgret.errors import (
@@ -19,6 +21,7 @@ from imgret.errors import (
     InvalidInputError,
     MissingExtraError,
 )
+from imgret.ingest.prefixes import choose_prefixes
 
 
 @pytest.fixture
@@ -78,6 +81,23 @@ def test_folders_of_one_name_are_told_apart(retriever, here):
     shutil.copytree("photos/sand", "c/raw")
     retriever.add_from(["c/raw", "photos"])
     assert "c/raw/0.jpg" in retriever
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["raw", "2019", "a.zip"]), min_size=1, max_size=4).map("/".join),
+        min_size=2,
+        max_size=6,
+        unique=True,
+    )
+)
+def test_prefixes_are_as_many_as_places(mean_color, places):
+    roots = [Path("/data", place) for place in places]
+    chosen = choose_prefixes(Retriever(embedder=mean_color)._gallery, roots, None)
+    assert len(set(chosen.values())) == len(roots)
+    for root, prefix in chosen.items():
+        assert f"{root}/".endswith(f"/{prefix}")
 
 
 def test_what_was_moved_keeps_its_keys(retriever, here):
