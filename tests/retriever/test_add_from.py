@@ -358,10 +358,12 @@ def test_a_table_labels_what_a_folder_has(retriever, here):
 
 def test_metadata_is_matched_by_all_sources_together(retriever, here):
     pack(here / "p.zip", "photos", ["lake/0.jpg"])
-    Path("m.csv").write_text("path,n\nlake/0.jpg,1\n0.jpg,2\nnone.jpg,3\n", encoding="utf-8")
+    rows = "path,n\nlake/0.jpg,1\n0.jpg,2\nnone.jpg,3\nwood/1.jpg,4\n"
+    Path("m.csv").write_text(rows, encoding="utf-8")
     report = retriever.add_from(["photos/wood", "p.zip"], metadata="m.csv")
     assert retriever["p.zip/lake/0.jpg"].metadata == {"n": 1}
     assert retriever["wood/0.jpg"].metadata == {"n": 2}
+    assert retriever["wood/1.jpg"].metadata == {"n": 4}  # named as its key
     assert [key.rpartition("/")[2] for key in report.unmatched] == ["none.jpg"]
 
 

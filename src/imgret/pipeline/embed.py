@@ -20,7 +20,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from imgret import images
 from imgret.abc import Cropper, Embedder, Stored
-from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError, StoreError
+from imgret.errors import (
+    ImageError,
+    ImageTooLargeError,
+    InvalidInputError,
+    MissingExtraError,
+    StoreError,
+)
 from imgret.files import Place, State, Url, place_of, state_of
 from imgret.images.loading import encoded
 from imgret.support.locks import RLock
@@ -461,7 +467,7 @@ class _Worker:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a file does, it costs only itself
             outcome.status = "failed"
-            outcome.reason = error.reason if isinstance(error, ImageError) else _text(error)
+            outcome.reason = _reason(error, source)
             outcome.error = error
             return None
 
@@ -604,7 +610,11 @@ def _take_exif(outcome: Outcome, data: bytes | None) -> None:
         outcome.source = replace(source, metadata={"exif": facts, **source.metadata})
 
 
-def _text(error: Exception) -> str:
+def _reason(error: Exception, source: Source) -> str:
+    if isinstance(error, ImageError):
+        return error.reason
+    if isinstance(error, MissingExtraError):
+        return str(error).removeprefix(f"{source.path}: ")
     return f"{type(error).__name__}: {error}"
 
 
