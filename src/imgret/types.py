@@ -178,11 +178,13 @@ class Item:
     key : str
         Name of the item, unique in the gallery.
     path : str or None
-        File the item was read from.
+        File the item was read from; of a member of an archive, the path of the archive and the
+        name in it; or an address such as ``s3://bucket/a.jpg``.
     sha256 : bytes or None
         Digest of that file.
     size, mtime_ns : int or None
-        Size of that file in bytes, and its modification time in nanoseconds.
+        Size of that file in bytes, and its modification time in nanoseconds; the time of a member
+        is that of the archive.
     box : Box or None
         Part of the image that was embedded; None for a vector added without an image.
     subject : bool

@@ -57,7 +57,7 @@ MISTAKES = {
     "no source": ("index lost -o new.imgret", 2, ["SOURCES", "lost: expected a folder", "nothing"]),
     "no second source": ("index photos lost -o new.imgret", 2, ["lost: expected", "nothing"]),
     "no table": ("index photos --path-column x -o new.imgret", 1, ["--path-column", "table"]),
-    "no service": ("index nosuch://b/a.jpg -o new.imgret", 1, ["nosuch://b/a.jpg", "fsspec"]),
+    "no service": ("index nosuch://b/a.jpg -o new.imgret", 1, ["nosuch://b/a.jpg: "]),
     "a password": ("index https://a:b@c.d/e.jpg -o new.imgret", 1, ["without a password"]),
     "no output": ("index photos", 2, ["--output"]),
     "a file for the output": (

@@ -32,6 +32,7 @@ def bucket():
 @pytest.fixture
 def served(tmp_path):
     """The address of a server of a folder, and the folder."""
+    pytest.importorskip("aiohttp")
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     handler.func.log_message = lambda *_: None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -92,6 +93,7 @@ def test_a_server(served):
 
 
 def test_a_server_that_is_not_there():
+    pytest.importorskip("aiohttp")
     for ask in (read_bytes, state_of, find):
         with pytest.raises(ImageNotFoundError, match="cannot be read.*[Cc]onnect"):
             ask("http://127.0.0.1:9/a.jpg" if ask is not find else "http://127.0.0.1:9/photos/")

@@ -4,11 +4,14 @@ import os
 import shutil
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from imgret import Retriever
 from imgret.errors import (
@@ -18,8 +21,7 @@ from imgret.errors import (
     InvalidInputError,
     MissingExtraError,
 )
-
-fsspec = pytest.importorskip("fsspec")
+from imgret.ingest.prefixes import choose_prefixes
 
 
 @pytest.fixture
@@ -79,6 +81,37 @@ def test_folders_of_one_name_are_told_apart(retriever, here):
     shutil.copytree("photos/sand", "c/raw")
     retriever.add_from(["c/raw", "photos"])
     assert "c/raw/0.jpg" in retriever
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["raw", "2019", "a.zip"]), min_size=1, max_size=4).map("/".join),
+        min_size=2,
+        max_size=6,
+        unique=True,
+    )
+)
+def test_prefixes_are_as_many_as_places(mean_color, places):
+    roots = [Path("/data", place) for place in places]
+    chosen = choose_prefixes(Retriever(embedder=mean_color)._gallery, roots, None)
+    assert len(set(chosen.values())) == len(roots)
+    for root, prefix in chosen.items():
+        assert f"{root}/".endswith(f"/{prefix}")
+
+
+def test_what_was_moved_keeps_its_keys(retriever, here):
+    pack(here / "p.zip", "photos")
+    shutil.copytree("photos/lake", "a/raw")
+    retriever.add_from(["p.zip", "a/raw", "photos/wood"])
+    before = sorted(retriever)
+    Path("b").mkdir()
+    shutil.move("p.zip", "b/p.zip")
+    shutil.move("a/raw", "b/raw")
+    report = retriever.add_from(["b/raw", "b/p.zip"])
+    assert len(report.skipped) == report.total == 16
+    assert sorted(retriever) == before
+    assert retriever["p.zip/lake/0.jpg"].path == str(here.resolve() / "b/p.zip/lake/0.jpg")
 
 
 def test_a_given_prefix_stands_before_all(retriever, here):
@@ -185,7 +218,7 @@ def test_exclude_holds_for_every_kind(retriever, here):
 
 
 def test_addresses(retriever, here):
-    system = fsspec.filesystem("memory")
+    system = pytest.importorskip("fsspec").filesystem("memory")
     system.put("photos/", "/bucket/photos", recursive=True)
     system.pipe("/bucket/photos/notes.txt", b"x")
     try:
@@ -209,6 +242,22 @@ def test_addresses(retriever, here):
         assert item.key not in retriever
         with pytest.raises(InvalidInputError, match="download it"):
             retriever.add_from("memory://bucket/a.zip")
+    finally:
+        system.store.clear()
+
+
+def test_addresses_are_read_side_by_side(retriever, here, monkeypatch):
+    system = pytest.importorskip("fsspec").filesystem("memory")
+    system.put("photos/", "/bucket/photos", recursive=True)
+    plain, together = system.cat_file, threading.Barrier(4)
+
+    def slow(path):
+        together.wait(20)  # until four are asked for
+        return plain(path)
+
+    monkeypatch.setattr(type(system), "cat_file", lambda _, path: slow(path))
+    try:
+        assert len(retriever.add_from("memory://bucket/photos", threads=1).ok) == 12
     finally:
         system.store.clear()
 
@@ -309,10 +358,12 @@ def test_a_table_labels_what_a_folder_has(retriever, here):
 
 def test_metadata_is_matched_by_all_sources_together(retriever, here):
     pack(here / "p.zip", "photos", ["lake/0.jpg"])
-    Path("m.csv").write_text("path,n\nlake/0.jpg,1\n0.jpg,2\nnone.jpg,3\n", encoding="utf-8")
+    rows = "path,n\nlake/0.jpg,1\n0.jpg,2\nnone.jpg,3\nwood/1.jpg,4\n"
+    Path("m.csv").write_text(rows, encoding="utf-8")
     report = retriever.add_from(["photos/wood", "p.zip"], metadata="m.csv")
     assert retriever["p.zip/lake/0.jpg"].metadata == {"n": 1}
     assert retriever["wood/0.jpg"].metadata == {"n": 2}
+    assert retriever["wood/1.jpg"].metadata == {"n": 4}  # named as its key
     assert [key.rpartition("/")[2] for key in report.unmatched] == ["none.jpg"]
 
 
@@ -331,7 +382,7 @@ def test_what_is_no_source(retriever, here):
 def test_a_missing_extra_says_what_to_install(retriever, here, monkeypatch):
     Path("t.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'imgret\[parquet\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'imgret\["):
         retriever.add_from("t.parquet")
 
 

@@ -273,7 +273,7 @@ def test_what_is_no_key(gallery, wrong):
         set,
         frozenset,
         dict.fromkeys,
-        lambda values: pd.DataFrame({"x": list(values), "y": list(values)}),
+        lambda values: pd.DataFrame({"x": [*values, 1], "y": [*values, 1]}),  # metadata of 5
         lambda values: "text",
         lambda values: b"text",
         lambda values: 5,

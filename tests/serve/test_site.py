@@ -3,13 +3,19 @@
 import shutil
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from imgret import Embedder, Retriever, images
-from imgret.errors import ImageError, InvalidInputError, StoreNotFoundError
+from imgret.errors import (
+    ImageError,
+    ImageNotFoundError,
+    InvalidInputError,
+    StoreNotFoundError,
+)
 from imgret.serve import site as sites
 from imgret.serve.batching import BatchingEmbedder
 from imgret.serve.thumbnails import Thumbnails, thumbnails_of
@@ -225,3 +231,24 @@ def test_no_partial_files_stay(flowers, tmp_path, monkeypatch):
     assert thumbs.get(str(flowers / "rose" / "0.jpg"), 96)
     monkeypatch.undo()
     assert [file for file in (tmp_path / "thumbs").rglob("*") if file.is_file()] == []
+
+
+def test_thumbnails_of_members_and_addresses(flowers, tmp_path):
+    system = pytest.importorskip("fsspec").filesystem("memory")
+    path = next(flowers.rglob("*.jpg"))
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(path, "x/y.jpg")
+    system.pipe("/bucket/x.jpg", path.read_bytes())
+    thumbs = Thumbnails(tmp_path / "thumbs", max_pixels=10**8)
+    same = thumbs.get(str(path), 64)
+    try:
+        assert thumbs.get(str(archive / "x" / "y.jpg"), 64) == same
+        assert thumbs.get("memory://bucket/x.jpg", 64) == same
+        with pytest.raises(ImageNotFoundError, match="no such member"):
+            thumbs.get(str(archive / "none.jpg"), 64)
+        with pytest.raises(ImageNotFoundError, match="no such file"):
+            thumbs.get("memory://bucket/none.jpg", 64)
+    finally:
+        system.store.clear()
+    assert thumbs.get("memory://bucket/x.jpg", 64) == same  # kept, the service may be away

@@ -105,12 +105,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     MissingExtraError
         It is an address, and the extra ``imgret[remote]`` is not installed.
     """
-    place = place_of(path)
-    if isinstance(place, Url):
-        data = remote.read(place)
-    else:
-        place = Path(path) if not is_url(path) else place
-        data = _read_file(place)  # type: ignore[arg-type]  # a path, as it was given
+    place = place_of(path) if is_url(path) else Path(path)
+    data = remote.read(place) if isinstance(place, Url) else _read_file(place or Path(path))
     if not data:
         raise ImageCorruptError("the file is empty (0 bytes)", place)
     return data
@@ -126,9 +122,10 @@ def state_of(path: str | os.PathLike[str]) -> State:
     MissingExtraError
         As for `read_bytes`.
     """
-    place = place_of(path)
+    place = place_of(path) if is_url(path) else path
     if isinstance(place, Url):
         return State(*remote.state(place))
+    path = place or path
     try:
         status = os.stat(path)  # noqa: PTH116  # text of any bytes
     except _GONE:

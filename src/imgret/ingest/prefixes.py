@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imgret.abc import Gallery
@@ -29,9 +29,8 @@ def choose_prefixes(gallery: Gallery, places: Sequence[Path], prefix: str | None
         Prefix before all of these.
     """
     roots = {str(place): os.path.realpath(place) for place in places}
-    held, used = _held(gallery.files(), roots.values()) if prefix is None and roots else ({}, set())
+    held, others = _held(gallery.files(), roots.values()) if prefix is None and roots else ({}, {})
     chosen = {place: held[root] for place, root in roots.items() if root in held}
-    used |= set(chosen.values())
     for place, root in roots.items():
         if place in chosen:
             continue
@@ -39,9 +38,15 @@ def choose_prefixes(gallery: Gallery, places: Sequence[Path], prefix: str | None
             chosen[place] = prefix or ""
         else:
             names = [f"{prefix or ''}{name}/" for name in _names(root)]
-            chosen[place] = next((name for name in names if name not in used), names[-1])
-            used.add(chosen[place])
+            free = (name for name in names if not _is_taken(name, chosen.values(), others))
+            chosen[place] = next(free, names[-1])
     return chosen
+
+
+def _is_taken(name: str, chosen: Iterable[str], others: Mapping[str, str | None]) -> bool:
+    """Whether a prefix belongs to another place; not if that is gone, as it was moved here."""
+    root = others.get(name, "")
+    return name in chosen or root is None or (root != "" and os.path.exists(root))  # noqa: PTH110  # as text
 
 
 def _names(root: str) -> Iterator[str]:
@@ -53,19 +58,33 @@ def _names(root: str) -> Iterator[str]:
 
 def _held(
     files: Iterable[tuple[str, str | None]], roots: Iterable[str]
-) -> tuple[dict[str, str], set[str]]:
-    """Return the prefix that the items of each root have, and all beginnings of other keys."""
+) -> tuple[dict[str, str], dict[str, str | None]]:
+    """Return the prefix that the items of each root have, and those of other items.
+
+    The latter are all beginnings of their keys, with the place below which their paths have the
+    rest of the key; None if there is no such place, or several.
+    """
     found: dict[str, Counter[str]] = {root: Counter() for root in roots}
-    others: set[str] = set()
+    others: dict[str, str | None] = {}
     for key, path in files:
         prefixes = {
             root: start for root in found if (start := _prefix(key, path, root)) is not None
         }
         for root, start in prefixes.items():
             found[root][start] += 1
-        if not prefixes:
-            others.update(key[: at + 1] for at, letter in enumerate(key) if letter == "/")
+        if prefixes:
+            continue
+        for at in (at for at, letter in enumerate(key, 1) if letter == "/"):
+            place = _place(path, key[at:])
+            if others.setdefault(key[:at], place) != place:
+                others[key[:at]] = None
     return {root: counts.most_common(1)[0][0] for root, counts in found.items() if counts}, others
+
+
+def _place(path: str | None, name: str) -> str | None:
+    """Return the place below which a path has this name."""
+    name = f"{os.sep}{name.replace('/', os.sep)}"
+    return path.removesuffix(name) or None if path is not None and path.endswith(name) else None
 
 
 def _prefix(key: str, path: str | None, root: str) -> str | None:

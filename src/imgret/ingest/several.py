@@ -159,31 +159,39 @@ class _Sidecar:
 
     def __init__(self, metadata: Any, labels: Any) -> None:
         self._metadata, self._labels = by_key(metadata), by_key(labels)
-        self._rows: list[str] = []
+        self._keys: list[list[str]] = []  # those of each row, for the source at hand
         self._names: list[str] = []
         self._unmatched: set[int] | None = None
 
     def of(self, folder: Path, prefix: str) -> tuple[Any, Any]:
         """Return metadata and labels for the images below a folder, by key."""
         given = self._metadata
-        if isinstance(given, (str, os.PathLike)):
-            rows = read_sidecar(Path(given), folder, prefix)
-            self._rows = list(rows.facts)
-            return rows.facts, rows.labels if self._labels is None else self._labels
-        self._rows = list(given) if isinstance(given, Mapping) else []
-        return given, self._labels
+        if not isinstance(given, (str, os.PathLike)):
+            self._keys = [[str(key)] for key in given] if isinstance(given, Mapping) else []
+            return given, self._labels
+        facts, labels = read_sidecar(Path(given), folder, prefix)
+        self._keys = [[key] for key in facts]
+        for keys in self._keys:
+            # Paths are relative to the folder, or have its name before them, as the keys do.
+            own = keys[0].removeprefix(prefix)
+            if prefix and own.startswith(prefix) and own not in facts:
+                keys.append(own)
+                facts[own] = facts[keys[0]]
+                if keys[0] in labels:
+                    labels[own] = labels[keys[0]]
+        return facts, labels if self._labels is None else self._labels
 
     def keep(self, report: IngestReport) -> None:
         """Take over which rows a source did not match."""
-        self._names = self._names or self._rows
+        self._names = self._names or [keys[-1] for keys in self._keys]
         missing = set(report.unmatched)
-        unmatched = {at for at, key in enumerate(self._rows) if str(key) in missing}
+        unmatched = {at for at, keys in enumerate(self._keys) if missing.issuperset(keys)}
         self._unmatched = unmatched if self._unmatched is None else self._unmatched & unmatched
         report.unmatched = []
 
     def finish(self, report: IngestReport) -> None:
         """Report the rows that no source matched."""
-        report.unmatched = [str(self._names[at]) for at in sorted(self._unmatched or ())]
+        report.unmatched = [self._names[at] for at in sorted(self._unmatched or ())]
 
 
 def _merge(total: IngestReport, report: IngestReport) -> None:

@@ -14,14 +14,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from imgret import images
 from imgret.abc import Cropper, Embedder, Stored
-from imgret.errors import ImageError, ImageTooLargeError, InvalidInputError, StoreError
-from imgret.files import Place, State, place_of, state_of
+from imgret.errors import (
+    ImageError,
+    ImageTooLargeError,
+    InvalidInputError,
+    MissingExtraError,
+    StoreError,
+)
+from imgret.files import Place, State, Url, place_of, state_of
 from imgret.images.loading import encoded
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
@@ -46,6 +52,8 @@ _RUN = 32
 _HELD_BYTES = 48 * 2**20
 # A run that takes longer makes the next ones shorter, so that a slow model loses little work.
 _RUN_SECONDS = 2.0
+# Addresses that each worker reads at a time.
+_FETCHED = 8
 # Embeddings kept in memory for copies of their files. Older ones are in the store, where
 # `find_twin` finds them: a writer commits before this many are waiting.
 _AT_HAND = 2048
@@ -401,33 +409,52 @@ class _Worker:
         outcomes = [Outcome(source) for source in run]
         held: list[tuple[Outcome, Image]] = []
         held_bytes = 0
-        for outcome in outcomes:
-            if self._stopped:
-                break
-            image = self._read(outcome, stages)
-            if image is None:
-                continue
-            held.append((outcome, image))
-            held_bytes += image.nbytes
-            if held_bytes > _HELD_BYTES:
-                self._embed(held, stages)
-                held, held_bytes = [], 0
+        with self._fetching(outcomes) as fetched:
+            for outcome in outcomes:
+                if self._stopped:
+                    break
+                image = self._read(outcome, stages, fetched.pop(outcome.source.key, None))
+                if image is None:
+                    continue
+                held.append((outcome, image))
+                held_bytes += image.nbytes
+                if held_bytes > _HELD_BYTES:
+                    self._embed(held, stages)
+                    held, held_bytes = [], 0
         if held and not self._stopped:
             self._embed(held, stages)
         for outcome in outcomes:
             outcome.is_done = True
         return _Run(outcomes, stages, time.perf_counter() - started)
 
+    @contextmanager
+    def _fetching(self, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Future[bytes | None]]]:
+        """Read what is at addresses side by side: most of that time is waiting for answers."""
+        remote = [outcome for outcome in outcomes if isinstance(outcome.source.path, Url)]
+        if not remote:
+            yield {}
+            return
+        with ThreadPoolExecutor(_FETCHED, thread_name_prefix="imgret-fetch") as pool:
+            try:
+                yield {one.source.key: pool.submit(self._data, one) for one in remote}
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
     def stop(self) -> None:
         """Finish only what has begun, as nobody will ask for the rest."""
         self._stopped = True
 
-    def _read(self, outcome: Outcome, stages: dict[str, float]) -> Image | None:
+    def _read(
+        self,
+        outcome: Outcome,
+        stages: dict[str, float],
+        fetched: Future[bytes | None] | None,
+    ) -> Image | None:
         """Return the part of the image to embed; None if there is nothing to embed."""
         source = outcome.source
         try:
             with _timed(stages, "read"):
-                data = self._data(outcome)
+                data = self._data(outcome) if fetched is None else fetched.result()
                 if self._exif:
                     _take_exif(outcome, data)
             if outcome.status == "ok":
@@ -445,7 +472,7 @@ class _Worker:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a file does, it costs only itself
             outcome.status = "failed"
-            outcome.reason = error.reason if isinstance(error, ImageError) else _text(error)
+            outcome.reason = _reason(error, source)
             outcome.error = error
             return None
 
@@ -588,7 +615,11 @@ def _take_exif(outcome: Outcome, data: bytes | None) -> None:
         outcome.source = replace(source, metadata={"exif": facts, **source.metadata})
 
 
-def _text(error: Exception) -> str:
+def _reason(error: Exception, source: Source) -> str:
+    if isinstance(error, ImageError):
+        return error.reason
+    if isinstance(error, MissingExtraError):
+        return str(error).removeprefix(f"{source.path}: ")
     return f"{type(error).__name__}: {error}"
 
 
