@@ -9,7 +9,7 @@ from skimage import data
 
 from imgret import Retriever, images
 
-HOSTILE = "it's \"$HOME\" & `x`.jpg"
+HOSTILE = 'it\'s "$HOME" & `x`.jpg'
 expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright").expect
 
 
@@ -58,7 +58,9 @@ def test_the_largest_is_kept_and_the_rest_is_moved(shown, photos, tmp_path):
     commands = shown.locator("#commands").text_content()
     assert len(commands.splitlines()) == 5
     # What a shell makes of them.
-    run = subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, capture_output=True, check=True)
+    run = subprocess.run(
+        ["sh", "-e", "-c", commands], cwd=tmp_path, capture_output=True, check=True
+    )
     assert run.stderr == b""
     left = {path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg")}
     assert left == {"cat.jpg", "cup.jpg"}

@@ -610,16 +610,18 @@ def test_duplicates(page, serve, doubled, shot, tmp_path):
     _keep(page, "rose/1.jpg").uncheck()
     _keep(page, "small/it's a rose.jpg").check()
     page.locator("#review summary").click()
-    expect(page.locator("#review pre")).to_have_text(
-        "mkdir -p -- duplicates\nmv -n -- rose/1.jpg duplicates/1.jpg\n"
-        "mv -n -- small/tulip.jpg duplicates/tulip.jpg\n",
-        use_inner_text=False,
-    )
+    commands = page.locator("#review pre").text_content().splitlines()
+    assert commands[0] == "mkdir -p -- duplicates"
+    assert sorted(commands[1:]) == [
+        "mv -n -- rose/1.jpg duplicates/1.jpg",
+        "mv -n -- small/tulip.jpg duplicates/tulip.jpg",
+    ]
     with page.expect_download() as started:
         page.get_by_role("button", name="Save list").click()
     started.value.save_as(tmp_path / "list.json")
     listed = json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))
-    assert [each["move"][0]["key"] for each in listed["groups"]] == ["rose/1.jpg", "small/tulip.jpg"]
+    going = {each["move"][0]["key"] for each in listed["groups"]}
+    assert going == {"rose/1.jpg", "small/tulip.jpg"}
     expect(page.get_by_role("button", name="Remove from gallery")).to_have_count(0)
     page.locator(".choice").first.get_by_role("button", name="Details").click()
     expect(page.get_by_role("dialog")).to_be_visible()

@@ -272,7 +272,10 @@ def test_duplicates(serve, gallery, flowers, tmp_path):
     while found["state"] == "running":
         found = client.get("/api/curate/duplicates").json()
     assert (found["state"], found["hidden"], found["removable"], found["unhashed"]) == (
-        "done", 0, 1, 0,
+        "done",
+        0,
+        1,
+        0,
     )
     (group,) = found["groups"]
     first, second = group["files"]
