@@ -1,4 +1,4 @@
-"""The review of duplicates, as a person uses it: boxes, commands that a shell runs, a saved list."""
+"""The review of duplicates, as a person uses it: boxes, commands for a shell, a saved list."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ def test_the_largest_is_kept_and_the_rest_is_moved(shown, photos, tmp_path):
     assert len(commands.splitlines()) == 5
     # What a shell makes of them.
     run = subprocess.run(
-        ["sh", "-e", "-c", commands], cwd=tmp_path, capture_output=True, check=True
+        ["/bin/sh", "-e", "-c", commands], cwd=tmp_path, capture_output=True, check=True
     )
     assert run.stderr == b""
     left = {path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg")}

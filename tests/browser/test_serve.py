@@ -605,7 +605,7 @@ def test_duplicates(page, serve, doubled, shot, tmp_path):
     expect(_keep(page, "rose/1.jpg")).to_be_checked()
     expect(_keep(page, "small/it's a rose.jpg")).not_to_be_checked()
     expect(page.locator("#review")).to_contain_text("2 images")
-    expect(page.locator(".choice").first).to_contain_text("320 × 240 pixels")
+    expect(page.locator(".choice").first).to_contain_text("320 \N{MULTIPLICATION SIGN} 240 pixels")
     shot(page)
     _keep(page, "rose/1.jpg").uncheck()
     _keep(page, "small/it's a rose.jpg").check()
