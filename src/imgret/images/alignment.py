@@ -28,7 +28,7 @@ _SMALLEST = 0.15  # least scale of one image against the other
 _OVERLAP = 0.5  # least share of the smaller image that is part of the other
 _ALIKE = 0.75  # least correlation where they overlap
 # Of the cells of a grid over the overlap, so many have to correlate; fewer if the hashes are near.
-_GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.75, 0.7
+_GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.78, 0.7
 _PLAIN = 5.0  # grey levels: cells that vary less are not counted
 _COVERED = 0.7  # least share of a cell that is in the overlap
 _WHOLE, _WHOLE_ALIKE = 64, 0.93  # side and least correlation of whole images

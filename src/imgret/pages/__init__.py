@@ -15,6 +15,6 @@ module        what it draws
 `result`      the base class of results that can be shown
 ============= ==========================================================================
 
-``page.css`` is the style sheet; ``sort.js``, ``map.js`` and ``review.js`` are the scripts. A page loads nothing
-from outside its file. ``serve/`` holds the page of `imgret.serve`, which the server sends as it is.
+``page.css`` is the style sheet of all pages; ``sort.js``, ``map.js`` and ``review.js`` are the
+scripts. A page loads nothing from outside its file. ``serve/`` holds the page of `imgret.serve`, which the server sends as it is.
 """
