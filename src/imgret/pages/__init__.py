@@ -16,5 +16,6 @@ module        what it draws
 ============= ==========================================================================
 
 ``page.css`` is the style sheet of all pages; ``sort.js``, ``map.js`` and ``review.js`` are the
-scripts. A page loads nothing from outside its file. ``serve/`` holds the page of `imgret.serve`, which the server sends as it is.
+scripts. A page loads nothing from outside its file. ``serve/`` holds the page of `imgret.serve`,
+which the server sends as it is.
 """
