@@ -34,8 +34,8 @@ _COVERED = 0.7  # least share of a cell that is in the overlap
 _WHOLE, _WHOLE_ALIKE = 64, 0.93  # side and least correlation of whole images
 _BLUR = 1.5  # pixels; errors of alignment matter less
 # Colours: of the pixels that are not overexposed, so many may differ in hue or saturation, after a
-# common factor, by more than this distance in the plane of a and b of CIELAB; more if the hashes are
-# near. An image without colours goes with any.
+# common factor, by more than this distance in the plane of a and b of CIELAB; more if the hashes
+# are near. An image without colours goes with any.
 _SHRUNK, _EXPOSED, _FEW_PIXELS = 3, 235, 100
 _COLOR_GAP, _COLORS, _COLORS_IF_NEAR = 12.0, 0.15, 0.22
 _GRAY, _FACTORS = 1.5, (0.4, 2.5)
