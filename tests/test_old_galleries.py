@@ -117,7 +117,29 @@ def test_other_means_read_the_same(gallery):
 
 
 def test_there_is_one_of_every_format():
-    assert GALLERIES == ["v1.imgret"]
+    assert GALLERIES == ["v1.imgret", "v2.imgret"]
+
+
+def test_a_reader_leaves_an_old_catalog_as_it_is_and_a_writer_upgrades_it(gallery):
+    catalog = gallery / "catalog.sqlite"
+    before = catalog.read_bytes()
+    hashed = gallery.name != "v1.imgret"
+    with Retriever.open(gallery, embedder=MeanOfQuarters()) as retriever:
+        assert {len(item.phash or b"") for item in retriever.view().items()} == (
+            {0, 8} if hashed else {0}
+        )
+        groups = retriever.duplicates()
+        assert groups.n_unhashed == (2 if hashed else 9)  # without files, as these were bytes
+        copy = gallery.with_name("copy.imgret")
+        retriever.save(copy)
+    assert catalog.read_bytes() == before
+    for path in (gallery, copy):
+        with Retriever.open(path, "r+", embedder=MeanOfQuarters()) as retriever:
+            retriever.add(picture(50), keys="new")
+            assert len(retriever["new"].phash) == 8
+        database = sqlite3.connect(path / "catalog.sqlite")
+        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        database.close()
 
 
 if __name__ == "__main__":

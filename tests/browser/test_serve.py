@@ -588,6 +588,73 @@ def test_outliers(page, url, shot):
     wait_for_results(page, f"Like {key}")
 
 
+@pytest.fixture
+def doubled(gallery, flowers, tmp_path):
+    """The gallery, with smaller copies of two of its images."""
+    for name, key in (("rose/1.jpg", "small/it's a rose.jpg"), ("tulip/2.jpg", "small/tulip.jpg")):
+        image = images.thumbnail(images.load(flowers / name), 160)
+        file = tmp_path / key.replace("/", " ")
+        file.write_bytes(images.encode(image))
+        with Retriever.open(gallery, "r+") as retriever:
+            retriever.add(file, keys=key)
+    return gallery
+
+
+def _keep(page, key):
+    card = page.locator(".choice").filter(has=page.get_by_text(key, exact=True))
+    return card.get_by_role("checkbox")
+
+
+def test_duplicates(page, serve, doubled, shot, tmp_path):
+    page.goto(f"{serve(doubled).url}?view=duplicates")
+    wait_for_results(page, "Duplicates")
+    expect(page.locator(".group")).to_have_count(2)
+    expect(_keep(page, "rose/1.jpg")).to_be_checked()
+    expect(_keep(page, "small/it's a rose.jpg")).not_to_be_checked()
+    expect(page.locator("#review")).to_contain_text("2 images")
+    expect(page.locator(".choice").first).to_contain_text("320 \N{MULTIPLICATION SIGN} 240 pixels")
+    shot(page)
+    _keep(page, "rose/1.jpg").uncheck()
+    _keep(page, "small/it's a rose.jpg").check()
+    page.locator("#review summary").click()
+    commands = page.locator("#review pre").text_content().splitlines()
+    assert commands[0] == "mkdir -p -- duplicates"
+    assert sorted(commands[1:]) == [
+        "mv -n -- rose/1.jpg duplicates/1.jpg",
+        "mv -n -- small/tulip.jpg duplicates/tulip.jpg",
+    ]
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Save list").click()
+    started.value.save_as(tmp_path / "list.json")
+    listed = json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))
+    going = {each["move"][0]["key"] for each in listed["groups"]}
+    assert going == {"rose/1.jpg", "small/tulip.jpg"}
+    expect(page.get_by_role("button", name="Remove from gallery")).to_have_count(0)
+    page.locator(".choice").first.get_by_role("button", name="Details").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_duplicates_are_removed(page, serve, doubled):
+    page.goto(f"{serve(doubled, write=True).url}?view=duplicates")
+    wait_for_results(page, "Duplicates")
+    page.get_by_role("button", name="Remove from gallery").click()
+    expect(page.locator(".group")).to_have_count(0)
+    expect(page.locator("#size")).to_have_text("36 images")
+    with Retriever.open(doubled) as retriever:
+        assert not {"small/tulip.jpg", "small/it's a rose.jpg"} & set(retriever)
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_screen_readers_on_duplicates(open_page, serve, doubled, check_accessible, shot, look):
+    page = open_page(phone=look == "phone", color_scheme="dark" if look == "dark" else "light")
+    page.goto(f"{serve(doubled, write=True).url}?view=duplicates")
+    wait_for_results(page, "Duplicates")
+    expect(page.locator(".group")).to_have_count(2)
+    page.locator("#review summary").click()
+    shot(page, look)
+    check_accessible(page)
+
+
 def test_a_view_that_is_left_does_not_come_back(page, url):
     held = []
     page.route("**/api/curate/outliers", lambda route: held.extend([route]))

@@ -42,6 +42,50 @@ def test_duplicates_as_json(doubled, run):
     ]
 
 
+def test_copies_need_no_threshold(doubled, run):
+    ended = run("duplicates", "photos.imgret", "--html", "page.html")
+    assert ended.code == 0
+    assert ended.out.count("images, score") == 2
+    assert ended.err == ("2 groups; removing 3 images would leave no duplicates\nwrote page.html\n")
+    assert "mv, for sh" in doubled.joinpath("page.html").read_text().replace(
+        "<code>mv</code>", "mv"
+    )
+
+
+def test_duplicates_are_moved(doubled, run):
+    ended = run("duplicates", "photos.imgret", "--move", "out", "--json")
+    moved = [json.loads(line) for line in ended.out.splitlines()]
+    assert ended.code == 0
+    assert {each["key"] for each in moved} == {
+        "daisy/second.jpg",
+        "rose/again.jpg",
+        "tulip/third.jpg",
+    }
+    assert "moved 3 files to" in ended.err
+    assert {path.name for path in (doubled / "out").iterdir()} == {
+        "second.jpg",
+        "again.jpg",
+        "third.jpg",
+    }
+    assert run("info", "photos.imgret", "--json").code == 0
+    assert run("duplicates", "photos.imgret").out == ""
+
+
+def test_a_file_that_changed_is_named_and_stays(doubled, run):
+    (doubled / "photos" / "rose" / "again.jpg").write_bytes(b"changed")
+    ended = run("duplicates", "photos.imgret", "--threshold", "0.9999", "--move", "out")
+    assert ended.code == 1
+    assert "not moved: rose/again.jpg: the file has changed since it was indexed" in ended.err
+    assert "moved 2 files" in ended.err
+    assert (doubled / "photos" / "rose" / "again.jpg").read_bytes() == b"changed"
+
+
+def test_copies_of_an_image(doubled, run):
+    ended = run("duplicates", "photos.imgret", "--image", "photos/rose/0.jpg", "--json")
+    found = {json.loads(line)["key"] for line in ended.out.splitlines()}
+    assert found == {"rose/0.jpg", "rose/again.jpg"}
+
+
 def test_no_duplicates(work, run):
     ended = run("duplicates", "photos.imgret", "--threshold", "1")
     assert (ended.code, ended.out) == (0, "")

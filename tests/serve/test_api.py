@@ -262,6 +262,38 @@ def test_curation(client, gallery):
     assert drawn["x"] == pytest.approx(map_.coordinates[:, 0].tolist(), abs=1e-5)
 
 
+def test_duplicates(serve, gallery, flowers, tmp_path):
+    small = tmp_path / "small.jpg"
+    small.write_bytes(images.encode(images.thumbnail(images.load(flowers / "rose/1.jpg"), 90)))
+    with Retriever.open(gallery, "r+") as retriever:
+        retriever.add(small, keys="small.jpg")
+    client = serve(gallery)
+    found = client.get("/api/curate/duplicates").json()
+    while found["state"] == "running":
+        found = client.get("/api/curate/duplicates").json()
+    assert (found["state"], found["hidden"], found["removable"], found["unhashed"]) == (
+        "done",
+        0,
+        1,
+        0,
+    )
+    (group,) = found["groups"]
+    first, second = group["files"]
+    assert (first["key"], second["key"], group["best"]) == ("rose/1.jpg", "small.jpg", 0)
+    assert (second["width"], second["height"], second["size"]) == (90, 68, small.stat().st_size)
+    assert second["mtime_ns"] == str(small.stat().st_mtime_ns)
+    assert str(tmp_path) not in json.dumps(found)
+    assert client.get("/api/curate/duplicates").json() == found  # not searched again
+    small.unlink()
+    with Retriever.open(gallery, "r+") as retriever:
+        retriever.remove("small.jpg")
+    time.sleep(1.1)  # until the server looks for changes
+    found = client.get("/api/curate/duplicates").json()
+    while found["state"] == "running":
+        found = client.get("/api/curate/duplicates").json()
+    assert found["groups"] == []
+
+
 # -- changes ---------------------------------------------------------------------------------------
 
 

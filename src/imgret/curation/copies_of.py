@@ -18,7 +18,7 @@ from imgret.types import Embeddings, Image, Item, Json
 
 __all__ = ["Copies", "Copy", "find_copies_of"]
 
-_NEAREST = 8  # neighbours by embedding that are compared
+_NEAREST = 16  # neighbours by embedding that are compared
 _SHOWN = 60  # images on a page
 
 
@@ -102,12 +102,18 @@ def find_copies_of(
     near = np.isin(close, places)
     comparer = Comparer([*(items[place] for place in close), Item("")], max_pixels)
     comparer.keep(len(close), images.sketch(image))
-    copies = [
-        place
-        for n, place in enumerate(close.tolist())
-        # Whether the embedding is near is all that is known of it here.
-        if comparer.compare((len(close), n, int(bits[place]), 0.0 if near[n] else np.inf))
-    ]
+    # A crop need not look like the other copies, but like the original: copies of copies count.
+    own = len(close)
+    left, copies, queue = list(range(own)), [], [own]
+    while queue:
+        one = queue.pop()
+        for n in list(left):
+            differ = int(bits[close[n]]) if one == own else 64
+            # Whether the embedding is near is all that is known of it here.
+            if comparer.compare((one, n, differ, 0.0 if near[n] else np.inf)):
+                left.remove(n)
+                queue.append(n)
+                copies.append(int(close[n]))
     if not copies:
         return Copies([], Pictures({}))
     scores = view.metric.scores(

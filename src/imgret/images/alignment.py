@@ -28,16 +28,17 @@ _SMALLEST = 0.15  # least scale of one image against the other
 _OVERLAP = 0.5  # least share of the smaller image that is part of the other
 _ALIKE = 0.75  # least correlation where they overlap
 # Of the cells of a grid over the overlap, so many have to correlate; fewer if the hashes are near.
-_GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.75, 0.7
+_GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.78, 0.7
 _PLAIN = 5.0  # grey levels: cells that vary less are not counted
 _COVERED = 0.7  # least share of a cell that is in the overlap
 _WHOLE, _WHOLE_ALIKE = 64, 0.93  # side and least correlation of whole images
 _BLUR = 1.5  # pixels; errors of alignment matter less
 # Colours: of the pixels that are not overexposed, so many may differ in hue or saturation, after a
-# common factor, by more than this distance in the plane of a and b of CIELAB. An image without
-# colours goes with any.
+# common factor, by more than this distance in the plane of a and b of CIELAB; more if the hashes
+# are near. An image without colours goes with any.
 _SHRUNK, _EXPOSED, _FEW_PIXELS = 3, 235, 100
-_COLOR_GAP, _COLORS, _GRAY, _FACTORS = 12.0, 0.15, 1.5, (0.4, 2.5)
+_COLOR_GAP, _COLORS, _COLORS_IF_NEAR = 12.0, 0.15, 0.22
+_GRAY, _FACTORS = 1.5, (0.4, 2.5)
 
 
 class Sketch(NamedTuple):
@@ -113,18 +114,18 @@ def is_copy(one: Sketch, other: Sketch, *, near: bool = False) -> bool:
     one, other : Sketch
         Mirror images are no copies; compare with the `mirrored` sketch to find them.
     near : bool
-        Whether their perceptual hashes are near: then fewer cells need to correlate.
+        Whether their perceptual hashes are near: then fewer cells and colours need to agree.
     """
-    return _as_a_whole(one, other) or _in_part(one, other, near=near)
+    return _as_a_whole(one, other, near=near) or _in_part(one, other, near=near)
 
 
-def _as_a_whole(one: Sketch, other: Sketch) -> bool:
+def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> bool:
     def small(pixels: NDArray[np.uint8]) -> Any:
         squeezed = cv2.resize(pixels, (_WHOLE, _WHOLE), interpolation=cv2.INTER_AREA)
         return cv2.GaussianBlur(squeezed, (0, 0), 1)
 
     return _correlation(small(one.gray), small(other.gray)) >= _WHOLE_ALIKE and _same_colors(
-        small(one.color), small(other.color)
+        small(one.color), small(other.color), near=near
     )
 
 
@@ -167,7 +168,8 @@ def _overlaps(one: Sketch, other: Sketch, affine: Any, *, near: bool) -> bool:
     shrunk = affine.copy()
     shrunk[:, 2] /= _SHRUNK
     color, seen = _laid_over(one.color, other.color, shrunk)
-    return _same_colors(*(cv2.GaussianBlur(each, (0, 0), 1)[seen] for each in (color, other.color)))
+    a, b = (cv2.GaussianBlur(each, (0, 0), 1)[seen] for each in (color, other.color))
+    return _same_colors(a, b, near=near)
 
 
 def _laid_over(
@@ -196,7 +198,7 @@ def _alike_cells(one: Any, other: Any, inside: NDArray[np.bool_]) -> float:
     return alike / counted if counted else 1.0
 
 
-def _same_colors(one: Any, other: Any) -> bool:
+def _same_colors(one: Any, other: Any, *, near: bool) -> bool:
     """Whether pixels that lie over each other have the same colours: uint8, shape (..., 3)."""
     pixels = [np.reshape(each, (-1, 1, 3)) for each in (one, other)]
     usable = np.all([each.max(axis=(1, 2)) < _EXPOSED for each in pixels], axis=0)
@@ -208,7 +210,8 @@ def _same_colors(one: Any, other: Any) -> bool:
     )
     if min(float(np.hypot(*each.T).mean()) for each in (a, b)) < _GRAY:
         return True
-    return max(_color_gaps(a, b), _color_gaps(b, a)) <= _COLORS
+    most = _COLORS_IF_NEAR if near else _COLORS
+    return max(_color_gaps(a, b), _color_gaps(b, a)) <= most
 
 
 def _color_gaps(one: Any, other: Any) -> float:

@@ -12,7 +12,7 @@ __all__ = ["HASH_BYTES", "hash_array", "perceptual_hash", "turned_hashes"]
 
 HASH_BYTES = 8
 
-_LINES = 256  # rows and columns that are read, less than twice as many
+_ROWS = 256  # rows that are read, less than twice as many
 _SIDE = 128  # pixels a side at which a border is looked for
 _SMALL = 32  # pixels a side of what is transformed
 _HIGHEST = 10  # highest sum of a vertical and a horizontal frequency
@@ -63,9 +63,9 @@ def perceptual_hash(image: Image) -> bytes:
     bytes
         8 bytes.
     """
-    # Of a large image some lines are enough: what is transformed are means of many pixels.
-    down, across = (max(1, side // _LINES) for side in image.shape[:2])
-    gray = cv2.cvtColor(np.ascontiguousarray(image[::down, ::across]), cv2.COLOR_RGB2GRAY)
+    # Of a tall image some rows are enough: what is transformed are means of many pixels.
+    rows = image[:: max(1, len(image) // _ROWS)]
+    gray = cv2.cvtColor(np.ascontiguousarray(rows), cv2.COLOR_RGB2GRAY)
     inner = _without_border(
         np.asarray(cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
     )
@@ -105,6 +105,9 @@ def turned_hashes(hashes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the part inside a border of one colour; all if little is left of it."""
+    edges = (gray[0], gray[-1], gray[:, 0], gray[:, -1])
+    if all(int(edge.max()) - int(edge.min()) > _FLAT for edge in edges):  # as in most photos
+        return gray
     rows = _inside(gray.min(axis=1).astype(int), gray.max(axis=1).astype(int))
     columns = _inside(gray.min(axis=0).astype(int), gray.max(axis=0).astype(int))
     inner = gray[rows, columns]

@@ -107,7 +107,7 @@ def review_page(title: str, summary: str, groups: Sequence[ReviewGroup], *, hidd
     ).replace("<", "\\u003c")
     tools = _TOOLS if groups else ""
     body = (
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(summary)}</p>{rows}{more}{tools}"
+        f"<main><h1>{html.escape(title)}</h1><p>{html.escape(summary)}</p>{rows}{more}</main>{tools}"
         f'<script type="application/json" id="files">{data}</script>'
     )
     return document(
@@ -142,8 +142,8 @@ def _group(number: int, group: ReviewGroup, max_bytes: int) -> str:
         for place, file in enumerate(group.files)
     )
     return (
-        f'<section class="group" data-group="{number}"><h3>{len(group.files)} images '
-        f'<span class="faint">score {group.score:.3f}</span></h3>'
+        f'<section class="group" data-group="{number}"><h2>{len(group.files)} images '
+        f'<span class="faint">score {group.score:.3f}</span></h2>'
         f'<div class="row">{figures}</div></section>'
     )
 
