@@ -70,3 +70,21 @@ def test_an_archive_that_cannot_be_read_makes_no_gallery(work, run):
     assert ended.code == 1
     assert "expected a zip archive" in ended.err
     assert not (work / "new.imgret").exists()
+
+
+def test_a_query_at_an_address(work, run):
+    pytest.importorskip("fsspec", reason="needs the extra 'remote'")
+    import fsspec
+
+    address = "memory://queries/a%20b.jpg"
+    fsspec.filesystem("memory").pipe("/queries/a%20b.jpg", (work / "query.jpg").read_bytes())
+    run("index", "photos", "-o", "new.imgret")
+    by_path = run("search", "new.imgret", "query.jpg", "-k", "2", "--json")
+    by_address = run("search", "new.imgret", address, "-k", "2", "--json")
+    assert by_address.code == 0
+    first, second = json.loads(by_path.out), json.loads(by_address.out)
+    assert second["query"] == address
+    assert first["hits"] == second["hits"]
+    missing = run("search", "new.imgret", "memory://queries/none.jpg")
+    assert missing.code == 1
+    assert "memory://queries/none.jpg: there is no such file" in missing.err

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, LabelledAt, MaxPixels
-from imgret.cli.paths import Queries
+from imgret.cli.paths import Queries, path
 
 __all__ = ["classify"]
 
@@ -19,7 +19,8 @@ def classify(
     queries: Annotated[
         list[Path],
         typer.Argument(
-            help="Images to classify, folders of them, or - for a list on standard input."
+            parser=path,
+            help="Images to classify, folders of them, or - for a list on standard input.",
         ),
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="Number of nearest images that vote.")] = 10,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from imgret.cli.options import MAX_PIXELS, EmbedderAt, GalleryAt, MaxPixels
-from imgret.cli.paths import check_writable
+from imgret.cli.paths import check_writable, path
 
 if TYPE_CHECKING:
     from imgret.curation import Duplicates, Moved
@@ -39,7 +39,8 @@ def duplicates(
         typer.Option(metavar="LIST", help="With --move: move what the list of a page says."),
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(help="List the copies of this image, which may be a new one.")
+        Path | None,
+        typer.Option(parser=path, help="List the copies of this image, which may be a new one."),
     ] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per group, copy or moved file.")

@@ -9,14 +9,14 @@ import typer
 
 from imgret.cli.complete import complete_keys
 from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, GalleryAt, Json, MaxPixels
-from imgret.cli.paths import check_writable
+from imgret.cli.paths import check_writable, path
 
 __all__ = ["explain"]
 
 
 def explain(
     gallery: GalleryAt,
-    query: Annotated[Path, typer.Argument(help="Query image.")],
+    query: Annotated[Path, typer.Argument(parser=path, help="Query image.")],
     key: Annotated[
         str | None,
         typer.Argument(help="Key of the item. [the best hit]", autocompletion=complete_keys),

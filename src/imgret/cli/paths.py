@@ -6,18 +6,29 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-__all__ = ["PathPrinter", "Queries", "check_writable"]
+if TYPE_CHECKING:
+    from imgret.files import Place
+
+__all__ = ["PathPrinter", "Queries", "check_writable", "path"]
 
 
-def check_writable(path: Path | None, option: str, what: str = "a page") -> None:
+def path(text: str) -> Place:
+    """Return the path or the address of an image; the name is that of the type in the help."""
+    from imgret.files import Url, is_url  # noqa: PLC0415  # so that --help is quick
+
+    return Url(text) if is_url(text) else Path(text)
+
+
+def check_writable(file: Path | None, option: str, what: str = "a page") -> None:
     """Raise if no file can be written at a path; None is always accepted."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        found = "a folder" if path.is_dir() else f"no folder {path.parent}"
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        found = "a folder" if file.is_dir() else f"no folder {file.parent}"
         raise typer.BadParameter(
-            f"{path}: expected the path of {what} to write, found {found}", param_hint=option
+            f"{file}: expected the path of {what} to write, found {found}", param_hint=option
         )
 
 
@@ -34,7 +45,7 @@ class Queries:
         Number of queries that were answered, and of those that could not be read.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Place]) -> None:
         self._paths = list(paths)
         lists = self._paths.count(Path("-"))
         if lists > 1:
@@ -47,10 +58,10 @@ class Queries:
             )
         self.done = self.failed = 0
 
-    def __iter__(self) -> Iterator[Path]:
-        for path in self._paths:
-            if path != Path("-"):
-                yield from self._images(path)
+    def __iter__(self) -> Iterator[Place]:
+        for place in self._paths:
+            if place != Path("-"):
+                yield from self._images(place)
                 continue
             listed = _read_list()
             if not listed:
@@ -58,16 +69,16 @@ class Queries:
             for line in listed:
                 yield from self._images(line)
 
-    def _images(self, path: Path) -> Iterator[Path]:
-        if not path.is_dir():
-            yield path
+    def _images(self, place: Place) -> Iterator[Place]:
+        if isinstance(place, str) or not place.is_dir():  # an address is text
+            yield place
             return
         from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
 
-        found, ignored = find_images(path)
+        found, ignored = find_images(place)
         if not found:
             others = f"{ignored:,} other files" if ignored else "an empty one"
-            self.fail(f"{path}: expected a folder with images, found {others}")
+            self.fail(f"{place}: expected a folder with images, found {others}")
         yield from found
 
     def fail(self, reason: object) -> None:
@@ -81,11 +92,11 @@ class Queries:
             raise typer.Exit(3 if self.done else 1)
 
 
-def _read_list() -> list[Path]:
+def _read_list() -> list[Place]:
     # Bytes, as names of files may not be valid text.
     content = typer.get_binary_stream("stdin").read()
     lines = content.split(b"\0") if b"\0" in content else content.splitlines()
-    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+    return [path(os.fsdecode(line)) for line in lines if line.strip()]
 
 
 class PathPrinter:
@@ -113,12 +124,12 @@ class PathPrinter:
 
     def print(self, found: Iterable[tuple[str, str | None]]) -> None:
         """Print the paths of items that are given as key and path."""
-        for key, path in found:
-            if path is None:
+        for key, place in found:
+            if place is None:
                 self._without.append(key)
-            elif path not in self._seen:
-                self._seen.add(path)
-                typer.echo(os.fsencode(path) + self._end, nl=False)
+            elif place not in self._seen:
+                self._seen.add(place)
+                typer.echo(os.fsencode(place) + self._end, nl=False)
 
     def close(self) -> None:
         """Report the items that have no file."""

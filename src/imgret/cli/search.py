@@ -23,11 +23,12 @@ from imgret.cli.options import (
     Paths,
     at_least_one,
 )
-from imgret.cli.paths import PathPrinter, Queries, check_writable
+from imgret.cli.paths import PathPrinter, Queries, check_writable, path
 from imgret.cli.where import Where, filter_of
 
 if TYPE_CHECKING:
     from imgret.errors import ImageError
+    from imgret.files import Place
     from imgret.retriever import Retriever
     from imgret.search.hits import Hits
 
@@ -41,8 +42,9 @@ def search(
     queries: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Images to search with, each by itself; folders of them; - reads a list of paths "
-            "from standard input."
+            parser=path,
+            help="Images to search with, each by itself; folders of them; addresses (https://...); "
+            "- reads a list from standard input.",
         ),
     ] = None,
     text: Annotated[
@@ -138,8 +140,8 @@ def search(
 
 
 def _answers(
-    retriever: Retriever, queries: Iterable[Path | None], words: dict[str, Any], **options: Any
-) -> Iterator[tuple[Path | None, Hits | ImageError]]:
+    retriever: Retriever, queries: Iterable[Place | None], words: dict[str, Any], **options: Any
+) -> Iterator[tuple[Place | None, Hits | ImageError]]:
     """Yield each query with its hits, or with the reason why it cannot be read.
 
     Queries without words are searched together in small groups, which all cores read.
@@ -169,12 +171,12 @@ def _near(retriever: Any, condition: Any) -> str:
     return f"; did you mean the label {near[0]!r}?" if near else ""
 
 
-def _named(query: Path | None, hits: Any) -> str:
+def _named(query: Place | None, hits: Any) -> str:
     words = [*map(repr, hits.text), *(f"not {text!r}" for text in hits.negative_text)]
     return " + ".join([*([] if query is None else [str(query)]), *words])
 
 
-def _as_json(query: Path | None, hits: Any) -> str:
+def _as_json(query: Place | None, hits: Any) -> str:
     kept = ("key", "rank", "score", "label", "path", "box", "metadata", "probability")
     found = [{n: d[n] for n in kept if n in d} for d in hits.to_dicts()]
     limits = {} if found else {"best_score": hits.best_score, "threshold": hits.threshold}
