@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from unittest.mock import patch
 
@@ -115,6 +116,22 @@ def test_links_and_the_folder_itself(gallery, photos, tmp_path, pictures):
         "link": "it is a link to another file",
         "same": "it is in that folder already",
     }
+
+
+def test_members_of_archives_stay(photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(photos / NAMES[0], "small.jpg")
+        archive.write(photos / NAMES[2], "large.jpg")
+    retriever = Retriever()
+    retriever.add_from([tmp_path / "all.zip", photos / "a"], progress=False)
+    groups = retriever.duplicates()
+    assert [len(group.keys) for group in groups] == [3]
+    moved = retriever.move_duplicates(groups, tmp_path / "out")
+    assert moved.moved == ()
+    assert {each.reason for each in moved.refused} == {
+        "it is inside an archive, where nothing can be moved"
+    }
+    assert (photos / NAMES[0]).is_file()
 
 
 def test_another_disk(gallery, photos, tmp_path, pictures):

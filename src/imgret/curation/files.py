@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from imgret import images
 from imgret.errors import ImgretError
+from imgret.files import is_url
+from imgret.files.archives import split
 from imgret.pages.review import Reviewed
 from imgret.pipeline.embed import worker_count
 from imgret.types import Item
@@ -78,7 +80,7 @@ def problem_of(file: FileState, since: str = "it was indexed") -> str:
     try:
         now = os.stat(file.path)  # noqa: PTH116  # a path as the gallery has it
     except OSError as error:
-        return f"the file cannot be found: {error.strerror}"
+        return _lost(file.path, error)
     if (file.size, file.mtime_ns) == (now.st_size, now.st_mtime_ns):
         return ""
     if file.size is None:
@@ -86,3 +88,11 @@ def problem_of(file: FileState, since: str = "it was indexed") -> str:
     if file.size == now.st_size:
         return f"the file was written again since {since}"
     return f"the file has changed since {since}: {file.size:,} bytes then, {now.st_size:,} now"
+
+
+def _lost(path: str, error: OSError) -> str:
+    if is_url(path):
+        return "it is at an address, where nothing can be moved"
+    if split(path) is not None:
+        return "it is inside an archive, where nothing can be moved"
+    return f"the file cannot be found: {error.strerror}"

@@ -170,7 +170,7 @@ def _lost(keep: Sequence[FileState]) -> str:
     if not problems or not all(problem for _, problem in problems):
         return ""
     key, problem = problems[0]
-    return f"{key}, which was to be kept instead, is not as it was: {problem}"
+    return f"{key}, which was to be kept instead, may not be there: {problem}"
 
 
 def _refusal(gallery: Gallery, file: FileState, keep: Sequence[FileState], folder: Path) -> str:
