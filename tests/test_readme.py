@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import re
 import shlex
 import shutil
@@ -54,8 +55,19 @@ def pictures(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def log_kept():
+    """Take back what a page sets up for the log."""
+    loggers = (logging.getLogger(), logging.getLogger("imgret"), logging.getLogger("imgret.ingest"))
+    before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
-def test_python_blocks_run(page, pictures):
+def test_python_blocks_run(page, pictures, log_kept):
     if page.name in {"train.md", "own-model.md"}:
         pytest.importorskip("torch", reason="needs the extra 'train'")
     if page.name == "data-in-and-out.md":

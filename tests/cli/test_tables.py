@@ -187,18 +187,8 @@ def test_a_mistake_is_answered_in_one_line(work, run):
 # -- the log -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def log():
-    """The logger of the library, as it is after the test."""
-    logger = logging.getLogger("imgret")
-    before = logger.handlers[:], logger.level
-    yield logger
-    logger.handlers[:], _ = before
-    logger.setLevel(before[1])
-
-
 @pytest.mark.parametrize("words", [("-v", "list"), ("list", "--verbose")])
-def test_verbose_shows_what_is_done(work, run, log, words):
+def test_verbose_shows_what_is_done(work, run, words):
     ended = run(*words, "photos.imgret", "--limit", "1")
     assert ended.out == "daisy/0.jpg\tdaisy\n"
     assert f"galleries.local.store: opened {work / 'photos.imgret'} for reading: 12 items" in (
@@ -207,11 +197,12 @@ def test_verbose_shows_what_is_done(work, run, log, words):
     assert ended.err.count("\n") == 1
 
 
-def test_very_verbose_shows_more(work, run, log):
+def test_very_verbose_shows_more(work, run):
     shutil.copy("query.jpg", "photos/new.jpg")
     ended = run("index", "photos", "-o", "photos.imgret", "-vv")
     assert "found 13 images in" in ended.err
     assert "ingest.writer: committed 1 items" in ended.err
+    assert run("list", "photos.imgret").err == ""  # only that command
 
 
 def test_the_library_prints_nothing_by_itself(work):

@@ -37,14 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     import typer  # noqa: PLC0415  # so that the package stays cheap to import
 
     from imgret.cli.app import app  # noqa: PLC0415  # the same
-    from imgret.cli.logs import show_log  # noqa: PLC0415  # the same
+    from imgret.cli.logs import log_shown  # noqa: PLC0415  # the same
     from imgret.errors import ImgretError  # noqa: PLC0415
 
     _open_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments  # in any position
     arguments = [word for word in arguments if word != "--debug"]
-    arguments = show_log(arguments)
     # typer has no options with an optional value.
     arguments = ["--prune-all" if word == "--prune=all" else word for word in arguments]
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
@@ -52,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     usage_error: Any = typer.BadParameter.__base__  # typer does not export it
     try:
-        code = app(arguments or ["--help"], prog_name="imgret", standalone_mode=False)
+        with log_shown(arguments) as left:
+            code = app(left or ["--help"], prog_name="imgret", standalone_mode=False)
     except SystemExit as ended:  # typer raises it for a closed pipe and after a completion
         sys.exit(ended.code if "_IMGRET_COMPLETE" in os.environ else 0)
     except (KeyboardInterrupt, typer.Abort):

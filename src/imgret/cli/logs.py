@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-__all__ = ["show_log"]
+__all__ = ["log_shown"]
 
 _LEVELS = {"-v": logging.INFO, "--verbose": logging.INFO, "-vv": logging.DEBUG}
 
 
-def show_log(arguments: Sequence[str]) -> list[str]:
+@contextmanager
+def log_shown(arguments: Sequence[str]) -> Iterator[list[str]]:
     """Write the library's log to stderr if ``-v`` is among the arguments, and take it out.
 
     A command that has such an option of its own gets it, too.
     """
     level = min((_LEVELS[word] for word in arguments if word in _LEVELS), default=None)
-    if level is None:
-        return list(arguments)
     left = [word for word in arguments if word not in _LEVELS]
-    if left[:1] != ["serve"]:  # which shows its log anyway
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Lines())
-        logger = logging.getLogger("imgret")
-        logger.setLevel(level)
-        logger.addHandler(handler)
-    return list(arguments) if _has_its_own(left) else left
+    if level is None or left[:1] == ["serve"]:  # which shows its log anyway
+        yield left if left[:1] == ["serve"] else list(arguments)
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logger = logging.getLogger("imgret")
+    before = logger.level
+    logger.setLevel(level)
+    logger.addHandler(handler)
+    try:
+        yield list(arguments) if _has_its_own(left) else left
+    finally:  # of a program that runs several commands
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _has_its_own(arguments: Sequence[str]) -> bool:
