@@ -1,7 +1,6 @@
 """list, show, export and import."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
