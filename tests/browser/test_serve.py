@@ -659,7 +659,7 @@ def test_a_view_that_is_left_does_not_come_back(page, url):
     held = []
     page.route("**/api/curate/outliers", lambda route: held.extend([route]))
     page.goto(f"{url}?view=outliers")
-    expect(page.locator("#note")).to_have_text("Working …")
+    expect(page.locator("#note")).to_contain_text("Looking at 36 images")
     page.get_by_role("link", name="Search").click()
     wait_for_results(page, "All images")
     held[0].continue_()
@@ -1023,7 +1023,7 @@ def _filters(page, url, flowers):
 def _view(name):
     def show(page, url, flowers):
         page.goto(f"{url}?view={name}")
-        expect(page.locator("#note")).not_to_have_text("Working …")
+        expect(page.locator("#note")).not_to_contain_text("Looking at")
         expect(page.locator("#hits, #plane").locator("visible=true").first).to_be_visible()
 
     return show

@@ -161,8 +161,8 @@ function drawLasso() {
 
 // The item at a point of the canvas; -1 if there is none.
 function itemAt(x, y) {
-  const hit = pictures.findLast((box) =>
-    x >= box.x && y >= box.y && x <= box.x + box.width && y <= box.y + box.height);
+  const hit = pictures.findLast((box) =>  // of the last frame, before a search perhaps
+    active[box.i] && x >= box.x && y >= box.y && x <= box.x + box.width && y <= box.y + box.height);
   if (hit) return hit.i;
   let best = -1, least = (radius + 8) ** 2;
   for (let i = 0; i < n; i++) {
