@@ -87,8 +87,8 @@ def serve(session: nox.Session) -> None:
     chromium = ("chromium", "chromium-browser", "google-chrome")
     if not any(map(shutil.which, chromium)) and may_install():
         # Without it the tests of pages are skipped, and say so.
-        for command in (("update", "-q"), ("install", "-q", "-y", "chromium")):
-            session.run("apt-get", *command, external=True, success_codes=range(256))
+        for command in ("update -q", "install -q -y --no-install-recommends chromium"):
+            session.run("apt-get", *command.split(), external=True, success_codes=range(256))
     session.install("-e", ".[serve,text]", *group("test"), *group("serve"))
     session.run("pytest", *PARALLEL, "tests/serve", "tests/browser", *session.posargs)
 
