@@ -114,7 +114,8 @@ def main() -> None:
         command = [sys.executable, "-m", "imgret", "serve", str(gallery), "--port", "0"]
         server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603  # ours
         assert server.stderr is not None  # noqa: S101  # a pipe, as asked
-        port = int(server.stderr.readline().split("127.0.0.1:")[1].split("/")[0])
+        address = next(line for line in server.stderr if "http://" in line)
+        port = int(address.split("127.0.0.1:")[1].split("/")[0])
         try:
             load(port, bodies[:64], 4, 2)  # the first requests load the model
             taken, failed = load(port, bodies, given.clients, given.seconds)
