@@ -346,3 +346,19 @@ def test_turned_by_exif(kit):
     turned = data[:2] + exif + data[2:]
     (outcome,) = kit.outcomes_of(sources_of([turned]), kit.MeanColor(min_side=10), kit.Middle())
     assert outcome.box == Box(160, 320, 480, 960)
+
+
+def test_queries_are_neither_examined_nor_hashed(kit, tmp_path, monkeypatch):
+    """Time, size and hashes are for items of a gallery."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(kit.picture(1))
+    sources = [Source("0", path, path), Source("1", kit.picture(1))]
+    monkeypatch.setattr("imgret.images.perceptual_hash", lambda _: pytest.fail("hashed"))
+    ((query, other),) = kit.embed_sources(sources, kit.MeanColor(), kit.NoCrop(), is_query=True)
+    assert (query.sha256, query.phash, query.size, query.mtime_ns) == (None,) * 4
+    assert other.sha256 is None
+    monkeypatch.undo()
+    ((item, _),) = kit.embed_sources(sources, kit.MeanColor(), kit.NoCrop())
+    assert item.sha256 is not None
+    assert item.phash is not None
+    np.testing.assert_array_equal(query.embedding, item.embedding)

@@ -202,7 +202,15 @@ def see(
     InvalidInputError
         The box is not inside the image.
     """
-    worker = _Worker(embedder, cropper, _Copies(None), None, exif=False, max_pixels=max_pixels)
+    worker = _Worker(
+        embedder,
+        cropper,
+        _Copies(None),
+        None,
+        exif=False,
+        is_query=True,
+        max_pixels=max_pixels,
+    )
     return worker.see(Source("", image, path_of(image)), box)
 
 
@@ -228,6 +236,7 @@ def embed_sources(
     find_twin: Callable[[bytes], Stored | None] | None = None,
     refuse: Callable[[Embeddings], list[str | None]] | None = None,
     exif: bool = False,
+    is_query: bool = False,
     threads: int | None = None,
     max_pixels: int = images.MAX_PIXELS,
     on_stage: Callable[[str, float], None] | None = None,
@@ -246,6 +255,8 @@ def embed_sources(
         Function from embeddings to the reason each cannot be stored, or None.
     exif : bool
         Whether the facts of `images.exif_facts` become the metadata ``exif`` of an image.
+    is_query : bool
+        Whether only embeddings are wanted: files are then not examined, nor anything hashed.
     threads : int, optional
         Number of threads; by default one for each core.
     max_pixels : int
@@ -261,7 +272,15 @@ def embed_sources(
     batch = embedder.batch_size
     workers = min(worker_count(threads), -(-len(sources) // batch))
     copies = _Copies(find_twin)
-    worker = _Worker(embedder, cropper, copies, refuse, exif=exif, max_pixels=max_pixels)
+    worker = _Worker(
+        embedder,
+        cropper,
+        copies,
+        refuse,
+        exif=exif,
+        is_query=is_query,
+        max_pixels=max_pixels,
+    )
     full = max(_RUN, batch)
     start, length = 0, full
 
@@ -384,6 +403,7 @@ class _Worker:
         refuse: Callable[[Embeddings], list[str | None]] | None,
         *,
         exif: bool,
+        is_query: bool,
         max_pixels: int,
     ) -> None:
         self._embedder = embedder
@@ -392,6 +412,7 @@ class _Worker:
         self._stopped = False
         self._refuse = refuse
         self._exif = exif
+        self._is_query = is_query
         self._max_pixels = max_pixels
         self._embed_lock: AbstractContextManager[Any] = (
             nullcontext() if embedder.thread_safe else _ALONE
@@ -465,7 +486,8 @@ class _Worker:
                 if data is None:
                     data = encoded(source.image)
                 image, size = self._decode(source, data)
-                outcome.phash = images.perceptual_hash(image)
+                if not self._is_query:
+                    outcome.phash = images.perceptual_hash(image)
             with _timed(stages, "crop"):
                 return self._crop(outcome, image, size, data)
         except StoreError:  # damage to the gallery affects all images
@@ -504,6 +526,8 @@ class _Worker:
     def _data(self, outcome: Outcome) -> bytes | None:
         """Read the bytes of the file, unless they are known; None for an image in memory."""
         source = outcome.source
+        if self._is_query:
+            return None if source.path is None else images.read(source.path)
         known = None if source.known is None else source.known.item
         rival = None if source.known is None else source.known.rival
         if source.path is not None:

@@ -118,7 +118,7 @@ class Pipeline:
         sources = [Source(str(n), image, path_of(image)) for n, image in enumerate(images)]
         embeddings = np.empty((len(sources), self.embedder.dim), dtype=np.float32)
         done = 0
-        for outcomes in self.run(sources, cropper=cropper, threads=threads):
+        for outcomes in self.run(sources, cropper=cropper, is_query=True, threads=threads):
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
