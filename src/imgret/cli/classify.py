@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +16,7 @@ __all__ = ["classify"]
 def classify(
     gallery: LabelledAt,
     queries: Annotated[
-        list[Path],
+        list[Any],  # as in `search`
         typer.Argument(
             parser=path,
             help="Images to classify, folders of them, or - for a list on standard input.",

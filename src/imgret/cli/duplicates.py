@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,7 +39,7 @@ def duplicates(
         typer.Option(metavar="LIST", help="With --move: move what the list of a page says."),
     ] = None,
     image: Annotated[
-        Path | None,
+        Any | None,  # as in `search`
         typer.Option(parser=path, help="List the copies of this image, which may be a new one."),
     ] = None,
     json_: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ __all__ = ["explain"]
 
 def explain(
     gallery: GalleryAt,
-    query: Annotated[Path, typer.Argument(parser=path, help="Query image.")],
+    query: Annotated[Any, typer.Argument(parser=path, help="Query image.")],
     key: Annotated[
         str | None,
         typer.Argument(help="Key of the item. [the best hit]", autocompletion=complete_keys),

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,7 +39,7 @@ _GROUP = 64  # queries, enough for all cores and few enough that the first answe
 def search(
     gallery: GalleryAt,
     queries: Annotated[
-        list[Path] | None,
+        list[Any] | None,  # old releases of typer would make a path of what the parser returns
         typer.Argument(
             parser=path,
             help="Images to search with, each by itself; folders of them; addresses (https://...); "
