@@ -88,3 +88,13 @@ def test_a_query_at_an_address(work, run):
     missing = run("search", "new.imgret", "memory://queries/none.jpg")
     assert missing.code == 1
     assert "memory://queries/none.jpg: there is no such file" in missing.err
+
+
+def test_the_label_of_an_image_in_one_of_several_folders_is_that_folder(work, run):
+    run("index", "photos/rose", "photos/tulip", "-o", "new.imgret", "--labels", "parent")
+    with Retriever.open("new.imgret") as retriever:
+        assert retriever["rose/0.jpg"].label == "rose"
+        assert retriever["tulip/3.jpg"].label == "tulip"
+    run("index", "photos/rose", "-o", "one.imgret", "--labels", "parent")
+    with Retriever.open("one.imgret") as retriever:
+        assert retriever["0.jpg"].label is None

@@ -98,8 +98,11 @@ class Duplicates(ResultList[DuplicateGroup]):
 
     def summary(self) -> str:
         """Return how many groups there are, and what could not be compared."""
-        more = self.n_removable
-        text = f"{len(self)} groups; removing {more} images would leave no duplicates"
+        n, more = len(self), self.n_removable
+        groups, extra = "groups" if n > 1 else "group", "images" if more > 1 else "image"
+        text = f"{n} {groups}; removing {more} {extra} would leave no duplicates"
+        if not n:
+            text = "no duplicates"
         if self.n_unhashed:
             text += (
                 f". {self.n_unhashed} images could not be compared: they have no perceptual hash, "

@@ -214,7 +214,12 @@ def labeller(
     if labels is None:
         return lambda key, path: None  # noqa: ARG005  # one signature for all
     if labels == "parent":
-        return lambda key, path: None if path.parent == folder else path.parent.name  # noqa: ARG005
+        # Directly in the folder, the key says whether that has a name: with several folders it has.
+        return lambda key, path: (
+            path.parent.name
+            if path.parent != folder
+            else key.rpartition("/")[0].rpartition("/")[2] or None
+        )
     if isinstance(labels, Mapping):
         other = respelled(keys, labels)
         return lambda key, path: labels.get(other.get(key, key))  # noqa: ARG005
