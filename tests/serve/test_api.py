@@ -11,7 +11,7 @@ import pytest
 from imgret import Retriever, images
 
 
-def soon(true, seconds=10):
+def soon(true, seconds=30):
     """Wait until something is true: a change by others is seen after a second or so."""
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
@@ -287,11 +287,12 @@ def test_duplicates(serve, gallery, flowers, tmp_path):
     small.unlink()
     with Retriever.open(gallery, "r+") as retriever:
         retriever.remove("small.jpg")
-    time.sleep(1.1)  # until the server looks for changes
-    found = client.get("/api/curate/duplicates").json()
-    while found["state"] == "running":
+
+    def none_left():
         found = client.get("/api/curate/duplicates").json()
-    assert found["groups"] == []
+        return found["state"] == "done" and found["groups"] == []
+
+    assert soon(none_left)
 
 
 # -- changes ---------------------------------------------------------------------------------------
