@@ -96,8 +96,15 @@ from imgret.rerank.named import Rerank, find_rerankers
 from imgret.search import SearchPlan, StaleViewError, View
 from imgret.search.augment import augmented_embeddings
 from imgret.search.hits import Batch, Hits, HitsList
-from imgret.search.query import check_box, check_weights, cut, several
-from imgret.search.request import Request, answer, query_vector
+from imgret.search.query import (
+    Request,
+    answer,
+    check_box,
+    check_weights,
+    cut,
+    query_vector,
+    several,
+)
 from imgret.support.checks import check_count, check_number, check_seed, check_vectors
 from imgret.support.given import (
     is_frame,

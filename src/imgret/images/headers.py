@@ -132,11 +132,11 @@ def header(data: bytes, *, path: Path | str | None = None) -> Header:
     """
     if not data:
         raise ImageCorruptError("the file is empty (0 bytes)", path)
-    if is_raw(data):
-        return _raw(data, path)
     name, parse = next(
         ((name, parse) for name, begins, parse in _FORMATS if begins.match(data)), ("", None)
     )
+    if name not in _NEVER_RAW and is_raw(data):
+        return _raw(data, path)
     if parse is None:
         raise ImageFormatError(
             f"expected an image (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC or RAW), found data "
@@ -429,3 +429,4 @@ _FORMATS = (
     ("AVIF", re.compile(rb"(?s).{4}ftyp(?:.{4}){0,15}?avi[fs]"), _avif),
     ("HEIC", re.compile(rb"(?s).{4}ftyp(?:.{4}){0,15}?(?:hei[cmsx]|hev[cx]|mif1|msf1)"), _heic),
 )
+_NEVER_RAW = {"JPEG", "PNG", "WebP", "GIF", "BMP"}

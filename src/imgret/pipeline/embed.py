@@ -27,7 +27,7 @@ from imgret.errors import (
     MissingExtraError,
     StoreError,
 )
-from imgret.files import Place, State, Url, place_of, state_of
+from imgret.files import Place, State, Url, place_of, read_bytes, state_of
 from imgret.images.loading import encoded
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
@@ -500,7 +500,7 @@ class _Worker:
 
     def see(self, source: Source, box: Box | None) -> Seen:
         """Read a source and cut out the box, by default the cropper's; see `see`."""
-        data = encoded(source.image) if source.path is None else images.read(source.path)
+        data = encoded(source.image) if source.path is None else read_bytes(source.path)
         image, size = self._decode(source, data)
         outcome = Outcome(source)
         if box is None:
@@ -527,11 +527,11 @@ class _Worker:
         """Read the bytes of the file, unless they are known; None for an image in memory."""
         source = outcome.source
         if self._is_query:
-            return None if source.path is None else images.read(source.path)
+            return None if source.path is None else read_bytes(source.path)
         known = None if source.known is None else source.known.item
         rival = None if source.known is None else source.known.rival
         if source.path is not None:
-            with suppress(OSError, ValueError):  # images.read reports it better
+            with suppress(OSError, ValueError):  # read_bytes reports it better
                 # Taken before reading, so that a write in between shows as a change next time.
                 outcome.size, outcome.mtime_ns = source.state or state_of(source.path)
             if (
@@ -544,7 +544,7 @@ class _Worker:
                 outcome.status, outcome.reason = "skipped", "unchanged"
                 outcome.sha256 = known.sha256
                 return None
-            data = images.read(source.path)
+            data = read_bytes(source.path)
         elif isinstance(source.image, bytes):
             data = source.image
         else:
@@ -633,7 +633,7 @@ def _take_exif(outcome: Outcome, data: bytes | None) -> None:
         if data is None:
             if outcome.status != "skipped" or "exif" in before or source.path is None:
                 return
-            data = images.read(source.path)  # indexed earlier without exif
+            data = read_bytes(source.path)  # indexed earlier without exif
         facts = images.exif_facts(images.header(data).exif)
     if facts or "exif" in before:  # of an image that was replaced
         outcome.source = replace(source, metadata={"exif": facts, **source.metadata})

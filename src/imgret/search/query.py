@@ -1,21 +1,35 @@
-"""Queries: one image, a part of one, or several images combined into one query."""
+"""A query, of one image, a part of one or several combined, and the request it belongs to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret import images
+from imgret.abc.reranker import Asked, Reranker
 from imgret.errors import InvalidInputError
+from imgret.filters import Filter
+from imgret.rerank.named import rank_again, wanted
+from imgret.search.hits import Batch, Probability
+from imgret.search.view import View
 from imgret.support.checks import whole_number
 from imgret.support.given import listed, one_or_many_images, texts
 from imgret.support.metric import DistanceMetric
-from imgret.types import Box, Embeddings, Image, ImageLike
+from imgret.types import Box, Embeddings, Image, ImageLike, Metric
 
-__all__ = ["check_box", "check_weights", "combined", "cut", "several"]
+__all__ = [
+    "Request",
+    "answer",
+    "check_box",
+    "check_weights",
+    "combined",
+    "cut",
+    "query_vector",
+    "several",
+]
 
 # Length below which a combination of unit vectors is only rounding error.
 _NOTHING = 1e-4
@@ -165,3 +179,82 @@ def combined(
             )
         query = metric.prepare(query[None])[0]
     return np.ascontiguousarray(query[None])
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+class _Calibration(Protocol):
+    @property
+    def projection(self) -> str | None: ...
+
+    @property
+    def probability(self) -> Probability: ...
+
+
+class Request(NamedTuple):
+    """A search request with checked values.
+
+    Attributes
+    ----------
+    k : int
+    where : Filter or None
+    threshold : float or None
+    precision : float or None
+        Precision from which the threshold was derived.
+    rerankers : tuple of Reranker
+    calibration : ScoreCalibration or None
+        Calibration of the scores; None if it does not apply to them.
+    """
+
+    k: int
+    where: Filter | None
+    threshold: float | None
+    precision: float | None
+    rerankers: tuple[Reranker, ...]
+    calibration: _Calibration | None
+
+
+def query_vector(
+    embeddings: Embeddings, weights: NDArray[np.float32], negative_weight: float, view: View
+) -> Embeddings:
+    """Return the vector of one query of several images, negatives last: shape (1, dim)."""
+    vectors = view.project(embeddings, "images")
+    if len(embeddings) == 1:
+        return vectors
+    n = len(weights)
+    return combined(vectors[:n], weights, vectors[n:], negative_weight, view.metric)
+
+
+def answer(vectors: Embeddings, request: Request, view: View, *, max_pixels: int) -> Batch:
+    """Search, and re-rank the hits if the request has re-rankers.
+
+    Parameters
+    ----------
+    vectors : float32 array of shape (n, dim)
+        Vectors as `View.project` returns them.
+    request : Request
+    view : View
+    max_pixels : int
+        Pixel limit with which a page of the hits reads images.
+    """
+    metric: Metric | None = view.metric
+    rerankers = request.rerankers
+    if not rerankers:
+        found = view.search(vectors, request.k)
+        best = found.scores[:, 0]
+    else:
+        asked = Asked(vectors, view.search(vectors, wanted(rerankers, request.k)[0]))
+        found, best = rank_again(rerankers, asked, request.k, view, request.threshold)
+        if any(reranker.scores == "own" for reranker in rerankers):
+            metric = None
+    calibration = request.calibration
+    return Batch(
+        found,
+        metric,
+        view,
+        request.threshold,
+        best=best,
+        probability=None if calibration is None else calibration.probability,
+        max_pixels=max_pixels,
+    )

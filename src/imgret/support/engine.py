@@ -447,7 +447,8 @@ class IndexEngine(ABC):
                     ids[short], scores[short] = self._search_exactly(
                         queries[short], found, self._ids.ids if allowed is None else allowed
                     )
-                ids, scores = by_id(ids, scores)
+                if len(scores) > 1 or len(set(scores[0].tolist())) < scores.shape[1]:
+                    ids, scores = by_id(ids, scores)
         if found < k:
             pad = ((0, 0), (0, k - found))
             ids = np.pad(ids, pad, constant_values=-1)

@@ -177,8 +177,6 @@ def by_id(ids: Ids, scores: Embeddings) -> Neighbors:
     ids, scores : arrays of shape (n, m)
         Neighbours, best first.
     """
-    if len(scores) == 1 and len(set(scores[0].tolist())) == scores.shape[1]:
-        return Neighbors(ids, scores)  # the usual case, found faster
     equal = scores[:, 1:] == scores[:, :-1]
     if equal.any():
         wrong = (equal & (ids[:, 1:] < ids[:, :-1]) & (ids[:, 1:] >= 0)).any(axis=1)
