@@ -24,21 +24,26 @@ NAMES = {
 @pytest.mark.parametrize(("short", "provider"), NAMES.items())
 def test_a_short_name_is_the_provider(short, provider, monkeypatch):
     """Each name reaches onnxruntime as the provider, and is given back as the short name."""
-    given = []
+    given = {}
 
     class Fake(session.ort.InferenceSession):
         def __init__(self, model, options, providers):
-            given.extend(providers)
+            given.update(providers)
+            self.patterns = options.enable_mem_pattern
             super().__init__(model, options, providers=["CPUExecutionProvider"])
 
         def get_providers(self):
-            return given
+            return list(given)
 
     monkeypatch.setattr(session, "available_providers", lambda: list(NAMES.values()))
     monkeypatch.setattr(session.ort, "InferenceSession", Fake)
     loaded = Session(DATA / "foreign.onnx", providers=[short.upper()])
-    assert given == loaded.providers == [provider]
+    assert list(given) == loaded.providers == [provider]
     assert short_name(provider) == short
+    # Lengths of batches vary, and cuDNN would time all its algorithms for each of them.
+    searched = {"cudnn_conv_algo_search": "HEURISTIC"}
+    assert given[provider] == (searched if short == "cuda" else {})
+    assert loaded._session.patterns == (short != "directml")  # which DirectML does not support
 
 
 @pytest.mark.parametrize("short", sorted(set(NAMES) - {"cpu"}))

@@ -58,6 +58,9 @@ _BATCH = {
     "DmlExecutionProvider": 32,
 }
 _OTHER_BATCH = 16
+# By default cuDNN times every algorithm of a convolution for each new shape. Shapes change often
+# here, as queries come alone and the last batch of a folder is short; so it is asked to estimate.
+_OPTIONS = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"}}
 # Large weights are read from memory once per run: a ViT-B/32 (350 MB) takes 101 ms of processor
 # time per image in batches of 1, 91 in batches of 4, 92 of 8 and 93 of 16; one in 8 bits (88 MB)
 # takes 70, 64, 62 and 66 (medians of 5 turns).
@@ -112,9 +115,35 @@ def batch_size(providers: Sequence[str], *, large: bool = False) -> int:
     return max(found, _LARGE_BATCH) if large else found
 
 
+def session_options(providers: Sequence[str]) -> ort.SessionOptions:
+    """Return the options of a session that runs in one thread, as its providers need them.
+
+    Parameters
+    ----------
+    providers : sequence of str
+        Full names.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors are raised instead
+    if "DmlExecutionProvider" in providers:  # it has neither, and says so at each start
+        options.enable_mem_pattern = False
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    return options
+
+
+def with_options(providers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Return each provider with the options it is started with, as onnxruntime takes them."""
+    return [(name, _OPTIONS.get(name, {})) for name in providers]
+
+
 @final
 class Session:
     """A loaded graph with one input.
+
+    Arrays are copied to a device and back by each run. Binding them there beforehand would save
+    nothing, as every image is used once and its embedding is wanted here: see
+    ``docs/decisions/0030-folders-of-models.md``.
 
     A graph exported for a fixed batch size always gets batches of that size: a shorter batch is
     padded with copies of its last row, a longer one is split, and the output has the rows of the
@@ -166,9 +195,7 @@ class Session:
             )
         # onnxruntime has locks of its own: a fork waits until runs are done.
         self._running = ReadWriteLock(brief=True)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors are raised instead
+        options = session_options(self.providers)
         options.add_session_config_entry("session.x64quantprecision", "1" if guard_int8 else "0")
         given: Path | bytes = path
         if graph is None and not _is_utf8(path):  # onnxruntime opens only such paths
@@ -184,7 +211,9 @@ class Session:
                 options.add_session_config_entry(_WEIGHTS_IN, str(path.absolute().parent))
         started = time.perf_counter()
         try:
-            self._session = ort.InferenceSession(given, options, providers=self.providers)
+            self._session = ort.InferenceSession(
+                given, options, providers=with_options(self.providers)
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(
                 f"{path}: onnxruntime {ort.__version__} cannot load it: {error}"
