@@ -29,3 +29,20 @@ def test_every_answer_is_a_file_that_is_there():
         assert files, question
         for file in files:
             assert (ROOT / "src" / "imgret" / file).is_file(), file
+
+
+def test_the_page_of_locks_names_all_of_them():
+    page = (ROOT / "docs" / "explanation" / "locks.md").read_text(encoding="utf-8")
+    source = ROOT / "src" / "imgret"
+    made = {
+        path.relative_to(source).as_posix(): path.read_text(encoding="utf-8")
+        for path in source.rglob("*.py")
+        if path.name != "locks.py"
+    }
+    own = re.compile(r"\b(?:RLock|ReadWriteLock)\(")
+    of_python = re.compile(
+        r"threading\.(?:R?Lock|Condition|Semaphore)\(|from threading import .*Lock"
+    )
+    assert not [file for file, text in made.items() if of_python.search(text)]
+    for file in (file for file, text in made.items() if own.search(text)):
+        assert f"`{file}`" in page or file.startswith("serve/"), file
