@@ -13,6 +13,7 @@ MISTAKES = {
     "no such command": ("serach x y", 2, ["serach", "imgret -h"]),
     "no such option": ("search photos.imgret query.jpg --top 3", 2, ["--top", "imgret search -h"]),
     "no query": ("search photos.imgret", 2, ["expected an image or --text", "imgret search -h"]),
+    "words that are blank": ("search photos.imgret --text=", 2, ["--text", "expected words"]),
     "no command of models": ("models", 2, ["command", "imgret models -h"]),
     "k of 0": ("search photos.imgret query.jpg -k 0", 2, ["-k", "at least 1", "found 0"]),
     "k of no number": ("search photos.imgret query.jpg -k many", 2, ["-k", "integer"]),

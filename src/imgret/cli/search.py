@@ -93,6 +93,8 @@ def search(
 
     check_writable(html, "--html")
     printer = PathPrinter.of(paths=paths, null=null, json=json_)
+    if not all(map(str.strip, [*(text or []), *(not_text or [])])):
+        raise typer.BadParameter("expected words, found none", param_hint="--text")
     if not queries and not text:
         raise typer.BadParameter("expected an image or --text, found neither", param_hint="QUERIES")
     condition = filter_of(where)

@@ -341,7 +341,11 @@ class Report(Tabular):
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise InvalidInputError(
+                f"{path}: expected a report, found a file that cannot be read: {error.strerror}"
+            ) from error
+        except ValueError as error:
             raise InvalidInputError(f"{path}: expected a report as JSON, found {error}") from error
         try:
             return cls.from_dict(content)
