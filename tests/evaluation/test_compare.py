@@ -185,7 +185,7 @@ def test_json_and_a_metric(saved, run):
         (
             "a.json lost.json",
             1,
-            ["lost.json", "expected a report, found a file that cannot be read: No such"],
+            ["lost.json", "cannot be read: No such"],
         ),
         ("a.json other.json", 1, ["same queries", "160 and 6 queries"]),
         ("a.json swapped.json", 1, ["the same label for 'k0'", "'c0' and 'c1'"]),

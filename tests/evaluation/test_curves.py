@@ -191,7 +191,5 @@ def test_other_files_are_no_reports(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidInputError, match="a.json: .*expected"):
         Report.load(tmp_path / "a.json")
-    with pytest.raises(
-        InvalidInputError, match="none.json: expected a report, found a file that cannot be read"
-    ):
+    with pytest.raises(InvalidInputError, match="none.json: .*cannot be read"):
         Report.load(tmp_path / "none.json")
