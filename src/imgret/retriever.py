@@ -625,7 +625,7 @@ class Retriever:
 
     @property
     def calibration(self) -> ScoreCalibration | None:
-        """The mapping from scores to probabilities; None if there is none for the current scores.
+        """The mapping from scores to probabilities; None without one for the current scores.
 
         `adapt` and `project` change the scores: call `calibrate` again after them.
         """
@@ -855,7 +855,7 @@ class Retriever:
         a table             column ``key`` if there is one, else the path as the table has it
         =================== ==================================================================
 
-        Folders and archives of the same name are told apart by the names above them
+        Folders and archives of the same name are distinguished by the names above them
         (``2019/raw/a.jpg``), and each keeps the prefix that its images have in the gallery.
 
         Parameters

@@ -52,4 +52,5 @@ def export(
     if json_:
         typer.echo(json.dumps({"file": str(file), "items": count, "bytes": size}))
     else:
-        typer.echo(f"{file}: {count:,} images, {size / 1e6:.1f} MB")
+        images = "image" if count == 1 else "images"
+        typer.echo(f"{file}: {count:,} {images}, {size / 1e6:.1f} MB")

@@ -94,7 +94,8 @@ def check_lists(count: int, *, example: str, argument: str) -> None:
         raise typer.BadParameter("expected - once, found it twice", param_hint=argument)
     if count and sys.stdin.isatty():
         raise typer.BadParameter(
-            f"expected a list of paths on standard input, found a terminal; use it as in: {example}",
+            f"expected a list of paths on standard input, found a terminal; use it as in: "
+            f"{example}",
             param_hint=argument,
         )
 

@@ -102,7 +102,7 @@ class Clusters(Tabular):
             for number, keys in enumerate(self.nearest)
         ]
         more = len(self.sizes) - len(rows)
-        hidden = f"and {more} more clusters" if more else ""
+        hidden = f"and {more} more {'cluster' if more == 1 else 'clusters'}" if more else ""
         return sections(repr(self)[1:-1], rows, self.pictures, hidden=hidden)
 
     def members(self, cluster: int) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def _sorted(sources: Sequence[Any], exclusion: Exclusion, *, single: bool) -> Gi
     ImageNotFoundError
         The only source does not exist.
     InvalidInputError
-        A file is of a kind that is none of these.
+        A file is of another kind.
     """
     found = Given([], [], [], [], [], [], [])
     seen: set[str] = set()

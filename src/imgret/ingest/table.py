@@ -88,7 +88,7 @@ def read_table(
     name = "table" if is_frame(table) else str(table)
     rows, columns = _rows_of(table)
     if not columns:
-        raise InvalidInputError(f"{name}: expected a table with a header row, found none")
+        raise InvalidInputError(f"{name}: expected a table with named columns, found none")
     image = _column(name, columns, path_column, PATH_COLUMNS, "path")
     label = _column(name, columns, label_column, (LABEL_COLUMN,), "label")
     if image is None:
@@ -172,18 +172,11 @@ def _parquet(file: Path) -> tuple[Iterator[tuple[int, Mapping[Any, Any]]], list[
     what = f"{file}: reading Parquet"
     pa, pq = tables.arrow(what), tables.parquet(what)
     try:
-        table = pq.ParquetFile(file)
-        columns = list(table.schema_arrow.names)
-        _check_columns(str(file), columns)
-
-        def rows() -> Iterator[tuple[int, Mapping[Any, Any]]]:
-            line = 0
-            for batch in table.iter_batches(_BATCH_ROWS):
-                for row in batch.to_pylist():
-                    line += 1
-                    yield line, row
-
-        return iter(list(rows())), columns
+        with pq.ParquetFile(file) as table:
+            columns = list(table.schema_arrow.names)
+            _check_columns(str(file), columns)
+            rows = [row for batch in table.iter_batches(_BATCH_ROWS) for row in batch.to_pylist()]
+        return enumerate(rows, 1), columns
     except pa.ArrowException as error:
         raise InvalidInputError(f"{file}: expected Parquet, found: {error}") from error
 
@@ -197,7 +190,7 @@ def _check_columns(name: str, columns: Sequence[str]) -> None:
 def _column(
     name: str, columns: Sequence[str], given: str | None, usual: Sequence[str], what: str
 ) -> str | None:
-    """Return the column to use; None if none was given and there is none of the usual ones."""
+    """Return the column to use: the one given or the first of the usual ones; else None."""
     if given is not None:
         if given in columns:
             return given
@@ -214,7 +207,7 @@ def _shown(columns: Sequence[str]) -> str:
 
 
 def _image(value: Any, name: str, line: int) -> tuple[str | bytes, str]:
-    """Return the image of a cell and its name; empty if there is none."""
+    """Return the image of a cell and its name; both empty for an empty cell."""
     if isinstance(value, Mapping):  # of Hugging Face
         data, path = value.get("bytes"), value.get("path")
         if isinstance(data, bytes) and data:

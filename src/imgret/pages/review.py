@@ -97,8 +97,8 @@ def review_page(title: str, summary: str, groups: Sequence[ReviewGroup], *, hidd
     max_bytes = min(_MAX_BYTES, _MAX_TOTAL // max(1, total))
     rows = "".join(_group(number, group, max_bytes) for number, group in enumerate(groups))
     more = (
-        f'<p class="faint">and {hidden:,} more groups; move these first, then make the page '
-        f"again</p>"
+        f'<p class="faint">and {hidden:,} more {"group" if hidden == 1 else "groups"}; move these '
+        f"first, then make the page again</p>"
         if hidden
         else ""
     )

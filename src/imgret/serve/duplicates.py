@@ -45,6 +45,8 @@ class DuplicateSearch:
         The first 200 groups, once they are found.
     found : Duplicates or None
         All groups, once they are found.
+    reported : bool
+        Whether a failure was reported to a request; the next one then starts another search.
     """
 
     def __init__(self, use: Callable[[], AbstractContextManager[Retriever]]) -> None:
@@ -53,6 +55,7 @@ class DuplicateSearch:
         self.done = self.total = 0
         self.state: Literal["running", "done", "failed"] = "running"
         self.message = ""
+        self.reported = False
         self.groups: list[ReviewGroup] = []
         self.found: Duplicates | None = None
         self._thread = threading.Thread(target=self._run, name="imgret-duplicates", daemon=True)

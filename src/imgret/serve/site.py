@@ -253,10 +253,13 @@ class Site:
             return found
 
     def duplicates(self) -> DuplicateSearch:
-        """Return the search for duplicates of the gallery as it is now; started if need be."""
+        """Return the search for duplicates of the gallery as it is now; started if need be.
+
+        A failed search is started again once its failure was reported.
+        """
         with self.use() as retriever, self._lock:
             before = self._duplicates
-            if before is None or before[0] is not retriever:
+            if before is None or before[0] is not retriever or before[1].reported:
                 if before is not None:
                     before[1].stop()
                 self._duplicates = before = retriever, DuplicateSearch(self.use)
