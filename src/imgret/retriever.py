@@ -1886,8 +1886,8 @@ class Retriever:
     ) -> CalibrationReport:
         """Learn how likely a hit of a given score is to show what a text describes.
 
-        Scores of texts are on another scale than those of images, so that they have a calibration
-        of their own; `search_text` then takes a precision, and its hits have probabilities.
+        Scores of texts are on another scale than those of images, and have a calibration of their
+        own; `search_text` then takes a precision, and its hits have probabilities.
 
         Parameters
         ----------

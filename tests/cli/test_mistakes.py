@@ -163,8 +163,9 @@ def test_a_gallery_that_was_damaged_is_said_to_be(work, run):
 
 
 def test_an_empty_gallery_is_said_to_be(work, run):
+    Retriever.open("new.imgret", "a").close()
     (work / "empty").mkdir()
-    assert run("index", "empty", "-o", "new.imgret").out == "new.imgret: 0 images\n"
+    assert run("index", "empty", "-o", "new.imgret").out == "new.imgret: 0 images\n"  # as it was
     ended = run("search", "new.imgret", "query.jpg")
     assert ended.code == 1
     assert "found an empty one; add images first" in ended.err

@@ -6,7 +6,6 @@ frame of pandas, or of anything with its ``columns`` and ``to_dict``, as it is.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from imgret.errors import InvalidInputError
 from imgret.files import is_url
-from imgret.ingest.metadata import json_rows, refuse, typed
+from imgret.ingest.metadata import csv_rows, json_rows, typed
 from imgret.support import tables
 from imgret.support.given import is_frame, label_or_none
 
@@ -88,7 +87,7 @@ def read_table(
     name = "table" if is_frame(table) else str(table)
     rows, columns = _rows_of(table)
     if not columns:
-        raise InvalidInputError(f"{name}: expected a table with named columns, found none")
+        raise InvalidInputError(f"{name}: expected a table with a header row, found none")
     image = _column(name, columns, path_column, PATH_COLUMNS, "path")
     label = _column(name, columns, label_column, (LABEL_COLUMN,), "label")
     if image is None:
@@ -144,28 +143,21 @@ def _rows_of(table: Any) -> tuple[Iterator[tuple[int, Mapping[Any, Any]]], list[
 
 
 def _csv(file: Path, delimiter: str) -> tuple[Iterator[tuple[int, Mapping[Any, Any]]], list[str]]:
-    rows: list[tuple[int, dict[str, Any]]] = []
-    with file.open(encoding="utf-8-sig", newline="") as text:
+    columns: list[str] = []
+
+    def take(header: list[str]) -> None:
+        _check_columns(str(file), header)
+        columns.extend(header)
+
+    with file.open(encoding="utf-8-sig") as text:
         first = text.readline()
-        if delimiter == "," and "," not in first and ";" in first:
-            delimiter = ";"
-        text.seek(0)
-        reader = csv.reader(text, strict=True, delimiter=delimiter)
-        try:
-            header = next(reader, [])
-            _check_columns(str(file), header)
-            for cells in reader:
-                if not any(cells):
-                    continue
-                if len(cells) != len(header):
-                    refuse(
-                        file, reader.line_num, f"expected {len(header)} cells, found {len(cells)}"
-                    )
-                row = zip(header, cells, strict=True)
-                rows.append((reader.line_num, {name: cell for name, cell in row if cell}))
-        except csv.Error as error:
-            refuse(file, reader.line_num, f"expected CSV, found: {error}")
-    return iter(rows), header
+    if delimiter == "," and "," not in first and ";" in first:
+        delimiter = ";"
+    rows = [
+        (line, {name: cell for name, cell in row.items() if cell})
+        for line, row in csv_rows(file, take, delimiter=delimiter)
+    ]
+    return iter(rows), columns
 
 
 def _parquet(file: Path) -> tuple[Iterator[tuple[int, Mapping[Any, Any]]], list[str]]:

@@ -79,7 +79,11 @@ class DuplicateSearch:
             with self._use() as retriever:
                 if len(retriever):
                     self.found = find_duplicates(retriever.view(), progress=self._tell)
-                    self.groups = self.found.review(self.found[:SHOWN])
+                    self.groups = [
+                        # The page asks for thumbnails; these images would stay in memory.
+                        group._replace(files=[file._replace(image=None) for file in group.files])
+                        for group in self.found.review(self.found[:SHOWN])
+                    ]
         except _Stopped:
             self.state, self.message = "failed", "stopped"
         except ImgretError as error:
