@@ -29,8 +29,8 @@ class Review {
   show() {
     const {groups, hidden, removable, unhashed} = this.found;
     const notes = [groups.length
-      ? `${counted(groups.length + hidden, "group")}; without ${counted(removable, "image")} `
-        + "there would be no duplicates"
+      ? `${counted(groups.length + hidden, "group")}; removing ${counted(removable, "image")} `
+        + "would leave no duplicates"
       : "No image is in the gallery twice."];
     if (hidden) {
       const all = (groups.length + hidden).toLocaleString("en");
