@@ -47,10 +47,12 @@ def catalog():
         ({"year": b"x"}, "found b'x'"),
         (
             {"taken": {"$gte": datetime(2024, 5, 1)}},  # noqa: DTZ001  # EXIF has no zone either
-            r"\$gte of 'taken': .*such as '2024-05-01T00:00:00'.*write the text",
+            r"\$gte of 'taken': .*write it as the items have it, such as '2024-05-01T00:00:00'",
         ),
-        ({"taken": {"$in": [date(2024, 5, 1)]}}, "such as '2024-05-01', in which ISO 8601"),
-        ({"taken": np.datetime64("2024-05-01")}, "such as '2024-05-01', in which ISO 8601"),
+        ({"taken": {"$in": [date(2024, 5, 1)]}}, r"such as '2024-05-01' \(ISO 8601"),
+        ({"taken": np.datetime64("2024-05-01")}, r"such as '2024-05-01' \(ISO 8601"),
+        ({"taken": np.datetime64("NaT")}, "write None for a missing value"),
+        ({"zz": 1}, "found 'zz'; known fields: key, label, path, exif,"),
         ({"year": "\ud800"}, "Unicode"),
         ({"year": "a\0b"}, "without NUL"),
         ({"year": {"$in": 2020}}, r"\$in of 'year': expected a list"),

@@ -53,4 +53,5 @@ def export(
         typer.echo(json.dumps({"file": str(file), "items": count, "bytes": size}))
     else:
         images = "image" if count == 1 else "images"
-        typer.echo(f"{file}: {count:,} {images}, {size / 1e6:.1f} MB")
+        shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+        typer.echo(f"{file}: {count:,} {images}, {shown}")

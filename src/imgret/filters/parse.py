@@ -178,15 +178,14 @@ def _value(field: Field, value: Any, where: str, *, may_be_null: bool = True) ->
 
 def _remedy(value: Any) -> str:
     """Return how to write a date or a time, which JSON does not have."""
-    if isinstance(value, np.datetime64):
-        text = str(value)
-    elif callable(getattr(value, "isoformat", None)):
-        text = value.isoformat()
-    else:
+    if not isinstance(value, np.datetime64) and not callable(getattr(value, "isoformat", None)):
         return ""
+    text = str(value) if isinstance(value, np.datetime64) else value.isoformat()
+    if text == "NaT":
+        return "; write None for a missing value"
     return (
-        f"; metadata has dates and times as text, such as {text!r}, in which ISO 8601 compares in "
-        f"order of time: write the text as the items have it"
+        f"; dates and times are stored as text: write it as the items have it, such as {text!r} "
+        f"(ISO 8601 compares in order of time)"
     )
 
 
