@@ -121,11 +121,13 @@ class Duplicates(ResultList[DuplicateGroup]):
         title : str, optional
             Title of the page; by default "Duplicates".
         """
+        # In a part of the list, the groups need not be the first of the whole.
+        known = [group for group in self if group.keys[0] in self._pictures.items]
         return review_page(
             title or "Duplicates",
             self.summary(),
-            self.review(self[:_MOST]),
-            hidden=max(0, len(self) - _MOST),
+            self.review(known),
+            hidden=len(self) - len(known),
         )
 
     def review(self, groups: Iterable[DuplicateGroup]) -> list[ReviewGroup]:
