@@ -96,12 +96,12 @@ MISTAKES = {
         1,
         ["no 'hnws'", "flat, hnsw, ", "mean 'hnsw'"],
     ),
-    "a factory string that is none": (
+    "a factory string that does not exist": (
         "index photos -o new.imgret --index faiss:NOPE",
         1,
         ["'NOPE'", "Faiss"],
     ),
-    "a metric that is none": (
+    "a metric that does not exist": (
         "index photos -o new.imgret --metric cosin",
         1,
         ["'cosine', 'ip', 'l2'", "found 'cosin'"],
@@ -128,8 +128,8 @@ MISTAKES = {
     ),
     "a key misspelt": ("remove photos.imgret rosa/1.jpg", 1, ["near it: "]),
     "an unknown key": ("remove photos.imgret lost.jpg", 1, ["12 in the gallery", "'lost.jpg'"]),
-    "another index that is none": ("reindex photos.imgret --index hnws", 1, ["no 'hnws'"]),
-    "a model that is none": ("models check genral", 1, ["no 'genral'", "general"]),
+    "another index that does not exist": ("reindex photos.imgret --index hnws", 1, ["no 'hnws'"]),
+    "a model that does not exist": ("models check genral", 1, ["no 'genral'", "general"]),
     "a model that is an image": (
         "models check ./query.jpg",
         1,
