@@ -107,7 +107,7 @@ def clustered(n: int, dim: int, clusters: int, spread: float) -> Embeddings:
 
 
 def real(n: int, dim: int, folders: list[Path], embedder: str, noise: float) -> Embeddings:
-    """Embed pictures, and repeat them with noise of the same shape."""
+    """Embed images, and repeat them with noise of the same shape."""
     rng = np.random.default_rng(0)
     gallery = Retriever(embedder=embedder, dtype="float32")
     for folder in folders:

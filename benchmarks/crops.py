@@ -37,7 +37,7 @@ SIDE, SEED = 320, 0
 
 
 class Queries(NamedTuple):
-    """Pictures, by path or as arrays, with their classes."""
+    """Images, by path or as arrays, with their classes."""
 
     name: str
     pictures: list[Any]
@@ -64,7 +64,7 @@ def ways(model: str) -> Iterator[tuple[str, Embedder, Cropper]]:
 
 
 def main() -> None:
-    """Print a table an embedder and a set of pictures."""
+    """Print a table per embedder and set of images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("flowers", type=Path)
     parser.add_argument("caltech", type=Path)

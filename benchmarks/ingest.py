@@ -91,7 +91,7 @@ def compare(options: argparse.Namespace) -> None:
         for plan, rate in rates.items()
     }
     callers, batch = max(rates, key=lambda plan: rates[plan])
-    print(f"{len(found)} pictures; the network alone is fastest with {callers} callers x {batch}")
+    print(f"{len(found)} images; the network alone is fastest with {callers} callers x {batch}")
     command = [sys.executable, __file__, "--child", str(options.folder)]
     command += ["--memory"] if options.memory else []
     ratios, peaks = [], []

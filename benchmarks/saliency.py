@@ -50,7 +50,7 @@ def main() -> None:
         "combined": CombinedCropper(),
         **{str(model): SaliencyCropper(model) for model in options.models},
     }
-    print(f"{len(paths)} pictures")
+    print(f"{len(paths)} images")
     print(f"{'cropper':<12}{'box IoU':>9}{'MAE':>8}{'max F':>8}{'S':>8}{'ms':>8}")
     for name, cropper in croppers.items():
         print(f"{Path(name).stem:<12}{_line(cropper, photos, masks)}", flush=True)

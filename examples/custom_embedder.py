@@ -40,11 +40,11 @@ class ColorHistogram(Embedder):
         """Return the arguments to recreate this embedder."""
         return {"bins": self.bins}
 
-    def _embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        return np.stack([self._histogram(picture) for picture in pictures])
+    def _embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([self._histogram(image) for image in images])
 
-    def _histogram(self, picture: np.ndarray) -> np.ndarray:
-        cells = images.resize(picture, 64, 64).reshape(-1, 3).astype(np.int64) * self.bins // 256
+    def _histogram(self, image: np.ndarray) -> np.ndarray:
+        cells = images.resize(image, 64, 64).reshape(-1, 3).astype(np.int64) * self.bins // 256
         counts = np.bincount(cells @ (self.bins**2, self.bins, 1), minlength=self.dim)
         return np.sqrt(counts / counts.sum()).astype(np.float32)
 

@@ -632,7 +632,7 @@ class Retriever:
 
     @property
     def calibration(self) -> ScoreCalibration | None:
-        """The mapping from scores to probabilities; None if there is none for the current scores.
+        """The mapping from scores to probabilities; None without one for the current scores.
 
         `adapt` and `project` change the scores: call `calibrate` again after them.
         """
@@ -862,7 +862,7 @@ class Retriever:
         a table             column ``key`` if there is one, else the path as the table has it
         =================== ==================================================================
 
-        Folders and archives of the same name are told apart by the names above them
+        Folders and archives of the same name are distinguished by the names above them
         (``2019/raw/a.jpg``), and each keeps the prefix that its images have in the gallery.
 
         Parameters
@@ -1893,8 +1893,8 @@ class Retriever:
     ) -> CalibrationReport:
         """Learn how likely a hit of a given score is to show what a text describes.
 
-        Scores of texts are on another scale than those of images, so that they have a calibration
-        of their own; `search_text` then takes a precision, and its hits have probabilities.
+        Scores of texts are on another scale than those of images, and have a calibration of their
+        own; `search_text` then takes a precision, and its hits have probabilities.
 
         Parameters
         ----------

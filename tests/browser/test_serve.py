@@ -648,6 +648,16 @@ def test_duplicates(page, serve, doubled, shot, tmp_path):
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
+def test_some_of_many_duplicates(page, serve, doubled, monkeypatch, shot):
+    monkeypatch.setattr("imgret.serve.duplicates.SHOWN", 1)
+    page.goto(f"{serve(doubled).url}?view=duplicates")
+    wait_for_results(page, "Duplicates")
+    expect(page.locator(".group")).to_have_count(1)
+    expect(page.locator("#note")).to_contain_text("The first 1 of 2 groups are shown.")
+    expect(page.locator("#end")).to_contain_text("1 more group not shown")
+    shot(page)
+
+
 def test_duplicates_are_removed(page, serve, doubled):
     page.goto(f"{serve(doubled, write=True).url}?view=duplicates")
     wait_for_results(page, "Duplicates")

@@ -97,12 +97,12 @@ MISTAKES = {
         1,
         ["no 'hnws'", "flat, hnsw, ", "mean 'hnsw'"],
     ),
-    "a factory string that is none": (
+    "a factory string that does not exist": (
         "index photos -o new.imgret --index faiss:NOPE",
         1,
         ["'NOPE'", "Faiss"],
     ),
-    "a metric that is none": (
+    "a metric that does not exist": (
         "index photos -o new.imgret --metric cosin",
         1,
         ["'cosine', 'ip', 'l2'", "found 'cosin'"],
@@ -129,8 +129,8 @@ MISTAKES = {
     ),
     "a key misspelt": ("remove photos.imgret rosa/1.jpg", 1, ["near it: "]),
     "an unknown key": ("remove photos.imgret lost.jpg", 1, ["12 in the gallery", "'lost.jpg'"]),
-    "another index that is none": ("reindex photos.imgret --index hnws", 1, ["no 'hnws'"]),
-    "a model that is none": ("models check genral", 1, ["no 'genral'", "general"]),
+    "another index that does not exist": ("reindex photos.imgret --index hnws", 1, ["no 'hnws'"]),
+    "a model that does not exist": ("models check genral", 1, ["no 'genral'", "general"]),
     "a model that is an image": (
         "models check ./query.jpg",
         1,
@@ -164,8 +164,9 @@ def test_a_gallery_that_was_damaged_is_said_to_be(work, run):
 
 
 def test_an_empty_gallery_is_said_to_be(work, run):
+    Retriever.open("new.imgret", "a").close()
     (work / "empty").mkdir()
-    assert run("index", "empty", "-o", "new.imgret").out == "new.imgret: 0 images\n"
+    assert run("index", "empty", "-o", "new.imgret").out == "new.imgret: 0 images\n"  # as it was
     ended = run("search", "new.imgret", "query.jpg")
     assert ended.code == 1
     assert "found an empty one; add images first" in ended.err

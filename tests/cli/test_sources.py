@@ -72,6 +72,47 @@ def test_an_archive_that_cannot_be_read_makes_no_gallery(work, run):
     assert not (work / "new.imgret").exists()
 
 
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "a gallery"])
+def test_sources_without_images_leave_no_gallery_behind(work, run, before):
+    for folder in ("empty", "texts"):
+        (work / folder).mkdir()
+    (work / "texts" / "a.txt").write_text("no image", encoding="utf-8")
+    (work / "bad.jpg").write_bytes(b"no image")
+    target = work / ("photos.imgret" if before == "a gallery" else "new.imgret")
+    if before == "an empty folder":
+        target.mkdir()
+    for source, found in (
+        ("empty", "empty: expected images, found none;"),
+        ("texts", "1 other file ignored: 1 .txt"),
+        ("bad.jpg", "bad.jpg: expected images, found none that can be read; "),
+    ):
+        ended = run("index", source, "-o", target)
+        if before == "a gallery":
+            assert (ended.code, len(keys(target))) == (1 if source == "bad.jpg" else 0, 12)
+            continue
+        assert (ended.code, ended.out) == (1, "")
+        assert found in ended.err
+        assert f"{target} was not created" in ended.err
+        assert target.exists() == (before == "an empty folder")
+        assert not (target.exists() and any(target.iterdir()))
+    if before == "nothing":
+        ended = run("index", "empty", "-o", target, "--json")
+        assert (ended.code, json.loads(ended.out)["items"], target.exists()) == (1, 0, False)
+        assert run("index", "empty", "-o", target, "--metric", "none").code == 1
+        assert not target.exists()
+
+
+def test_an_address_that_fails_leaves_no_gallery_behind(work, run):
+    pytest.importorskip("fsspec", reason="needs the extra 'remote'")
+    import fsspec
+
+    fsspec.filesystem("memory").pipe("/bad/a.jpg", b"no image")
+    ended = run("index", "memory://bad/a.jpg", "-o", "new.imgret")
+    assert ended.code == 1
+    assert "new.imgret was not created" in ended.err
+    assert not (work / "new.imgret").exists()
+
+
 def test_a_query_at_an_address(work, run):
     pytest.importorskip("fsspec", reason="needs the extra 'remote'")
     import fsspec

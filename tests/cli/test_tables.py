@@ -32,8 +32,7 @@ def test_list_has_a_key_and_a_label_a_line(work, run):
 
 
 def test_list_of_an_empty_gallery(work, run):
-    (work / "empty").mkdir()
-    run("index", "empty", "-o", "empty.imgret")
+    Retriever.open("empty.imgret", "a").close()
     assert run("list", "empty.imgret", "--where", '{"x": 1}') == (0, "", "")
 
 
@@ -133,7 +132,7 @@ MISTAKES = {
         2,
         ["--where", "expected JSON"],
     ),
-    "a field that is none": (
+    "a field that does not exist": (
         'list photos.imgret --where {"yaer":1}',
         1,
         ["'yaer'"],
@@ -152,7 +151,7 @@ MISTAKES = {
     ),
     "a folder for the output": ("import x.npz -o photos", 1, ["photos: expected a gallery"]),
     "no output": ("import x.npz", 2, ["--output"]),
-    "a column that is none": (
+    "a column that does not exist": (
         "import x.npz -o new.imgret --key-column nam",
         1,
         ["x.npz: expected a column 'nam'", "'keys'"],

@@ -1,6 +1,7 @@
 """Lists of duplicates, outliers, label issues and clusters show their images."""
 
 import json
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -50,6 +51,15 @@ def test_many_and_large_groups_are_cut_and_counted(mean_color):
     assert "and 15 more groups" in shown
     assert shown.count("and 4 more</p>") == 25
     assert shown.count("no image stored") == 150
+
+
+def test_a_part_behind_the_groups_that_a_page_shows(mean_color):
+    made = Retriever(embedder=mean_color)
+    made.add_vectors(np.repeat(np.eye(48)[:3], 2, axis=0), keys=list("abcdef"))
+    with patch("imgret.curation.duplicates._MOST", 1):
+        groups = made.duplicates(0.99)
+    assert "and 2 more groups; move these first" in groups.to_html()
+    assert "2 groups are behind those that a page shows" in groups[1:].to_html()
 
 
 def test_outliers(gallery):

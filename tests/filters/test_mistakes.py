@@ -1,7 +1,9 @@
-"""Filters that are none, and text that would like to be SQL."""
+"""Filters that are not valid, and text that would like to be SQL."""
 
 from contextlib import closing, nullcontext
+from datetime import date, datetime
 
+import numpy as np
 import pytest
 
 from imgret.errors import InvalidInputError
@@ -43,6 +45,14 @@ def catalog():
         ({"year": {"$lt": float("inf")}}, "finite number"),
         ({"year": 10**400}, "finite number"),
         ({"year": b"x"}, "found b'x'"),
+        (
+            {"taken": {"$gte": datetime(2024, 5, 1)}},  # noqa: DTZ001  # EXIF has no zone either
+            r"\$gte of 'taken': .*write it as the items have it, such as '2024-05-01T00:00:00'",
+        ),
+        ({"taken": {"$in": [date(2024, 5, 1)]}}, r"such as '2024-05-01' \(ISO 8601"),
+        ({"taken": np.datetime64("2024-05-01")}, r"such as '2024-05-01' \(ISO 8601"),
+        ({"taken": np.datetime64("NaT")}, "write None for a missing value"),
+        ({"zz": 1}, "found 'zz'; known fields: key, label, path, exif,"),
         ({"year": "\ud800"}, "Unicode"),
         ({"year": "a\0b"}, "without NUL"),
         ({"year": {"$in": 2020}}, r"\$in of 'year': expected a list"),

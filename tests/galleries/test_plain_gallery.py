@@ -372,6 +372,6 @@ def test_it_is_opened_again(retriever, plugin, mean_color, other_embedder, photo
         Retriever.open("plain://colors", embedder=other_embedder)
     with pytest.raises(StoreNotFoundError):
         Retriever.open("plain://nowhere", embedder=mean_color)
-    anew = Retriever.reembed("plain://colors", embedder=other_embedder)
-    assert len(anew) == 36
-    assert anew["red/03.png"].label == "red"
+    remade = Retriever.reembed("plain://colors", embedder=other_embedder)
+    assert len(remade) == 36
+    assert remade["red/03.png"].label == "red"

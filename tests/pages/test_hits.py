@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from imgret import Retriever, images
+from imgret.curation import Map2D
 from imgret.pages import hits as hit_pages
 from imgret.pages.document import file_link, inline_image
+from imgret.pages.map.build import _files
 from imgret.types import Hit
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;"
@@ -156,6 +158,35 @@ def test_links_lead_to_the_file(name, tmp_path):
     assert (address.scheme, address.netloc, address.query, address.fragment) == ("file", "", "", "")
     assert unquote_to_bytes(address.path) == os.fsencode(path)
     assert HOSTILE in Page(file_link(str(path), HOSTILE)).text
+
+
+@pytest.mark.parametrize(
+    ("path", "linked"),
+    [
+        ("https://example.org/a%20b.jpg", True),
+        ("HTTP://example.org/a.jpg", True),
+        ("s3://bucket/a.jpg", False),
+        ("javascript://%0aalert(1)", False),
+        ("photos.zip/2019/a.jpg", False),
+    ],
+)
+def test_a_link_is_one_that_a_browser_can_open(path, linked):
+    assert file_link(path, "<a>") == (f'<a href="{path}">&lt;a&gt;</a>' if linked else "&lt;a&gt;")
+    on_a_map = _files([path, None])
+    assert on_a_map["files"] == (["", None] if linked else [None, None])
+    assert on_a_map["folder"] == (path if linked else "")
+
+
+def test_an_address_of_an_unknown_kind_is_no_obstacle():
+    assert "nonsense://a.jpg" in hit_pages.image_figure("nonsense://a.jpg", "caption")
+    page = Map2D(
+        keys=("a", "b"),
+        coordinates=np.zeros((2, 2), np.float32),
+        labels=(None, None),
+        paths=("nonsense://a.jpg", None),
+        method="pca",
+    ).to_html()
+    assert '"sizes":[[0,0],[0,0]]' in page
 
 
 def test_a_relative_path_is_made_absolute(tmp_path, monkeypatch):

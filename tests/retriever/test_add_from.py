@@ -376,6 +376,12 @@ def test_what_is_no_source(retriever, here):
     Path("list.txt").write_text("photos/lake/0.jpg\n", encoding="utf-8")
     with pytest.raises(InvalidInputError, match="imgret index - < list.txt"):
         retriever.add_from("list.txt")
+    report = retriever.add_from(["photos/lake/0.jpg", "list.txt"], progress=False)
+    assert (report.ok, [line.key for line in report.failed]) == (
+        ["photos/lake/0.jpg"],
+        ["list.txt"],
+    )
+    assert "imgret index - < list.txt" in report.failed[0].reason
     assert retriever.add_from([]).total == 0
 
 

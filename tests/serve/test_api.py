@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from imgret import Retriever, images
+from imgret.curation import find_duplicates
 
 
 def soon(true, seconds=30):
@@ -230,7 +231,7 @@ def test_a_picture_that_is_gone(client, flowers, tmp_path, gallery, serve):
     lost.unlink()
     answer = serve(tmp_path / "k.imgret").get("/api/items/lost/thumbnail")
     assert answer.status_code == 404
-    assert "imgret relocate" in error_of(answer)
+    assert "put the file back, or index the folder it was moved to" in error_of(answer)
 
 
 # -- facets and curation ---------------------------------------------------------------------------
@@ -293,6 +294,28 @@ def test_duplicates(serve, gallery, flowers, tmp_path):
         return found["state"] == "done" and found["groups"] == []
 
     assert soon(none_left)
+
+
+def test_a_failed_search_for_duplicates_is_tried_again(client, monkeypatch):
+    class Failing:
+        calls = 0
+
+        def __call__(self, *args, **options):
+            self.calls += 1
+            if self.calls == 1:
+                raise OSError("the disk went away")
+            return find_duplicates(*args, **options)
+
+    monkeypatch.setattr("imgret.serve.duplicates.find_duplicates", Failing())
+
+    def state():
+        found = {"state": "running"}
+        while found["state"] == "running":
+            found = client.get("/api/curate/duplicates").json()
+        return found["state"], found["message"]
+
+    assert state() == ("failed", "the disk went away")
+    assert state() == ("done", "")
 
 
 # -- changes ---------------------------------------------------------------------------------------

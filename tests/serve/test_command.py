@@ -14,7 +14,7 @@ import pytest
 
 @pytest.fixture
 def start():
-    """Start the command; return the process, and the address that its log gives."""
+    """Start the command; return the process, the address in its log, and the log up to there."""
     running = []
 
     def build(*arguments):
@@ -25,10 +25,12 @@ def start():
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         running.append(process)
+        log = []
         for line in process.stderr:
+            log.append(line)
             if found := re.search(r"http://\S+", line):
-                return process, found[0].rstrip('",}'), line
-        return process, None, ""
+                return process, found[0].rstrip('",}'), log
+        return process, None, log
 
     yield build
     for process in running:
@@ -38,8 +40,9 @@ def start():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
 def test_it_serves_until_it_is_interrupted(start, gallery):
-    process, address, line = start(gallery, "--port", "0", "--json", "--token", "auto")
+    process, address, (line,) = start(gallery, "--port", "0", "--json", "--token", "auto")
     assert json.loads(line)["level"] == "info"
+    assert json.loads(line)["message"].startswith(f"serving {gallery} at {address}")
     with httpx.Client() as client:
         assert client.get(address, follow_redirects=True).status_code == 200  # sets the cookie
         found = client.get(httpx.URL(address).join("/api/items").copy_with(query=None)).json()
@@ -48,6 +51,13 @@ def test_it_serves_until_it_is_interrupted(start, gallery):
     log = process.communicate(timeout=30)[1]
     assert process.returncode == 0
     assert [json.loads(each)["message"] for each in log.splitlines()] == ["stopped"]
+
+
+def test_what_the_library_does_is_shown_with_v(start, gallery):
+    _, address, log = start(gallery, "--port", "0", "-v")
+    assert address is not None
+    assert any("opened" in line for line in log[:-1])
+    assert log[-1].startswith("INFO serving")
 
 
 def test_a_port_that_is_taken(gallery):

@@ -124,6 +124,10 @@ def test_mistakes(tmp_path):
         sites.Site(tmp_path / "none.imgret")
     with pytest.raises(InvalidInputError, match="expected a folder of images"):
         sites.Site(folder=tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidInputError, match="expected a folder of images, found no image"):
+        sites.Site(folder=tmp_path / "empty")
+    assert not (tmp_path / "empty.imgret").exists()
 
 
 # -- batches ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from imgret import images
 from imgret.cli import main
 from imgret.errors import ImageNotFoundError, InvalidInputError
 from imgret.train import Augmentation, train
-from imgret.train.data import Pictures, batches, find_classes, hold_out, random_crop, readable
+from imgret.train.data import Dataset, batches, find_classes, hold_out, random_crop, readable
 
 
 def test_classes_are_the_subfolders(flowers):
@@ -94,7 +94,7 @@ def test_two_classes_must_be_readable(flowers, tmp_path):
 )
 def test_holding_out_takes_some_of_each_class_and_never_all(counts, share, seed):
     labels = np.repeat(np.arange(len(counts)), counts)
-    pictures = Pictures([f"{n}" for n in range(len(labels))], labels, tuple("abcde"))
+    pictures = Dataset([f"{n}" for n in range(len(labels))], labels, tuple("abcde"))
     kept, held = hold_out(pictures, share, seed)
     assert sorted(kept.paths + held.paths) == sorted(pictures.paths)
     for label, count in enumerate(counts):

@@ -34,7 +34,7 @@ def no_export(monkeypatch):
     def finish(trainer, held, out, preprocess, **facts):
         return SimpleNamespace(
             history=trainer.history,
-            classes=trainer.pictures.classes,
+            classes=trainer.dataset.classes,
             average=trainer.average.state_dict(),
             held=held,
             **facts,

@@ -86,7 +86,7 @@ def test_pairs_go_by_their_paths(discs):
     pairs = find_pairs(discs / "pictures", discs / "masks")
     assert len(pairs) == 13  # one has no mask
     assert all(
-        picture.stem == mask.stem for picture, mask in zip(pairs.pictures, pairs.masks, strict=True)
+        picture.stem == mask.stem for picture, mask in zip(pairs.photos, pairs.masks, strict=True)
     )
 
 

@@ -84,7 +84,9 @@ class Embedder(ABC):
 
     def _embed_text(self, texts: Sequence[str]) -> Embeddings:
         """Embed ``1 <= n <= batch_size`` texts; for embedders that say `reads_text`."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__}: expected _embed_text to be implemented, as reads_text is True"
+        )
 
     @final
     def embed_text(self, texts: Sequence[str], *, batch_size: int | None = None) -> Embeddings:

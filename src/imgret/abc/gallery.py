@@ -151,7 +151,7 @@ class Gallery(ABC):
         """Return the location of the gallery as a short phrase, such as "in memory"."""
         return f"at {self.name!r}"
 
-    def _told_index(self) -> str:
+    def _shown_index(self) -> str:
         """Return the name of the index for `repr`."""
         return repr(self.spec.index.name)
 
@@ -240,32 +240,47 @@ class Gallery(ABC):
 
     @property
     def projection(self) -> LinearProjection | None:
-        """The projection from embeddings to searched vectors; None if there is none."""
+        """The projection from embeddings to searched vectors; None without one."""
         return None
 
-    def _project(self, projection: LinearProjection | None) -> None:
-        raise NotImplementedError  # the flag says so
+    def _project(self, projection: LinearProjection | None) -> None:  # noqa: ARG002  # a hook
+        raise self._missing("_project", "supports_projection")
 
     @property
     def index(self) -> VectorIndex:
         """The index, brought up to date with the gallery."""
         self.need("index")
-        raise NotImplementedError  # the flag says so
+        raise self._missing("index", "supports_index")
 
     @property
     def index_reason(self) -> str | None:
         """Reason for the choice of ``index="auto"``; None for an index chosen by name."""
         return None
 
-    def _reindex(self, index: str | VectorIndex | None, options: Mapping[str, Any]) -> None:
-        raise NotImplementedError  # the flag says so
+    def _reindex(
+        self,
+        index: str | VectorIndex | None,  # noqa: ARG002  # a hook
+        options: Mapping[str, Any],  # noqa: ARG002
+    ) -> None:
+        raise self._missing("_reindex", "supports_index")
 
     def _configure(self, tuned: Json) -> None:
         """Store search options; used by galleries whose views have an ``index``."""
         self._change_spec({"tuned": tuned})
 
-    def _explain(self, k: int, where: Filter | None, n_queries: int) -> SearchPlan:
-        raise NotImplementedError  # the flag says so
+    def _explain(
+        self,
+        k: int,  # noqa: ARG002  # a hook
+        where: Filter | None,  # noqa: ARG002
+        n_queries: int,  # noqa: ARG002
+    ) -> SearchPlan:
+        raise self._missing("_explain", "supports_index")
+
+    def _missing(self, hook: str, flag: str) -> NotImplementedError:
+        """Return the error for a hook that a subclass must implement because of its flag."""
+        return NotImplementedError(
+            f"{type(self).__name__}: expected {hook} to be implemented, as {flag} is True"
+        )
 
     def _save(self, path: Path) -> None:  # noqa: ARG002  # local galleries do
         raise UnsupportedError(
@@ -597,7 +612,7 @@ class Gallery(ABC):
         return (
             f"of {len(self)} items {self._where()}: embedder {spec.embedder.name!r} "
             f"({spec.dim}-d), cropper {spec.cropper.name!r}, {mapped}index "
-            f"{self._told_index()}, metric {spec.metric!r}"
+            f"{self._shown_index()}, metric {spec.metric!r}"
         )
 
     @final

@@ -55,6 +55,7 @@ def duplicates(
 
     Groups are listed, the largest first: copies of one image, of another size or quality,
     cropped, mirrored, turned, framed or marked. The best of a group has the most pixels.
+    With --move, exits with 3 if some files could not be moved, and with 1 if none could.
     """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
@@ -140,4 +141,4 @@ def _tell(moved: Moved, *, json_: bool) -> None:
         typer.echo(f"not moved: {refused.key}: {refused.reason}", err=True)
     typer.echo(moved.summary(), err=True)
     if moved.refused:
-        raise typer.Exit(1)
+        raise typer.Exit(3 if moved.moved else 1)

@@ -52,4 +52,6 @@ def export(
     if json_:
         typer.echo(json.dumps({"file": str(file), "items": count, "bytes": size}))
     else:
-        typer.echo(f"{file}: {count:,} images, {size / 1e6:.1f} MB")
+        images = "image" if count == 1 else "images"
+        shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+        typer.echo(f"{file}: {count:,} {images}, {shown}")

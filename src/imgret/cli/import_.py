@@ -67,5 +67,6 @@ def import_file(
     if done.columns:
         typer.echo(f"imgret: {file}: {done.columns}", err=True)
     counts = (("added", done.added), ("changed", done.changed), ("unchanged", done.unchanged))
-    told = ", ".join(f"{count:,} {name}" for name, count in counts if count)
-    typer.echo(f"{output}: {done.total:,} images" + (f" ({told})" if told else ""))
+    changes = ", ".join(f"{count:,} {name}" for name, count in counts if count)
+    images = "image" if done.total == 1 else "images"
+    typer.echo(f"{output}: {done.total:,} {images}" + (f" ({changes})" if changes else ""))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgret.cli.options import MAX_PIXELS, Json, MaxPixels, at_least_one, json_or_file
+from imgret.cli.paths import check_lists, read_list
 
 if TYPE_CHECKING:
     from imgret.embedders import OnnxEmbedder
+    from imgret.retriever import Retriever
 
 __all__ = ["index"]
 
@@ -118,11 +122,11 @@ def index(
     imgret index photos more.zip s3://bucket/images -o photos.imgret
 
     Exits with 3 if a file or a source could not be read or --prune was held back, and with 1 if
-    nothing could be indexed.
+    nothing could be indexed; a new gallery is not created then.
     """
+    from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
     from imgret.ingest import IngestInterrupted  # noqa: PLC0415
     from imgret.ingest.given import prepare  # noqa: PLC0415
-    from imgret.retriever import Retriever  # noqa: PLC0415
 
     if labels not in {None, "parent"}:
         raise typer.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
@@ -136,13 +140,14 @@ def index(
     made = _with_options(
         embedder, variant=variant, pooling=pooling, text_model=text_model, preprocess=preprocess
     )
-    with Retriever.open(
+    is_new = not is_gallery(output)
+    with _opened(
         output,
-        "a",
+        is_new=is_new,
         embedder=embedder if made is None else made,
         cropper=cropper,
         index=index,
-        metric=metric,  # type: ignore[arg-type]  # checked there, with a message
+        metric=metric,
         max_pixels=max_pixels,
     ) as retriever:
         try:
@@ -161,17 +166,45 @@ def index(
         except IngestInterrupted as interrupt:
             typer.echo(f"{interrupt}; run the same command to continue", err=True)
             raise
+        n = len(retriever)
         if json_:
-            facts = {"gallery": str(output), "items": len(retriever), **report.to_dict()}
+            facts = {"gallery": str(output), "items": n, **report.to_dict()}
             typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         else:
             typer.echo(str(report), err=True)
             if verbose and report.stages:
                 typer.echo(report.timings(), err=True)
-            n = len(retriever)
-            typer.echo(f"{output}: {n:,} {'image' if n == 1 else 'images'}")
+            if n or not is_new:
+                typer.echo(f"{output}: {n:,} {'image' if n == 1 else 'images'}")
+    if is_new and not n:
+        found = "none that can be read" if report.failed else "none"
+        typer.echo(
+            f"imgret: error: {', '.join(given[:3])}{', ...' if len(given) > 3 else ''}: expected "
+            f"images, found {found}; {output} was not created",
+            err=True,
+        )
+        raise typer.Exit(1)
     if report.failed or report.unpruned:
         raise typer.Exit(3 if report.total > len(report.failed) else 1)
+
+
+@contextmanager
+def _opened(output: Path, *, is_new: bool, **options: Any) -> Iterator[Retriever]:
+    """Open the gallery for writing; a new one that is still empty at the end is deleted again."""
+    from imgret.retriever import Retriever  # noqa: PLC0415
+
+    was_there, is_empty = output.is_dir(), False
+    try:
+        with Retriever.open(output, "a", **options) as retriever:
+            try:
+                yield retriever
+            finally:
+                is_empty = is_new and not len(retriever)
+    finally:
+        if is_empty:
+            shutil.rmtree(output, ignore_errors=True)
+            if was_there:
+                output.mkdir(exist_ok=True)
 
 
 def _sources(given: list[str]) -> list[str]:
@@ -182,12 +215,18 @@ def _sources(given: list[str]) -> list[str]:
     """
     from imgret.files import is_url  # noqa: PLC0415
 
-    if given.count("-") > 1:
-        raise typer.BadParameter("expected - once, found it twice", param_hint="SOURCES")
+    example = "find photos -name '*.jpg' | imgret index - -o photos.imgret"
+    check_lists(given.count("-"), example=example, argument="SOURCES")
     found = []
     for source in given:
         if source == "-":
-            found += _listed()
+            listed = read_list()
+            if not listed:
+                raise typer.BadParameter(
+                    "expected a list of paths on standard input, found nothing",
+                    param_hint="SOURCES",
+                )
+            found += listed
         elif not is_url(source) and not _is_there(source):
             raise typer.BadParameter(
                 f"{source}: expected a folder, an image, an archive or a table, found nothing",
@@ -209,28 +248,10 @@ def _is_there(source: str) -> bool:
     return True
 
 
-def _listed() -> list[str]:
-    """Read a list of paths from standard input."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise typer.BadParameter(
-            "expected a list of paths on standard input, found a terminal; use it as in: find "
-            "photos -name '*.jpg' | imgret index - -o photos.imgret",
-            param_hint="SOURCES",
-        )
-    data = sys.stdin.buffer.read()
-    names = data.split(b"\0") if b"\0" in data else data.splitlines()
-    found = [os.fsdecode(name) for name in names if name.strip()]
-    if not found:
-        raise typer.BadParameter(
-            "expected a list of paths on standard input, found nothing", param_hint="SOURCES"
-        )
-    return found
-
-
 def _with_options(
     embedder: str | None, *, preprocess: str | None, **given: str | Path | None
 ) -> OnnxEmbedder | None:
-    """Return the model with options of its own; None if there are none."""
+    """Return the model with options of its own; None without such options."""
     options = {name: value for name, value in given.items() if value is not None}
     if preprocess is not None:
         options["preprocess"] = json_or_file(preprocess, "--preprocess")

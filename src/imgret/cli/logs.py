@@ -20,15 +20,15 @@ def log_shown(arguments: Sequence[str]) -> Iterator[list[str]]:
     """
     level = min((_LEVELS[word] for word in arguments if word in _LEVELS), default=None)
     left = [word for word in arguments if word not in _LEVELS]
-    if level is None or left[:1] == ["serve"]:  # which shows its log anyway
-        yield left if left[:1] == ["serve"] else list(arguments)
+    if level is None:
+        yield list(arguments)
         return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
     logger = logging.getLogger("imgret")
     before = logger.level
     logger.setLevel(level)
-    logger.addHandler(handler)
+    handler = logging.NullHandler() if left[:1] == ["serve"] else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logger.addHandler(handler)  # serve has one of its own
     try:
         yield list(arguments) if _has_its_own(left) else left
     finally:  # of a program that runs several commands

@@ -66,8 +66,8 @@ def get_model(
     imgret models get clip-vit-base-patch32 --variant fp16
 
     Without a name, the known models are listed. Afterwards `--embedder NAME` finds the model. An
-    interrupted download continues where it stopped. Apart from this, only `imgret index` with
-    addresses uses the network.
+    interrupted download continues where it stopped. Apart from this, only images at addresses
+    (https://, s3://) are read from the network.
     """
     from imgret.models import hub  # noqa: PLC0415
 

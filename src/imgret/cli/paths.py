@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from imgret.files import Place
 
-__all__ = ["PathPrinter", "Queries", "check_writable", "path"]
+__all__ = ["PathPrinter", "Queries", "check_lists", "check_writable", "path", "read_list"]
 
 
 def path(text: str) -> Place:
@@ -47,15 +47,11 @@ class Queries:
 
     def __init__(self, paths: Iterable[Place]) -> None:
         self._paths = list(paths)
-        lists = self._paths.count(Path("-"))
-        if lists > 1:
-            raise typer.BadParameter("expected - once, found it twice", param_hint="QUERIES")
-        if lists and sys.stdin.isatty():
-            raise typer.BadParameter(
-                "expected a list of paths on standard input, found a terminal; use it as in: find "
-                "new -name '*.jpg' | imgret search photos.imgret -",
-                param_hint="QUERIES",
-            )
+        check_lists(
+            self._paths.count(Path("-")),
+            example="find new -name '*.jpg' | imgret search photos.imgret -",
+            argument="QUERIES",
+        )
         self.done = self.failed = 0
 
     def __iter__(self) -> Iterator[Place]:
@@ -63,11 +59,11 @@ class Queries:
             if place != Path("-"):
                 yield from self._images(place)
                 continue
-            listed = _read_list()
+            listed = read_list()
             if not listed:
                 self.fail("standard input: expected the paths of images, found none")
             for line in listed:
-                yield from self._images(line)
+                yield from self._images(path(line))
 
     def _images(self, place: Place) -> Iterator[Place]:
         if isinstance(place, str) or not place.is_dir():  # an address is text
@@ -92,11 +88,24 @@ class Queries:
             raise typer.Exit(3 if self.done else 1)
 
 
-def _read_list() -> list[Place]:
+def check_lists(count: int, *, example: str, argument: str) -> None:
+    """Raise if ``-`` is given more than once, or if standard input has no list."""
+    if count > 1:
+        raise typer.BadParameter("expected - once, found it twice", param_hint=argument)
+    if count and sys.stdin.isatty():
+        raise typer.BadParameter(
+            f"expected a list of paths on standard input, found a terminal; use it as in: "
+            f"{example}",
+            param_hint=argument,
+        )
+
+
+def read_list() -> list[str]:
+    """Return the paths on standard input, separated by line breaks, or else by NUL."""
     # Bytes, as names of files may not be valid text.
     content = typer.get_binary_stream("stdin").read()
     lines = content.split(b"\0") if b"\0" in content else content.splitlines()
-    return [path(os.fsdecode(line)) for line in lines if line.strip()]
+    return [os.fsdecode(line) for line in lines if line.strip()]
 
 
 class PathPrinter:

@@ -88,6 +88,7 @@ def serve(
 
 
 def _start_log(*, as_json: bool) -> None:
+    """Write the log of the server to stderr; that of the library only with ``-v``, or warnings."""
     import json  # noqa: PLC0415
 
     class Lines(logging.Formatter):
@@ -102,5 +103,8 @@ def _start_log(*, as_json: bool) -> None:
     handler.setFormatter(Lines() if as_json else logging.Formatter("%(levelname)s %(message)s"))
     for name in ("imgret", "uvicorn"):
         logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO if name == "imgret" else logging.WARNING)
         logger.addHandler(handler)
+        if logger.level == logging.NOTSET:  # else set by -v
+            logger.setLevel(logging.WARNING)
+    if not logging.getLogger("imgret").isEnabledFor(logging.INFO):
+        logging.getLogger("imgret.serve").setLevel(logging.INFO)

@@ -38,18 +38,18 @@ def tune(
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(plot, "--plot", "a file")
-    pictures = None
+    images = None
     if queries is not None:
         if not queries.is_dir():
             found = "a file" if queries.exists() else "nothing"
             raise typer.BadParameter(
                 f"{queries}: expected a folder, found {found}", param_hint="--queries"
             )
-        pictures, _ = find_images(queries)
+        images, _ = find_images(queries)
     with Retriever.open(
         gallery, "r+", embedder=embedder, cropper=cropper, max_pixels=max_pixels
     ) as retriever:
-        tuning = retriever.tune(recall, k, queries=pictures)
+        tuning = retriever.tune(recall, k, queries=images)
     if plot is not None:
         plot.write_text(tuning.to_svg(), encoding="utf-8")
         typer.echo(f"wrote {plot}", err=True)

@@ -16,7 +16,7 @@ Where: TypeAlias = Annotated[
 
 
 def filter_of(where: str | None) -> Any:
-    """Return a filter given as JSON; None if there is none."""
+    """Return a filter given as JSON; None without one."""
     try:
         return None if where is None else json.loads(where)
     except (ValueError, RecursionError) as error:

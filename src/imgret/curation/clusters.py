@@ -8,7 +8,7 @@ import numpy as np
 
 from imgret.errors import InvalidInputError
 from imgret.images import MAX_PIXELS
-from imgret.pages.curation import Pictures, Section, sections
+from imgret.pages.curation import PageItems, Section, sections
 from imgret.pages.result import Tabular
 from imgret.search import View
 from imgret.support.checks import check_count
@@ -44,7 +44,7 @@ class Clusters(Tabular):
         For each cluster, the word that describes it best; empty if no words were given.
     nearest : tuple of tuple of str
         For each of the 24 largest clusters, the keys of the 6 items nearest to its centroid.
-    pictures : Pictures
+    page_items : PageItems
         Items that a page shows.
     """
 
@@ -56,7 +56,7 @@ class Clusters(Tabular):
     score: float
     names: tuple[str, ...] = ()
     nearest: tuple[tuple[str, ...], ...] = ()
-    pictures: Pictures = field(default_factory=lambda: Pictures({}))
+    page_items: PageItems = field(default_factory=lambda: PageItems({}))
 
     def __repr__(self) -> str:
         return (
@@ -102,8 +102,8 @@ class Clusters(Tabular):
             for number, keys in enumerate(self.nearest)
         ]
         more = len(self.sizes) - len(rows)
-        hidden = f"and {more} more clusters" if more else ""
-        return sections(repr(self)[1:-1], rows, self.pictures, hidden=hidden)
+        hidden = f"and {more} more {'cluster' if more == 1 else 'clusters'}" if more else ""
+        return sections(repr(self)[1:-1], rows, self.page_items, hidden=hidden)
 
     def members(self, cluster: int) -> tuple[str, ...]:
         """Return the keys of one cluster.
@@ -172,5 +172,5 @@ def fit_clusters(view: View, *, n: int, seed: int = 0, max_pixels: int = MAX_PIX
         representatives=tuple(keys[place] for place in by_score[nearest].tolist()),
         score=float(scores.mean(dtype=np.float64)),
         nearest=tuple(tuple(keys[place] for place in places.tolist()) for places in shown),
-        pictures=Pictures.of(items, max_pixels),
+        page_items=PageItems.of(items, max_pixels),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from imgret import images
 from imgret.curation.copies import RADIUS, Comparer
 from imgret.images import MAX_PIXELS
-from imgret.pages.curation import Pictures, Section, sections
+from imgret.pages.curation import PageItems, Section, sections
 from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.types import Embeddings, Image, Item, Json
@@ -44,15 +44,15 @@ class Copies(ResultList[Copy]):
     Parameters
     ----------
     copies : iterable of Copy
-    pictures : Pictures
+    page_items : PageItems
         Items that a page may show.
     """
 
-    __slots__ = ("_pictures",)
+    __slots__ = ("_page_items",)
 
-    def __init__(self, copies: Iterable[Copy], pictures: Pictures) -> None:
+    def __init__(self, copies: Iterable[Copy], page_items: PageItems) -> None:
         super().__init__(copies)
-        self._pictures = pictures
+        self._page_items = page_items
 
     def to_dict(self) -> Json:
         """Return the copies as JSON values."""
@@ -65,7 +65,7 @@ class Copies(ResultList[Copy]):
         return "\n".join(f"{copy.score:.4f}  {copy.key}" for copy in self) or "no copies"
 
     def _like(self, entries: list[Copy]) -> Copies:
-        return Copies(entries, self._pictures)
+        return Copies(entries, self._page_items)
 
     def _body(self) -> str:
         shown = self[:_SHOWN]
@@ -75,7 +75,7 @@ class Copies(ResultList[Copy]):
             [f"score {one.score:.3f}" for one in shown],
             n_more=len(self) - len(shown),
         )
-        return sections(f"{len(self)} copies", [row], self._pictures)
+        return sections(f"{len(self)} copies", [row], self._page_items)
 
 
 def find_copies_of(
@@ -115,14 +115,14 @@ def find_copies_of(
                 queue.append(n)
                 copies.append(int(close[n]))
     if not copies:
-        return Copies([], Pictures({}))
+        return Copies([], PageItems({}))
     scores = view.metric.scores(
         view.scorable(view.read(view.ids[copies])), view.scorable(query)
     ).tolist()
     order = sorted(range(len(copies)), key=lambda n: -scores[n])
     return Copies(
         [Copy(items[copies[n]].key, float(scores[n])) for n in order],
-        Pictures.of([items[place] for place in copies], max_pixels),
+        PageItems.of([items[place] for place in copies], max_pixels),
     )
 
 

@@ -15,7 +15,7 @@ from imgret.curation.files import best_of, look
 from imgret.curation.forest import Forest, joined
 from imgret.images import MAX_PIXELS
 from imgret.ingest.progress import Progress, progress_bar
-from imgret.pages.curation import Pictures, Section, sections
+from imgret.pages.curation import PageItems, Section, sections
 from imgret.pages.result import ResultList
 from imgret.pages.review import ReviewGroup, review_page
 from imgret.search import View
@@ -54,20 +54,20 @@ class Duplicates(ResultList[DuplicateGroup]):
     Parameters
     ----------
     groups : iterable of DuplicateGroup
-    pictures : Pictures
+    page_items : PageItems
         Items that a page may show.
     n_unhashed : int
         Number of items without a perceptual hash whose file could not be read either: only equal
         embeddings of these were found. 0 if a threshold was given.
     """
 
-    __slots__ = ("_pictures", "n_unhashed")
+    __slots__ = ("_page_items", "n_unhashed")
 
     def __init__(
-        self, groups: Iterable[DuplicateGroup], pictures: Pictures, n_unhashed: int = 0
+        self, groups: Iterable[DuplicateGroup], page_items: PageItems, n_unhashed: int = 0
     ) -> None:
         super().__init__(groups)
-        self._pictures = pictures
+        self._page_items = page_items
         self.n_unhashed = n_unhashed
 
     @property
@@ -121,18 +121,20 @@ class Duplicates(ResultList[DuplicateGroup]):
         title : str, optional
             Title of the page; by default "Duplicates".
         """
+        # In a part of the list, the groups need not be the first of the whole.
+        known = [group for group in self if group.keys[0] in self._page_items.items]
         return review_page(
             title or "Duplicates",
             self.summary(),
-            self.review(self[:_MOST]),
-            hidden=max(0, len(self) - _MOST),
+            self.review(known),
+            hidden=len(self) - len(known),
         )
 
     def review(self, groups: Iterable[DuplicateGroup]) -> list[ReviewGroup]:
         """Return what a review shows of some of the first 200 groups; their images are read."""
         chosen = list(groups)
-        items = [self._pictures.items[key] for group in chosen for key in group.keys]
-        files = iter(look(items, max_pixels=self._pictures.max_pixels))
+        items = [self._page_items.items[key] for group in chosen for key in group.keys]
+        files = iter(look(items, max_pixels=self._page_items.max_pixels))
         reviewed = []
         for group in chosen:
             of_group = [next(files) for _ in group.keys]
@@ -140,7 +142,7 @@ class Duplicates(ResultList[DuplicateGroup]):
         return reviewed
 
     def _like(self, entries: list[DuplicateGroup]) -> Duplicates:
-        return Duplicates(entries, self._pictures, self.n_unhashed)
+        return Duplicates(entries, self._page_items, self.n_unhashed)
 
     def _body(self) -> str:
         rows = [
@@ -152,7 +154,7 @@ class Duplicates(ResultList[DuplicateGroup]):
             for group in self[:_GROUPS]
         ]
         hidden = f"and {len(self) - _GROUPS} more groups" if len(self) > _GROUPS else ""
-        return sections(self.summary(), rows, self._pictures, hidden=hidden)
+        return sections(self.summary(), rows, self._page_items, hidden=hidden)
 
 
 def find_duplicates(
@@ -219,7 +221,7 @@ def _copies(
     shown = {key for group in found[:_MOST] for key in group.keys}
     blind = len(items) - len(hashes.places)
     return Duplicates(
-        found, Pictures.of([item for item in items if item.key in shown], max_pixels), blind
+        found, PageItems.of([item for item in items if item.key in shown], max_pixels), blind
     )
 
 
@@ -287,7 +289,7 @@ def _reaching(view: View, threshold: float, max_pixels: int) -> Duplicates:
     ]
     found.sort(key=lambda one: (-len(one.keys), -one.score))
     shown = [key for group in found[:_MOST] for key in group.keys]
-    return Duplicates(found, Pictures.of(view.items(view.require(shown)), max_pixels))
+    return Duplicates(found, PageItems.of(view.items(view.require(shown)), max_pixels))
 
 
 class _Pairs:

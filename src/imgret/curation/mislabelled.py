@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
 from imgret.images import MAX_PIXELS
-from imgret.pages.curation import Pictures, Section, sections
+from imgret.pages.curation import PageItems, Section, sections
 from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.support.checks import check_count, check_number
@@ -55,20 +55,20 @@ class LabelIssues(ResultList[LabelIssue]):
     issues : iterable of LabelIssue
     neighbors : mapping of str to sequence of str
         Keys of the nearest neighbours of an item, by its key.
-    pictures : Pictures
+    page_items : PageItems
         Items that a page may show.
     """
 
-    __slots__ = ("_neighbors", "_pictures")
+    __slots__ = ("_neighbors", "_page_items")
 
     def __init__(
         self,
         issues: Iterable[LabelIssue],
         neighbors: Mapping[str, tuple[str, ...]],
-        pictures: Pictures,
+        page_items: PageItems,
     ) -> None:
         super().__init__(issues)
-        self._neighbors, self._pictures = neighbors, pictures
+        self._neighbors, self._page_items = neighbors, page_items
 
     def to_dict(self) -> Json:
         """Return the issues as JSON values."""
@@ -85,7 +85,7 @@ class LabelIssues(ResultList[LabelIssue]):
         )
 
     def _like(self, entries: list[LabelIssue]) -> LabelIssues:
-        return LabelIssues(entries, self._neighbors, self._pictures)
+        return LabelIssues(entries, self._neighbors, self._page_items)
 
     def _body(self) -> str:
         rows = []
@@ -100,7 +100,7 @@ class LabelIssues(ResultList[LabelIssue]):
             )
         summary = f"{len(self)} labels that may be wrong, each beside its nearest neighbours"
         hidden = f"and {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
-        return sections(summary, rows, self._pictures, hidden=hidden)
+        return sections(summary, rows, self._page_items, hidden=hidden)
 
 
 def find_mislabelled(
@@ -143,11 +143,11 @@ def find_mislabelled(
             strict=True,
         )
     ]
-    neighbors, pictures = _shown(view, ids[found[:_MOST]], max_pixels)
-    return LabelIssues(issues, neighbors, pictures)
+    neighbors, page_items = _shown(view, ids[found[:_MOST]], max_pixels)
+    return LabelIssues(issues, neighbors, page_items)
 
 
-def _shown(view: View, ids: Ids, max_pixels: int) -> tuple[dict[str, tuple[str, ...]], Pictures]:
+def _shown(view: View, ids: Ids, max_pixels: int) -> tuple[dict[str, tuple[str, ...]], PageItems]:
     """Return the nearest labelled neighbours of some items by key, and the images of all."""
     ids = np.sort(ids)
     near = [
@@ -163,7 +163,7 @@ def _shown(view: View, ids: Ids, max_pixels: int) -> tuple[dict[str, tuple[str, 
         items[id_].key: tuple(items[other].key for other in row)
         for id_, row in zip(ids.tolist(), near, strict=True)
     }
-    return neighbors, Pictures.of(items.values(), max_pixels)
+    return neighbors, PageItems.of(items.values(), max_pixels)
 
 
 def _vote(codes: Ids, scores: Embeddings, own: Ids) -> tuple[Ids, Floats]:

@@ -90,11 +90,12 @@ class Moved(Result):
 
     def summary(self) -> str:
         """Return how many files were moved and refused, and the advice."""
-        text = f"moved {len(self.moved)} files to {self.folder}"
-        if self.moved:
-            text += " and removed them from the gallery"
+        n = len(self.moved)
+        text = f"moved {n} {'file' if n == 1 else 'files'} to {self.folder}"
+        if n:
+            text += f" and removed {'it' if n == 1 else 'them'} from the gallery"
         if self.refused:
-            text += f"; {len(self.refused)} stayed where they are"
+            text += f"; {len(self.refused)} not moved"
         return f"{text}\n{self.note}" if self.note else text
 
 
@@ -271,7 +272,7 @@ def _file(facts: Any, gallery: Gallery) -> FileState:
     if not isinstance(key, str) or not isinstance(path, str | None):
         raise TypeError(f"key {key!r} and path {path!r}")
     if path is None and (item := gallery.find([key]).get(key)) is not None:
-        path = item.path  # a server tells no paths
+        path = item.path  # a server does not send paths
     # As text, as JavaScript has no whole numbers of that length.
     size, time = (None if facts[n] is None else int(facts[n]) for n in ("size", "mtime_ns"))
     return FileState(key, path, size, time)

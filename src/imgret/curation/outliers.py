@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from imgret.images import MAX_PIXELS
-from imgret.pages.curation import Pictures, Section, sections
+from imgret.pages.curation import PageItems, Section, sections
 from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.support.checks import check_count
@@ -43,15 +43,15 @@ class Outliers(ResultList[Outlier]):
     Parameters
     ----------
     outliers : iterable of Outlier
-    pictures : Pictures
+    page_items : PageItems
         Items that a page may show.
     """
 
-    __slots__ = ("_pictures",)
+    __slots__ = ("_page_items",)
 
-    def __init__(self, outliers: Iterable[Outlier], pictures: Pictures) -> None:
+    def __init__(self, outliers: Iterable[Outlier], page_items: PageItems) -> None:
         super().__init__(outliers)
-        self._pictures = pictures
+        self._page_items = page_items
 
     def to_dict(self) -> Json:
         """Return the outliers as JSON values."""
@@ -64,7 +64,7 @@ class Outliers(ResultList[Outlier]):
         return "\n".join(f"{outlier.score:.4f}  {outlier.key}" for outlier in self)
 
     def _like(self, entries: list[Outlier]) -> Outliers:
-        return Outliers(entries, self._pictures)
+        return Outliers(entries, self._page_items)
 
     def _body(self) -> str:
         shown = self[:_SHOWN]
@@ -75,7 +75,7 @@ class Outliers(ResultList[Outlier]):
             n_more=len(self) - len(shown),
         )
         summary = f"{len(self)} outliers, the least similar to their nearest neighbours first"
-        return sections(summary, [row], self._pictures)
+        return sections(summary, [row], self._page_items)
 
 
 def find_outliers(
@@ -95,7 +95,7 @@ def find_outliers(
     ids = view.ids
     k = min(k, len(ids) - 1)
     if not k:
-        return Outliers([], Pictures({}))
+        return Outliers([], PageItems({}))
     means: Embeddings = np.empty(len(ids), dtype=np.float32)
     for part, found in view.nearest_others(ids, k):
         means[part] = found.scores.mean(axis=1)
@@ -106,5 +106,5 @@ def find_outliers(
             Outlier(item.key, score)
             for item, score in zip(items, means[least].tolist(), strict=True)
         ],
-        Pictures.of(items[:_MOST], max_pixels),
+        PageItems.of(items[:_MOST], max_pixels),
     )

@@ -66,7 +66,7 @@ def fetch(url: str, path: Path, *, md5: str, progress: Progress = None) -> None:
         if not resumed:
             raise DatasetError(
                 f"{url}: expected a file of MD5 {md5}, found {found} ({size:,} bytes), which was "
-                f"deleted; try again, and if that does not help, look whether a proxy answers "
+                f"deleted; try again, and if that does not help, check whether a proxy answers "
                 f"in place of the server, or download {path.name} elsewhere"
             )
         resumed = False  # what an earlier call left was of a different file: once from the start

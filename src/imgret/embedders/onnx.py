@@ -168,13 +168,13 @@ class OnnxEmbedder(Embedder):
             return ""
         digest = hashlib.sha256(f"{fingerprint_of(facts.graph)}\n".encode())
         digest.update(facts.tokenizer.read_bytes())
-        told = (facts.length, facts.pad_token, facts.fixed, facts.cleaning, self._text_output)
-        digest.update(repr(told).encode())
+        options = (facts.length, facts.pad_token, facts.fixed, facts.cleaning, self._text_output)
+        digest.update(repr(options).encode())
         return f" text sha256:{digest.hexdigest()}"
 
     @property
     def former_fingerprint(self) -> str:
-        """That of galleries which were made before the tower for text was there."""
+        """Fingerprint of galleries that were made before the tower for text was there."""
         return self._model.fingerprint
 
     @property
@@ -233,7 +233,8 @@ class OnnxEmbedder(Embedder):
                 except ModelError as error:
                     self._with_features = error
             if isinstance(self._with_features, ModelError):
-                raise self._with_features
+                # A new one each time: it would keep the images of all calls in its traceback.
+                raise ModelError(*self._with_features.args)
             return self._with_features
 
     def _embed(self, images: Sequence[Image]) -> Embeddings:

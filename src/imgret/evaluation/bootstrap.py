@@ -269,7 +269,7 @@ def _deciding(shared: list[str]) -> str:
 
 
 def _changes(a: Json, b: Json) -> Json:
-    """Return the settings that differ, with the value of each side; None where there is none."""
+    """Return the settings that differ, with the value of each side; None if it is not set."""
     ours, theirs = _flat(a), _flat(b)
     names = [*ours, *(name for name in theirs if name not in ours)]
     return {

@@ -60,18 +60,18 @@ def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
         There are no queries, or a label is missing or is not text.
     """
     folder = Path(queries) if isinstance(queries, (str, os.PathLike)) else None
-    pictures: list[ImageLike] = (
+    images: list[ImageLike] = (
         many_images(queries, "queries", single="a single one goes in as [image], a folder by path")
         if folder is None
         else list(find_images(folder)[0])
     )
-    if not pictures:
+    if not images:
         raise InvalidInputError(
             f"queries: expected at least one image, found none{f' in {folder}' if folder else ''}"
         )
     root = None if folder is None else str(folder.absolute())
     sources = []
-    for number, image in enumerate(pictures, 1):
+    for number, image in enumerate(images, 1):
         path = path_of(image)
         name = f"query-{number:06d}" if path is None else str(image)
         if root is not None:  # five times as fast as relative_to

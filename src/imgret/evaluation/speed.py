@@ -208,7 +208,7 @@ def bench(
     sizes = _counts(batches, "batches")
     embedders = _embedders(model, providers, variant)
     tasks: dict[_Key, _Task] = {}
-    images = _pictures()
+    images = _random_images()
     no_text = ""
     for name, embedder in embedders.items():
         calls = {
@@ -294,7 +294,7 @@ def _default_batches(embedder: Embedder) -> Sequence[int]:
     return _BATCHES if fixed is None else (fixed,)
 
 
-def _pictures() -> list[Image]:
+def _random_images() -> list[Image]:
     """Return images of random pixels, which are resized as slowly as any other."""
     rng = np.random.default_rng(0)
     width, height = _SIZE

@@ -80,11 +80,11 @@ def explain_match(
             reason = str(error)
     vectors = view.project(pipeline.embed([each.part for each in seen], cropper=NoCrop()), "images")
     sides = [_Side(*each) for each in zip(seen, vectors, parts, strict=True)]
-    told = vectors[0]
+    vector = vectors[0]
     if text is not None:
-        told = view.project(pipeline.embed_text([text]), "text")[0]
-    score = float(view.metric.scores(told, vectors[-1]))
-    places = [_places(sides[-1], told, pipeline, view)]
+        vector = view.project(pipeline.embed_text([text]), "text")[0]
+    score = float(view.metric.scores(vector, vectors[-1]))
+    places = [_places(sides[-1], vector, pipeline, view)]
     regions: tuple[Region, ...] = ()
     if query is not None:
         places.insert(0, _places(sides[0], vectors[-1], pipeline, view))
@@ -118,8 +118,8 @@ def _hit(given: Any, view: View, pipeline: Pipeline) -> tuple[Seen, str]:
     if isinstance(given, Hit) and (given.path, given.box) != (item.path, item.box):
         raise InvalidInputError(
             f"hit: expected a hit of this gallery, found one whose key {key!r} is here another "
-            f"image ({item.path}, box {_told(item.box)}; the hit has {given.path}, box "
-            f"{_told(given.box)}); search again, or explain it with the gallery it came from"
+            f"image ({item.path}, box {_shown(item.box)}; the hit has {given.path}, box "
+            f"{_shown(given.box)}); search again, or explain it with the gallery it came from"
         )
     return _seen(item, pipeline), key
 
@@ -137,8 +137,8 @@ def _seen(item: Item, pipeline: Pipeline) -> Seen:
     except ImageNotFoundError as error:
         raise ImageNotFoundError(
             f"{error.reason}; expected the image of {item.key!r}, which is read again to explain "
-            f"a match; put the file back, give its new place (imgret relocate), or give the image "
-            f"as the hit",
+            f"a match; put the file back, index the folder it was moved to, or give the image as "
+            f"the hit",
             path,
         ) from error
     if item.sha256 is not None and hashlib.sha256(data).digest() != item.sha256:
@@ -210,5 +210,5 @@ def _name(image: Any, otherwise: str) -> str:
     return Path(image).name if isinstance(image, str | os.PathLike) else otherwise
 
 
-def _told(box: Box | None) -> str:
+def _shown(box: Box | None) -> str:
     return "none" if box is None else f"({', '.join(map(str, box))})"

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from imgret.errors import InvalidInputError
 from imgret.filters.tree import (
     AllOf,
@@ -167,11 +169,24 @@ def _value(field: Field, value: Any, where: str, *, may_be_null: bool = True) ->
     else:
         raise InvalidInputError(
             f"{where}: expected text (Unicode, without NUL), a finite number, True, False or "
-            f"None, found {value!r}"
+            f"None, found {value!r}{_remedy(value)}"
         )
     if field.is_column and found.kind != "text":
         raise _not_text(field, value, where)
     return found
+
+
+def _remedy(value: Any) -> str:
+    """Return how to write a date or a time, which JSON does not have."""
+    if not isinstance(value, np.datetime64) and not callable(getattr(value, "isoformat", None)):
+        return ""
+    text = str(value) if isinstance(value, np.datetime64) else value.isoformat()
+    if text == "NaT":
+        return "; write None for a missing value"
+    return (
+        f"; dates and times are stored as text: write it as the items have it, such as {text!r} "
+        f"(ISO 8601 compares in order of time)"
+    )
 
 
 def _all(parts: tuple[Filter, ...]) -> Filter:

@@ -101,14 +101,14 @@ def _listed(given: Any) -> tuple[list[Any], bool]:
 
 
 def _sorted(sources: Sequence[Any], exclusion: Exclusion, *, single: bool) -> Given:
-    """Sort sources by their kinds, each once; what is missing is recorded as failed.
+    """Sort sources by their kinds, each once; those of no kind are recorded as failed.
 
     Raises
     ------
     ImageNotFoundError
         The only source does not exist.
     InvalidInputError
-        A file is of a kind that is none of these.
+        The only source is a text file; or an address is that of an archive or a table.
     """
     found = Given([], [], [], [], [], [], [])
     seen: set[str] = set()
@@ -132,10 +132,8 @@ def _sorted(sources: Sequence[Any], exclusion: Exclusion, *, single: bool) -> Gi
         elif is_table(source) and _is_file(place):
             kept = found.tables
         elif os.fspath(source).lower().endswith(_LISTS):
-            raise InvalidInputError(
-                f"{source}: expected a folder, an image, an archive or a table, found a text file; "
-                f"a list of paths goes to standard input: imgret index - < {source}"
-            )
+            found.failed.append(_refused_list(source, place, single=single))
+            continue
         elif single and not exists(place):
             raise ImageNotFoundError(
                 "expected a folder, an image, an archive or a table, found nothing",
@@ -147,6 +145,17 @@ def _sorted(sources: Sequence[Any], exclusion: Exclusion, *, single: bool) -> Gi
         kept.append(str(source) if is_text else Path(source))
     _drop_nested(found, exclusion)
     return found
+
+
+def _refused_list(source: Any, place: Place | None, *, single: bool) -> Line:
+    """Return the line for a text file among several sources, or raise if it is the only one."""
+    reason = (
+        f"expected a folder, an image, an archive or a table, found a text file; a list of paths "
+        f"goes to standard input: imgret index - < {source}"
+    )
+    if single:
+        raise InvalidInputError(f"{source}: {reason}")
+    return Line("failed", str(source), str(place), reason)
 
 
 def _is_file(place: Place | None) -> bool:

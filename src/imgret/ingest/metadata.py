@@ -23,6 +23,7 @@ __all__ = [
     "Described",
     "Metadata",
     "Sidecar",
+    "csv_rows",
     "describe",
     "json_rows",
     "read_sidecar",
@@ -179,34 +180,45 @@ def _key_of(row: dict[str, Any], file: Path, line: int, folder: Path, prefix: st
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    def check(header: list[str]) -> None:
+        if not any(name in header for name in _NAMES) or len({*header}) < len(header):
+            refuse(
+                file,
+                1,
+                f"expected a header row of different names, one of them {', '.join(_NAMES)}, found "
+                f"{header}",
+            )
+
+    for line, row in csv_rows(file, check):
+        yield (
+            line,
+            {
+                name: cell if name in {*_NAMES, "label"} else typed(cell)
+                for name, cell in row.items()
+                if cell or name in _NAMES
+            },
+        )
+
+
+def csv_rows(
+    file: Path, check: Callable[[list[str]], None], *, delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a CSV file with their lines, cells by column; empty rows are left out.
+
+    ``check`` gets the header row before any other row is read.
+    """
     with file.open(encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, strict=True)
+        reader = csv.reader(text, strict=True, delimiter=delimiter)
         try:
             header = next(reader, [])
-            if not any(name in header for name in _NAMES) or len({*header}) < len(header):
-                refuse(
-                    file,
-                    1,
-                    f"expected a header row of different names, one of them "
-                    f"{', '.join(_NAMES)}, found {header}",
-                )
+            check(header)
             for cells in reader:
-                if len(cells) not in {0, len(header)}:
-                    refuse(
-                        file,
-                        reader.line_num,
-                        f"expected {len(header)} cells, found {len(cells)}",
-                    )
-                row = dict(zip(header, cells, strict=False))
-                if any(cells):
-                    yield (
-                        reader.line_num,
-                        {
-                            name: cell if name in {*_NAMES, "label"} else typed(cell)
-                            for name, cell in row.items()
-                            if cell or name in _NAMES
-                        },
-                    )
+                if not any(cells):
+                    continue
+                if len(cells) != len(header):
+                    what = f"expected {len(header)} cells, found {len(cells)}"
+                    refuse(file, reader.line_num, what)
+                yield reader.line_num, dict(zip(header, cells, strict=True))
         except csv.Error as error:
             refuse(file, reader.line_num, f"expected CSV, found: {error}")
 

@@ -36,12 +36,12 @@ def progress_bar(
     ----------
     progress : bool, callable or None
         Whether to draw the bar; None draws it in a notebook, and if stderr is a terminal. A
-        callable is told the number of steps done and of all instead.
+        callable is called with the number of steps done and of all instead.
     total, unit, desc, initial
         As for `tqdm.tqdm`.
     """
     if callable(progress):
-        return _Told(progress, total, initial)
+        return _Calling(progress, total, initial)
     file = _Stderr(sys.stderr)
     wanted = file.isatty() or in_notebook() if progress is None else progress
     return _bar_type()(
@@ -77,7 +77,7 @@ def say(bar: Any, text: str) -> None:
     bar.write(text, file=_Stderr(sys.stderr))
 
 
-class _Told:
+class _Calling:
     """A bar that calls a function instead of drawing."""
 
     def __init__(self, tell: Callable[[int, int], None], total: int, done: int) -> None:

@@ -6,7 +6,6 @@ frame of pandas, or of anything with its ``columns`` and ``to_dict``, as it is.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from imgret.errors import InvalidInputError
 from imgret.files import is_url
-from imgret.ingest.metadata import json_rows, refuse, typed
+from imgret.ingest.metadata import csv_rows, json_rows, typed
 from imgret.support import tables
 from imgret.support.given import is_frame, label_or_none
 
@@ -144,46 +143,32 @@ def _rows_of(table: Any) -> tuple[Iterator[tuple[int, Mapping[Any, Any]]], list[
 
 
 def _csv(file: Path, delimiter: str) -> tuple[Iterator[tuple[int, Mapping[Any, Any]]], list[str]]:
-    rows: list[tuple[int, dict[str, Any]]] = []
-    with file.open(encoding="utf-8-sig", newline="") as text:
+    columns: list[str] = []
+
+    def take(header: list[str]) -> None:
+        _check_columns(str(file), header)
+        columns.extend(header)
+
+    with file.open(encoding="utf-8-sig") as text:
         first = text.readline()
-        if delimiter == "," and "," not in first and ";" in first:
-            delimiter = ";"
-        text.seek(0)
-        reader = csv.reader(text, strict=True, delimiter=delimiter)
-        try:
-            header = next(reader, [])
-            _check_columns(str(file), header)
-            for cells in reader:
-                if not any(cells):
-                    continue
-                if len(cells) != len(header):
-                    refuse(
-                        file, reader.line_num, f"expected {len(header)} cells, found {len(cells)}"
-                    )
-                row = zip(header, cells, strict=True)
-                rows.append((reader.line_num, {name: cell for name, cell in row if cell}))
-        except csv.Error as error:
-            refuse(file, reader.line_num, f"expected CSV, found: {error}")
-    return iter(rows), header
+    if delimiter == "," and "," not in first and ";" in first:
+        delimiter = ";"
+    rows = [
+        (line, {name: cell for name, cell in row.items() if cell})
+        for line, row in csv_rows(file, take, delimiter=delimiter)
+    ]
+    return iter(rows), columns
 
 
 def _parquet(file: Path) -> tuple[Iterator[tuple[int, Mapping[Any, Any]]], list[str]]:
     what = f"{file}: reading Parquet"
     pa, pq = tables.arrow(what), tables.parquet(what)
     try:
-        table = pq.ParquetFile(file)
-        columns = list(table.schema_arrow.names)
-        _check_columns(str(file), columns)
-
-        def rows() -> Iterator[tuple[int, Mapping[Any, Any]]]:
-            line = 0
-            for batch in table.iter_batches(_BATCH_ROWS):
-                for row in batch.to_pylist():
-                    line += 1
-                    yield line, row
-
-        return iter(list(rows())), columns
+        with pq.ParquetFile(file) as table:
+            columns = list(table.schema_arrow.names)
+            _check_columns(str(file), columns)
+            rows = [row for batch in table.iter_batches(_BATCH_ROWS) for row in batch.to_pylist()]
+        return enumerate(rows, 1), columns
     except pa.ArrowException as error:
         raise InvalidInputError(f"{file}: expected Parquet, found: {error}") from error
 
@@ -197,7 +182,7 @@ def _check_columns(name: str, columns: Sequence[str]) -> None:
 def _column(
     name: str, columns: Sequence[str], given: str | None, usual: Sequence[str], what: str
 ) -> str | None:
-    """Return the column to use; None if none was given and there is none of the usual ones."""
+    """Return the column to use: the one given or the first of the usual ones; else None."""
     if given is not None:
         if given in columns:
             return given
@@ -214,7 +199,7 @@ def _shown(columns: Sequence[str]) -> str:
 
 
 def _image(value: Any, name: str, line: int) -> tuple[str | bytes, str]:
-    """Return the image of a cell and its name; empty if there is none."""
+    """Return the image of a cell and its name; both empty for an empty cell."""
     if isinstance(value, Mapping):  # of Hugging Face
         data, path = value.get("bytes"), value.get("path")
         if isinstance(data, bytes) and data:

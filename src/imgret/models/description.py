@@ -25,7 +25,7 @@ from imgret.types import Json
 
 __all__ = ["describe", "write_bundle"]
 
-_PICTURE = "golden-1"
+_IMAGE = "golden-1"
 # Most bytes of one file: Protocol Buffers end at 2 GB.
 _MOST = 2**31 - 2**20
 
@@ -65,10 +65,10 @@ def describe(model: str | os.PathLike[str]) -> Json:
     facts = None if bundle is None else bundle.to_json()
     if facts is not None:
         del facts["golden"]
-    told: Json = {}
+    of_folder: Json = {}
     if folder is not None:
         prepared = folder.preprocess
-        told["folder"] = {
+        of_folder["folder"] = {
             "path": str(folder.path),
             "kind": folder.kind or None,
             "input": None if prepared is None else prepared.to_json(),
@@ -82,7 +82,7 @@ def describe(model: str | os.PathLike[str]) -> Json:
         "outputs": [tensor._asdict() for tensor in session.outputs],
         "bundle": facts,
         "providers": available_providers(),
-        **told,
+        **of_folder,
     }
 
 
@@ -156,8 +156,8 @@ def write_bundle(
             f"one of its files, or use the folder as it is (embedder={str(path)!r})"
         )
     network = Model(path, kind=kind, preprocess=preprocess, output=output)
-    picture = golden.draw(_PICTURE, network.preprocess.min_side)
-    answer = network.run([picture])
+    image = golden.draw(_IMAGE, network.preprocess.min_side)
+    answer = network.run([image])
     is_map = answer.ndim == 3 or (answer.ndim == 4 and answer.shape[1] == 1)
     if len(answer) != 1 or not (
         is_map if kind == "saliency" else answer.ndim > 1 and answer.size == answer.shape[1]
@@ -173,7 +173,7 @@ def write_bundle(
             f"{path}: expected finite numbers below 65504 for the test image, found "
             f"larger ones or NaN; is the scaling in preprocess= right?"
         )
-    mirrored = network.run([np.ascontiguousarray(picture[:, ::-1])]).ravel()
+    mirrored = network.run([np.ascontiguousarray(image[:, ::-1])]).ravel()
     embeds = kind == "embedder"
     unit = bool(np.allclose([answer @ answer, mirrored @ mirrored], 1, atol=1e-3))
     bundle = Bundle(
@@ -192,7 +192,7 @@ def write_bundle(
         source=source,
         licence=licence,
         notice=notice,
-        golden=Golden(_PICTURE, 0.99, answer),
+        golden=Golden(_IMAGE, 0.99, answer),
     )
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as folder:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from imgret.errors import ModelError
 from imgret.models import protobuf
 
-__all__ = ["external_data", "inlined", "is_large", "locations", "weight_files"]
+__all__ = ["external_data", "inlined", "is_large", "locations", "read_weights", "weight_files"]
 
 # For each kind of message, the numbers of the fields that may contain tensors, and the kinds of
 # message in them.
@@ -133,14 +133,7 @@ def inlined(path: Path, model: bytes | memoryview) -> bytes:
         where = external_data(message)
         if "location" not in where:
             return bytes(message)
-        with files[where["location"]].open("rb") as file:
-            file.seek(int(where.get("offset", 0)))
-            weights = file.read(int(where["length"]) if "length" in where else -1)
-        if "length" in where and len(weights) < int(where["length"]):
-            raise ModelError(
-                f"{files[where['location']]}: expected {where['length']} bytes at "
-                f"{where.get('offset', 0)}, found {len(weights)}; the file is cut off"
-            )
+        weights = read_weights(files[where["location"]], where)
         kept = [
             bytes(field.raw)
             for field in protobuf.fields(message)
@@ -160,6 +153,35 @@ def inlined(path: Path, model: bytes | memoryview) -> bytes:
         )
 
     return rebuilt("model", memoryview(model))
+
+
+def read_weights(file: Path, where: dict[str, str], size: int | None = None) -> bytes:
+    """Return the numbers of a tensor from another file.
+
+    Parameters
+    ----------
+    file : Path
+    where : dict of str to str
+        As `external_data` returns it.
+    size : int, optional
+        Size in bytes, if ``where`` has no length; by default all bytes from the offset on.
+
+    Raises
+    ------
+    ModelError
+        The file is too short.
+    """
+    offset = int(where.get("offset", 0))
+    wanted = int(where["length"]) if "length" in where else size
+    with file.open("rb") as opened:
+        opened.seek(offset)
+        weights = opened.read(-1 if wanted is None else wanted)
+    if wanted is not None and len(weights) < wanted:
+        raise ModelError(
+            f"{file}: expected {wanted} bytes at {offset}, found {len(weights)}; the file is cut "
+            f"off"
+        )
+    return weights
 
 
 def external_data(tensor: memoryview) -> dict[str, str]:

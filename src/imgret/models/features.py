@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import ModelError
 from imgret.models import protobuf
-from imgret.models.external import external_data
+from imgret.models.external import external_data, read_weights
 from imgret.models.model import Model
 from imgret.models.session import Session
 from imgret.types import Image
@@ -384,9 +384,7 @@ def _tensor(message: memoryview, folder: Path) -> tuple[str, _Array | None]:
         elif field.number in {_RAW, _FLOATS} and field.value is not None:
             data = field.value
     if kind == _FLOAT and (where := external_data(message)):
-        with (folder / where["location"]).open("rb") as file:
-            file.seek(int(where.get("offset", 0)))
-            data = file.read(int(where["length"]) if "length" in where else 4 * math.prod(dims))
+        data = read_weights(folder / where["location"], where, 4 * math.prod(dims))
     if kind != _FLOAT or data is None:
         return name, None
     return name, np.frombuffer(data, dtype="<f4").reshape(dims)

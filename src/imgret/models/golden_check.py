@@ -66,8 +66,8 @@ def check(model: str | os.PathLike[str]) -> Check:
     bundle = bundles.read(path)
     if bundle is None:
         raise ModelError(f"{path}: expected a golden check in its metadata, found none")
-    picture = golden.draw(bundle.golden.image, bundle.input.min_side)
-    answer = Model(path, kind=bundle.kind).run([picture]).ravel()
+    image = golden.draw(bundle.golden.image, bundle.input.min_side)
+    answer = Model(path, kind=bundle.kind).run([image]).ravel()
     expected = bundle.golden.output
     if answer.shape != expected.shape:
         raise ModelError(

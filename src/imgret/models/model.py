@@ -207,8 +207,8 @@ class Model:
         if self.pooling != "none":
             chosen["pooling"] = self.pooling
         if self.bundle is not None:
-            told = self.bundle.input.to_json() | {"output": self.bundle.output}
-            chosen = {name: fact for name, fact in chosen.items() if fact != told.get(name)}
+            stored = self.bundle.input.to_json() | {"output": self.bundle.output}
+            chosen = {name: fact for name, fact in chosen.items() if fact != stored.get(name)}
         suffix = f" {json.dumps(chosen, sort_keys=True)}" if chosen else ""
         return f"sha256:{self._digest}{suffix}"
 

@@ -11,11 +11,11 @@ from imgret.pages.document import MAX_BYTES, file_link
 from imgret.pages.hits import MAX_TOTAL, image_figure
 from imgret.types import Item
 
-__all__ = ["Pictures", "Section", "sections"]
+__all__ = ["PageItems", "Section", "sections"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class PageItems:
     """The items that a page may show.
 
     Attributes
@@ -30,8 +30,8 @@ class Pictures:
     max_pixels: int = images.MAX_PIXELS
 
     @classmethod
-    def of(cls, items: Iterable[Item], max_pixels: int) -> Pictures:
-        """Return the pictures of some items."""
+    def of(cls, items: Iterable[Item], max_pixels: int) -> PageItems:
+        """Return these items by their keys."""
         return cls({item.key: item for item in items}, max_pixels)
 
 
@@ -60,7 +60,9 @@ class Section:
     first: str = ""
 
 
-def sections(summary: str, rows: Sequence[Section], pictures: Pictures, *, hidden: str = "") -> str:
+def sections(
+    summary: str, rows: Sequence[Section], page_items: PageItems, *, hidden: str = ""
+) -> str:
     """Return HTML of rows of images, below 1 MB for up to 200 images.
 
     Parameters
@@ -68,20 +70,20 @@ def sections(summary: str, rows: Sequence[Section], pictures: Pictures, *, hidde
     summary : str
         Plain text at the top.
     rows : sequence of Section
-    pictures : Pictures
+    page_items : PageItems
     hidden : str
         Plain text at the end about what is not shown.
     """
     total = sum(len(row.keys) for row in rows)
     max_bytes = min(MAX_BYTES, MAX_TOTAL // max(1, total))
-    body = "".join(_section(row, pictures, max_bytes) for row in rows)
+    body = "".join(_section(row, page_items, max_bytes) for row in rows)
     end = f'<p class="faint">{html.escape(hidden)}</p>' if hidden else ""
     return f"<p>{html.escape(summary)}</p>{body}{end}"
 
 
-def _section(row: Section, pictures: Pictures, max_bytes: int) -> str:
+def _section(row: Section, page_items: PageItems, max_bytes: int) -> str:
     figures = [
-        _figure(key, note, pictures, max_bytes, row.first if not place else "")
+        _figure(key, note, page_items, max_bytes, row.first if not place else "")
         for place, (key, note) in enumerate(
             zip(row.keys, row.notes or [""] * len(row.keys), strict=True)
         )
@@ -91,8 +93,8 @@ def _section(row: Section, pictures: Pictures, max_bytes: int) -> str:
     return f'{title}<div class="row">{"".join(figures)}{more}</div>'
 
 
-def _figure(key: str, note: str, pictures: Pictures, max_bytes: int, word: str) -> str:
-    item = pictures.items.get(key, Item(key))
+def _figure(key: str, note: str, page_items: PageItems, max_bytes: int, word: str) -> str:
+    item = page_items.items.get(key, Item(key))
     lines = [f'<b class="word">{html.escape(word)}</b>'] if word else []
     lines += [f"<b>{html.escape(item.label)}</b>"] if item.label is not None else []
     lines += [f'<span class="faint">{html.escape(note)}</span>'] if note else []
@@ -101,6 +103,6 @@ def _figure(key: str, note: str, pictures: Pictures, max_bytes: int, word: str) 
         item.path,
         "<br>".join(lines),
         kind="query" if word else "",
-        max_pixels=pictures.max_pixels,
+        max_pixels=page_items.max_pixels,
         max_bytes=max_bytes,
     )

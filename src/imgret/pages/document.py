@@ -21,6 +21,7 @@ __all__ = [
     "document",
     "facts",
     "figure",
+    "file_address",
     "file_link",
     "fragment",
     "image_data",
@@ -37,6 +38,7 @@ SIDE = 200
 MAX_BYTES = 14_000
 # Side, as a share of the requested one, and quality. The first that is small enough is used.
 _LADDER = ((1, 75), (1, 60), (0.8, 60), (0.64, 55), (0.48, 50), (0.32, 40), (0.16, 30))
+_LINKED = ("http://", "https://", "ftp://")
 _MARKS: dict[Mark, str] = {"right": "\N{CHECK MARK}", "wrong": "\N{MULTIPLICATION X}"}
 
 _PAGE = """<!doctype html>
@@ -176,22 +178,27 @@ def figure(
 
 
 def file_link(path: str | os.PathLike[str] | None, text: str) -> str:
-    """Return the text as a link to a file; plain text if there is no file.
+    """Return the text as a link to a file; plain text if a browser cannot open it."""
+    address = None if path is None else file_address(path)
+    if address is None:
+        return html.escape(text)
+    return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
+
+
+def file_address(path: str | os.PathLike[str]) -> str | None:
+    """Return the address of a file for a link; None if a browser cannot open it.
 
     File names that are no valid text are escaped byte by byte, as in any ``file:`` address.
     """
-    if path is None:
-        return html.escape(text)
     if is_url(path):
-        address = str(path)
-        return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
+        # Not s3:// and the like; and nothing that runs, such as javascript://.
+        return str(path) if str(path).lower().startswith(_LINKED) else None
     if not os.path.exists(path) and any(map(is_archive, Path(path).parents)):  # noqa: PTH110  # maybe of bytes
-        return html.escape(text)  # a browser does not look into archives
+        return None  # a browser does not look into archives
     try:
-        address = Path(path).absolute().as_uri()
+        return Path(path).absolute().as_uri()
     except ValueError:  # a path of another operating system
-        return html.escape(text)
-    return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
+        return None
 
 
 def inline_image(image: Image, side: int, *, alt: str, max_bytes: int = MAX_BYTES) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from imgret import images
-from imgret.errors import ImageError, MissingExtraError
+from imgret.errors import ImageError, ImgretError
 from imgret.files import Url, is_url
 from imgret.pages.document import MAX_BYTES, SIDE, Mark, document, figure, file_link
 from imgret.types import Box, Hit, Image, ImageLike
@@ -200,7 +200,7 @@ def image_figure(
         return figure(None, caption, alt="no image stored", kind=kind, mark=mark)
     try:
         image, size = small(shown, max_pixels)
-    except (ImageError, MissingExtraError) as error:
+    except ImgretError as error:
         why = error.reason if isinstance(error, ImageError) else str(error)
         return figure(None, caption, alt=why, kind=kind, mark=mark)
     if box is not None:

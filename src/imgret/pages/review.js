@@ -28,7 +28,7 @@ function named(files) {
     const name = path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1);
     const dot = name.lastIndexOf(".") > 0 ? name.lastIndexOf(".") : name.length;
     let free = name;
-    // Some disks tell no upper from lower case.
+    // Some disks ignore case.
     for (let n = 2; taken.has(free.toLowerCase()); n++) {
       free = `${name.slice(0, dot)}-${n}${name.slice(dot)}`;
     }

@@ -96,12 +96,7 @@ def review_page(title: str, summary: str, groups: Sequence[ReviewGroup], *, hidd
     total = sum(len(group.files) for group in groups)
     max_bytes = min(_MAX_BYTES, _MAX_TOTAL // max(1, total))
     rows = "".join(_group(number, group, max_bytes) for number, group in enumerate(groups))
-    more = (
-        f'<p class="faint">and {hidden:,} more groups; move these first, then make the page '
-        f"again</p>"
-        if hidden
-        else ""
-    )
+    more = f'<p class="faint">{_unseen(len(groups), hidden)}</p>' if hidden else ""
     data = json.dumps(
         {"format": FORMAT, "groups": [[_facts(file) for file in g.files] for g in groups]}
     ).replace("<", "\\u003c")
@@ -113,6 +108,14 @@ def review_page(title: str, summary: str, groups: Sequence[ReviewGroup], *, hidd
     return document(
         title, body, kind="review", styles=["review.css"], scripts=["review.js"] if groups else []
     )
+
+
+def _unseen(n_shown: int, hidden: int) -> str:
+    if n_shown:
+        more = f"{hidden:,} more {'group' if hidden == 1 else 'groups'}"
+        return f"and {more}; move these first, then make the page again"
+    those = "1 group is" if hidden == 1 else f"{hidden:,} groups are"
+    return f"{those} behind those that a page shows; make the page of all groups"
 
 
 _TOOLS = """

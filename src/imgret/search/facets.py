@@ -87,11 +87,11 @@ def _typed(value: Any) -> tuple[str, Any]:
 def _facet(field: str, counts: Counter[tuple[str, Any]], most: int) -> Facet:
     numbers = [value for kind, value in counts if kind in {"int", "float"}]
     items = sum(counts.values())
-    told = len(counts) <= most or 2 * len(counts) <= items
+    listed = len(counts) <= most or 2 * len(counts) <= items
     return Facet(
         field=field,
         items=items,
-        values=tuple((value, n) for (_, value), n in counts.most_common(most)) if told else (),
+        values=tuple((value, n) for (_, value), n in counts.most_common(most)) if listed else (),
         distinct=len(counts),
         least=min(numbers, default=None),
         most=max(numbers, default=None),

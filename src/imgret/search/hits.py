@@ -288,7 +288,7 @@ class Hits(Tabular, Sequence[Hit]):
         return hit_pages.page(
             [self.to_row()],
             title=title or (f"Images like {name}" if name else "Search results"),
-            note=self.no_match or f"{len(self)} hits",
+            note=self.no_match or f"{len(self)} {'hit' if len(self) == 1 else 'hits'}",
             max_pixels=self.max_pixels,
         )
 

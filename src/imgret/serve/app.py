@@ -710,6 +710,7 @@ def _add_curation(router: APIRouter, site: Site, work: Work) -> None:
 def _duplicates(site: Site) -> answers.DuplicatesFacts:
     search = site.duplicates()
     search.wait(_PATIENCE)
+    search.reported = search.state == "failed"
     found = search.found if search.state == "done" else None
     return answers.DuplicatesFacts(
         state=search.state,

@@ -45,6 +45,8 @@ class DuplicateSearch:
         The first 200 groups, once they are found.
     found : Duplicates or None
         All groups, once they are found.
+    reported : bool
+        Whether a failure was reported to a request; the next one then starts another search.
     """
 
     def __init__(self, use: Callable[[], AbstractContextManager[Retriever]]) -> None:
@@ -53,6 +55,7 @@ class DuplicateSearch:
         self.done = self.total = 0
         self.state: Literal["running", "done", "failed"] = "running"
         self.message = ""
+        self.reported = False
         self.groups: list[ReviewGroup] = []
         self.found: Duplicates | None = None
         self._thread = threading.Thread(target=self._run, name="imgret-duplicates", daemon=True)
@@ -76,7 +79,11 @@ class DuplicateSearch:
             with self._use() as retriever:
                 if len(retriever):
                     self.found = find_duplicates(retriever.view(), progress=self._tell)
-                    self.groups = self.found.review(self.found[:SHOWN])
+                    self.groups = [
+                        # The page asks for thumbnails; these images would stay in memory.
+                        group._replace(files=[file._replace(image=None) for file in group.files])
+                        for group in self.found.review(self.found[:SHOWN])
+                    ]
         except _Stopped:
             self.state, self.message = "failed", "stopped"
         except ImgretError as error:

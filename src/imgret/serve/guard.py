@@ -177,7 +177,7 @@ class Guard:
         await send({"type": "http.response.body", "body": b""})
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the bytes of the upload, also where no length is told."""
+        """Count the bytes of the upload, also if the request does not state its length."""
         received = 0
 
         async def counted() -> Message:

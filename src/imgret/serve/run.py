@@ -33,7 +33,7 @@ def run(
     limits: Limits | None = None,
     open_browser: bool = False,
 ) -> None:
-    """Serve until the process is told to stop; requests that run are ended first.
+    """Serve until the process is interrupted; running requests are finished first.
 
     Parameters
     ----------

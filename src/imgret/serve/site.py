@@ -20,8 +20,10 @@ from imgret.errors import (
     StoreReadOnlyError,
 )
 from imgret.explain import Explanation, explain_match
+from imgret.galleries.local.manifest import is_gallery
 from imgret.images import MAX_PIXELS
-from imgret.ingest.folder import SUFFIXES
+from imgret.ingest.contents import is_image
+from imgret.ingest.folder import find_images
 from imgret.pipeline.pipeline import Late, Pipeline
 from imgret.retriever import Retriever
 from imgret.search.facets import Facet, count_facets
@@ -253,10 +255,13 @@ class Site:
             return found
 
     def duplicates(self) -> DuplicateSearch:
-        """Return the search for duplicates of the gallery as it is now; started if need be."""
+        """Return the search for duplicates of the gallery as it is now; started if need be.
+
+        A failed search is started again once its failure was reported.
+        """
         with self.use() as retriever, self._lock:
             before = self._duplicates
-            if before is None or before[0] is not retriever:
+            if before is None or before[0] is not retriever or before[1].reported:
                 if before is not None:
                     before[1].stop()
                 self._duplicates = before = retriever, DuplicateSearch(self.use)
@@ -332,12 +337,15 @@ class Site:
         Raises
         ------
         InvalidInputError
-            There is no such folder.
+            There is no such folder, or no image in it and no gallery of it yet.
         """
         folder = folder.absolute()
         if not folder.is_dir():
             raise InvalidInputError(f"{folder}: expected a folder of images, found none there")
         gallery = folder.with_name(f"{folder.name}.imgret") if self.path is None else self.path
+        # The second look takes longer, as it follows links.
+        if not is_gallery(gallery) and not (_count(folder, 1) or find_images(folder)[0]):
+            raise InvalidInputError(f"{folder}: expected a folder of images, found no image in it")
         self.indexing = Indexing(folder, gallery)
         self._thread = threading.Thread(target=self._index, name="imgret-index", daemon=True)
         self._thread.start()
@@ -402,7 +410,7 @@ def _state(path: Path) -> Hashable:
 
 def _labels(folder: Path) -> Literal["parent"] | None:
     """Take the names of folders as labels if all images are in folders below."""
-    has_own = any(_is_image(entry) for entry in _entries(folder))
+    has_own = any(entry.is_file() and is_image(entry.name) for entry in _entries(folder))
     return None if has_own else "parent"
 
 
@@ -412,17 +420,18 @@ def _choices(root: Path) -> dict[str, Choice]:
     for folder in [root, *(Path(entry) for entry in _entries(root) if entry.is_dir())]:
         if folder.name.startswith(".") or folder.suffix == ".imgret":
             continue
-        if (count := _count(folder)) and len(found) < _MOST_CHOICES:
+        if (count := _count(folder, _MOST_COUNTED)) and len(found) < _MOST_CHOICES:
             found[str(len(found))] = Choice(str(len(found)), folder, count)
     return found
 
 
-def _count(folder: Path) -> int:
+def _count(folder: Path, most: int) -> int:
+    """Count the files below a folder that look like images, up to a number."""
     count = 0
-    for directory, folders, files in os.walk(folder):
+    for _, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        count += sum(Path(directory, name).suffix.lower() in SUFFIXES for name in files)
-        if count >= _MOST_COUNTED:
+        count += sum(map(is_image, files))
+        if count >= most:
             break
     return count
 
@@ -433,7 +442,3 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError:
         return []
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES

@@ -73,8 +73,8 @@ class Thumbnails:
             raise
         except OSError as error:
             raise ImageNotFoundError(
-                f"{path}: expected the image of an item, found {error.strerror}; was the file "
-                f"moved? `imgret relocate` tells a gallery where files are now"
+                f"{path}: expected the image of an item, found {error.strerror}; put the file "
+                f"back, or index the folder it was moved to"
             ) from error
         if is_url(path):
             self._states[path] = state
@@ -111,8 +111,9 @@ class Thumbnails:
             else:
                 return
         with self._lock:
-            self._recent[name] = data
-            self._bytes += len(data)
+            if name not in self._recent:  # another request may have made it meanwhile
+                self._recent[name] = data
+                self._bytes += len(data)
             while self._bytes > _IN_MEMORY:
                 self._bytes -= len(self._recent.popitem(last=False)[1])
 

@@ -347,4 +347,6 @@ def _remedy(value: object) -> str:
         return "; use a sorted list"
     if callable(getattr(value, "isoformat", None)):
         return "; use its isoformat()"
+    if isinstance(value, np.datetime64):
+        return f"; use its text, {str(value)!r}"
     return ""

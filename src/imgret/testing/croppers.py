@@ -76,12 +76,12 @@ class CropperTests:
         images = list(pictures().values())
         assert cropper.detect(images) == cropper.detect(images)
 
-    def test_no_pictures(self, cropper: Cropper) -> None:
+    def test_no_images(self, cropper: Cropper) -> None:
         assert cropper.detect([]) == []
         assert cropper.boxes([]) == []
         assert cropper.crop([]) == []
 
-    def test_pictures_are_left_alone_and_may_be_views(self, cropper: Cropper) -> None:
+    def test_images_are_left_alone_and_may_be_views(self, cropper: Cropper) -> None:
         image = picture(60, 80)
         before = image.copy()
         view = image[::-1, 3:50, ::-1]

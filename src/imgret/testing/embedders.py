@@ -75,7 +75,7 @@ class EmbedderTests:
         assert found.shape == (1, embedder.dim)
         assert np.isfinite(found).all()
 
-    def test_no_pictures(self, embedder: Embedder) -> None:
+    def test_no_images(self, embedder: Embedder) -> None:
         assert embedder.embed([]).shape == (0, embedder.dim)
 
     @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -89,7 +89,7 @@ class EmbedderTests:
         expected = embedder.embed(images)
         self.check_same(embedder.embed(images[::-1]), expected[::-1])
 
-    def test_pictures_are_told_apart(self, embedder: Embedder) -> None:
+    def test_images_are_distinguished(self, embedder: Embedder) -> None:
         found = embedder.embed([picture(64, 64, seed=1), picture(64, 64, seed=2)])
         assert not np.allclose(found[0], found[1])
 
@@ -97,7 +97,7 @@ class EmbedderTests:
         images = [picture(50, 60)]
         np.testing.assert_array_equal(embedder.embed(images), embedder.embed(images))
 
-    def test_pictures_are_left_alone_and_may_be_views(self, embedder: Embedder) -> None:
+    def test_images_are_left_alone_and_may_be_views(self, embedder: Embedder) -> None:
         image = picture(60, 80)
         before = image.copy()
         view = image[::-1, 3:50, ::-1]

@@ -22,7 +22,7 @@ from imgret.train.schedule import Augmentation
 from imgret.types import Box, Image
 
 __all__ = [
-    "Pictures",
+    "Dataset",
     "ahead",
     "batch_starts",
     "batches",
@@ -40,7 +40,7 @@ _Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class Dataset:
     """Image paths and their classes.
 
     Attributes
@@ -62,7 +62,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Pictures:
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Dataset:
         """Return the images in the given rows."""
         rows = np.asarray(rows, dtype=np.int64)
         return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows])
@@ -83,7 +83,7 @@ class Pictures:
 
 def find_classes(
     folder: Path, classes: tuple[str, ...] | None = None, *, max_pixels: int = images.MAX_PIXELS
-) -> Pictures:
+) -> Dataset:
     """Find images in the subfolders of a folder, one subfolder per class.
 
     Parameters
@@ -92,7 +92,7 @@ def find_classes(
     classes : tuple of str, optional
         Allowed classes. By default all subfolders.
     max_pixels : int
-        As for `Pictures`.
+        As for `Dataset`.
 
     Raises
     ------
@@ -126,10 +126,10 @@ def find_classes(
         )
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name in names], dtype=np.int64)
-    return Pictures(paths, labels, classes, max_pixels)
+    return Dataset(paths, labels, classes, max_pixels)
 
 
-def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageError]]:
+def readable(dataset: Dataset, threads: int) -> tuple[Dataset, list[ImageError]]:
     """Decode every image once, and leave out unreadable ones.
 
     Raises
@@ -140,15 +140,15 @@ def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageErro
 
     def broken(row: int) -> ImageError | None:
         try:
-            pictures.load(row, min_side=64)
+            dataset.load(row, min_side=64)
         except ImageError as error:
             return error
         return None
 
     with ThreadPoolExecutor(threads) as pool:
-        errors = list(pool.map(broken, range(len(pictures))))
+        errors = list(pool.map(broken, range(len(dataset))))
     good = [row for row, error in enumerate(errors) if error is None]
-    kept = pictures.select(good)
+    kept = dataset.select(good)
     failed = [error for error in errors if error is not None]
     if len(set(kept.labels.tolist())) < 2:
         raise InvalidInputError(
@@ -158,27 +158,27 @@ def readable(pictures: Pictures, threads: int) -> tuple[Pictures, list[ImageErro
     return kept, failed
 
 
-def hold_out(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pictures]:
+def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """Split off a share of each class, at least one image if it has two or more.
 
     Returns
     -------
-    kept, held : Pictures
+    kept, held : Dataset
         A class with a single image is not split.
     """
     generator = np.random.default_rng(seed)
     held: list[int] = []
-    for label, count in sorted(Counter(pictures.labels.tolist()).items()):
-        rows = np.flatnonzero(pictures.labels == label)
+    for label, count in sorted(Counter(dataset.labels.tolist()).items()):
+        rows = np.flatnonzero(dataset.labels == label)
         if count > 1:
             take = min(max(1, round(share * count)), count - 1)
             held += generator.choice(rows, take, replace=False).tolist()
-    kept = np.setdiff1d(np.arange(len(pictures)), held)
-    return pictures.select(kept), pictures.select(np.sort(np.array(held, dtype=np.int64)))
+    kept = np.setdiff1d(np.arange(len(dataset)), held)
+    return dataset.select(kept), dataset.select(np.sort(np.array(held, dtype=np.int64)))
 
 
 def batches(
-    pictures: Pictures,
+    dataset: Dataset,
     order: NDArray[np.int64],
     *,
     side: int,
@@ -194,7 +194,7 @@ def batches(
     Parameters
     ----------
     order : int64 array
-        Rows of ``pictures``.
+        Rows of ``dataset``.
     side : int
         Side of the square crops, in pixels.
     seed : sequence of int
@@ -213,7 +213,7 @@ def batches(
         pixels = np.empty((len(rows), side, side, 3), dtype=np.uint8)
         for position, row in enumerate(rows):
             generator = np.random.default_rng([*seed, start + position])
-            image = pictures.load(row, min_side=round(side * _ROOM))
+            image = dataset.load(row, min_side=round(side * _ROOM))
             pixels[position] = random_crop(image, side, augmentation, generator)
         return pixels, rows
 

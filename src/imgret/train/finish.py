@@ -17,7 +17,7 @@ from imgret.evaluation import Report
 from imgret.models import Preprocess, write_bundle
 from imgret.retriever import Retriever
 from imgret.train import onnx_graph
-from imgret.train.data import Pictures
+from imgret.train.data import Dataset
 from imgret.train.networks import NETWORKS, count_parameters
 from imgret.train.networks.backbones import pads_by_size
 from imgret.train.parity import cosines
@@ -32,7 +32,7 @@ _COMPARED, _INT8_COMPARED, _CALIBRATED = 8, 32, 128
 
 def finish(
     trainer: Trainer,
-    held: Pictures | None,
+    held: Dataset | None,
     out: Path,
     preprocess: Preprocess,
     *,
@@ -55,7 +55,7 @@ def finish(
             side=preprocess.size,
             any_size=kind.size is None and not pads_by_size(network),
         )
-    photos = _some(trainer.pictures, _CALIBRATED)
+    photos = _some(trainer.dataset, _CALIBRATED)
     stored = onnx_graph.as_stored(preprocess)
     facts: dict[str, Any] = {
         "training_data": training_data,
@@ -107,8 +107,8 @@ def finish(
         parameters=count_parameters(network),
         history=tuple(trainer.history),
         variants=tuple(variants),
-        classes=trainer.pictures.classes,
-        n_images=len(trainer.pictures),
+        classes=trainer.dataset.classes,
+        n_images=len(trainer.dataset),
         failed=tuple(map(str, failed)),
         teachers=tuple(teachers),
         device=str(trainer.device),
@@ -135,19 +135,19 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
         ) from error
 
 
-def _some(pictures: Pictures, count: int) -> list[Image]:
+def _some(dataset: Dataset, count: int) -> list[Image]:
     """Return images at even distances."""
-    rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
-    return [pictures.load(row) for row in rows.tolist()]
+    rows = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
+    return [dataset.load(row) for row in rows.tolist()]
 
 
 def _evaluate(
-    path: Path, trainer: Trainer, held: Pictures | None, *, progress: bool | None
+    path: Path, trainer: Trainer, held: Dataset | None, *, progress: bool | None
 ) -> Report | None:
     """Evaluate a model with the held-out images as queries and the training images as gallery."""
     if held is None or not len(held):
         return None
-    gallery, classes = trainer.pictures, trainer.pictures.classes
+    gallery, classes = trainer.dataset, trainer.dataset.classes
     retriever = Retriever(embedder=OnnxEmbedder(path), max_pixels=gallery.max_pixels)
     retriever.add(
         gallery.paths,

@@ -16,7 +16,7 @@ from imgret.models import Preprocess, bundle, resolve
 from imgret.pipeline.embed import worker_count
 from imgret.support.checks import check_count
 from imgret.train import checkpoint
-from imgret.train.data import Pictures, find_classes, hold_out, readable
+from imgret.train.data import Dataset, find_classes, hold_out, readable
 from imgret.train.networks import NetworkKind, find_network
 from imgret.train.recipes import Recipe, find_recipe, on_network
 from imgret.train.report import TrainReport
@@ -150,30 +150,30 @@ def train(
     teachers = [teacher] if isinstance(teacher, str | os.PathLike) else list(teacher)
     names = [_named(model) for model in teachers]
     max_pixels = check_count(max_pixels, "max_pixels")
-    pictures, held, failed = _pictures(Path(folder), valid, seed, threads, max_pixels)
+    dataset, held, failed = _dataset(Path(folder), valid, seed, threads, max_pixels)
     work.make()
-    taught = teach(teachers, pictures, work.folder, threads=threads) if teachers else None
+    taught = teach(teachers, dataset, work.folder, threads=threads) if teachers else None
     trainer = Trainer(
-        recipe, pictures, kind=kind, taught=taught, device=on, seed=seed, threads=threads
+        recipe, dataset, kind=kind, taught=taught, device=on, seed=seed, threads=threads
     )
     if resume is not None:
         trainer.load(checkpoint.read(Path(resume)), Path(resume))
     elif init is not None:
         trainer.start_from(Path(init))
     preprocess = Preprocess(size=recipe.size, scaling=kind.scaling)
-    gallery = pictures.select(_some_of_each(pictures.labels, _GALLERY_A_CLASS))
+    gallery = dataset.select(_some_of_each(dataset.labels, _GALLERY_A_CLASS))
 
-    def measure(shown: Pictures) -> dict[str, float]:
+    def measure(shown: Dataset) -> dict[str, float]:
         queries, items = (
-            embed(trainer.averaged_network(), pictures, preprocess, device=on, threads=threads)
-            for pictures in (shown, gallery)
+            embed(trainer.averaged_network(), dataset, preprocess, device=on, threads=threads)
+            for dataset in (shown, gallery)
         )
         return retrieval(queries, items, shown.labels, gallery.labels)
 
     run_epochs(
         trainer,
         work,
-        n_images=len(pictures),
+        n_images=len(dataset),
         measure=None if held is None else partial(measure, held),
         validate_every=validate_every,
         patience=patience,
@@ -214,24 +214,24 @@ def _named(model: str | os.PathLike[str]) -> str:
     return path.name if facts is None else facts.name
 
 
-def _pictures(
+def _dataset(
     folder: Path,
     valid: str | os.PathLike[str] | float | None,
     seed: int,
     threads: int,
     max_pixels: int,
-) -> tuple[Pictures, Pictures | None, list[ImageError]]:
-    pictures, failed = readable(find_classes(folder, max_pixels=max_pixels), threads)
+) -> tuple[Dataset, Dataset | None, list[ImageError]]:
+    dataset, failed = readable(find_classes(folder, max_pixels=max_pixels), threads)
     if valid is None or valid == 0:
-        return pictures, None, failed
+        return dataset, None, failed
     if isinstance(valid, int | float):
         if not 0 < valid < 1:
             raise InvalidInputError(f"valid: expected a share from 0 to 1, found {valid}")
-        pictures, held = hold_out(pictures, valid, seed)
-        return pictures, held if len(held) else None, failed
-    held = find_classes(Path(valid), pictures.classes, max_pixels=max_pixels)
+        dataset, held = hold_out(dataset, valid, seed)
+        return dataset, held if len(held) else None, failed
+    held = find_classes(Path(valid), dataset.classes, max_pixels=max_pixels)
     kept, broken = readable(held, threads)
-    return pictures, kept, failed + broken
+    return dataset, kept, failed + broken
 
 
 def _some_of_each(labels: np.ndarray, most: int) -> np.ndarray:

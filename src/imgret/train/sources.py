@@ -146,8 +146,8 @@ def _of_timm(
         network = backbones.create(name, size=size, weights=weights, pretrained=pretrained).network
         origin = f"timm {name}, " + (f"weights {weights.name}" if weights else "its own weights")
         if pretrained:
-            told = backbones.settings(network).get("license")
-            licence = _LICENCES.get(str(told).lower(), "NOASSERTION")
+            stated = backbones.settings(network).get("license")
+            licence = _LICENCES.get(str(stated).lower(), "NOASSERTION")
     else:
         network, name = model, _timm_name_of(model)
         origin = f"timm {name}"

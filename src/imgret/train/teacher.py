@@ -12,14 +12,14 @@ import numpy as np
 from imgret.embedders import OnnxEmbedder
 from imgret.errors import TrainingError
 from imgret.retriever import Retriever
-from imgret.train.data import Pictures
+from imgret.train.data import Dataset
 from imgret.types import Embeddings
 
 __all__ = ["teach"]
 
 
 def teach(
-    teachers: Sequence[str | os.PathLike[str]], pictures: Pictures, folder: Path, *, threads: int
+    teachers: Sequence[str | os.PathLike[str]], dataset: Dataset, folder: Path, *, threads: int
 ) -> Embeddings:
     """Return the embeddings of each image by one or several embedders, concatenated.
 
@@ -29,7 +29,7 @@ def teach(
     ----------
     teachers : sequence of str or path
         Names of built-in models, or paths of bundles.
-    pictures : Pictures
+    dataset : Dataset
     folder : Path
         Folder to store the embeddings in, for resumed runs.
     threads : int
@@ -44,22 +44,20 @@ def teach(
         A teacher cannot be used.
     """
     return np.concatenate(
-        [_embeddings(OnnxEmbedder(os.fspath(t)), pictures, folder, threads) for t in teachers],
+        [_embeddings(OnnxEmbedder(os.fspath(t)), dataset, folder, threads) for t in teachers],
         axis=1,
     )
 
 
-def _embeddings(
-    embedder: OnnxEmbedder, pictures: Pictures, folder: Path, threads: int
-) -> Embeddings:
-    names = "\n".join(map(str, pictures.paths))
+def _embeddings(embedder: OnnxEmbedder, dataset: Dataset, folder: Path, threads: int) -> Embeddings:
+    names = "\n".join(map(str, dataset.paths))
     of = hashlib.sha256(f"{embedder.fingerprint}\n{names}".encode()).hexdigest()
     path = folder / f"teacher-{of[:16]}.npy"
     if path.is_file():
         kept: Embeddings = np.load(path, allow_pickle=False)
         return kept
-    made = Retriever(embedder=embedder, max_pixels=pictures.max_pixels).embed(
-        pictures.paths, threads=threads
+    made = Retriever(embedder=embedder, max_pixels=dataset.max_pixels).embed(
+        dataset.paths, threads=threads
     )
     made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), np.float32(1e-12))
     try:

@@ -16,7 +16,7 @@ from imgret.errors import ModelError, TrainingError
 from imgret.train import checkpoint
 from imgret.train.augment import augment, mix
 from imgret.train.course import Course, scaled
-from imgret.train.data import Pictures, batches
+from imgret.train.data import Dataset, batches
 from imgret.train.heads import Teaching, make_head, set_margin
 from imgret.train.networks import NETWORKS, EmbeddingNetwork, NetworkKind, build, find_network
 from imgret.train.recipes import Recipe
@@ -31,7 +31,7 @@ class Trainer(Course[Recipe]):
     Parameters
     ----------
     recipe : Recipe
-    pictures : Pictures
+    dataset : Dataset
         Training images.
     kind : NetworkKind, optional
         Properties of the network; by default those of the recipe's.
@@ -46,7 +46,7 @@ class Trainer(Course[Recipe]):
     def __init__(
         self,
         recipe: Recipe,
-        pictures: Pictures,
+        dataset: Dataset,
         *,
         kind: NetworkKind | None = None,
         taught: Embeddings | None = None,
@@ -54,7 +54,7 @@ class Trainer(Course[Recipe]):
         seed: int,
         threads: int,
     ) -> None:
-        self.recipe, self.pictures, self.threads = recipe, pictures, threads
+        self.recipe, self.dataset, self.threads = recipe, dataset, threads
         self.kind = kind = find_network(recipe.network) if kind is None else kind
         self._weights = (
             {} if recipe.network in NETWORKS else {"weights": _file_digest(kind.weights)}
@@ -64,7 +64,7 @@ class Trainer(Course[Recipe]):
             device, memory_format=torch.channels_last
         )  # type: ignore[call-overload]  # as torch documents
         self.head_dropout = nn.Dropout(recipe.head_dropout)
-        self.head = make_head(recipe, len(pictures.classes)).to(device)
+        self.head = make_head(recipe, len(dataset.classes)).to(device)
         self.taught = None if taught is None else torch.from_numpy(taught)
         self.teaching = None if taught is None else Teaching(recipe.dim, taught.shape[1]).to(device)
         new = [network.embedding, network.norm, self.head]
@@ -75,7 +75,7 @@ class Trainer(Course[Recipe]):
             recipe,
             network,
             [([network.trained], recipe.lr * factor), (new, recipe.lr)],
-            n_images=len(pictures),
+            n_images=len(dataset),
             device=device,
             seed=seed,
         )
@@ -120,7 +120,7 @@ class Trainer(Course[Recipe]):
         self, order: NDArray[np.int64], side: int, seed: Sequence[int]
     ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         return batches(
-            self.pictures,
+            self.dataset,
             order,
             side=side,
             batch_size=self.recipe.batch_size,
@@ -132,7 +132,7 @@ class Trainer(Course[Recipe]):
     def _loss(self, pixels: Tensor, given: NDArray[np.int64], chance: torch.Generator) -> Tensor:
         recipe, rows = self.recipe, torch.from_numpy(given)
         x = augment(pixels, recipe.augmentation, chance)
-        labels = torch.from_numpy(self.pictures.labels)[rows]
+        labels = torch.from_numpy(self.dataset.labels)[rows]
         partner, share = None, 1.0
         if recipe.augmentation.mix and torch.rand((), generator=chance) < recipe.augmentation.mix:
             x, partner, share = mix(x, chance)
@@ -152,8 +152,8 @@ class Trainer(Course[Recipe]):
 
     def _identity(self) -> dict[str, Any]:
         facts = {
-            "classes": list(self.pictures.classes),
-            "pictures": self.pictures.digest(),
+            "classes": list(self.dataset.classes),
+            "pictures": self.dataset.digest(),
             "teacher": None if self.taught is None else _digest(self.taught.numpy()),
         }
         return facts | self._weights

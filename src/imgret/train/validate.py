@@ -12,7 +12,7 @@ from torch import nn
 from imgret.evaluation.metrics import average_precision_at_k, top_k_accuracy
 from imgret.models import Preprocess
 from imgret.train.course import scaled
-from imgret.train.data import Pictures, unscaled
+from imgret.train.data import Dataset, unscaled
 from imgret.types import Embeddings
 
 __all__ = ["embed", "retrieval"]
@@ -22,7 +22,7 @@ _BATCH = 32
 
 def embed(
     network: nn.Module,
-    pictures: Pictures,
+    dataset: Dataset,
     preprocess: Preprocess,
     *,
     device: torch.device,
@@ -35,12 +35,12 @@ def embed(
     float32 array of shape (n, dim)
     """
     raw = unscaled(preprocess)
-    starts = range(0, len(pictures), _BATCH)
+    starts = range(0, len(dataset), _BATCH)
 
     def load(start: int) -> torch.Tensor:
-        rows = range(start, min(start + _BATCH, len(pictures)))
+        rows = range(start, min(start + _BATCH, len(dataset)))
         return torch.from_numpy(
-            raw.prepare([pictures.load(row, min_side=raw.min_side) for row in rows])
+            raw.prepare([dataset.load(row, min_side=raw.min_side) for row in rows])
         )
 
     rows = []

@@ -109,7 +109,7 @@ class LocalGallery(Gallery):
     def _where(self) -> str:
         return "in memory" if self.store.path is None else super()._where()
 
-    def _told_index(self) -> str:
+    def _shown_index(self) -> str:
         return self.live.describe()
 
     @property

@@ -207,11 +207,11 @@ class Matcher:
         ]
         names = [*([] if above else COLUMNS), *names]
         near = difflib.get_close_matches(".".join(parts[:depth]), names, n=1)
-        guess = f"did you mean {near[0]!r}? " if near else ""
+        known = f"did you mean {near[0]!r}? Known fields" if near else "known fields"
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         return InvalidInputError(
-            f"where: expected a field that some item has, found {field.name!r}; {guess}"
-            f"Known fields: {shown or 'none below ' + '.'.join(above)}"
+            f"where: expected a field that some item has, found {field.name!r}; "
+            f"{known}: {shown or 'none below ' + '.'.join(above)}"
         )
 
 

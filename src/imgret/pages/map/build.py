@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.pages.document import document
+from imgret.pages.document import document, file_address
 from imgret.pages.map import tiles
 from imgret.pages.map.points import ranked, unit
 from imgret.types import Embeddings, Ids, Json
@@ -108,20 +108,13 @@ def _labels(labels: Sequence[str | None], places: list[int]) -> Json:
 
 def _files(paths: list[str | None]) -> Json:
     """Return the URLs of the files, in two parts: what all have in common, and the rest."""
-    urls = [None if path is None else _url(path) for path in paths]
+    urls = [None if path is None else file_address(path) for path in paths]
     known = [url for url in urls if url is not None]
     folder = os.path.commonprefix(known)  # noqa: RUF071  # any shared start will do
     return {
         "folder": folder,
         "files": [None if url is None else url[len(folder) :] for url in urls],
     }
-
-
-def _url(path: str) -> str | None:
-    try:
-        return Path(path).absolute().as_uri()
-    except ValueError:  # a name that is no Unicode
-        return None
 
 
 def _tiles(

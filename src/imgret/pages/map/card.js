@@ -38,7 +38,8 @@ function showImage(image, i) {
   image.hidden = !small;
   if (small) image.src = small;
   const file = fileOf(i);
-  if (file === null || location.protocol !== "file:" || !small) return;
+  // The page loads nothing from a network.
+  if (!file?.startsWith("file:") || location.protocol !== "file:" || !small) return;
   const whole = new Image();
   whole.addEventListener("load", () => {
     if (image.dataset.item === String(i)) image.src = file;

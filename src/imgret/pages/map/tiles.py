@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imgret import images
-from imgret.errors import ImageError, MissingExtraError
+from imgret.errors import ImgretError
 from imgret.types import Image, Json
 
 __all__ = ["MOST_TILES", "read", "sheets"]
@@ -51,7 +51,7 @@ def read(paths: Sequence[str | None], *, threads: int, max_pixels: int) -> Itera
             return Tile(None, None)
         try:
             image = images.load(path, max_pixels=max_pixels, min_side=least)
-        except (ImageError, MissingExtraError):
+        except ImgretError:
             return Tile(None, None)
         image = images.thumbnail(image, least)
         preview = images.encode(image, "jpeg", quality=75) if previewed else None

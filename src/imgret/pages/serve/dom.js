@@ -22,13 +22,13 @@ export function make(tag, attributes = {}, ...children) {
 /** Make one of the icons that index.html defines. */
 export function icon(name) {
   const space = "http://www.w3.org/2000/svg";
-  const picture = document.createElementNS(space, "svg");
+  const svg = document.createElementNS(space, "svg");
   const use = document.createElementNS(space, "use");
-  picture.setAttribute("class", "icon");
-  picture.setAttribute("aria-hidden", "true");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
   use.setAttribute("href", `#icon-${name}`);
-  picture.append(use);
-  return picture;
+  svg.append(use);
+  return svg;
 }
 
 /** Show text and elements in the place of what an element holds. */

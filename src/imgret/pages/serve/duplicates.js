@@ -29,14 +29,20 @@ class Review {
   show() {
     const {groups, hidden, removable, unhashed} = this.found;
     const notes = [groups.length
-      ? `${counted(groups.length + hidden, "group")}; without ${counted(removable, "image")} `
-        + "there would be no duplicates"
+      ? `${counted(groups.length + hidden, "group")}; removing ${counted(removable, "image")} `
+        + "would leave no duplicates"
       : "No image is in the gallery twice."];
+    if (hidden) {
+      const all = (groups.length + hidden).toLocaleString("en");
+      notes.push(`The first ${groups.length} of ${all} groups are shown.`);
+    }
     if (unhashed) notes.push(`${counted(unhashed, "image")} could not be compared.`);
     this.page.heading("Duplicates", notes.join(" · "));
     fill(this.list, ...groups.map((group, i) => this.group(group, i)));
     this.list.hidden = !groups.length;
-    find("end").textContent = hidden ? `${counted(hidden, "more group")} come after these.` : "";
+    find("end").textContent = hidden
+      ? `${counted(hidden, "more group")} not shown: move or remove images of these first, then open `
+        + "this view again." : "";
     if (groups.length) fill(find("review"), ...this.tools());
     find("review").hidden = !groups.length;
     this.list.onchange = () => this.tell();
@@ -204,7 +210,7 @@ function commands(paths, folder) {
     for (let n = 2; taken.has(free.toLowerCase()); n++) {
       free = `${name.slice(0, dot)}-${n}${name.slice(dot)}`;
     }
-    taken.add(free.toLowerCase());  // some disks tell no upper from lower case
+    taken.add(free.toLowerCase());  // some disks ignore case
     return `mv -n -- ${quoted(path)} ${quoted(`${place}/${free}`)}`;
   });
   return lines.length ? `${[`mkdir -p -- ${quoted(place)}`, ...lines].join("\n")}\n` : "";

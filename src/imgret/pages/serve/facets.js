@@ -15,7 +15,7 @@ function values(condition) {
   return Array.isArray(condition.$in) && Object.keys(condition).length === 1 ? condition.$in : [];
 }
 
-/** The filters. `onchange(where)` is told the new filter. */
+/** The filters. `onchange(where)` gets the new filter. */
 export class Facets {
   constructor(onchange) {
     this.onchange = onchange;

@@ -14,7 +14,7 @@ export function query(parts = {}) {
 
 /** Keep an image from the user's disk; `key` names the item if it comes from the gallery. */
 export function keep(blob, name, key = null) {
-  // The time tells it from an image of the page before a reload.
+  // The time makes it different from an image of the page before a reload.
   const id = `${Date.now()}-${++last}`;
   const image = {blob, name, key, id, url: URL.createObjectURL(blob), size: null};
   kept.set(image.id, image);

@@ -268,7 +268,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         if isinstance(value, Tensor)
     }
     if not state:
-        raise ModelError(f"{path}: expected weights by name, found {type(found).__name__} of none")
+        raise ModelError(
+            f"{path}: expected weights by name, found none in a {type(found).__name__}"
+        )
     return state
 
 

@@ -33,30 +33,30 @@ class Pairs:
 
     Attributes
     ----------
-    pictures, masks : list of Path
+    photos, masks : list of Path
         Paths, the mask of each image at the same position.
     max_pixels : int
         Maximum number of pixels of an image, as for `imgret.Retriever`.
     """
 
-    pictures: list[Path]
+    photos: list[Path]
     masks: list[Path]
     max_pixels: int = images.MAX_PIXELS
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.photos)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Pairs:
         """Return the pairs in the given rows."""
         return replace(
             self,
-            pictures=[self.pictures[row] for row in rows],
+            photos=[self.photos[row] for row in rows],
             masks=[self.masks[row] for row in rows],
         )
 
     def load(self, row: int, *, min_side: int | None = None) -> Image:
         """Decode an image, a large JPEG at reduced scale if ``min_side`` allows it."""
-        return images.load(self.pictures[row], max_pixels=self.max_pixels, min_side=min_side)
+        return images.load(self.photos[row], max_pixels=self.max_pixels, min_side=min_side)
 
     def load_mask(self, row: int) -> NDArray[np.uint8]:
         """Return a mask of shape (h, w) with values from 0 to 255."""
@@ -65,11 +65,11 @@ class Pairs:
 
     def digest(self) -> str:
         """Return a hash of the file names of these pairs."""
-        text = "\n".join(f"{path.parent.name}/{path.name}" for path in self.pictures)
+        text = "\n".join(f"{path.parent.name}/{path.name}" for path in self.photos)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def find_pairs(pictures: Path, masks: Path, *, max_pixels: int = images.MAX_PIXELS) -> Pairs:
+def find_pairs(photos: Path, masks: Path, *, max_pixels: int = images.MAX_PIXELS) -> Pairs:
     """Find images and their masks, which have the same relative path but end in ``.png``.
 
     Images without a mask are ignored.
@@ -81,18 +81,18 @@ def find_pairs(pictures: Path, masks: Path, *, max_pixels: int = images.MAX_PIXE
     ImageNotFoundError
         There is no such folder.
     """
-    found, _ = find_images(pictures)
+    found, _ = find_images(photos)
     pairs = [
         (path, mask)
         for path in found
-        if (mask := (masks / path.relative_to(pictures)).with_suffix(".png")).is_file()
+        if (mask := (masks / path.relative_to(photos)).with_suffix(".png")).is_file()
     ]
     if not pairs:
         raise InvalidInputError(
-            f"{masks}: expected a mask for each image of {pictures}, at the same relative path "
+            f"{masks}: expected a mask for each image of {photos}, at the same relative path "
             f"with the suffix .png, found none for its {len(found)} images"
         )
-    return Pairs([picture for picture, _ in pairs], [mask for _, mask in pairs], max_pixels)
+    return Pairs([photo for photo, _ in pairs], [mask for _, mask in pairs], max_pixels)
 
 
 def readable_pairs(pairs: Pairs, threads: int) -> tuple[Pairs, list[ImageError]]:

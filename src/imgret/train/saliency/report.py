@@ -169,4 +169,4 @@ def worst_boxes(cropper: SaliencyCropper, pairs: Pairs) -> tuple[tuple[Path, flo
     """Return the images whose boxes agree least with the masks, worst first."""
     ious = [_compare(cropper, pairs, row)[1] for row in range(len(pairs))]
     order = np.argsort(ious, kind="stable")[:_WORST].tolist()
-    return tuple((pairs.pictures[row], ious[row]) for row in order)
+    return tuple((pairs.photos[row], ious[row]) for row in order)
