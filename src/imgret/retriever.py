@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +41,7 @@ from imgret.errors import (
     EmptyGalleryError,
     InvalidInputError,
     StoreExistsError,
+    StoreNotFoundError,
     UnsupportedError,
 )
 from imgret.evaluation import (
@@ -240,20 +241,23 @@ class Retriever:
         if mode not in {"r", "r+", "a"}:
             raise InvalidInputError(f"mode: expected 'r', 'r+' or 'a', found {mode!r}")
         max_pixels = check_count(max_pixels, "max_pixels")
-        if mode == "a" and not kind.is_taken(uri):
-            given = (embedder or "general", cropper or "none", index or "flat")
-            embeds, crops = find_embedder(given[0]), find_cropper(given[1])
-            spec, prepared = new_spec(
-                embeds, crops, given[2], metric or "cosine", dtype or "float16"
-            )
+        while True:  # with mode "a", other processes may create and delete an empty gallery here
             try:
-                gallery = kind.create(uri, spec, prepared)
-            except StoreExistsError:
-                pass  # another process has just created it: open that one
-            else:
-                pipeline = Pipeline(Late(embeds), Late(crops), max_pixels=max_pixels)
-                return cls._of(gallery, pipeline, Places(gallery))
-        gallery = kind.open(uri, writable=mode != "r")
+                if mode == "a" and not kind.is_taken(uri):
+                    given = (embedder or "general", cropper or "none", index or "flat")
+                    embeds, crops = find_embedder(given[0]), find_cropper(given[1])
+                    spec, prepared = new_spec(
+                        embeds, crops, given[2], metric or "cosine", dtype or "float16"
+                    )
+                    with suppress(StoreExistsError):
+                        gallery = kind.create(uri, spec, prepared)
+                        pipeline = Pipeline(Late(embeds), Late(crops), max_pixels=max_pixels)
+                        return cls._of(gallery, pipeline, Places(gallery))
+                gallery = kind.open(uri, writable=mode != "r")
+                break
+            except StoreNotFoundError:
+                if mode != "a" or kind.is_taken(uri):
+                    raise
         parts = {"index": index, "metric": metric, "dtype": dtype}
         found = attach(gallery, gallery.name, embedder, cropper, max_pixels=max_pixels, **parts)
         return cls._of(gallery, *found)

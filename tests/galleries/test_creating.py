@@ -10,7 +10,7 @@ import pytest
 
 from imgret.errors import StoreExistsError
 from imgret.galleries.local import files
-from imgret.galleries.local.store import Store
+from imgret.galleries.local.store import Store, discard_if_empty
 
 RACE = """
 import time
@@ -69,6 +69,71 @@ def test_processes_that_make_the_same_gallery_at_once(tmp_path, kit):
     finally:
         for process in processes.values():
             kit.end(process)
+
+
+IDLE = """
+from pathlib import Path
+from imgret.errors import StoreLockedError
+from imgret.galleries.local.store import discard_if_empty
+from imgret.retriever import Retriever
+sys.path.insert(0, str(Path(sys.argv[1]).parent))
+from given import Given
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+for line in sys.stdin:
+    path = folder / f"{line.strip()}.imgret"
+    try:
+        Retriever.open(path, "a", embedder=Given()).close()
+        print("deleted" if discard_if_empty(path) else "kept", flush=True)
+    except StoreLockedError:
+        print("locked", flush=True)
+    except Exception as error:
+        print(repr(error), flush=True)
+"""
+
+
+def test_an_empty_gallery_is_not_deleted_under_one_who_adds(tmp_path, kit):
+    (tmp_path / "given.py").write_text(GIVEN)
+    folder = tmp_path / "galleries"
+    folder.mkdir()
+    adding = {f"p{n}": kit.python(RACE, folder, f"p{n}") for n in range(2)}
+    idle = [kit.python(IDLE, folder) for _ in range(2)]
+    processes = [*adding.values(), *idle]
+    try:
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        for turn in range(10):
+            for process in processes:
+                process.stdin.write(f"{turn}\n")
+                process.stdin.flush()
+            said = {name: process.stdout.readline() for name, process in adding.items()}
+            others = {process.stdout.readline() for process in idle}
+            assert set(said.values()) <= {"stored\n", "locked\n"}, said
+            assert others <= {"deleted\n", "kept\n", "locked\n"}, others
+            stored = {name for name, word in said.items() if word == "stored\n"}
+            path = folder / f"{turn}.imgret"
+            assert path.exists() or not stored
+            if path.exists():
+                with closing(Store.open(path, writable=False)) as store:
+                    assert set(store.catalog) == stored
+        assert not [name for name in kit.names(folder) if name.startswith(".")]
+    finally:
+        for process in processes:
+            kit.end(process)
+
+
+def test_only_a_gallery_that_never_had_an_item_is_discarded(tmp_path, manifest, kit):
+    path = tmp_path / "g.imgret"
+    with closing(Store.create(path, manifest)):
+        assert not discard_if_empty(path)  # it is open for writing
+    assert discard_if_empty(path)
+    assert not path.exists()
+    with closing(Store.create(path, manifest)) as store:
+        kit.add(store, 1)
+        store.remove([0])
+    assert not discard_if_empty(path)
+    assert not discard_if_empty(tmp_path / "none.imgret")
+    assert kit.names(tmp_path) == ["g.imgret"]
 
 
 @pytest.fixture(params=["_clear_abandoned", "_put_in_place"])

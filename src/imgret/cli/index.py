@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,6 +190,7 @@ def index(
 @contextmanager
 def _opened(output: Path, *, is_new: bool, **options: Any) -> Iterator[Retriever]:
     """Open the gallery for writing; a new one that is still empty at the end is deleted again."""
+    from imgret.galleries.local.store import discard_if_empty  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     was_there, is_empty = output.is_dir(), False
@@ -201,10 +201,8 @@ def _opened(output: Path, *, is_new: bool, **options: Any) -> Iterator[Retriever
             finally:
                 is_empty = is_new and not len(retriever)
     finally:
-        if is_empty:
-            shutil.rmtree(output, ignore_errors=True)
-            if was_there:
-                output.mkdir(exist_ok=True)
+        if is_empty and discard_if_empty(output) and was_there:
+            output.mkdir(exist_ok=True)
 
 
 def _sources(given: list[str]) -> list[str]:

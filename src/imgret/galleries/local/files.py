@@ -10,7 +10,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,7 +24,16 @@ from imgret.errors import (
 )
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 
-__all__ = ["file_id", "is_aside", "replacement", "settle", "sync", "write_text", "writing"]
+__all__ = [
+    "discard",
+    "file_id",
+    "is_aside",
+    "replacement",
+    "settle",
+    "sync",
+    "write_text",
+    "writing",
+]
 
 _WAIT_SECONDS = 5.0
 _log = logging.getLogger(__name__)
@@ -141,6 +150,34 @@ def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Pat
             shutil.rmtree(new, ignore_errors=True)
     if there:
         _discard(_aside(path), mark)
+
+
+def discard(path: Path, *, expendable: Callable[[Path], bool]) -> bool:
+    """Delete a directory unless another process writes there; return whether it is deleted.
+
+    Parameters
+    ----------
+    path : Path
+        Resolved path of a directory with a lock file.
+    expendable : callable
+        Called with the path while it is locked; if it returns false, nothing is deleted.
+    """
+    try:
+        lock = WriterLock(path / LOCK)
+    except (OSError, StoreLockedError):
+        return False
+    try:
+        if not expendable(path):
+            return False
+        if sys.platform == "win32":  # cannot rename a directory in which a file is open
+            lock.release()
+        # In one step, so that nobody opens half of it; if killed now, `replacement` clears it away.
+        left = path.with_name(f".{path.name}.saving-{secrets.token_hex(4)}")
+        path.rename(left)
+    finally:
+        lock.release()
+    shutil.rmtree(left, ignore_errors=True)
+    return True
 
 
 def settle(path: Path, *, mark: str) -> None:

@@ -74,7 +74,12 @@ class LocalGallery(Gallery):
     def is_taken(cls, uri: str) -> bool:
         """Whether something other than an empty directory exists there."""
         path = _path(uri)
-        return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+        try:
+            return any(path.iterdir())
+        except FileNotFoundError:
+            return False
+        except OSError:  # a file, or a directory that may not be listed
+            return True
 
     @staticmethod
     def place(uri: str) -> Path:

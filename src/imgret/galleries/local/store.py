@@ -21,14 +21,22 @@ from imgret.errors import (
 )
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.checkpoint import Checkpoint, drop_index, read_checkpoint, write_index
-from imgret.galleries.local.files import file_id, is_aside, replacement, settle, sync, writing
+from imgret.galleries.local.files import (
+    discard,
+    file_id,
+    is_aside,
+    replacement,
+    settle,
+    sync,
+    writing,
+)
 from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
 from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
 from imgret.support.rounding import as_kept, refusals
 from imgret.types import Embeddings, Ids, Item
 
-__all__ = ["Store"]
+__all__ = ["Store", "discard_if_empty"]
 
 _log = logging.getLogger(__name__)
 _CATALOG = "catalog.sqlite"
@@ -429,6 +437,19 @@ class Store:
 
 def _vectors_path(directory: Path, manifest: Manifest) -> Path:
     return directory / f"vectors.{SUFFIXES[manifest.dtype]}"
+
+
+def discard_if_empty(path: Path) -> bool:
+    """Delete a gallery that never had an item; return whether it is deleted.
+
+    One that another process writes is left alone, and so are its items.
+    """
+
+    def never_used(directory: Path) -> bool:
+        with closing(Catalog(directory / _CATALOG, writable=False)) as catalog:
+            return catalog.rows == 0
+
+    return discard(path.resolve(), expendable=never_used)
 
 
 def _is_empty(path: Path) -> bool:
