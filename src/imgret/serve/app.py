@@ -1,4 +1,4 @@
-"""The application: routes, answers, errors."""
+"""The application: routes, errors, metrics; those that search are in `imgret.serve.search`."""
 
 from __future__ import annotations
 
@@ -108,6 +108,7 @@ _FOLDERS = re.compile(
     r"""(?<![^\s('"=])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:,;()'"]+)+[\\/](?=[^\s\\/])"""
 )
 
+
 def create_app(
     site: Site,
     *,
@@ -147,12 +148,14 @@ def create_app(
     )
     _add_errors(app)
     _add_metrics(app, metrics, site)
-    app.include_router(_pages())
     app.include_router(_api(site, Work(limits), runs))
+    app.include_router(_pages())
     return Guard(app, hosts=hosts, token=token, limits=limits)
 
 
-def _lifespan(runs: Runs[Any, Any], site: Site) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(
+    runs: Runs[Any, Any], site: Site
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
@@ -259,8 +262,8 @@ def _pages() -> APIRouter:
 
 def _api(site: Site, work: Work, runs: Runs[Any, bytes]) -> APIRouter:
     router = APIRouter(prefix="/api", responses=_REFUSALS)
+    add_search(router, site, work, runs)  # first, as routes are tried in their order
     _add_gallery(router, site, work)
-    add_search(router, site, work, runs)
     _add_items(router, site, work)
     _add_pictures(router, site, work)
     _add_changes(router, site, work)

@@ -9,9 +9,21 @@ from fastapi import Path, Query
 
 from imgret.errors import InvalidInputError
 
-__all__ = ["JPEG", "UPLOAD", "Key", "Keys", "Limit", "Offset", "Text", "Where", "box_of", "filter_of"]
+__all__ = [
+    "JPEG",
+    "UPLOAD",
+    "Box",
+    "Key",
+    "Keys",
+    "Limit",
+    "Offset",
+    "Text",
+    "Where",
+    "box_of",
+    "filter_of",
+]
 
-MOST = 200  # hits or items in one answer
+_MOST = 200  # hits or items in one answer
 
 UPLOAD = {
     "requestBody": {
@@ -29,7 +41,7 @@ Keys = Annotated[list[str] | None, Query(max_length=200)]
 Box = Annotated[str | None, Query(description="x0,y0,x1,y1 in the image.")]
 Where = Annotated[str | None, Query(description='Filter as JSON: {"label": "rose"}.')]
 Offset = Annotated[int, Query(ge=0)]
-Limit = Annotated[int, Query(ge=1, le=MOST)]
+Limit = Annotated[int, Query(ge=1, le=_MOST)]
 Key = Annotated[str, Path(description="Key of an item.")]
 
 

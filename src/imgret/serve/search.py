@@ -52,6 +52,12 @@ class _Upload(NamedTuple):
 
 def add_search(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, bytes]) -> None:
     """Add the routes."""
+    _add_hits(router, site, work, runs)
+    _add_classes(router, site, work)
+    _add_explanations(router, site, work)
+
+
+def _add_hits(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, bytes]) -> None:
     limits = work.limits
 
     async def search(  # noqa: PLR0917  # the parameters of a URL, by name
@@ -75,8 +81,9 @@ def add_search(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, by
                 f"pages through {limits.hits} hits"
             )
         if upload is not None and not (text or not_text or like or unlike):
+            query = _Upload(upload, region, where, threshold, offset, limit)
             async with work.place():
-                page = await runs(_Upload(upload, region, where, threshold, offset, limit))
+                page = await runs(query)
         else:
             options = {
                 "text": text,
@@ -101,6 +108,21 @@ def add_search(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, by
             openapi_extra=UPLOAD if method == "POST" else None,
         )
 
+    @router.post("/preview", response_class=Response, responses=JPEG, openapi_extra=UPLOAD)
+    async def preview(request: Request) -> Response:
+        """Return a JPEG of an image that the browser may not be able to show, such as TIFF."""
+        upload = await request.body()
+
+        def small() -> bytes:
+            whole = images.load(upload, max_pixels=site.max_pixels, min_side=_PREVIEW)
+            return images.encode(images.thumbnail(whole, _PREVIEW), "jpeg", quality=88)
+
+        return Response(
+            await work(small), media_type="image/jpeg", headers={"cache-control": "no-store"}
+        )
+
+
+def _add_classes(router: APIRouter, site: Site, work: Work) -> None:
     async def classify(
         request: Request,
         key: Annotated[str | None, Query(description="An item, instead of an image.")] = None,
@@ -119,19 +141,8 @@ def add_search(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, by
             openapi_extra=UPLOAD if method == "POST" else None,
         )
 
-    @router.post("/preview", response_class=Response, responses=JPEG, openapi_extra=UPLOAD)
-    async def preview(request: Request) -> Response:
-        """Return a JPEG of an image that the browser may not be able to show, such as TIFF."""
-        upload = await request.body()
 
-        def small() -> bytes:
-            whole = images.load(upload, max_pixels=site.max_pixels, min_side=_PREVIEW)
-            return images.encode(images.thumbnail(whole, _PREVIEW), "jpeg", quality=88)
-
-        return Response(
-            await work(small), media_type="image/jpeg", headers={"cache-control": "no-store"}
-        )
-
+def _add_explanations(router: APIRouter, site: Site, work: Work) -> None:
     async def explain(
         request: Request,
         key: Annotated[str, Query(description="The hit.")],

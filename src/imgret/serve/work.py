@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar, final
 
 import anyio
@@ -62,7 +62,7 @@ class Work:
             raise Busy
         self._count += 1
         try:
-            with anyio.fail_after(self.limits.seconds):
+            async with asyncio.timeout(self.limits.seconds):
                 yield
         except TimeoutError as error:
             raise TooSlow from error
@@ -86,27 +86,25 @@ class Runs(Generic[_Asked, _Found]):
         Maximum number of requests that are worked on at once.
     """
 
-    def __init__(
-        self, answer: Callable[[Sequence[_Asked]], Sequence[_Found]], most: int
-    ) -> None:
+    def __init__(self, answer: Callable[[Sequence[_Asked]], Sequence[_Found]], most: int) -> None:
         self._answer = answer
         self._threads = min(worker_count(), most)
         self._most = most // self._threads
         self._lock = RLock()
-        self._waiting: deque[tuple[_Asked, Future[_Found]]] = deque()
+        self._waiting: deque[tuple[_Asked, asyncio.Future[_Found]]] = deque()
         self._busy = 0
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="imgret-run")
 
     async def __call__(self, asked: _Asked) -> _Found:
         """Return the answer to a request, or raise the exception."""
-        future: Future[_Found] = Future()
+        future: asyncio.Future[_Found] = asyncio.get_running_loop().create_future()
         with self._lock:
             self._waiting.append((asked, future))
             is_free = self._busy < self._threads
             self._busy += is_free
         if is_free:
             self._pool.submit(self._work)
-        return await asyncio.wrap_future(future)
+        return await future
 
     def close(self) -> None:
         """End the threads; what waits is still answered."""
@@ -114,29 +112,44 @@ class Runs(Generic[_Asked, _Found]):
 
     def _work(self) -> None:
         while run := self._take():
-            self._settle(run)
+            found = self._answers([asked for asked, _ in run])
+            waiting = [future for _, future in run]
+            # Once per run and event loop: each call wakes the loop's thread, which wants the lock
+            # of Python that this thread holds.
+            for loop in {future.get_loop() for future in waiting}:
+                with suppress(RuntimeError):  # closed, so that nobody waits
+                    loop.call_soon_threadsafe(_deliver, loop, waiting, found)
 
-    def _settle(self, run: list[tuple[_Asked, Future[_Found]]]) -> None:
-        try:
-            answers = self._answer([asked for asked, _ in run])
-        except BaseException as error:  # noqa: BLE001  # the request raises it
-            if len(run) == 1:
-                run[0][1].set_exception(error)
-            else:
-                for each in run:
-                    self._settle([each])
-            return
-        for (_, future), answer in zip(run, answers, strict=True):
-            future.set_result(answer)
-
-    def _take(self) -> list[tuple[_Asked, Future[_Found]]]:
+    def _take(self) -> list[tuple[_Asked, asyncio.Future[_Found]]]:
         """Return this thread's share of what waits; if nothing does, the thread is free."""
-        run: list[tuple[_Asked, Future[_Found]]] = []
+        run: list[tuple[_Asked, asyncio.Future[_Found]]] = []
         with self._lock:
             share = min(-(-len(self._waiting) // self._threads), self._most)
             while self._waiting and len(run) < share:
                 asked, future = self._waiting.popleft()
-                if future.set_running_or_notify_cancel():  # else it was given up
+                if not future.done():  # else it was given up
                     run.append((asked, future))
             self._busy -= not run
         return run
+
+    def _answers(self, asked: Sequence[_Asked]) -> Sequence[_Found | BaseException]:
+        try:
+            return self._answer(asked)
+        except BaseException as error:  # noqa: BLE001  # the request raises it
+            if len(asked) == 1:
+                return [error]
+            return [found for each in asked for found in self._answers([each])]
+
+
+def _deliver(
+    loop: asyncio.AbstractEventLoop,
+    waiting: Sequence[asyncio.Future[_Found]],
+    found: Sequence[_Found | BaseException],
+) -> None:
+    for future, each in zip(waiting, found, strict=True):
+        if future.get_loop() is not loop or future.done():
+            continue
+        if isinstance(each, BaseException):
+            future.set_exception(each)
+        else:
+            future.set_result(each)
