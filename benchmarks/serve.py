@@ -122,9 +122,7 @@ class Load(NamedTuple):
 
 def load(port: int, bodies: list[bytes], clients: int, seconds: float) -> Load:
     """Search as several clients at once."""
-    head = (
-        "POST /api/search?limit={} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\n\r\n"
-    )
+    head = "POST /api/search?limit={} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\n\r\n"
     turn = cycle([head.format(_HITS, port, len(body)).encode() + body for body in bodies])
     taken, failed = list[float](), 0
     started, before = time.monotonic(), time.process_time()
