@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import NamedTuple, final
 
 import numpy as np
@@ -63,9 +63,10 @@ class BatchingEmbedder(Embedder):
         self._lock = RLock()
         self._waiting: deque[_Call] = deque()
         self._recent: OrderedDict[bytes, Embeddings] = OrderedDict()
-        self._places = threading.Semaphore(
-            worker_count() if self._most == 1 and inner.thread_safe else 1
-        )
+        # A call takes a place while it runs, and gives it back.
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(worker_count() if self._most == 1 and inner.thread_safe else 1):
+            self._places.put(None)
 
     @property
     def dim(self) -> int:
@@ -108,8 +109,11 @@ class BatchingEmbedder(Embedder):
     def _ask(self, images: Sequence[Image]) -> Embeddings:
         call = _Call(images, Future())
         self._waiting.append(call)
-        with self._places:  # each caller takes a turn, so that no call is left over
-            self._answer_some()
+        self._places.get()
+        try:
+            self._answer_some()  # each caller takes a turn, so that no call is left over
+        finally:
+            self._places.put(None)
         return call.answer.result()
 
     def _answer_some(self) -> None:
