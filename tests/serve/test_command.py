@@ -60,6 +60,21 @@ def test_what_the_library_does_is_shown_with_v(start, gallery):
     assert log[-1].startswith("INFO serving")
 
 
+def test_headers_have_an_end(start, gallery):
+    _, address, _ = start(gallery, "--port", "0", "--json")
+    url = httpx.URL(address)
+    with socket.create_connection((url.host, url.port), 30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+        connection.sendall(b"".join(b"a: " + b"b" * 1000 + b"\r\n" for _ in range(80)))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+    many = {f"x-{n}": "y" * 1000 for n in range(30)}
+    body = b"x" * 10**6  # no image, and more than a head may have
+    with httpx.Client() as client:
+        for data in (body, iter([body[:10], body[10:]])):  # with its length, and in chunks
+            answer = client.post(url.join("/api/search"), content=data, headers=many)
+            assert answer.status_code == 422
+
+
 def test_a_port_that_is_taken(gallery):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         taken_port = taken.getsockname()[1]

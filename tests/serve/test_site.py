@@ -177,7 +177,6 @@ def test_calls_are_answered_together_and_rightly(size):
     assert max(told) <= max(size, 1)
     if size > 1:
         assert len(told) < 20  # of 40 calls
-    batching.close()
 
 
 def test_the_same_image_again_is_remembered():
@@ -189,7 +188,6 @@ def test_the_same_image_again_is_remembered():
     batching.embed([plain(3)])
     assert batching.embed([plain(2), plain(1)]).tolist() == [[3] * 3, [2] * 3]
     assert sum(inner.sizes) == 4  # 2 was the oldest
-    batching.close()
 
 
 def test_an_error_is_of_its_own_call():
@@ -197,7 +195,6 @@ def test_an_error_is_of_its_own_call():
     with pytest.raises(ImageError, match="not this one"):
         batching.embed([plain(255)])
     assert batching.embed([plain(1)]).shape == (1, 3)
-    batching.close()
 
 
 # -- thumbnails ------------------------------------------------------------------------------------

@@ -1,23 +1,18 @@
-"""The application: routes, answers, errors."""
+"""The application: routes, errors, metrics; those that search are in `imgret.serve.search`."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import logging
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache, partial
 from http import HTTPStatus
 from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, TypeVar, final
+from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
@@ -44,19 +39,19 @@ from imgret.retriever import Retriever
 from imgret.serve import answers
 from imgret.serve.guard import Guard, Limits
 from imgret.serve.metrics import Measured, Metrics
+from imgret.serve.parameters import JPEG, Key, Limit, Offset, Where, filter_of
+from imgret.serve.search import add_search, search_uploads
 from imgret.serve.site import Site
-from imgret.types import Image, Item, Json
+from imgret.serve.work import Busy, Runs, TooSlow, Work
+from imgret.types import Item, Json
 from imgret.version import __version__
 
 __all__ = ["create_app"]
 
 _log = logging.getLogger(__name__)
-_Found = TypeVar("_Found")
 
 _THUMBNAIL, _LARGE = (96, 512), (512, 2048)  # least and most pixels a side
 _PATIENCE = 2.0  # seconds a request waits for a search for duplicates
-_PREVIEW = 1024  # pixels a side
-_PAGE = 200  # most hits or items in one answer
 # The status of an error, the most special class first.
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (KeyNotFoundError, HTTPStatus.NOT_FOUND),
@@ -83,16 +78,6 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
             HTTPStatus.SERVICE_UNAVAILABLE,
         }
     )
-}
-_UPLOAD = {
-    "requestBody": {
-        "description": "The image file: JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP.",
-        "required": False,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-_JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The image.", "content": {"image/jpeg": {}}}
 }
 _ASSETS = {
     "app.css": "text/css",
@@ -123,48 +108,6 @@ _FOLDERS = re.compile(
     r"""(?<![^\s('"=])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:,;()'"]+)+[\\/](?=[^\s\\/])"""
 )
 
-Text = Annotated[list[str] | None, Query(max_length=8)]
-Keys = Annotated[list[str] | None, Query(max_length=200)]
-Where = Annotated[str | None, Query(description='Filter as JSON: {"label": "rose"}.')]
-Offset = Annotated[int, Query(ge=0)]
-Limit = Annotated[int, Query(ge=1, le=_PAGE)]
-Key = Annotated[str, InPath(description="Key of an item.")]
-
-
-class Busy(Exception):  # noqa: N818  # an answer, not a fault
-    """More requests wait than the limits allow."""
-
-
-class TooSlow(Exception):  # noqa: N818  # the same
-    """A request took longer than the limits allow."""
-
-
-@final
-class Work:
-    """Runs what takes time in threads, a limited number at once, for a limited time."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._limiter: anyio.CapacityLimiter | None = None
-        self._count = 0
-
-    async def __call__(self, task: Callable[[], _Found]) -> _Found:
-        """Run a function, and return what it returns."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._limits.concurrency)
-        if self._count >= self._limits.concurrency + self._limits.waiting:
-            raise Busy
-        self._count += 1
-        try:
-            with anyio.fail_after(self._limits.seconds):
-                return await anyio.to_thread.run_sync(
-                    task, limiter=self._limiter, abandon_on_cancel=True
-                )
-        except TimeoutError as error:
-            raise TooSlow from error
-        finally:
-            self._count -= 1
-
 
 def create_app(
     site: Site,
@@ -193,6 +136,7 @@ def create_app(
     limits = Limits() if limits is None else limits
     metrics = Metrics()
     site.observe = metrics.batches.observe
+    runs = Runs(partial(search_uploads, site), limits.concurrency)
     app = FastAPI(
         title="imgret",
         version=__version__,
@@ -200,19 +144,22 @@ def create_app(
         openapi_url="/api/openapi.json",
         docs_url=None,  # these load scripts from elsewhere
         redoc_url=None,
-        lifespan=_lifespan(site),
+        lifespan=_lifespan(runs, site),
     )
     _add_errors(app)
     _add_metrics(app, metrics, site)
+    app.include_router(_api(site, Work(limits), runs))
     app.include_router(_pages())
-    app.include_router(_api(site, Work(limits), limits))
     return Guard(app, hosts=hosts, token=token, limits=limits)
 
 
-def _lifespan(site: Site) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(
+    runs: Runs[Any, Any], site: Site
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await anyio.to_thread.run_sync(runs.close)
         await anyio.to_thread.run_sync(site.close)
 
     return lifespan
@@ -313,11 +260,10 @@ def _pages() -> APIRouter:
 # -- the API -------------------------------------------------------------------------------------
 
 
-def _api(site: Site, work: Work, limits: Limits) -> APIRouter:
+def _api(site: Site, work: Work, runs: Runs[Any, bytes]) -> APIRouter:
     router = APIRouter(prefix="/api", responses=_REFUSALS)
-    _add_gallery(router, site, work, limits)
-    _add_search(router, site, work, limits)
-    _add_explanations(router, site, work)
+    add_search(router, site, work, runs)  # first, as routes are tried in their order
+    _add_gallery(router, site, work)
     _add_items(router, site, work)
     _add_pictures(router, site, work)
     _add_changes(router, site, work)
@@ -325,7 +271,7 @@ def _api(site: Site, work: Work, limits: Limits) -> APIRouter:
     return router
 
 
-def _add_gallery(router: APIRouter, site: Site, work: Work, limits: Limits) -> None:
+def _add_gallery(router: APIRouter, site: Site, work: Work) -> None:
     @router.get("/gallery")
     async def gallery() -> answers.GalleryFacts:
         """Facts about the gallery."""
@@ -342,7 +288,7 @@ def _add_gallery(router: APIRouter, site: Site, work: Work, limits: Limits) -> N
                     reads_text=retriever.embedder.reads_text,
                     writable=site.write,
                     calibrated=retriever.calibration is not None,
-                    hits=limits.hits,
+                    hits=work.limits.hits,
                     version=__version__,
                 )
 
@@ -375,186 +321,6 @@ def _add_gallery(router: APIRouter, site: Site, work: Work, limits: Limits) -> N
         return await indexing()
 
 
-def _add_search(router: APIRouter, site: Site, work: Work, limits: Limits) -> None:
-    async def search(  # noqa: PLR0917  # the parameters of a URL, by name
-        request: Request,
-        text: Text = None,
-        not_text: Text = None,
-        like: Keys = None,
-        unlike: Keys = None,
-        box: Annotated[str | None, Query(description="x0,y0,x1,y1 in the image.")] = None,
-        where: Where = None,
-        threshold: float | None = None,
-        offset: Offset = 0,
-        limit: Limit = 30,
-    ) -> answers.SearchPage:
-        """Search with an image, with words, with items, or with all of these as one query."""
-        upload = await request.body() or None
-        options = {
-            "text": text,
-            "negative_text": not_text,
-            "keys": like,
-            "negative_keys": unlike,
-            "box": None if box is None else _box(box),
-            "where": _filter(where),
-            "threshold": threshold,
-        }
-        if offset + limit > limits.hits:
-            raise InvalidInputError(
-                f"offset: expected at most {limits.hits - limit}, found {offset}; this server "
-                f"pages through {limits.hits} hits"
-            )
-        return await work(partial(_search, site, upload, offset, limit, options))
-
-    for method, name in (("GET", "search_by_words"), ("POST", "search_by_image")):
-        router.add_api_route(
-            "/search",
-            search,
-            methods=[method],
-            operation_id=name,
-            openapi_extra=_UPLOAD if method == "POST" else None,
-        )
-
-    async def classify(
-        request: Request,
-        key: Annotated[str | None, Query(description="An item, instead of an image.")] = None,
-        k: Annotated[int, Query(ge=1, le=100)] = 10,
-    ) -> answers.NameFacts:
-        """Name the class of an image, by the labels of the nearest items."""
-        upload = await request.body()
-        return await work(partial(_classify, site, upload or None, key, k))
-
-    for method, name in (("GET", "classify_item"), ("POST", "classify_image")):
-        router.add_api_route(
-            "/classify",
-            classify,
-            methods=[method],
-            operation_id=name,
-            openapi_extra=_UPLOAD if method == "POST" else None,
-        )
-
-    @router.post("/preview", response_class=Response, responses=_JPEG, openapi_extra=_UPLOAD)
-    async def preview(request: Request) -> Response:
-        """Return a JPEG of an image that the browser may not be able to show, such as TIFF."""
-        upload = await request.body()
-
-        def small() -> bytes:
-            whole = images.load(upload, max_pixels=site.max_pixels, min_side=_PREVIEW)
-            return images.encode(images.thumbnail(whole, _PREVIEW), "jpeg", quality=88)
-
-        return Response(
-            await work(small), media_type="image/jpeg", headers={"cache-control": "no-store"}
-        )
-
-
-def _add_explanations(router: APIRouter, site: Site, work: Work) -> None:
-    async def explain(
-        request: Request,
-        key: Annotated[str, Query(description="The hit.")],
-        like: Annotated[str | None, Query(description="An item, instead of an image.")] = None,
-        text: Annotated[str | None, Query(description="Words, instead of an image.")] = None,
-        box: Annotated[str | None, Query(description="x0,y0,x1,y1 in the image.")] = None,
-    ) -> answers.ExplanationFacts:
-        """Show which places of two images make them similar."""
-        upload = await request.body() or None
-        region = None if box is None else _box(box)
-        return await work(partial(_explain, site, upload, key, like, text, region))
-
-    for method, name in (("GET", "explain_items"), ("POST", "explain_image")):
-        router.add_api_route(
-            "/explain",
-            explain,
-            methods=[method],
-            operation_id=name,
-            openapi_extra=_UPLOAD if method == "POST" else None,
-        )
-
-
-def _explain(  # noqa: PLR0917  # what a URL says, by name
-    site: Site,
-    upload: bytes | None,
-    key: str,
-    like: str | None,
-    text: str | None,
-    box: tuple[int, int, int, int] | None,
-) -> answers.ExplanationFacts:
-    with site.use() as retriever:
-        query: Any = upload
-        if query is None and like is not None:
-            query = Path(_path_of(site, like))
-        if query is None and text is None:
-            raise InvalidInputError("like: expected an image, an item or words, found none")
-        words = None if query is not None else text
-        found = site.explain(retriever, query, key, text=words, box=box)
-    return answers.ExplanationFacts(
-        method=found.method,
-        reason=found.reason or "",
-        score=found.score,
-        query=None if found.query is None else _data_url(found.query.overlay()),
-        hit=_data_url(found.hit.overlay()),
-        regions=[
-            answers.RegionFacts(query=each.query, hit=each.hit, share=each.share)
-            for each in found.regions
-        ],
-    )
-
-
-def _data_url(image: Image) -> str:
-    data = images.encode(images.thumbnail(image, _LARGE[0]), "jpeg", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-
-
-def _search(
-    site: Site, upload: bytes | None, offset: int, limit: int, options: dict[str, Any]
-) -> answers.SearchPage:
-    started = time.perf_counter()
-    with site.use() as retriever:
-        # One more than asked for tells whether there are further ones.
-        hits = retriever.search(upload, offset + limit + 1, **options)
-        shown = hits[offset : offset + limit]
-        size = None if upload is None else images.header(upload).size
-        return answers.SearchPage(
-            hits=[
-                answers.HitFacts(
-                    key=hit.key,
-                    rank=hit.rank,
-                    score=hit.score,
-                    label=hit.label,
-                    probability=hit.probability,
-                    box=hit.box,
-                    metadata=dict(hit.metadata),
-                    image=hit.path is not None,
-                )
-                for hit in shown
-            ],
-            offset=offset,
-            more=len(hits) > offset + limit,
-            no_match=hits.no_match,
-            box=hits.box,
-            size=size,
-            seconds=time.perf_counter() - started,
-        )
-
-
-def _classify(site: Site, upload: bytes | None, key: str | None, k: int) -> answers.NameFacts:
-    with site.use() as retriever:
-        if upload is None:
-            if key is None:
-                raise InvalidInputError("key: expected an image or a key, found neither")
-            path = retriever[key].path
-            if path is None:
-                raise ImageNotFoundError(f"{key}: expected an item with a file, found one without")
-            name = retriever.classify(path, k)
-        else:
-            name = retriever.classify(upload, k)
-        return answers.NameFacts(
-            label=name.label,
-            confidence=name.confidence,
-            threshold=name.threshold,
-            votes=dict(name.votes),
-        )
-
-
 def _add_items(router: APIRouter, site: Site, work: Work) -> None:
     @router.get("/items")
     async def items(where: Where = None, offset: Offset = 0, limit: Limit = 60) -> answers.ItemPage:
@@ -564,7 +330,7 @@ def _add_items(router: APIRouter, site: Site, work: Work) -> None:
             with site.use() as retriever:
                 if not len(retriever):
                     return answers.ItemPage(items=[], offset=offset, total=0)
-                view = retriever.view(_filter(where))
+                view = retriever.view(filter_of(where))
                 ids = view.ids
                 found = view.items(ids[offset : offset + limit])
                 return answers.ItemPage(
@@ -590,21 +356,21 @@ def _add_pictures(router: APIRouter, site: Site, work: Work) -> None:
             data, media_type="image/jpeg", headers={"cache-control": "private, max-age=600"}
         )
 
-    @router.get("/items/{key:path}/thumbnail", response_class=Response, responses=_JPEG)
+    @router.get("/items/{key:path}/thumbnail", response_class=Response, responses=JPEG)
     async def thumbnail(
         key: Key, side: Annotated[int, Query(ge=_THUMBNAIL[0], le=_THUMBNAIL[1])] = 256
     ) -> Response:
         """Return a small JPEG of an item's image."""
-        return jpeg(await work(lambda: site.thumbnails.get(_path_of(site, key), side)))
+        return jpeg(await work(lambda: site.thumbnails.get(site.path_of(key), side)))
 
-    @router.get("/items/{key:path}/image", response_class=Response, responses=_JPEG)
+    @router.get("/items/{key:path}/image", response_class=Response, responses=JPEG)
     async def image(
         key: Key, side: Annotated[int, Query(ge=_LARGE[0], le=_LARGE[1])] = 1600
     ) -> Response:
         """Return a JPEG of an item's image."""
 
         def large() -> bytes:
-            path = _path_of(site, key)
+            path = site.path_of(key)
             whole = images.load(path, max_pixels=site.max_pixels, min_side=side)
             return images.encode(images.thumbnail(whole, side), "jpeg", quality=88)
 
@@ -748,15 +514,6 @@ def _duplicate_group(group: ReviewGroup) -> answers.DuplicateGroupFacts:
 # -- small parts ---------------------------------------------------------------------------------
 
 
-def _path_of(site: Site, key: str) -> str:
-    """Return the path of an item's image, which only the gallery knows."""
-    with site.use() as retriever:
-        path = retriever[key].path
-    if path is None:
-        raise ImageNotFoundError(f"{key}: expected an item with a file, found one without")
-    return path
-
-
 def _item(item: Item, *, with_size: bool = False) -> answers.ItemFacts:
     size = None
     if with_size and item.path is not None:
@@ -770,20 +527,3 @@ def _item(item: Item, *, with_size: bool = False) -> answers.ItemFacts:
         image=item.path is not None,
         size=size,
     )
-
-
-def _filter(where: str | None) -> Any:
-    if where is None:
-        return None
-    try:
-        return json.loads(where)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"where: expected JSON, found {where!r}: {error}") from error
-
-
-def _box(text: str) -> tuple[int, int, int, int]:
-    try:
-        x0, y0, x1, y1 = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InvalidInputError(f"box: expected x0,y0,x1,y1, found {text!r}") from error
-    return x0, y0, x1, y1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import NamedTuple, final
 
 import numpy as np
 
 from imgret.abc import Embedder
+from imgret.pipeline.embed import worker_count
 from imgret.support.locks import RLock
 from imgret.types import Embeddings, Image, Json
 
@@ -28,8 +29,8 @@ class BatchingEmbedder(Embedder):
     """Runs another embedder with the images of concurrent calls, and remembers recent answers.
 
     Calls wait only while the network is busy, and are then run together in batches of the size
-    the embedder prefers. On a CPU that size is 1, and there is a worker for each core; elsewhere
-    there is one worker.
+    the embedder prefers. On a CPU that size is 1, and as many run at once as there are cores;
+    elsewhere one runs at a time. A batch runs in the thread of one of its callers.
 
     Parameters
     ----------
@@ -62,8 +63,10 @@ class BatchingEmbedder(Embedder):
         self._lock = RLock()
         self._waiting: deque[_Call] = deque()
         self._recent: OrderedDict[bytes, Embeddings] = OrderedDict()
-        workers = (os.cpu_count() or 1) if self._most == 1 and inner.thread_safe else 1
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="imgret-embed")
+        # A call takes a place while it runs, and gives it back.
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(worker_count() if self._most == 1 and inner.thread_safe else 1):
+            self._places.put(None)
 
     @property
     def dim(self) -> int:
@@ -89,10 +92,6 @@ class BatchingEmbedder(Embedder):
         """Return the configuration of the embedder inside."""
         return self.inner.config()
 
-    def close(self) -> None:
-        """End the workers; calls that wait are still answered."""
-        self._workers.shutdown()
-
     def _embed(self, images: Sequence[Image]) -> Embeddings:
         names = [_digest(image) for image in images]
         known = [self._recall(name) for name in names]
@@ -110,7 +109,11 @@ class BatchingEmbedder(Embedder):
     def _ask(self, images: Sequence[Image]) -> Embeddings:
         call = _Call(images, Future())
         self._waiting.append(call)
-        self._workers.submit(self._answer_some)  # for each call one, so that none is left over
+        self._places.get()
+        try:
+            self._answer_some()  # each caller takes a turn, so that no call is left over
+        finally:
+            self._places.put(None)
         return call.answer.result()
 
     def _answer_some(self) -> None:
@@ -153,6 +156,6 @@ class BatchingEmbedder(Embedder):
 
 
 def _digest(image: Image) -> bytes:
-    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=20)
+    digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.digest()

@@ -50,7 +50,8 @@ class Limits:
     bytes : int
         Maximum size of an upload.
     concurrency : int
-        Requests that are worked on at once; by default four for each core.
+        Requests that are worked on at once, searches by an image and others each; by default four
+        for each core.
     waiting : int
         Requests that wait for their turn; further ones are refused with status 503.
     seconds : float

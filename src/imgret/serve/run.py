@@ -9,6 +9,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Iterable
+from typing import Any
 
 import uvicorn
 
@@ -74,6 +75,7 @@ def run(
     app = create_app(site, limits=limits, token=token, hosts=[*own, *hosts])
     config = uvicorn.Config(
         app,
+        http=_protocol(),
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -85,6 +87,14 @@ def run(
     with contextlib.suppress(KeyboardInterrupt):  # which is how one stops it
         uvicorn.Server(config).run(sockets=[listening])
     _log.info("stopped")
+
+
+def _protocol() -> Any:
+    try:
+        from imgret.serve.http import BoundedHttp  # noqa: PLC0415  # there may be no httptools
+    except ImportError:
+        return "h11"
+    return BoundedHttp
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+from imgret.croppers import NoCrop
 from imgret.errors import (
+    ImageNotFoundError,
     ImgretError,
     InvalidInputError,
     StoreMismatchError,
@@ -32,7 +34,7 @@ from imgret.serve.batching import BatchingEmbedder
 from imgret.serve.duplicates import DuplicateSearch
 from imgret.serve.thumbnails import Thumbnails, thumbnails_of
 from imgret.support.locks import RLock
-from imgret.types import ImageLike, Json
+from imgret.types import Embeddings, Image, ImageLike, Json
 
 __all__ = ["Choice", "Indexing", "Site"]
 
@@ -226,6 +228,25 @@ class Site:
                 yield retriever
             self._look(at_once=True)
 
+    def path_of(self, key: str) -> str:
+        """Return the path of an item's image, which only the gallery knows.
+
+        Raises
+        ------
+        ImageNotFoundError
+            The item has no file.
+        """
+        with self.use() as retriever:
+            path = retriever[key].path
+        if path is None:
+            raise ImageNotFoundError(f"{key}: expected an item with a file, found one without")
+        return path
+
+    def embed_parts(self, retriever: Retriever, parts: list[Image]) -> Embeddings:
+        """Embed parts of images as they are, whatever the cropper of the gallery."""
+        pipeline = Pipeline(Late(retriever.embedder), Late(NoCrop()), max_pixels=self.max_pixels)
+        return pipeline.embed(parts, threads=1)
+
     def explain(
         self,
         retriever: Retriever,
@@ -391,8 +412,6 @@ class Site:
             opened, self._opened = self._opened, None
         if opened is not None:
             opened.retriever.close()
-        if self._batching is not None:
-            self._batching.close()
 
 
 def _state(path: Path) -> Hashable:
