@@ -33,7 +33,8 @@ _ALIKE = 0.75  # least correlation where they overlap
 # another shot of the same thing are not, as its parts moved against each other. Half of the cells
 # of copies are as good as equal, too. Where they are equal, few and coarse points say little.
 _EXACT = 0.5  # pixels of the smaller image; most that half of the points may be off
-_CELL_SAME, _CELL_EQUAL = 0.94, 0.985  # least correlation of half of the cells
+# Least correlation of half of the cells; less if the hashes are near, more without exact points.
+_CELL_SAME, _CELL_SAME_IF_NEAR, _CELL_EQUAL = 0.97, 0.94, 0.985
 # Of the cells of a grid over the overlap, so many have to correlate; fewer if the hashes are near.
 _GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.78, 0.7
 _PLAIN = 5.0  # grey levels: cells that vary less are not counted
@@ -251,7 +252,8 @@ def _overlaps(one: Sketch, other: Sketch, fit: _Fit, *, near: bool) -> bool:
     alike = float(np.mean(cells >= _CELL_ALIKE))
     if alike < (_CELLS_IF_NEAR if near else _CELLS):
         return False
-    if float(np.median(cells)) < (_CELL_SAME if fit.off <= _EXACT else _CELL_EQUAL):
+    same = _CELL_SAME_IF_NEAR if near else _CELL_SAME
+    if float(np.median(cells)) < (same if fit.off <= _EXACT else _CELL_EQUAL):
         return False
     shrunk = affine.copy()
     shrunk[:, 2] /= _SHRUNK
