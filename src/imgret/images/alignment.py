@@ -24,23 +24,24 @@ _CONTRAST = 0.02
 _RATIO = 0.8  # Lowe's test: the nearest descriptor against the second nearest
 _REACH = 3.0  # pixels between a point and where it should be
 _ROUNDS = 500
-_LEAST_POINTS = 8
+_LEAST_POINTS, _MANY_POINTS = 8, 20
 _STRETCH = 2.0  # most that an axis may be stretched against the other
 _SMALLEST = 0.15  # least scale of one image against the other
 _OVERLAP = 0.5  # least share of the smaller image that is part of the other
 _ALIKE = 0.75  # least correlation where they overlap
-# Half of the points of copies are within a third of a pixel of where the map takes them; those of
+# Half of the points of copies are mostly within 0.2 pixels of where the map takes them; those of
 # another shot of the same thing are not, as its parts moved against each other. Half of the cells
-# of copies are as good as equal, too. Where they are equal, few and coarse points say little.
-_EXACT = 0.5  # pixels of the smaller image; most that half of the points may be off
-# Least correlation of half of the cells; less if the hashes are near, more without exact points.
-_CELL_SAME, _CELL_SAME_IF_NEAR, _CELL_EQUAL = 0.97, 0.94, 0.985
+# of copies are as good as equal, too; less in other light, but then the points are exact.
+_EXACT, _CLOSE = 0.25, 0.5  # pixels of the smaller image by which half of the points may be off
+# Least correlation of half of the cells: with exact points, with close ones (less if the hashes
+# are near), and otherwise.
+_CELL_EXACT, _CELL_CLOSE, _CELL_CLOSE_IF_NEAR, _CELL_EQUAL = 0.9, 0.97, 0.94, 0.985
 # Of the cells of a grid over the overlap, so many have to correlate; fewer if the hashes are near.
 _GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.78, 0.7
 _PLAIN = 5.0  # grey levels: cells that vary less are not counted
 _COVERED = 0.7  # least share of a cell that is in the overlap
-# Side of whole images, their least correlation if points tell nothing, and whatever points tell.
-_WHOLE, _WHOLE_ALIKE, _WHOLE_SAME = 64, 0.93, 0.98
+_WHOLE, _WHOLE_ALIKE = 64, 0.93  # side and least correlation of whole images
+_FRAME_ALIKE = 0.96  # the same without their borders
 _BLUR = 1.5  # pixels; errors of alignment matter less
 # Colours: of the pixels that are not overexposed, so many may differ in hue or saturation, after a
 # common factor, by more than this distance in the plane of a and b of CIELAB; more if the hashes
@@ -120,7 +121,8 @@ def _mirrored(features: Features, width: int) -> Features:
     against it: mirroring exchanges the sides across, and the signs of the directions. OpenCV
     places points a quarter of a pixel to the right, as it starts from a doubled image.
     """
-    points = features.points * np.float32([-1, 1]) + np.float32([width - 0.5, 0])
+    points = features.points.copy()
+    points[:, 0] = width - 0.5 - points[:, 0]
     cells = features.descriptors.reshape(-1, 4, 4, 8)[:, ::-1][..., -np.arange(8) % 8]
     return Features(points, np.ascontiguousarray(cells.reshape(-1, _DESCRIPTOR)))
 
@@ -151,7 +153,7 @@ def mirrored(one: Sketch) -> Sketch:
 def is_copy(one: Sketch, other: Sketch, *, near: bool = False) -> bool:
     """Whether two images show the same pixels, up to crop, size, border, light and watermark.
 
-    Images that are the same as a whole are copies. For others, points of the two are matched, and
+    Images that are alike as a whole are copies. For others, points of the two are matched, and
     the affine map that most of them agree on (RANSAC) lays one image over the other. They are
     copies if that is at least half of one of them, if the points are where the map takes them to
     a fraction of a pixel, and if the images correlate there: altogether, in most of the cells, and
@@ -164,15 +166,14 @@ def is_copy(one: Sketch, other: Sketch, *, near: bool = False) -> bool:
     near : bool
         Whether their perceptual hashes are near: then fewer cells and colours need to agree.
     """
-    alike = _as_a_whole(one, other, near=near)
-    if alike >= _WHOLE_SAME:
+    if _as_a_whole(one, other, near=near):
         return True
     fit = _fit(one, other)
-    return alike >= _WHOLE_ALIKE if fit is None else _overlaps(one, other, fit, near=near)
+    return fit is not None and _overlaps(one, other, fit, near=near)
 
 
-def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> float:
-    """Return the correlation of whole images, or without their borders; 0 if colours differ."""
+def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> bool:
+    """Whether whole images are alike, or what is inside of their borders."""
 
     def small(pixels: NDArray[np.uint8]) -> Any:
         squeezed = cv2.resize(pixels, (_WHOLE, _WHOLE), interpolation=cv2.INTER_AREA)
@@ -180,14 +181,13 @@ def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> float:
 
     alike = _correlation(small(one.gray), small(other.gray))
     if alike >= _WHOLE_ALIKE and _same_colors(small(one.color), small(other.color), near=near):
-        return alike
+        return True
     a, b = _without_border(one), _without_border(other)
     if not near or (a is one and b is other):
-        return 0.0
+        return False
     # Anything on white is a border around something: so this has to be the same.
     alike = _correlation(small(a.gray), small(b.gray))
-    same = alike >= _WHOLE_SAME and _same_colors(small(a.color), small(b.color), near=near)
-    return alike if same else 0.0
+    return alike >= _FRAME_ALIKE and _same_colors(small(a.color), small(b.color), near=near)
 
 
 def _without_border(one: Sketch) -> Sketch:
@@ -204,9 +204,10 @@ def _shrunk(lines: slice) -> slice:
 
 
 class _Fit(NamedTuple):
-    """Affine map of shape (2, 3), and the pixels by which half of the points are off at most."""
+    """Affine map of shape (2, 3), how many points agree, and by how much half of them are off."""
 
     affine: Any
+    points: int
     off: float
 
 
@@ -231,7 +232,7 @@ def _fit(one: Sketch, other: Sketch) -> _Fit | None:
     chosen = agreed.ravel().astype(bool)
     off = source[chosen] @ affine[:, :2].T + affine[:, 2] - target[chosen]
     scale = np.sqrt(abs(np.linalg.det(affine[:, :2])))
-    return _Fit(affine, float(np.median(np.hypot(*off.T)) / max(1.0, scale)))
+    return _Fit(affine, len(off), float(np.median(np.hypot(*off.T)) / max(1.0, scale)))
 
 
 def _overlaps(one: Sketch, other: Sketch, fit: _Fit, *, near: bool) -> bool:
@@ -252,14 +253,22 @@ def _overlaps(one: Sketch, other: Sketch, fit: _Fit, *, near: bool) -> bool:
     alike = float(np.mean(cells >= _CELL_ALIKE))
     if alike < (_CELLS_IF_NEAR if near else _CELLS):
         return False
-    same = _CELL_SAME_IF_NEAR if near else _CELL_SAME
-    if float(np.median(cells)) < (same if fit.off <= _EXACT else _CELL_EQUAL):
+    if float(np.median(cells)) < _least_median(fit, near=near):
         return False
     shrunk = affine.copy()
     shrunk[:, 2] /= _SHRUNK
     color, seen = _laid_over(one.color, other.color, shrunk)
     a, b = (cv2.GaussianBlur(each, (0, 0), 1)[seen] for each in (color, other.color))
     return _same_colors(a, b, near=near)
+
+
+def _least_median(fit: _Fit, *, near: bool) -> float:
+    """Return the correlation that half of the cells have to reach."""
+    if fit.off <= _EXACT and fit.points >= _MANY_POINTS:
+        return _CELL_EXACT
+    if fit.off <= _CLOSE:
+        return _CELL_CLOSE_IF_NEAR if near else _CELL_CLOSE
+    return _CELL_EQUAL
 
 
 def _laid_over(
