@@ -41,7 +41,7 @@ _GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.78, 0.7
 _PLAIN = 5.0  # grey levels: cells that vary less are not counted
 _COVERED = 0.7  # least share of a cell that is in the overlap
 _WHOLE, _WHOLE_ALIKE = 64, 0.93  # side and least correlation of whole images
-_FRAME_ALIKE = 0.96  # the same without their borders
+_FRAME_ALIKE = 0.98  # the same without their borders
 _BLUR = 1.5  # pixels; errors of alignment matter less
 # Colours: of the pixels that are not overexposed, so many may differ in hue or saturation, after a
 # common factor, by more than this distance in the plane of a and b of CIELAB; more if the hashes
