@@ -109,6 +109,48 @@ def test_other_photos_are_no_copies():
             assert not images.is_copy(images.mirrored(one), other)
 
 
+def shot_again(image):
+    """Move what an image shows by up to 4 pixels, here this way and there that, and cut it."""
+    height, width = image.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    rows = np.clip(np.rint(y + 4 * np.sin(x / 60)), 0, height - 1).astype(int)
+    columns = np.clip(np.rint(x + 4 * np.sin(y / 45)), 0, width - 1).astype(int)
+    return image[rows, columns][height // 10 :, width // 10 :]
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_another_shot_of_a_scene_is_no_copy(name):
+    image = photo(name)
+    assert not images.is_copy(sketch(shot_again(image)), images.sketch(image))
+
+
+def test_a_framed_drawing_is_a_copy():
+    """It has few points of interest, but is the same without the frame."""
+    y, x = np.mgrid[:300, :300]
+    drawing = np.full((300, 300, 3), 255, dtype=np.uint8)
+    drawing[(x - 150) ** 2 + (y - 150) ** 2 < 155**2] = 0
+    drawing[(x - 190) ** 2 + (y - 120) ** 2 < 60**2] = 255
+    framed = np.pad(drawing, ((30, 30), (30, 30), (0, 0)), constant_values=120)
+    assert bits(drawing, framed) <= 2
+    assert images.is_copy(sketch(drawing), sketch(framed), near=True)
+    without = drawing.copy()
+    without[(x - 190) ** 2 + (y - 120) ** 2 < 60**2] = 0
+    assert not images.is_copy(sketch(without), sketch(framed), near=True)
+
+
+def test_points_of_the_mirror_image_follow_from_those_of_the_image():
+    image = photo("astronaut")
+    derived = images.mirrored(sketch(image)).features
+    found = sketch(image[:, ::-1]).features
+    apart = np.hypot(*(derived.points[:, None] - found.points[None]).T).T
+    nearest = apart.argmin(axis=1)
+    same = apart.min(axis=1) < 0.2
+    assert same.mean() > 0.8
+    off = derived.descriptors[same].astype(int) - found.descriptors[nearest[same]]
+    # A place may have two points that look in different directions.
+    assert np.median(np.linalg.norm(off, axis=1)) < 60
+
+
 def test_another_color_is_no_copy():
     image = photo("coffee")
     assert not images.is_copy(sketch(image[:, :, [2, 1, 0]]), images.sketch(image))

@@ -11,7 +11,7 @@ import numpy as np
 from imgret import images
 from imgret.curation.copies import RADIUS, Comparer
 from imgret.images import MAX_PIXELS
-from imgret.pages.curation import PageItems, Section, sections
+from imgret.pages.curation import PageItems, scored
 from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.types import Embeddings, Image, Item, Json
@@ -19,7 +19,6 @@ from imgret.types import Embeddings, Image, Item, Json
 __all__ = ["Copies", "Copy", "find_copies_of"]
 
 _NEAREST = 16  # neighbours by embedding that are compared
-_SHOWN = 60  # images on a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,7 @@ class Copies(ResultList[Copy]):
         return Copies(entries, self._page_items)
 
     def _body(self) -> str:
-        shown = self[:_SHOWN]
-        row = Section(
-            "",
-            [one.key for one in shown],
-            [f"score {one.score:.3f}" for one in shown],
-            n_more=len(self) - len(shown),
-        )
-        return sections(f"{len(self)} copies", [row], self._page_items)
+        return scored(f"{len(self)} copies", self, self._page_items)
 
 
 def find_copies_of(

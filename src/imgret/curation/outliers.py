@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from imgret.images import MAX_PIXELS
-from imgret.pages.curation import PageItems, Section, sections
+from imgret.pages.curation import PageItems, scored
 from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.support.checks import check_count
@@ -17,7 +17,6 @@ from imgret.types import Embeddings, Json
 
 __all__ = ["Outlier", "Outliers", "find_outliers"]
 
-_SHOWN = 60  # images on a page
 _MOST = 2000  # items whose images can be shown, as parts of the list
 
 
@@ -67,15 +66,8 @@ class Outliers(ResultList[Outlier]):
         return Outliers(entries, self._page_items)
 
     def _body(self) -> str:
-        shown = self[:_SHOWN]
-        row = Section(
-            "",
-            [one.key for one in shown],
-            [f"score {one.score:.3f}" for one in shown],
-            n_more=len(self) - len(shown),
-        )
         summary = f"{len(self)} outliers, the least similar to their nearest neighbours first"
-        return sections(summary, [row], self._page_items)
+        return scored(summary, self, self._page_items)
 
 
 def find_outliers(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.images.hashing import inside_border
 from imgret.images.transform import thumbnail
 from imgret.types import Image
 
@@ -17,21 +19,29 @@ __all__ = ["SKETCH_SIDE", "Sketch", "is_copy", "mirrored", "sketch"]
 SKETCH_SIDE = 192
 """Longer side in pixels at which images are compared."""
 
-_POINTS = 250
+_POINTS, _DESCRIPTOR = 250, 128
 _CONTRAST = 0.02
 _RATIO = 0.8  # Lowe's test: the nearest descriptor against the second nearest
 _REACH = 3.0  # pixels between a point and where it should be
 _ROUNDS = 500
-_LEAST_POINTS = 8
+_LEAST_POINTS, _MANY_POINTS = 8, 20
 _STRETCH = 2.0  # most that an axis may be stretched against the other
 _SMALLEST = 0.15  # least scale of one image against the other
 _OVERLAP = 0.5  # least share of the smaller image that is part of the other
 _ALIKE = 0.75  # least correlation where they overlap
+# Half of the points of copies are mostly within 0.2 pixels of where the map takes them; those of
+# another shot of the same thing are not, as its parts moved against each other. Half of the cells
+# of copies are as good as equal, too; less in other light, but then the points are exact.
+_EXACT, _CLOSE = 0.25, 0.5  # pixels of the smaller image by which half of the points may be off
+# Least correlation of half of the cells: with exact points, with close ones (less if the hashes
+# are near), and otherwise.
+_CELL_EXACT, _CELL_CLOSE, _CELL_CLOSE_IF_NEAR, _CELL_EQUAL = 0.9, 0.97, 0.94, 0.985
 # Of the cells of a grid over the overlap, so many have to correlate; fewer if the hashes are near.
 _GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.78, 0.7
 _PLAIN = 5.0  # grey levels: cells that vary less are not counted
 _COVERED = 0.7  # least share of a cell that is in the overlap
 _WHOLE, _WHOLE_ALIKE = 64, 0.93  # side and least correlation of whole images
+_FRAME_ALIKE = 0.98  # the same without their borders
 _BLUR = 1.5  # pixels; errors of alignment matter less
 # Colours: of the pixels that are not overexposed, so many may differ in hue or saturation, after a
 # common factor, by more than this distance in the plane of a and b of CIELAB; more if the hashes
@@ -41,41 +51,80 @@ _COLOR_GAP, _COLORS, _COLORS_IF_NEAR = 12.0, 0.15, 0.22
 _GRAY, _FACTORS = 1.5, (0.4, 2.5)
 
 
-class Sketch(NamedTuple):
+@final
+class Sketch:
     """What is kept of an image to compare it with others.
 
-    Attributes
+    Points of interest are computed when they are first needed: copies of another size or quality
+    are found without them.
+
+    Parameters
     ----------
     gray : uint8 array of shape (h, w)
         The image in grey, at most 192 pixels a side.
     color : uint8 array of shape (h / 3, w / 3, 3)
         The image in RGB.
+    mirror : Sketch, optional
+        Sketch of the mirror image, from which the points follow.
+    """
+
+    def __init__(
+        self, gray: NDArray[np.uint8], color: NDArray[np.uint8], mirror: Sketch | None = None
+    ) -> None:
+        self.gray = gray
+        self.color = color
+        self._mirror = mirror
+
+    @cached_property
+    def features(self) -> Features:
+        """Points of interest, and what is around them."""
+        if self._mirror is None:
+            return _features(self.gray)
+        return _mirrored(self._mirror.features, self.gray.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes at most, in bytes."""
+        return self.gray.nbytes + self.color.nbytes + _POINTS * (_DESCRIPTOR + 8)
+
+
+class Features(NamedTuple):
+    """Points of interest of an image.
+
+    Attributes
+    ----------
     points : float32 array of shape (n, 2)
-        Columns and rows of points of interest.
+        Columns and rows.
     descriptors : uint8 array of shape (n, 128)
         SIFT descriptors of what is around them.
     """
 
-    gray: NDArray[np.uint8]
-    color: NDArray[np.uint8]
     points: NDArray[np.float32]
     descriptors: NDArray[np.uint8]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it takes, in bytes."""
-        return self.gray.nbytes + self.color.nbytes + self.points.nbytes + self.descriptors.nbytes
 
 
 # SIFT keeps no state between calls but is not documented as safe for threads: one for each call
 # costs nothing.
-def _points(gray: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _features(gray: NDArray[np.uint8]) -> Features:
     sift = cv2.SIFT_create(_POINTS, contrastThreshold=_CONTRAST)  # type: ignore[attr-defined]  # missing in OpenCV's types
     points, descriptors = sift.detectAndCompute(gray, None)
     if descriptors is None:
-        return np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8)
+        return Features(np.empty((0, 2), np.float32), np.empty((0, _DESCRIPTOR), np.uint8))
     places = np.array([point.pt for point in points], dtype=np.float32)
-    return places, descriptors.astype(np.uint8)  # whole numbers up to 255
+    return Features(places, descriptors.astype(np.uint8))  # whole numbers up to 255
+
+
+def _mirrored(features: Features, width: int) -> Features:
+    """Return the features of the mirror image.
+
+    A descriptor has 4 x 4 cells along and across the direction of its point, and 8 directions
+    against it: mirroring exchanges the sides across, and the signs of the directions. OpenCV
+    places points a quarter of a pixel to the right, as it starts from a doubled image.
+    """
+    points = features.points.copy()
+    points[:, 0] = width - 0.5 - points[:, 0]
+    cells = features.descriptors.reshape(-1, 4, 4, 8)[:, ::-1][..., -np.arange(8) % 8]
+    return Features(points, np.ascontiguousarray(cells.reshape(-1, _DESCRIPTOR)))
 
 
 def sketch(image: Image) -> Sketch:
@@ -92,22 +141,23 @@ def sketch(image: Image) -> Sketch:
     height, width = (max(1, round(side / _SHRUNK)) for side in small.shape[:2])
     color: Any = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
     gray: Any = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    return Sketch(gray, color, *_points(gray))
+    return Sketch(gray, color)
 
 
 def mirrored(one: Sketch) -> Sketch:
     """Return the sketch of the mirror image."""
     gray, color = (np.ascontiguousarray(each[:, ::-1]) for each in (one.gray, one.color))
-    return Sketch(gray, color, *_points(gray))
+    return Sketch(gray, color, mirror=one)
 
 
 def is_copy(one: Sketch, other: Sketch, *, near: bool = False) -> bool:
     """Whether two images show the same pixels, up to crop, size, border, light and watermark.
 
-    Images that match as a whole are copies. For others, points of the two are matched, and the
-    affine map that most of them agree on (RANSAC) lays one image over the other. They are copies
-    if that is at least half of one of them, and they correlate there: altogether, in most of its
-    cells, and in their colours.
+    Images that are alike as a whole are copies. For others, points of the two are matched, and
+    the affine map that most of them agree on (RANSAC) lays one image over the other. They are
+    copies if that is at least half of one of them, if the points are where the map takes them to
+    a fraction of a pixel, and if the images correlate there: altogether, in most of the cells, and
+    in their colours. Two shots of one scene correlate, but no map takes their points so exactly.
 
     Parameters
     ----------
@@ -116,45 +166,81 @@ def is_copy(one: Sketch, other: Sketch, *, near: bool = False) -> bool:
     near : bool
         Whether their perceptual hashes are near: then fewer cells and colours need to agree.
     """
-    return _as_a_whole(one, other, near=near) or _in_part(one, other, near=near)
+    if _as_a_whole(one, other, near=near):
+        return True
+    fit = _fit(one, other)
+    return fit is not None and _overlaps(one, other, fit, near=near)
 
 
 def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> bool:
+    """Whether whole images are alike, or what is inside of their borders."""
+
     def small(pixels: NDArray[np.uint8]) -> Any:
         squeezed = cv2.resize(pixels, (_WHOLE, _WHOLE), interpolation=cv2.INTER_AREA)
         return cv2.GaussianBlur(squeezed, (0, 0), 1)
 
-    return _correlation(small(one.gray), small(other.gray)) >= _WHOLE_ALIKE and _same_colors(
-        small(one.color), small(other.color), near=near
-    )
-
-
-def _in_part(one: Sketch, other: Sketch, *, near: bool) -> bool:
-    if min(len(one.points), len(other.points)) < _LEAST_POINTS:
+    alike = _correlation(small(one.gray), small(other.gray))
+    if alike >= _WHOLE_ALIKE and _same_colors(small(one.color), small(other.color), near=near):
+        return True
+    a, b = _without_border(one), _without_border(other)
+    if not near or (a is one and b is other):
         return False
+    # Anything on white is a border around something: so this has to be the same.
+    alike = _correlation(small(a.gray), small(b.gray))
+    return alike >= _FRAME_ALIKE and _same_colors(small(a.color), small(b.color), near=near)
+
+
+def _without_border(one: Sketch) -> Sketch:
+    rows, columns = inside_border(one.gray)
+    inner = one.gray[rows, columns]
+    if inner.shape == one.gray.shape:
+        return one
+    color = one.color[_shrunk(rows), _shrunk(columns)]
+    return Sketch(inner, color) if color.size else one
+
+
+def _shrunk(lines: slice) -> slice:
+    return slice(round(lines.start / _SHRUNK), round(lines.stop / _SHRUNK))
+
+
+class _Fit(NamedTuple):
+    """Affine map of shape (2, 3), how many points agree, and by how much half of them are off."""
+
+    affine: Any
+    points: int
+    off: float
+
+
+def _fit(one: Sketch, other: Sketch) -> _Fit | None:
+    """Return the map that takes points of one image to the other; None if too few agree."""
+    a, b = one.features, other.features
+    if min(len(a.points), len(b.points)) < _LEAST_POINTS:
+        return None
     matches = cv2.BFMatcher(cv2.NORM_L2).knnMatch(
-        one.descriptors.astype(np.float32), other.descriptors.astype(np.float32), k=2
+        a.descriptors.astype(np.float32), b.descriptors.astype(np.float32), k=2
     )
     good = [best for best, second in matches if best.distance < _RATIO * second.distance]
     if len(good) < _LEAST_POINTS:
-        return False
+        return None
+    source = a.points[[match.queryIdx for match in good]]
+    target = b.points[[match.trainIdx for match in good]]
     affine, agreed = cv2.estimateAffine2D(
-        one.points[[match.queryIdx for match in good]],
-        other.points[[match.trainIdx for match in good]],
-        method=cv2.RANSAC,
-        ransacReprojThreshold=_REACH,
-        maxIters=_ROUNDS,
+        source, target, method=cv2.RANSAC, ransacReprojThreshold=_REACH, maxIters=_ROUNDS
     )
     if affine is None or int(agreed.sum()) < _LEAST_POINTS:
-        return False
+        return None
+    chosen = agreed.ravel().astype(bool)
+    off = source[chosen] @ affine[:, :2].T + affine[:, 2] - target[chosen]
+    scale = np.sqrt(abs(np.linalg.det(affine[:, :2])))
+    return _Fit(affine, len(off), float(np.median(np.hypot(*off.T)) / max(1.0, scale)))
+
+
+def _overlaps(one: Sketch, other: Sketch, fit: _Fit, *, near: bool) -> bool:
+    """Whether two images are alike where an affine map lays one over the other."""
+    affine = fit.affine
     largest, smallest = np.linalg.svd(affine[:, :2], compute_uv=False)
     if smallest < _SMALLEST or largest > _STRETCH * smallest:
         return False
-    return _overlaps(one, other, affine, near=near)
-
-
-def _overlaps(one: Sketch, other: Sketch, affine: Any, *, near: bool) -> bool:
-    """Whether two images are alike where an affine map lays one over the other."""
     laid, inside = _laid_over(one.gray, other.gray, affine)
     area = int(inside.sum())
     scale = abs(float(np.linalg.det(affine[:, :2])))
@@ -163,13 +249,26 @@ def _overlaps(one: Sketch, other: Sketch, affine: Any, *, near: bool) -> bool:
     a, b = (cv2.GaussianBlur(gray, (0, 0), _BLUR) for gray in (laid, other.gray))
     if _correlation(a[inside], b[inside]) < _ALIKE:
         return False
-    if _alike_cells(a, b, inside) < (_CELLS_IF_NEAR if near else _CELLS):
+    cells = _cells(a, b, inside)
+    alike = float(np.mean(cells >= _CELL_ALIKE))
+    if alike < (_CELLS_IF_NEAR if near else _CELLS):
+        return False
+    if float(np.median(cells)) < _least_median(fit, near=near):
         return False
     shrunk = affine.copy()
     shrunk[:, 2] /= _SHRUNK
     color, seen = _laid_over(one.color, other.color, shrunk)
     a, b = (cv2.GaussianBlur(each, (0, 0), 1)[seen] for each in (color, other.color))
     return _same_colors(a, b, near=near)
+
+
+def _least_median(fit: _Fit, *, near: bool) -> float:
+    """Return the correlation that half of the cells have to reach."""
+    if fit.off <= _EXACT and fit.points >= _MANY_POINTS:
+        return _CELL_EXACT
+    if fit.off <= _CLOSE:
+        return _CELL_CLOSE_IF_NEAR if near else _CELL_CLOSE
+    return _CELL_EQUAL
 
 
 def _laid_over(
@@ -181,9 +280,9 @@ def _laid_over(
     return cv2.warpAffine(one, affine, size), np.asarray(cv2.warpAffine(whole, affine, size)) > 250
 
 
-def _alike_cells(one: Any, other: Any, inside: NDArray[np.bool_]) -> float:
-    """Return the share of cells that correlate; 1 if all are plain."""
-    alike, counted = 0, 0
+def _cells(one: Any, other: Any, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the correlations of cells, without plain ones; 1 if all are plain."""
+    found = []
     rows, columns = (np.linspace(0, side, _GRID + 1).astype(int) for side in inside.shape)
     for top, bottom in pairwise(rows):
         for left, right in pairwise(columns):
@@ -193,9 +292,8 @@ def _alike_cells(one: Any, other: Any, inside: NDArray[np.bool_]) -> float:
                 continue
             a, b = one[cell][mask], other[cell][mask]
             if max(a.std(), b.std()) >= _PLAIN:
-                counted += 1
-                alike += _correlation(a, b) >= _CELL_ALIKE
-    return alike / counted if counted else 1.0
+                found.append(_correlation(a, b))
+    return np.array(found or [1.0])
 
 
 def _same_colors(one: Any, other: Any, *, near: bool) -> bool:
@@ -204,9 +302,13 @@ def _same_colors(one: Any, other: Any, *, near: bool) -> bool:
     usable = np.all([each.max(axis=(1, 2)) < _EXPOSED for each in pixels], axis=0)
     if int(usable.sum()) < _FEW_PIXELS:
         return True
+    # Both as dark as the darker one: the same colour in more light is further from grey.
+    shown = [each[usable].astype(np.float32) / 255 for each in pixels]
+    light = [float(each.mean()) for each in shown]
+    dark = min(light)
     a, b = (
-        cv2.cvtColor(each[usable], cv2.COLOR_RGB2LAB)[:, 0, 1:].astype(np.float32) - 128
-        for each in pixels
+        cv2.cvtColor(each * np.float32(dark / max(lit, 1e-6)), cv2.COLOR_RGB2LAB)[:, 0, 1:]
+        for each, lit in zip(shown, light, strict=True)
     )
     if min(float(np.hypot(*each.T).mean()) for each in (a, b)) < _GRAY:
         return True

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from imgret.types import Image
 
-__all__ = ["HASH_BYTES", "hash_array", "perceptual_hash", "turned_hashes"]
+__all__ = ["HASH_BYTES", "hash_array", "inside_border", "perceptual_hash", "turned_hashes"]
 
 HASH_BYTES = 8
 
@@ -68,10 +68,10 @@ def perceptual_hash(image: Image) -> bytes:
     down, across = (max(1, side // _LINES) for side in image.shape[:2])
     red, green, blue = (image[::down, ::across, n].astype(np.uint16) for n in range(3))
     gray = ((77 * red + 150 * green + 29 * blue) >> 8).astype(np.uint8)
-    inner = _without_border(
-        np.asarray(cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    square = np.asarray(cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    small = cv2.resize(
+        square[inside_border(square)], (_SMALL, _SMALL), interpolation=cv2.INTER_AREA
     )
-    small = cv2.resize(inner, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA)
     spectrum = cv2.dct(small.astype(np.float32))
     return np.packbits(spectrum[_DOWN, _ACROSS] > 0).tobytes()
 
@@ -105,16 +105,17 @@ def turned_hashes(hashes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     )
 
 
-def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the part inside a border of one colour; all if little is left of it."""
+def inside_border(gray: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Return the rows and columns inside a border of one colour; all if little is left of it."""
+    every = slice(0, gray.shape[0]), slice(0, gray.shape[1])
     edges = (gray[0], gray[-1], gray[:, 0], gray[:, -1])
     if all(int(edge.max()) - int(edge.min()) > _FLAT for edge in edges):  # as in most photos
-        return gray
+        return every
     rows = _inside(gray.min(axis=1).astype(int), gray.max(axis=1).astype(int))
     columns = _inside(gray.min(axis=0).astype(int), gray.max(axis=0).astype(int))
-    inner = gray[rows, columns]
-    least = _LEAST * len(gray)
-    return inner if inner.shape[0] >= least and inner.shape[1] >= least else gray
+    inner = gray[rows, columns].shape
+    enough = all(left >= _LEAST * side for left, side in zip(inner, gray.shape, strict=True))
+    return (rows, columns) if enough else every
 
 
 def _inside(low: NDArray[np.int64], high: NDArray[np.int64]) -> slice:

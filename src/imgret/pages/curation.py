@@ -5,13 +5,16 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from imgret import images
 from imgret.pages.document import MAX_BYTES, file_link
 from imgret.pages.hits import MAX_TOTAL, image_figure
 from imgret.types import Item
 
-__all__ = ["PageItems", "Section", "sections"]
+__all__ = ["PageItems", "Scored", "Section", "scored", "sections"]
+
+_SHOWN = 60  # images of a list with scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,30 @@ class Section:
     notes: Sequence[str] = ()
     n_more: int = 0
     first: str = ""
+
+
+class Scored(Protocol):
+    """An item of a list, with its score."""
+
+    @property
+    def key(self) -> str:
+        """Key of the item."""
+
+    @property
+    def score(self) -> float:
+        """Score to show below it."""
+
+
+def scored(summary: str, entries: Sequence[Scored], page_items: PageItems) -> str:
+    """Return HTML of the first 60 items of a list, with their scores."""
+    shown = entries[:_SHOWN]
+    row = Section(
+        "",
+        [one.key for one in shown],
+        [f"score {one.score:.3f}" for one in shown],
+        n_more=len(entries) - len(shown),
+    )
+    return sections(summary, [row], page_items)
 
 
 def sections(
