@@ -7,14 +7,21 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
+nox.options.allow_parallel = True
+if len(sys.argv) == 1:  # a session that is named runs by itself, and shows its output as it comes
+    # While one installs or waits, another computes. The tests run alone, after the others: they
+    # use all cores, and some of them measure time.
+    nox.options.parallel = 2
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Tests run in a process a core, each with a thread; what a file prepares is prepared once.
 PARALLEL = ("-n", "auto", "--dist", "loadfile")
 ONE_EACH = {"OMP_NUM_THREADS": "1"}
+# Where packages are read rather than run, compiling them would take longer than the check.
+TO_READ = ("--no-compile",)
 
 
 def group(name: str) -> list[str]:
@@ -25,7 +32,7 @@ def group(name: str) -> list[str]:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
-    session.install(*group("lint"))
+    session.install(*TO_READ, *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("hadolint", "Dockerfile")
@@ -34,18 +41,18 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def imports(session: nox.Session) -> None:
     """Check that the layers go one way, and that each library has its one door."""
-    session.install("-e", ".[testing]", *group("lint"))
+    session.install(*TO_READ, "-e", ".[testing]", *group("lint"))
     session.run("lint-imports")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.install("-e", ".[serve,train]", *group("torch"), *group("types"))
+    session.install(*TO_READ, "-e", ".[serve,train]", *group("torch"), *group("types"))
     session.run("mypy")
 
 
-@nox.session
+@nox.session(allow_parallel=False)
 def tests(session: nox.Session) -> None:
     """Run the tests."""
     session.install("-e", ".", *group("test"))
