@@ -11,9 +11,10 @@ nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.allow_parallel = True
-if len(sys.argv) == 1:  # a session that is named runs by itself, and shows its output as it comes
-    # While one installs or waits, another computes. The tests run alone, after the others: they
-    # use all cores, and some of them measure time.
+BY_NAME = ("-s", "-e", "-k", "-t", "--session", "--keyword", "--tag")
+if not any(word.startswith(BY_NAME) for word in sys.argv[1:]):  # those show output as it comes
+    # While one session installs or waits, another computes. The tests run alone, after the others:
+    # they use all cores, and some of them measure time.
     nox.options.parallel = 2
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
