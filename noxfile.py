@@ -7,14 +7,23 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
+nox.options.allow_parallel = True
+BY_NAME = ("-s", "-e", "-k", "-t", "--session", "--keyword", "--tag")
+if not any(word.startswith(BY_NAME) for word in sys.argv[1:]):  # those show output as it comes
+    # While one session installs or waits, another computes. The tests run alone, after the others:
+    # they use all cores, and some of them measure time.
+    nox.options.parallel = 2
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Tests run in a process a core, each with a thread; what a file prepares is prepared once.
 PARALLEL = ("-n", "auto", "--dist", "loadfile")
 ONE_EACH = {"OMP_NUM_THREADS": "1"}
+# Of what is installed, a third at most is imported, and compiled then. Not where pytest makes
+# errors of warnings: Python warns while it compiles what others have written.
+AS_NEEDED = ("--no-compile",)
 
 
 def group(name: str) -> list[str]:
@@ -25,7 +34,7 @@ def group(name: str) -> list[str]:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
-    session.install(*group("lint"))
+    session.install(*AS_NEEDED, *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("hadolint", "Dockerfile")
@@ -34,18 +43,18 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def imports(session: nox.Session) -> None:
     """Check that the layers go one way, and that each library has its one door."""
-    session.install("-e", ".[testing]", *group("lint"))
+    session.install(*AS_NEEDED, "-e", ".[testing]", *group("lint"))
     session.run("lint-imports")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.install("-e", ".[serve,train]", *group("torch"), *group("types"))
+    session.install(*AS_NEEDED, "-e", ".[serve,train]", *group("torch"), *group("types"))
     session.run("mypy")
 
 
-@nox.session
+@nox.session(allow_parallel=False)
 def tests(session: nox.Session) -> None:
     """Run the tests."""
     session.install("-e", ".", *group("test"))
@@ -90,7 +99,7 @@ def serve(session: nox.Session) -> None:
         for command in ("update -q", "install -q -y --no-install-recommends chromium"):
             session.run("apt-get", *command.split(), external=True, success_codes=range(256))
     session.install("-e", ".[serve,text]", *group("test"), *group("serve"))
-    session.run("pytest", *PARALLEL, "tests/serve", "tests/browser", *session.posargs)
+    session.run("pytest", *PARALLEL, "tests/serve", "tests/browser", *session.posargs, env=ONE_EACH)
 
 
 def may_install() -> bool:
@@ -110,7 +119,7 @@ def plugins(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, running what its pages show; every warning is an error."""
-    session.install("-e", ".[serve,tables,testing]", *group("docs"))
+    session.install(*AS_NEEDED, "-e", ".[serve,tables,testing]", *group("docs"))
     site = Path(session.create_tmp()).absolute() / "site"
     shutil.rmtree(site, ignore_errors=True)
     session.run("sphinx-build", "-q", "-n", "-W", "-j", "2", "docs", str(site))
@@ -127,7 +136,8 @@ def build(session: nox.Session) -> None:
     (wheel,) = (work / "dist").glob("*.whl")
     session.run("python", "-m", "venv", "--clear", str(work / "venv"))
     programs = work / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
-    session.run(str(programs / "python"), "-m", "pip", "install", "-q", str(wheel), external=True)
+    pip = (str(programs / "python"), "-m", "pip")
+    session.run(*pip, "install", "-q", *AS_NEEDED, str(wheel), external=True)
     with session.chdir(work):
         session.run(str(programs / "imgret"), "demo", external=True)
 

@@ -37,20 +37,28 @@ def named(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """What the examples take for granted: photos, and query.jpg."""
+    root = tmp_path_factory.mktemp("drawn")
+    for species in ("daisy", "rose", "tulip"):
+        (root / "photos" / species).mkdir(parents=True)
+        for number in range(1, 4):
+            picture = images.encode(samples.draw(species, number, size=(120, 90)), "jpeg")
+            (root / "photos" / species / f"{number:03d}.jpg").write_bytes(picture)
+    (root / "query.jpg").write_bytes(
+        images.encode(samples.draw("rose", 1001, size=(120, 90)), "jpeg")
+    )
+    return root
+
+
 @pytest.fixture
-def pictures(tmp_path, monkeypatch):
-    """What the examples take for granted: photos, query.jpg, and a model that was downloaded."""
+def pictures(drawn, tmp_path, monkeypatch):
+    """A copy of these, and a model that was downloaded; the current directory."""
     models = tmp_path / "models"  # a small CLIP with random weights stands in for the real one
     shutil.copytree(ROOT / "tests" / "data" / "models" / "clip", models / "clip-vit-base-patch32")
     monkeypatch.setenv("IMGRET_MODELS", str(models))
-    for species in ("daisy", "rose", "tulip"):
-        (tmp_path / "photos" / species).mkdir(parents=True)
-        for number in range(1, 4):
-            picture = images.encode(samples.draw(species, number, size=(120, 90)), "jpeg")
-            (tmp_path / "photos" / species / f"{number:03d}.jpg").write_bytes(picture)
-    (tmp_path / "query.jpg").write_bytes(
-        images.encode(samples.draw("rose", 1001, size=(120, 90)), "jpeg")
-    )
+    shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

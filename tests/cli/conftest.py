@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -44,15 +46,28 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def work(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it with a gallery, photos.imgret, to be changed; the current directory."""
-    shutil.copytree(drawn, tmp_path / "work")
-    monkeypatch.chdir(tmp_path / "work")
+@pytest.fixture(scope="session")
+def indexed(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of those photos."""
+    path = tmp_path_factory.mktemp("indexed") / "photos.imgret"
     retriever = Retriever()
-    retriever.add_folder("photos", labels="parent")
-    retriever.save("photos.imgret")
-    return tmp_path / "work"
+    retriever.add_folder(drawn / "photos", labels="parent")
+    retriever.save(path)
+    return path
+
+
+@pytest.fixture
+def work(drawn: Path, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of both, to be changed; the current directory."""
+    folder = tmp_path / "work"
+    shutil.copytree(drawn, folder)
+    shutil.copytree(indexed, folder / "photos.imgret")
+    # Its images are those beside it.
+    with contextlib.closing(sqlite3.connect(folder / "photos.imgret" / "catalog.sqlite")) as file:
+        file.execute("UPDATE items SET path = replace(path, ?, ?)", (str(drawn), str(folder)))
+        file.commit()
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture
