@@ -106,7 +106,7 @@ KINDS: dict[str, Make] = {
 
 def same_as(files: list[Path]) -> dict[str, str]:
     """Return the line of `SAME` of each drawn image that is in one, by the name of its copies."""
-    lines: dict[str, str] = {}
+    lines: dict[tuple[str, str], str] = {}
     for line in SAME.replace("\n", "|").split("|"):
         kind, *numbers = line.split() or [""]
         lines |= {(kind, f"image_{int(number):04}"): line for number in numbers}
