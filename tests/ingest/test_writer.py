@@ -11,6 +11,7 @@ import pytest
 from imgret.errors import StoreCorruptError
 from imgret.galleries.local.store import Store
 from imgret.ingest import IngestReport, Known, Line, Source, writer
+from imgret.pipeline import embed
 from imgret.types import Box, Item
 
 NAMES = ["6.jpg", "7.jpe", "a/1.jpg", "a/2.JPG", "a/b/3.jpeg", "c/4.jpg", "c/5.jpg"]
@@ -136,7 +137,7 @@ def test_changed_to_something_unreadable(kit, store, folder):
 
 def test_changed_while_it_is_read(kit, store, folder, monkeypatch):
     """The next run must see that what was embedded is not what is there."""
-    path, read = folder / "6.jpg", writer_images().read
+    path, read = folder / "6.jpg", embed.read_bytes
 
     def slow(target):
         data = read(target)
@@ -145,18 +146,12 @@ def test_changed_while_it_is_read(kit, store, folder, monkeypatch):
             os.utime(path, ns=(1, 10**18))
         return data
 
-    monkeypatch.setattr(writer_images(), "read", slow)
+    monkeypatch.setattr(embed, "read_bytes", slow)
     kit.ingest_folder(store, folder)
     monkeypatch.undo()
     assert matches(kit, kit.content_of(store)["6.jpg"], kit.picture(5))
     assert kit.ingest_folder(store, folder).ok == ["6.jpg"]
     assert matches(kit, kit.content_of(store)["6.jpg"], kit.picture(50))
-
-
-def writer_images():
-    from imgret import images  # where the pipeline finds it
-
-    return images
 
 
 # -- the same bytes twice ------------------------------------------------------------------------

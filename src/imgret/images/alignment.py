@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, final
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from imgret.images.hashing import inside_border
 from imgret.images.transform import thumbnail
+from imgret.support.lazy import cached_property
 from imgret.types import Image
 
 __all__ = ["SKETCH_SIDE", "Sketch", "is_copy", "mirrored", "sketch"]
