@@ -115,7 +115,7 @@ def batch_size(providers: Sequence[str], *, large: bool = False) -> int:
     return max(found, _LARGE_BATCH) if large else found
 
 
-def session_options(providers: Sequence[str]) -> ort.SessionOptions:
+def _session_options(providers: Sequence[str]) -> ort.SessionOptions:
     """Return the options of a session that runs in one thread, as its providers need them.
 
     Parameters
@@ -132,7 +132,7 @@ def session_options(providers: Sequence[str]) -> ort.SessionOptions:
     return options
 
 
-def with_options(providers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+def _with_options(providers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
     """Return each provider with the options it is started with, as onnxruntime takes them."""
     return [(name, _OPTIONS.get(name, {})) for name in providers]
 
@@ -195,7 +195,7 @@ class Session:
             )
         # onnxruntime has locks of its own: a fork waits until runs are done.
         self._running = ReadWriteLock(brief=True)
-        options = session_options(self.providers)
+        options = _session_options(self.providers)
         options.add_session_config_entry("session.x64quantprecision", "1" if guard_int8 else "0")
         given: Path | bytes = path
         if graph is None and not _is_utf8(path):  # onnxruntime opens only such paths
@@ -212,7 +212,7 @@ class Session:
         started = time.perf_counter()
         try:
             self._session = ort.InferenceSession(
-                given, options, providers=with_options(self.providers)
+                given, options, providers=_with_options(self.providers)
             )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -98,15 +98,8 @@ def _add_hits(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, byt
         # Checked and written where it was made, in a thread: FastAPI would do both again here.
         return Response(page, media_type="application/json")
 
-    for method, name in (("GET", "search_by_words"), ("POST", "search_by_image")):
-        router.add_api_route(
-            "/search",
-            search,
-            methods=[method],
-            operation_id=name,
-            response_model=answers.SearchPage,
-            openapi_extra=UPLOAD if method == "POST" else None,
-        )
+    names = "search_by_words", "search_by_image"
+    _with_and_without_upload(router, "/search", search, names, response_model=answers.SearchPage)
 
     @router.post("/preview", response_class=Response, responses=JPEG, openapi_extra=UPLOAD)
     async def preview(request: Request) -> Response:
@@ -132,14 +125,7 @@ def _add_classes(router: APIRouter, site: Site, work: Work) -> None:
         upload = await request.body()
         return await work(partial(_classify, site, upload or None, key, k))
 
-    for method, name in (("GET", "classify_item"), ("POST", "classify_image")):
-        router.add_api_route(
-            "/classify",
-            classify,
-            methods=[method],
-            operation_id=name,
-            openapi_extra=UPLOAD if method == "POST" else None,
-        )
+    _with_and_without_upload(router, "/classify", classify, ("classify_item", "classify_image"))
 
 
 def _add_explanations(router: APIRouter, site: Site, work: Work) -> None:
@@ -154,13 +140,20 @@ def _add_explanations(router: APIRouter, site: Site, work: Work) -> None:
         upload = await request.body() or None
         return await work(partial(_explain, site, upload, key, like, text, box_of(box)))
 
-    for method, name in (("GET", "explain_items"), ("POST", "explain_image")):
+    _with_and_without_upload(router, "/explain", explain, ("explain_items", "explain_image"))
+
+
+def _with_and_without_upload(
+    router: APIRouter,
+    path: str,
+    endpoint: Callable[..., Any],
+    names: tuple[str, str],
+    **options: Any,
+) -> None:
+    """Add a route for GET, and for POST with an image, by the names in the description."""
+    for method, name, extra in (("GET", names[0], None), ("POST", names[1], UPLOAD)):
         router.add_api_route(
-            "/explain",
-            explain,
-            methods=[method],
-            operation_id=name,
-            openapi_extra=UPLOAD if method == "POST" else None,
+            path, endpoint, methods=[method], operation_id=name, openapi_extra=extra, **options
         )
 
 
