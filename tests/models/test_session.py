@@ -89,3 +89,11 @@ def test_an_embedder_takes_the_batch_of_its_provider(monkeypatch):
     assert OnnxEmbedder("general", batch_size=4).batch_size == 4
     plain = {"size": 8, "scaling": None}
     assert OnnxEmbedder(DATA / "fixed.onnx", preprocess=plain).batch_size == 1
+
+
+def test_custom_operators_are_not_loaded(tmp_path):
+    graph = (DATA / "foreign.onnx").read_bytes()
+    path = tmp_path / "custom.onnx"
+    path.write_bytes(graph.replace(b"Flatten", b"Flatmap"))
+    with pytest.raises(ModelError, match=r"custom\.onnx: .*Flatmap.*; .*standard ONNX operators"):
+        Session(path)

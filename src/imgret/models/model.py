@@ -187,7 +187,8 @@ class Model:
         if asked not in types:
             found = "none" if asked is None else repr(asked)
             raise ModelError(
-                f"{self.path}: output: expected one of {', '.join(names)}, found {found}"
+                f"{self.path}: output: expected one of {', '.join(names)}, found {found}; give it "
+                f"as output=, or write it into the file with imgret models bundle --tensor"
             )
         if types[asked] not in _NUMBERS:
             others = [name for name in names if name != asked]

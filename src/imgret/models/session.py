@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -216,7 +217,7 @@ class Session:
             )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(
-                f"{path}: onnxruntime {ort.__version__} cannot load it: {error}"
+                f"{path}: onnxruntime {ort.__version__} cannot load it: {error}{_remedy(error)}"
             ) from error
         running = self._session.get_providers()
         seconds = time.perf_counter() - started
@@ -306,6 +307,16 @@ class Session:
                 f"{self.path}: expected input {wanted}, found {found}: {error}"
             ) from error
         return np.asarray(result, dtype=np.float32)
+
+
+def _remedy(error: Exception) -> str:
+    """Return what to do about a graph that onnxruntime does not load."""
+    if not re.search(r"not a registered function/op|No Op registered", str(error)):
+        return ""
+    return (
+        "; imgret loads no libraries of custom operators, as they run code: export the model with "
+        "standard ONNX operators, or upgrade onnxruntime if it is newer"
+    )
 
 
 def _both_names(provider: str) -> str:
