@@ -97,3 +97,10 @@ def test_custom_operators_are_not_loaded(tmp_path):
     path.write_bytes(graph.replace(b"Flatten", b"Flatmap"))
     with pytest.raises(ModelError, match=r"custom\.onnx: .*Flatmap.*; .*standard ONNX operators"):
         Session(path)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_a_graph_for_text_is_no_model_of_images(name):
+    path = DATA / "models" / name / "onnx" / "text_model.onnx"
+    with pytest.raises(ModelError, match="it reads text: give the graph for images"):
+        OnnxEmbedder(path, preprocess={"size": 64, "scaling": None})

@@ -172,7 +172,12 @@ class Model:
             raise ModelError(
                 f"{self.path}: expected an input of {wanted.dtype} and shape "
                 f"{_shown(shape)} ({wanted.layout}), found {there.dtype} of shape "
-                f"{_shown(there.shape)}; change size, layout or dtype in preprocess="
+                f"{_shown(there.shape)}; "
+                + (
+                    self.session.reads_text
+                    if there.name == "input_ids"
+                    else "change size, layout or dtype in preprocess="
+                )
             )
 
     def _find_output(self, asked: str | None) -> str:

@@ -173,6 +173,8 @@ class Session:
         not start. There is no silent fallback to another provider.
     """
 
+    reads_text = "it reads text: give the graph for images, or the folder of both"
+
     def __init__(
         self,
         path: Path,
@@ -231,7 +233,8 @@ class Session:
         inputs = [_tensor(value) for value in self._session.get_inputs()]
         if not inputs or (len(inputs) != 1 and not several):
             names = ", ".join(tensor.name for tensor in inputs) or "none"
-            raise ModelError(f"{path}: expected one input, found {len(inputs)}: {names}")
+            text = f"; {self.reads_text}" if "input_ids" in names else ""
+            raise ModelError(f"{path}: expected one input, found {len(inputs)}: {names}{text}")
         self.inputs = tuple(inputs)
         self.input = inputs[0]
         self.outputs = tuple(_tensor(value) for value in self._session.get_outputs())
