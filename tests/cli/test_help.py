@@ -1,5 +1,6 @@
 """The help of every command in a terminal of 80 columns, and what the shell completes."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -112,6 +113,8 @@ def test_commands_and_options_are_completed(complete):
     assert complete("imgret models d") == ["describe"]
     assert complete("imgret search --th") == ["--threshold"]
     assert "Find images that are unlike all others." in complete("imgret out", "zsh")[0]
+    learn = "Learn from the labels how likely a hit is to be right."
+    assert learn in complete("imgret cal", "zsh")[0]  # not cut off
 
 
 def test_galleries_and_keys_are_completed(work, complete):
@@ -126,25 +129,50 @@ def test_galleries_and_keys_are_completed(work, complete):
     assert complete("imgret remove lost.imgret ro") == [""]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_completes_with_the_script_that_is_printed(work):
+# What a user types, and what each shell is asked afterwards. zsh completes in a terminal only: its
+# functions are replaced by one that prints what they are called with.
+_SHELLS = {
+    "bash": """
+        COMP_WORDS=(imgret remove photos.imgret tulip/0); COMP_CWORD=3
+        _imgret_completion imgret; echo "${COMPREPLY[@]}"; complete -p imgret
+    """,
+    "zsh": """
+        words=(imgret remove photos.imgret tulip/0); CURRENT=4
+        _arguments() { print -r -- "$@" }; _imgret_completion; print -r -- $_comps[imgret]
+    """,
+    "fish": """
+        complete -C "imgret remove photos.imgret tulip/0"; complete -C "imgret outli"
+    """,
+}
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"),
+    {
+        "bash": ["tulip/0.jpg", "complete -o default -F _imgret_completion imgret"],
+        "zsh": ['*: :(("tulip/0.jpg"))', "_imgret_completion"],
+        "fish": ["tulip/0.jpg", "outliers\tFind images that are unlike all others."],
+    }.items(),
+)
+def test_shells_complete_with_the_script_that_is_printed(work, shell, expected):
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
     command = work / "bin" / "imgret"
     command.parent.mkdir()
     command.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m imgret \"$@\"\n", encoding="utf-8")
     command.chmod(0o700)
-    script = (
-        'PATH="$PWD/bin:$PATH"\n'
-        'eval "$(imgret --show-completion bash)"\n'
-        "COMP_WORDS=(imgret remove photos.imgret tulip/0); COMP_CWORD=3\n"
-        '_imgret_completion imgret; echo "${COMPREPLY[@]}"; complete -p imgret'
-    )
+    load = {
+        "bash": 'eval "$(imgret --show-completion bash)"',
+        "zsh": 'autoload -Uz compinit; compinit -D -u; eval "$(imgret --show-completion zsh)"',
+        "fish": "imgret --show-completion fish | source",
+    }
+    options = {"bash": "--norc", "zsh": "-f", "fish": "--no-config"}
     ended = subprocess.run(
-        [shutil.which("bash"), "--norc", "-c", script],
+        [shutil.which(shell), options[shell], "-c", load[shell] + "\n" + _SHELLS[shell]],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+        env=os.environ | {"PATH": f"{work / 'bin'}:{os.environ['PATH']}"},
     )
-    offered, installed = ended.stdout.splitlines()
-    assert offered == "tulip/0.jpg"
-    assert installed == "complete -o default -F _imgret_completion imgret"
+    assert ended.stdout.splitlines() == expected, ended.stderr

@@ -26,7 +26,12 @@ MISTAKES = {
     "a folder for a gallery": (
         "search photos query.jpg",
         1,
-        ["photos: expected a gallery", "manifest.json", "imgret index", "-o photos.imgret"],
+        ["photos: expected a gallery", "manifest.json", "did you mean", "photos.imgret?"],
+    ),
+    "a gallery misspelt": (
+        "search fotos.imgret query.jpg",
+        1,
+        ["fotos.imgret: expected a gallery", "did you mean", "photos.imgret?"],
     ),
     "a file for a gallery": ("info query.jpg", 1, ["query.jpg: expected a gallery"]),
     "no query there": ("search photos.imgret lost.jpg", 1, ["lost.jpg: there is no such file"]),

@@ -222,6 +222,14 @@ def test_a_folder_that_is_a_file(site, tmp_path):
         flowers102(tmp_path / "file", download=True)
 
 
+def test_a_name_that_is_taken_by_a_folder_keeps_what_arrived(site, small, tmp_path):
+    (tmp_path / "setid.mat" / "inside").mkdir(parents=True)
+    url, digest = f"{flowers._SITE}setid.mat", flowers._MD5["setid.mat"]
+    with pytest.raises(DatasetError, match=r"setid\.mat: cannot be written"):
+        download.fetch(url, tmp_path / "setid.mat", md5=digest)
+    assert (tmp_path / "setid.mat.part").read_bytes() == small["setid.mat"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk(site, tmp_path):
     (tmp_path / "imagelabels.mat.part").symlink_to("/dev/full")

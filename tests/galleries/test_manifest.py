@@ -55,6 +55,21 @@ def test_none_there(tmp_path):
         Manifest.read(tmp_path)
 
 
+def test_near_names_are_suggested(tmp_path):
+    for name in ("photos.imgret", "paintings.imgret"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").touch()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "0.jpg").touch()
+    for name in ("photos", "photo.imgret", "photos.imget"):
+        with pytest.raises(StoreNotFoundError, match=r"did you mean \S+/photos.imgret\?"):
+            Manifest.read(tmp_path / name)
+    with pytest.raises(StoreNotFoundError, match=r"found nothing; `imgret index"):
+        Manifest.read(tmp_path / "mine.imgret")
+    with pytest.raises(StoreNotFoundError, match=r"found nothing; `imgret index"):
+        Manifest.read(tmp_path / "no" / "photos.imgret")
+
+
 @pytest.mark.parametrize("text", ["", "{", "\xff\xfe", '{"format": '])
 def test_no_json(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text, encoding="latin-1")

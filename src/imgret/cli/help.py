@@ -39,6 +39,10 @@ class Command(TyperCommand):
         """Write one section of arguments and one of options."""
         _write_parameters(self.get_params(ctx), ctx, formatter)
 
+    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002  # typer's hook
+        """Return the summary that shells show when they complete a command."""
+        return _summary(self)
+
 
 class Group(TyperGroup):
     """Commands that are listed by panel, in the order in which they were added.
@@ -63,11 +67,19 @@ class Group(TyperGroup):
         for name, command in commands:
             panel = getattr(command, "rich_help_panel", None)
             title = panel if isinstance(panel, str) else "Commands"
-            summary = " ".join((getattr(command, "help", "") or "").partition("\n\n")[0].split())
-            panels.setdefault(title, []).append((f"{name:<{width}}", summary))
+            panels.setdefault(title, []).append((f"{name:<{width}}", _summary(command)))
         for title, rows in panels.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002  # typer's hook
+        """Return the summary that shells show when they complete a command."""
+        return _summary(self)
+
+
+def _summary(command: Any) -> str:
+    """Return the first paragraph of a command's help, as one line."""
+    return " ".join((getattr(command, "help", "") or "").partition("\n\n")[0].split())
 
 
 def _write(text: str | None, formatter: Any) -> None:

@@ -262,7 +262,7 @@ def bundle_model(
     notice: Annotated[str, typer.Option(help="Copyright notice of the weights.")] = "",
     json_: Json = False,
 ) -> None:
-    """Write into a model's file how to prepare its input.
+    """Write into a model file how to prepare its input.
 
     imgret models bundle mine.onnx --preprocess '{"size": 224}'
 

@@ -17,7 +17,7 @@ def relocate(
     cropper: CropperAt = None,
     json_: Json = False,
 ) -> None:
-    """Store new paths of a gallery's model files.
+    """Store new paths of the model files of a gallery.
 
     imgret relocate photos.imgret --embedder models/mine.onnx
 

@@ -57,12 +57,14 @@ def fetch(url: str, path: Path, *, md5: str, progress: Progress = None) -> None:
         raise _unwritable(path.parent, error) from error
     while True:
         _fetch_part(url, part, progress)
-        found = _md5(part)
-        if found == md5:
-            part.replace(path)
-            return
-        size = part.stat().st_size
-        part.unlink()
+        try:
+            found, size = _md5(part), part.stat().st_size
+            if found == md5:
+                part.replace(path)
+                return
+            part.unlink()
+        except OSError as error:
+            raise _unwritable(path, error) from error
         if not resumed:
             raise DatasetError(
                 f"{url}: expected a file of MD5 {md5}, found {found} ({size:,} bytes), which was "

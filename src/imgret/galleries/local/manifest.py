@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
@@ -28,6 +29,7 @@ __all__ = ["FILE", "FORMAT_VERSION", "Manifest", "is_gallery"]
 
 FILE = "manifest.json"
 FORMAT = "imgret-gallery"
+_ENDING = ".imgret"
 FORMAT_VERSION = 1
 # Fields that are written only if they are set.
 _OPTIONAL = ("tuned", "calibration", "text_calibration", "cropper_fingerprint", "files")
@@ -211,11 +213,28 @@ def _check_calibration(calibration: Any) -> Json | None:
 
 def _instead(directory: Path) -> str:
     """Return what there is in place of a gallery, and what to do."""
+    meant = "".join(f"; did you mean {near}?" for near in _like(directory))
     if directory.is_file():
-        return "a file; choose another path"
+        return f"a file{meant or '; choose another path'}"
     if directory.is_dir() and any(directory.iterdir()):
+        if meant:
+            return f"a folder of other files{meant}"
         return (
             f"a folder of other files; if they are images, `imgret index {directory} -o "
             f"{directory.name}.imgret` makes a gallery of them"
         )
-    return f"nothing; `imgret index FOLDER -o {directory}` makes one"
+    return (
+        f"nothing{meant}" if meant else f"nothing; `imgret index FOLDER -o {directory}` makes one"
+    )
+
+
+def _like(directory: Path) -> list[Path]:
+    """Return the gallery beside this one whose name is most like it, if there is one."""
+    try:
+        beside = sorted(each.parent for each in directory.parent.glob(f"*/{FILE}"))
+    except OSError:
+        return []
+    # Endings that all have in common would make all of them alike.
+    names = {each.name.removesuffix(_ENDING): each for each in beside}
+    near = difflib.get_close_matches(directory.name.removesuffix(_ENDING), names, n=1)
+    return [names[name] for name in near]
