@@ -65,43 +65,60 @@ def crop(image: Image.Image, rng: np.random.Generator, share: float) -> Image.Im
     return image.crop((x, y, x + width, y + height))
 
 
-def border(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Add a border of 4 to 10 % of the longer side in white, black or red."""
+def border(image: Image.Image, rng: np.random.Generator, least: float, most: float) -> Image.Image:
+    """Add a border of such shares of the longer side in white, black or red."""
     color = [(255, 255, 255), (0, 0, 0), (200, 30, 30)][int(rng.integers(3))]
-    return ImageOps.expand(image, int(max(image.size) * rng.uniform(0.04, 0.1)), fill=color)
+    return ImageOps.expand(image, int(max(image.size) * rng.uniform(least, most)), fill=color)
 
 
-def watermark(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Write across the middle in half-transparent white."""
+def watermark(image: Image.Image, rng: np.random.Generator, lines: int, alpha: int) -> Image.Image:
+    """Write across the middle in white, once or on several lines."""
     layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
     font = ImageFont.load_default(size=max(10, image.width // 7))
-    place = image.width * 0.1, image.height * rng.uniform(0.3, 0.6)
-    ImageDraw.Draw(layer).text(place, "SAMPLE 2024", font=font, fill=(255, 255, 255, 160))
+    place = image.width * 0.1, image.height * rng.uniform(0.3, 0.6) / lines
+    text = "\n".join(["SAMPLE 2024"] * lines)
+    ImageDraw.Draw(layer).text(place, text, font=font, fill=(255, 255, 255, alpha))
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
-def brightness(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Multiply by 1.5, or by 0.6."""
-    return ImageEnhance.Brightness(image).enhance(1.5 if rng.random() < 0.5 else 0.6)
+def brightness(
+    image: Image.Image, rng: np.random.Generator, light: float, dark: float
+) -> Image.Image:
+    """Multiply by one of two factors."""
+    return ImageEnhance.Brightness(image).enhance(light if rng.random() < 0.5 else dark)
 
 
-def resized(image: Image.Image, _: np.random.Generator) -> Image.Image:
-    """Shrink to 40 % of each side."""
-    size = [max(16, round(side * 0.4)) for side in image.size]
+def resized(image: Image.Image, share: float) -> Image.Image:
+    """Shrink to this share of each side."""
+    size = [max(16, round(side * share)) for side in image.size]
     return image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
 
 
 KINDS: dict[str, Make] = {
     "crop 80 %": lambda image, rng: crop(image, rng, 0.8),
     "crop 60 %": lambda image, rng: crop(image, rng, 0.6),
-    "resize": resized,
+    "resize": lambda image, _: resized(image, 0.4),
     "JPEG": lambda image, _: image,
     "mirror": lambda image, _: ImageOps.mirror(image),
     "quarter turn": lambda image, _: image.transpose(Image.Transpose.ROTATE_90),
-    "border": border,
-    "watermark": watermark,
-    "brightness": brightness,
+    "border": lambda image, rng: border(image, rng, 0.04, 0.1),
+    "watermark": lambda image, rng: watermark(image, rng, 1, 160),
+    "brightness": lambda image, rng: brightness(image, rng, 1.5, 0.6),
 }
+# The same ways, but more of each.
+HARDER: dict[str, Make] = {
+    "crop 50 %": lambda image, rng: crop(image, rng, 0.5),
+    "resize to 20 %": lambda image, _: resized(image, 0.2),
+    "JPEG 10": lambda image, _: image,
+    "mirror, crop 80 %": lambda image, rng: ImageOps.mirror(crop(image, rng, 0.8)),
+    "turn, crop 80 %": lambda image, rng: crop(image, rng, 0.8).transpose(
+        Image.Transpose.ROTATE_90
+    ),
+    "border to 25 %": lambda image, rng: border(image, rng, 0.15, 0.25),
+    "watermarks": lambda image, rng: watermark(image, rng, 4, 255),
+    "brightness x 2": lambda image, rng: brightness(image, rng, 2.0, 0.4),
+}
+JPEG = {"JPEG": 25, "JPEG 10": 10}  # qualities; others are saved at QUALITY
 
 
 def same_as(files: list[Path]) -> dict[str, str]:
@@ -135,14 +152,14 @@ def make(folder: Path, count: int, to: Path, seed: int) -> tuple[list[str], dict
     rng = np.random.default_rng(seed)
     files = sorted(path for path in folder.rglob("*.jpg"))
     chosen = [files[n] for n in np.sort(rng.permutation(len(files))[:count])]
-    for kind in ("original", *KINDS):
+    for kind in ("original", *KINDS, *HARDER):
         (to / kind).mkdir()
     for n, file in enumerate(chosen):
         (to / "original" / f"{n:05}.jpg").write_bytes(file.read_bytes())
         image = Image.open(file).convert("RGB")
-        for kind, copy in KINDS.items():
+        for kind, copy in (KINDS | HARDER).items():
             made = copy(image, np.random.default_rng([seed, n]))
-            made.save(to / kind / f"{n:05}.jpg", quality=25 if kind == "JPEG" else QUALITY)
+            made.save(to / kind / f"{n:05}.jpg", quality=JPEG.get(kind, QUALITY))
     return [f"{n:05}.jpg" for n in range(len(chosen))], same_as(chosen)
 
 

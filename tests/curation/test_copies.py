@@ -155,3 +155,38 @@ def test_many_copies_cost_no_square(made, gallery_of):
     pairs = module.candidates(gallery_of(vectors).view(), hashes)
     assert int((pairs.bits == 0).sum()) <= 2 * 500
     assert (pairs.a < pairs.b).all()
+
+
+def bits_apart(hashes):
+    """Return the bits in which each two differ, at best over mirroring and turning the first."""
+    turned = images.turned_hashes(hashes)
+    return np.bitwise_count(turned[:, :, None] ^ hashes[None, None]).sum(axis=3).min(axis=0)
+
+
+def test_near_hashes_are_paired_in_every_position(gallery_of):
+    rng = np.random.default_rng(3)
+    hashes = rng.integers(0, 256, (60, 8), dtype=np.uint8)
+    for place in range(40):  # the first 5 in all positions, with some bits changed
+        hashes[20 + place] = images.turned_hashes(hashes[:5])[place // 5, place % 5]
+        hashes[20 + place, : place % 3 + 1] ^= 1
+    vectors = rng.normal(size=(60, 8))
+    pairs = module.candidates(gallery_of(vectors).view(), module.Hashes(np.arange(60), hashes, {}))
+    near = pairs.bits <= module.RADIUS
+    apart = bits_apart(hashes)
+    assert (apart[pairs.a[near], pairs.b[near]] == pairs.bits[near]).all()
+    assert int(near.sum()) == int((apart[np.triu_indices(60, 1)] <= module.RADIUS).sum())
+
+
+def test_many_near_hashes_are_joined_by_few_pairs(gallery_of):
+    """A placeholder in a thousand sizes is not a million pairs, but one group."""
+    rng = np.random.default_rng(4)
+    bits = np.unpackbits(rng.integers(0, 256, (1, 8), dtype=np.uint8), axis=1).repeat(1000, 0)
+    np.put_along_axis(bits, rng.integers(0, 64, (1000, 4)), 1, axis=1)
+    hashes = module.Hashes(np.arange(1000), np.packbits(bits, axis=1), {})
+    pairs = module.candidates(gallery_of(rng.normal(size=(1000, 8))).view(), hashes)
+    near = pairs.bits <= module.RADIUS
+    assert int(near.sum()) < 12 * 1000
+    joined = module.Joined(1000)
+    for a, b in zip(pairs.a[near].tolist(), pairs.b[near].tolist(), strict=True):
+        joined.add(a, b)
+    assert len({joined.root(place) for place in range(1000)}) == 1

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgret import images
 from imgret.errors import ImgretError
+from imgret.ingest.progress import Progress, progress_bar
 from imgret.pipeline.embed import worker_count
 from imgret.search import View
 from imgret.support.locks import RLock
@@ -41,6 +42,7 @@ _COMPARED = 4  # of these, those that may be copies
 _CLOSE = 0.75
 # The same for mirror images, which embeddings hardly tell from the original.
 _MIRROR_CLOSE = 0.5
+_OF_EACH = 8  # images of near hashes with which one is compared, and more that nothing else joins
 _SKETCH_BYTES = 512 * 2**20  # memory for images that are compared
 _CHUNK = 256  # pairs between two looks at what is joined by now
 
@@ -104,7 +106,7 @@ def hashes_of(items: Sequence[Item], *, max_pixels: int, done: Done) -> Hashes:
     return Hashes(places, images.hash_array([h for h in hashes if h is not None]), found)
 
 
-def candidates(view: View, hashes: Hashes) -> Candidates:
+def candidates(view: View, hashes: Hashes, *, progress: Progress = False) -> Candidates:
     """Return the pairs that are worth comparing: near by hash, or unusually near by embedding."""
     from imgret.indexes.faiss.hamming import near_hashes  # noqa: PLC0415  # loads Faiss
 
@@ -114,20 +116,21 @@ def candidates(view: View, hashes: Hashes) -> Candidates:
     distinct, first, number = np.unique(
         hashes.hashes, axis=0, return_index=True, return_inverse=True
     )
-    for turned in images.turned_hashes(distinct)[:-1]:  # the last is the second last of the other
-        rows, columns, apart = near_hashes(turned, distinct, RADIUS)
-        bits.add(hashes.places[first[rows]], hashes.places[first[columns]], apart)
+    places, turned = hashes.places[first], images.turned_hashes(distinct)
+    total = n + len(turned) * len(distinct)
+    with progress_bar(progress, total=total, unit="search", desc="finding pairs") as bar:
+        for queries in turned:
+            for part, rows, columns, apart in near_hashes(queries, distinct, RADIUS, _OF_EACH):
+                bits.add(places[rows], places[columns], apart)
+                bar.update(part.stop - part.start)
+        near = _Pairs(n)
+        for a, b, share in _nearest(view, bar.update):
+            near.add(a, b, share)
     order = np.argsort(number.ravel(), kind="stable")
     same = np.flatnonzero(np.diff(number.ravel()[order]) == 0)
-    for others in (
-        order[same],
-        first[number.ravel()[order[same]]],
-    ):  # the one before, and the first
+    for others in (order[same], first[number.ravel()[order[same]]]):  # the one before; the first
         a, b = hashes.places[others], hashes.places[order[same + 1]]
         bits.add(a, b, np.zeros(len(a), dtype=np.int32))
-    near = _Pairs(n)
-    for a, b, share in _nearest(view):
-        near.add(a, b, share)
     return _joined(n, bits, near)
 
 
@@ -167,7 +170,7 @@ def _joined(n: int, bits: _Pairs, near: _Pairs) -> Candidates:
     return Candidates(codes // n, codes % n, all_bits, all_near)
 
 
-def _nearest(view: View) -> Iterator[tuple[Ids, Ids, Embeddings]]:
+def _nearest(view: View, done: Done) -> Iterator[tuple[Ids, Ids, Embeddings]]:
     """Yield pairs of items and unusually near neighbours, with their share of the usual distance.
 
     What is usual is the distance of the 16th neighbour, or its median over all items if that is
@@ -176,7 +179,10 @@ def _nearest(view: View) -> Iterator[tuple[Ids, Ids, Embeddings]]:
     k = min(_NEAREST, len(view) - 1)
     if k < 1:
         return
-    pieces = [(part, found) for part, found in view.nearest_others(view.ids, k)]
+    pieces = []
+    for part, found in view.nearest_others(view.ids, k):
+        pieces.append((part, found))
+        done(len(found.ids))
     if k < _NEAREST:  # few items: all of them are compared
         for part, found in pieces:
             rows, columns = np.nonzero(found.ids >= 0)

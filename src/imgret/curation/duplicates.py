@@ -127,19 +127,18 @@ class Duplicates(ResultList[DuplicateGroup]):
             title or "Duplicates",
             self.summary(),
             self.review(known),
+            n_files=sum(len(group.keys) for group in known),
             hidden=len(self) - len(known),
         )
 
-    def review(self, groups: Iterable[DuplicateGroup]) -> list[ReviewGroup]:
-        """Return what a review shows of some of the first 200 groups; their images are read."""
+    def review(self, groups: Iterable[DuplicateGroup]) -> Iterator[ReviewGroup]:
+        """Yield what a review shows of some of the first 200 groups; their images are read."""
         chosen = list(groups)
         items = [self._page_items.items[key] for group in chosen for key in group.keys]
-        files = iter(look(items, max_pixels=self._page_items.max_pixels))
-        reviewed = []
+        files = look(items, max_pixels=self._page_items.max_pixels)
         for group in chosen:
             of_group = [next(files) for _ in group.keys]
-            reviewed.append(ReviewGroup(of_group, best_of(of_group), group.score))
-        return reviewed
+            yield ReviewGroup(of_group, best_of(of_group), group.score)
 
     def _like(self, entries: list[DuplicateGroup]) -> Duplicates:
         return Duplicates(entries, self._page_items, self.n_unhashed)
@@ -206,7 +205,7 @@ def _copies(
         keep_hashes({items[place].key: hash_ for place, hash_ in hashes.computed.items()})
     joined = Joined(len(items))
     _join_equal(view, items, hashes, joined)
-    pairs = candidates(view, hashes)
+    pairs = candidates(view, hashes, progress=progress)
     with progress_bar(progress, total=len(pairs.a), unit="pair", desc="comparing") as bar:
         copies_among(items, pairs, joined, max_pixels=max_pixels, done=bar.update)
     weakest = _weakest(view, joined)

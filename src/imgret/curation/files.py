@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from imgret.types import Item
 __all__ = ["FileState", "best_of", "look", "problem_of", "sized"]
 
 _THUMBNAIL = 320  # pixels a side of the images on a page
+_AHEAD = 32  # files that are read together
 
 
 class FileState(NamedTuple):
@@ -35,10 +36,14 @@ class FileState(NamedTuple):
         return cls(item.key, item.path, item.size, item.mtime_ns)
 
 
-def look(items: Sequence[Item], *, max_pixels: int) -> list[Reviewed]:
-    """Return what a review shows of each item; images that cannot be read are missing there."""
+def look(items: Sequence[Item], *, max_pixels: int) -> Iterator[Reviewed]:
+    """Yield what a review shows of each item; images that cannot be read are missing there.
+
+    Files are read as they are asked for, a few ahead.
+    """
     with ThreadPoolExecutor(worker_count(), thread_name_prefix="imgret") as pool:
-        return list(pool.map(lambda item: _look(item, max_pixels), items))
+        for start in range(0, len(items), _AHEAD):
+            yield from pool.map(lambda item: _look(item, max_pixels), items[start : start + _AHEAD])
 
 
 def best_of(files: Sequence[Reviewed]) -> int:

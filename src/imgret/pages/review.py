@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -82,31 +82,36 @@ class ReviewGroup(NamedTuple):
     score: float
 
 
-def review_page(title: str, summary: str, groups: Sequence[ReviewGroup], *, hidden: int) -> str:
+def review_page(
+    title: str, summary: str, groups: Iterable[ReviewGroup], *, n_files: int, hidden: int
+) -> str:
     """Return the page.
 
     Parameters
     ----------
     title, summary : str
         Plain text.
-    groups : sequence of ReviewGroup
+    groups : iterable of ReviewGroup
+        Their images are needed one group at a time.
+    n_files : int
+        Number of files in all groups together.
     hidden : int
         Number of groups that are not shown.
     """
-    total = sum(len(group.files) for group in groups)
-    max_bytes = min(_MAX_BYTES, _MAX_TOTAL // max(1, total))
-    rows = "".join(_group(number, group, max_bytes) for number, group in enumerate(groups))
-    more = f'<p class="faint">{_unseen(len(groups), hidden)}</p>' if hidden else ""
-    data = json.dumps(
-        {"format": FORMAT, "groups": [[_facts(file) for file in g.files] for g in groups]}
-    ).replace("<", "\\u003c")
-    tools = _TOOLS if groups else ""
+    max_bytes = min(_MAX_BYTES, _MAX_TOTAL // max(1, n_files))
+    rows, facts = [], []
+    for number, group in enumerate(groups):
+        rows.append(_group(number, group, max_bytes))
+        facts.append([_facts(file) for file in group.files])
+    more = f'<p class="faint">{_unseen(len(rows), hidden)}</p>' if hidden else ""
+    data = json.dumps({"format": FORMAT, "groups": facts}).replace("<", "\\u003c")
     body = (
-        f"<main><h1>{html.escape(title)}</h1><p>{html.escape(summary)}</p>{rows}{more}</main>{tools}"
+        f"<main><h1>{html.escape(title)}</h1><p>{html.escape(summary)}</p>"
+        f"{''.join(rows)}{more}</main>{_TOOLS if rows else ''}"
         f'<script type="application/json" id="files">{data}</script>'
     )
     return document(
-        title, body, kind="review", styles=["review.css"], scripts=["review.js"] if groups else []
+        title, body, kind="review", styles=["review.css"], scripts=["review.js"] if rows else []
     )
 
 
