@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     import typer  # noqa: PLC0415  # so that the package stays cheap to import
 
     from imgret.cli.app import app  # noqa: PLC0415  # the same
+    from imgret.cli.complete import complete_on_first_tab  # noqa: PLC0415  # the same
     from imgret.cli.logs import log_shown  # noqa: PLC0415  # the same
     from imgret.errors import ImgretError  # noqa: PLC0415
 
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be valid text
         sys.stdout.reconfigure(errors="backslashreplace")
+    complete_on_first_tab()
     usage_error: Any = typer.BadParameter.__base__  # typer does not export it
     try:
         with log_shown(arguments) as left:

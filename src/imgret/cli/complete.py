@@ -7,6 +7,7 @@ itself says why.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -14,9 +15,27 @@ import typer
 
 from imgret.errors import ImgretError
 
-__all__ = ["complete_galleries", "complete_keys"]
+__all__ = ["complete_galleries", "complete_keys", "complete_on_first_tab"]
 
 _MOST = 200
+_ZSH = """
+
+[[ $zsh_eval_context[-1] == loadautofunc ]] && %(complete_func)s "$@"
+"""
+
+
+def complete_on_first_tab() -> None:
+    """Have typer's script for zsh complete as soon as it is loaded.
+
+    zsh loads it on the first Tab, but all it does is to define a function: until the second Tab,
+    nothing is offered. Should another typer keep its scripts elsewhere, that stays so.
+    """
+    with suppress(ImportError, AttributeError, KeyError, TypeError):
+        from typer import _completion_shared as shared  # noqa: PLC0415  # no public way
+
+        scripts = shared._completion_scripts  # noqa: SLF001
+        if "zsh_eval_context" not in scripts["zsh"]:
+            scripts["zsh"] = scripts["zsh"].rstrip() + _ZSH
 
 
 def complete_galleries(incomplete: str) -> list[str]:

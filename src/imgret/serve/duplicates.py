@@ -37,7 +37,7 @@ class DuplicateSearch:
     Attributes
     ----------
     done, total : int
-        Numbers of pairs that were compared.
+        How far the present step is.
     state : {"running", "done", "failed"}
     message : str
         What went wrong.
@@ -79,11 +79,12 @@ class DuplicateSearch:
             with self._use() as retriever:
                 if len(retriever):
                     self.found = find_duplicates(retriever.view(), progress=self._tell)
-                    self.groups = [
+                    shown = self.found[:SHOWN]
+                    for done, group in enumerate(self.found.review(shown), 1):
                         # The page asks for thumbnails; these images would stay in memory.
-                        group._replace(files=[file._replace(image=None) for file in group.files])
-                        for group in self.found.review(self.found[:SHOWN])
-                    ]
+                        files = [file._replace(image=None) for file in group.files]
+                        self.groups.append(group._replace(files=files))
+                        self._tell(done, len(shown))
         except _Stopped:
             self.state, self.message = "failed", "stopped"
         except ImgretError as error:
