@@ -41,6 +41,7 @@ _GRID, _CELL_ALIKE, _CELLS, _CELLS_IF_NEAR = 8, 0.6, 0.78, 0.7
 _PLAIN = 5.0  # grey levels: cells that vary less are not counted
 _COVERED = 0.7  # least share of a cell that is in the overlap
 _WHOLE, _WHOLE_ALIKE = 64, 0.93  # side and least correlation of whole images
+_TONED_ALIKE = 0.98  # the same where one was given the tones of the other
 _FRAME_ALIKE = 0.98  # the same without their borders
 _BLUR = 1.5  # pixels; errors of alignment matter less
 # Colours: of the pixels that are not overexposed, so many may differ in hue or saturation, after a
@@ -179,7 +180,11 @@ def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> bool:
         squeezed = cv2.resize(pixels, (_WHOLE, _WHOLE), interpolation=cv2.INTER_AREA)
         return cv2.GaussianBlur(squeezed, (0, 0), 1)
 
-    alike = _correlation(small(one.gray), small(other.gray))
+    a, b = small(one.gray), small(other.gray)
+    alike = _correlation(a, b)
+    if alike < _WHOLE_ALIKE:
+        alike = _correlation(*_toned(a, b, np.ones(a.shape, dtype=bool)))
+        alike = alike if alike >= _TONED_ALIKE else 0
     if alike >= _WHOLE_ALIKE and _same_colors(small(one.color), small(other.color), near=near):
         return True
     a, b = _without_border(one), _without_border(other)
@@ -246,7 +251,8 @@ def _overlaps(one: Sketch, other: Sketch, fit: _Fit, *, near: bool) -> bool:
     scale = abs(float(np.linalg.det(affine[:, :2])))
     if max(area / other.gray.size, area / scale / one.gray.size) < _OVERLAP:
         return False
-    a, b = (cv2.GaussianBlur(gray, (0, 0), _BLUR) for gray in (laid, other.gray))
+    a, b = _toned(laid, other.gray, inside)
+    a, b = (cv2.GaussianBlur(gray, (0, 0), _BLUR) for gray in (a, b))
     if _correlation(a[inside], b[inside]) < _ALIKE:
         return False
     cells = _cells(a, b, inside)
@@ -274,10 +280,33 @@ def _least_median(fit: _Fit, *, near: bool) -> float:
 def _laid_over(
     one: NDArray[np.uint8], other: NDArray[np.uint8], affine: Any
 ) -> tuple[Any, NDArray[np.bool_]]:
-    """Return an image laid over another one, and where it covers that."""
+    """Return an image laid over another one, and where it covers that.
+
+    Beyond its edges it goes on in the same colours, so that it can be blurred.
+    """
     size = other.shape[1], other.shape[0]
     whole = np.full(one.shape[:2], 255, dtype=np.uint8)
-    return cv2.warpAffine(one, affine, size), np.asarray(cv2.warpAffine(whole, affine, size)) > 250
+    inside = np.asarray(cv2.warpAffine(whole, affine, size)) > 250
+    return cv2.warpAffine(one, affine, size, borderMode=cv2.BORDER_REPLICATE), inside
+
+
+def _toned(
+    one: NDArray[np.uint8], other: NDArray[np.uint8], inside: NDArray[np.bool_]
+) -> tuple[Any, Any]:
+    """Return two images, one of which has the tones of the other if they correlate more then.
+
+    In other light, bright parts may be of one grey level: then tones can be changed one way only.
+    """
+    a, b = one[inside], other[inside]
+    ways = [(one, other), (_tones(a, b)[one], other), (one, _tones(b, a)[other])]
+    return max(ways, key=lambda way: _correlation(way[0][inside], way[1][inside]))
+
+
+def _tones(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the grey level of the second image for each of the first (histogram matching)."""
+    have, want = (np.cumsum(np.bincount(each, minlength=256)) for each in (one, other))
+    middle = have - np.diff(have, prepend=0) / 2
+    return np.searchsorted(want, middle, side="right").clip(0, 255).astype(np.uint8)
 
 
 def _cells(one: Any, other: Any, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
