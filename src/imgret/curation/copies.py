@@ -29,17 +29,19 @@ __all__ = [
     "hashes_of",
 ]
 
-RADIUS = 10
+RADIUS = 12
 """Bits of the hash in which two images may differ to be compared."""
+
+_NEAR = 10  # bits up to which that they are near counts in the comparison
 
 # Without files there is nothing to compare: then so few bits may differ, if the embeddings are near
 # as well.
 _SURE = 6
 _NEAREST = 16  # neighbours that tell how close together images are where an item lies
-_COMPARED = 4  # of these, those that may be copies
+_COMPARED = 6  # of these, those that may be copies
 # Copies are closer than this share of the distance of the last of the neighbours. Of copies that
 # show 60 % of each side of an image, 95 % are; of other crops, borders and watermarks, 99 %.
-_CLOSE = 0.75
+_CLOSE = 0.85
 # The same for mirror images, which embeddings hardly tell from the original.
 _MIRROR_CLOSE = 0.5
 _OF_EACH = 8  # images of near hashes with which one is compared, and more that nothing else joins
@@ -293,12 +295,12 @@ class Comparer:
         one, other = self._sketch(a), self._sketch(b)
         if one is None or other is None:
             return bits <= _SURE and near < np.inf
-        if images.is_copy(one, other, near=bits <= RADIUS):
+        if images.is_copy(one, other, near=bits <= _NEAR):
             return True
         if bits > RADIUS and near > _MIRROR_CLOSE:
             return False
         turned = self._sketch(a, turned=True)
-        return turned is not None and images.is_copy(turned, other, near=bits <= RADIUS)
+        return turned is not None and images.is_copy(turned, other, near=bits <= _NEAR)
 
     def keep(self, place: int, sketch: images.Sketch) -> None:
         """Use this for an item instead of what its file holds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, NamedTuple, final
 
 import cv2
@@ -43,13 +42,16 @@ _COVERED = 0.7  # least share of a cell that is in the overlap
 _WHOLE, _WHOLE_ALIKE = 64, 0.93  # side and least correlation of whole images
 _TONED_ALIKE = 0.98  # the same where one was given the tones of the other
 _FRAME_ALIKE = 0.98  # the same without their borders
+# A mark: side of what is compared, grey levels that it changes, share of its pixels that it may
+# change the other way, least share of the image it leaves, and correlation of the details there.
+_MARKED, _MARK_CHANGE, _MIXED, _UNMARKED, _DETAIL_ALIKE = 128, 12, 0.03, 0.15, 0.98
 _BLUR = 1.5  # pixels; errors of alignment matter less
 # Colours: of the pixels that are not overexposed, so many may differ in hue or saturation, after a
 # common factor, by more than this distance in the plane of a and b of CIELAB; more if the hashes
 # are near. An image without colours goes with any.
 _SHRUNK, _EXPOSED, _FEW_PIXELS = 3, 235, 100
 _COLOR_GAP, _COLORS, _COLORS_IF_NEAR = 12.0, 0.15, 0.22
-_GRAY, _FACTORS = 1.5, (0.4, 2.5)
+_GRAY, _COLORED, _FACTORS = 1.5, 6.0, (0.4, 2.5)
 
 
 @final
@@ -174,7 +176,7 @@ def is_copy(one: Sketch, other: Sketch, *, near: bool = False) -> bool:
 
 
 def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> bool:
-    """Whether whole images are alike, or what is inside of their borders."""
+    """Whether whole images are alike, beside a mark, or inside of their borders."""
 
     def small(pixels: NDArray[np.uint8]) -> Any:
         squeezed = cv2.resize(pixels, (_WHOLE, _WHOLE), interpolation=cv2.INTER_AREA)
@@ -185,7 +187,10 @@ def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> bool:
     if alike < _WHOLE_ALIKE:
         alike = _correlation(*_toned(a, b, np.ones(a.shape, dtype=bool)))
         alike = alike if alike >= _TONED_ALIKE else 0
-    if alike >= _WHOLE_ALIKE and _same_colors(small(one.color), small(other.color), near=near):
+    colors = one.color, other.color
+    if alike >= _WHOLE_ALIKE and _same_colors(*map(small, colors), near=near):
+        return True
+    if _marked(one.gray, other.gray) and _same_colors(*map(small, colors), near=near):
         return True
     a, b = _without_border(one), _without_border(other)
     if not near or (a is one and b is other):
@@ -193,6 +198,31 @@ def _as_a_whole(one: Sketch, other: Sketch, *, near: bool) -> bool:
     # Anything on white is a border around something: so this has to be the same.
     alike = _correlation(small(a.gray), small(b.gray))
     return alike >= _FRAME_ALIKE and _same_colors(small(a.color), small(b.color), near=near)
+
+
+def _marked(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether one of two images is the other under a mark, such as large letters.
+
+    A mark is lighter than all it covers, or darker; a thing that moved between two shots is both.
+    Away from the mark, the finest detail has to be the same.
+    """
+    size = (_MARKED, _MARKED)
+    a, b = (
+        cv2.GaussianBlur(cv2.resize(each, size, interpolation=cv2.INTER_AREA), (0, 0), 0.7)
+        for each in (one, other)
+    )
+    change = b.astype(np.int16) - a
+    marked = np.abs(change) > _MARK_CHANGE
+    if not marked.any() or _MIXED < float((change[marked] > 0).mean()) < 1 - _MIXED:
+        return False
+    beside = cv2.dilate(marked.astype(np.uint8), np.ones((9, 9), dtype=np.uint8)) == 0
+    if float(beside.mean()) < _UNMARKED:
+        return False
+    c, d = (
+        each - cv2.GaussianBlur(each, (0, 0), 3)
+        for each in (a.astype(np.float32), b.astype(np.float32))
+    )
+    return _correlation(c[beside], d[beside]) >= _DETAIL_ALIKE
 
 
 def _without_border(one: Sketch) -> Sketch:
@@ -221,14 +251,15 @@ def _fit(one: Sketch, other: Sketch) -> _Fit | None:
     a, b = one.features, other.features
     if min(len(a.points), len(b.points)) < _LEAST_POINTS:
         return None
-    matches = cv2.BFMatcher(cv2.NORM_L2).knnMatch(
-        a.descriptors.astype(np.float32), b.descriptors.astype(np.float32), k=2
-    )
-    good = [best for best, second in matches if best.distance < _RATIO * second.distance]
-    if len(good) < _LEAST_POINTS:
+    one_, other_ = (each.descriptors.astype(np.float32) for each in (a, b))
+    # Squared distances of the two nearest, without the objects that a matcher makes.
+    apart: Any
+    nearest: Any
+    apart, nearest = cv2.batchDistance(one_, other_, cv2.CV_32F, normType=cv2.NORM_L2SQR, K=2)
+    good = apart[:, 0] < _RATIO**2 * apart[:, 1]
+    if int(good.sum()) < _LEAST_POINTS:
         return None
-    source = a.points[[match.queryIdx for match in good]]
-    target = b.points[[match.trainIdx for match in good]]
+    source, target = a.points[good], b.points[nearest[good, 0]]
     affine, agreed = cv2.estimateAffine2D(
         source, target, method=cv2.RANSAC, ransacReprojThreshold=_REACH, maxIters=_ROUNDS
     )
@@ -246,12 +277,12 @@ def _overlaps(one: Sketch, other: Sketch, fit: _Fit, *, near: bool) -> bool:
     largest, smallest = np.linalg.svd(affine[:, :2], compute_uv=False)
     if smallest < _SMALLEST or largest > _STRETCH * smallest:
         return False
-    laid, inside = _laid_over(one.gray, other.gray, affine)
+    laid, under, inside = _laid_over(one.gray, other.gray, affine)
     area = int(inside.sum())
     scale = abs(float(np.linalg.det(affine[:, :2])))
     if max(area / other.gray.size, area / scale / one.gray.size) < _OVERLAP:
         return False
-    a, b = _toned(laid, other.gray, inside)
+    a, b = _toned(laid, under, inside)
     a, b = (cv2.GaussianBlur(gray, (0, 0), _BLUR) for gray in (a, b))
     if _correlation(a[inside], b[inside]) < _ALIKE:
         return False
@@ -261,11 +292,20 @@ def _overlaps(one: Sketch, other: Sketch, fit: _Fit, *, near: bool) -> bool:
         return False
     if float(np.median(cells)) < _least_median(fit, near=near):
         return False
-    shrunk = affine.copy()
-    shrunk[:, 2] /= _SHRUNK
-    color, seen = _laid_over(one.color, other.color, shrunk)
-    a, b = (cv2.GaussianBlur(each, (0, 0), 1)[seen] for each in (color, other.color))
+    laid, under, seen = _laid_over(one.color, other.color, _shrunk_map(one, other, affine))
+    a, b = (cv2.GaussianBlur(each, (0, 0), 1)[seen] for each in (laid, under))
     return _same_colors(a, b, near=near)
+
+
+def _shrunk_map(one: Sketch, other: Sketch, affine: Any) -> Any:
+    """Return the map between the colours of two images, whose pixels are some of the others'."""
+
+    def grown(sketch: Sketch) -> NDArray[np.float64]:
+        (height, width), (down, across) = sketch.gray.shape, sketch.color.shape[:2]
+        x, y = width / across, height / down
+        return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
+
+    return (np.linalg.inv(grown(other)) @ np.vstack([affine, [0, 0, 1]]) @ grown(one))[:2]
 
 
 def _least_median(fit: _Fit, *, near: bool) -> float:
@@ -279,15 +319,18 @@ def _least_median(fit: _Fit, *, near: bool) -> float:
 
 def _laid_over(
     one: NDArray[np.uint8], other: NDArray[np.uint8], affine: Any
-) -> tuple[Any, NDArray[np.bool_]]:
-    """Return an image laid over another one, and where it covers that.
+) -> tuple[Any, Any, NDArray[np.bool_]]:
+    """Return an image laid over another one, that one, and where the first covers it.
 
-    Beyond its edges it goes on in the same colours, so that it can be blurred.
+    Elsewhere both go on as the first does at its edges, so that they can be blurred.
     """
     size = other.shape[1], other.shape[0]
     whole = np.full(one.shape[:2], 255, dtype=np.uint8)
     inside = np.asarray(cv2.warpAffine(whole, affine, size)) > 250
-    return cv2.warpAffine(one, affine, size, borderMode=cv2.BORDER_REPLICATE), inside
+    laid = np.asarray(cv2.warpAffine(one, affine, size, borderMode=cv2.BORDER_REPLICATE))
+    under = other.copy()
+    under[~inside] = laid[~inside]
+    return laid, under, inside
 
 
 def _toned(
@@ -311,18 +354,25 @@ def _tones(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8
 
 def _cells(one: Any, other: Any, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the correlations of cells, without plain ones; 1 if all are plain."""
-    found = []
-    rows, columns = (np.linspace(0, side, _GRID + 1).astype(int) for side in inside.shape)
-    for top, bottom in pairwise(rows):
-        for left, right in pairwise(columns):
-            cell = np.s_[top:bottom, left:right]
-            mask = inside[cell]
-            if not mask.size or mask.mean() < _COVERED:
-                continue
-            a, b = one[cell][mask], other[cell][mask]
-            if max(a.std(), b.std()) >= _PLAIN:
-                found.append(_correlation(a, b))
-    return np.array(found or [1.0])
+    rows, columns = (
+        np.unique(np.linspace(0, side, _GRID + 1).astype(int)[:-1]) for side in inside.shape
+    )
+
+    def sums(values: Any) -> NDArray[np.float64]:
+        return np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+
+    # Grey levels up to 255, and cells of at most some thousand pixels: these sums are exact.
+    n, whole = sums(inside.astype(np.float64)), sums(np.ones(inside.shape))
+    a, b = (np.where(inside, each, 0).astype(np.float64) for each in (one, other))
+    means = [sums(each) / np.maximum(n, 1) for each in (a, b)]
+    squares = [sums(each * each) - n * mean**2 for each, mean in zip((a, b), means, strict=True)]
+    both = sums(a * b) - n * means[0] * means[1]
+    counted = (n >= _COVERED * whole) & (np.maximum(*squares) >= n * _PLAIN**2)
+    if not counted.any():
+        return np.ones(1)
+    length = np.sqrt(np.maximum(squares[0] * squares[1], 0))
+    alike = np.where(length > n, both / np.maximum(length, 1), 0)
+    return alike[counted]
 
 
 def _same_colors(one: Any, other: Any, *, near: bool) -> bool:
@@ -332,17 +382,28 @@ def _same_colors(one: Any, other: Any, *, near: bool) -> bool:
     if int(usable.sum()) < _FEW_PIXELS:
         return True
     # Both as dark as the darker one: the same colour in more light is further from grey.
-    shown = [each[usable].astype(np.float32) / 255 for each in pixels]
-    light = [float(each.mean()) for each in shown]
-    dark = min(light)
+    shown = [each.astype(np.float32) / 255 for each in pixels]
+    light = [max(float(each[usable].mean()), 1e-6) for each in shown]
     a, b = (
-        cv2.cvtColor(each * np.float32(dark / max(lit, 1e-6)), cv2.COLOR_RGB2LAB)[:, 0, 1:]
+        _plane(each[usable] * np.float32(min(light) / lit))
         for each, lit in zip(shown, light, strict=True)
     )
     if min(float(np.hypot(*each.T).mean()) for each in (a, b)) < _GRAY:
         return True
     most = _COLORS_IF_NEAR if near else _COLORS
-    return max(_color_gaps(a, b), _color_gaps(b, a)) <= most
+    if max(_color_gaps(a, b), _color_gaps(b, a)) <= most:
+        return True
+    # Or one is the other in more light, overexposed parts included. Grey ones tell nothing.
+    dim, bright = sorted(shown, key=lambda each: float(each[usable].mean()))
+    a, b = _plane(np.minimum(dim * np.float32(max(light) / min(light)), 1)), _plane(bright)
+    colored = np.maximum(np.hypot(*a.T), np.hypot(*b.T)) > _COLORED
+    gaps = np.hypot(*(a - b)[colored].T) > _COLOR_GAP
+    return int(colored.sum()) >= _FEW_PIXELS and float(gaps.mean()) <= most
+
+
+def _plane(colors: Any) -> Any:
+    """Return a and b of CIELAB of colours from 0 to 1: shape (n, 2) of (n, 1, 3)."""
+    return cv2.cvtColor(colors, cv2.COLOR_RGB2LAB)[:, 0, 1:]
 
 
 def _color_gaps(one: Any, other: Any) -> float:
