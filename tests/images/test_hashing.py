@@ -151,6 +151,39 @@ def test_points_of_the_mirror_image_follow_from_those_of_the_image():
     assert np.median(np.linalg.norm(off, axis=1)) < 60
 
 
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_overexposed_and_dark_copies(name):
+    image = photo(name)
+    for light in (0.35, 2.5):
+        lit = np.minimum(image * light, 255).astype(np.uint8)
+        assert images.is_copy(sketch(lit), sketch(image))
+        height, width = image.shape[:2]
+        part = lit[height // 8 :, : width * 7 // 8]
+        assert images.is_copy(sketch(part), sketch(image))
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_large_letters_do_not_hide_an_image_but_another_subject_does(name):
+    image = photo(name)
+    marked, moved = image.copy(), image.copy()
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    letters = (y % 80 < 22) & (x % 30 < 18) & ~((y % 80 > 10) & (y % 80 < 20) & (x % 60 < 20))
+    marked[letters] = 255
+    assert images.is_copy(sketch(image), sketch(marked), near=True)
+    subject = np.hypot(y - y.max() / 2, x - x.max() / 2) < 0.42 * y.max()  # before a still camera
+    moved[subject] = image[::-1, ::-1][subject]
+    assert not images.is_copy(sketch(image), sketch(moved), near=True)
+
+
+def test_colors_are_laid_over_each_other_exactly():
+    """Stripes of a few pixels would be beside each other if they were off by one of them."""
+    image = photo("coffee").copy()
+    image[:, ::24, 0] = 255
+    image[::24, :, 1] = 255
+    turned = image.transpose(1, 0, 2)[::-1]
+    assert images.is_copy(sketch(turned), sketch(image))
+
+
 def test_another_color_is_no_copy():
     image = photo("coffee")
     assert not images.is_copy(sketch(image[:, :, [2, 1, 0]]), images.sketch(image))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret import images
+from imgret.curation.forest import joined as connected
 from imgret.errors import ImgretError
 from imgret.ingest.progress import Progress, progress_bar
 from imgret.pipeline.embed import worker_count
@@ -230,9 +231,11 @@ def copies_among(
         Called with the number of pairs that were decided.
     """
     comparer = Comparer(items, max_pixels)
-    # The likeliest first, as they save others; of each kind those of one folder together, as items
-    # of a folder usually follow each other and their images stay in memory.
-    order = np.lexsort((pairs.b, pairs.a, pairs.bits > RADIUS))
+    # What hangs together one after the other, so that the images are still in memory; of that, the
+    # likeliest first, as they save others; and those of one folder together, as items of a folder
+    # usually follow each other.
+    whole = connected(len(items), pairs.a, pairs.b)[pairs.a]
+    order = np.lexsort((pairs.b, pairs.a, pairs.bits > RADIUS, whole))
     with ThreadPoolExecutor(worker_count(), thread_name_prefix="imgret") as pool:
         for start in range(0, len(order), _CHUNK):
             chunk = [
@@ -286,7 +289,7 @@ class Comparer:
         self._items = items
         self._max_pixels = max_pixels
         self._lock = RLock(brief=True)
-        self._recent: OrderedDict[tuple[int, bool], images.Sketch | None] = OrderedDict()
+        self._recent: OrderedDict[int, images.Sketch | None] = OrderedDict()
         self._bytes = 0
 
     def compare(self, pair: tuple[int, int, int, float]) -> bool:
@@ -299,33 +302,27 @@ class Comparer:
             return True
         if bits > RADIUS and near > _MIRROR_CLOSE:
             return False
-        turned = self._sketch(a, turned=True)
-        return turned is not None and images.is_copy(turned, other, near=bits <= _NEAR)
+        return images.is_copy(images.mirrored(one), other, near=bits <= _NEAR)
 
     def keep(self, place: int, sketch: images.Sketch) -> None:
         """Use this for an item instead of what its file holds."""
-        self._put((place, False), sketch)
+        self._put(place, sketch)
 
-    def _sketch(self, place: int, *, turned: bool = False) -> images.Sketch | None:
+    def _sketch(self, place: int) -> images.Sketch | None:
         with self._lock:
-            if (place, turned) in self._recent:
-                self._recent.move_to_end((place, turned))
-                return self._recent[place, turned]
-        found: images.Sketch | None
-        if turned:
-            straight = self._sketch(place)
-            found = None if straight is None else images.mirrored(straight)
-        else:
-            image = _image(self._items[place], self._max_pixels)
-            found = None if image is None else images.sketch(image)
-        self._put((place, turned), found)
+            if place in self._recent:
+                self._recent.move_to_end(place)
+                return self._recent[place]
+        image = _image(self._items[place], self._max_pixels)
+        found = None if image is None else images.sketch(image)
+        self._put(place, found)
         return found
 
-    def _put(self, name: tuple[int, bool], sketch: images.Sketch | None) -> None:
+    def _put(self, place: int, sketch: images.Sketch | None) -> None:
         with self._lock:
-            if name not in self._recent:
+            if place not in self._recent:
                 self._bytes += _size(sketch)
-            self._recent[name] = sketch
+            self._recent[place] = sketch
             while self._bytes > _SKETCH_BYTES:
                 self._bytes -= _size(self._recent.popitem(last=False)[1])
 
