@@ -156,11 +156,13 @@ def mirrored(one: Sketch) -> Sketch:
 def is_copy(one: Sketch, other: Sketch, *, near: bool = False) -> bool:
     """Whether two images show the same pixels, up to crop, size, border, light and watermark.
 
-    Images that are alike as a whole are copies. For others, points of the two are matched, and
-    the affine map that most of them agree on (RANSAC) lays one image over the other. They are
-    copies if that is at least half of one of them, if the points are where the map takes them to
-    a fraction of a pixel, and if the images correlate there: altogether, in most of the cells, and
-    in their colours. Two shots of one scene correlate, but no map takes their points so exactly.
+    Images that are alike as a whole are copies, if need be after giving one the tones of the other
+    (histogram matching), or apart from a mark such as large letters. For others, points of the two
+    are matched, and the affine map that most of them agree on (RANSAC) lays one image over the
+    other. They are copies if that is at least half of one of them, if the points are where the map
+    takes them to a fraction of a pixel, and if the images correlate there: altogether, in most of
+    the cells, and in their colours. Two shots of one scene correlate, but no map takes their points
+    so exactly.
 
     Parameters
     ----------

@@ -234,7 +234,8 @@ def _like(directory: Path) -> list[Path]:
         beside = sorted(each.parent for each in directory.parent.glob(f"*/{FILE}"))
     except OSError:
         return []
-    # Endings that all have in common would make all of them alike.
+    # Endings that all have in common, also misspelt, would make all of them alike.
     names = {each.name.removesuffix(_ENDING): each for each in beside}
-    near = difflib.get_close_matches(directory.name.removesuffix(_ENDING), names, n=1)
+    asked = directory.stem if directory.suffix.startswith(_ENDING[:3]) else directory.name
+    near = difflib.get_close_matches(asked, names, n=1, cutoff=0.7)
     return [names[name] for name in near]
