@@ -30,7 +30,7 @@ __all__ = [
     "hashes_of",
 ]
 
-RADIUS = 12
+RADIUS = 13
 """Bits of the hash in which two images may differ to be compared."""
 
 _NEAR = 10  # bits up to which that they are near counts in the comparison
