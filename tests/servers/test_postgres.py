@@ -1,0 +1,43 @@
+"""The contract, on a real PostgreSQL with pgvector."""
+
+import itertools
+
+import pytest
+
+psycopg = pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'imgret[postgres]'")
+
+from hypothesis import settings  # noqa: E402  # after the check
+
+from imgret.galleries.postgres import PostgresGallery  # noqa: E402
+from imgret.testing import GalleryMachine, GalleryTests  # noqa: E402
+
+_numbers = itertools.count()
+_server = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _started(postgres):
+    _server[:] = [postgres.get_uri()]
+
+
+def _new_uri():
+    return f"{_server[0]}&schema=c{next(_numbers)}"
+
+
+class TestPostgres(GalleryTests):
+    kind = PostgresGallery
+
+    def new_uri(self, folder):
+        return _new_uri()
+
+
+class PostgresMachine(GalleryMachine):
+    kind = PostgresGallery
+    metric = "cosine"
+
+    def new_uri(self, folder):
+        return _new_uri()
+
+
+TestPostgresMachine = PostgresMachine.TestCase
+TestPostgresMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
