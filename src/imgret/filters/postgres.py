@@ -139,6 +139,13 @@ def _contains(field: Field, value: Value, parameters: list[Any]) -> str:
     if field.is_column:
         parameters.append(value.value)
         return f"strpos({column}, %s::text) > 0"
+    if _is_large(value):
+        parameters.append(float(value.value))
+        listed = f"CASE WHEN jsonb_typeof({column}) = 'array' THEN {column} ELSE '[]'::jsonb END"
+        return (
+            f"EXISTS (SELECT 1 FROM jsonb_array_elements({listed}) AS element "  # noqa: S608  # bound
+            f"WHERE {_float8('element')} = %s::float8)"
+        )
     parameters.append(f"[{_as_json(value)}]")
     element = f"(jsonb_typeof({column}) = 'array' AND {column} @> %s::jsonb)"
     if value.kind != "text":

@@ -266,7 +266,7 @@ class PostgresGallery(Gallery):
         names = [
             row[0]
             for row in self._rows(
-                "SELECT DISTINCT name FROM (SELECT metadata FROM items LIMIT %s) AS some, "
+                "SELECT DISTINCT name FROM (SELECT metadata FROM items LIMIT %s) AS looked_at, "
                 "jsonb_object_keys(metadata) AS name ORDER BY name",
                 (_LOOKED_AT,),
             )
