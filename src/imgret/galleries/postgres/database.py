@@ -38,6 +38,8 @@ _CONNECTIONS, _IDLE = 16, 300.0
 # Seconds to wait for a server: at first, and for one that was there and is starting again.
 _FIRST, _AGAIN = 10, 20.0
 _TRIES = 5
+# The number of the transaction, with which the server tells later whether it was committed.
+_NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
 # What a URI may not show in a message.
 _SECRETS = frozenset({"password", "sslpassword", "passfile", "oauth_client_secret"})
 _KEY = re.compile(r"^Key \(key\)=\((?P<key>.*)\) (?:already exists|conflicts)", re.DOTALL)
@@ -96,7 +98,7 @@ class Database:
     def read(self, work: Callable[[Connection], _Answer]) -> _Answer:
         """Run statements that change nothing, and repeat them on a new connection after a loss."""
         for attempt in range(_TRIES):
-            with self._named(), self._taken() as connection:
+            with self.named(), self._taken() as connection:
                 try:
                     return work(connection)
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -113,13 +115,12 @@ class Database:
         committed. If it was lost while it was being committed, the server is asked whether it was.
         """
         for attempt in range(_TRIES):
-            number = None
-            with self._named(), self._taken() as connection:
+            answers: list[tuple[_Answer, str | None]] = []
+            with self.named(), self._taken() as connection:
                 try:
                     with connection.transaction():
                         answer = work(connection)
-                        number = _one(connection, "SELECT pg_current_xact_id_if_assigned()::text")
-                    return answer
+                        answers.append((answer, _one(connection, _NUMBER)))
                 except (errors.DeadlockDetected, errors.SerializationFailure) as error:
                     if attempt == _TRIES - 1:
                         raise
@@ -129,15 +130,18 @@ class Database:
                     if not _is_lost(connection) or attempt == _TRIES - 1:
                         raise
                     _log.info("%s: connection lost (%s)", self.name, _first(error))
+                else:
+                    return answer
             self._opened().check()  # the others may be lost as well
-            if number is not None and self._was_committed(number):
-                return answer
+            for answer, number in answers:
+                if number is not None and self._was_committed(number):
+                    return answer
         raise AssertionError  # the last attempt raised
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Provide a connection that sees the database as of now for the duration of a block."""
-        with self._named(), self._taken() as connection:
+        with self.named(), self._taken() as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 connection.execute("SELECT 1")  # the snapshot is of the first statement
@@ -201,7 +205,7 @@ class Database:
             return self._pool
 
     def _connect(self) -> Connection:
-        with self._named():
+        with self.named():
             return Connection.connect(self._conninfo, autocommit=True)
 
     def _configure(self, connection: Connection) -> None:
@@ -217,7 +221,7 @@ class Database:
             connection.execute("SELECT set_config('hnsw.iterative_scan', 'relaxed_order', false)")
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def named(self) -> Iterator[None]:
         """Raise errors of the database as errors of imgret that name the gallery."""
         try:
             yield
@@ -308,7 +312,7 @@ def _is_lost(connection: Connection) -> bool:
 
 
 def _one(connection: Connection, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
-    row = connection.execute(statement, parameters).fetchone()  # type: ignore[arg-type]  # ours
+    row = connection.execute(statement, parameters).fetchone()
     return None if row is None else row[0]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from psycopg.types.json import Jsonb
 
 from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
-from imgret.errors import InvalidInputError, StoreCorruptError, StoreNotFoundError
+from imgret.errors import InvalidInputError, StoreCorruptError
 from imgret.filters import Filter, metadata_field
 from imgret.filters.postgres import compile_filter, expression_of
 from imgret.filters.tree import COLUMNS as FIELDS
@@ -19,8 +19,8 @@ from imgret.filters.tree import Field
 from imgret.galleries.postgres import schema
 from imgret.galleries.postgres.database import Connection, Database
 from imgret.galleries.postgres.rows import COLUMN_TYPES, COLUMNS, TYPES, from_row, to_row, wire
-from imgret.galleries.postgres.schema import Layout
 from imgret.galleries.postgres.view import PostgresView
+from imgret.search import StaleViewError
 from imgret.types import Embeddings, Item
 
 __all__ = ["PostgresGallery"]
@@ -80,11 +80,7 @@ class PostgresGallery(Gallery):
         """Open a gallery; see `Gallery.open`."""
         database = Database(uri)
         try:
-            if not database.read(lambda c: schema.has_schema(c, database.schema)):
-                raise StoreNotFoundError(
-                    f"{database.name}: expected a gallery, found no schema {database.schema!r}; "
-                    f"`imgret index FOLDER -o {database.name}` makes one"
-                )
+            schema.require(database)
             gallery = cls(database, writable=writable)
             if writable:
                 database.write(schema.migrate)
@@ -129,7 +125,7 @@ class PostgresGallery(Gallery):
     def version(self) -> Hashable:
         """Number of changes that any process made to the gallery."""
         self.check_open()
-        return self._one("SELECT changes FROM state")
+        return int(self._one("SELECT changes FROM state"))
 
     # -- items -------------------------------------------------------------------------------
 
@@ -243,13 +239,9 @@ class PostgresGallery(Gallery):
 
     def _create_filter_index(self, field: str) -> None:
         expression = expression_of(Field(field) if field in FIELDS else metadata_field(field))
-        self._database.write(
-            lambda connection: connection.execute(
-                f"CREATE INDEX IF NOT EXISTS {_index_name(field)} ON items (({expression}))".replace(
-                    "%%", "%"
-                )
-            )
-        )
+        statement = f"CREATE INDEX IF NOT EXISTS {_index_name(field)} ON items (({expression}))"
+        statement = statement.replace("%%", "%")  # nothing is bound
+        self._database.write(lambda connection: connection.execute(statement))
 
     # -- searching -----------------------------------------------------------------------------
 
@@ -290,7 +282,8 @@ class PostgresGallery(Gallery):
             self._spec, self._revision = self._read_spec(connection)
 
             def read(work: Callable[[Connection], _Answer]) -> _Answer:
-                return work(connection)
+                with self._database.named():
+                    return work(connection)
 
             yield PostgresView(self, read, self._spec, None)
 
@@ -302,6 +295,19 @@ class PostgresGallery(Gallery):
         if self._most < _MANY:
             self._most = int(rows("SELECT coalesce(max(id), 0) FROM items")[0][0])
         return self._most
+
+    def check_most(self, k: int, rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
+        """Raise if ``k`` was cut to a number of items that is no longer right.
+
+        Raises
+        ------
+        StaleViewError
+            There are more items now.
+        """
+        if k >= max(self._most, _MANY):
+            known, self._most = self._most, 0
+            if self.most(rows) > known:
+                raise StaleViewError("view: items were added to the gallery")
 
     def told(self, revision: int) -> None:
         """Read the spec again if a statement has told of a newer one."""
@@ -327,7 +333,7 @@ def rows_of(
     connection: Connection, statement: str, parameters: Sequence[Any] = ()
 ) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows, which the server sends in binary form."""
-    return connection.execute(statement, parameters, binary=True).fetchall()  # type: ignore[arg-type]
+    return connection.execute(statement, parameters, binary=True).fetchall()
 
 
 def _written(item: Item) -> tuple[Any, ...]:

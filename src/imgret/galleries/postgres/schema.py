@@ -32,7 +32,16 @@ from imgret.galleries.postgres.rows import TYPES
 from imgret.support.metric import DistanceMetric
 from imgret.types import Dtype, Json, Part
 
-__all__ = ["Layout", "create", "ef_search", "has_schema", "migrate", "read_spec", "write_spec"]
+__all__ = [
+    "Layout",
+    "create",
+    "ef_search",
+    "has_schema",
+    "migrate",
+    "read_spec",
+    "require",
+    "write_spec",
+]
 
 VERSION = 1
 # Statements that turn tables of version n + 1 into the next; none so far.
@@ -41,7 +50,7 @@ _PGVECTOR = (0, 8)
 # Dimensions that the types of pgvector can index, and can hold.
 _INDEXED = {"vector": 2000, "halfvec": 4000}
 _HELD = 16000
-# Bytes of an embedding up to which it is kept in the row itself, which an exact search reads faster.
+# Bytes of an embedding up to which it is kept in the row, where an exact search reads it faster.
 _IN_PLACE = 4096
 _BYTES = {"vector": 4, "halfvec": 2}
 # Ranges of pgvector's options.
@@ -63,7 +72,7 @@ class Layout(NamedTuple):
         Type to which a query is converted for that comparison.
     operator : str
         Distance operator of the metric.
-    index : str or None
+    make_index : str or None
         Statement that creates the index; None without one.
     """
 
@@ -72,7 +81,7 @@ class Layout(NamedTuple):
     searched: str
     given: str
     operator: str
-    index: str | None
+    make_index: str | None
 
     @classmethod
     def of(cls, spec: GallerySpec) -> Layout:
@@ -125,7 +134,7 @@ def _hnsw(config: Json) -> dict[str, int]:
     options = {"M": 16, "ef_construction": 64, "ef_search": 40, **config}
     if unknown := set(options) - set(_RANGES):
         raise InvalidInputError(
-            f"index: 'hnsw' in PostgreSQL takes {', '.join(_RANGES)}, found {sorted(unknown)[0]!r}"
+            f"index: 'hnsw' in PostgreSQL takes {', '.join(_RANGES)}, found {min(unknown)!r}"
         )
     for name, (least, most) in _RANGES.items():
         if not isinstance(options[name], int) or not least <= options[name] <= most:
@@ -144,6 +153,15 @@ def has_schema(connection: Connection, schema: str) -> bool:
     """Whether there is a schema of this name, whatever is in it."""
     found = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
     return found.fetchone() is not None
+
+
+def require(database: Database) -> None:
+    """Raise `StoreNotFoundError` if there is no schema of the gallery's name."""
+    if not database.read(lambda connection: has_schema(connection, database.schema)):
+        raise StoreNotFoundError(
+            f"{database.name}: expected a gallery, found no schema {database.schema!r}; `imgret "
+            f"index FOLDER -o {database.name}` makes one"
+        )
 
 
 def create(database: Database, spec: GallerySpec) -> None:
@@ -176,8 +194,8 @@ def create(database: Database, spec: GallerySpec) -> None:
         connection.execute(_TABLES.replace("{type}", f"{layout.stored}({spec.dim})"))
         if spec.dim * _BYTES[layout.stored] <= _IN_PLACE:
             connection.execute("ALTER TABLE items ALTER COLUMN embedding SET STORAGE PLAIN")
-        if layout.index is not None:
-            connection.execute(layout.index)
+        if layout.make_index is not None:
+            connection.execute(layout.make_index)
         connection.execute(
             "INSERT INTO spec (version, content) VALUES (%s, %s)", (VERSION, Jsonb(asdict(spec)))
         )
@@ -206,7 +224,8 @@ def read_spec(connection: Connection, name: str) -> tuple[GallerySpec, int]:
     version, content, revision = row
     if version > VERSION:
         raise StoreVersionError(
-            f"{name}: expected tables of version {VERSION} or older, found {version}; upgrade imgret"
+            f"{name}: expected tables of version {VERSION} or older, found {version}; upgrade "
+            f"imgret"
         )
     try:
         parts = {each: Part(**content[each]) for each in ("embedder", "cropper", "index")}
@@ -225,7 +244,7 @@ def migrate(connection: Connection) -> None:
     row = connection.execute("SELECT version FROM spec FOR UPDATE").fetchone()
     version = VERSION if row is None else row[0]
     for statement in _MIGRATIONS[version - 1 :]:
-        connection.execute(statement)  # type: ignore[arg-type]  # ours
+        connection.execute(statement)
     if version < VERSION:
         connection.execute("UPDATE spec SET version = %s", (VERSION,))
 

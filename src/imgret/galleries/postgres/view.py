@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from imgret.abc import GallerySpec
+from imgret.abc import GallerySpec, Tunable
 from imgret.errors import KeyNotFoundError, StoreError
 from imgret.filters import Filter
 from imgret.filters.postgres import compile_filter
 from imgret.filters.tree import AllOf, Exists, Field
-from imgret.galleries.postgres.rows import COLUMNS, Vector, from_row, wire
+from imgret.galleries.postgres.rows import COLUMNS, from_row, wire
 from imgret.galleries.postgres.schema import Layout, ef_search
 from imgret.projections import IdentityProjection
 from imgret.search import Labels, Origin, View
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from imgret.galleries.postgres.gallery import PostgresGallery
 
 __all__ = ["PostgresView"]
-
-_Answer = TypeVar("_Answer")
 
 _LABELLED = Exists(Field("label"))
 # Bytes of embeddings read at once, and rows of anything else.
@@ -75,7 +73,7 @@ class PostgresView(View):
             self._parameters.append(self._removed)
         self._condition = " AND ".join(conditions) or "true"
         self._is_whole = not conditions
-        self.ef_search = ef_search(spec) if self._layout.index is not None else None
+        self.ef_search = ef_search(spec) if self._layout.make_index is not None else None
         self._fetched: dict[int, Item] = {}
 
     # -- what is in it -----------------------------------------------------------------------
@@ -181,7 +179,8 @@ class PostgresView(View):
         return self._gallery.most(self._rows)
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        return self.find(vectors, k, exact=self._layout.index is None)
+        self._gallery.check_most(k, self._rows)
+        return self.find(vectors, k, exact=self._layout.make_index is None)
 
     def find(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
         """Search, by comparing all items or with the index; see `View.search`."""
@@ -238,30 +237,28 @@ class PostgresView(View):
                 connection.ef_search = self.ef_search
             with connection.cursor(binary=True) as cursor:
                 if len(parameters) == 1:
-                    return [cursor.execute(statement, parameters[0]).fetchall()]  # type: ignore[arg-type]
-                cursor.executemany(statement, parameters, returning=True)  # type: ignore[arg-type]
+                    return [cursor.execute(statement, parameters[0]).fetchall()]
+                cursor.executemany(statement, parameters, returning=True)
                 return [cursor.fetchall() for _ in cursor.results()]
 
         answers: list[list[tuple[Any, ...]]] = self._read_by(work)
         return answers
 
     @property
-    def index(self) -> PostgresIndex:
+    def index(self) -> Tunable:
         """The index of the server, as far as it can be measured and tuned."""
         return PostgresIndex(self)
 
     @property
     def is_exact(self) -> bool:
         """Whether all items are compared."""
-        return self._layout.index is None
+        return self._layout.make_index is None
 
     # -- statements --------------------------------------------------------------------------
 
     def _rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = self._read_by(
-            lambda connection: connection.execute(  # type: ignore[arg-type]
-                statement, parameters, binary=True
-            ).fetchall()
+            lambda connection: connection.execute(statement, parameters, binary=True).fetchall()
         )
         return rows
 
@@ -311,9 +308,9 @@ class PostgresIndex:
         """Return the present value of the option."""
         return {} if self._view.ef_search is None else {"ef_search": self._view.ef_search}
 
-    def configure(self, *, ef_search: int) -> None:
+    def configure(self, **settings: int) -> None:
         """Set the option for later searches of the view."""
-        self._view.ef_search = ef_search
+        self._view.ef_search = settings["ef_search"]
 
     def search(self, queries: Any, k: int, *, exact: bool = False) -> Neighbors:
         """Find the ``k`` nearest vectors of each query."""
