@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'imgret[postgres]'")
 
-from imgret import images  # noqa: E402  # after the check
-from imgret.cli import main  # noqa: E402
-from imgret.demo import samples  # noqa: E402
+from imgret import images  # after the check
+from imgret.cli import main
+from imgret.demo import samples
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "servers.md"
 SAID = "postgresql://ann@db.example/photos"

@@ -513,3 +513,42 @@ def test_an_administrator_may_delete(pg_uri):
     _run(pg_uri, "TRUNCATE items")
     assert len(gallery) == 0
     gallery.close()
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def test_it_is_served(retriever, pg_uri, colors, mean_color):
+    pytest.importorskip("fastapi", reason="the server: pip install 'imgret[serve]'")
+    httpx = pytest.importorskip("httpx", reason="pip install httpx")
+    import asyncio
+
+    from imgret.serve import Limits, Site, create_app
+
+    site = Site(pg_uri, write=True, embedder=mean_color)
+    app = create_app(site, limits=Limits())
+
+    def ask(method, url, **options):
+        async def asked():
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost:8080"
+            ) as client:
+                return (await client.request(method, url, **options)).json()
+
+        return asyncio.run(asked())
+
+    try:
+        facts = ask("GET", "/api/gallery")
+        assert facts["items"] == 36
+        assert facts["name"].startswith("postgresql://")
+        data = (colors / "red" / "03.png").read_bytes()
+        assert ask("POST", "/api/search", content=data)["hits"][0]["key"] == "red/03.png"
+        fields = {each["field"] for each in ask("GET", "/api/fields")}
+        assert "label" in fields
+        retriever.remove("red/03.png")
+        site._look(at_once=True)
+        assert ask("GET", "/api/gallery")["items"] == 35
+        assert ask("POST", "/api/search", content=data)["hits"][0]["key"] != "red/03.png"
+    finally:
+        site.close()
