@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, final
 
@@ -19,7 +20,7 @@ from imgret.filters.tree import Field
 from imgret.galleries.postgres import schema
 from imgret.galleries.postgres.database import Connection, Database
 from imgret.galleries.postgres.rows import COLUMN_TYPES, COLUMNS, TYPES, from_row, to_row, wire
-from imgret.galleries.postgres.view import PostgresView
+from imgret.galleries.postgres.view import Found, Listed, PostgresView
 from imgret.search import StaleViewError
 from imgret.types import Embeddings, Item
 
@@ -29,8 +30,8 @@ _Answer = TypeVar("_Answer")
 
 # Rows fetched at a time when a whole table is read.
 _ROWS = 4096
-# Number of items from which on their number is not asked for before every search.
-_MANY = 100_000
+# Number of columns of an answer that may be padded, so that the items need not be counted before.
+_FEW = 1000
 # Bytes of a key that fit into an index of PostgreSQL.
 _KEY_BYTES = 2600
 # Items whose fields are listed when a filter names one that does not exist.
@@ -58,7 +59,9 @@ class PostgresGallery(Gallery):
         self._database = database
         self._writable = writable
         self._seen: set[str] = set()  # fields that some item had
-        self._most = 0
+        # Ids that pass the latest filters, for its views.
+        self.listed: OrderedDict[tuple[str, str], Listed] = OrderedDict()
+        self._items = 0  # as many as there were when last told
         self._spec, self._revision = database.read(self._read_spec)
 
     # -- where it is -------------------------------------------------------------------------
@@ -130,7 +133,12 @@ class PostgresGallery(Gallery):
     # -- items -------------------------------------------------------------------------------
 
     def _count(self) -> int:
-        return int(self._one("SELECT items FROM state"))
+        self._items = int(self._one("SELECT items FROM state"))
+        return self._items
+
+    def _is_empty(self) -> bool:
+        # A search tells how many items there were, and saves this question before the next one.
+        return not self._items and not self._count()
 
     def _keys(self) -> Iterator[str]:
         return (key for key, _ in self.files())
@@ -183,7 +191,7 @@ class PostgresGallery(Gallery):
     # -- changing ----------------------------------------------------------------------------
 
     def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
-        rows = [_written(item) for item in items]
+        _check_keys(items)
         vectors = wire(embeddings, self._spec.dtype)
         copy = f"COPY items ({COLUMNS}, embedding) FROM STDIN (FORMAT BINARY)"
         types = (*COLUMN_TYPES, TYPES[self._spec.dtype])
@@ -193,8 +201,8 @@ class PostgresGallery(Gallery):
                 connection.execute("DELETE FROM items WHERE key = ANY(%s::text[])", (replacing,))
             with connection.cursor() as cursor, cursor.copy(copy) as lines:
                 lines.set_types(types)
-                for row, vector in zip(rows, vectors, strict=True):
-                    lines.write_row((*row, vector))
+                for item, vector in zip(items, vectors, strict=True):
+                    lines.write_row((*_written(item), vector))  # the server stores meanwhile
 
         self._database.write(work)
 
@@ -206,6 +214,7 @@ class PostgresGallery(Gallery):
         )
 
     def _change(self, items: Mapping[str, Item]) -> None:
+        _check_keys(items.values())
         names = COLUMNS.split(", ")
         update = f"UPDATE items SET {', '.join(f'{each} = %s' for each in names)} WHERE key = %s"
         # Two steps, so that items can swap their keys: each row is found by its key as it was.
@@ -287,31 +296,26 @@ class PostgresGallery(Gallery):
 
             yield PostgresView(self, read, self._spec, None)
 
-    def most(self, rows: Callable[[str], list[tuple[Any, ...]]]) -> int:
-        """Return an upper bound of the number of items: the last id that was given out.
+    def most(self) -> int:
+        """Return a number of items that is not exceeded, as far as is known; see `check_most`."""
+        return max(self._items, _FEW)
 
-        Of a large gallery it is asked once, as ``k`` is hardly ever larger.
-        """
-        if self._most < _MANY:
-            self._most = int(rows("SELECT coalesce(max(id), 0) FROM items")[0][0])
-        return self._most
-
-    def check_most(self, k: int, rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
-        """Raise if ``k`` was cut to a number of items that is no longer right.
+    def check_most(self, k: int) -> None:
+        """Check that ``k`` was not cut to a number of items that is no longer right.
 
         Raises
         ------
         StaleViewError
             There are more items now.
         """
-        if k >= max(self._most, _MANY):
-            known, self._most = self._most, 0
-            if self.most(rows) > known:
-                raise StaleViewError("view: items were added to the gallery")
+        known = self.most()
+        if k >= known and self._count() > known:
+            raise StaleViewError("view: items were added to the gallery")
 
-    def told(self, revision: int) -> None:
-        """Read the spec again if a statement has told of a newer one."""
-        if revision != self._revision:
+    def told(self, found: Found | None) -> None:
+        """Take note of what an answer says of the gallery; None if nothing was found."""
+        self._items = 0 if found is None else found.items
+        if found is not None and found.revision != self._revision:
             self._spec, self._revision = self._database.read(self._read_spec)
 
     # -- statements ----------------------------------------------------------------------------
@@ -336,12 +340,16 @@ def rows_of(
     return connection.execute(statement, parameters, binary=True).fetchall()
 
 
+def _check_keys(items: Iterable[Item]) -> None:
+    for item in items:
+        if len(item.key) > _KEY_BYTES // 4 and len(item.key.encode()) > _KEY_BYTES:
+            raise InvalidInputError(
+                f"key: expected at most {_KEY_BYTES:,} bytes in PostgreSQL, found "
+                f"{len(item.key.encode()):,}: {item.key[:40]!r}..."
+            )
+
+
 def _written(item: Item) -> tuple[Any, ...]:
-    if len(item.key.encode()) > _KEY_BYTES:
-        raise InvalidInputError(
-            f"key: expected at most {_KEY_BYTES:,} bytes in PostgreSQL, found "
-            f"{len(item.key.encode()):,}: {item.key[:40]!r}..."
-        )
     row = to_row(item)
     return (*row[:8], Jsonb(row[8], dumps=str), row[9])
 

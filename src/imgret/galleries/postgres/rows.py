@@ -14,7 +14,6 @@ from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
 from imgret.filters.postgres import json_number
-from imgret.support.items import check_item
 from imgret.types import Box, Dtype, Embeddings, Item
 
 __all__ = [
@@ -91,7 +90,8 @@ def _loader(value: str) -> type[Loader]:
 
 
 def to_row(item: Item) -> tuple[Any, ...]:
-    """Return the values of `COLUMNS` for an item; raises what `check_item` does."""
+    """Return the values of `COLUMNS` for an item that was checked."""
+    metadata = json.dumps(dict(item.metadata), ensure_ascii=False) if item.metadata else "{}"
     return (
         item.key,
         item.path,
@@ -101,7 +101,7 @@ def to_row(item: Item) -> tuple[Any, ...]:
         None if item.box is None else list(item.box),
         item.subject,
         item.label,
-        _exact(check_item(item)),
+        _exact(metadata),
         item.phash,
     )
 

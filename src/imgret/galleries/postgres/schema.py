@@ -46,7 +46,7 @@ __all__ = [
 VERSION = 1
 # Statements that turn tables of version n + 1 into the next; none so far.
 _MIGRATIONS: tuple[str, ...] = ()
-_PGVECTOR = (0, 8)
+_EXTENSION, _PGVECTOR = "vector", (0, 8)
 # Dimensions that the types of pgvector can index, and can hold.
 _INDEXED = {"vector": 2000, "halfvec": 4000}
 _HELD = 16000
@@ -264,7 +264,7 @@ def _need_pgvector(connection: Connection, name: str) -> None:
     )
     try:
         with connection.transaction():
-            connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
+            connection.execute(f"CREATE EXTENSION IF NOT EXISTS {_EXTENSION} SCHEMA public")
     except (
         errors.UndefinedFile,
         errors.FeatureNotSupported,

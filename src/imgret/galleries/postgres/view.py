@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imgret.galleries.postgres.database import Connection
     from imgret.galleries.postgres.gallery import PostgresGallery
 
-__all__ = ["PostgresView"]
+__all__ = ["Found", "Listed", "PostgresView"]
 
 _LABELLED = Exists(Field("label"))
 # Bytes of embeddings read at once, and rows of anything else.
@@ -32,8 +32,32 @@ _BLOCK, _ROWS = 2**24, 8192
 # Candidates beyond k that are compared again with the query as it was given: the first comparison
 # rounds the query to float16 where the items are.
 _SPARE = 16
+# Candidates beyond k in a graph of which only some items pass: what it meets first is not the best.
+_SPARE_OF_SOME = 64
+# Number of items that pass a filter up to which all of them are compared, by their ids.
+_LISTED = 10_000
+# Lists of such ids that are remembered.
+_KEPT = 16
 # Hits whose items come with the answer of a search.
 _WITH_ITEMS = 2048
+
+
+class Found(NamedTuple):
+    """A row of an answer; the numbers are those of the gallery at that moment."""
+
+    id: int
+    score: float
+    items: int
+    changes: int
+    revision: int
+    item: Item | None
+
+
+class Listed(NamedTuple):
+    """The ids that pass a filter, as of a number of changes; None if there are many."""
+
+    changes: int
+    ids: list[int] | None
 
 
 @final
@@ -176,58 +200,92 @@ class PostgresView(View):
     # -- searching ---------------------------------------------------------------------------
 
     def _most(self) -> int:
-        return self._gallery.most(self._rows)
+        return self._gallery.most()
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        self._gallery.check_most(k, self._rows)
+        self._gallery.check_most(k)
         return self.find(vectors, k, exact=self._layout.make_index is None)
 
     def find(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
         """Search, by comparing all items or with the index; see `View.search`."""
         if not len(vectors):
             return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
-        with_items = k * len(vectors) <= _WITH_ITEMS
-        rows = self._answers(wire(vectors, "float32"), k, exact=exact, with_items=with_items)
-        if not exact and (short := [n for n, found in enumerate(rows) if len(found) < k]):
+        queries = wire(vectors, "float32")
+        found = self._among_listed(queries, k) if not (exact or self._is_whole) else None
+        if found is None:
+            found = self._answers(queries, k, exact=exact)
+        if not exact and (short := [n for n, rows in enumerate(found) if len(rows) < k]):
             # A graph ends its search early if most of what it meets does not pass.
-            queries = wire(vectors[short], "float32")
-            again = self._answers(queries, k, exact=True, with_items=with_items)
-            for n, found in zip(short, again, strict=True):
-                rows[n] = found
-        ids: Ids = np.full((len(rows), k), -1, dtype=np.int64)
-        scores: Embeddings = np.full((len(rows), k), -np.inf, dtype=np.float32)
-        revision = None
-        for n, found in enumerate(rows):
-            for m, row in enumerate(found):
-                ids[n, m], scores[n, m], revision = row[:3]
-                if with_items:
-                    self._fetched[row[0]] = from_row(row[3:])
-        if revision is not None:
-            self._gallery.told(revision)
+            again = self._answers([queries[n] for n in short], k, exact=True)
+            for n, rows in zip(short, again, strict=True):
+                found[n] = rows
+        ids: Ids = np.full((len(found), k), -1, dtype=np.int64)
+        scores: Embeddings = np.full((len(found), k), -np.inf, dtype=np.float32)
+        last = None
+        for n, rows in enumerate(found):
+            for m, row in enumerate(rows):
+                ids[n, m], scores[n, m], last = row.id, row.score, row
+                if row.item is not None:
+                    self._fetched.setdefault(row.id, row.item)
+        self._gallery.told(last)
         return Neighbors(ids, scores)
 
+    def _among_listed(self, queries: Sequence[Any], k: int) -> list[list[Found]] | None:
+        """Compare the items that pass the filter, if there are few; None if there are many.
+
+        Their ids are remembered, since finding them may take longer than comparing them.
+        """
+        key = self._condition, repr(self._parameters)
+        while True:
+            listed = self._gallery.listed.get(key)
+            if listed is None:
+                rows = self._rows(
+                    f"SELECT changes, id FROM state LEFT JOIN items ON {self._condition} LIMIT %s",
+                    [*self._parameters, _LISTED + 1],
+                )
+                few = len(rows) <= _LISTED
+                ids = [row[1] for row in rows if row[1] is not None] if few else None
+                listed = self._gallery.listed[key] = Listed(rows[0][0], ids)
+                while len(self._gallery.listed) > _KEPT:
+                    self._gallery.listed.popitem(last=False)
+            if listed.ids is None:
+                return None
+            found = self._answers(queries, k, exact=True, among=listed.ids)
+            now = {rows[0].changes for rows in found if rows}
+            if now <= {listed.changes} and (now or not self._changed(listed.changes)):
+                return found
+            self._gallery.listed.pop(key, None)  # something was changed meanwhile
+
+    def _changed(self, since: int) -> bool:
+        return bool(self._rows("SELECT changes FROM state")[0][0] != since)
+
     def _answers(
-        self, queries: Sequence[Any], k: int, *, exact: bool, with_items: bool
-    ) -> list[list[tuple[Any, ...]]]:
-        """Return for each query the rows of its nearest items: id, score, revision, columns."""
-        layout, columns = self._layout, f", {COLUMNS}" if with_items else ""
+        self, queries: Sequence[Any], k: int, *, exact: bool, among: list[int] | None = None
+    ) -> list[list[Found]]:
+        """Return for each query what is nearest, best first."""
+        layout, with_items = self._layout, k * len(queries) <= _WITH_ITEMS
+        columns = f", {COLUMNS}" if with_items else ""
+        condition, values = self._condition, self._parameters
+        if among is not None:
+            condition, values = "id = ANY(%s::bigint[])", [among]
         first = f"{layout.searched} {layout.operator} %s::vector::{layout.given}"
         if exact:  # an index is used for the bare distance only
             first = f"({first}) + 0, id"
         inner = (
-            f"SELECT id{columns}, embedding FROM items WHERE {self._condition} ORDER BY {first} "
-            f"LIMIT %s"
+            f"SELECT id{columns}, embedding FROM items WHERE {condition} ORDER BY {first} LIMIT %s"
         )
         stored = "embedding::vector" if layout.dtype == "float16" else "embedding"
         distance = f"({stored} {layout.operator} %s::vector)"
         score = {"<=>": f"1 - {distance}", "<#>": f"-{distance}", "<->": f"-({distance} ^ 2)"}
         statement = (
-            f"SELECT id, ({score[layout.operator]})::float4 AS score, "
-            f"(SELECT revision FROM spec){columns} FROM ({inner}) AS near "
+            f"SELECT id, ({score[layout.operator]})::float4 AS score, items, changes, "
+            f"(SELECT revision FROM spec){columns} FROM ({inner}) AS near, state "
             f"ORDER BY score DESC, id LIMIT %s"
         )
-        wide = k + _SPARE if layout.dtype == "float16" or layout.searched != "embedding" else k
-        parameters = [(query, *self._parameters, query, wide, k) for query in queries]
+        spare = 0 if layout.dtype == "float32" and layout.searched == "embedding" else _SPARE
+        if not exact and not self._is_whole:
+            spare = max(_SPARE_OF_SOME, k)
+        parameters = [(query, *values, query, k + spare, k) for query in queries]
 
         def work(connection: Connection) -> list[list[tuple[Any, ...]]]:
             if not exact and connection.ef_search != self.ef_search:
@@ -242,7 +300,7 @@ class PostgresView(View):
                 return [cursor.fetchall() for _ in cursor.results()]
 
         answers: list[list[tuple[Any, ...]]] = self._read_by(work)
-        return answers
+        return [[_found(row, with_items=with_items) for row in rows] for rows in answers]
 
     @property
     def index(self) -> Tunable:
@@ -282,6 +340,12 @@ class PostgresView(View):
         return StoreError(
             f"{self._gallery.name}: an item was removed by another process meanwhile; ask again"
         )
+
+
+def _found(row: tuple[Any, ...], *, with_items: bool) -> Found:
+    id_, score, items, changes, revision = row[:5]
+    item = from_row(row[5:]) if with_items else None
+    return Found(id_, score, items, changes, revision, item)
 
 
 class PostgresIndex:
