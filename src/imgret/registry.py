@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from imgret.errors import (
     ImgretError,
     InvalidInputError,
+    MissingExtraError,
     PluginError,
     UnknownNameError,
 )
@@ -140,6 +141,8 @@ def _loaded(kind: Kind, name: str) -> tuple[Callable[..., Any], tuple[str, ...]]
     entry = entries[0]
     try:
         made = entry.load()
+    except MissingExtraError:
+        raise
     except Exception as error:
         raise PluginError(
             f"{kind}: {name!r} of package {_package(entry)} cannot be imported from "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -211,8 +211,9 @@ class Retriever:
 
         Parameters
         ----------
-        path : path
-            Directory of the gallery, by convention ``NAME.imgret``.
+        path : path or str
+            Directory of the gallery, by convention ``NAME.imgret``; or its URI, such as
+            ``"postgresql://host/database"``, which needs the extra ``postgres``.
         mode : {"r", "r+", "a"}
             ``"r"`` reads, ``"r+"`` reads and writes an existing gallery, and ``"a"`` also
             creates a missing one. Many processes may read while one writes. A gallery opened for
@@ -658,8 +659,19 @@ class Retriever:
 
     @property
     def path(self) -> Path | None:
-        """Directory of the gallery; None for one in memory."""
+        """Directory of the gallery; None for one in memory or on a server."""
         return self._gallery.path
+
+    @property
+    def name(self) -> str:
+        """Name of the gallery in messages: its path, or its URI without a password."""
+        return self._gallery.name
+
+    @property
+    def version(self) -> Hashable:
+        """A value that is another one after every change to search results, by any process."""
+        self._gallery.check_open()
+        return self._gallery.version
 
     def __repr__(self) -> str:
         return f"<Retriever {self._gallery!r}>"

@@ -159,6 +159,10 @@ class Gallery(ABC):
     def _count(self) -> int:
         """Return the number of items."""
 
+    def _is_empty(self) -> bool:
+        """Whether there are no items; an override may answer from what was seen a moment ago."""
+        return not self._count()
+
     @abstractmethod
     def _keys(self) -> Iterator[str]:
         """Yield the keys of all items, in the order they were added."""
@@ -337,7 +341,8 @@ class Gallery(ABC):
     @final
     def require_items(self) -> None:
         """Raise if the gallery is closed or empty."""
-        if not len(self):
+        self.check_open()
+        if self._is_empty():
             raise EmptyGalleryError(
                 "search: expected a gallery with items, found an empty one; add images first"
             )

@@ -7,7 +7,7 @@ itself says why.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -56,18 +56,16 @@ def complete_galleries(incomplete: str) -> list[str]:
 
 def complete_keys(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return keys of the gallery that was named before, at most 200."""
-    from imgret.galleries.local.store import Store  # noqa: PLC0415  # so that --help is quick
+    from imgret import registry  # noqa: PLC0415  # so that --help is quick
 
-    gallery = ctx.params.get("gallery")
-    if gallery is None:
+    at = ctx.params.get("gallery")
+    if at is None:
         return []
+    uri = os.fspath(at)
     try:
-        store = Store.open(Path(gallery), writable=False)
+        with closing(registry.gallery(uri).open(uri, writable=False)) as gallery:
+            given = ctx.params.get("keys") or ()
+            fitting = (k for k in gallery if k.startswith(incomplete) and k not in given)
+            return list(islice(fitting, _MOST))
     except (ImgretError, OSError):
         return []
-    try:
-        given = ctx.params.get("keys") or ()
-        fitting = (k for k in store.catalog if k.startswith(incomplete) and k not in given)
-        return list(islice(fitting, _MOST))
-    finally:
-        store.close()

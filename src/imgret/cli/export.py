@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +45,7 @@ def export(
         raise typer.BadParameter(
             f"{file}: expected a file name that ends in {', '.join(FORMATS)}", param_hint="FILE"
         )
-    condition, uri = filter_of(where), str(gallery)
+    condition, uri = filter_of(where), os.fspath(gallery)
     with closing(registry.gallery(uri).open(uri, writable=False)) as opened:
         view = all_items(opened, condition)
         count = export_items(view, Header.of(opened), file, overwrite=force)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imgret.cli.options import Json
+from imgret.cli.options import Json, OutputAt
 
 __all__ = ["import_file"]
 
@@ -22,7 +23,7 @@ def import_file(
             "of `imgret export`, whose labels and metadata replace those of the gallery.",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to create or to add to.")],
+    output: OutputAt,
     embedder: Annotated[
         str | None,
         typer.Option(
@@ -53,7 +54,7 @@ def import_file(
 
     done = import_items(
         file,
-        str(output),
+        os.fspath(output),
         key=key_column,
         vector=vector_column,
         embedder=embedder,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgret.cli.options import MAX_PIXELS, Json, MaxPixels, at_least_one, json_or_file
+from imgret.cli.options import MAX_PIXELS, Json, MaxPixels, OutputAt, at_least_one, json_or_file
 from imgret.cli.paths import check_lists, read_list
 
 if TYPE_CHECKING:
+    from imgret.cli.gallery_at import GalleryPlace
     from imgret.embedders import OnnxEmbedder
     from imgret.retriever import Retriever
 
@@ -30,7 +31,7 @@ def index(
             "standard input, separated by newlines or NUL."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to create or to add to.")],
+    output: OutputAt,
     labels: Annotated[
         str | None, typer.Option(help="'parent': the label of an image is the name of its folder.")
     ] = None,
@@ -139,7 +140,7 @@ def index(
     made = _with_options(
         embedder, variant=variant, pooling=pooling, text_model=text_model, preprocess=preprocess
     )
-    is_new = not is_gallery(output)
+    is_new = output.directory is not None and not is_gallery(output.directory)
     with _opened(
         output,
         is_new=is_new,
@@ -188,12 +189,13 @@ def index(
 
 
 @contextmanager
-def _opened(output: Path, *, is_new: bool, **options: Any) -> Iterator[Retriever]:
+def _opened(output: GalleryPlace, *, is_new: bool, **options: Any) -> Iterator[Retriever]:
     """Open the gallery for writing; a new one that is still empty at the end is deleted again."""
     from imgret.galleries.local.store import discard_if_empty  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
-    was_there, is_empty = output.is_dir(), False
+    directory, is_empty = output.directory, False
+    was_there = directory is not None and directory.is_dir()
     try:
         with Retriever.open(output, "a", **options) as retriever:
             try:
@@ -201,8 +203,8 @@ def _opened(output: Path, *, is_new: bool, **options: Any) -> Iterator[Retriever
             finally:
                 is_empty = is_new and not len(retriever)
     finally:
-        if is_empty and discard_if_empty(output) and was_there:
-            output.mkdir(exist_ok=True)
+        if directory is not None and is_empty and discard_if_empty(directory) and was_there:
+            directory.mkdir(exist_ok=True)
 
 
 def _sources(given: list[str]) -> list[str]:
@@ -265,14 +267,16 @@ def _with_options(
     return OnnxEmbedder(embedder, **options)  # type: ignore[arg-type]  # checked there
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: GalleryPlace) -> None:
     """Raise if the path is neither a gallery nor free for a new one."""
     from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
 
-    found = ""
-    if output.exists() and not output.is_dir():
+    directory, found = output.directory, ""
+    if directory is None:
+        return
+    if directory.exists() and not directory.is_dir():
         found = "a file"
-    elif output.is_dir() and not is_gallery(output) and any(output.iterdir()):
+    elif directory.is_dir() and not is_gallery(directory) and any(directory.iterdir()):
         found = "a folder of other files"
     if found:
         raise typer.BadParameter(

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from imgret.cli.options import GalleryAt, Json
+
+if TYPE_CHECKING:
+    from imgret.abc import GallerySpec
+    from imgret.types import Json as Json_
 
 __all__ = ["info"]
 
@@ -19,33 +26,8 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
 
     No model is loaded.
     """
-    from imgret.galleries.local.store import Store  # noqa: PLC0415
-
-    store = Store.open(gallery, writable=False)
-    try:
-        manifest = store.manifest
-        facts = {
-            "path": str(gallery),
-            "items": len(store.catalog),
-            "labels": store.catalog.label_count(),
-            "removed": store.catalog.rows - len(store.catalog),
-            "dim": manifest.dim,
-            "metric": manifest.metric,
-            "dtype": manifest.dtype,
-            "embedder": {"name": manifest.embedder.name, **manifest.embedder.config},
-            "fingerprint": manifest.fingerprint,
-            "cropper": {"name": manifest.cropper.name, **manifest.cropper.config},
-            "index": {"name": manifest.index.name, **manifest.index.config},
-            "tuned": _tuned(manifest.tuned),
-            "projection": manifest.projection,
-            "calibrated": manifest.calibration is not None,
-            "text_calibrated": manifest.text_calibration is not None,
-            "bytes": sum(file.stat().st_size for file in gallery.rglob("*") if file.is_file()),
-            "created": manifest.created,
-            "created_with": manifest.created_with,
-        }
-    finally:
-        store.close()
+    path = gallery.directory
+    facts = _of_server(os.fspath(gallery)) if path is None else _of_directory(path)
     if json_:
         typer.echo(json.dumps(facts))
         return
@@ -54,6 +36,51 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
             options = ", ".join(f"{k}={v!r}" for k, v in value.items() if k != "name")
             value = f"{value['name']} {options}".strip()  # noqa: PLW2901
         typer.echo(f"{name:<15} {_shown(value)}")
+
+
+def _of_directory(path: Path) -> Json_:
+    from imgret.galleries.local.store import Store  # noqa: PLC0415  # so that --help is quick
+
+    with closing(Store.open(path, writable=False)) as store:
+        manifest, catalog = store.manifest, store.catalog
+        return {
+            "path": str(path),
+            "items": len(catalog),
+            "labels": catalog.label_count(),
+            "removed": catalog.rows - len(catalog),
+            **_parts(manifest),
+            "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+            "created": manifest.created,
+            "created_with": manifest.created_with,
+        }
+
+
+def _of_server(uri: str) -> Json_:
+    from imgret import registry  # noqa: PLC0415  # so that --help is quick
+
+    with closing(registry.gallery(uri).open(uri, writable=False)) as gallery:
+        return {
+            "path": gallery.name,
+            "items": len(gallery),
+            "labels": len(gallery.view().labels.names),
+            **_parts(gallery.spec),
+        }
+
+
+def _parts(spec: GallerySpec) -> Json_:
+    return {
+        "dim": spec.dim,
+        "metric": spec.metric,
+        "dtype": spec.dtype,
+        "embedder": {"name": spec.embedder.name, **spec.embedder.config},
+        "fingerprint": spec.fingerprint,
+        "cropper": {"name": spec.cropper.name, **spec.cropper.config},
+        "index": {"name": spec.index.name, **spec.index.config},
+        "tuned": _tuned(spec.tuned),
+        "projection": spec.projection,
+        "calibrated": spec.calibration is not None,
+        "text_calibrated": spec.text_calibration is not None,
+    }
 
 
 def _shown(value: Any) -> str:

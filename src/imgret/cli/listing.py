@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import closing
 from typing import Annotated
@@ -39,7 +40,7 @@ def list_keys(
 
     if json_ and null:
         raise typer.BadParameter("expected --json or -0, found both", param_hint="-0")
-    condition, uri = filter_of(where), str(gallery)
+    condition, uri = filter_of(where), os.fspath(gallery)
     with closing(registry.gallery(uri).open(uri, writable=False)) as opened:
         view = all_items(opened, condition)
         out = sys.stdout

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from imgret.cli.complete import complete_galleries
+from imgret.cli.gallery_at import GalleryPlace
 
 __all__ = [
     "MAX_PIXELS",
@@ -19,6 +20,7 @@ __all__ = [
     "LabelledAt",
     "MaxPixels",
     "Null",
+    "OutputAt",
     "Page",
     "Paths",
     "at_least_one",
@@ -38,19 +40,32 @@ MaxPixels: TypeAlias = Annotated[
 ]
 
 GalleryAt: TypeAlias = Annotated[
-    Path,
+    GalleryPlace,
     typer.Argument(
+        parser=GalleryPlace,
         metavar="GALLERY",
-        help="Directory of the gallery, such as photos.imgret.",
+        help="Directory of the gallery, such as photos.imgret, or its URI, such as "
+        "postgresql://host/database.",
         autocompletion=complete_galleries,
     ),
 ]
 LabelledAt: TypeAlias = Annotated[
-    Path,
+    GalleryPlace,
     typer.Argument(
+        parser=GalleryPlace,
         metavar="GALLERY",
-        help="Directory of the gallery, with labels.",
+        help="Directory or URI of the gallery, with labels.",
         autocompletion=complete_galleries,
+    ),
+]
+OutputAt: TypeAlias = Annotated[
+    GalleryPlace,
+    typer.Option(
+        "-o",
+        "--output",
+        parser=GalleryPlace,
+        metavar="PATH",
+        help="Gallery to create or to add to: a directory, or a URI.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

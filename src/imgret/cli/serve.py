@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from imgret.cli.gallery_at import GalleryPlace
 from imgret.cli.options import MAX_PIXELS, MaxPixels
 
 __all__ = ["serve"]
@@ -16,8 +16,9 @@ __all__ = ["serve"]
 
 def serve(
     gallery: Annotated[
-        Path | None,
+        GalleryPlace | None,
         typer.Argument(
+            parser=GalleryPlace,
             metavar="[GALLERY | FOLDER]",
             help="Gallery, or folder of images, which is indexed into FOLDER.imgret meanwhile. "
             "[choose a folder in the browser]",
@@ -71,9 +72,11 @@ def serve(
     from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
 
     _start_log(as_json=json_)
-    folder = None
-    if gallery is not None and gallery.is_dir() and not is_gallery(gallery):
-        gallery, folder = None, gallery
+    folder = None if gallery is None else gallery.directory
+    if folder is not None and folder.is_dir() and not is_gallery(folder):
+        gallery = None
+    else:
+        folder = None
     site = Site(gallery, folder=folder, write=write, embedder=embedder, max_pixels=max_pixels)
     cores = {} if concurrency is None else {"concurrency": concurrency}
     run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,7 +36,7 @@ def show(
     from imgret import registry  # noqa: PLC0415  # so that --help is quick
     from imgret.support.spelling import near  # noqa: PLC0415  # the same
 
-    uri, lost = str(gallery), 0
+    uri, lost = os.fspath(gallery), 0
     with closing(registry.gallery(uri).open(uri, writable=False)) as opened:
         found = opened.match(keys)
         first = True

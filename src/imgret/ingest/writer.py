@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from imgret.abc import Gallery
+from imgret.errors import DuplicateKeyError
 from imgret.ingest.report import IngestReport, Line
 from imgret.pipeline.embed import Outcome
 from imgret.types import Item
@@ -22,6 +23,8 @@ _COMMIT_ITEMS = 512
 # Work that a kill may cost if embedding is slow; less at first, for short runs.
 _COMMIT_SECONDS = 2.0
 _FIRST_COMMIT_SECONDS = 0.25
+# Attempts to add a batch beside other processes that add the same keys.
+_TRIES = 5
 
 
 class Writer:
@@ -104,12 +107,8 @@ class Writer:
         if not waiting:
             return
         started = time.perf_counter()
+        waiting = self._added(waiting)
         known = [outcome.source.known for outcome in waiting]
-        self._gallery.add(
-            [_item(outcome) for outcome in waiting],
-            np.stack([outcome.embedding for outcome in waiting]),  # type: ignore[misc]  # by now
-            replacing=[before.item.key for before in known if before is not None],
-        )
         self._report.record(map(_line, waiting))
         self._report.updated += sum(
             before is not None and outcome.status == "ok"
@@ -119,6 +118,42 @@ class Writer:
         seconds = time.perf_counter() - started
         self._report.add_stage("store", seconds)
         _log.debug("committed %d items in %.3f s", len(waiting), seconds)
+
+    def _added(self, waiting: list[Outcome]) -> list[Outcome]:
+        """Add items, and return those that were added: others may be adding the same ones."""
+        for attempt in range(_TRIES):
+            known = [outcome.source.known for outcome in waiting]
+            try:
+                self._gallery.add(
+                    [_item(outcome) for outcome in waiting],
+                    np.stack([outcome.embedding for outcome in waiting]),  # type: ignore[misc]
+                    replacing=[before.item.key for before in known if before is not None],
+                )
+                break
+            except DuplicateKeyError:
+                if not self._gallery.shared or attempt == _TRIES - 1:
+                    raise
+                waiting = self._not_added_by_others(waiting)
+                if not waiting:
+                    break
+        return waiting
+
+    def _not_added_by_others(self, waiting: list[Outcome]) -> list[Outcome]:
+        """Report those that another process has added since this run began; return the rest."""
+        new = [outcome.source.key for outcome in waiting if outcome.source.known is None]
+        found, rest = self._gallery.find(new), []
+        for outcome in waiting:
+            item = None if outcome.source.known is not None else found.get(outcome.source.key)
+            if item is None:
+                rest.append(outcome)
+                continue
+            if item.sha256 is not None and item.sha256 == outcome.sha256:
+                outcome.status, outcome.reason = "skipped", "added by another process meanwhile"
+            else:
+                outcome.status = "failed"
+                outcome.reason = "another process has added another image under this key meanwhile"
+            self._report.record([_line(outcome)])
+        return rest
 
     def _twin(self, outcome: Outcome) -> str | None:
         """Return the key of another item of the same bytes."""

@@ -279,7 +279,7 @@ def _add_gallery(router: APIRouter, site: Site, work: Work) -> None:
         def facts() -> answers.GalleryFacts:
             with site.use() as retriever:
                 return answers.GalleryFacts(
-                    name="" if site.path is None else site.path.name,
+                    name=site.name,
                     items=len(retriever),
                     labels=len(retriever.view().labels.names) if len(retriever) else 0,
                     embedder=retriever.embedder.name or type(retriever.embedder).__name__,

@@ -70,7 +70,7 @@ def run(
             if token
             else "everybody can search, as no --token is set",
         )
-    _log.info("serving %s at %s (stop with Ctrl-C)", site.path or "a choice of folders", link)
+    _log.info("serving %s at %s (stop with Ctrl-C)", site.shown or "a choice of folders", link)
     own = [host, socket.gethostname()] if not is_loopback(host) else []
     app = create_app(site, limits=limits, token=token, hosts=[*own, *hosts])
     config = uvicorn.Config(

