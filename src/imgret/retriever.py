@@ -120,7 +120,15 @@ from imgret.support.given import (
     threshold_or_none,
 )
 from imgret.support.tables import data_frame
-from imgret.transfer import Header, all_items, export_items, import_items, load_items
+from imgret.transfer import (
+    CopyReport,
+    Header,
+    all_items,
+    copy_gallery,
+    export_items,
+    import_items,
+    load_items,
+)
 from imgret.types import Box, Dtype, Embeddings, Hit, ImageLike, Item, Json, Metric
 
 if TYPE_CHECKING:
@@ -330,6 +338,51 @@ class Retriever:
             ingest_all(made._gallery, made._pipeline, items, other.name, progress=progress)
         made.reindex(spec.index.name, **spec.index.config)
         return made
+
+    @staticmethod
+    def copy(
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        index: str | None = None,
+        progress: Progress = None,
+    ) -> CopyReport:
+        """Copy a gallery to another place, also from a directory to a server and back.
+
+        Items, embeddings and the description of the gallery are sent in pieces, in their order,
+        and compared one by one at the end; no image is read and no model is loaded. After an
+        interruption, call it again: what the target has already is compared and not sent again.
+        The same call brings items that were added to the source since. A new directory appears
+        when it is complete.
+
+        Parameters
+        ----------
+        source, target : path or URI
+            Directories, or URIs such as ``postgresql://host/photos``. The target does not exist,
+            or holds the first items of the source and nothing else.
+        index : str, optional
+            Index of a new target. By default that of the source; of another kind of gallery,
+            ``"flat"`` for an exact one and otherwise ``"hnsw"`` on a server.
+        progress : bool or callable, optional
+            As for `add_folder`; called while items are sent, and again while they are compared.
+
+        Returns
+        -------
+        CopyReport
+            Its ``notes`` say what the target cannot have, such as a projection on a server.
+
+        Raises
+        ------
+        StoreNotFoundError, StoreVersionError, StoreCorruptError
+            There is no gallery at ``source``, it has a newer format, or it is damaged.
+        StoreMismatchError
+            The target is a gallery of another embedder, cropper, metric or dtype.
+        StoreExistsError
+            The target has other items; nothing is copied.
+        StoreError
+            The target cannot be written, or differs from the source at the end.
+        """
+        return copy_gallery(os.fspath(source), os.fspath(target), index=index, progress=progress)
 
     @classmethod
     def from_parquet(
