@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +90,7 @@ from imgret.learning.curves import find_curve
 from imgret.learning.zero_shot import TEMPLATE, described, nearest_names, zero_shot
 from imgret.pipeline.attach import Places, attach
 from imgret.pipeline.compatible import new_spec, same_cropper
-from imgret.pipeline.pipeline import Late, Pipeline
+from imgret.pipeline.pipeline import Late, Pipeline, Runs
 from imgret.projections import LinearProjection, fit_pca
 from imgret.rerank.expansion import check_alpha
 from imgret.rerank.named import Rerank, find_rerankers
@@ -811,6 +811,7 @@ class Retriever:
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: Progress = None,
+        on: str | None = None,
     ) -> IngestReport:
         """Add every image below a folder; adding the folder again picks up what has changed.
 
@@ -855,6 +856,11 @@ class Retriever:
         duplicates, threads, progress
             As for `add`; by default a progress bar is drawn in a notebook, and if stderr is a
             terminal.
+        on : str, optional
+            Cluster that embeds the images: ``"ray"``, which is that of this machine or a new one,
+            or an address such as ``"ray://host:10001"``. Needs the extra ``imgret[ray]``. Its
+            machines read the files by the same paths and addresses, and have the model; this
+            process writes the gallery. ``threads`` is then the number of workers.
 
         Returns
         -------
@@ -864,14 +870,16 @@ class Retriever:
         ------
         ImageNotFoundError
             The folder does not exist.
+        ClusterError
+            The cluster cannot be reached, or was lost. What is committed stays.
         IngestInterrupted
             Ctrl-C was pressed. The error is a KeyboardInterrupt, and its ``report`` lists what
             was done.
         """
-        with self._gallery.changing():
+        with self._gallery.changing(), self._embedding(on) as pipeline:
             return ingest_folder(
                 self._gallery,
-                self._pipeline,
+                pipeline,
                 folder,
                 labels=labels,
                 metadata=metadata,
@@ -899,6 +907,7 @@ class Retriever:
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: Progress = None,
+        on: str | None = None,
     ) -> IngestReport:
         """Add images from folders, archives, files, addresses and tables; repeat it to update.
 
@@ -931,7 +940,7 @@ class Retriever:
             Addresses (``s3://``, ``https://`` and others that fsspec knows) need the extra
             ``imgret[remote]``; they name an image, a folder or a pattern such as
             ``s3://bucket/2019/*.jpg``.
-        labels, metadata, exif, exclude, duplicates, threads, progress
+        labels, metadata, exif, exclude, duplicates, threads, progress, on
             As for `add_folder`. With ``labels="parent"`` also the images of lists and tables are
             labelled by their folder, unless a table has labels.
         prefix : str, optional
@@ -965,10 +974,10 @@ class Retriever:
         IngestInterrupted
             As for `add_folder`.
         """
-        with self._gallery.changing():
+        with self._gallery.changing(), self._embedding(on) as pipeline:
             return ingest_from(
                 self._gallery,
-                self._pipeline,
+                pipeline,
                 sources,
                 labels=labels,
                 metadata=metadata,
@@ -982,6 +991,14 @@ class Retriever:
                 threads=threads,
                 progress=progress,
             )
+
+    def _embedding(self, on: str | None) -> AbstractContextManager[Runs]:
+        """Return where images are embedded: here, or on a cluster."""
+        if on is None:
+            return nullcontext(self._pipeline)
+        from imgret.cluster import on_cluster  # noqa: PLC0415  # an extra
+
+        return on_cluster(one_text(on, "on"), self._pipeline)
 
     def add_vectors(
         self,

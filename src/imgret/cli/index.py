@@ -109,6 +109,13 @@ def index(
         int | None, typer.Option(callback=at_least_one, help="Number of threads. [one per core]")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Cluster that embeds the images: ray, or an address such as ray://host:10001. "
+            "[this process]"
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Show how long each stage took.")
     ] = False,
@@ -161,6 +168,7 @@ def index(
                 path_column=path_column,
                 label_column=label_column,
                 threads=threads,
+                on=on,
             )
         except IngestInterrupted as interrupt:
             typer.echo(f"{interrupt}; run the same command to continue", err=True)
