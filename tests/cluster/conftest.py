@@ -1,6 +1,8 @@
 """A real Ray cluster of two CPUs on this machine."""
 
+import gc
 import os
+import warnings
 
 import pytest
 
@@ -14,3 +16,7 @@ def cluster():
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+    with warnings.catch_warnings():  # it leaves files to the garbage collector
+        warnings.simplefilter("ignore", ResourceWarning)
+        del ray
+        gc.collect()

@@ -6,18 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("ray", reason="Ray: pip install 'imgret[ray]'")
-# Ray leaves the sockets of its processes to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("default::ResourceWarning", "default::FutureWarning")
 
 from imgret import Embedder, Retriever  # noqa: E402  # after the check
 from imgret.cluster import pipeline as running  # noqa: E402
 from imgret.errors import ClusterError, InvalidInputError, ModelError  # noqa: E402
+from imgret.transfer import import_items  # noqa: E402
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, photos, sh
 def test_an_image_that_kills_its_worker_is_reported_and_the_others_are_added(
     cluster, photos, short, monkeypatch
 ):
-    monkeypatch.setattr(running, "_RETRIES", 0)
+    monkeypatch.setattr(running, "_RETRIES", 1)
 
     class Dies(Embedder):
         """Pickled by value, as it is local."""
@@ -108,7 +108,7 @@ def test_an_image_that_kills_its_worker_is_reported_and_the_others_are_added(
     found = Retriever(embedder=Dies())
     report = found.add_folder(photos, on="ray", threads=1, progress=False)
     assert [(line.key, line.reason) for line in report.failed] == [
-        ("lake/9.jpg", "its worker died 1 times")
+        ("lake/9.jpg", "the process that read it died, each time again")
     ]
     assert len(found) == 12
 
@@ -157,6 +157,19 @@ def test_a_driver_that_was_killed_is_started_again(cluster, photos, monkeypatch)
         as_here(photos, retriever)
 
 
+def test_shards_are_filled_by_a_cluster_and_imported(cluster, photos, tmp_path, short):
+    pytest.importorskip("pyarrow", reason="Parquet: pip install 'imgret[tables]'")
+    uri = f"shards://{tmp_path / 'shards'}"
+    with Retriever.open(uri, "a") as shards:
+        assert len(shards.add_folder(photos, on="ray", threads=2, progress=False).ok) == 12
+    with Retriever.open(uri, "a") as shards:
+        report = shards.add_folder(photos, on="ray", threads=2, progress=False)
+        assert (len(report.ok), len(report.skipped)) == (0, 12)
+    assert import_items(tmp_path / "shards", str(tmp_path / "a.imgret")).added == 12
+    with Retriever.open(tmp_path / "a.imgret") as found:
+        as_here(photos, found)
+
+
 def test_mistakes(cluster, photos, mean_color):
     retriever = Retriever()
     with pytest.raises(InvalidInputError, match="on: expected 'ray' or an address such as"):
@@ -168,10 +181,9 @@ def test_mistakes(cluster, photos, mean_color):
         address = f"ray://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(ClusterError, match="which `ray start --head` starts"):
             retriever.add_folder(photos, on=address)
-    mean_color.lock = open(os.devnull)  # noqa: PTH123, SIM115  # what cannot be pickled
+    mean_color.lock = threading.Lock()  # which cannot be pickled
     with pytest.raises(InvalidInputError, match="can be pickled"):
         Retriever(embedder=mean_color).add_folder(photos, on="ray")
-    mean_color.lock.close()
     assert not len(retriever)
 
 

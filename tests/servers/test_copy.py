@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'imgret[postgres]'")
 
-from imgret import Retriever  # noqa: E402  # after the check
-from imgret.errors import InvalidInputError, StoreError, StoreExistsError  # noqa: E402
-from imgret.transfer import copy as copying  # noqa: E402
+from imgret import Retriever  # after the check
+from imgret.errors import InvalidInputError, StoreError, StoreExistsError
+from imgret.transfer import copy as copying
 
 WHY = Path(__file__).parents[2] / "docs" / "images" / "why.jpg"
 
@@ -46,6 +46,10 @@ def source(made, tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(copying, "_ITEMS", 8)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def contents(uri):
@@ -131,7 +135,7 @@ def test_mistakes_leave_nothing(source, pg_uri, tmp_path):
     ):
         with pytest.raises(error):
             Retriever.copy(given, target, **options)
-    assert sorted(os.listdir(tmp_path)) == ["a.imgret"]
+    assert names(tmp_path) == ["a.imgret"]
     with pytest.raises(FileNotFoundError):
         Retriever.open(pg_uri)
     with Retriever.open(source, "r+") as retriever:

@@ -36,6 +36,10 @@ def fill(path, n=ITEMS, start=0):
         )
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def contents(path):
     with Retriever.open(path) as retriever:
         return [retriever[key] for key in retriever], retriever.embeddings()
@@ -90,7 +94,7 @@ def test_a_copy_is_equal_in_everything(source, tmp_path, small):
         assert [h.key for h in a.search_vectors([query], k=5)[0]] == [
             h.key for h in b.search_vectors([query], k=5)[0]
         ]
-    assert sorted(os.listdir(tmp_path / "deep")) == ["b.imgret"]
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["b.imgret"]
 
 
 def test_an_empty_gallery_and_another_index(tmp_path):
@@ -171,7 +175,7 @@ def test_mistakes_leave_nothing(source, mean_color, tmp_path):
     Retriever.open(tmp_path / "l2", "a", metric="l2").close()
     Retriever.open(tmp_path / "other", "a", embedder=mean_color).close()
     (tmp_path / "file").write_text("x")
-    before = sorted(os.listdir(tmp_path))
+    before = names(tmp_path)
     for given, target, options, error in (
         (source, source, {}, InvalidInputError),
         (tmp_path / "no", tmp_path / "new", {}, StoreNotFoundError),
@@ -182,7 +186,7 @@ def test_mistakes_leave_nothing(source, mean_color, tmp_path):
     ):
         with pytest.raises(error):
             Retriever.copy(given, target, **options)
-        assert sorted(os.listdir(tmp_path)) == before
+        assert names(tmp_path) == before
 
 
 def test_a_damaged_source_is_found_before_anything_is_sent(source, tmp_path):

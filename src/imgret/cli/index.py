@@ -116,6 +116,13 @@ def index(
             "[this process]"
         ),
     ] = None,
+    shards: Annotated[
+        bool,
+        typer.Option(
+            "--shards",
+            help="Fill the folder --output with Parquet shards, for `imgret import` and others.",
+        ),
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Show how long each stage took.")
     ] = False,
@@ -139,16 +146,17 @@ def index(
     given = _sources(sources)
     if metadata is not None and not metadata.is_file():
         raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
-    _check_output(output)
+    if not shards:
+        _check_output(output)
     prepared = prepare(
         given, exclude=exclude or (), path_column=path_column, label_column=label_column
     )
     made = _with_options(
         embedder, variant=variant, pooling=pooling, text_model=text_model, preprocess=preprocess
     )
-    is_new = not is_gallery(output)
+    is_new = not shards and not is_gallery(output)
     with _opened(
-        output,
+        f"shards://{output}" if shards else output,
         is_new=is_new,
         embedder=embedder if made is None else made,
         cropper=cropper,
@@ -196,12 +204,12 @@ def index(
 
 
 @contextmanager
-def _opened(output: Path, *, is_new: bool, **options: Any) -> Iterator[Retriever]:
+def _opened(output: Path | str, *, is_new: bool, **options: Any) -> Iterator[Retriever]:
     """Open the gallery for writing; a new one that is still empty at the end is deleted again."""
     from imgret.galleries.local.store import discard_if_empty  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
-    was_there, is_empty = output.is_dir(), False
+    was_there, is_empty = Path(output).is_dir(), False
     try:
         with Retriever.open(output, "a", **options) as retriever:
             try:
@@ -209,8 +217,8 @@ def _opened(output: Path, *, is_new: bool, **options: Any) -> Iterator[Retriever
             finally:
                 is_empty = is_new and not len(retriever)
     finally:
-        if is_empty and discard_if_empty(output) and was_there:
-            output.mkdir(exist_ok=True)
+        if is_empty and discard_if_empty(Path(output)) and was_there:
+            Path(output).mkdir(exist_ok=True)
 
 
 def _sources(given: list[str]) -> list[str]:

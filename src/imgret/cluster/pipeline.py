@@ -135,6 +135,7 @@ class _Actors:
         make = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **resources)(Worker)
         self._actors = [make.remote(task) for _ in range(count)]
         self._load = [0] * count
+        self._busy: dict[Any, int] = {}
         try:
             ray.get(self._actors[0].load.remote(), timeout=_STARTING)
         except GetTimeoutError as error:
@@ -155,13 +156,11 @@ class _Actors:
         """Yield runs of sources and their answers, in order."""
         count = len(self._actors)
         order: deque[tuple[Any, Sequence[Source]]] = deque()
-        busy: dict[Any, int] = {}
+        busy = self._busy
         start = 0
         while start < len(sources) or order:
             while (
-                start < len(sources)
-                and len(busy) < _QUEUED * count
-                and len(order) < _AHEAD * count
+                start < len(sources) and len(busy) < _QUEUED * count and len(order) < _AHEAD * count
             ):
                 # Shorter runs at the end, so that all actors finish together.
                 fair = -(-(len(sources) - start) // (2 * count))
@@ -184,24 +183,30 @@ class _Actors:
     def _answers(
         self, answer: Any, run: Sequence[Source]
     ) -> Iterator[tuple[Sequence[Source], Answer]]:
-        """Yield the answer to a run; one that kills its actors is given out image by image."""
+        """Yield the answer to a run; one that an actor died of is tried image by image."""
         try:
             yield run, ray.get(answer)
         except RayActorError as error:
-            if len(run) == 1:
-                _log.info("%s: its worker died: %s", run[0].key, _first(error))
-                failed = Outcome(run[0], "failed", f"its worker died {_RETRIES + 1} times")
-                yield run, Answer([failed], [dict(run[0].metadata)], {})
-                return
+            _log.info("a worker died: %s; its images are tried one by one", _first(error))
+            actor = min(range(len(self._actors)), key=self._load.__getitem__)
+            if waiting := [each for each, at in self._busy.items() if at == actor]:
+                # Alone, so that no other run is lost if one of these images is the reason.
+                ray.wait(waiting, num_returns=len(waiting))
             for source in run:
-                actor = min(range(len(self._actors)), key=self._load.__getitem__)
-                yield from self._answers(
-                    self._actors[actor].run.remote([_sent(source)]), [source]
-                )
+                yield [source], self._alone(actor, source)
         except RayTaskError as error:
             if isinstance(error.cause, ImgretError):
                 raise error.cause from error
             raise
+
+    def _alone(self, actor: int, source: Source) -> Answer:
+        try:
+            answer: Answer = ray.get(self._actors[actor].run.remote([_sent(source)]))
+        except RayActorError as error:
+            _log.info("%s: its worker died: %s", source.key, _first(error))
+            failed = Outcome(source, "failed", "the process that read it died, each time again")
+            return Answer([failed], [dict(source.metadata)], {})
+        return answer
 
     def stop(self) -> None:
         """Stop all actors."""

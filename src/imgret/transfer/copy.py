@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,9 +97,7 @@ def copy_gallery(
     started = time.perf_counter()
     kind = registry.gallery(target)
     with ExitStack() as stack:
-        given = stack.enter_context(
-            closing(registry.gallery(source).open(source, writable=False))
-        )
+        given = stack.enter_context(closing(registry.gallery(source).open(source, writable=False)))
         _check_distinct(given, kind, target)
         wanted = _wanted(given, kind, index)
         view = stack.enter_context(_frozen(given))
@@ -113,9 +111,7 @@ def copy_gallery(
     seconds = time.perf_counter() - started
     notes = _notes(wanted, spec)
     _log.info("copied %d items from %s to %s", total - done, given.name, name)
-    return CopyReport(
-        given.name, name, total - done, done, total, spec.index.name, notes, seconds
-    )
+    return CopyReport(given.name, name, total - done, done, total, spec.index.name, notes, seconds)
 
 
 # -- what the target is made of ----------------------------------------------------------------
@@ -357,9 +353,7 @@ def _send(view: View, gallery: Gallery, done: int, progress: Progress) -> None:
     ids = view.ids
     with (
         gallery.changing(),
-        progress_bar(
-            progress, total=len(ids), initial=done, unit=" images", desc="copying"
-        ) as bar,
+        progress_bar(progress, total=len(ids), initial=done, unit=" images", desc="copying") as bar,
     ):
         for items, embeddings in _batches(view, ids[done:]):
             gallery.add(items, embeddings)
@@ -384,9 +378,7 @@ def _check(view: View, gallery: Gallery, source: str, progress: Progress) -> Non
         )
 
 
-def _first_difference(
-    view: View, there: View, ids: Ids, spec: GallerySpec, bar: Any
-) -> str | None:
+def _first_difference(view: View, there: View, ids: Ids, spec: GallerySpec, bar: Any) -> str | None:
     """Return the first difference between some items of a source and all of a target, in words."""
     done = 0
     for ours, theirs in zip(_batches(view, ids), _batches(there, there.ids), strict=True):
