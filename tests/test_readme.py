@@ -18,6 +18,8 @@ from imgret.demo import samples
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Run by tests/servers and tests/cluster, where those are.
+ON_SERVERS = {"servers.md", "embed-on-a-cluster.md"}
 COMMANDS = """\
     pip install . && imgret demo          # the main job
     pip install nox && nox                # all checks and tests
@@ -74,7 +76,12 @@ def log_kept():
         logger.setLevel(level)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
+def run_here(language: str) -> list[Path]:
+    """Return the pages whose blocks of a language run without a server."""
+    return [page for page in PAGES if page.name not in ON_SERVERS and blocks(page, language)]
+
+
+@pytest.mark.parametrize("page", run_here("python"), ids=named)
 def test_python_blocks_run(page, pictures, log_kept):
     if page.name in {"train.md", "own-model.md"}:
         pytest.importorskip("torch", reason="needs the extra 'train'")
@@ -86,7 +93,7 @@ def test_python_blocks_run(page, pictures, log_kept):
         exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)  # noqa: S102  # it is the point
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=named)
+@pytest.mark.parametrize("page", run_here("sh"), ids=named)
 def test_commands_run(page, pictures):
     if page.name == "data-in-and-out.md":
         pytest.importorskip("pyarrow", reason="needs the extra 'tables'")

@@ -14,10 +14,10 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray: pip install 'imgret[ray]'")
 
-from imgret import Embedder, Retriever  # noqa: E402  # after the check
-from imgret.cluster import pipeline as running  # noqa: E402
-from imgret.errors import ClusterError, InvalidInputError, ModelError  # noqa: E402
-from imgret.transfer import import_items  # noqa: E402
+from imgret import Embedder, Retriever  # after the check
+from imgret.cluster import pipeline as running
+from imgret.errors import ClusterError, InvalidInputError, ModelError
+from imgret.transfer import import_items
 
 
 @pytest.fixture

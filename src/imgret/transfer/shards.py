@@ -59,12 +59,7 @@ class ShardGallery(Gallery):
             raise StoreNotFoundError(f"{folder}: expected Parquet shards, found none")
         self._lock_file = WriterLock(folder / _LOCK) if writable else None
         try:
-            with ParquetTable(found[0]) as table:
-                if table.header is None:
-                    raise InvalidInputError(
-                        f"{found[0]}: expected a shard that imgret wrote, found another file"
-                    )
-                self._header = table.header
+            self._header = _header_of(found[0])
             self._items: dict[str, Item] = {}
             for path in found:
                 with ParquetTable(path) as table:
@@ -189,6 +184,15 @@ class ShardGallery(Gallery):
             f"{self.name}: expected a gallery, found shards, which cannot be {what}; `imgret "
             f"import {self._folder} -o photos.imgret` makes a gallery of them"
         )
+
+
+def _header_of(path: Path) -> Header:
+    with ParquetTable(path) as table:
+        if table.header is None:
+            raise InvalidInputError(
+                f"{path}: expected a shard that imgret wrote, found another file"
+            )
+        return table.header
 
 
 def _write(path: Path, header: Header, batches: Sequence[Batch]) -> None:
