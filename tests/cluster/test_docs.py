@@ -23,6 +23,7 @@ def test_the_page_runs(cluster, tmp_path, monkeypatch):
         drawn = images.encode(samples.draw("rose", number, size=(120, 90)), "jpeg")
         (tmp_path / "photos" / f"{number}.jpg").write_bytes(drawn)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAFT_RUNNER", "native")  # not on the Ray of the tests
     text = PAGE.read_text(encoding="utf-8").replace("ray://head.example:10001", "ray")
     for kind, block in re.findall(r"^```(sh|python)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         if kind == "python":

@@ -18,8 +18,9 @@ def import_file(
         Path,
         typer.Argument(
             metavar="FILE",
-            help=".parquet or .npz file of `imgret export` or of another program; or a .csv file "
-            "of `imgret export`, whose labels and metadata replace those of the gallery.",
+            help=".parquet or .npz file of `imgret export` or of another program; a folder of "
+            "Parquet shards; or a .csv file of `imgret export`, whose labels and metadata replace "
+            "those of the gallery.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Gallery to create or to add to.")],

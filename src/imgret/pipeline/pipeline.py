@@ -43,11 +43,9 @@ class Late(Generic[_Part]):
 class Runs(Protocol):
     """Whatever embeds sources: a pipeline, or a cluster of them."""
 
-    def run(
-        self, sources: Sequence[Source], *, cropper: Cropper | None = None, **options: Any
-    ) -> Iterator[list[Outcome]]:
-        """Embed sources: see `Pipeline.run`."""
-        ...
+    @property
+    def run(self) -> Callable[..., Iterator[list[Outcome]]]:
+        """Function that embeds sources: see `Pipeline.run`."""
 
 
 class Pipeline:

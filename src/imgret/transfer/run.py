@@ -293,8 +293,8 @@ def import_items(
         given: dict[str, Any] = {"key": key, "vector": vector, "embedder": embedder}
         given |= {"cropper": cropper, "metric": metric, "dtype": dtype, "progress": progress}
         done = [import_items(shard, uri, **given) for shard in shards]
-        added, changed, unchanged = (sum(each[n] for each in done) for n in range(3))
-        return Imported(added, changed, unchanged, done[-1].total, done[-1].columns)
+        added, unchanged = sum(each.added for each in done), sum(each.unchanged for each in done)
+        return Imported(added, 0, unchanged, done[-1].total, done[-1].columns)
     kind = registry.gallery(uri)
     if Path(path).suffix.lower() == ".csv" and Path(path).is_file():
         if not kind.is_taken(uri):
