@@ -85,6 +85,8 @@ def _check_port(address: str) -> None:
 
 def _unreached(address: str, error: BaseException) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    advice = "; it may ask for a token (RAY_AUTH_MODE)" if "timeout" in reason else ""
     return (
-        f"{address}: expected a Ray cluster, which `ray start --head` starts, found none: {reason}"
+        f"{address}: expected a Ray cluster, which `ray start --head` starts, found none: "
+        f"{reason}{advice}"
     )
