@@ -98,7 +98,11 @@ def main() -> None:
         paths = linked(found, arguments.images, Path(folder))
         here = measure_plain(paths)
         ray.init(
-            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            "local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
         )
         there = measure_ray(paths)
         ray.shutdown()

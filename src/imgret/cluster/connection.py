@@ -28,8 +28,8 @@ def connected(address: str) -> Iterator[None]:
     Parameters
     ----------
     address : str
-        ``"ray"`` for the cluster of this machine, or of the variable ``RAY_ADDRESS``; without one
-        it is started, and stopped at the end. Or ``"ray://host:10001"``.
+        ``"ray"`` for the cluster of the variable ``RAY_ADDRESS``; without it, one is started on this
+        machine and stopped at the end. Or ``"ray://host:10001"``.
 
     Raises
     ------
@@ -47,23 +47,27 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it will be; else it warns
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address != "ray":
             ray.init(address, **quiet)
-        else:
-            try:
-                ray.init(include_dashboard=False, **quiet)
-            except ValueError:  # a cluster that runs already has its dashboard, or none
-                ray.init(**quiet)
+            return
+        if named := os.environ.get("RAY_ADDRESS"):
+            ray.init(named, **quiet)
+        else:  # not "auto", which waits for minutes for a cluster that was killed
+            ray.init("local", include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise ClusterError(_unreached(address, error)) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _check_port(address: str) -> None:
