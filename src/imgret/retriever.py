@@ -858,9 +858,10 @@ class Retriever:
             terminal.
         on : str, optional
             Cluster that embeds the images: ``"ray"``, which is that of the variable
-            ``RAY_ADDRESS`` or a new one, or an address such as ``"ray://host:10001"``. Needs the extra ``imgret[ray]``. Its
-            machines read the files by the same paths and addresses, and have the model; this
-            process writes the gallery. ``threads`` is then the number of workers.
+            ``RAY_ADDRESS`` or a new one, or an address such as ``"ray://host:10001"``. Needs the
+            extra ``imgret[ray]``. Its machines read the files by the same paths and addresses, and
+            have the model; this process writes the gallery. ``threads`` is then the number of
+            workers.
 
         Returns
         -------

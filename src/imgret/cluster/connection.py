@@ -28,8 +28,8 @@ def connected(address: str) -> Iterator[None]:
     Parameters
     ----------
     address : str
-        ``"ray"`` for the cluster of the variable ``RAY_ADDRESS``; without it, one is started on this
-        machine and stopped at the end. Or ``"ray://host:10001"``.
+        ``"ray"`` for the cluster of the variable ``RAY_ADDRESS``; without it, one is started on
+        this machine and stopped at the end. Or ``"ray://host:10001"``.
 
     Raises
     ------
