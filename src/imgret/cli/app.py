@@ -12,6 +12,7 @@ from imgret.cli.calibrate import calibrate
 from imgret.cli.classify import classify
 from imgret.cli.clusters import clusters
 from imgret.cli.compare import compare
+from imgret.cli.copy import copy
 from imgret.cli.crop_report import crop_report
 from imgret.cli.demo import demo
 from imgret.cli.duplicates import duplicates
@@ -67,6 +68,7 @@ _PANELS: dict[str, tuple[tuple[str, Callable[..., None] | typer.Typer], ...]] = 
         ("info", info),
         ("list", list_keys),
         ("show", show),
+        ("copy", copy),
         ("export", export),
         ("import", import_file),
         ("remove", remove),

@@ -19,8 +19,9 @@ def import_file(
         Path,
         typer.Argument(
             metavar="FILE",
-            help=".parquet or .npz file of `imgret export` or of another program; or a .csv file "
-            "of `imgret export`, whose labels and metadata replace those of the gallery.",
+            help=".parquet or .npz file of `imgret export` or of another program; a folder of "
+            "Parquet shards; or a .csv file of `imgret export`, whose labels and metadata replace "
+            "those of the gallery.",
         ),
     ],
     output: OutputAt,

@@ -110,6 +110,20 @@ def index(
         int | None, typer.Option(callback=at_least_one, help="Number of threads. [one per core]")
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Cluster that embeds the images: ray, or an address such as ray://host:10001. "
+            "[this process]"
+        ),
+    ] = None,
+    shards: Annotated[
+        bool,
+        typer.Option(
+            "--shards",
+            help="Fill the folder --output with Parquet shards, for `imgret import` and others.",
+        ),
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Show how long each stage took.")
     ] = False,
@@ -133,16 +147,23 @@ def index(
     given = _sources(sources)
     if metadata is not None and not metadata.is_file():
         raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
-    _check_output(output)
+    if not shards:
+        _check_output(output)
+    elif output.directory is None:
+        raise typer.BadParameter(
+            f"expected a folder to fill with shards, found {output}", param_hint="--output"
+        )
     prepared = prepare(
         given, exclude=exclude or (), path_column=path_column, label_column=label_column
     )
     made = _with_options(
         embedder, variant=variant, pooling=pooling, text_model=text_model, preprocess=preprocess
     )
-    is_new = output.directory is not None and not is_gallery(output.directory)
+    directory = None if shards else output.directory
+    is_new = directory is not None and not is_gallery(directory)
     with _opened(
-        output,
+        f"shards://{output}" if shards else output,
+        directory,
         is_new=is_new,
         embedder=embedder if made is None else made,
         cropper=cropper,
@@ -162,6 +183,7 @@ def index(
                 path_column=path_column,
                 label_column=label_column,
                 threads=threads,
+                on=on,
             )
         except IngestInterrupted as interrupt:
             typer.echo(f"{interrupt}; run the same command to continue", err=True)
@@ -189,15 +211,17 @@ def index(
 
 
 @contextmanager
-def _opened(output: GalleryPlace, *, is_new: bool, **options: Any) -> Iterator[Retriever]:
+def _opened(
+    place: GalleryPlace | str, directory: Path | None, *, is_new: bool, **options: Any
+) -> Iterator[Retriever]:
     """Open the gallery for writing; a new one that is still empty at the end is deleted again."""
     from imgret.galleries.local.store import discard_if_empty  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
-    directory, is_empty = output.directory, False
+    is_empty = False
     was_there = directory is not None and directory.is_dir()
     try:
-        with Retriever.open(output, "a", **options) as retriever:
+        with Retriever.open(place, "a", **options) as retriever:
             try:
                 yield retriever
             finally:

@@ -20,7 +20,7 @@ from imgret.ingest.report import IngestInterrupted, IngestReport, Line
 from imgret.ingest.sources import Found, folder_sources
 from imgret.ingest.writer import Writer
 from imgret.pipeline.embed import Source
-from imgret.pipeline.pipeline import Pipeline
+from imgret.pipeline.pipeline import Runs
 from imgret.support.checks import check_count
 from imgret.types import Item
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 def ingest(
     gallery: Gallery,
-    pipeline: Pipeline,
+    pipeline: Runs,
     sources: Sequence[Source],
     *,
     exif: bool = False,
@@ -49,7 +49,7 @@ def ingest(
     ----------
     gallery : Gallery
         Gallery to change; the caller holds its lock.
-    pipeline : Pipeline
+    pipeline : Runs
     sources : sequence of Source
     cropper : Cropper, optional
         Cropper to use instead of the gallery's.
@@ -115,7 +115,7 @@ def _tell(gallery: Gallery, report: IngestReport) -> None:
 
 def ingest_folder(
     gallery: Gallery,
-    pipeline: Pipeline,
+    pipeline: Runs,
     folder: str | os.PathLike[str],
     *,
     labels: Any,
@@ -131,7 +131,7 @@ def ingest_folder(
     ----------
     gallery : Gallery
         Gallery to change; the caller holds its lock.
-    pipeline : Pipeline
+    pipeline : Runs
     folder, labels, metadata, prefix, prune, exclude
         As for `imgret.Retriever.add_folder`.
     **options

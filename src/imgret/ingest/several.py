@@ -19,7 +19,7 @@ from imgret.ingest.metadata import describe, read_sidecar
 from imgret.ingest.prefixes import choose_prefixes
 from imgret.ingest.report import IngestInterrupted, IngestReport
 from imgret.ingest.run import ingest, ingest_folder, note_raw
-from imgret.pipeline.pipeline import Pipeline
+from imgret.pipeline.pipeline import Runs
 from imgret.support.given import by_key
 
 __all__ = ["ingest_from"]
@@ -27,7 +27,7 @@ __all__ = ["ingest_from"]
 
 def ingest_from(
     gallery: Gallery,
-    pipeline: Pipeline,
+    pipeline: Runs,
     given: Any,
     *,
     labels: Any,
@@ -45,7 +45,7 @@ def ingest_from(
     ----------
     gallery : Gallery
         Gallery to change; the caller holds its lock.
-    pipeline : Pipeline
+    pipeline : Runs
     given : path, data frame, iterable of them, or Prepared
     labels, metadata, prefix, prune, exclude, path_column, label_column
         As for `imgret.Retriever.add_from`.
@@ -92,7 +92,7 @@ class _Run:
     def __init__(
         self,
         gallery: Gallery,
-        pipeline: Pipeline,
+        pipeline: Runs,
         *,
         labels: Any,
         metadata: Any,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from imgret.support.checks import check_count
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, ImageLike
 
-__all__ = ["Late", "Pipeline"]
+__all__ = ["Late", "Pipeline", "Runs"]
 
 _Part = TypeVar("_Part", Embedder, Cropper)
 
@@ -38,6 +38,14 @@ class Late(Generic[_Part]):
                     self._made = self._make()
                     self._make = None
         return self._made
+
+
+class Runs(Protocol):
+    """Whatever embeds sources: a pipeline, or a cluster of them."""
+
+    @property
+    def run(self) -> Callable[..., Iterator[list[Outcome]]]:
+        """Function that embeds sources: see `Pipeline.run`."""
 
 
 class Pipeline:

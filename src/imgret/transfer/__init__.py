@@ -1,5 +1,6 @@
-"""Galleries to files and back: Parquet, ``.npz`` and CSV, and tables of other programs."""
+"""Galleries to files and back, and to other galleries: Parquet, ``.npz``, CSV, other programs."""
 
+from imgret.transfer.copy import CopyReport, copy_gallery
 from imgret.transfer.header import Header
 from imgret.transfer.run import (
     FORMATS,
@@ -12,9 +13,11 @@ from imgret.transfer.run import (
 
 __all__ = [
     "FORMATS",
+    "CopyReport",
     "Header",
     "Imported",
     "all_items",
+    "copy_gallery",
     "export_items",
     "import_items",
     "load_items",

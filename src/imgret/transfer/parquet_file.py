@@ -18,6 +18,7 @@ from imgret.transfer.header import Header
 from imgret.transfer.plain import Columns, choose_columns, plain_item
 from imgret.transfer.records import COLUMNS, OPTIONAL, Batch, item_of, record_of
 from imgret.transfer.table import Table
+from imgret.types import Item
 
 __all__ = ["ParquetTable", "write_parquet"]
 
@@ -25,17 +26,30 @@ _FOOTER = b"imgret"
 _WHAT = "Parquet"
 # Bytes of vectors that are read at a time.
 _BYTES = 2**25
-_EXPORTED = (*("modified" if name == "mtime_ns" else name for name in COLUMNS), "vector")
+_EXPORTED = tuple("modified" if name == "mtime_ns" else name for name in COLUMNS)
 
 
-def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
+def write_parquet(
+    path: Path, header: Header, batches: Iterable[Batch], *, half: bool = False
+) -> int:
     """Write a Parquet file, and return the number of items.
 
     Embeddings are float32, which every reader knows, whatever the gallery's dtype: split into
     streams of bytes and compressed, float16 values take little more room than as float16.
+
+    Parameters
+    ----------
+    path : Path
+    header : Header
+    batches : iterable of Batch
+    half : bool
+        Whether the gallery's float16 embeddings are written as float16, in a column of the name
+        ``embedding``: a shard.
     """
     pa, pq = arrow(_WHAT), parquet(_WHAT)
-    dim = header.spec.dim
+    dim, half = header.spec.dim, half and header.spec.dtype == "float16"
+    kind, dtype = (pa.float16(), np.float16) if half else (pa.float32(), np.float32)
+    name = "embedding" if half else "vector"
     schema = pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),
@@ -48,7 +62,7 @@ def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
             pa.field("sha256", pa.string()),
             pa.field("phash", pa.string()),
             pa.field("metadata", pa.string(), nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+            pa.field(name, pa.list_(kind, dim), nullable=False),
         ],
         metadata={_FOOTER: header.to_json().encode()},
     )
@@ -60,7 +74,7 @@ def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
         compression="zstd",
         use_dictionary=["label"],
         write_page_checksum=True,
-        use_byte_stream_split=["vector.list.element"],
+        use_byte_stream_split=[] if half else ["vector.list.element"],  # DuckDB knows no other
     ) as writer:
         for items, embeddings in batches:
             records = [record_of(item) for item in items]
@@ -68,7 +82,7 @@ def write_parquet(path: Path, header: Header, batches: Iterable[Batch]) -> int:
             columns = [
                 pa.array(column, type=schema.field(n).type) for n, column in enumerate(values)
             ]
-            flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
+            flat = pa.array(np.ascontiguousarray(embeddings, dtype=dtype).reshape(-1))
             columns.append(pa.FixedSizeListArray.from_arrays(flat, dim))
             writer.write_batch(pa.record_batch(columns, schema=schema))
             count += len(items)
@@ -103,6 +117,9 @@ class ParquetTable(Table):
         self._rows = max(0, int(self._file.metadata.num_rows))
         try:
             schema = self._file.schema_arrow
+            self._vector = "vector"
+            if "vector" not in schema.names and _FOOTER in (schema.metadata or {}):
+                self._vector = "embedding"  # of a shard
             self.header: Header | None = None
             self._columns: Columns | None = None
             if key is None and vector is None:
@@ -113,7 +130,7 @@ class ParquetTable(Table):
                     self.dim = self.header.spec.dim
                     return
                 if not self._lost(schema):  # pandas has written it again, without the footer
-                    self.dim = self._width("vector")
+                    self.dim = self._width(self._vector)
                     return
             vectors = [field.name for field in schema if _is_vector(self._pa, field.type)]
             columns = choose_columns(path, schema.names, vectors, key=key, vector=vector)
@@ -132,16 +149,37 @@ class ParquetTable(Table):
                 f"{', '.join(map(repr, lost))}; export the gallery again, or name the columns to "
                 f"read by key_column and vector_column (--key-column, --vector-column)"
             )
-        if not _is_vector(self._pa, schema.field("vector").type):
+        if not _is_vector(self._pa, schema.field(self._vector).type):
             raise InvalidInputError(
-                f"{self.path}: expected lists of numbers in column 'vector', found "
-                f"{schema.field('vector').type}"
+                f"{self.path}: expected lists of numbers in column {self._vector!r}, found "
+                f"{schema.field(self._vector).type}"
             )
 
-    @staticmethod
-    def _lost(schema: Any) -> list[str]:
+    def _lost(self, schema: Any) -> list[str]:
         """Return the columns of an export that a file does not have."""
-        return sorted(set(_EXPORTED) - OPTIONAL - set(schema.names))
+        return sorted({*_EXPORTED, self._vector} - OPTIONAL - set(schema.names))
+
+    def items(self) -> Iterator[Item]:
+        """Yield the items of a file with a header, without reading their embeddings."""
+        names = [name for name in _EXPORTED if name in self._file.schema_arrow.names]
+        done = 0
+        for batch in self._file.iter_batches(columns=names):
+            columns = self._plain(batch, names)
+            for number in range(batch.num_rows):
+                row = {other: values[number] for other, values in columns.items()}
+                yield item_of(row, f"{self.path}, row {done + number + 1}")
+            done += batch.num_rows
+
+    def _plain(self, batch: Any, names: Iterable[str]) -> dict[str, list[Any]]:
+        """Return columns as lists of Python objects."""
+        columns = {}
+        for other in names:
+            column = batch.column(batch.schema.get_field_index(other))
+            if self._columns is None and other == "modified":
+                pa = self._pa
+                column, other = column.cast(_time(pa)).cast(pa.int64()), "mtime_ns"  # noqa: PLW2901
+            columns[other] = column.to_pylist()
+        return columns
 
     def _width(self, name: str) -> int:
         """Return the dimension of the vectors: that of the type, or of the first row."""
@@ -160,7 +198,7 @@ class ParquetTable(Table):
         """Yield all items in pieces that fit memory."""
         names = self._file.schema_arrow.names
         if self._columns is None:
-            names = [name for name in _EXPORTED if name in names]
+            names = [name for name in (*_EXPORTED, self._vector) if name in names]
         step, done = max(1, _BYTES // (4 * max(self.dim, 1))), 0
         try:
             for batch in self._file.iter_batches(batch_size=step, columns=list(names)):
@@ -177,16 +215,11 @@ class ParquetTable(Table):
             )
 
     def _batch(self, batch: Any, done: int) -> Batch:
-        pa, folder = self._pa, self.path.absolute().parent
-        name = "vector" if self._columns is None else self._columns.vector
+        folder = self.path.absolute().parent
+        name = self._vector if self._columns is None else self._columns.vector
         embeddings = self._vectors(batch.column(batch.schema.get_field_index(name)), name, done)
         others = [field.name for field in batch.schema if field.name != name]
-        columns = {}
-        for other in others:
-            column = batch.column(batch.schema.get_field_index(other))
-            if self._columns is None and other == "modified":
-                column, other = column.cast(_time(pa)).cast(pa.int64()), "mtime_ns"  # noqa: PLW2901
-            columns[other] = column.to_pylist()
+        columns = self._plain(batch, others)
         items = []
         for number in range(batch.num_rows):
             row = {other: values[number] for other, values in columns.items()}

@@ -40,6 +40,7 @@ from imgret.transfer.header import Header
 from imgret.transfer.npz_file import NpzTable, write_npz
 from imgret.transfer.parquet_file import ParquetTable, write_parquet
 from imgret.transfer.records import Batch
+from imgret.transfer.shards import shards_in
 from imgret.transfer.table import Table
 from imgret.types import Dtype, Item, Metric
 
@@ -268,7 +269,7 @@ def import_items(
     Parameters
     ----------
     path : path
-        File to read.
+        File to read, or a folder of Parquet shards; of each shard, all rows are added or none.
     uri : str
         Path or URI of the gallery.
     key, vector : str, optional
@@ -288,6 +289,12 @@ def import_items(
     DuplicateKeyError
         The gallery has an item of this key with other contents.
     """
+    if Path(path).is_dir() and (shards := shards_in(Path(path))):
+        given: dict[str, Any] = {"key": key, "vector": vector, "embedder": embedder}
+        given |= {"cropper": cropper, "metric": metric, "dtype": dtype, "progress": progress}
+        done = [import_items(shard, uri, **given) for shard in shards]
+        added, unchanged = sum(each.added for each in done), sum(each.unchanged for each in done)
+        return Imported(added, 0, unchanged, done[-1].total, done[-1].columns)
     kind = registry.gallery(uri)
     if Path(path).suffix.lower() == ".csv" and Path(path).is_file():
         if not kind.is_taken(uri):
