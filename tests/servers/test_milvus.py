@@ -43,6 +43,4 @@ class MilvusLiteMachine(_Lite, GalleryMachine):
 
 
 TestMilvusLiteMachine = MilvusLiteMachine.TestCase
-TestMilvusLiteMachine.settings = settings(
-    max_examples=8, stateful_step_count=20, deadline=None
-)
+TestMilvusLiteMachine.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)

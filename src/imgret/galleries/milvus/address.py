@@ -81,8 +81,7 @@ class Address:
             raise InvalidInputError(f"{_EXPECTED}, found another") from None
         if unknown := sorted(set(query) - _KNOWN):
             raise InvalidInputError(
-                f"gallery: expected parameters of {', '.join(sorted(_KNOWN))}, found "
-                f"{unknown[0]!r}"
+                f"gallery: expected parameters of {', '.join(sorted(_KNOWN))}, found {unknown[0]!r}"
             )
         path = unquote(parts.path)
         if parts.netloc:
@@ -146,9 +145,7 @@ def _file(path: str, query: dict[str, str]) -> Path:
     return Path(path)
 
 
-def _name(
-    user: str, place: str, query: dict[str, str], file: Path | None, collection: str
-) -> str:
+def _name(user: str, place: str, query: dict[str, str], file: Path | None, collection: str) -> str:
     shown = {key: value for key, value in query.items() if key not in _SECRETS}
     shown.pop("collection", None)
     if file is not None:

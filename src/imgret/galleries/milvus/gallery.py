@@ -181,9 +181,7 @@ class MilvusGallery(Gallery):
         if not found:
             return None
         oldest = min(found, key=lambda row: row["id"])
-        rows = self.query(
-            in_list("key", [oldest["key"]]), [*FIELDS, "embedding"], level="Session"
-        )
+        rows = self.query(in_list("key", [oldest["key"]]), [*FIELDS, "embedding"], level="Session")
         if not rows:
             return None  # removed meanwhile
         return Stored(from_row(rows[0]), vectors_of(rows, self._spec.dim)[0])
@@ -233,7 +231,9 @@ class MilvusGallery(Gallery):
 
     def _change_spec(self, changes: Mapping[str, Any]) -> None:
         plain = {
-            name: value._asdict() if hasattr(value, "_asdict") else getattr(value, "__dict__", value)
+            name: value._asdict()
+            if hasattr(value, "_asdict")
+            else getattr(value, "__dict__", value)
             for name, value in changes.items()
         }
         with self.connection.writing():

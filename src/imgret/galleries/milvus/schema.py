@@ -42,6 +42,8 @@ _DIMS = (2, 32768)
 # Milvus needs a vector in every collection; the one beside the items has this one.
 _NO_VECTOR = [0.0, 1.0]
 _SPEC_BYTES = 65535
+# An index of an empty collection is there at once; the client would look after half a second.
+_NO_WAIT = {"sync": False}
 _LARGEST_HALF = 65504.0
 
 
@@ -222,14 +224,12 @@ def prepare(connection: Connection, layout: Layout) -> None:
             if field not in there:
                 params.add_index(field, index_name=field, index_type=kind)
     if len(list(params)):
-        connection.ask("create_index", name, params, timeout=LOADING)
+        connection.ask("create_index", name, params, timeout=LOADING, **_NO_WAIT)
     for each in (name, connection.address.spec_collection):
         _load(connection, each)
 
 
-def read_spec(
-    connection: Connection, before: Layout | None = None
-) -> tuple[GallerySpec, Layout]:
+def read_spec(connection: Connection, before: Layout | None = None) -> tuple[GallerySpec, Layout]:
     """Return the spec of a gallery, and its layout.
 
     Parameters
@@ -366,13 +366,10 @@ def _create_spec_collection(connection: Connection) -> None:
     params = MilvusClient.prepare_index_params()
     params.add_index("vector", index_name="vector", index_type="FLAT", metric_type="IP", params={})
     connection.ask(
-        "create_collection",
-        name,
-        schema=schema,
-        index_params=params,
-        consistency_level="Strong",
-        num_shards=1,
+        "create_collection", name, schema=schema, consistency_level="Strong", num_shards=1
     )
+    connection.ask("create_index", name, params, **_NO_WAIT)
+    _load(connection, name)
 
 
 def _items_schema(dim: int, *, half: bool) -> Any:
