@@ -40,6 +40,8 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 _FIRST = 10.0
 # Seconds that loading a collection into the memory of a server may take.
 LOADING = 600.0
+# Seconds after a removal in which reads are Strong: with Session, a server may still show the rows.
+_SETTLING = 2.0
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
 
@@ -51,6 +53,8 @@ class _Engine:
         self.writing = RLock()  # it does not order writers by itself
 
 
+# When this process last removed or replaced rows of a gallery.
+_removed: dict[str, float] = {}
 _engines: dict[Path, _Engine] = {}
 _engines_lock = RLock()
 
@@ -95,6 +99,16 @@ class Connection:
     def is_lite(self) -> bool:
         """Whether this is Milvus Lite rather than a server."""
         return self._engine is not None
+
+    @property
+    def level(self) -> str:
+        """Consistency level with which a read sees all changes of this process."""
+        lately = time.monotonic() - _removed.get(self.name, -_SETTLING) < _SETTLING
+        return "Strong" if lately else "Session"
+
+    def removed(self) -> None:
+        """Note that rows were removed or replaced."""
+        _removed[self.name] = time.monotonic()
 
     def close(self) -> None:
         """Close the connection, and Milvus Lite with its last user; may be called twice."""

@@ -53,9 +53,9 @@ class MilvusGallery(Gallery):
     with ``replacing`` completes them.
 
     What decides about a change, what lists items and what counts them reads with consistency level
-    ``Strong``. Searches, and copies by their digest, read with level ``Session``: they see all
-    changes of this process, and those of others with the delay of the server, usually below a
-    second.
+    ``Strong``. Searches, and copies by their digest, read with level ``Session``, or ``Strong`` in
+    the two seconds after a removal: they see all changes of this process, and those of others with
+    the delay of the server, usually below a second.
 
     Parameters
     ----------
@@ -177,11 +177,11 @@ class MilvusGallery(Gallery):
     def copy_of(self, sha256: bytes) -> Stored | None:
         """Return the oldest item made from a file with this digest."""
         where = f'sha256 == "{sha256.hex()}"'
-        found = self.query(where, ["key", "id"], level="Session")
+        found = self.query(where, ["key", "id"], level=self.connection.level)
         if not found:
             return None
         oldest = min(found, key=lambda row: row["id"])
-        rows = self.query(in_list("key", [oldest["key"]]), [*FIELDS, "embedding"], level="Session")
+        rows = self.query(in_list("key", [oldest["key"]]), [*FIELDS, "embedding"], level=self.connection.level)
         if not rows:
             return None  # removed meanwhile
         return Stored(from_row(rows[0]), vectors_of(rows, self._spec.dim)[0])
@@ -279,6 +279,8 @@ class MilvusGallery(Gallery):
             for request in requests:
                 written += [row["key"] for row in request]
                 self.connection.ask("upsert", self.connection.address.collection, request)
+            if mine:
+                self.connection.removed()
             self._delete(going)
         except StoreError as error:
             if not several:
@@ -312,6 +314,7 @@ class MilvusGallery(Gallery):
                 self.connection.address.collection,
                 filter=in_list("key", keys[start : start + _LISTED]),
             )
+            self.connection.removed()
 
     # -- searching -----------------------------------------------------------------------------
 
@@ -358,7 +361,7 @@ class MilvusGallery(Gallery):
         """Read spec and number of items again after a while, or after a change of ours."""
         if time.monotonic() - self._at > _FRESH:
             self._spec, self._layout = schema.read_spec(self.connection, self._layout)
-            self._most = self.count("", level="Session")
+            self._most = self.count("", level=self.connection.level)
             self._at = time.monotonic()
 
     # -- requests ------------------------------------------------------------------------------

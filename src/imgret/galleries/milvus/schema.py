@@ -245,7 +245,7 @@ def read_spec(connection: Connection, before: Layout | None = None) -> tuple[Gal
     """
     name, address = connection.name, connection.address
     if before is not None:
-        content = _read(connection, "spec", level="Session")
+        content = _read(connection, "spec", level=connection.level)
     else:
         content = _first(connection)
     if content is None:

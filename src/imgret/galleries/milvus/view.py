@@ -230,7 +230,7 @@ class MilvusView(View):
             filter=expression,
             output_fields=FIELDS if with_items else ["id"],
             search_params=self._layout.parameters(self.value, k),
-            consistency_level="Session",
+            consistency_level=self._gallery.connection.level,
         )
         return found
 
