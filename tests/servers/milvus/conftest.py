@@ -42,7 +42,10 @@ class Standalone:
 
         config = milvus.MilvusServerConfig(data_dir=str(folder))
         self.made = []
-        config.set("proxy.timeTickInterval", 20)  # a read after a write waits that long
+        # A read after a write waits for the first, and a new collection for the others.
+        for option in ("proxy.timeTickInterval", "queryCoord.checkInterval"):
+            config.set(option, 20)
+        config.set("queryCoord.distPullInterval", 20)
         self.server = milvus.MilvusServer(config)
         self.start()
 

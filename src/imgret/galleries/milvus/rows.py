@@ -13,7 +13,6 @@ import numpy as np
 from imgret.errors import InvalidInputError
 from imgret.support.items import check_item
 from imgret.support.locks import RLock
-from imgret.support.spelling import shown
 from imgret.types import Box, Embeddings, Item
 
 __all__ = [
@@ -136,7 +135,7 @@ def _parsed(value: Any) -> Any:
 
 def _check_length(what: str, text: str, key: str, most: int) -> None:
     if len(text) * 4 > most and len(text.encode()) > most:
-        of = "" if what == "key" else f" of {shown(key)}"
+        of = "" if what == "key" else f" of {_brief(key)}"
         raise InvalidInputError(
             f"{what}{of}: expected at most {most:,} bytes in Milvus, found "
             f"{len(text.encode()):,}: {text[:40]!r}..."
@@ -151,7 +150,7 @@ def _check_numbers(metadata: Mapping[str, Any], key: str) -> None:
     for value in _values(metadata):
         if isinstance(value, int) and not -_INT64 <= value < _INT64:
             raise InvalidInputError(
-                f"metadata of {shown(key)}: expected whole numbers of at most 64 bits in Milvus, found "
+                f"metadata of {_brief(key)}: expected whole numbers of at most 64 bits in Milvus, found "
                 f"{value}; write it as text, or as a float"
             )
 
@@ -167,3 +166,7 @@ def _values(metadata: Mapping[str, Any]) -> Iterator[Any]:
             level += value
         else:
             yield value
+
+
+def _brief(key: str) -> str:
+    return repr(key if len(key) <= 60 else f"{key[:57]}...")

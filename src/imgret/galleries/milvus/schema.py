@@ -369,7 +369,7 @@ def _create_spec_collection(connection: Connection) -> None:
         "create_collection", name, schema=schema, consistency_level="Strong", num_shards=1
     )
     connection.ask("create_index", name, params, **_NO_WAIT)
-    _load(connection, name)
+    connection.ask("load_collection", name, _async=True)  # `prepare` waits for it
 
 
 def _items_schema(dim: int, *, half: bool) -> Any:
