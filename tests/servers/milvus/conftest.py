@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -106,11 +105,3 @@ def engine(request):
 def uri(engine):
     """URI of a gallery that does not exist yet."""
     return engine.new_uri()
-
-
-def until(condition, seconds=30):
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)

@@ -27,7 +27,8 @@ from imgret.errors import (
     StoreVersionError,
     UnsupportedError,
 )
-from imgret.galleries.milvus import MilvusGallery, gallery as module
+from imgret.galleries.milvus import MilvusGallery
+from imgret.galleries.milvus import gallery as module
 from imgret.testing.galleries import new_spec
 from imgret.types import Item, Part
 
@@ -98,9 +99,7 @@ def test_no_server(caplog):
 def test_the_password_is_never_shown(caplog):
     """A server that wants another password; the client shows none either."""
     with pytest.raises(StoreError) as caught:
-        MilvusGallery.open(
-            "milvus://me:hidden%2Fsecret@127.0.0.1:1/a?timeout=0.5", writable=False
-        )
+        MilvusGallery.open("milvus://me:hidden%2Fsecret@127.0.0.1:1/a?timeout=0.5", writable=False)
     shown = f"{caught.value} {caught.value.__cause__} {caplog.text}"
     assert "hidden" not in shown
     assert "secret" not in shown
@@ -133,9 +132,7 @@ def test_a_collection_of_something_else(engine, gallery):
     uri = engine.new_uri()
     address = module.Address.parse(uri)
     client = client_of(gallery)
-    client.create_collection(
-        address.collection, dimension=4, consistency_level="Strong"
-    )
+    client.create_collection(address.collection, dimension=4, consistency_level="Strong")
     client.insert(address.collection, [{"id": 1, "vector": [1, 2, 3, 4]}])
     for writable in (False, True):
         with pytest.raises(StoreNotFoundError, match="of something else; choose another name"):
@@ -268,7 +265,7 @@ def test_a_large_batch_that_fails_is_undone(gallery, monkeypatch):
 def test_ids_grow_and_are_never_given_twice():
     found = [id_ for count in (1, 1000, 3, 20_000) for id_ in module.new_ids(count)]
     assert found == sorted(set(found))
-    assert 0 < found[0]
+    assert found[0] > 0
     assert found[-1] < 2**63
 
 
@@ -325,54 +322,50 @@ def test_the_server_is_killed_and_comes_back(standalone):
     """Changes and searches wait for the server; what was reported is there."""
     uri = standalone.new_uri() + "?timeout=60"
     gallery = MilvusGallery.create(uri, new_spec("l2"))
-    done, failed, found = [0], [], []
+    gallery.add(items_of(20), rows_of(20, 0))
+    done, searches, failed, stop = [20], [], [], threading.Event()
 
     def add():
-        for start in itertools.count(0, 20):
-            if stop.is_set():
-                return
-            try:
-                gallery.add(items_of(20, start), rows_of(20, start))
-            except ImgretError as error:
-                failed.append(error)
-                return
-            done[0] = start + 20
+        gallery.add(items_of(20, done[-1]), rows_of(20, done[-1]))
+        done.append(done[-1] + 20)
 
     def search():
-        while not stop.is_set():
-            try:
-                view = gallery.view()
-                found.append(len(view.search(rows_of(1), 5).ids))
-            except ImgretError as error:
-                failed.append(error)
-                return
+        view = gallery.view()
+        searches.append(view.search(rows_of(1), 5))
 
-    stop = threading.Event()
-    threads = [threading.Thread(target=add), threading.Thread(target=search)]
+    def repeated(work):
+        try:
+            while not stop.is_set():
+                work()
+        except ImgretError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=repeated, args=(work,)) for work in (add, search)]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + 60
-    while done[0] < 100 and time.monotonic() < end:
-        time.sleep(0.05)
+    _until(lambda: done[-1] >= 100)
     standalone.kill()
     time.sleep(1)
     standalone.start()
-    reached = done[0]
-    end = time.monotonic() + 60
-    while done[0] < reached + 60 and not failed and time.monotonic() < end:
-        time.sleep(0.05)
+    reached, asked = done[-1], len(searches)
+    _until(lambda: failed or (done[-1] >= reached + 60 and len(searches) > asked + 5))
     stop.set()
     for thread in threads:
         thread.join()
+    gallery.close()
     assert all(isinstance(error, StoreError) for error in failed), failed
-    gallery.close()
-    gallery = MilvusGallery.open(uri, writable=True)
-    expected = [item.key for item in items_of(len(gallery))]
-    assert sorted(gallery) == expected
-    assert len(gallery) >= done[0]
-    rows = np.concatenate([rows_of(20, start) for start in range(0, len(gallery), 20)])
-    np.testing.assert_array_equal(gallery.embeddings(), rows)
-    gallery.close()
+    with closing(MilvusGallery.open(uri, writable=True)) as again:
+        assert len(again) >= done[-1]
+        assert sorted(again) == [item.key for item in items_of(len(again))]
+        rows = np.concatenate([rows_of(20, start) for start in range(0, len(again), 20)])
+        np.testing.assert_array_equal(again.embeddings(), rows)
+
+
+def _until(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 def test_the_server_stays_away(standalone):

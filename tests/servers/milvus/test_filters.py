@@ -28,8 +28,7 @@ def _items():
     """An item for each value of each name, and some without; all with the field ``n`` below."""
     made = []
     for n, value in enumerate(_VALUES):
-        for name in _NAMES:
-            made.append(Item(f"{name}-{n}", metadata={name: value}))
+        made += [Item(f"{name}-{n}", metadata={name: value}) for name in _NAMES]
     texts = [text for text in _TEXTS if text]
     made += [Item(text, label=text, path=text) for text in texts]
     made += [Item("empty", label="", path=""), Item("both", label="a", metadata={"n": 1, "ü": 2})]
@@ -122,7 +121,9 @@ def test_an_index_on_a_field(gallery):
 
 def test_what_older_servers_cannot_say():
     where = parse_filter({"label": {"$contains": "rose"}})
-    assert compile_filter(where, substrings=True).text == '(labelled == true and label like "%rose%")'
+    assert (
+        compile_filter(where, substrings=True).text == '(labelled == true and label like "%rose%")'
+    )
     assert compile_filter(where, substrings=False) == ("", False)
     assert compile_filter(Not(Exists(Field("a"))), substrings=True) == (
         'not exists metadata["a"]',

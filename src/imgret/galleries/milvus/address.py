@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from imgret.errors import InvalidInputError
 
@@ -83,40 +83,18 @@ class Address:
             raise InvalidInputError(
                 f"gallery: expected parameters of {', '.join(sorted(_KNOWN))}, found {unknown[0]!r}"
             )
-        path = unquote(parts.path)
-        if parts.netloc:
-            file, collection = None, path.strip("/") or query.get("collection", _COLLECTION)
-            if path.strip("/") and "collection" in query:
-                raise InvalidInputError(
-                    "collection: expected it either as the path or as the parameter, found both"
-                )
-        else:
-            file, collection = _file(path, query), query.get("collection", _COLLECTION)
+        file, collection = _collection(parts, query)
         _check_name("collection", collection)
         if db := query.get("db", ""):
             _check_name("db", db)
-        secure = _flag(query, "secure")
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        if (user or password) and "token" in query:
-            raise InvalidInputError("token: expected either a token or a user, found both")
-        token = query.get("token") or (f"{user}:{password}" if user else "")
-        options: dict[str, Any] = {key: query[key] for key in _FILES & set(query)}
-        if "server_name" in query:
-            options["server_name"] = query["server_name"]
-        if secure or options:
-            options["secure"] = True
-        for option in sorted(_FILES & set(query)):
-            if not Path(query[option]).is_file():
-                raise InvalidInputError(
-                    f"{option}: expected a file with a certificate or key, found no file "
-                    f"{query[option]}"
-                )
+        user, token = _credentials(parts, query)
+        options = _tls(query)
         host = parts.hostname or ""
         shown_host = f"[{host}]" if ":" in host else host
         place = f"{shown_host}:{port or _PORT}"
         return cls(
             name=_name(user, place, query, file, collection),
-            target=str(file) if file else f"{'https' if secure or options else 'http'}://{place}",
+            target=str(file) if file else f"{'https' if options else 'http'}://{place}",
             file=file,
             collection=collection,
             db=db,
@@ -129,6 +107,42 @@ class Address:
     def spec_collection(self) -> str:
         """Name of the collection that holds the spec."""
         return f"{self.collection}_imgret"
+
+
+def _collection(parts: SplitResult, query: dict[str, str]) -> tuple[Path | None, str]:
+    """Return the file of Milvus Lite, if it is one, and the name of the collection."""
+    path = unquote(parts.path)
+    given = query.get("collection", _COLLECTION)
+    if not parts.netloc:
+        return _file(path, query), given
+    named = path.strip("/")
+    if named and "collection" in query:
+        raise InvalidInputError(
+            "collection: expected it either as the path or as the parameter, found both"
+        )
+    return None, named or given
+
+
+def _credentials(parts: SplitResult, query: dict[str, str]) -> tuple[str, str]:
+    """Return the user, who may be shown, and what the client sends."""
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if (user or password) and "token" in query:
+        raise InvalidInputError("token: expected either a token or a user, found both")
+    return user, query.get("token") or (f"{user}:{password}" if user else "")
+
+
+def _tls(query: dict[str, str]) -> dict[str, Any]:
+    """Return the options of the client for TLS; none without it."""
+    secure = _flag(query, "secure")
+    options: dict[str, Any] = {key: query[key] for key in sorted(_FILES & set(query))}
+    for option, file in options.items():
+        if not Path(file).is_file():
+            raise InvalidInputError(
+                f"{option}: expected a file with a certificate or key, found no file {file}"
+            )
+    if "server_name" in query:
+        options["server_name"] = query["server_name"]
+    return {**options, "secure": True} if secure or options else {}
 
 
 def _file(path: str, query: dict[str, str]) -> Path:

@@ -45,6 +45,12 @@ _SETTLING = 2.0
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
 
+# Codes of servers and of gRPC, and words of pymilvus.
+_UNKNOWN_USER = frozenset({grpc.StatusCode.UNAUTHENTICATED, 1400})
+_FULL = frozenset({8, 9, 46, 49})
+_LOST = ("unavailable", "failed to connect", "fail connecting", "retry timeout", "connection")
+
+
 class _Engine:
     """Milvus Lite as this process runs it for one file; several galleries may share it."""
 
@@ -124,7 +130,7 @@ class Connection:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep other writers of this process from a file of Milvus Lite for the length of a block."""
+        """Keep other writers of this process from a file of Milvus Lite in the block."""
         if self._engine is None:
             yield
         else:
@@ -168,7 +174,7 @@ def _entered(address: Address) -> _Engine:
     file = address.file
     assert file is not None  # noqa: S101  # of the caller
     try:
-        from milvus_lite.exceptions import MilvusLiteError  # noqa: PLC0415  # servers do without
+        # Servers do without it.
         from milvus_lite.server_manager import server_manager_instance  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError.of("A file of Milvus Lite", extra="milvus-lite") from error
@@ -192,8 +198,7 @@ def _entered(address: Address) -> _Engine:
                         f"{address.name}: in use by another process, and Milvus Lite is for one "
                         f"process at a time; close it there, or use a Milvus server"
                     ) from reason
-                kind = StoreError if isinstance(reason, (MilvusLiteError, OSError)) else None
-                raise (kind or StoreError)(
+                raise StoreError(
                     f"{address.name}: Milvus Lite cannot open it: {reason}"
                 ) from reason
         engine.users += 1
@@ -233,38 +238,37 @@ def _failures(name: str) -> Iterator[list[BaseException]]:
 
 def _explained(name: str, error: BaseException, seconds: float) -> ImgretError:
     """Return an error in words that name the gallery."""
+    code: Any = None
     if isinstance(error, MilvusException):
-        reason, code = str(error.message), error.code
+        code, reason = error.code, str(error.message)
+    elif isinstance(error, grpc.RpcError):
+        code, reason = error.code(), str(error.details())
     else:
-        code = error.code() if isinstance(error, grpc.RpcError) else None
-        reason = str(error.details() if isinstance(error, grpc.RpcError) else error)
-    reason = " ".join(reason.split())
+        reason = str(error)
+    reason = _short(" ".join(reason.split()))
     plain = reason.lower()
-    if code in {grpc.StatusCode.UNAUTHENTICATED, 1400} or "auth check failure" in plain:
-        return StoreError(
-            f"{name}: the server does not accept the user or the password; give them in the URI, "
-            f"milvus://user:password@host:19530/collection"
+    kind: type[StoreError] = StoreError
+    if code in _UNKNOWN_USER or "auth check failure" in plain:
+        told = (
+            "the server does not accept the user or the password; give them in the URI, "
+            "milvus://user:password@host:19530/collection"
         )
-    if code == grpc.StatusCode.PERMISSION_DENIED or "permission deny" in plain:
-        return StoreReadOnlyError(f"{name}: not allowed: {_short(reason)}")
-    if "database not found" in plain:
-        return StoreNotFoundError(f"{name}: {_short(reason)}; create the database first")
-    if "quota" in plain or "disk" in plain or code in {8, 9, 46, 49}:
-        return StoreError(
-            f"{name}: the server takes no more: {_short(reason)}. Make room there, and try again"
-        )
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return StoreError(
-            f"{name}: no answer within {seconds:.0f} seconds; a longer time is set in the URI with "
+    elif code == grpc.StatusCode.PERMISSION_DENIED or "permission deny" in plain:
+        kind, told = StoreReadOnlyError, f"not allowed: {reason}"
+    elif "database not found" in plain:
+        kind, told = StoreNotFoundError, f"{reason}; create the database first"
+    elif code in _FULL or "quota" in plain or "disk" in plain:
+        told = f"the server takes no more: {reason}. Make room there, and try again"
+    elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        told = (
+            f"no answer within {seconds:.0f} seconds; a longer time is set in the URI with "
             f"timeout=SECONDS"
         )
-    lost = ("unavailable", "failed to connect", "fail connecting", "retry timeout", "connection")
-    if code == grpc.StatusCode.UNAVAILABLE or any(word in plain for word in lost):
-        return StoreError(
-            f"{name}: cannot be reached, or stopped answering, for {seconds:.0f} seconds: "
-            f"{_short(reason)}"
-        )
-    return StoreError(f"{name}: {_short(reason)}")
+    elif code == grpc.StatusCode.UNAVAILABLE or any(word in plain for word in _LOST):
+        told = f"cannot be reached, or stopped answering, for {seconds:.0f} seconds: {reason}"
+    else:
+        told = reason
+    return kind(f"{name}: {told}")
 
 
 def _short(reason: str) -> str:

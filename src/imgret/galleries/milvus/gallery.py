@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import difflib
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, Self, final
 
 import numpy as np
@@ -16,7 +17,6 @@ from imgret.errors import (
     DuplicateKeyError,
     InvalidInputError,
     StoreError,
-    StoreNotFoundError,
     UnsupportedError,
 )
 from imgret.filters import Filter, passes
@@ -28,7 +28,7 @@ from imgret.galleries.milvus.connection import Connection
 from imgret.galleries.milvus.rows import FIELDS, from_row, new_ids, size_of, to_row, vectors_of
 from imgret.galleries.milvus.schema import Layout
 from imgret.galleries.milvus.view import MilvusView
-from imgret.types import Embeddings, Ids, Item
+from imgret.types import Embeddings, Ids, Item, Part
 
 __all__ = ["MilvusGallery"]
 
@@ -49,8 +49,8 @@ class MilvusGallery(Gallery):
     Many processes may read and write at once on a server; a file of Milvus Lite is for one process.
     Milvus has no transactions: a batch of up to 16 MB is one request, which is kept as a whole or
     not at all. Larger batches are several requests. If one of them fails, those before it are
-    undone. If this process is killed meanwhile, some items may be there; adding the same items again
-    with ``replacing`` completes them.
+    undone. If this process is killed meanwhile, some items may be there; adding the same items
+    again with ``replacing`` completes them.
 
     What decides about a change, what lists items and what counts them reads with consistency level
     ``Strong``. Searches, and copies by their digest, read with level ``Session``, or ``Strong`` in
@@ -93,11 +93,10 @@ class MilvusGallery(Gallery):
         """Open a gallery; see `Gallery.open`."""
         address = Address.parse(uri)
         if address.file is not None and not address.file.exists():
-            raise _nothing(address)
+            raise schema.nothing(address)
         connection = Connection(address)
         try:
-            if not schema.exists(connection):
-                raise _nothing(address)
+            schema.need(connection)
             gallery = cls(connection, writable=writable)
             schema.prepare(connection, gallery._layout)
         except BaseException:
@@ -181,7 +180,9 @@ class MilvusGallery(Gallery):
         if not found:
             return None
         oldest = min(found, key=lambda row: row["id"])
-        rows = self.query(in_list("key", [oldest["key"]]), [*FIELDS, "embedding"], level=self.connection.level)
+        rows = self.query(
+            in_list("key", [oldest["key"]]), [*FIELDS, "embedding"], level=self.connection.level
+        )
         if not rows:
             return None  # removed meanwhile
         return Stored(from_row(rows[0]), vectors_of(rows, self._spec.dim)[0])
@@ -231,9 +232,7 @@ class MilvusGallery(Gallery):
 
     def _change_spec(self, changes: Mapping[str, Any]) -> None:
         plain = {
-            name: value._asdict()
-            if hasattr(value, "_asdict")
-            else getattr(value, "__dict__", value)
+            name: asdict(value) if isinstance(value, Part) else value
             for name, value in changes.items()
         }
         with self.connection.writing():
@@ -289,7 +288,7 @@ class MilvusGallery(Gallery):
                 self._undo(written, before, held)
             except StoreError:
                 raise StoreError(
-                    f"{error}. {len(written)} of {len(rows)} items were written before that; repeat "
+                    f"{error}. {len(written)} of {len(rows)} items were written before; repeat "
                     f"the call with replacing, or add the folder again, to complete them"
                 ) from error
             raise
@@ -390,13 +389,12 @@ class MilvusGallery(Gallery):
         return int(self.query(expression, ["count(*)"], level=level)[0]["count(*)"])
 
     def listed(
-        self, field: str, values: Sequence[Any], fields: Sequence[str], and_: str = ""
+        self, field: str, values: Sequence[Any], fields: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows whose key or id is one of some values, in no order."""
         step = self.page(fields, _LISTED)
         for start in range(0, len(values), step):
-            expression = in_list(field, values[start : start + step])
-            yield from self.query(f"{expression} and {and_}" if and_ else expression, fields)
+            yield from self.query(in_list(field, values[start : start + step]), fields)
 
     def scan(self, expression: str, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows that match an expression, in the order of their keys."""
@@ -419,17 +417,14 @@ class MilvusGallery(Gallery):
             iterator.close()
 
     def matching(
-        self, where: Filter | None, fields: Sequence[str] = (), and_: str = ""
+        self, where: Filter | None, fields: Sequence[str] = ("id",)
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows of items that pass a filter, in no order."""
         expression = self.compiled(where)
-        text = f"({expression.text}) and {and_}" if expression.text and and_ else ""
-        text = text or expression.text or and_
-        if expression.exact or where is None:
-            yield from self.scan(text, [*fields] or ["id"])
+        if where is None or expression.exact:
+            yield from self.scan(expression.text, fields)
             return
-        wanted = [*dict.fromkeys([*FIELDS, *fields])]
-        for row in self.scan(text, wanted):
+        for row in self.scan(expression.text, [*dict.fromkeys([*FIELDS, *fields])]):
             if passes(from_row(row), where):
                 yield row
 
@@ -482,10 +477,3 @@ def _requests(rows: Sequence[dict[str, Any]], dim: int) -> Iterator[list[dict[st
 def _short(id_: int) -> str:
     """Return a number as 13 letters and digits."""
     return base64.b32hexencode(id_.to_bytes(8, "big")).decode().rstrip("=").lower()
-
-
-def _nothing(address: Address) -> StoreNotFoundError:
-    return StoreNotFoundError(
-        f"{address.name}: expected a gallery, found no collection {address.collection!r}; "
-        f"`imgret index FOLDER -o {address.name}` makes one"
-    )

@@ -113,10 +113,12 @@ def from_row(row: Mapping[str, Any]) -> Item:
 def vectors_of(rows: Sequence[Mapping[str, Any]], dim: int) -> Embeddings:
     """Return the embeddings of rows: float32, shape (n, dim)."""
     found = [row["embedding"] for row in rows]
-    if found and isinstance(found[0], (bytes, list)) and _is_half(found[0]):
+    if found and _is_half(found[0]):
         packed = b"".join(each if isinstance(each, bytes) else each[0] for each in found)
-        return np.frombuffer(packed, "<f2").astype(np.float32).reshape(-1, dim)
-    return np.array(found, dtype=np.float32).reshape(-1, dim)
+        vectors: Embeddings = np.frombuffer(packed, "<f2").astype(np.float32)
+    else:
+        vectors = np.array(found, dtype=np.float32)
+    return vectors.reshape(-1, dim)
 
 
 def size_of(row: Mapping[str, Any], dim: int) -> int:
@@ -125,8 +127,8 @@ def size_of(row: Mapping[str, Any], dim: int) -> int:
     return 4 * dim + 2 * texts + 64
 
 
-def _is_half(value: bytes | list[Any]) -> bool:
-    return isinstance(value, bytes) or (len(value) == 1 and isinstance(value[0], bytes))
+def _is_half(value: Any) -> bool:
+    return isinstance(value, bytes) or isinstance(value[0], bytes)
 
 
 def _parsed(value: Any) -> Any:
@@ -150,8 +152,8 @@ def _check_numbers(metadata: Mapping[str, Any], key: str) -> None:
     for value in _values(metadata):
         if isinstance(value, int) and not -_INT64 <= value < _INT64:
             raise InvalidInputError(
-                f"metadata of {_brief(key)}: expected whole numbers of at most 64 bits in Milvus, found "
-                f"{value}; write it as text, or as a float"
+                f"metadata of {_brief(key)}: expected whole numbers of at most 64 bits in Milvus, "
+                f"found {value}; write it as text, or as a float"
             )
 
 

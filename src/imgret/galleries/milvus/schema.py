@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
@@ -29,12 +30,24 @@ from imgret.errors import (
     StoreVersionError,
     UnsupportedError,
 )
+from imgret.galleries.milvus.address import Address
 from imgret.galleries.milvus.connection import LOADING, Connection
 from imgret.galleries.milvus.rows import KEY_BYTES, LABEL_BYTES, PATH_BYTES, vectors_of
 from imgret.support.metric import DistanceMetric
 from imgret.types import Embeddings, Json, Part
 
-__all__ = ["Layout", "change_state", "create", "exists", "prepare", "read_spec", "write_spec"]
+__all__ = [
+    "Layout",
+    "change_state",
+    "create",
+    "exists",
+    "need",
+    "nothing",
+    "prepare",
+    "read_spec",
+    "read_state",
+    "write_spec",
+]
 
 VERSION = 1
 _METRICS = {"cosine": "COSINE", "ip": "IP", "l2": "L2"}
@@ -78,7 +91,7 @@ class Layout(NamedTuple):
 
     Attributes
     ----------
-    index : str
+    name : str
         Name of the index: ``"flat"``, ``"hnsw"`` or ``"ivf"``.
     metric : str
         Name of the metric in Milvus.
@@ -92,7 +105,7 @@ class Layout(NamedTuple):
         Whether the server keeps float16.
     """
 
-    index: str
+    name: str
     metric: str
     build: Json
     option: str | None
@@ -139,21 +152,21 @@ class Layout(NamedTuple):
     @property
     def type(self) -> str:
         """Name of the index in Milvus."""
-        return _KINDS[self.index].name
+        return _KINDS[self.name].name
 
     @property
     def sweep(self) -> list[int]:
         """Values of the option to try, fastest first."""
         most = self.build.get("nlist", 2**31)
-        steps = [step for step in _KINDS[self.index].sweep if step < most]
-        return [*steps, most] if self.index == "ivf" else steps
+        steps = [step for step in _KINDS[self.name].sweep if step < most]
+        return [*steps, most] if self.name == "ivf" else steps
 
     def parameters(self, value: int, k: int) -> Json:
         """Return the parameters of a search for ``k`` items."""
         params = {}
-        if self.index == "hnsw":
+        if self.name == "hnsw":
             params["ef"] = max(value, k)
-        elif self.index == "ivf":
+        elif self.name == "ivf":
             params["nprobe"] = min(value, self.build["nlist"])
         return {"metric_type": self.metric, "params": params}
 
@@ -167,6 +180,20 @@ class Layout(NamedTuple):
 def exists(connection: Connection) -> bool:
     """Whether there is a collection of the gallery's name, whatever is in it."""
     return bool(connection.ask("has_collection", connection.address.collection))
+
+
+def need(connection: Connection) -> None:
+    """Raise if there is no collection of the gallery's name."""
+    if not exists(connection):
+        raise nothing(connection.address)
+
+
+def nothing(address: Address) -> StoreNotFoundError:
+    """Return the error for a gallery that is not there."""
+    return StoreNotFoundError(
+        f"{address.name}: expected a gallery, found no collection {address.collection!r}; "
+        f"`imgret index FOLDER -o {address.name}` makes one"
+    )
 
 
 def create(connection: Connection, spec: GallerySpec) -> Layout:
@@ -223,7 +250,7 @@ def prepare(connection: Connection, layout: Layout) -> None:
         for field, kind in kinds.items():
             if field not in there:
                 params.add_index(field, index_name=field, index_type=kind)
-    if len(list(params)):
+    if list(params):
         connection.ask("create_index", name, params, timeout=LOADING, **_NO_WAIT)
     for each in (name, connection.address.spec_collection):
         _load(connection, each)
@@ -294,7 +321,7 @@ def _checked(connection: Connection) -> bool:
     if missing:
         raise StoreCorruptError(
             f"{connection.name}: expected the fields of a gallery, found none called "
-            f"{sorted(missing)[0]!r}"
+            f"{min(missing)!r}"
         )
     return half
 
@@ -402,7 +429,7 @@ def _keeps_half(connection: Connection) -> bool:
     params = MilvusClient.prepare_index_params()
     params.add_index("embedding", index_type="FLAT", metric_type="L2", params={})
     given = np.array([[1.0, -0.5, 2.0, 0.25]], dtype=np.float16)
-    strong = {"consistency_level": "Strong"}
+    strong: dict[str, Any] = {"consistency_level": "Strong"}
     try:
         connection.ask("create_collection", name, schema=schema, index_params=params, **strong)
         connection.ask("upsert", name, [{"name": "a", "embedding": given[0]}])
@@ -414,7 +441,8 @@ def _keeps_half(connection: Connection) -> bool:
     except (StoreError, ValueError, TypeError, LookupError):
         return False
     finally:
-        connection.ask("drop_collection", name)
+        with suppress(StoreError):
+            connection.ask("drop_collection", name)
 
 
 def _within(option: str, value: Any, least: int, most: int, default: int) -> int:

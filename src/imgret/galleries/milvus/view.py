@@ -179,31 +179,35 @@ class MilvusView(View):
             return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
         here = k > _NEAREST or len(self._removed) > _LEFT_OUT or (exact and not self.is_exact)
         if here:
-            return exact_search(self.scorable(vectors), self.blocks(), k, self.metric)
+            return self._compared(vectors, k)
         ids: Ids = np.full((len(vectors), k), -1, dtype=np.int64)
         scores: Embeddings = np.full((len(vectors), k), -np.inf, dtype=np.float32)
         with_items = not self._expression.exact or k * len(vectors) <= _WITH_ITEMS
         short = []
         step = max(1, _HITS // k) if not with_items else max(1, _WITH_ITEMS // k)
         for start in range(0, len(vectors), step):
-            answers, all_there = self._answers(vectors[start : start + step], k, with_items)
+            some = vectors[start : start + step]
+            answers, all_there = self._answers(some, k, with_items=with_items)
             for n, found in enumerate(answers, start):
                 for m, (id_, score) in enumerate(found[:k]):
                     ids[n, m], scores[n, m] = id_, score
                 if len(found) < k and not all_there:
                     short.append(n)
         if short and (few := self._missing(ids, short)):
-            found = exact_search(self.scorable(vectors[few]), self.blocks(), k, self.metric)
-            ids[few], scores[few] = found
+            ids[few], scores[few] = self._compared(vectors[few], k)
         return Neighbors(ids, scores)
 
+    def _compared(self, vectors: Embeddings, k: int) -> Neighbors:
+        """Search by comparing all items here."""
+        return exact_search(self.scorable(vectors), self.blocks(), k, self.metric)
+
     def _answers(
-        self, vectors: Embeddings, k: int, with_items: bool
+        self, vectors: Embeddings, k: int, *, with_items: bool
     ) -> tuple[list[list[tuple[int, float]]], bool]:
         """Return ids and scores of the nearest items, and whether short answers are complete."""
         asked = k if self._expression.exact else min(k + _SPARE, _NEAREST)
         while True:
-            hits = self._hits(vectors, asked, with_items)
+            hits = self._hits(vectors, asked, with_items=with_items)
             answers = [self._passing(each) for each in hits]
             # Where the expression lets too much through, more candidates are asked for.
             cut = [
@@ -216,7 +220,7 @@ class MilvusView(View):
                 return answers, False
             asked = min(4 * asked, _NEAREST)
 
-    def _hits(self, vectors: Embeddings, k: int, with_items: bool) -> list[Any]:
+    def _hits(self, vectors: Embeddings, k: int, *, with_items: bool) -> list[Any]:
         expression = self._expression.text
         if self._removed:
             left_out = f"id not in [{', '.join(map(str, self._removed))}]"
@@ -241,7 +245,7 @@ class MilvusView(View):
             row = hit["entity"]
             if "metadata" in row:
                 item = from_row({**row, "key": hit["key"]})
-                if not self._expression.exact and not passes(item, self._filter):
+                if self._filter is not None and not passes(item, self._filter):
                     continue
                 self._fetched[row["id"]] = item
             found.append((row["id"], self._score(hit["distance"])))
@@ -263,7 +267,7 @@ class MilvusView(View):
     @property
     def is_exact(self) -> bool:
         """Whether all items are compared."""
-        return self._layout.index == "flat"
+        return self._layout.name == "flat"
 
     # -- rows --------------------------------------------------------------------------------
 
@@ -292,9 +296,9 @@ class MilvusIndex:
 
     def __init__(self, view: MilvusView, layout: Layout) -> None:
         self._view, self._layout = view, layout
-        self.name = layout.index
+        self.name = layout.name
         self.is_exact = view.is_exact
-        self.finds_itself = layout.index == "hnsw"
+        self.finds_itself = layout.name == "hnsw"
 
     def sweep(self) -> dict[str, list[int]]:
         """Return the option that trades recall for speed, with values to try, fastest first."""
