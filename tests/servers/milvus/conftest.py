@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-pymilvus = pytest.importorskip("pymilvus", reason="Milvus: pip install 'imgret[milvus]'")
-
 _numbers = itertools.count()
 
 
@@ -64,7 +62,9 @@ class Standalone:
 
     def drop(self):
         """Drop what tests made, as each loaded collection slows the server down."""
-        client = pymilvus.MilvusClient(f"http://127.0.0.1:{self.server.listen_port}")
+        from pymilvus import MilvusClient
+
+        client = MilvusClient(f"http://127.0.0.1:{self.server.listen_port}")
         for name in self.made:
             client.drop_collection(name)
             client.drop_collection(f"{name}_imgret")

@@ -1,6 +1,9 @@
 """The contract, on Milvus Lite and on a real server."""
 
 import pytest
+
+pytest.importorskip("pymilvus", reason="Milvus: pip install 'imgret[milvus]'")
+
 from hypothesis import settings
 
 from imgret.galleries.milvus import MilvusGallery

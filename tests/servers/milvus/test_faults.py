@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("pymilvus", reason="Milvus: pip install 'imgret[milvus]'")
+
 from imgret import Retriever, registry
 from imgret.errors import (
     DuplicateKeyError,

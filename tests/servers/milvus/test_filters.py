@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+
+pytest.importorskip("pymilvus", reason="Milvus: pip install 'imgret[milvus]'")
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

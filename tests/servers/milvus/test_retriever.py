@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+pytest.importorskip("pymilvus", reason="Milvus: pip install 'imgret[milvus]'")
+
 from imgret import Retriever, images
 from imgret.errors import (
     InvalidInputError,
