@@ -205,6 +205,8 @@ class MilvusGallery(Gallery):
         with self._changing():
             fresh = set(given) - set(replacing)
             self._need_unused([key for key in given if key in fresh])
+            if self._spec.dtype == "float16":  # the same values whatever the server keeps
+                embeddings = embeddings.astype(np.float16).astype(np.float32)
             wired = self._layout.wire(embeddings)
             for row, vector in zip(rows, wired, strict=True):
                 row["embedding"] = vector

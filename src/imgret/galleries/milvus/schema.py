@@ -431,7 +431,9 @@ def _keeps_half(connection: Connection) -> bool:
     given = np.array([[1.0, -0.5, 2.0, 0.25]], dtype=np.float16)
     strong: dict[str, Any] = {"consistency_level": "Strong"}
     try:
-        connection.ask("create_collection", name, schema=schema, index_params=params, **strong)
+        connection.ask("create_collection", name, schema=schema, **strong)
+        connection.ask("create_index", name, params, **_NO_WAIT)
+        _load(connection, name)
         connection.ask("upsert", name, [{"name": "a", "embedding": given[0]}])
         rows = connection.ask(
             "query", name, filter='name == "a"', output_fields=["embedding"], **strong
