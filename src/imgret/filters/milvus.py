@@ -140,16 +140,16 @@ def _metadata(
         return _ANY
     match where:
         case Exists() if negated:
-            text = f"not exists {path}"
+            text = f"(not (exists {path}))"
         case Exists():
-            text = f"(exists {path} or nulls == true)"  # where there is null, servers differ
+            text = f"((exists {path}) or nulls == true)"  # where there is null, servers differ
         case OneOf(_, values):
             return _one_of(path, values, negated=negated)
         case Compare() | Contains() if negated:
             return _ANY  # a value of another kind is neither smaller nor larger
         case Compare(_, sign, value):
             if value.kind == "number" and abs(value.value) >= _LARGE:
-                text = f"exists {path}"
+                text = f"(exists {path})"
             else:
                 text = f"{path} {sign} {_written(value)}"
         case Contains(_, value):
@@ -164,15 +164,15 @@ def _one_of(path: str, values: tuple[Value, ...], *, negated: bool) -> Expressio
     if negated:
         # Missing values pass unless null is listed; some servers then say neither yes nor no.
         if unclear or null or not given:
-            return Expression(f"exists {path}", exact=False) if null else _ANY
+            return Expression(f"(exists {path})", exact=False) if null else _ANY
         equal = " or ".join(f"{path} == {_written(value)}" for value in given)
         # Some take true for 1 and false for 0.
         twins = [twin for value in given if (twin := _twin(value))]
         others = "".join(f" or {path} == {twin}" for twin in twins)
-        return Expression(f"(not ({equal}) or not exists {path}{others})", exact=False)
-    parts = [f"exists {path}"] if unclear else [f"{path} == {_written(value)}" for value in given]
+        return Expression(f"(not ({equal}) or (not (exists {path})){others})", exact=False)
+    parts = [f"(exists {path})"] if unclear else [f"{path} == {_written(value)}" for value in given]
     if null:
-        parts.append(f"not exists {path} or nulls == true")
+        parts.append(f"(not (exists {path})) or nulls == true")
     if not parts:
         return _NONE
     return Expression(f"({' or '.join(parts)})", exact=False)
@@ -180,12 +180,12 @@ def _one_of(path: str, values: tuple[Value, ...], *, negated: bool) -> Expressio
 
 def _contains(path: str, value: Value, *, substrings: bool) -> str:
     if _is_large(value):
-        return f"exists {path}"
+        return f"(exists {path})"
     listed = f"json_contains({path}, {_written(value)})"
     if value.kind != "text":
-        return listed if value.kind != "null" else f"exists {path}"
+        return listed if value.kind != "null" else f"(exists {path})"
     pattern = _pattern(value.value, substrings=substrings)
-    return f"exists {path}" if pattern is None else f"({listed} or {path} like {pattern})"
+    return f"(exists {path})" if pattern is None else f"({listed} or {path} like {pattern})"
 
 
 def _path(field: Field) -> str | None:

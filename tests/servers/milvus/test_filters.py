@@ -129,6 +129,6 @@ def test_what_older_servers_cannot_say():
     )
     assert compile_filter(where, substrings=False) == ("", False)
     assert compile_filter(Not(Exists(Field("a"))), substrings=True) == (
-        'not exists metadata["a"]',
+        '(not (exists metadata["a"]))',
         False,
     )
