@@ -29,6 +29,7 @@ from imgret.errors import (
     StoreVersionError,
     UnsupportedError,
 )
+from imgret.filters import parse_filter
 from imgret.galleries.milvus import MilvusGallery
 from imgret.galleries.milvus import gallery as module
 from imgret.testing.galleries import new_spec
@@ -209,6 +210,50 @@ def test_the_most_it_can_keep(gallery):
     item = Item("ü" * 1024, label="x" * 2048, path="/" + "ü" * 4095, metadata=metadata)
     gallery.add([item], rows_of(1))
     assert gallery.get([item.key]) == [item]
+
+
+def test_galleries_are_read_in_pages(gallery, monkeypatch):
+    items = [Item(f"k{n % 7}{n:03d}", label="ab"[n % 2], metadata={"n": n}) for n in range(60)]
+    gallery.add(items, rows_of(60))
+    monkeypatch.setattr(module, "PAGE", 7)
+    monkeypatch.setattr(module, "_LISTED", 5)
+    assert list(gallery) == [item.key for item in items]
+    assert list(gallery.files()) == [(item.key, None) for item in items]
+    assert gallery.get(list(gallery)) == items
+    np.testing.assert_array_equal(gallery.embeddings(), rows_of(60))
+    view = gallery.view(parse_filter({"label": "a", "n": {"$gte": 20}}))
+    assert view.keys() == tuple(item.key for item in items[20::2])
+    assert list(view.items()) == items[20::2]
+    assert len(view.labels.ids) == 20
+    assert [origin.label for origin in view.origins()] == ["a"] * 20
+    assert gallery.remove([item.key for item in items[:50]]) == 50
+    assert list(gallery) == [item.key for item in items[50:]]
+
+
+def test_two_processes_create_it_at_once(uri):
+    """One of them may be told that it is there; then it opens it."""
+    made, barrier = [], threading.Barrier(2)
+
+    def create():
+        barrier.wait()
+        try:
+            made.append(MilvusGallery.create(uri, new_spec()))
+        except ImgretError as error:
+            made.append(error)
+
+    threads = [threading.Thread(target=create) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(isinstance(each, (MilvusGallery, StoreExistsError)) for each in made), made
+    assert any(isinstance(each, MilvusGallery) for each in made)
+    for each in made:
+        if isinstance(each, MilvusGallery):
+            each.close()
+    with closing(MilvusGallery.open(uri, writable=True)) as again:
+        again.add(items_of(3), rows_of(3))
+        assert len(again) == 3
 
 
 # -- several writers -------------------------------------------------------------------------------

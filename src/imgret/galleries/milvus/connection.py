@@ -47,7 +47,7 @@ _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
 # Codes of servers and of gRPC, and words of pymilvus.
 _UNKNOWN_USER = frozenset({grpc.StatusCode.UNAUTHENTICATED, 1400})
-_FULL = frozenset({8, 9, 46, 49})
+_FULL = frozenset({3, 7, 9})  # of memory, of disk, of a quota
 _LOST = ("unavailable", "failed to connect", "fail connecting", "retry timeout", "connection")
 
 
