@@ -8,12 +8,14 @@ namespace::
     unshare --net --map-root-user sh -c "ip link set lo up && pytest tests/servers/milvus"
 """
 
+import gc
 import itertools
 import os
 import shutil
 import signal
 import socket
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -47,7 +49,10 @@ class Standalone:
         self.start()
 
     def start(self):
-        self.server.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it tries ports, and leaves sockets
+            self.server.start()
+            gc.collect()
 
     def kill(self):
         os.kill(self.server.server_proc.pid, signal.SIGKILL)
