@@ -147,12 +147,15 @@ def test_the_command_line(lite, photos, tmp_path):
 
     def run(*arguments):
         command = [sys.executable, "-m", "imgret", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         assert "pymilvus" not in done.stderr
         return done.stdout
 
     run("index", photos, "-o", uri, "--labels", "parent", "--cropper", "none")
+    assert {path.name for path in tmp_path.iterdir()} == {"new.db", "photos"}
     found = json.loads(run("search", uri, photos / "red" / "03.png", "-k", "3", "--json"))
     assert "red/03.png" in str(found)
-    assert "36" in run("info", uri)
+    assert uri in run("info", uri)

@@ -265,7 +265,8 @@ def _explained(name: str, error: BaseException, seconds: float) -> ImgretError:
             f"timeout=SECONDS"
         )
     elif code == grpc.StatusCode.UNAVAILABLE or any(word in plain for word in _LOST):
-        told = f"cannot be reached, or stopped answering, for {seconds:.0f} seconds: {reason}"
+        long = f", for {seconds:.0f} seconds" if seconds >= 1 else ""
+        told = f"cannot be reached, or stopped answering{long}: {reason}"
     else:
         told = reason
     return kind(f"{name}: {told}")
