@@ -116,6 +116,22 @@ def test_the_extra_is_named(monkeypatch):
         registry.gallery("milvus://host/a")
 
 
+def test_two_galleries_in_one_file(tmp_path):
+    """They share Milvus Lite in this process, by whatever path."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    first = MilvusGallery.create(f"milvus://{tmp_path}/a.db?collection=one", new_spec())
+    other = MilvusGallery.create(f"milvus://{tmp_path}/link/a.db?collection=two", new_spec())
+    first.add(items_of(3), rows_of(3))
+    first.close()
+    other.add(items_of(2), rows_of(2))
+    assert len(other) == 2
+    other.close()
+    with closing(
+        MilvusGallery.open(f"milvus://{tmp_path}/a.db?collection=one", writable=False)
+    ) as one:
+        assert len(one) == 3
+
+
 def test_what_is_no_database(tmp_path):
     file = tmp_path / "photos.db"
     file.write_bytes(b"SQLite format 3\0")

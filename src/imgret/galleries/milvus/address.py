@@ -89,13 +89,15 @@ class Address:
             _check_name("db", db)
         user, token = _credentials(parts, query)
         options = _tls(query)
+        # One file is run by one server, however its folder is spelled.
+        real = None if file is None else file.parent.resolve() / file.name
         host = parts.hostname or ""
         shown_host = f"[{host}]" if ":" in host else host
         place = f"{shown_host}:{port or _PORT}"
         return cls(
             name=_name(user, place, query, file, collection),
-            target=str(file) if file else f"{'https' if options else 'http'}://{place}",
-            file=file,
+            target=str(real) if real else f"{'https' if options else 'http'}://{place}",
+            file=real,
             collection=collection,
             db=db,
             token=token,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -184,7 +185,8 @@ class MilvusView(View):
         scores: Embeddings = np.full((len(vectors), k), -np.inf, dtype=np.float32)
         with_items = not self._expression.exact or k * len(vectors) <= _WITH_ITEMS
         short = []
-        step = max(1, _HITS // k) if not with_items else max(1, _WITH_ITEMS // k)
+        step = (_WITH_ITEMS if with_items else _HITS) // k
+        step = max(1, min(step, _BLOCK // (4 * self.dim), _NEAREST))
         for start in range(0, len(vectors), step):
             some = vectors[start : start + step]
             answers, all_there = self._answers(some, k, with_items=with_items)
@@ -199,7 +201,16 @@ class MilvusView(View):
 
     def _compared(self, vectors: Embeddings, k: int) -> Neighbors:
         """Search by comparing all items here."""
-        return exact_search(self.scorable(vectors), self.blocks(), k, self.metric)
+        return exact_search(self.scorable(vectors), self._scanned(), k, self.metric)
+
+    def _scanned(self) -> Iterator[tuple[Ids, Embeddings]]:
+        """Yield ids and vectors as they are now: an item that is removed meanwhile is no error."""
+        step = max(1, _BLOCK // (4 * self.dim))
+        rows = self._rows(["id", "embedding"])
+        while block := list(islice(rows, step)):
+            ids = np.fromiter((row["id"] for row in block), np.int64, len(block))
+            order = np.argsort(ids)
+            yield ids[order], self.scorable(vectors_of(block, self.dim)[order])
 
     def _answers(
         self, vectors: Embeddings, k: int, *, with_items: bool
