@@ -304,6 +304,15 @@ def test_two_writers_add_the_same_keys(gallery, uri):
     other.close()
 
 
+def test_what_another_handle_added_is_found(gallery, uri):
+    gallery.add(items_of(3), rows_of(3))
+    with closing(MilvusGallery.open(uri, writable=True)) as other:
+        assert len(other.view().search(rows_of(1), 50).ids[0]) >= 3
+        gallery.add(items_of(40, 3), rows_of(40, seed=1))
+        found = other.view().search(rows_of(1), 43)
+        assert (found.ids >= 0).sum() == 43
+
+
 def test_a_large_batch_that_fails_is_undone(gallery, monkeypatch):
     gallery.add(items_of(5), rows_of(5))
     before = gallery.embeddings()

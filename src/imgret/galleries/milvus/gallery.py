@@ -354,9 +354,12 @@ class MilvusGallery(Gallery):
         return compile_filter(where, substrings=connection.is_lite or connection.version >= (2, 4))
 
     def most(self) -> int:
-        """Return an upper bound of the number of items, as of a second ago."""
+        """Return an upper bound of the number of items.
+
+        What others added in the last second may be missing, but only beyond what one request finds.
+        """
         self._look()
-        return self._most
+        return max(self._most, PAGE)
 
     def _look(self) -> None:
         """Read spec and number of items again after a while, or after a change of ours."""
