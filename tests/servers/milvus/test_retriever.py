@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("pymilvus", reason="Milvus: pip install 'imgret[milvus]'")
 
 from imgret import Retriever, images
 from imgret.errors import (
+    ImgretError,
     InvalidInputError,
     StoreMismatchError,
     StoreNotFoundError,
@@ -159,3 +161,26 @@ def test_the_command_line(lite, photos, tmp_path):
     found = json.loads(run("search", uri, photos / "red" / "03.png", "-k", "3", "--json"))
     assert "red/03.png" in str(found)
     assert uri in run("info", uri)
+
+
+def test_two_add_the_same_folder_at_once(uri, photos, mean_color):
+    Retriever.open(uri, "a", embedder=mean_color).close()
+    failed = []
+
+    def add():
+        try:
+            with Retriever.open(uri, "r+", embedder=mean_color) as retriever:
+                retriever.add_folder(photos, labels="parent")
+        except ImgretError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=add) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+    with Retriever.open(uri, embedder=mean_color) as retriever:
+        assert len(retriever) == 36
+        assert len(set(retriever)) == 36
+        assert retriever.evaluate().metrics["top1"] == 1
