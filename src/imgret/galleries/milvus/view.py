@@ -1,0 +1,328 @@
+"""Views of a gallery in Milvus, and the index that is measured and tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from imgret.abc import GallerySpec
+from imgret.errors import KeyNotFoundError, StoreError
+from imgret.filters import Filter, passes
+from imgret.filters.tree import AllOf, Exists, Field
+from imgret.galleries.milvus.rows import FIELDS, from_row, vectors_of
+from imgret.projections import IdentityProjection
+from imgret.search import Labels, Origin, View
+from imgret.support.exact import exact_search
+from imgret.support.spelling import alike, shown
+from imgret.types import Embeddings, Ids, Item, Json, Neighbors
+
+if TYPE_CHECKING:
+    from imgret.galleries.milvus.gallery import MilvusGallery
+    from imgret.galleries.milvus.schema import Layout
+
+__all__ = ["MilvusView"]
+
+_LABELLED = Exists(Field("label"))
+# Bytes of embeddings read at once.
+_BLOCK = 2**24
+# The most neighbours that Milvus finds, and hits of all queries of a request.
+_NEAREST, _HITS = 16_384, 2**16
+# Hits whose items come with the answer of a search.
+_WITH_ITEMS = 2048
+# Ids that an expression leaves out; if there are more, vectors are compared here.
+_LEFT_OUT = 8192
+# Candidates of a search whose filter lets more through than it should.
+_SPARE = 32
+
+
+@final
+class MilvusView(View):
+    """The items of a gallery that pass a filter, except for some.
+
+    Parameters
+    ----------
+    gallery : MilvusGallery
+    spec : GallerySpec
+    layout : Layout
+    where : Filter or None
+    without : sequence of int
+        Ids of items that are left out, increasing.
+    """
+
+    def __init__(
+        self,
+        gallery: MilvusGallery,
+        spec: GallerySpec,
+        layout: Layout,
+        where: Filter | None,
+        without: Sequence[int] = (),
+    ) -> None:
+        super().__init__(spec.metric, IdentityProjection(spec.dim), spec.dtype)
+        self._gallery, self._spec, self._layout = gallery, spec, layout
+        self._filter, self._removed = where, list(without)
+        self._gone_ids = set(self._removed)
+        self._expression = gallery.compiled(where)
+        self.value = layout.value
+        self._fetched: dict[int, Item] = {}
+
+    # -- what is in it -----------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        if self._expression.exact and not self._removed:
+            return self._gallery.count(self._expression.text)
+        return len(self.ids)
+
+    def _ids(self) -> Ids:
+        rows = self._rows(["id"])
+        return np.sort(np.fromiter((row["id"] for row in rows), dtype=np.int64))
+
+    def _keys(self) -> Iterable[str]:
+        rows = sorted((row["id"], row["key"]) for row in self._rows(["id", "key"]))
+        return [key for _, key in rows]
+
+    def _require(self, keys: Sequence[str]) -> list[int]:
+        found = self._gallery.listed("key", keys, FIELDS)
+        ids = {row["key"]: row["id"] for row in found if self._has(row)}
+        if lost := [key for key in keys if key not in ids]:
+            raise KeyNotFoundError(
+                f"key: expected one of the {len(self)} in the gallery, found {shown(lost[0])}"
+                f"{alike(lost[0], self._keys())}"
+            )
+        return [ids[key] for key in keys]
+
+    def _items(self, ids: Sequence[int]) -> dict[int, Item]:
+        found = {id_: self._fetched[id_] for id_ in ids if id_ in self._fetched}
+        if missing := [id_ for id_ in ids if id_ not in found]:
+            rows = self._gallery.listed("id", missing, FIELDS)
+            found |= {row["id"]: from_row(row) for row in rows}
+        if len(found) < len(set(ids)):
+            raise self._gone()
+        return found
+
+    def _origins(self) -> Iterator[Origin]:
+        fields = ["id", "path", "has_path", "sha256", "label", "labelled"]
+        for row in self._gallery.by_id(self.ids, fields):
+            yield Origin(
+                row["id"],
+                row["path"] if row["has_path"] else None,
+                bytes.fromhex(row["sha256"]) if row["sha256"] else None,
+                row["label"] if row["labelled"] else None,
+            )
+
+    def _labels(self) -> Labels:
+        places: dict[str, int] = {}
+        labelled = self._labelled() if self._filter != _LABELLED else self
+        rows = labelled._rows(["id", "label"])  # noqa: SLF001  # of this class
+        pairs = [
+            (id_, places.setdefault(label, len(places)))
+            for id_, label in sorted((row["id"], row["label"]) for row in rows)
+        ]
+        ids, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T.copy()
+        return Labels(ids, codes, list(places))
+
+    def _facts(self) -> Json:
+        spec = self._spec
+        return {
+            "gallery": self._gallery.name,
+            "embedder": asdict(spec.embedder),
+            "fingerprint": spec.fingerprint,
+            "cropper": asdict(spec.cropper),
+            "index": {"name": spec.index.name, "config": spec.index.config},
+            "metric": str(spec.metric),
+            "dtype": spec.dtype,
+            "projection": None,
+        }
+
+    def _without(self, ids: Ids) -> View:
+        removed = np.union1d(np.array(self._removed, dtype=np.int64), ids).tolist()
+        return self._like(self._filter, removed)
+
+    def _labelled(self) -> MilvusView:
+        where = _LABELLED if self._filter is None else AllOf((self._filter, _LABELLED))
+        return self._like(where, self._removed)
+
+    def _like(self, where: Filter | None, without: Sequence[int]) -> MilvusView:
+        view = MilvusView(self._gallery, self._spec, self._layout, where, without)
+        view.value = self.value
+        return view
+
+    # -- vectors -----------------------------------------------------------------------------
+
+    def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
+        step = max(1, _BLOCK // (4 * self.dim))
+        for start in range(0, len(ids), step):
+            block = ids[start : start + step]
+            yield block, self._read(block)
+
+    def _read(self, ids: Ids) -> Embeddings:
+        wanted = ids.tolist()
+        rows = list(self._gallery.listed("id", wanted, ["id", "embedding"]))
+        places = {row["id"]: place for place, row in enumerate(rows)}
+        if len(places) < len(set(wanted)):
+            raise self._gone()
+        return vectors_of(rows, self.dim)[[places[id_] for id_ in wanted]]
+
+    # -- searching ---------------------------------------------------------------------------
+
+    def _most(self) -> int:
+        return self._gallery.most()
+
+    def _search(self, vectors: Embeddings, k: int) -> Neighbors:
+        return self.find(vectors, k, exact=False)
+
+    def find(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
+        """Search with the index, or by comparing all items; see `View.search`."""
+        if not len(vectors):
+            return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+        here = k > _NEAREST or len(self._removed) > _LEFT_OUT or (exact and not self.is_exact)
+        if here:
+            return self._compared(vectors, k)
+        ids: Ids = np.full((len(vectors), k), -1, dtype=np.int64)
+        scores: Embeddings = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        with_items = not self._expression.exact or k * len(vectors) <= _WITH_ITEMS
+        short = []
+        step = (_WITH_ITEMS if with_items else _HITS) // k
+        step = max(1, min(step, _BLOCK // (4 * self.dim), _NEAREST))
+        for start in range(0, len(vectors), step):
+            some = vectors[start : start + step]
+            answers, all_there = self._answers(some, k, with_items=with_items)
+            for n, found in enumerate(answers, start):
+                for m, (id_, score) in enumerate(found[:k]):
+                    ids[n, m], scores[n, m] = id_, score
+                if len(found) < k and not all_there:
+                    short.append(n)
+        if short and (few := self._missing(ids, short)):
+            ids[few], scores[few] = self._compared(vectors[few], k)
+        return Neighbors(ids, scores)
+
+    def _compared(self, vectors: Embeddings, k: int) -> Neighbors:
+        """Search by comparing all items here."""
+        return exact_search(self.scorable(vectors), self._scanned(), k, self.metric)
+
+    def _scanned(self) -> Iterator[tuple[Ids, Embeddings]]:
+        """Yield ids and vectors as they are now: an item that is removed meanwhile is no error."""
+        step = max(1, _BLOCK // (4 * self.dim))
+        rows = self._rows(["id", "embedding"])
+        while block := list(islice(rows, step)):
+            ids = np.fromiter((row["id"] for row in block), np.int64, len(block))
+            order = np.argsort(ids)
+            yield ids[order], self.scorable(vectors_of(block, self.dim)[order])
+
+    def _answers(
+        self, vectors: Embeddings, k: int, *, with_items: bool
+    ) -> tuple[list[list[tuple[int, float]]], bool]:
+        """Return ids and scores of the nearest items, and whether short answers are complete."""
+        asked = k if self._expression.exact else min(k + _SPARE, _NEAREST)
+        while True:
+            hits = self._hits(vectors, asked, with_items=with_items)
+            answers = [self._passing(each) for each in hits]
+            # Where the expression lets too much through, more candidates are asked for.
+            cut = [
+                len(found) < k and len(each) >= asked
+                for found, each in zip(answers, hits, strict=True)
+            ]
+            if not any(cut):
+                return answers, self.is_exact
+            if asked == _NEAREST:
+                return answers, False
+            asked = min(4 * asked, _NEAREST)
+
+    def _hits(self, vectors: Embeddings, k: int, *, with_items: bool) -> list[Any]:
+        expression = self._expression.text
+        if self._removed:
+            left_out = f"id not in [{', '.join(map(str, self._removed))}]"
+            expression = f"({expression}) and {left_out}" if expression else left_out
+        found: list[Any] = self._gallery.connection.ask(
+            "search",
+            self._gallery.connection.address.collection,
+            data=self._layout.wire(self.scorable(vectors)),
+            anns_field="embedding",
+            limit=k,
+            filter=expression,
+            output_fields=FIELDS if with_items else ["id"],
+            search_params=self._layout.parameters(self.value, k),
+            consistency_level=self._gallery.connection.level,
+        )
+        return found
+
+    def _passing(self, hits: Any) -> list[tuple[int, float]]:
+        """Return ids and scores of the hits that pass the filter, best first."""
+        found: list[tuple[int, float]] = []
+        for hit in hits:
+            row = hit["entity"]
+            if "metadata" in row:
+                item = from_row({**row, "key": hit["key"]})
+                if self._filter is not None and not passes(item, self._filter):
+                    continue
+                self._fetched[row["id"]] = item
+            found.append((row["id"], self._score(hit["distance"])))
+        return sorted(found, key=lambda each: (-each[1], each[0]))
+
+    def _score(self, distance: float) -> float:
+        return -distance if str(self.metric) == "l2" else distance
+
+    def _missing(self, ids: Ids, short: list[int]) -> list[int]:
+        """Return the queries with fewer hits than there are items that pass."""
+        there = len(self)
+        return [n for n in short if (ids[n] >= 0).sum() < min(ids.shape[1], there)]
+
+    @property
+    def index(self) -> MilvusIndex:
+        """The index of the server, as far as it can be measured and tuned."""
+        return MilvusIndex(self, self._layout)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all items are compared."""
+        return self._layout.name == "flat"
+
+    # -- rows --------------------------------------------------------------------------------
+
+    def _rows(self, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+        rows = self._gallery.matching(self._filter, fields)
+        return (row for row in rows if row["id"] not in self._gone_ids)
+
+    def _has(self, row: dict[str, Any]) -> bool:
+        held = self._filter is None or passes(from_row(row), self._filter)
+        return held and row["id"] not in self._gone_ids
+
+    def _gone(self) -> StoreError:
+        return StoreError(
+            f"{self._gallery.name}: an item was removed by another process meanwhile; ask again"
+        )
+
+
+class MilvusIndex:
+    """The index of a gallery in Milvus, as `recall` and `tune` see it.
+
+    Parameters
+    ----------
+    view : MilvusView
+    layout : Layout
+    """
+
+    def __init__(self, view: MilvusView, layout: Layout) -> None:
+        self._view, self._layout = view, layout
+        self.name = layout.name
+        self.is_exact = view.is_exact
+        self.finds_itself = layout.name == "hnsw"
+
+    def sweep(self) -> dict[str, list[int]]:
+        """Return the option that trades recall for speed, with values to try, fastest first."""
+        return {} if self._layout.option is None else {self._layout.option: self._layout.sweep}
+
+    def settings(self) -> dict[str, int]:
+        """Return the present value of the option."""
+        return {} if self._layout.option is None else {self._layout.option: self._view.value}
+
+    def configure(self, **settings: int) -> None:
+        """Set the option for later searches of the view."""
+        (self._view.value,) = settings.values()
+
+    def search(self, queries: Any, k: int, *, exact: bool = False) -> Neighbors:
+        """Find the ``k`` nearest vectors of each query."""
+        return self._view.find(self._view.project(queries, "queries"), k, exact=exact)

@@ -1,0 +1,186 @@
+"""A retriever on Milvus: the same calls as on a directory."""
+
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pymilvus", reason="Milvus: pip install 'imgret[milvus]'")
+
+from imgret import Retriever, images
+from imgret.errors import (
+    ImgretError,
+    InvalidInputError,
+    StoreMismatchError,
+    StoreNotFoundError,
+    UnsupportedError,
+)
+
+COLORS = {"red": (200, 30, 40), "green": (40, 190, 30), "blue": (20, 50, 210)}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve images of each of three colours, in a folder each."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    for name, color in COLORS.items():
+        (folder / name).mkdir(parents=True)
+        for n in range(12):
+            image = np.clip(np.array(color) + rng.normal(0, 25, (24, 32, 3)), 0, 255)
+            data = images.encode(image.astype(np.uint8), "png")
+            (folder / name / f"{n:02d}.png").write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def retriever(uri, photos, mean_color):
+    with Retriever.open(uri, "a", embedder=mean_color) as made:
+        report = made.add_folder(photos, labels="parent")
+        assert len(report.ok) == 36
+        yield made
+
+
+def test_a_folder_is_searched(retriever, photos):
+    query = photos / "red" / "03.png"
+    hits = retriever.search(query, k=5)
+    assert hits[0].key == "red/03.png"
+    assert hits[0].score == pytest.approx(1, abs=1e-3)
+    assert {hit.label for hit in hits} == {"red"}
+    assert "red/03.png" not in [hit.key for hit in retriever.search_key("red/03.png", k=5)]
+    where = {"label": {"$in": ["green", "blue"]}}
+    assert len(retriever.search(query, k=30, where=where)) == 24
+    many = retriever.search_many([query, photos / "blue" / "01.png"], k=3)
+    assert [hits.label for hits in many] == ["red", "blue"]
+    assert len(retriever.search_vectors(retriever.embeddings(["blue/01.png"]), k=40)[0]) == 36
+    assert len(retriever.search(query, negatives=photos / "red" / "04.png", k=3)) == 3
+    assert len(retriever.search(query, k=3, rerank="average-qe")) == 3
+    with pytest.raises(InvalidInputError, match="'lable'.*did you mean 'label'"):
+        retriever.search(query, where={"lable": "red"})
+
+
+def test_a_folder_is_followed(retriever, photos):
+    assert retriever.add_folder(photos, labels="parent").summary().startswith("36 unchanged; ")
+    (photos / "red" / "03.png").rename(photos / "red" / "new.png")
+    (photos / "red" / "04.png").unlink()
+    copy = (photos / "blue" / "01.png").read_bytes()
+    (photos / "blue" / "copy.png").write_bytes(copy)
+    report = retriever.add_folder(photos, labels="parent", prune=True)
+    assert [line.key for line in report.renamed] == ["red/new.png"]
+    assert "red/04.png" not in retriever
+    assert retriever["red/new.png"].label == "red"
+    same = retriever.embeddings(["blue/01.png", "blue/copy.png"])
+    np.testing.assert_array_equal(same[0], same[1])
+
+
+def test_items_are_changed(retriever, photos):
+    retriever.update("red/01.png", label="scarlet", metadata={"year": 2020})
+    assert retriever["red/01.png"].label == "scarlet"
+    found = retriever.search_key("red/02.png", where={"year": 2020})
+    assert [hit.key for hit in found] == ["red/01.png"]
+    retriever.update("red/01.png", image=photos / "blue" / "00.png")
+    assert retriever.search_key("red/01.png", k=1)[0].label == "blue"
+    retriever.add(np.zeros((8, 8, 3), np.uint8))
+    (name,) = [key for key in retriever if key.startswith("image-")]
+    assert retriever.remove([name, "red/01.png"]) == 2
+    assert len(retriever) == 35
+
+
+def test_the_gallery_as_a_whole(retriever, photos):
+    assert retriever.evaluate().metrics["top1"] == 1
+    assert retriever.classify(photos / "green" / "03.png").label == "green"
+    assert retriever.recall(10).value == 1
+    retriever.calibrate(k=30)
+    assert retriever.search(photos / "red" / "03.png", k=3, precision=0.9)
+    assert retriever.duplicates(threshold=0.9999) is not None
+    assert retriever.clusters(3).sizes.tolist() == [12, 12, 12]
+    assert retriever.outliers(k=3)
+    assert retriever.mislabelled(k=3) == []
+    assert len(retriever.augmented(3)) == 36
+
+
+def test_what_it_cannot_do_is_refused(retriever, tmp_path):
+    for call in (
+        lambda: retriever.project("pca", dim=3),
+        retriever.adapt,
+        lambda: retriever.reindex("hnsw"),
+        retriever.explain,
+        lambda: retriever.index,
+        lambda: retriever.save(tmp_path / "copy.imgret"),
+    ):
+        with pytest.raises(UnsupportedError, match=r"milvus://.*server"):
+            call()
+    assert retriever.projection is None
+
+
+@pytest.mark.parametrize(("index", "option"), [("hnsw", "ef_search"), ("ivf", "nprobe")])
+def test_its_index_is_measured_and_tuned(uri, mean_color, index, option):
+    rows = np.random.default_rng(0).normal(size=(600, 48))
+    with Retriever.open(uri, "a", embedder=mean_color, index=index) as retriever:
+        retriever.add_vectors(rows, keys=[str(n) for n in range(600)])
+        assert retriever.recall(3).value > 0.9
+        tuning = retriever.tune(0.9, 3)
+        assert option in tuning.chosen.settings
+        found = retriever.search_vectors(rows[:50], k=600)
+        assert {len(hits) for hits in found} == {600}  # never short
+    with Retriever.open(uri, embedder=mean_color) as retriever:
+        assert retriever._gallery.view().index.settings() == tuning.chosen.settings
+
+
+def test_it_is_opened_again(retriever, uri, mean_color, other_embedder, photos):
+    with Retriever.open(uri, embedder=mean_color) as reader:
+        assert len(reader) == 36
+        assert reader.path is None
+        assert "milvus://" in repr(reader)
+    with pytest.raises(StoreMismatchError, match=r"milvus://.*: expected the embedder"):
+        Retriever.open(uri, embedder=other_embedder)
+    with pytest.raises(StoreNotFoundError, match="imgret index FOLDER -o milvus://"):
+        Retriever.open(uri + "x", embedder=mean_color)
+    remade = Retriever.reembed(uri, embedder=other_embedder)
+    assert len(remade) == 36
+    assert remade["red/03.png"].label == "red"
+
+
+def test_the_command_line(lite, photos, tmp_path):
+    uri = f"milvus://{tmp_path}/new.db"
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "imgret", *map(str, arguments)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert "pymilvus" not in done.stderr
+        return done.stdout
+
+    run("index", photos, "-o", uri, "--labels", "parent", "--cropper", "none")
+    assert {path.name for path in tmp_path.iterdir()} == {"new.db", "photos"}
+    found = json.loads(run("search", uri, photos / "red" / "03.png", "-k", "3", "--json"))
+    assert "red/03.png" in str(found)
+    assert uri in run("info", uri)
+
+
+def test_two_add_the_same_folder_at_once(uri, photos, mean_color):
+    Retriever.open(uri, "a", embedder=mean_color).close()
+    failed = []
+
+    def add():
+        try:
+            with Retriever.open(uri, "r+", embedder=mean_color) as retriever:
+                retriever.add_folder(photos, labels="parent")
+        except ImgretError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=add) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+    with Retriever.open(uri, embedder=mean_color) as retriever:
+        assert len(retriever) == 36
+        assert len(set(retriever)) == 36
+        assert retriever.evaluate().metrics["top1"] == 1
