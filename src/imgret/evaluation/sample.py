@@ -144,7 +144,8 @@ class Sample:
         """Measure the index as it is configured."""
         found = _asked(self._index, self._truth)
         if not self._twins:
-            return Measured(found, self._farther and _asked(self._index, self._farther))
+            farther_found = None if self._farther is None else _asked(self._index, self._farther)
+            return Measured(found, farther_found)
         settings = self._index.settings()
         without, farther, within, times = (np.zeros(len(found)) for _ in range(4))
         for twin in self._twins:

@@ -102,11 +102,15 @@ class Tuning(Tabular):
         ]
 
     def to_svg(self) -> str:
-        """Draw recall against queries per second, with a line through the best settings."""
+        """Draw recall against queries per second, with a line through the best settings.
+
+        It is the recall that the target is compared with, `Try.farther`.
+        """
+        of = "" if self.held_out else " of farther queries"
         return plot(
-            {self.index: [(each.recall, each.qps, _text(each.settings)) for each in self.tries]},
-            title=f"{self.index}: recall@{self.k} against queries per second",
-            mark=(self.chosen.recall, self.chosen.qps),
+            {self.index: [(each.farther, each.qps, _text(each.settings)) for each in self.tries]},
+            title=f"{self.index}: recall@{self.k}{of} against queries per second",
+            mark=(self.chosen.farther, self.chosen.qps),
             least=self.target,
         )
 
@@ -191,7 +195,7 @@ def tune(
         for settings in _settings(index.sweep(), tries, recall):
             index.configure(**settings)
             tries.append(Try(settings, *_measured(index, sample)))
-        chosen = _fastest(name, tries, recall)
+        chosen = _fastest(name, tries, recall, held_out=queries is not None)
     except BaseException:
         index.configure(**before)
         raise
@@ -259,15 +263,17 @@ def settled(reached: list[float]) -> bool:
     return max(reached) <= max(before) + _GAIN
 
 
-def _fastest(name: str, tries: list[Try], recall: float) -> Try:
+def _fastest(name: str, tries: list[Try], recall: float, *, held_out: bool) -> Try:
     """Return the fastest setting that reaches the recall."""
     good = [each for each in tries if each.farther >= recall]
     if not good:
         best = max(tries, key=lambda each: each.farther)
+        whose = "" if held_out else " for queries that are farther from the items than these are"
+        give = "" if held_out else "give queries like those you will search with, "
         raise InvalidInputError(
             f"recall: expected one that {name!r} reaches, found {recall:g}; its best is "
-            f"{best.farther:.4f} ({_text(best.settings)}); request a lower recall, or use another "
-            f"index, for example by reindex('hnsw')"
+            f"{best.farther:.4f}{whose} ({_text(best.settings)}); request a lower recall, {give}"
+            f"or use another index, for example by reindex('hnsw')"
         )
     return max(good, key=lambda each: each.qps)
 
