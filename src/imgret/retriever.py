@@ -2089,7 +2089,7 @@ class Retriever:
         farther from all items than these are from each other, above all if the embedder was
         trained on the items, and then find less. So the lower end of the interval is that of
         synthetic vectors which are farther away: they are moved from items that are left out, by
-        1.2 times the distance to the nearest neighbour. This covers queries whose nearest item is
+        1.6 times the distance to the nearest neighbour. This covers queries whose nearest item is
         up to about 1.2 times as far away as that of an item. It does not cover images of another
         kind, such as photos of cars as queries for flowers.
 

@@ -30,7 +30,7 @@ _BUILT = 20_000
 _AROUND = 100
 # Distance of a synthetic query from its item, relative to that of the item's nearest neighbour: of
 # one that is like an item, and of one that is farther from the items than these from each other.
-_LIKE, _FARTHER = 0.5, 1.2
+_LIKE, _FARTHER = 0.5, 1.6
 
 
 class Measured(NamedTuple):
@@ -90,7 +90,7 @@ class Sample:
     from one of its neighbours to another.
 
     New queries may be farther from all items than these are from each other, which no gallery
-    can tell. For these stand synthetic queries at 1.2 times the distance of the nearest neighbour,
+    can tell. For these stand synthetic queries at 1.6 times the distance of the nearest neighbour,
     from items that are left out of the index where it is built again. Both factors were chosen by
     experiment, so that synthetic queries lose as much recall as new ones (`benchmarks/recall.py`).
 
