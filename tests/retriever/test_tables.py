@@ -95,7 +95,7 @@ def test_results_are_frames(gallery, photos):
     assert frames["duplicates"]["group"].tolist() == [0, 0, 1, 1]
     assert frames["evaluate"]["top1"].mean() == pytest.approx(report.metrics["top1"])
     assert (frames["compare"]["difference"] == 0).all()
-    assert list(frames["tune"].columns) == ["ef_search", "recall", "qps", "chosen"]
+    assert list(frames["tune"].columns) == ["ef_search", "recall", "farther", "qps", "chosen"]
     assert frames["tune"]["chosen"].tolist() == [False, True]
     assert frames["add"]["status"].tolist() == ["duplicate"]
     graph = gallery.neighbor_graph(2).to_pandas()
