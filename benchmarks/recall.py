@@ -62,9 +62,11 @@ def _sets(data: Path) -> Iterator[tuple[str, list[tuple[Embeddings, Embeddings]]
         yield f"{model}, flowers", [_split(flowers, seed) for seed in range(_TRIES)]
         yield f"{model}, photos", [_split(photos, seed) for seed in range(_TRIES)]
         if model == "general":
-            large = np.concatenate([flowers, photos])
+            both = np.concatenate([flowers, photos])
+            both -= both.mean(axis=0)
+            few = both @ np.linalg.svd(both, full_matrices=False)[2][:256].T
             for kind, noise in (("general", _NOISE), ("farther", _FARTHER)):
-                splits = [_repeated(large, seed, noise) for seed in range(_MADE_UP)]
+                splits = [_repeated(few, seed, noise) for seed in range(_MADE_UP)]
                 yield f"made up, {kind}", splits
         kind = "trained on" if model == "flowers102" else "train, valid"
         drawn = [_split(valid, seed)[1] for seed in range(_TRIES)]
@@ -77,12 +79,10 @@ def _split(vectors: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
 
 
 def _repeated(vectors: Embeddings, seed: int, noise: float) -> tuple[Embeddings, Embeddings]:
-    """Return 30,000 noisy copies in 256 dimensions, and queries with noise of their own."""
+    """Return 30,000 noisy copies, and queries with noise of their own."""
     generator = np.random.default_rng(seed)
-    centred = vectors - vectors.mean(axis=0)
-    few = centred @ np.linalg.svd(centred, full_matrices=False)[2][:256].T
-    rows = few[generator.integers(0, len(few), 30_000 + _QUERIES)]
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True) / 16
+    rows = vectors[generator.integers(0, len(vectors), 30_000 + _QUERIES)]
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True) / rows.shape[1] ** 0.5
     lengths *= np.where(np.arange(len(rows)) < _QUERIES, noise, _NOISE)[:, None]
     rows = (rows + generator.standard_normal(rows.shape) * lengths).astype(np.float32)
     return rows[_QUERIES:], rows[:_QUERIES]
