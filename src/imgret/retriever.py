@@ -1772,6 +1772,11 @@ class Retriever:
         another index is chosen. Meanwhile the gallery cannot be changed, and searches use the
         options that are being tried.
 
+        The target is for new queries that may be farther from the items than these are from each
+        other. Without given queries, it is compared with `Try.farther`, the recall of the synthetic
+        vectors that `recall` uses for the lower end of its interval. Queries that resemble the
+        items find more, `Try.recall`.
+
         Parameters
         ----------
         recall : float
@@ -1780,7 +1785,8 @@ class Retriever:
             Number of neighbours, less than the number of items.
         queries : iterable of ImageLike, optional
             Images like those that will be searched with. By default items of the gallery are
-            the queries, as for `recall`.
+            the queries, as for `recall`; the setting is then somewhat slower than such images
+            would need.
         n_queries : int
             Number of items to use as queries if no queries are given.
         seed : int
@@ -2160,8 +2166,17 @@ class Retriever:
         cells and codes (``"ivf"``, ``"ivf-pq"``) fit the vectors they were trained on. So in a
         gallery of up to 20,000 items, the result is corrected with indexes that leave out query
         items; these are built in seconds. In a larger gallery a graph is searched with synthetic
-        vectors, which lie between items as new ones would. The interval then reaches from
-        somewhat below their recall to that of the items.
+        vectors, each half as far from an item as the item's nearest neighbour.
+
+        `Recall.value` is the recall of new queries that resemble the items. New images may be
+        farther from all items than these are from each other, above all if the embedder was
+        trained on the items, and then find less. So the lower end of the interval is that of
+        synthetic vectors which are farther away: they are moved from items that are left out, by
+        1.6 times the distance to the nearest neighbour. This covers queries whose nearest item is
+        up to about 1.2 times as far away as that of an item. It does not cover images of another
+        kind, such as photos of cars as queries for flowers.
+
+        The interval predicts the recall of ``n_queries`` new queries: it holds it in 95 % of cases.
 
         Parameters
         ----------
@@ -2169,8 +2184,8 @@ class Retriever:
             Number of neighbours, less than the number of items.
         queries : sequence of ImageLike, optional
             Images like those that will be searched with. By default items of the gallery are the
-            queries. New images may be farther from all items than these are from each other, above
-            all if the embedder was trained on the items. In that case give queries.
+            queries. With images given, nothing is synthetic: value and interval are those of such
+            queries.
         n_queries : int
             Maximum number of items to use as queries.
         seed : int

@@ -32,7 +32,8 @@ def tune(
 
     imgret tune photos.imgret --recall 0.95 --plot tuning.svg
 
-    The settings are stored in the gallery.
+    The settings are stored in the gallery. Without --queries, the recall holds for queries that may
+    be somewhat farther from the items than these are from each other (column "farther").
     """
     from imgret.ingest.folder import find_images  # noqa: PLC0415  # so that --help is quick
     from imgret.retriever import Retriever  # noqa: PLC0415

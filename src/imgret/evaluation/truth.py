@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from imgret.search import View
 from imgret.support.exact import exact_search, pair_scores
-from imgret.types import Embeddings, Ids
+from imgret.types import Embeddings, Ids, Neighbors
 
 __all__ = ["Truth"]
 
@@ -27,6 +27,8 @@ class Truth:
         Number of neighbours to find.
     among : int64 array or None
         Increasing ids of the items that can be found; None for all items.
+    found : Neighbors or None
+        Result of an exact search of these items for more neighbours than `wanted`, if there is one.
 
     Attributes
     ----------
@@ -44,11 +46,13 @@ class Truth:
         *,
         k: int,
         among: Ids | None = None,
+        found: Neighbors | None = None,
     ) -> None:
         self._view, self._asked, self._k = view, asked, k
         self.wanted = k if asked is None else k + 1
         self.queries = queries
-        found = exact_search(queries, view.blocks(among), self.wanted, view.metric)
+        if found is None:
+            found = exact_search(queries, view.blocks(among), self.wanted, view.metric)
         scores = found.scores
         if asked is not None:
             scores = np.where(found.ids == asked[:, None], -np.inf, scores)

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from imgret.abc import Tunable
 from imgret.errors import InvalidInputError
 from imgret.evaluation.sample import Sample, index_of
@@ -45,12 +43,16 @@ class Try:
         Search options, such as ``{"ef_search": 48}``.
     recall : float
         Mean share of the true ``k`` nearest that were found, 0 to 1.
+    farther : float
+        The same for queries that are farther from the items than these are from each other, at
+        most `recall`; equal to it if queries were given or the index is exact.
     qps : float
         Queries per second, searched in one batch; median of several runs.
     """
 
     settings: Json
     recall: float
+    farther: float
     qps: float
 
 
@@ -70,7 +72,8 @@ class Tuning(Tabular):
     tries : list of Try
         All settings that were measured, in the order of their recall.
     chosen : Try
-        Fastest setting that reaches the target; it is in use, and stored in the manifest.
+        Fastest setting with which `Try.farther` reaches the target; it is in use, and stored in the
+        manifest.
     """
 
     index: str
@@ -87,17 +90,27 @@ class Tuning(Tabular):
 
     def _frame(self) -> tuple[list[str], list[tuple[object, ...]]]:
         names = list(dict.fromkeys(name for each in self.tries for name in each.settings))
-        return [*names, "recall", "qps", "chosen"], [
-            (*map(each.settings.get, names), each.recall, each.qps, each is self.chosen)
+        return [*names, "recall", "farther", "qps", "chosen"], [
+            (
+                *map(each.settings.get, names),
+                each.recall,
+                each.farther,
+                each.qps,
+                each is self.chosen,
+            )
             for each in self.tries
         ]
 
     def to_svg(self) -> str:
-        """Draw recall against queries per second, with a line through the best settings."""
+        """Draw recall against queries per second, with a line through the best settings.
+
+        It is the recall that the target is compared with, `Try.farther`.
+        """
+        of = "" if self.held_out else " of farther queries"
         return plot(
-            {self.index: [(each.recall, each.qps, _text(each.settings)) for each in self.tries]},
-            title=f"{self.index}: recall@{self.k} against queries per second",
-            mark=(self.chosen.recall, self.chosen.qps),
+            {self.index: [(each.farther, each.qps, _text(each.settings)) for each in self.tries]},
+            title=f"{self.index}: recall@{self.k}{of} against queries per second",
+            mark=(self.chosen.farther, self.chosen.qps),
             least=self.target,
         )
 
@@ -111,11 +124,12 @@ class Tuning(Tabular):
                 "chosen" if each is self.chosen else "",
                 _text(each.settings),
                 f"{each.recall:.4f}",
+                f"{each.farther:.4f}",
                 f"{each.qps:,.0f}",
             ]
             for each in self.tries
         ]
-        names = ["", "settings", "recall", "queries per second"]
+        names = ["", "settings", "recall", "of farther queries", "queries per second"]
         return f"<p>{html.escape(head)}</p>{self.to_svg()}{table(names, rows)}"
 
     def __str__(self) -> str:
@@ -123,11 +137,11 @@ class Tuning(Tabular):
         width = max(len(_text(each.settings)) for each in self.tries)
         lines = [
             f"{self.index}, recall@{self.k} of at least {self.target:g}, {self.n_queries} {what}",
-            f"  {'settings':<{width}}  recall      QPS",
+            f"  {'settings':<{width}}  recall  farther      QPS",
         ]
         lines += [
             f"{'>' if each is self.chosen else ' '} {_text(each.settings):<{width}}  "
-            f"{each.recall:.4f}  {each.qps:>7.0f}"
+            f"{each.recall:.4f}   {each.farther:.4f}  {each.qps:>7.0f}"
             for each in self.tries
         ]
         return "\n".join(lines)
@@ -181,7 +195,7 @@ def tune(
         for settings in _settings(index.sweep(), tries, recall):
             index.configure(**settings)
             tries.append(Try(settings, *_measured(index, sample)))
-        chosen = _fastest(name, tries, recall)
+        chosen = _fastest(name, tries, recall, held_out=queries is not None)
     except BaseException:
         index.configure(**before)
         raise
@@ -197,15 +211,16 @@ def tune(
     )
 
 
-def _measured(index: Tunable, sample: Sample) -> tuple[float, float]:
-    """Return recall and queries per second of an index, as configured."""
+def _measured(index: Tunable, sample: Sample) -> tuple[float, float, float]:
+    """Return recall, that of farther queries, and queries per second of an index, as configured."""
     taken: list[float] = []
     while len(taken) < _LEAST_RUNS or sum(taken) < _LEAST_SECONDS:
         started = time.perf_counter()
         index.search(sample.queries, sample.wanted)
         taken.append(time.perf_counter() - started)
-    recall = float(np.clip(sample.shares().mean(), 0, 1))
-    return recall, len(sample.queries) / statistics.median(taken)
+    measured = sample.measure()
+    qps = len(sample.queries) / statistics.median(taken)
+    return measured.recall, measured.recall_farther, qps
 
 
 def _settings(
@@ -222,8 +237,8 @@ def _settings(
         for value in values:
             yield {first: value, **fixed}
             last = tries[-1]
-            reached.append(last.recall)
-            good = [each.qps for each in tries if each.recall >= recall]
+            reached.append(last.farther)
+            good = [each.qps for each in tries if each.farther >= recall]
             # Higher values are slower still. If this is the lowest value, so are higher values of
             # the other options.
             beaten = bool(good) and last.qps < max(good)
@@ -248,15 +263,17 @@ def settled(reached: list[float]) -> bool:
     return max(reached) <= max(before) + _GAIN
 
 
-def _fastest(name: str, tries: list[Try], recall: float) -> Try:
+def _fastest(name: str, tries: list[Try], recall: float, *, held_out: bool) -> Try:
     """Return the fastest setting that reaches the recall."""
-    good = [each for each in tries if each.recall >= recall]
+    good = [each for each in tries if each.farther >= recall]
     if not good:
-        best = max(tries, key=lambda each: each.recall)
+        best = max(tries, key=lambda each: each.farther)
+        whose = "" if held_out else " for queries that are farther from the items than these are"
+        give = "" if held_out else "give queries like those you will search with, "
         raise InvalidInputError(
             f"recall: expected one that {name!r} reaches, found {recall:g}; its best is "
-            f"{best.recall:.4f} ({_text(best.settings)}); request a lower recall, or use another "
-            f"index, for example by reindex('hnsw')"
+            f"{best.farther:.4f}{whose} ({_text(best.settings)}); request a lower recall, {give}"
+            f"or use another index, for example by reindex('hnsw')"
         )
     return max(good, key=lambda each: each.qps)
 
