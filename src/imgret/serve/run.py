@@ -70,7 +70,6 @@ def run(
             if token
             else "everybody can search, as no --token is set",
         )
-    _log.info("serving %s at %s (stop with Ctrl-C)", site.path or "a choice of folders", link)
     own = [host, socket.gethostname()] if not is_loopback(host) else []
     app = create_app(site, limits=limits, token=token, hosts=[*own, *hosts])
     config = uvicorn.Config(
@@ -82,10 +81,12 @@ def run(
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    if open_browser:
-        threading.Timer(0.5, webbrowser.open, (link,)).start()
     with contextlib.suppress(KeyboardInterrupt):  # which is how one stops it
+        _log.info("serving %s at %s (stop with Ctrl-C)", site.path or "a choice of folders", link)
+        if open_browser:
+            threading.Timer(0.5, webbrowser.open, (link,)).start()
         uvicorn.Server(config).run(sockets=[listening])
+    site.close()  # done already, unless it was stopped before it had started
     _log.info("stopped")
 
 
