@@ -500,6 +500,7 @@ def test_why_shows_heat_maps(page, url, flowers, shot):
     expect(why.locator("img")).to_have_count(2)
     expect(why.locator(".link-box").first).to_be_visible()
     expect(why.get_by_role("listitem").first).to_contain_text("of the similarity")
+    assert why.locator("img").first.bounding_box()["height"] <= 0.61 * page.viewport_size["height"]
     shot(page)
 
 
@@ -785,6 +786,29 @@ def test_a_server_that_is_gone(open_page, serve, gallery, shot):
     shot(page)
 
 
+def test_a_gallery_is_changed_by_others(open_page, serve, gallery):
+    page = open_page(expect=[REFUSED])
+    url = serve(gallery).url
+
+    def remove(keys):
+        with Retriever.open(gallery, "r+") as retriever:
+            retriever.remove(keys)
+            left = len(retriever)
+        _wait(lambda: page.request.get(f"{url}api/gallery").json()["items"] == left)
+
+    page.goto(url)
+    wait_for_results(page, "All images")
+    remove([key for key in shown_keys(page) if not key.startswith("rose/")])
+    shots(page).first.click()
+    expect(page.get_by_role("alert")).to_contain_text("This gallery has no item daisy/0.jpg")
+    expect(page.locator("#size")).to_have_text("12 images")
+    expect(page.get_by_role("checkbox", name="daisy")).to_have_count(0)
+    remove("rose/1.jpg")
+    page.locator("#home").click()
+    wait_for_results(page, "All images")
+    expect(page.locator("#size")).to_have_text("11 images")
+
+
 def test_an_item_whose_file_is_gone(open_page, serve, gallery, tmp_path, flowers):
     import shutil
 
@@ -1003,6 +1027,8 @@ def test_phone(open_page, url, flowers, shot, scheme):
     dialog = page.get_by_role("dialog").bounding_box()
     assert (dialog["x"], dialog["width"]) == (0, 390)
     shot(page, f"phone-detail-{scheme}")
+    page.goto(f"{url}?view=map")
+    expect(page.locator("#nav [aria-current]")).to_be_in_viewport(ratio=1)
 
 
 def test_dark_follows_the_system(open_page, url):

@@ -153,6 +153,7 @@ def test_the_result_has_the_usual_face(flowers, folder, tmp_path):
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("<line") == 2 * len(found.regions)
     assert page.count("stroke-dasharray") == 2  # the outline of what the network sees
+    assert "Dashed: the part of the image that the model sees." in page
     assert "<svg" in found._repr_html_()
 
 

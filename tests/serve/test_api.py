@@ -40,6 +40,43 @@ def test_search_by_image_finds_what_the_library_finds(client, gallery, flowers):
     assert (found["size"], found["more"], found["offset"]) == ([160, 120], True, 0)
 
 
+def test_a_plain_search_is_answered_as_any_other(client, flowers):
+    data = (flowers / "rose" / "2.jpg").read_bytes()
+    asked = [
+        {},
+        {"limit": "7", "offset": "3"},
+        {"where": '{"label": "rose"}', "limit": "5"},
+        {"limit": "0"},
+        {"limit": "201"},
+        {"limit": ""},
+        {"limit": "1_0"},
+        {"offset": "-1"},
+        {"offset": "\N{SUPERSCRIPT TWO}"},
+        {"offset": "9" * 5000},
+        {"offset": "9999", "limit": "2"},
+        {"where": "[1"},
+        {"where": ""},
+    ]
+    for params in asked:
+        # An unknown parameter is ignored, so that FastAPI's own route gets the request.
+        answers = [
+            client.post("/api/search", content=data, params=all_of)
+            for all_of in (params, {**params, "unknown": "1"})
+        ]
+        plain, checked = (answer.json() for answer in answers)
+        for page in (plain, checked):
+            page.pop("seconds", None)
+        assert plain == checked, params
+        assert answers[0].status_code == answers[1].status_code
+    empty = client.post("/api/search", content=b"")
+    assert (empty.status_code, empty.json()) == (
+        400,
+        client.post("/api/search", content=b"", params={"unknown": "1"}).json(),
+    )
+    twice = client.post("/api/search?limit=5&limit=6", content=data).json()
+    assert len(twice["hits"]) == 6
+
+
 def test_pages_follow_on_each_other(client, flowers):
     data = (flowers / "rose" / "2.jpg").read_bytes()
     whole = client.post("/api/search", content=data, params={"limit": 36}).json()

@@ -53,6 +53,14 @@ def test_it_serves_until_it_is_interrupted(start, gallery):
     assert [json.loads(each)["message"] for each in log.splitlines()] == ["stopped"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
+def test_it_may_be_interrupted_as_soon_as_its_address_is_shown(start, gallery):
+    process, _, _ = start(gallery, "--port", "0")
+    process.send_signal(signal.SIGINT)
+    log = process.communicate(timeout=30)[1]
+    assert (process.returncode, log) == (0, "INFO stopped\n")
+
+
 def test_what_the_library_does_is_shown_with_v(start, gallery):
     _, address, log = start(gallery, "--port", "0", "-v")
     assert address is not None

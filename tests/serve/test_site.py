@@ -179,6 +179,37 @@ def test_calls_are_answered_together_and_rightly(size):
         assert len(told) < 20  # of 40 calls
 
 
+def test_images_of_one_call_are_embedded_together():
+    few, many = Slow(1), Slow(8)
+    for inner in (few, many):
+        found = BatchingEmbedder(inner).embed([plain(level) for level in range(10)])
+        assert found[:, 0].tolist() == list(range(1, 11))
+    assert few.sizes == [4, 4, 2]  # a CPU is faster with a few than with one at a time
+    assert many.sizes == [8, 2]
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_small_batches_run_side_by_side(size, monkeypatch):
+    monkeypatch.setattr("imgret.serve.batching.worker_count", lambda: 2)
+    both = threading.Barrier(2)  # passed only if two batches run at once
+
+    class Meeting(Slow):
+        def _embed(self, given):
+            both.wait(timeout=20)
+            return super()._embed(given)
+
+    batching = BatchingEmbedder(Meeting(size))
+    threads = [
+        threading.Thread(target=batching.embed, args=([plain(level) for level in levels],))
+        for levels in (range(4), range(4, 8))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not both.broken
+
+
 def test_the_same_image_again_is_remembered():
     inner = Slow(4)
     batching = BatchingEmbedder(inner, remembered=2)

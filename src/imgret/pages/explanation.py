@@ -17,6 +17,7 @@ __all__ = ["body", "page"]
 _SIDE, _GAP = 480, 60
 # Colours of the regions, which differ from each other and from the red of the heat.
 _COLORS = ("#ffd60a", "#32ade6", "#ffffff", "#30d158", "#bf5af2")
+_DASHED = "Dashed: the part of the image that the model sees."
 
 
 def page(explanation: Explanation, *, title: str) -> str:
@@ -26,8 +27,10 @@ def page(explanation: Explanation, *, title: str) -> str:
 
 def body(explanation: Explanation) -> str:
     """Return what the page and the notebook show."""
+    drawing = _drawing(explanation)
+    legend = f"<p>{_DASHED}</p>" if "stroke-dasharray" in drawing else ""
     text = f"<pre>{html.escape(str(explanation))}</pre>"
-    return f'<div class="row">{_drawing(explanation)}</div>{text}'
+    return f'<div class="row">{drawing}</div>{legend}{text}'
 
 
 class _Placed(NamedTuple):

@@ -167,8 +167,10 @@ def boxed(image: Image, box: Box, size: tuple[int, int]) -> Image:
     box = box.scale(image.shape[1] / size[0], image.shape[0] / size[1])
     if box.clip(image.shape[1], image.shape[0]) == Box.full(image):
         return image
-    # Lines thick enough to show in a thumbnail.
-    return images.draw_box(image, box, thickness=max(2, min(image.shape[:2]) // 80))
+    # Lines thick enough to show in a thumbnail, red beside white to show on things that are red.
+    thickness = max(2, min(image.shape[:2]) // 80)
+    lined = images.draw_box(image, box, color=(255, 255, 255), thickness=2 * thickness)
+    return images.draw_box(lined, box, thickness=thickness)
 
 
 def image_figure(

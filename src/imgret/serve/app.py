@@ -40,7 +40,7 @@ from imgret.serve import answers
 from imgret.serve.guard import Guard, Limits
 from imgret.serve.metrics import Measured, Metrics
 from imgret.serve.parameters import JPEG, Key, Limit, Offset, Where, filter_of
-from imgret.serve.search import add_search, search_uploads
+from imgret.serve.search import PlainSearch, add_search, search_uploads
 from imgret.serve.site import Site
 from imgret.serve.work import Busy, Runs, TooSlow, Work
 from imgret.types import Item, Json
@@ -148,7 +148,9 @@ def create_app(
     )
     _add_errors(app)
     _add_metrics(app, metrics, site)
-    app.include_router(_api(site, Work(limits), runs))
+    work = Work(limits)
+    app.router.routes.insert(0, PlainSearch(work, runs))
+    app.include_router(_api(site, work, runs))
     app.include_router(_pages())
     return Guard(app, hosts=hosts, token=token, limits=limits)
 

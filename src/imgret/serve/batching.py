@@ -19,6 +19,11 @@ from imgret.types import Embeddings, Image, Json
 __all__ = ["BatchingEmbedder"]
 
 
+# Images per run of the network on a CPU, if they come in one call. On two cores the network of
+# `general` embeds 449 images/s in runs of 1, 486 of 4, 474 of 8 and 444 of 16 (medians of 4 turns).
+_FEW = 4
+
+
 class _Call(NamedTuple):
     images: Sequence[Image]
     answer: Future[Embeddings]
@@ -29,7 +34,7 @@ class BatchingEmbedder(Embedder):
     """Runs another embedder with the images of concurrent calls, and remembers recent answers.
 
     Calls wait only while the network is busy, and are then run together in batches of the size
-    the embedder prefers. On a CPU that size is 1, and as many run at once as there are cores;
+    the embedder prefers. On a CPU that size is small, and as many run at once as there are cores;
     elsewhere one runs at a time. A batch runs in the thread of one of its callers.
 
     Parameters
@@ -65,7 +70,7 @@ class BatchingEmbedder(Embedder):
         self._recent: OrderedDict[bytes, Embeddings] = OrderedDict()
         # A call takes a place while it runs, and gives it back.
         self._places: SimpleQueue[None] = SimpleQueue()
-        for _ in range(worker_count() if self._most == 1 and inner.thread_safe else 1):
+        for _ in range(worker_count() if self._most <= _FEW and inner.thread_safe else 1):
             self._places.put(None)
 
     @property
@@ -131,7 +136,8 @@ class BatchingEmbedder(Embedder):
         if self._observe is not None:
             self._observe(size)
         try:
-            found = self.inner.embed([image for call in calls for image in call.images])
+            images = [image for call in calls for image in call.images]
+            found = self.inner.embed(images, batch_size=max(self._most, _FEW))
         except BaseException as error:  # noqa: BLE001  # each caller raises it
             for call in calls:
                 call.answer.set_exception(error)

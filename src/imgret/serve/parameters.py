@@ -11,6 +11,7 @@ from imgret.errors import InvalidInputError
 
 __all__ = [
     "JPEG",
+    "MOST",
     "UPLOAD",
     "Box",
     "Key",
@@ -23,7 +24,7 @@ __all__ = [
     "filter_of",
 ]
 
-_MOST = 200  # hits or items in one answer
+MOST = 200  # hits or items in one answer
 
 UPLOAD = {
     "requestBody": {
@@ -41,7 +42,7 @@ Keys = Annotated[list[str] | None, Query(max_length=200)]
 Box = Annotated[str | None, Query(description="x0,y0,x1,y1 in the image.")]
 Where = Annotated[str | None, Query(description='Filter as JSON: {"label": "rose"}.')]
 Offset = Annotated[int, Query(ge=0)]
-Limit = Annotated[int, Query(ge=1, le=_MOST)]
+Limit = Annotated[int, Query(ge=1, le=MOST)]
 Key = Annotated[str, Path(description="Key of an item.")]
 
 

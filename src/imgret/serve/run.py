@@ -8,8 +8,8 @@ import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, final
 
 import uvicorn
 
@@ -70,7 +70,6 @@ def run(
             if token
             else "everybody can search, as no --token is set",
         )
-    _log.info("serving %s at %s (stop with Ctrl-C)", site.shown or "a choice of folders", link)
     own = [host, socket.gethostname()] if not is_loopback(host) else []
     app = create_app(site, limits=limits, token=token, hosts=[*own, *hosts])
     config = uvicorn.Config(
@@ -82,11 +81,31 @@ def run(
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    if open_browser:
-        threading.Timer(0.5, webbrowser.open, (link,)).start()
+
+    def ready() -> None:
+        _log.info("serving %s at %s (stop with Ctrl-C)", site.shown or "a choice of folders", link)
+        if open_browser:
+            threading.Timer(0.5, webbrowser.open, (link,)).start()
+
     with contextlib.suppress(KeyboardInterrupt):  # which is how one stops it
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config, ready).run(sockets=[listening])
+    site.close()  # done already, unless it was stopped before it had started
     _log.info("stopped")
+
+
+@final
+class _Server(uvicorn.Server):
+    """Calls a function once requests are answered, and an interrupt ends it in order."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._ready()
 
 
 def _protocol() -> Any:

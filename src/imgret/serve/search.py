@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, final
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.routing import Match, Route
 
 from imgret import images
 from imgret.errors import InvalidInputError
@@ -19,6 +22,7 @@ from imgret.search.query import check_box, cut
 from imgret.serve import answers
 from imgret.serve.parameters import (
     JPEG,
+    MOST,
     UPLOAD,
     Box,
     Keys,
@@ -33,10 +37,11 @@ from imgret.serve.site import Site
 from imgret.serve.work import Runs, Work
 from imgret.types import Embeddings, Image
 
-__all__ = ["add_search"]
+__all__ = ["PlainSearch", "add_search", "search_uploads"]
 
 _PREVIEW = 1024  # pixels a side
 _HEAT = 512  # the same, of a heat map
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 class _Upload(NamedTuple):
@@ -48,6 +53,50 @@ class _Upload(NamedTuple):
     threshold: float | None
     offset: int
     limit: int
+
+
+@final
+class PlainSearch(Route):
+    """The route of a search with an image and nothing else but paging and a filter.
+
+    It comes before FastAPI's, which takes 0.17 ms to find and check the parameters of each request,
+    where this takes 0.06. A request of any other form does not match, and neither does a wrong one:
+    FastAPI's route says what is wrong with it.
+    """
+
+    def __init__(self, work: Work, runs: Runs[_Upload, bytes]) -> None:
+        super().__init__("/api/search", self._answer, methods=["POST"], include_in_schema=False)
+        self._work, self._runs = work, runs
+
+    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
+        """Take a request of this form."""
+        if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "POST":
+            return Match.NONE, {}
+        asked = _plain(scope["query_string"], self._work.limits.hits)
+        length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
+        if asked is None or not length.strip(b"0"):
+            return Match.NONE, {}
+        return Match.FULL, {"endpoint": self.endpoint, "route": self, "asked": asked}
+
+    async def _answer(self, request: Request) -> Response:
+        asked = request.scope["asked"]._replace(data=await request.body())
+        async with self._work.place():
+            page = await self._runs(asked)
+        return Response(page, media_type="application/json")
+
+
+def _plain(query: bytes, hits: int) -> _Upload | None:
+    """Return what a query string asks for; None if it has other parameters or wrong values."""
+    named = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    given = {"offset": "0", "limit": "30", **dict(named)}
+    where = given.pop("where", None)
+    is_plain = len(given) == 2 and len({name for name, _ in named}) == len(named)
+    if not is_plain or not all(_NUMBER.fullmatch(value) for value in given.values()):
+        return None
+    offset, limit = int(given["offset"]), int(given["limit"])
+    if not 1 <= limit <= MOST or offset + limit > hits:
+        return None
+    return _Upload(b"", None, where, None, offset, limit)
 
 
 def add_search(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, bytes]) -> None:

@@ -55,7 +55,8 @@ def write_parquet(
             pa.field("key", pa.string(), nullable=False),
             pa.field("path", pa.string()),
             pa.field("label", pa.string()),
-            pa.field("box", pa.list_(pa.int32(), 4)),
+            # of four; PyArrow before 26 writes no list of a fixed length that is null
+            pa.field("box", pa.list_(pa.int32())),
             pa.field("subject", pa.bool_(), nullable=False),
             pa.field("size", pa.int64()),
             pa.field("modified", _time(pa)),
@@ -205,6 +206,11 @@ class ParquetTable(Table):
                 yield self._batch(batch, done)
                 done += batch.num_rows
         except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            if "Expected all lists to be of size" in str(error):
+                raise InvalidInputError(
+                    f"{self.path}: has lists of a fixed length, some of them null, which PyArrow "
+                    f"{self._pa.__version__} does not read; PyArrow 26 does: pip install -U pyarrow"
+                ) from error
             raise InvalidInputError(
                 f"{self.path}: damaged: {_first_line(error)}; nothing of it was imported"
             ) from error

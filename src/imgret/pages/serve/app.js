@@ -103,6 +103,7 @@ async function show() {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  revealCurrent();
   document.body.dataset.view = view;
   find("side").hidden = view !== "search";
   find("plane").hidden = true;
@@ -119,6 +120,13 @@ async function show() {
     hits.clear();
     complain(error);
   });
+}
+
+/** Scroll the list of views to the current one: a phone has no room for all. */
+function revealCurrent() {
+  const link = find("nav").querySelector("[aria-current]");
+  const list = link?.closest("ul");
+  if (list) list.scrollLeft = link.offsetLeft - list.offsetLeft - (list.clientWidth - link.offsetWidth) / 2;
 }
 
 /** Go to the address of a view. */
@@ -145,11 +153,18 @@ async function showSearch() {
   answered = null;
   try {
     if (asks(current)) answered = await search(current);
-    else await showItems(current.where, {hits, heading});
+    else await showAll(current.where);
   } catch (error) {
+    if (error.kind === "KeyNotFoundError") refreshFacts();  // the gallery may be another one
     heading(asks(current) ? "No results" : "Images");
     complain(ofWhat(error, current));
   }
+}
+
+async function showAll(where) {
+  const shown = await showItems(where, {hits, heading});
+  // The gallery has been changed or replaced since the page was opened.
+  if (shown && !Object.keys(where).length && shown.total !== gallery.items) await refreshFacts();
 }
 
 /** Say which file or item an error is about. */

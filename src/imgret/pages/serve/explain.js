@@ -42,6 +42,7 @@ function side(title, url, boxes, size) {
   const picture = make("img", {src: url, alt: `Heat map: ${title.toLowerCase()}`});
   const stage = make("div", {class: "crop"}, picture);
   picture.addEventListener("load", () => {
+    stage.style.setProperty("--ratio", picture.naturalWidth / picture.naturalHeight);
     const [w, h] = size ?? [picture.naturalWidth, picture.naturalHeight];
     boxes.forEach((box, n) => box && stage.append(outline(box, w, h, n)));
   });

@@ -37,7 +37,7 @@ function titleOf({image, text, notText, like, box}) {
   return title + (others > 0 ? ` and ${others} more` : "") + (notText ? `, not “${notText}”` : "");
 }
 
-/** Show the items that match a filter, in the order they were added. */
+/** Show the items that match a filter, in the order they were added; return the first page. */
 export async function showItems(where, {hits, heading}) {
   const filtered = Object.keys(where).length > 0;
   const first = await hits.show(async (offset, limit, signal) => {
@@ -46,10 +46,11 @@ export async function showItems(where, {hits, heading}) {
     const answer = await call("items", {params, signal});
     return {...answer, more: offset + answer.items.length < answer.total};
   }, {marking: true});
-  if (!first) return;
+  if (!first) return null;
   const note = first.total ? counted(first.total, "image") : nothing(filtered);
   heading(filtered ? "Filtered images" : "All images", note);
   announce(note);
+  return first;
 }
 
 function nothing(filtered) {
