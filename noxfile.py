@@ -50,7 +50,9 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.install(*AS_NEEDED, "-e", ".[postgres,ray,serve,train]", *group("torch"), *group("types"))
+    session.install(
+        *AS_NEEDED, "-e", ".[postgres,ray,serve,train]", *group("torch"), *group("types")
+    )
     session.run("mypy")
 
 

@@ -138,9 +138,6 @@ _TOOLS = """
       overwrite. To have each file checked for changes first, and the gallery updated, save the list
       and run <code>imgret duplicates GALLERY --review LIST --move FOLDER</code>.</p>
     <pre id="commands" tabindex="0"></pre>
-    <p class="faint">They move files (<code>mv</code>, for sh, bash and zsh) and never overwrite. To
-      have each file checked for changes first, and the gallery updated, save the list and run
-      <code>imgret duplicates GALLERY --review LIST --move FOLDER</code>.</p>
   </details>
 </section>
 """
