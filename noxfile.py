@@ -51,7 +51,7 @@ def imports(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
     session.install(
-        *AS_NEEDED, "-e", ".[postgres,ray,serve,train]", *group("torch"), *group("types")
+        *AS_NEEDED, "-e", ".[milvus,postgres,ray,serve,train]", *group("torch"), *group("types")
     )
     session.run("mypy")
 
@@ -107,7 +107,8 @@ def serve(session: nox.Session) -> None:
 @nox.session
 def servers(session: nox.Session) -> None:
     """Test galleries on servers and embedding on Ray; all are started from packages."""
-    session.install("-e", ".[postgres,ray,serve,tables]", *group("test"), *group("servers"))
+    extras = "milvus,milvus-lite,postgres,ray,serve,tables"
+    session.install("-e", f".[{extras}]", *group("test"), *group("servers"))
     what = ("tests/servers", "tests/cluster")
     session.run("pytest", *PARALLEL, *what, *session.posargs, env=ONE_EACH)
 
