@@ -337,7 +337,8 @@ class Gallery(ABC):
     @final
     def require_items(self) -> None:
         """Raise if the gallery is closed or empty."""
-        if not len(self):
+        self.check_open()
+        if not self._count():
             raise EmptyGalleryError(
                 "search: expected a gallery with items, found an empty one; add images first"
             )

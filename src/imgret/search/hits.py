@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from imgret.images import MAX_PIXELS
 from imgret.pages.result import ResultList, Tabular
 from imgret.support.lazy import cached_property
-from imgret.support.metric import DistanceMetric
+from imgret.support.metric import check_metric
 from imgret.types import Box, Hit, Ids, ImageLike, Json, Metric, Neighbors
 
 if TYPE_CHECKING:
@@ -77,13 +77,10 @@ class Batch:
         max_pixels: int,
     ) -> None:
         self._ids, self._scores = neighbors
-        self._kept: NDArray[np.bool_] = self._ids >= 0
-        if threshold is not None:
-            self._kept &= self._scores >= threshold
         self.best = best
         self.max_pixels = max_pixels
         self.threshold = threshold
-        self._squared = metric is not None and not DistanceMetric(metric).by_product
+        self._squared = metric is not None and not check_metric(metric).by_product
         self.calibrated = probability is not None
         self._probability = probability
         self._searched: Searched | None = searched
@@ -92,6 +89,13 @@ class Batch:
     def __len__(self) -> int:
         """Return the number of queries."""
         return len(self._ids)
+
+    @cached_property
+    def _kept(self) -> NDArray[np.bool_]:
+        kept: NDArray[np.bool_] = self._ids >= 0
+        if self.threshold is not None:
+            kept &= self._scores >= self.threshold
+        return kept
 
     @cached_property
     def counts(self) -> list[int]:

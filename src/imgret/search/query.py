@@ -241,10 +241,10 @@ def answer(vectors: Embeddings, request: Request, view: View, *, max_pixels: int
     metric: Metric | None = view.metric
     rerankers = request.rerankers
     if not rerankers:
-        found = view.search(vectors, request.k)
+        found = view.find(vectors, request.k)
         best = found.scores[:, 0]
     else:
-        asked = Asked(vectors, view.search(vectors, wanted(rerankers, request.k)[0]))
+        asked = Asked(vectors, view.find(vectors, wanted(rerankers, request.k)[0]))
         found, best = rank_again(rerankers, asked, request.k, view, request.threshold)
         if any(reranker.scores == "own" for reranker in rerankers):
             metric = None
