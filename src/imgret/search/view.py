@@ -15,7 +15,7 @@ from imgret.projections import Discriminant, IdentityProjection, LinearProjectio
 from imgret.support.checks import check_count, check_scorable
 from imgret.support.exact import exact_search, first_of
 from imgret.support.lazy import cached_property
-from imgret.support.metric import check_metric
+from imgret.support.metric import DistanceMetric
 from imgret.support.rounding import as_kept, refusals
 from imgret.support.spelling import alike, shown
 from imgret.support.statistics import fold_of
@@ -107,7 +107,7 @@ class View(ABC):
         projection: IdentityProjection | LinearProjection,
         dtype: Dtype = "float32",
     ) -> None:
-        self.metric = check_metric(metric)
+        self.metric = DistanceMetric(metric)
         self.projection = projection
         self.dtype = dtype
 

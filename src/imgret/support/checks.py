@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import DimensionError, DuplicateKeyError, InvalidInputError
 from imgret.support.given import listed
-from imgret.support.metric import check_metric
+from imgret.support.metric import DistanceMetric
 from imgret.types import Embeddings, Ids, Image, Metric
 
 __all__ = [
@@ -115,7 +115,7 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
     # NaN and infinity show in the squared lengths, which are usually all that is computed.
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(vectors, vectors)
-    if check_metric(metric).on_sphere:
+    if (metric if type(metric) is DistanceMetric else DistanceMetric(metric)).on_sphere:
         return vectors if _all_between(squares, *_UNIT) else _scaled(vectors, squares, name)
     if not _all_between(squares, 0.0, _LONGEST**2):
         _check_finite(vectors, name)

@@ -68,8 +68,6 @@ DistanceMetric.L2._is(on_sphere=False, by_product=False, range=(-_LARGEST, 0.0))
 
 def check_metric(metric: Any) -> DistanceMetric:
     """Return the metric of a name, or raise an error that lists the known ones."""
-    if type(metric) is DistanceMetric:
-        return metric
     try:
         return DistanceMetric(metric)
     except ValueError:
