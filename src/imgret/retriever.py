@@ -1507,7 +1507,7 @@ class Retriever:
         """
         request = self._request(k, where, threshold, precision, rerank)
         batch = self._answer(request, lambda view: (view.project(vectors, "queries"), view))
-        return HitsList(Hits(batch, row) for row in range(len(batch)))
+        return HitsList([Hits(batch, row) for row in range(len(batch))])
 
     def embed(self, images: Iterable[ImageLike], *, threads: int | None = None) -> Embeddings:
         """Crop and embed images as the gallery does, without adding them.
@@ -2646,9 +2646,8 @@ class Retriever:
             self._gallery.check_where(parsed)
         kept = not rerankers or all(reranker.scores == "kept" for reranker in rerankers)
         spec = self._gallery.spec
-        calibration, stored = self.calibration, spec.calibration
-        if by_text:
-            calibration, stored = self.text_calibration, spec.text_calibration
+        stored = spec.text_calibration if by_text else spec.calibration
+        calibration = self._calibration("texts" if by_text else "images", stored)
         if precision is not None:
             is_other = calibration is None and stored is not None
             least = threshold_of(

@@ -70,6 +70,23 @@ def test_queries_of_a_long_scan_begin_with_a_cache_line(many, metric, monkeypatc
     assert begin == [0, 0, 0]
 
 
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+@pytest.mark.parametrize(("dim", "sizes"), [(24, (2, 19, 20, 40)), (6_800, (18, 19, 20))])
+def test_a_batch_of_any_size_gets_the_hits_of_its_queries_alone(metric, dim, sizes):
+    # Faiss multiplies matrices from 20 queries on, or from 128,000 values of queries.
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.standard_normal((40, dim), dtype=np.float32), 5, axis=0)
+    index = FlatIndex(dim, metric)
+    index.add(vectors, rng.permutation(len(vectors)))
+    queries = rng.standard_normal((max(sizes), dim), dtype=np.float32)
+    for k in (1, 3, 7, len(vectors)):  # within the copies of a vector, and all
+        alone = [index.search(query[None], k) for query in queries]
+        for size in sizes:
+            ids, scores = index.search(queries[:size], k)
+            np.testing.assert_array_equal(ids, np.concatenate([a.ids for a in alone[:size]]))
+            np.testing.assert_array_equal(scores, np.concatenate([a.scores for a in alone[:size]]))
+
+
 def test_searching_while_another_thread_changes_a_graph(many):
     vectors, ids = many
     index = HNSWIndex(16, "l2", M=8, ef_construction=20, ef_search=16)

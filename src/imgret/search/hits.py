@@ -19,7 +19,7 @@ from imgret.images import MAX_PIXELS
 from imgret.pages.result import ResultList, Tabular
 from imgret.support.lazy import cached_property
 from imgret.support.metric import DistanceMetric
-from imgret.types import Box, Hit, Ids, ImageLike, Json, Metric, Neighbors
+from imgret.types import Box, Hit, Ids, ImageLike, Json, Neighbors
 
 if TYPE_CHECKING:
     from imgret.pages.hits import Row
@@ -51,7 +51,7 @@ class Batch:
     Parameters
     ----------
     neighbors : Neighbors
-    metric : {"cosine", "ip", "l2"} or None
+    metric : DistanceMetric or None
         Metric of the scores; None for scores on a scale of their own.
     searched : View
         View that looks up the items.
@@ -68,7 +68,7 @@ class Batch:
     def __init__(
         self,
         neighbors: Neighbors,
-        metric: Metric | None,
+        metric: DistanceMetric | None,
         searched: Searched,
         threshold: float | None,
         *,
@@ -77,13 +77,10 @@ class Batch:
         max_pixels: int,
     ) -> None:
         self._ids, self._scores = neighbors
-        self._kept: NDArray[np.bool_] = self._ids >= 0
-        if threshold is not None:
-            self._kept &= self._scores >= threshold
         self.best = best
         self.max_pixels = max_pixels
         self.threshold = threshold
-        self._squared = metric is not None and not DistanceMetric(metric).by_product
+        self._squared = metric is not None and not metric.by_product
         self.calibrated = probability is not None
         self._probability = probability
         self._searched: Searched | None = searched
@@ -93,25 +90,34 @@ class Batch:
         """Return the number of queries."""
         return len(self._ids)
 
+    def _kept(self) -> NDArray[np.bool_]:
+        """Return which neighbours are hits."""
+        kept: NDArray[np.bool_] = self._ids >= 0
+        if self.threshold is not None:
+            kept &= self._scores >= self.threshold
+        return kept
+
     @cached_property
     def counts(self) -> list[int]:
         """Number of hits of each query."""
-        counts: list[int] = self._kept.sum(axis=1).tolist()
+        counts: list[int] = self._kept().sum(axis=1).tolist()
         return counts
 
     def resolve(self) -> list[tuple[Hit, ...]]:
         """Return the hits of every query."""
         searched = self._searched
         if searched is not None:
-            ids = sorted(set(self._ids[self._kept].tolist()))
+            kept = self._kept()
+            ids = sorted(set(self._ids[kept].tolist()))
             found = searched.items(np.array(ids, dtype=np.int64))
             items = dict(zip(ids, found, strict=True))
-            self._rows = [self._hits_of(row, items) for row in range(len(self._ids))]
+            self._rows = [self._hits_of(row, kept[row], items) for row in range(len(kept))]
             self._searched = None
         return self._rows
 
-    def _hits_of(self, row: int, items: dict[int, Item]) -> tuple[Hit, ...]:
-        kept = self._kept[row]
+    def _hits_of(
+        self, row: int, kept: NDArray[np.bool_], items: dict[int, Item]
+    ) -> tuple[Hit, ...]:
         ids, scores = self._ids[row][kept].tolist(), self._scores[row][kept]
         likely = [None] * len(ids) if self._probability is None else self._probability(scores)
         return tuple(

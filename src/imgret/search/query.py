@@ -18,7 +18,7 @@ from imgret.search.view import View
 from imgret.support.checks import whole_number
 from imgret.support.given import listed, one_or_many_images, texts
 from imgret.support.metric import DistanceMetric
-from imgret.types import Box, Embeddings, Image, ImageLike, Metric
+from imgret.types import Box, Embeddings, Image, ImageLike
 
 __all__ = [
     "Request",
@@ -238,13 +238,13 @@ def answer(vectors: Embeddings, request: Request, view: View, *, max_pixels: int
     max_pixels : int
         Pixel limit with which a page of the hits reads images.
     """
-    metric: Metric | None = view.metric
+    metric: DistanceMetric | None = view.metric
     rerankers = request.rerankers
     if not rerankers:
-        found = view.search(vectors, request.k)
+        found = view.find(vectors, request.k)
         best = found.scores[:, 0]
     else:
-        asked = Asked(vectors, view.search(vectors, wanted(rerankers, request.k)[0]))
+        asked = Asked(vectors, view.find(vectors, wanted(rerankers, request.k)[0]))
         found, best = rank_again(rerankers, asked, request.k, view, request.threshold)
         if any(reranker.scores == "own" for reranker in rerankers):
             metric = None

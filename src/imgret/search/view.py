@@ -123,7 +123,10 @@ class View(ABC):
 
     @abstractmethod
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        """Return the ``k`` nearest items of each vector, or all if there are fewer."""
+        """Return the ``k`` nearest items of each vector, or all if there are fewer.
+
+        Vectors are as `project` returns them.
+        """
 
     @abstractmethod
     def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
@@ -341,8 +344,8 @@ class View(ABC):
 
         Parameters
         ----------
-        vectors : float32 array of shape (n, dim)
-            Vectors as `project` returns them.
+        vectors : array of shape (n, dim)
+            Vectors in the space of the view: see `project`.
         k : int
             Number of neighbours, at least 1.
 
@@ -354,10 +357,18 @@ class View(ABC):
 
         Raises
         ------
+        DimensionError, InvalidInputError
+            The vectors have another shape, are not finite, or have no direction.
         StaleViewError
             The projection of the gallery has changed.
         """
-        k = max(1, min(check_count(k, "k"), self._most()))
+        vectors = check_scorable(vectors, self.dim, self.metric, "queries")
+        return self.find(vectors, check_count(k, "k"))
+
+    @final
+    def find(self, vectors: Embeddings, k: int) -> Neighbors:
+        """Search with vectors that `project` returned, without checking them again."""
+        k = max(1, min(k, self._most()))
         return padded(self._search(vectors, k), k)
 
     @final
@@ -435,7 +446,7 @@ class View(ABC):
                 continue
             rest = self.held_out(held_out)
             for block, embeddings in self._embeddings(asked):
-                yield block, padded(rest.search(rest.project(embeddings), k), k)
+                yield block, padded(rest.find(rest.project(embeddings), k), k)
 
     @final
     def held_out(self, ids: Ids) -> View:
@@ -472,7 +483,7 @@ class _Refitted(View):
         return self._base.ids
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        return exact_search(self.scorable(vectors), self.blocks(), k, self.metric)
+        return exact_search(vectors, self.blocks(), k, self.metric)
 
     def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         return self._base.embedding_blocks(ids)

@@ -34,6 +34,7 @@ _LONGEST = 9e18
 # A sum of squares below this may have lost digits to underflow.
 _TINY = 1e-30
 _LARGEST = float(np.finfo(np.float32).max)
+_FLOAT32 = np.dtype(np.float32)
 # Numbers below this lose bits in float32, more the smaller they are.
 _SMALLEST = 1e-36
 
@@ -114,7 +115,7 @@ def check_scorable(values: Any, dim: int, metric: Metric, name: str) -> Embeddin
     # NaN and infinity show in the squared lengths, which are usually all that is computed.
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(vectors, vectors)
-    if DistanceMetric(metric).on_sphere:
+    if (metric if type(metric) is DistanceMetric else DistanceMetric(metric)).on_sphere:
         return vectors if _all_between(squares, *_UNIT) else _scaled(vectors, squares, name)
     if not _all_between(squares, 0.0, _LONGEST**2):
         _check_finite(vectors, name)
@@ -160,6 +161,13 @@ def _several(values: Any) -> Any:
 
 
 def _as_vectors(values: Any, dim: int, name: str) -> Embeddings:
+    if (
+        type(values) is np.ndarray
+        and values.dtype is _FLOAT32
+        and values.shape[1:] == (dim,)
+        and values.flags.c_contiguous
+    ):
+        return values
     try:
         vectors: Embeddings = np.asarray(_several(values))
         kind = vectors.dtype.kind

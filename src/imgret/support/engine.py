@@ -418,12 +418,27 @@ class IndexEngine(ABC):
             padding would fill memory.
         """
         k = check_count(k, "k")
-        queries = self._checked(queries, "queries")
+        return self.find(self._checked(queries, "queries"), k, allowed=allowed, exact=exact)
+
+    @final
+    def find(
+        self, queries: Embeddings, k: int, *, allowed: Any = None, exact: bool = False
+    ) -> Neighbors:
+        """Search without checking ``queries`` and ``k`` again; otherwise like `search`.
+
+        Parameters
+        ----------
+        queries : float32 array of shape (n, dim)
+            Queries as `View.project` returns them: C-contiguous, finite, and of length 1 for metric
+            ``"cosine"``.
+        k, allowed, exact
+            As for `search`.
+        """
         with self._lock.read():
             allowed = None if allowed is None else self._present(allowed)
             there = self._ids.size if allowed is None else len(allowed)
             found = min(k, there)
-            if (k - found) * len(queries) > _MOST_PADDING:
+            if found < k and (k - found) * len(queries) > _MOST_PADDING:
                 raise InvalidInputError(
                     f"k: expected about as many neighbours as there are ({there}), as answers are "
                     f"padded to k columns, found {k}; ask for min(k, {max(there, 1)})"
@@ -434,7 +449,7 @@ class IndexEngine(ABC):
                     np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
                 )
             exact = exact and not self.is_exact
-            if allowed is not None and not exact:
+            if not exact and allowed is not None:
                 exact = self._planned(found, len(allowed), len(queries)).exact
             if exact:
                 among = self._ids.ids if allowed is None else allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,11 +33,11 @@ from imgret.galleries.local.database import (
 )
 from imgret.galleries.local.files import file_id
 from imgret.galleries.local.matching import Matcher
-from imgret.galleries.local.rows import COLUMNS, COLUMNS_OF_V1, MARKS, from_row, to_row
 from imgret.galleries.local.writer_lock import forked
+from imgret.support.items import check_item
 from imgret.support.locks import RLock, renew_in_child
 from imgret.support.spelling import alike, respelled, shown
-from imgret.types import Ids, Item, is_text
+from imgret.types import Box, Ids, Item, is_text
 
 __all__ = ["Catalog"]
 
@@ -44,6 +45,14 @@ __all__ = ["Catalog"]
 _CHUNK = 10_000
 # Far above any number of changes, and far below SQLite's largest integer.
 _MOST_CHANGES = 2**62
+
+_COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash"
+
+# As a reader selects them from a catalog of version 1, which it must not change.
+_COLUMNS_OF_V1 = _COLUMNS.replace("phash", "NULL")
+_MARKS = ", ".join("?" * len(_COLUMNS.split(", ")))
+
+_NUL, _NUL_IN_JSON = "\0", "\\u0000"
 
 
 class Catalog:
@@ -89,7 +98,7 @@ class Catalog:
         with CONNECTING:
             self._connection: sqlite3.Connection | None = connect(path, writable=writable)
             try:
-                self._columns = COLUMNS if has_hashes(self._connection) else COLUMNS_OF_V1
+                self._columns = _COLUMNS if has_hashes(self._connection) else _COLUMNS_OF_V1
                 self._source = None if path is None else file_id(path)
                 self._take(self._counts("count(*)"))
                 if path is not None:
@@ -184,7 +193,7 @@ class Catalog:
                 f"SELECT id, {self._columns} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
                 tuple(chunk),
             ):
-                found[row[0]] = from_row(row[1:])
+                found[row[0]] = _from_row(row[1:])
         return found
 
     def by_sha256(self, digest: bytes) -> tuple[int, Item] | None:
@@ -194,7 +203,7 @@ class Catalog:
             "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
             (digest,),
         )
-        return (rows[0][0], from_row(rows[0][1:])) if rows else None
+        return (rows[0][0], _from_row(rows[0][1:])) if rows else None
 
     def files(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield id, key and path of every live item, by id."""
@@ -386,10 +395,10 @@ class Catalog:
                 change, first = self.changes + 1, self.rows
                 removed = self._mark_removed(replaced, change)
                 self._db.executemany(
-                    f"INSERT INTO items (id, crc, {COLUMNS}) "  # noqa: S608  # a constant
-                    f"VALUES (?, ?, {MARKS})",
+                    f"INSERT INTO items (id, crc, {_COLUMNS}) "  # noqa: S608  # a constant
+                    f"VALUES (?, ?, {_MARKS})",
                     (
-                        (first + offset, crc, *to_row(item))
+                        (first + offset, crc, *_to_row(item))
                         for offset, (item, crc) in enumerate(zip(items, checksums, strict=True))
                     ),
                 )
@@ -414,12 +423,12 @@ class Catalog:
 
     def replace_all(self, items: Mapping[int, Item]) -> None:
         """Commit new values of some items, in one transaction."""
-        assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
+        assignments = ", ".join(f"{name} = ?" for name in _COLUMNS.split(", "))
         try:
             with self._change():
                 self._db.executemany(
                     f"UPDATE items SET {assignments} WHERE id = ?",  # noqa: S608  # a constant
-                    ((*to_row(item), int(id_)) for id_, item in items.items()),
+                    ((*_to_row(item), int(id_)) for id_, item in items.items()),
                 )
         except sqlite3.IntegrityError as error:
             raise self._taken(list(items.values()), list(items), error) from None
@@ -572,3 +581,53 @@ class Catalog:
                 return DuplicateKeyError(f"key: expected new keys, each once, found {item.key!r}")
             seen.add(item.key)
         return error
+
+
+def _to_row(item: Item) -> tuple[Any, ...]:
+    """Return the values of `_COLUMNS` for an item; raises what `check_item` does."""
+    metadata = check_item(item)
+    return (
+        item.key,
+        item.path,
+        item.sha256,
+        item.size,
+        item.mtime_ns,
+        *(item.box or (None, None, None, None)),
+        int(item.subject),
+        item.label,
+        metadata,
+        item.phash,
+    )
+
+
+def _from_row(row: tuple[Any, ...]) -> Item:
+    """Return the item with these values of `_COLUMNS`."""
+    key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash = row
+    return Item(
+        key=key,
+        path=path,
+        sha256=sha256,
+        size=size,
+        mtime_ns=mtime_ns,
+        box=None if x0 is None else Box(x0, y0, x1, y1),
+        subject=bool(subject),
+        label=label,
+        metadata={} if metadata == "{}" else _loaded(metadata),
+        phash=phash,
+    )
+
+
+def _loaded(metadata: str) -> Any:
+    """Return metadata as filters see it: up to a NUL, which an older imgret let in."""
+    loaded = json.loads(metadata)
+    return _cut(loaded) if _NUL_IN_JSON in metadata else loaded
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.partition(_NUL)[0]
+    if isinstance(value, list):
+        return [_cut(each) for each in value]
+    if isinstance(value, dict):
+        return {_cut(name): _cut(each) for name, each in value.items()}
+    return value

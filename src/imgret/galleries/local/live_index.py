@@ -117,34 +117,35 @@ class LiveIndex:
             return None
         return choose(n, self.dim, **part.config).name, n
 
-    def search(self, vectors: Any, k: int, where: Any = None) -> Neighbors:
-        """Find the ids nearest to embeddings, among those that pass a filter: see `VectorIndex`.
+    def find(
+        self, vectors: Embeddings, k: int, where: Any, projection: LinearProjection | None
+    ) -> Neighbors:
+        """Find the ids nearest to vectors, among those that pass a filter.
 
         The result is from one state of the gallery: a change that another thread is adding to the
         index is seen as a whole or not at all.
+
+        Parameters
+        ----------
+        vectors : float32 array of shape (n, dim)
+            Vectors as `View.project` returns them.
+        k : int
+        where : Condition, optional
+            Compiled filter.
+        projection : LinearProjection or None
+            Projection of the vectors.
 
         Returns
         -------
         Neighbors
             Neighbours with 1 to ``k`` columns, no more than the index holds vectors or than pass
             the filter; padded with -1 and -inf.
-        """
-        projection = self.projection
-        if projection is not None:  # at the length at which stored embeddings are projected
-            vectors = projection.apply(self._store.as_kept(vectors))
-        return self.find(vectors, k, where, projection=projection)
-
-    def find(
-        self, vectors: Any, k: int, where: Any = None, *, projection: LinearProjection | None
-    ) -> Neighbors:
-        """Find the ids nearest to vectors that are projected already; otherwise like `search`.
 
         Raises
         ------
         StaleViewError
             The gallery no longer uses ``projection``.
         """
-        k = check_count(k, "k")
         self._catch_up()
         if where is None:
             with self._seeing.read():
@@ -152,12 +153,11 @@ class LiveIndex:
                 index, rows = self._required(), self._rows
                 k = _clipped(k, len(index))
                 if not self._half:
-                    found = index.search(vectors, k)
+                    found = index.find(vectors, k)
                     # A change may have begun meanwhile.
                     if not self._half or not (found.ids >= rows).any():
                         return found
                 return _search_below(rows, index, vectors, k)
-        vectors = np.asarray(vectors)
         for _ in range(_PLANS):
             # Planned without the lock, as the filter may have to read every item.
             basis = self._basis()
@@ -201,20 +201,20 @@ class LiveIndex:
             n_queries=max(n_queries, 1),
         )
 
-    def _by_choice(self, choice: Choice, vectors: Any, k: int, where: Any) -> Neighbors:
+    def _by_choice(self, choice: Choice, vectors: Embeddings, k: int, where: Any) -> Neighbors:
         index = self._required()
         if choice.allowed is None:
             k = _clipped(k, len(index))
             return self._search_and_check(index, vectors, k, where, choice)
         k = _clipped(k, len(choice.allowed))
-        found = index.search(vectors, k, allowed=choice.allowed)
+        found = index.find(vectors, k, allowed=choice.allowed)
         if choice.way == "exact" or index.is_exact:
             return found
         # If what passes is far from a query, an index that searches nothing else misses some of it.
         return _united(found, self._search_and_check(index, vectors, k, where, choice))
 
     def _search_and_check(
-        self, index: VectorIndex, vectors: Any, k: int, where: Any, choice: Choice
+        self, index: VectorIndex, vectors: Embeddings, k: int, where: Any, choice: Choice
     ) -> Neighbors:
         """Search for more neighbours than requested, and keep those that pass."""
         catalog, rows, listed = self._store.catalog, self._rows, choice.allowed
@@ -472,15 +472,15 @@ def _clipped(k: int, there: int) -> int:
     return max(1, min(k, there))
 
 
-def _search_below(rows: int, index: VectorIndex, vectors: Any, k: int) -> Neighbors:
+def _search_below(rows: int, index: VectorIndex, vectors: Embeddings, k: int) -> Neighbors:
     """Search for ids below ``rows`` in an index with more ids, which are increasing."""
     ids = index.ids
     known = ids[: np.searchsorted(ids, rows)]
     if not len(known):
-        return index.search(vectors, k, allowed=known)
+        return index.find(vectors, k, allowed=known)
     return _search_widely(
         index,
-        np.asarray(vectors),
+        vectors,
         k,
         share=len(known) / len(ids),
         passes=lambda found: (found >= 0) & (found < rows),
@@ -490,7 +490,7 @@ def _search_below(rows: int, index: VectorIndex, vectors: Any, k: int) -> Neighb
 
 def _search_widely(
     index: VectorIndex,
-    vectors: Any,
+    vectors: Embeddings,
     k: int,
     *,
     share: float,
@@ -507,7 +507,7 @@ def _search_widely(
     # Three standard deviations more than expected, and a margin for a small k.
     wide = math.ceil((k + 3 * math.sqrt(k * (1 - share))) / share) + 5
     asked = max(k, min(wide, len(index) + 1))
-    found = index.search(vectors, asked)
+    found = index.find(vectors, asked)
     ids, scores = first_of(found, passes(found.ids), k)
     # Too few pass, although the index has more.
     short = np.flatnonzero((ids[:, -1] < 0) & (found.ids[:, -1] >= 0))
@@ -519,11 +519,11 @@ def _search_widely(
             matching = allowed()
             columns = _clipped(k, len(matching))
             ids[short], scores[short] = -1, -np.inf
-            ids[short, :columns], scores[short, :columns] = index.search(
+            ids[short, :columns], scores[short, :columns] = index.find(
                 vectors[short], columns, allowed=matching, exact=True
             )
             break
-        found = index.search(vectors[short], asked)
+        found = index.find(vectors[short], asked)
         kept = passes(found.ids)
         ids[short], scores[short] = first_of(found, kept, k)
         # The farther half of what a graph walk finds has gaps.

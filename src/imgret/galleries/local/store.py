@@ -236,7 +236,8 @@ class Store:
             raise InvalidInputError(
                 f"embeddings: expected one for each of {len(items)} items, found {len(embeddings)}"
             )
-        embeddings = self.as_kept(embeddings)
+        manifest = self.manifest
+        embeddings = as_kept(embeddings, metric=manifest.metric, dtype=manifest.dtype)
         for item, reason in zip(items, self.refusals(embeddings), strict=True):
             if reason is not None:
                 raise InvalidInputError(f"{item.key}: {reason}")
@@ -264,10 +265,6 @@ class Store:
         """Return for each embedding why it cannot be stored and searched, or None if it can."""
         spec = self.manifest
         return refusals(embeddings, dim=spec.dim, metric=spec.metric, dtype=spec.dtype)
-
-    def as_kept(self, embeddings: Any) -> Any:
-        """Return embeddings at the length at which they are stored."""
-        return as_kept(embeddings, metric=self.manifest.metric, dtype=self.manifest.dtype)
 
     def _drop_uncommitted(self) -> None:
         # Ask the database: an interrupt (Ctrl-C) may arrive just after the commit, when the

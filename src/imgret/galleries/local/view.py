@@ -20,6 +20,7 @@ from imgret.types import Embeddings, Ids, Item, Json, Neighbors
 __all__ = ["LocalView"]
 
 _LABELLED = Exists(Field("label"))
+_NONE: Ids = np.empty(0, dtype=np.int64)
 
 
 @final
@@ -51,7 +52,7 @@ class LocalView(View):
         self._searcher = searcher
         self._filter = where
         self._where = None if where is None else store.catalog.compile(where)
-        self._removed = np.asarray(without, dtype=np.int64)
+        self._removed = np.asarray(without, dtype=np.int64) if without else _NONE
 
     def __len__(self) -> int:
         if self._where is None:
@@ -67,9 +68,9 @@ class LocalView(View):
         return self._size
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        wide = k + len(self._removed)
-        found = self._searcher.find(vectors, wide, self._where, projection=self._projection)
-        if not len(self._removed):
+        removed = len(self._removed)
+        found = self._searcher.find(vectors, k + removed, self._where, self._projection)
+        if not removed:
             return found
         left = (found.ids >= 0) & ~np.isin(found.ids, self._removed)
         return first_of(found, left, k)

@@ -36,9 +36,13 @@ _WORTH_THREADS = 5_000_000
 # Values of the vectors scored at a time: a megabyte, which stays in the cache.
 _CACHED_VALUES = 2**18
 
-# Additional rows to request, which cover equal scores: for several queries, whose scores may be
-# rounded differently, and for a single one.
-_SPARE, _SPARE_ALONE = 8, 2
+# Additional rows to request, which cover equal scores: where Faiss multiplies matrices, so that
+# scores may be rounded differently, and where it scores pair by pair.
+_SPARE, _SPARE_IN_PAIRS = 8, 2
+
+# Faiss scores pair by pair for fewer queries than the first (1.13), or fewer values of queries than
+# the second (1.15).
+_IN_PAIRS = 20, 128_000
 
 # The smallest squared distance that is a normal number.
 _SMALLEST = np.finfo(np.float32).tiny
@@ -275,9 +279,9 @@ class FaissIndex(VectorIndex):
         """Compare queries with all rows of an IndexFlat, or with the selected ones.
 
         Faiss does not define which of several equal scores it returns, and for some searches it
-        multiplies matrices, which rounds differently. Therefore a few more rows are requested and
-        scored pair by pair. If that does not settle which ones are best, a range search finds all
-        rows that score at least as well as the last of them.
+        multiplies matrices, which rounds differently. Therefore a few more rows are requested, and
+        then scored pair by pair. If that does not settle which ones are best, a range search finds
+        all rows that score at least as well as the last of them.
 
         Parameters
         ----------
@@ -292,15 +296,18 @@ class FaissIndex(VectorIndex):
             Function from rows to ids, which order equal scores. By default the rows themselves
             are returned.
         """
-        asked = min(k + (_SPARE if len(queries) > 1 else _SPARE_ALONE), among)
+        in_pairs = len(queries) < _IN_PAIRS[0] and queries.size < _IN_PAIRS[1]
+        asked = min(k + (_SPARE_IN_PAIRS if in_pairs else _SPARE), among)
         params = None if selector is None else faiss.SearchParameters(sel=selector)
         rows, scores = self._ask(queries, asked, params, work=index.ntotal, index=index)
         ids = rows if named is None else named(rows)
-        if len(queries) == 1:
-            # Already scored pair by pair and sorted, except for the order of ids.
-            if k == asked or scores[0, k - 1] > scores[0, k]:
+        if in_pairs:
+            # Sorted already, except for the order of ids.
+            edges = [] if k == asked else scores[:, k - 1 : k + 1].tolist()
+            tied = [row for row, (last_in, first_out) in enumerate(edges) if last_in == first_out]
+            if not tied:
                 return ids[:, :k], scores[:, :k]
-            open_ = [0] if asked < among and scores[0, k - 1] == scores[0, -1] else []
+            open_ = [row for row in tied if asked < among and scores[row, k - 1] == scores[row, -1]]
             best = best_of(ids, scores, k)
         else:
             last, table = scores[:, -1], flat_rows(index)
