@@ -156,7 +156,8 @@ class Ours(Contender):
     def find(self, queries: Embeddings) -> Ids:
         """Return the ids that the hits are made of."""
         live = cast("LocalGallery", self.gallery._gallery).live  # noqa: SLF001
-        return live.search(queries, K).ids
+        vectors = self.gallery.view().project(queries)
+        return live.find(vectors, K, None, live.projection).ids
 
     def run(self, queries: Embeddings) -> object:
         """Search as a user does."""

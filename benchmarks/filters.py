@@ -174,9 +174,10 @@ def _ways(
         params = faiss.SearchParametersPreTransform(index_params=params)
     many = min(len(retriever), _AFTERWARDS)
     live = cast("LocalGallery", retriever._gallery).live  # noqa: SLF001  # the ids alone
+    view = retriever.view()
 
     def ours(queries: Embeddings) -> list[list[int]]:
-        found = live.search(queries, _K, where)
+        found = live.find(view.project(queries), _K, where, live.projection)
         return [[i for i in row if i >= 0] for row in found.ids.tolist()]
 
     def theirs(queries: Embeddings) -> list[list[int]]:

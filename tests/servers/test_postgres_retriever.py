@@ -1,6 +1,5 @@
 """A retriever on PostgreSQL: what it does, beside others, and what goes wrong."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,25 +174,34 @@ def test_many_dimensions(pg_uri, tmp_path):
 # -- beside others ---------------------------------------------------------------------------------
 
 
-def _index(uri, folder, gate):
-    from tests.conftest import MeanColor
-
-    with Retriever.open(uri, "r+", embedder=MeanColor()) as retriever:
-        gate.wait()
-        report = retriever.add_folder(folder, labels="parent", progress=False)
-        assert not report.failed, report.failed
+_INDEXER = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("conftest", sys.argv[1])
+conftest = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(conftest)
+from imgret import Retriever
+with Retriever.open(sys.argv[2], "r+", embedder=conftest.MeanColor()) as retriever:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    report = retriever.add_folder(sys.argv[3], labels="parent", progress=False)
+    assert not report.failed, report.failed
+"""
 
 
 def test_two_processes_add_the_same_folder(pg_uri, colors, mean_color):
     Retriever.open(pg_uri, "a", embedder=mean_color).close()
-    context = multiprocessing.get_context("spawn")
-    gate = context.Barrier(2)
-    writers = [context.Process(target=_index, args=(pg_uri, colors, gate)) for _ in range(2)]
+    conftest = Path(__file__).parents[1] / "conftest.py"
+    command = [sys.executable, "-c", _INDEXER, str(conftest), pg_uri, str(colors)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen(command, **pipes) for _ in range(2)]
     for writer in writers:
-        writer.start()
+        assert writer.stdout.readline() == "ready\n"
     for writer in writers:
-        writer.join(60)
-        assert writer.exitcode == 0
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=60)
+        assert writer.returncode == 0
     with Retriever.open(pg_uri, embedder=mean_color) as retriever:
         assert len(retriever) == 36
         assert sorted(retriever) == sorted(

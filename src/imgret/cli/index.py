@@ -147,12 +147,7 @@ def index(
     given = _sources(sources)
     if metadata is not None and not metadata.is_file():
         raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
-    if not shards:
-        _check_output(output)
-    elif output.directory is None:
-        raise typer.BadParameter(
-            f"expected a folder to fill with shards, found {output}", param_hint="--output"
-        )
+    _check_output(output, shards=shards)
     prepared = prepare(
         given, exclude=exclude or (), path_column=path_column, label_column=label_column
     )
@@ -291,12 +286,16 @@ def _with_options(
     return OnnxEmbedder(embedder, **options)  # type: ignore[arg-type]  # checked there
 
 
-def _check_output(output: GalleryPlace) -> None:
+def _check_output(output: GalleryPlace, *, shards: bool) -> None:
     """Raise if the path is neither a gallery nor free for a new one."""
     from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
 
     directory, found = output.directory, ""
-    if directory is None:
+    if shards and directory is None:
+        raise typer.BadParameter(
+            f"expected a folder to fill with shards, found {output}", param_hint="--output"
+        )
+    if shards or directory is None:
         return
     if directory.exists() and not directory.is_dir():
         found = "a file"

@@ -179,8 +179,8 @@ def _one_of(path: str, values: tuple[Value, ...], *, negated: bool) -> Expressio
 
 
 def _contains(path: str, value: Value, *, substrings: bool) -> str:
-    if _is_large(value):
-        return f"(exists {path})"
+    if _is_large(value) or _written(value).startswith("-"):
+        return f"(exists {path})"  # Milvus Lite takes no sign in a call
     listed = f"json_contains({path}, {_written(value)})"
     if value.kind != "text":
         return listed if value.kind != "null" else f"(exists {path})"

@@ -61,7 +61,9 @@ class MilvusStandaloneMachine(_Standalone, GalleryMachine):
 
 TestMilvusLiteMachine = MilvusLiteMachine.TestCase
 TestMilvusLiteMachine.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
-TestMilvusStandaloneMachine = MilvusStandaloneMachine.TestCase
+TestMilvusStandaloneMachine = pytest.mark.usefixtures("standalone")(
+    MilvusStandaloneMachine.TestCase
+)
 TestMilvusStandaloneMachine.settings = settings(
     max_examples=5, stateful_step_count=15, deadline=None
 )

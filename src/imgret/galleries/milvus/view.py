@@ -172,9 +172,9 @@ class MilvusView(View):
         return self._gallery.most()
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        return self.find(vectors, k, exact=False)
+        return self.answer(vectors, k, exact=False)
 
-    def find(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
+    def answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
         """Search with the index, or by comparing all items; see `View.search`."""
         if not len(vectors):
             return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
@@ -325,4 +325,4 @@ class MilvusIndex:
 
     def search(self, queries: Any, k: int, *, exact: bool = False) -> Neighbors:
         """Find the ``k`` nearest vectors of each query."""
-        return self._view.find(self._view.project(queries, "queries"), k, exact=exact)
+        return self._view.answer(self._view.project(queries, "queries"), k, exact=exact)

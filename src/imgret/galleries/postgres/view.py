@@ -204,9 +204,9 @@ class PostgresView(View):
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
         self._gallery.check_most(k)
-        return self.find(vectors, k, exact=self._layout.make_index is None)
+        return self.answer(vectors, k, exact=self._layout.make_index is None)
 
-    def find(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
+    def answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
         """Search, by comparing all items or with the index; see `View.search`."""
         if not len(vectors):
             return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
@@ -379,4 +379,4 @@ class PostgresIndex:
     def search(self, queries: Any, k: int, *, exact: bool = False) -> Neighbors:
         """Find the ``k`` nearest vectors of each query."""
         vectors = self._view.project(queries, "queries")
-        return self._view.find(vectors, k, exact=exact or self.is_exact)
+        return self._view.answer(vectors, k, exact=exact or self.is_exact)
