@@ -6,12 +6,15 @@ import types
 
 import imgret
 
+# Need extras.
+_EXTRA = ("cluster", "galleries.milvus", "galleries.postgres", "serve", "train")
+
 
 def packages():
     """Yield the packages that can be imported here, and the names of their modules."""
     for found in pkgutil.walk_packages(imgret.__path__, "imgret."):
-        if not found.ispkg or found.name.startswith(("imgret.train", "imgret.serve")):
-            continue  # which need extras
+        if not found.ispkg or found.name.removeprefix("imgret.").startswith(_EXTRA):
+            continue
         package = importlib.import_module(found.name)
         yield package, [module.name for module in pkgutil.iter_modules(package.__path__)]
 

@@ -19,7 +19,7 @@ from imgret.demo import samples
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Run by tests/servers and tests/cluster, where those are.
-ON_SERVERS = {"servers.md", "embed-on-a-cluster.md"}
+ON_SERVERS = {"servers.md", "milvus.md", "embed-on-a-cluster.md"}
 COMMANDS = """\
     pip install . && imgret demo          # the main job
     pip install nox && nox                # all checks and tests
