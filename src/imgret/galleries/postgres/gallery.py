@@ -61,7 +61,7 @@ class PostgresGallery(Gallery):
         self._seen: set[str] = set()  # fields that some item had
         # Ids that pass the latest filters, for its views.
         self.listed: OrderedDict[tuple[str, str], Listed] = OrderedDict()
-        self._items = 0  # as many as there were when last told
+        self._items = 0  # as many as there were by the last answer
         self._spec, self._revision = database.read(self._read_spec)
 
     # -- where it is -------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class PostgresGallery(Gallery):
 
     @property
     def spec(self) -> GallerySpec:
-        """What the gallery is made of, as of the last statement that told it had changed."""
+        """What the gallery is made of, as of the last answer that had a newer revision."""
         return self._spec
 
     @property
@@ -312,7 +312,7 @@ class PostgresGallery(Gallery):
         if k >= known and self._count() > known:
             raise StaleViewError("view: items were added to the gallery")
 
-    def told(self, found: Found | None) -> None:
+    def note(self, found: Found | None) -> None:
         """Take note of what an answer says of the gallery; None if nothing was found."""
         self._items = 0 if found is None else found.items
         if found is not None and found.revision != self._revision:

@@ -227,7 +227,7 @@ class PostgresView(View):
                 ids[n, m], scores[n, m], last = row.id, row.score, row
                 if row.item is not None:
                     self._fetched.setdefault(row.id, row.item)
-        self._gallery.told(last)
+        self._gallery.note(last)
         return Neighbors(ids, scores)
 
     def _among_listed(self, queries: Sequence[Any], k: int) -> list[list[Found]] | None:
