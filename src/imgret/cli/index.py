@@ -148,6 +148,8 @@ def index(
     if metadata is not None and not metadata.is_file():
         raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
     _check_output(output, shards=shards)
+    if on is not None:
+        import imgret.cluster  # noqa: F401, PLC0415  # a missing extra is named before a gallery is made
     prepared = prepare(
         given, exclude=exclude or (), path_column=path_column, label_column=label_column
     )
