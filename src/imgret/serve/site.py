@@ -178,12 +178,12 @@ class Site:
 
     @property
     def name(self) -> str:
-        """Name of the gallery for the page; empty if there is none."""
+        """Name of the gallery as pages show it; an empty string without a gallery."""
         return self.place.name if isinstance(self.place, Path) else self.shown
 
     @property
     def shown(self) -> str:
-        """Path of the gallery, or its URI without what is secret; empty if there is none."""
+        """Path of the gallery, or its URI without passwords; an empty string without a gallery."""
         if self._opened is None or isinstance(self.place, Path):
             return "" if self.place is None else str(self.place)
         return self._opened.retriever.name
