@@ -461,6 +461,25 @@ def test_a_uri_that_is_not_valid(uri):
     assert "secret" not in repr(error.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("postgresql:///photos", {"dbname": "photos"}),
+        ("postgres://a:1,b:2/photos?target_session_attrs=any", {"host": "a,b", "port": "1,2"}),
+        ("postgresql://h/d?options=-c%20x%3D1+2&schema=a%20b", {"options": "-c x=1+2"}),
+        ("postgresql://[::1]:5/d?schema=x&sslmode=require", {"host": "::1", "sslmode": "require"}),
+    ],
+)
+def test_any_uri_of_libpq(uri, expected):
+    from imgret.galleries.postgres.database import _parsed
+
+    conninfo, schema, name = _parsed(uri)
+    known = psycopg.conninfo.conninfo_to_dict(conninfo)
+    assert expected.items() <= known.items()
+    assert schema == {"a%20b": "a b"}.get(uri[-5:], "x" if "schema=x" in uri else "imgret")
+    assert name == uri
+
+
 def test_a_wrong_password_is_not_shown(own_postgres):
     uri = own_postgres.get_uri()
     _run(f"{uri}&schema=public", "CREATE ROLE ann LOGIN PASSWORD 'right'")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from imgret.support.uris import without_secrets
 
 __all__ = ["GalleryPlace"]
-
-_SECRETS = ("password", "token", "secret", "key")
 
 
 class GalleryPlace(os.PathLike[str]):
@@ -37,25 +36,9 @@ class GalleryPlace(os.PathLike[str]):
 
     def __str__(self) -> str:
         """Return the path, or the URI without password and token."""
-        return self._given if self.directory is not None else _shown(self._given)
+        return self._given if self.directory is not None else without_secrets(self._given)
 
     @property
     def name(self) -> str:
         """Name for the title of a page."""
         return str(self) if self.directory is None else self.directory.name
-
-
-def _shown(uri: str) -> str:
-    try:
-        parts = urlsplit(uri)
-        user, at, host = parts.netloc.rpartition("@")
-        kept = [
-            (name, value)
-            for name, value in parse_qsl(parts.query, keep_blank_values=True)
-            if not any(secret in name.lower() for secret in _SECRETS)
-        ]
-        netloc = user.partition(":")[0] + at + host
-        query = urlencode(kept, quote_via=quote, safe="/:")
-        return parts._replace(netloc=netloc, query=query).geturl()
-    except ValueError:
-        return uri.partition("://")[0] + "://..."

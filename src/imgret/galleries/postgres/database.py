@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 import psycopg
 from psycopg import errors, sql
@@ -26,6 +26,7 @@ from imgret.errors import (
 )
 from imgret.galleries.postgres.rows import register
 from imgret.support.locks import RLock
+from imgret.support.uris import without_secrets
 
 __all__ = ["Connection", "Database"]
 
@@ -40,8 +41,6 @@ _FIRST, _AGAIN = 10, 20.0
 _TRIES = 5
 # The number of the transaction, with which the server tells later whether it was committed.
 _NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
-# What a URI may not show in a message.
-_SECRETS = frozenset({"password", "sslpassword", "passfile", "oauth_client_secret"})
 _KEY = re.compile(r"^Key \(key\)=\((?P<key>.*)\) (?:already exists|conflicts)", re.DOTALL)
 # Pools of the process from which this one was forked; collecting one would close its connections.
 _inherited: list[ConnectionPool[Any]] = []
@@ -241,39 +240,24 @@ def _parsed(uri: str) -> tuple[str, str, str]:
         "gallery: expected a URI such as postgresql://user@host:5432/database, with parameters of "
         "libpq or schema=NAME"
     )
+    start, _, query = uri.partition("?")
+    pieces = query.split("&") if query else []
+    own = [piece for piece in pieces if piece.startswith("schema=")]
+    rest = "&".join(piece for piece in pieces if piece not in own)
+    schema = unquote(own[-1].removeprefix("schema=")) if own else _SCHEMA
     try:
-        parts = urlsplit(uri)
-        parameters = dict(
-            parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
-            if parts.query
-            else []
-        )
-        schema = parameters.pop("schema", _SCHEMA)
-        query = urlencode(parameters, quote_via=quote)
-        conninfo = urlunsplit(parts._replace(query=query))
-        known = conninfo_to_dict(conninfo)
-    except (ValueError, psycopg.Error) as error:
-        reason = _first(error) if isinstance(error, psycopg.Error) else ""
-        told = f": {reason}" if reason.startswith("invalid URI query parameter") else ""
-        raise InvalidInputError(f"{expected}, found another{told}") from None
+        known = conninfo_to_dict(f"{start}?{rest}" if rest else start)
+    except psycopg.Error as error:
+        reason = _first(error)
+        shown = f": {reason}" if reason.startswith("invalid URI query parameter") else ""
+        raise InvalidInputError(f"{expected}, found another{shown}") from None
     if not schema or len(schema.encode()) > 63 or "\0" in schema:
         raise InvalidInputError(
             f"schema: expected the name of a schema, of at most 63 bytes, found {schema!r}"
         )
-    shown = {name: each for name, each in parameters.items() if name not in _SECRETS}
-    if schema != _SCHEMA:
-        shown["schema"] = schema
-    user, at, host = parts.netloc.rpartition("@")
-    name = urlunsplit(
-        parts._replace(
-            scheme="postgresql",
-            netloc=user.partition(":")[0] + at + host,
-            query=urlencode(shown, quote_via=quote, safe="/"),
-        )
-    )
     known.setdefault("connect_timeout", _FIRST)
     known.setdefault("application_name", "imgret")
-    return psycopg.conninfo.make_conninfo("", **known), schema, name
+    return psycopg.conninfo.make_conninfo("", **known), schema, without_secrets(uri)
 
 
 def _explained(name: str, error: psycopg.Error) -> ImgretError:  # noqa: PLR0911  # one a kind

@@ -1,0 +1,28 @@
+"""URIs of galleries on servers, as messages may show them."""
+
+from __future__ import annotations
+
+__all__ = ["without_secrets"]
+
+_SECRETS = ("password", "passfile", "token", "secret", "key")
+
+
+def without_secrets(uri: str) -> str:
+    """Return a URI without its password, and without parameters that are secret.
+
+    Of one in which the end of the password cannot be seen, only the scheme is left.
+    """
+    scheme, _, rest = uri.partition("://")
+    place, _, query = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    user, at, host = authority.rpartition("@")
+    if "@" in path or (not at and "@" in rest):
+        return f"{scheme}://..."
+    shown = f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}"
+    kept = [each for each in query.split("&") if each and not _is_secret(each)]
+    return f"{shown}?{'&'.join(kept)}" if kept else shown
+
+
+def _is_secret(parameter: str) -> bool:
+    name = parameter.partition("=")[0].lower()
+    return any(secret in name for secret in _SECRETS)
