@@ -1,5 +1,6 @@
 """A retriever on PostgreSQL: what it does, beside others, and what goes wrong."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from imgret.errors import (  # noqa: E402
 )
 from imgret.filters import parse_filter  # noqa: E402
 from imgret.galleries.postgres import PostgresGallery  # noqa: E402
+from imgret.galleries.postgres.database import Connection  # noqa: E402
 from imgret.testing.data import clustered  # noqa: E402
 from imgret.testing.galleries import check_answer, new_spec  # noqa: E402
 from imgret.types import Item, Part  # noqa: E402
@@ -374,6 +376,35 @@ def test_a_server_that_is_killed_and_started_again(own_postgres):
     assert {str(n) for n in stored} <= there
     assert len(gallery) == 3 * len(there)
     assert not errors, errors
+    gallery.close()
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_a_connection_that_is_lost_around_a_commit(pg_uri, monkeypatch, after):
+    """The change is made once, whether the server had committed it or not."""
+    gallery = PostgresGallery.create(pg_uri, new_spec(dim=2))
+    gallery.add([Item("a")], np.ones((1, 2), np.float32))
+    begin, lost = Connection.transaction, []
+
+    @contextlib.contextmanager
+    def transaction(connection):
+        with begin(connection):
+            yield
+            if not after and not lost:
+                lost.append(1)
+                connection.pgconn.finish()
+        if after and not lost:
+            lost.append(1)
+            connection.close()
+            raise psycopg.OperationalError("lost")
+
+    monkeypatch.setattr(Connection, "transaction", transaction)
+    gallery.add([Item("b")], np.ones((1, 2), np.float32))
+    assert lost
+    assert list(gallery) == ["a", "b"]
+    gallery.add([Item("c")], np.ones((1, 2), np.float32))
+    ((tokens,),) = _run(pg_uri, "SELECT count(*) FROM commits")
+    assert tokens == 1  # those of changes that were reported are dropped
     gallery.close()
 
 

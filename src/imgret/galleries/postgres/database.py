@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import unquote
+from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import errors, sql
@@ -38,9 +40,14 @@ _SCHEMA = "imgret"
 _CONNECTIONS, _IDLE = 16, 300.0
 # Seconds to wait for a server: at first, and for one that was there and is starting again.
 _FIRST, _AGAIN = 10, 20.0
-_TRIES = 5
-# The number of the transaction, with which the server tells later whether it was committed.
-_NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
+_TRIES = 8
+_PAUSE = 0.02
+# A token of each change is stored with it, so that a second try sees that the first was committed.
+# Numbers of transactions do not show that: after a crash, the server gives some out a second time.
+_MARK = (
+    "WITH known AS (DELETE FROM commits WHERE token = ANY(%s::uuid[])) "
+    "INSERT INTO commits (token) VALUES (%s) ON CONFLICT DO NOTHING RETURNING token"
+)
 _KEY = re.compile(r"^Key \(key\)=\((?P<key>.*)\) (?:already exists|conflicts)", re.DOTALL)
 # Pools of the process from which this one was forked; collecting one would close its connections.
 _inherited: list[ConnectionPool[Any]] = []
@@ -74,6 +81,7 @@ class Database:
         self._lock = RLock(brief=True)
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = os.getpid()
+        self._known: list[UUID] = []  # tokens of changes that are known to be committed
         self.closed = False
         self._connect().close()  # its errors say more than those of a pool
 
@@ -107,35 +115,71 @@ class Database:
             self._opened().check()  # the others may be lost as well
         raise AssertionError  # the last attempt raised
 
-    def write(self, work: Callable[[Connection], _Answer]) -> _Answer:
+    def write(self, work: Callable[[Connection], _Answer], *, marked: bool = True) -> _Answer:
         """Run statements in one transaction, and repeat it where that is safe.
 
         It is safe after a deadlock, and after the connection was lost before the transaction was
-        committed. If it was lost while it was being committed, the server is asked whether it was.
+        committed. If it was lost while it was being committed, the next try finds its token, or
+        waits until that transaction has ended.
+
+        Parameters
+        ----------
+        work : callable
+        marked : bool, default True
+            Whether a token is stored. Without one, where there are no tables yet, a connection that
+            is lost while the transaction is being committed is an error.
         """
+        token, known = uuid4(), self._known[:]
+        answers: list[_Answer] = []  # of transactions that may have been committed
         for attempt in range(_TRIES):
-            answers: list[tuple[_Answer, str | None]] = []
             with self.named(), self._taken() as connection:
                 try:
                     with connection.transaction():
-                        answer = work(connection)
-                        answers.append((answer, _one(connection, _NUMBER)))
+                        again = bool(answers)
+                        if not marked or self._marks(connection, token, known, again=again):
+                            answers.append(work(connection))
+                    _check_open(connection)
                 except (errors.DeadlockDetected, errors.SerializationFailure) as error:
                     if attempt == _TRIES - 1:
                         raise
                     _log.info("%s: %s; trying again", self.name, _first(error))
+                    time.sleep(_PAUSE * 2**attempt * random.random())  # noqa: S311  # not to meet again
                     continue
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                    if not _is_lost(connection) or attempt == _TRIES - 1:
+                    in_doubt = bool(answers) and not marked
+                    if not _is_lost(connection) or in_doubt or attempt == _TRIES - 1:
                         raise
                     _log.info("%s: connection lost (%s)", self.name, _first(error))
                 else:
-                    return answer
+                    if marked:
+                        with self._lock:
+                            self._known = [t for t in self._known if t not in known] + [token]
+                    return answers[-1]
             self._opened().check()  # the others may be lost as well
-            for answer, number in answers:
-                if number is not None and self._was_committed(number):
-                    return answer
         raise AssertionError  # the last attempt raised
+
+    def _marks(
+        self, connection: Connection, token: UUID, known: Sequence[UUID], *, again: bool
+    ) -> bool:
+        """Store the token of a change, and drop those nobody asks for; False if it is there.
+
+        Raises
+        ------
+        StoreError
+            A transaction with this token has not ended.
+        """
+        if again:
+            connection.execute(f"SET LOCAL lock_timeout = '{_AGAIN:.0f}s'")
+        try:
+            is_new = _one(connection, _MARK, (known, token)) is not None
+        except errors.LockNotAvailable as error:
+            raise StoreError(
+                f"{self.name}: the connection was lost during a commit, which has not ended yet; "
+                f"look whether the change was made, or make it again later"
+            ) from error
+        if again:
+            connection.execute("SET LOCAL lock_timeout TO DEFAULT")
+        return is_new
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -148,24 +192,6 @@ class Database:
             finally:
                 if not _is_lost(connection):
                     connection.execute("ROLLBACK")
-
-    def _was_committed(self, number: str) -> bool:
-        """Whether a transaction was committed, of which nothing more was heard."""
-        until = time.monotonic() + _AGAIN
-        while True:
-            status = self.read(
-                lambda connection: _one(
-                    connection, "SELECT pg_xact_status(%s::text::xid8)", (number,)
-                )
-            )
-            if status != "in progress":
-                return bool(status == "committed")
-            if time.monotonic() > until:
-                raise StoreError(
-                    f"{self.name}: the connection was lost during a commit, which has not ended "
-                    f"yet; look whether the change was made, or make it again later"
-                )
-            time.sleep(0.05)
 
     # -- connections -------------------------------------------------------------------------
 
@@ -293,6 +319,12 @@ def _explained(name: str, error: psycopg.Error) -> ImgretError:  # noqa: PLR0911
 
 def _is_lost(connection: Connection) -> bool:
     return connection.closed or connection.broken
+
+
+def _check_open(connection: Connection) -> None:
+    """Raise if a connection is closed, which psycopg passes over at the end of a transaction."""
+    if _is_lost(connection):
+        raise psycopg.OperationalError("the connection was closed")
 
 
 def _one(connection: Connection, statement: str, parameters: tuple[Any, ...] = ()) -> Any:

@@ -6,6 +6,7 @@ table       contents
 ``spec``    one row: version of the tables, and what the gallery is made of, as JSON
 ``state``   one row: number of items, and of changes so far; kept by a trigger
 ``items``   one row an item: what is known of it, and its embedding
+``commits`` tokens of the latest changes; see `Database.write`
 =========== ======================================================================
 """
 
@@ -200,7 +201,7 @@ def create(database: Database, spec: GallerySpec) -> None:
             "INSERT INTO spec (version, content) VALUES (%s, %s)", (VERSION, Jsonb(asdict(spec)))
         )
 
-    database.write(work)
+    database.write(work, marked=False)
     database.renew()  # the types of pgvector may be new
 
 
@@ -247,6 +248,7 @@ def migrate(connection: Connection) -> None:
         connection.execute(statement)
     if version < VERSION:
         connection.execute("UPDATE spec SET version = %s", (VERSION,))
+    connection.execute("DELETE FROM commits WHERE made < now() - interval '1 day'")
 
 
 def write_spec(connection: Connection, changes: dict[str, Any]) -> None:
@@ -309,6 +311,10 @@ CREATE TABLE state (
     changes bigint NOT NULL
 );
 INSERT INTO state (items, changes) VALUES (0, 0);
+CREATE TABLE commits (
+    token uuid PRIMARY KEY,
+    made timestamptz NOT NULL DEFAULT now()
+);
 CREATE SEQUENCE names;
 CREATE TABLE items (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
