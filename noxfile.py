@@ -118,6 +118,14 @@ def cluster(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, "tests/cluster", *session.posargs, env=ONE_EACH)
 
 
+@nox.session(default=False)
+def attack(session: nox.Session) -> None:
+    """Kill galleries, cut their power, break their disks and damage files, for half an hour."""
+    session.install("-e", ".", *group("test"))
+    what = session.posargs or ("tests/crash", "tests/fuzz")
+    session.run("pytest", "-s", *what, env=ONE_EACH | {"IMGRET_ATTACK": "long"})
+
+
 def may_install() -> bool:
     """Return whether this process may install Debian's packages."""
     return bool(shutil.which("apt-get")) and hasattr(os, "geteuid") and os.geteuid() == 0
