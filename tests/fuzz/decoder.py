@@ -9,7 +9,7 @@ import numpy as np
 from mutants import mutant, seeds
 
 from imgret import images
-from imgret.errors import ImageError
+from imgret.errors import ImageError, MissingExtraError
 
 warnings.simplefilter("ignore")
 originals = seeds()
@@ -26,7 +26,7 @@ for number in range(*map(int, sys.argv[1:])):
         assert image.shape[2] == 3, image.shape
         assert image.shape[0] * image.shape[1] <= 2_000_000, image.shape
         outcome = hashlib.sha256(image.tobytes()).hexdigest()[:8]
-    except ImageError as error:
+    except (ImageError, MissingExtraError) as error:  # some mutants are called RAW photographs
         outcome = type(error).__name__ if len(str(error)) < 1000 else f"raw: long message {error}"
     except BaseException as error:  # noqa: BLE001  # the fault that is looked for
         outcome = f"raw {type(error).__name__}: {error}"

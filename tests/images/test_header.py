@@ -1,7 +1,9 @@
 """The header: sizes without decoding."""
 
+import contextlib
 import io
 import struct
+import time
 import tracemalloc
 import zlib
 
@@ -168,3 +170,16 @@ def test_a_side_of_nothing(size):
     data[16:24] = struct.pack(">II", *size)
     with pytest.raises(ImageCorruptError, match=f"{size[0]} x {size[1]}"):
         images.header(bytes(data))
+
+
+def test_extents_that_take_no_bytes():
+    """As many as 65,535 items of 65,535 extents each can be announced in a few bytes."""
+    data = bytearray(save("AVIF"))
+    at = data.index(b"iloc") + 4
+    data[at + 4 : at + 8] = b"\0\0\xff\xff"  # sizes of 0, and many items
+    data[at + 8 : at + 4000] = b"\xff" * 3992
+    data[at - 8 : at - 4] = (4000).to_bytes(4, "big")
+    began = time.process_time()
+    with contextlib.suppress(ImageCorruptError):
+        images.header(bytes(data))
+    assert time.process_time() - began < 0.5

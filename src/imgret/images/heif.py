@@ -108,7 +108,7 @@ def read_items(data: bytes) -> Items:
         elif kind == b"iref":
             _read_references(data, body, end, items)
         elif kind == b"iloc":
-            _read_extents(data, body, inside, items)
+            _read_extents(data, body, end, inside, items)
         elif kind == b"iprp":
             items.properties = list(boxes(data, *_box(data, body, end, b"ipco")))[:_MOST]
             for name, first, last in boxes(data, body, end):
@@ -151,13 +151,15 @@ def _read_references(data: bytes, body: int, end: int, items: Items) -> None:
         items.references.append((kind, source, tuple(_number(data, at, wide) for at in targets)))
 
 
-def _read_extents(data: bytes, body: int, inside: int, items: Items) -> None:
+def _read_extents(data: bytes, body: int, end: int, inside: int, items: Items) -> None:
     version = data[body]
     offset_size, length_size = data[body + 4] >> 4, data[body + 4] & 15
     base_size, index_size = data[body + 5] >> 4, data[body + 5] & 15 if version else 0
     wide = 4 if version == 2 else 2
-    at = body + 6 + wide
+    at, one = body + 6 + wide, index_size + offset_size + length_size
     for _ in range(min(_number(data, body + 6, wide), _MOST)):
+        if at >= end:
+            return
         item = _number(data, at, wide)
         at += wide
         method = 0
@@ -170,7 +172,8 @@ def _read_extents(data: bytes, body: int, inside: int, items: Items) -> None:
         extents = _number(data, at, 2)
         at += 2
         found = []
-        for _ in range(min(extents, _MOST)):
+        # Extents that take no bytes are all the same one: the file.
+        for _ in range(min(extents, max(end - at, 0) // one if one else 1)):
             at += index_size
             offset = base + _number(data, at, offset_size)
             at += offset_size
