@@ -5,6 +5,7 @@ from imgret.images.decoding import MAX_PIXELS, Decoded, decode
 from imgret.images.exif import exif_facts
 from imgret.images.hashing import hash_array, perceptual_hash, turned_hashes
 from imgret.images.headers import Header, header
+from imgret.images.isolation import isolated
 from imgret.images.loading import load, read
 from imgret.images.raw import reads_raw
 from imgret.images.transform import (
@@ -37,6 +38,7 @@ __all__ = [
     "hash_array",
     "header",
     "is_copy",
+    "isolated",
     "letterbox",
     "load",
     "mirrored",

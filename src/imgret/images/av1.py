@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 __all__ = ["largest_frame"]
 
 _SEQUENCE_HEADER = 1
+_MOST_UNITS = 10_000
+_LARGEST = 1 << 16
 
 
 def largest_frame(data: bytes) -> tuple[int, int]:
-    """Return the maximum frame width and height of a stream; (0, 0) if they cannot be read.
+    """Return the largest frame width and height of a stream; (0, 0) if they cannot be read.
+
+    A stream may have several sequence headers: a decoder takes up each of them.
 
     Parameters
     ----------
     data : bytes
-        The stream, or its beginning.
+        The whole stream.
     """
+    sizes = [(0, 0)]
     start = 0
-    while start + 2 < len(data):
+    for _ in range(_MOST_UNITS):
+        if start + 2 >= len(data):
+            return max(sizes, key=lambda size: size[0] * size[1])
         head = data[start]
         start += 2 if head & 4 else 1
         size = len(data) - start
         if head & 2:  # otherwise it runs to the end
             size, start = _leb128(data, start)
         if head >> 3 & 15 == _SEQUENCE_HEADER:
-            try:
-                return _frame_size(_Bits(data[start : start + size]))
-            except IndexError:
-                return 0, 0
+            with suppress(IndexError):
+                sizes.append(_frame_size(_Bits(data[start : start + min(size, 512)])))
         start += size
-    return 0, 0
+    return _LARGEST, _LARGEST  # no image has so many units
 
 
 def _leb128(data: bytes, start: int) -> tuple[int, int]:
