@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -114,14 +115,25 @@ def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls
 
 @app.callback()
 def _common(
+    context: typer.Context,
     version: Annotated[  # acted on above
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     verbose: Annotated[  # looked for by imgret.cli.main
         bool, typer.Option("-v", "--verbose", help="Show what is done; -vv shows more.")
     ] = False,
+    images_below: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Read no image outside this folder, whatever a gallery says; can be repeated."
+        ),
+    ] = None,
     debug: Annotated[  # looked for by imgret.cli.main
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
 ) -> None:
     """Handle the options given before the command."""
+    if images_below:
+        from imgret.files.roots import only_below  # noqa: PLC0415
+
+        context.with_resource(only_below(*images_below))

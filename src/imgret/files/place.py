@@ -17,6 +17,7 @@ from imgret.errors import (
     InvalidInputError,
 )
 from imgret.files import archives, remote
+from imgret.files.roots import check_below
 
 __all__ = ["Place", "State", "Url", "is_url", "place_of", "read_bytes", "state_of"]
 
@@ -105,7 +106,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     ImageNotFoundError
-        It does not exist, is a directory or cannot be read.
+        It does not exist, is a directory or cannot be read, or is outside of the folders of
+        `imgret.images.only_below`.
     ImageCorruptError
         It is empty, or damaged in its archive.
     ImageTooLargeError
@@ -117,6 +119,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         It is an address, and the extra ``imgret[remote]`` is not installed.
     """
     place = place_of(path) if is_url(path) else Path(path)
+    check_below(place or path)
     data = remote.read(place) if isinstance(place, Url) else _read_file(place or Path(path))
     if not data:
         raise ImageCorruptError("the file is empty (0 bytes)", place)
@@ -134,6 +137,7 @@ def state_of(path: str | os.PathLike[str]) -> State:
         As for `read_bytes`.
     """
     place = place_of(path) if is_url(path) else path
+    check_below(place or path)
     if isinstance(place, Url):
         return State(*remote.state(place))
     path = place or path

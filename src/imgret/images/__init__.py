@@ -1,5 +1,6 @@
 """Reading images from files, bytes and objects; resizing, cropping and encoding them."""
 
+from imgret.files import only_below
 from imgret.images.alignment import SKETCH_SIDE, Sketch, is_copy, mirrored, sketch
 from imgret.images.decoding import MAX_PIXELS, Decoded, decode
 from imgret.images.exif import exif_facts
@@ -42,6 +43,7 @@ __all__ = [
     "letterbox",
     "load",
     "mirrored",
+    "only_below",
     "perceptual_hash",
     "read",
     "reads_raw",

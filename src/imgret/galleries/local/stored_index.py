@@ -84,12 +84,12 @@ def read_index(
         checkpoint, state = found
         if store.writable and checkpoint.changes > store.catalog.changes:
             return None  # no one else writes, so one of the two is damaged, and not the items
-        problem = None
+        problem: object = None
         try:
             index = make_index(checkpoint.part, dim, store.manifest.metric)
             index.load_state(state)
-        except ImgretError as error:
-            problem = error
+        except Exception as error:  # noqa: BLE001  # an index is a cache, whatever is wrong with it
+            problem = error if isinstance(error, ImgretError) else repr(error)
         if not store.is_at(path):
             return None
         if Store.read_checkpoint(path) != found:
