@@ -113,19 +113,28 @@ def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls
         raise typer.Exit
 
 
+def _only_below(context: typer.Context, folders: list[Path] | None) -> list[Path] | None:
+    if folders:
+        from imgret.files.roots import only_below  # noqa: PLC0415  # loads more than --help needs
+
+        context.with_resource(only_below(*folders))
+    return folders
+
+
 @app.callback()
 def _common(
-    context: typer.Context,
     version: Annotated[  # acted on above
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     verbose: Annotated[  # looked for by imgret.cli.main
         bool, typer.Option("-v", "--verbose", help="Show what is done; -vv shows more.")
     ] = False,
-    images_below: Annotated[
+    images_below: Annotated[  # acted on above
         list[Path] | None,
         typer.Option(
-            help="Read no image outside this folder, whatever a gallery says; can be repeated."
+            metavar="FOLDER",
+            callback=_only_below,
+            help="Read no image outside this folder, whatever a gallery says; can be repeated.",
         ),
     ] = None,
     debug: Annotated[  # looked for by imgret.cli.main
@@ -133,7 +142,3 @@ def _common(
     ] = False,
 ) -> None:
     """Handle the options given before the command."""
-    if images_below:
-        from imgret.files.roots import only_below  # noqa: PLC0415
-
-        context.with_resource(only_below(*images_below))

@@ -403,13 +403,14 @@ def _split(pixels: Any, head: Header, path: Path | str | None) -> tuple[Any, Any
     has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
     is_level = head.transparent is not None and pixels.ndim == 2
     scale = 1 if head.bits in {8, 16} else 255 // (2**head.bits - 1)
+    level = (head.transparent or 0) * scale
     rgb = np.empty((height, width, 3), np.uint8)
     alpha = np.empty((height, width), np.uint8) if has_alpha or is_level else None
     rows = max(1, _BAND_PIXELS // width)  # copies of a large image would fill memory
     for top in range(0, height, rows):
         band, place = pixels[top : top + rows], slice(top, top + rows)
         if alpha is not None and is_level:
-            alpha[place] = np.where(band == head.transparent * scale, 0, 255)
+            alpha[place] = np.where(band == level, 0, 255)
         if band.dtype == np.uint16:
             band = cv2.convertScaleAbs(band, alpha=255 / (2**head.bits - 1))
         if alpha is not None and has_alpha:

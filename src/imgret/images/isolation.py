@@ -6,6 +6,7 @@ of memory, minutes of work. A worker is limited, but not a sandbox: it runs as t
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -203,12 +204,13 @@ class _Worker:
     def __init__(self, memory: int) -> None:
         path = [os.path.abspath(each) for each in sys.path if each]  # noqa: PTH100  # text, as it is there
         ours, theirs = os.pipe()  # its own descriptor: stdout may be written to by libraries
+        given: dict[str, Any]
         try:
             if sys.platform == "win32":
                 import msvcrt  # noqa: PLC0415
 
                 os.set_inheritable(theirs, True)
-                given: dict[str, Any] = {"close_fds": False}
+                given = {"close_fds": False}
                 number = msvcrt.get_osfhandle(theirs)
             else:
                 given, number = {"pass_fds": (theirs,)}, theirs
@@ -230,7 +232,7 @@ class _Worker:
 
             with suppress(OSError):  # over the limit of the user
                 fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._answers = open(ours, "rb", buffering=1 << 16)  # noqa: SIM115, PTH123  # closed in `end`
+        self._answers = io.BufferedReader(io.FileIO(ours, "rb"), 1 << 16)
 
     def ask(
         self, asked: Json, data: bytes, seconds: float, path: Path | str | None

@@ -325,51 +325,47 @@ class Session:
 class _Watch:
     """Ends runs that take too long: a graph may have a loop without end.
 
-    Neither Ctrl-C nor another signal reaches Python while a graph runs.
+    Neither Ctrl-C nor another signal reaches Python while a graph runs. The thread that looks at
+    the time ends about a second after the last run.
     """
 
     def __init__(self) -> None:
+        self._lock = RLock(brief=True)
+        self._until: dict[int, tuple[float, ort.RunOptions]] = {}
+        self._thread: threading.Thread | None = None
+        self._is_new = False  # whether a run has begun since the last look
         renew_in_child(self)
-        self.renew()
 
     def renew(self) -> None:
         """In a forked child there is neither a thread nor a run."""
-        self._until: dict[int, tuple[float, ort.RunOptions]] = {}
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._lock = RLock(brief=True)
+        self._until, self._thread = {}, None
 
     @contextmanager
     def over(self, options: ort.RunOptions) -> Iterator[None]:
         """Watch a run for the length of the block; its options tell whether it was ended."""
         key = id(options)
-        self._until[key] = time.monotonic() + _RUN_SECONDS, options
-        if not self._wake.is_set():
-            self._start()
+        with self._lock:
+            self._until[key], self._is_new = (time.monotonic() + _RUN_SECONDS, options), True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="imgret-watch", daemon=True)
+                self._thread.start()
         try:
             yield
         finally:
             self._until.pop(key, None)
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="imgret-watch", daemon=True)
-                self._thread.start()
-            self._wake.set()
-
     def _look(self) -> None:
-        while self._wake.wait():
+        while True:
+            time.sleep(_LOOK_SECONDS)
             now = time.monotonic()
             for end, options in tuple(self._until.values()):
                 if now > end:
                     options.terminate = True
-            if self._until:
-                time.sleep(_LOOK_SECONDS)
-                continue
-            self._wake.clear()
-            if self._until:  # a run that began just before
-                self._wake.set()
+            with self._lock:
+                if not self._until and not self._is_new:
+                    self._thread = None
+                    return
+                self._is_new = False
 
 
 _watch = _Watch()

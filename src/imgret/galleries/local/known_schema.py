@@ -20,6 +20,7 @@ __all__ = ["check_journal", "check_schema", "filter_index", "trust_nothing"]
 
 _FILTER = "filter:"
 _STATISTICS = {"sqlite_stat1": "tbl,idx,stat", "sqlite_stat4": "tbl,idx,neq,nlt,ndlt,sample"}
+_CONFIG = {"DEFENSIVE": True, "ENABLE_TRIGGER": False, "ENABLE_VIEW": False}
 _COMMENT = re.compile(r"--[^\n]*")
 # At the end of a journal that names another one (https://sqlite.org/fileformat.html, 3).
 _JOURNAL_ENDS = bytes.fromhex("d9d505f920a163d7")
@@ -31,9 +32,8 @@ def trust_nothing(db: sqlite3.Connection) -> None:
         db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA cell_size_check = ON")
     if hasattr(db, "setconfig"):  # since Python 3.12
-        db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
-        db.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
-        db.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+        for name, value in _CONFIG.items():
+            db.setconfig(getattr(sqlite3, f"SQLITE_DBCONFIG_{name}"), value)
 
 
 @cache

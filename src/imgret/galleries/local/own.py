@@ -24,7 +24,7 @@ def check_no_link(path: Path) -> None:
     if path.is_symlink():
         raise StoreCorruptError(
             f"{path}: expected a file of the gallery itself, found a link to "
-            f"{os.readlink(path)}, which is not followed for writing; put the file itself here"
+            f"{path.readlink()}, which is not followed for writing; put the file itself here"
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from imgret.abc import VectorIndex
 from imgret.errors import ImgretError, StoreCorruptError
 from imgret.galleries.local.checkpoint import Checkpoint
@@ -88,6 +90,7 @@ def read_index(
         try:
             index = make_index(checkpoint.part, dim, store.manifest.metric)
             index.load_state(state)
+            _try(index)
         except Exception as error:  # noqa: BLE001  # an index is a cache, whatever is wrong with it
             problem = error if isinstance(error, ImgretError) else repr(error)
         if not store.is_at(path):
@@ -101,6 +104,15 @@ def read_index(
             return None
         return (index, checkpoint) if _turn_back(store, index, checkpoint, projection) else None
     return None
+
+
+def _try(index: VectorIndex) -> None:
+    """Search once: files may be valid each and contradict each other."""
+    if len(index):
+        probe = np.zeros((1, index.dim), dtype=np.float32)
+        probe[0, 0] = 1
+        index.find(probe, 1)
+        index.reconstruct(index.ids[:1])
 
 
 def _turn_back(
