@@ -19,6 +19,7 @@ __all__ = ["fits", "read_index", "read_projection"]
 
 # Attempts to read a stored index, as a writer may replace it meanwhile.
 _READS = 3
+_QUICK = 100_000  # vectors compared
 
 
 def read_projection(path: Path, fingerprint: str) -> LinearProjection:
@@ -107,12 +108,11 @@ def read_index(
 
 
 def _try(index: VectorIndex) -> None:
-    """Search once: files may be valid each and contradict each other."""
-    if len(index):
+    """Search once, if that is quick: what was read without an error may still not be searchable."""
+    if len(index) and index.plan(1, n_queries=1).compared <= _QUICK:
         probe = np.zeros((1, index.dim), dtype=np.float32)
         probe[0, 0] = 1
         index.find(probe, 1)
-        index.reconstruct(index.ids[:1])
 
 
 def _turn_back(
