@@ -13,6 +13,7 @@ from PIL import Image as Pil
 from imgret import images
 from imgret.errors import ImageTooLargeError
 from imgret.files import place
+from imgret.images.av1 import largest_frame
 from imgret.images.ground import over_ground
 from imgret.images.limits import DecodingMemory, decoding_bytes, decoding_memory
 
@@ -88,12 +89,21 @@ def test_deep_pixels_count_for_the_bytes_they_take(bits, color, most):
         images.decode(data, max_pixels=most - 1)
 
 
-def with_frame(data, width, height, at):
-    """An AVIF with another sequence header before its own, at some place of the stream."""
-    bits = f"{0b000_1_1_00000:010b}{15:04b}{15:04b}{width - 1:016b}{height - 1:016b}".ljust(64, "0")
-    body = int(bits, 2).to_bytes(8, "big")
-    padding = bytes([0b0_1111_0_1_0, 0x80 | at & 127, at >> 7]) + bytes(at) if at else b""
-    return data, padding + bytes([0b0_0001_0_1_0, len(body)]) + body
+def unit(kind, *fields):
+    """A unit of an AV1 stream of numbers, each with its bits."""
+    digits = "".join(f"{number:0{bits}b}" for number, bits in fields)
+    body = int(digits.ljust(128, "0"), 2).to_bytes(16, "big")
+    return bytes([kind << 3 | 2, len(body)]) + body
+
+
+def sequence(width, height, *, is_short=True):
+    start = [(0, 4), (1, 1), (0, 5)] if is_short else [(0, 4), (0, 1), (0, 2), (0, 5 + 12 + 5)]
+    sizes = [(15, 4), (15, 4), (width - 1, 16), (height - 1, 16)]
+    return unit(1, *start, *sizes, *([] if is_short else [(0, 9), (3, 2)]))
+
+
+def padding(size):
+    return bytes([15 << 3 | 2, 0x80 | size & 127, size >> 7]) + bytes(size) if size else b""
 
 
 def avif_with_stream(stream_of):
@@ -115,11 +125,28 @@ def avif_with_stream(stream_of):
 
 @pytest.mark.parametrize("at", [0, 3000])
 def test_an_avif_counts_by_the_frames_in_it(at):
-    _, header = with_frame(b"", 16000, 16000, at)
-    data = avif_with_stream(lambda stream: header + stream)
+    data = avif_with_stream(lambda stream: padding(at) + sequence(16000, 16000) + stream)
     assert images.header(data).coded == (16000, 16000)
     with pytest.raises(ImageTooLargeError, match="16000 x 16000"):
         images.decode(data)
+
+
+@pytest.mark.parametrize(("has_own", "largest"), [(1, (65536, 65536)), (0, (8, 8))])
+def test_a_frame_that_gives_its_own_size_counts_by_what_it_can_give(has_own, largest):
+    key_frame = [(0, 1), (0, 2), (1, 1), (0, 2), (has_own, 1)]
+    for kind in (3, 6):
+        stream = sequence(8, 8, is_short=False) + unit(kind, *key_frame)
+        assert largest_frame(stream) == largest
+
+
+def test_the_frames_of_encoders_have_the_size_of_their_sequence():
+    noise = Pil.effect_noise((99, 66), 80).convert("RGB")
+    for options in ({}, {"save_all": True, "append_images": [noise.rotate(9)]}):
+        assert images.header(saved("AVIF", noise, speed=10, **options)).coded == (0, 0)
+
+
+def test_a_stream_of_endless_units_is_no_image():
+    assert largest_frame(b"\x7a\0" * 20_000) == (65536, 65536)
 
 
 def test_a_tiff_has_the_size_that_its_first_tags_give():
