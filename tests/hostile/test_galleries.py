@@ -1,10 +1,12 @@
 """Galleries of somebody who means harm: links, schemas, stored indexes, projections, paths."""
 
+import re
 import sqlite3
 import sys
 import time
 import zipfile
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.projections import LinearProjection
 from imgret.support.state import read_state, write_state
+from imgret.transfer.npz_file import NpzTable
 from imgret.types import Item, Part
 
 DIM = 8
@@ -163,6 +166,17 @@ def test_what_imgret_and_analyze_write_is_known(gallery):
         assert list(catalog) == ["a", "b"]
 
 
+def test_a_gallery_made_after_the_page_of_the_format_is_opened(gallery):
+    page = (Path(__file__).parents[2] / "docs" / "storage-format.md").read_text(encoding="utf-8")
+    (statements,) = re.findall(r"^```sql\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (gallery / "catalog.sqlite").unlink()
+    db = sqlite3.connect(gallery / "catalog.sqlite")
+    version = f"PRAGMA user_version = {database._SCHEMA_VERSION}"
+    db.executescript(f"{statements}; INSERT INTO counts VALUES (0, 0, 0); {version}")
+    db.close()
+    Store.open(gallery, writable=True).close()
+
+
 def test_a_look_at_a_schema_ends(monkeypatch):
     monkeypatch.setattr(database, "_LOOKING_SECONDS", 0.2)
     db = sqlite3.connect(":memory:")
@@ -240,6 +254,13 @@ def test_a_projection_that_unpacks_to_far_more_is_not_read(tmp_path):
             after.writestr(name, data, compress_type=zipfile.ZIP_DEFLATED)
     with pytest.raises(StoreCorruptError, match="unpacks from"):
         LinearProjection.load(packed)
+
+
+def test_a_table_that_unpacks_to_far_more_is_not_read(tmp_path):
+    path = tmp_path / "table.npz"
+    np.savez_compressed(path, keys=np.array(["a"]), vectors=np.zeros((1 << 20, 32), np.float32))
+    with pytest.raises(InvalidInputError, match=r"table\.npz: .* vectors\.npy of 134,217,856"):
+        NpzTable(path)
 
 
 # -- paths -----------------------------------------------------------------------------------------
