@@ -172,7 +172,10 @@ def test_a_gallery_made_after_the_page_of_the_format_is_opened(gallery):
     (gallery / "catalog.sqlite").unlink()
     db = sqlite3.connect(gallery / "catalog.sqlite")
     version = f"PRAGMA user_version = {database._SCHEMA_VERSION}"
-    db.executescript(f"{statements}; INSERT INTO counts VALUES (0, 0, 0); {version}")
+    db.executescript(statements)
+    db.execute("INSERT INTO counts VALUES (0, 0, 0)")
+    db.execute(version)
+    db.commit()
     db.close()
     Store.open(gallery, writable=True).close()
 
@@ -213,7 +216,7 @@ def test_a_stored_index_with_new_checksums_is_rebuilt_or_usable(tmp_path, mean_c
     facts.pop("sha256")
     whole = {file.name: file.read_bytes() for file in state.iterdir() if file.suffix == ".faiss"}
     assert whole
-    for seed in (6, *range(8)):
+    for seed in (6, 0, 1, 2):
         rng = np.random.default_rng(seed)
         for name, data in whole.items():
             damaged = bytearray(data)

@@ -16,6 +16,7 @@ from imgret.errors import (
     ImageCorruptError,
     ImageFormatError,
     ImageTooLargeError,
+    ImgretError,
     InvalidInputError,
 )
 from imgret.images import isolation, worker
@@ -110,11 +111,11 @@ def test_more_threads_than_workers_take_turns(started):
 
 
 def test_what_takes_too_long_is_ended_and_the_next_is_decoded(started):
-    slow = saved("PNG", Pil.new("RGB", (5000, 5000)), compress_level=1)
+    slow = saved("PNG", Pil.new("RGB", (3000, 3000)), compress_level=1)
     with images.isolated(seconds=20, workers=1):
         images.decode(FILES["gif"])  # it has started
-        isolation.active().seconds = 0.05
-        with pytest.raises(ImageTooLargeError, match=r"within 0\.05 seconds"):
+        isolation.active().seconds = 0.01
+        with pytest.raises(ImageTooLargeError, match=r"within 0\.01 seconds"):
             images.decode(slow)
         isolation.active().seconds = 20
         assert images.decode(FILES["gif"]).size == (300, 200)
@@ -123,7 +124,7 @@ def test_what_takes_too_long_is_ended_and_the_next_is_decoded(started):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
 def test_what_takes_too_much_memory_is_refused():
-    large = saved("PNG", Pil.new("RGB", (6000, 6000)), compress_level=1)
+    large = saved("PNG", Pil.new("RGB", (5000, 5000)), compress_level=1)
     with images.isolated(memory=64 << 20, workers=1):
         with pytest.raises(ImageTooLargeError, match="with 64 MB of memory"):
             images.decode(large)
@@ -154,10 +155,20 @@ def test_a_crash_ends_only_the_worker(started):
 @pytest.mark.skipif(sys.platform == "win32", reason="uses a descriptor")
 def test_a_worker_that_was_taken_over_cannot_answer_nonsense(answer, monkeypatch):
     said = repr(answer).replace("{", "{{").replace("}", "}}")
-    code = f"import os, sys; sys.stdin.buffer.read(16); os.write({{fd}}, {said})"
+    code = "import os, sys; os.write({fd}, b'\\1'); sys.stdin.buffer.read(16)"
+    code += f"; os.write({{fd}}, {said})"
     monkeypatch.setattr(isolation, "_CALL", code + "; {path}; {memory}")
     with images.isolated(workers=1), pytest.raises(ImageCorruptError, match="crafted"):
         images.decode(FILES["gif"])
+
+
+@pytest.mark.parametrize("executable", ["/no/such/python", None, "/bin/false"])
+@pytest.mark.skipif(sys.platform == "win32", reason="uses paths")
+def test_a_process_that_does_not_start_is_no_damaged_image(executable, monkeypatch):
+    monkeypatch.setattr(sys, "executable", executable)
+    with images.isolated(), pytest.raises(ImgretError, match="cannot be started: .*isolated") as e:
+        images.decode(FILES["gif"])
+    assert type(e.value) is ImgretError
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks")

@@ -22,13 +22,19 @@ from typing import Any, final
 import numpy as np
 
 from imgret import errors
-from imgret.errors import ImageCorruptError, ImageError, ImageTooLargeError, InvalidInputError
+from imgret.errors import (
+    ImageCorruptError,
+    ImageError,
+    ImageTooLargeError,
+    ImgretError,
+    InvalidInputError,
+)
 from imgret.images.headers import Header, header
 from imgret.support.checks import check_count
 from imgret.support.locks import renew_in_child
 from imgret.types import Image, Json
 
-__all__ = ["HEADER_NUMBERS", "Workers", "active", "isolated"]
+__all__ = ["HEADER_NUMBERS", "READY", "Workers", "active", "isolated"]
 
 # The size up to which a plain JPEG or PNG is decoded here if `plain` is false: about 0.2 seconds
 # and 100 MB.
@@ -45,6 +51,9 @@ main({memory}, {fd})
 # One thread each: there is a worker per core.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+READY = b"\1"
+"""What a worker sends once it has started."""
+_START_SECONDS = 60.0
 HEADER_NUMBERS = ("width", "height", "orientation", "bits")
 """Fields of the header of a RAW photograph that are numbers."""
 
@@ -178,7 +187,7 @@ class Workers:
             if worker is None:
                 worker = _Worker(self.memory)
             facts, pixels = worker.ask(asked, data, self.seconds, path)
-            is_usable = True
+            is_usable = not worker.was_late
         finally:
             with self._condition:
                 self._busy -= 1
@@ -222,9 +231,12 @@ class _Worker:
                 env={**os.environ, **dict.fromkeys(_THREADS, "1")},
                 **given,
             )
-        except BaseException:
+        except (OSError, TypeError) as error:  # TypeError: Python is part of another program
             os.close(ours)
-            raise
+            raise ImgretError(
+                f"a process that decodes images cannot be started: {error}; use no "
+                f"images.isolated() (--no-isolate) here"
+            ) from error
         finally:
             os.close(theirs)
         if sys.platform == "linux":
@@ -232,22 +244,44 @@ class _Worker:
 
             with suppress(OSError):  # over the limit of the user
                 fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self.was_late = False  # it was killed, maybe just after its answer
+        self._is_ready = False
         self._answers = io.BufferedReader(io.FileIO(ours, "rb"), 1 << 16)
 
     def ask(
         self, asked: Json, data: bytes, seconds: float, path: Path | str | None
     ) -> tuple[Json, Any]:
         """Send a question and return the answer; after an error the worker must be ended."""
-        late = threading.Event()
+        if not self._is_ready:
+            with self._limited(_START_SECONDS):
+                self._is_ready = self._answers.read(1) == READY
+            if not self._is_ready:
+                raise ImgretError(
+                    f"a process that decodes images cannot be started: {sys.executable} ended with "
+                    f"code {self._process.wait(10)}; use no images.isolated() (--no-isolate) here"
+                )
+        with self._limited(seconds):
+            return self._asked(asked, data, seconds, path)
+
+    @contextmanager
+    def _limited(self, seconds: float) -> Iterator[None]:
+        """Kill the process if the block takes longer."""
 
         def kill() -> None:
-            late.set()
+            self.was_late = True
             self._process.kill()
 
-        # Until it has answered once, it is starting.
         watch = threading.Timer(seconds, kill)
         watch.daemon = True
         watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
+
+    def _asked(
+        self, asked: Json, data: bytes, seconds: float, path: Path | str | None
+    ) -> tuple[Json, Any]:
         try:
             facts = json.dumps(asked).encode()
             assert self._process.stdin is not None  # noqa: S101  # a pipe, as asked
@@ -256,7 +290,7 @@ class _Worker:
             self._process.stdin.flush()
             return self._answer(asked)
         except (OSError, EOFError, ValueError, LookupError, TypeError, struct.error) as error:
-            if late.is_set():
+            if self.was_late:
                 raise ImageTooLargeError(
                     f"expected an image that is decoded within {seconds:g} seconds, found one that "
                     f"takes longer; save it again, as PNG or baseline JPEG",
@@ -266,8 +300,6 @@ class _Worker:
             raise ImageCorruptError(
                 f"damaged or crafted: the process that decoded it ended with code {code}", path
             ) from error
-        finally:
-            watch.cancel()
 
     def _answer(self, asked: Json) -> tuple[Json, Any]:
         """Read an answer; whatever is wrong with it is an error of a builtin class."""

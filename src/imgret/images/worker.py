@@ -16,7 +16,7 @@ import cv2
 from imgret.errors import ImageError, ImageTooLargeError, MissingExtraError
 from imgret.images.decoding import decode
 from imgret.images.headers import header
-from imgret.images.isolation import HEADER_NUMBERS
+from imgret.images.isolation import HEADER_NUMBERS, READY
 from imgret.types import Json
 
 __all__ = ["main"]
@@ -41,6 +41,7 @@ def main(memory: int, answers: int) -> None:
     limit(memory)
     questions = sys.stdin.buffer
     with open(answers, "wb", buffering=0) as out:  # noqa: PTH123  # a descriptor
+        out.write(READY)
         while head := questions.read(16):
             length, size = struct.unpack(">QQ", head)
             asked = json.loads(questions.read(length))

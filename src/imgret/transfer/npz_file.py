@@ -133,8 +133,8 @@ class NpzTable(Table):
         for member in self._archive.infolist():
             if member.file_size > max(_SMALL_BYTES, _MOST_RATIO * member.compress_size):
                 raise InvalidInputError(
-                    f"{self.path}: expected arrays of at most {_MOST_RATIO} times their size in the "
-                    f"file, found {member.filename} of {member.file_size:,} bytes in "
+                    f"{self.path}: expected arrays of at most {_MOST_RATIO} times their size in "
+                    f"the file, found {member.filename} of {member.file_size:,} bytes in "
                     f"{member.compress_size:,}; if it is right, save it with numpy.savez, which "
                     f"does not compress"
                 )
