@@ -16,7 +16,7 @@ anyway, so ``except ValueError`` and ``except ImgretError`` both work::
     │   ├── ImageFormatError                    not an image, or in an unknown format
     │   ├── ImageUnsupportedError               may be valid, but cannot be decoded here
     │   ├── ImageCorruptError                   empty, truncated or damaged
-    │   └── ImageTooLargeError                  over the pixel limit
+    │   └── ImageTooLargeError                  over a limit of size, memory or time
     ├── ModelError (ValueError)                 a model file cannot be used as requested
     ├── EmptyGalleryError (ValueError)          a search or a fit needs items, but there are none
     ├── NotTrainedError (RuntimeError)          the index must be trained first
@@ -157,7 +157,7 @@ class ImageCorruptError(ImageError):
 
 
 class ImageTooLargeError(ImageError):
-    """The header declares more pixels than the limit allows; nothing was decoded."""
+    """The file or its pixels are over a limit, or decoding it takes more memory or time."""
 
 
 class ModelError(ImgretError, ValueError):

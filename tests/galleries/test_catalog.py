@@ -312,7 +312,7 @@ def test_foreign_database(tmp_path, writable):
     with pytest.raises(StoreCorruptError, match="another database"):
         Catalog(path, writable=writable)
     plain(path, "PRAGMA user_version = 1")
-    with pytest.raises(StoreCorruptError, match="no such table"):
+    with pytest.raises(StoreCorruptError, match="the schema that imgret writes"):
         Catalog(path, writable=writable)
     assert plain(path, "SELECT name FROM sqlite_schema") == [("recipes",)]
 

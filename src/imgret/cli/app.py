@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -112,6 +113,14 @@ def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls
         raise typer.Exit
 
 
+def _only_below(context: typer.Context, folders: list[Path] | None) -> list[Path] | None:
+    if folders:
+        from imgret.files.roots import only_below  # noqa: PLC0415  # loads more than --help needs
+
+        context.with_resource(only_below(*folders))
+    return folders
+
+
 @app.callback()
 def _common(
     version: Annotated[  # acted on above
@@ -120,6 +129,14 @@ def _common(
     verbose: Annotated[  # looked for by imgret.cli.main
         bool, typer.Option("-v", "--verbose", help="Show what is done; -vv shows more.")
     ] = False,
+    images_below: Annotated[  # acted on above
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            callback=_only_below,
+            help="Read no image outside this folder, whatever a gallery says; can be repeated.",
+        ),
+    ] = None,
     debug: Annotated[  # looked for by imgret.cli.main
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,

@@ -51,6 +51,14 @@ def serve(
     timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds after which a request is given up.")
     ] = 60.0,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolate/--no-isolate",
+            help="Decode images in processes with limits of memory and time, except plain JPEG "
+            "and PNG.",
+        ),
+    ] = True,
     json_: Annotated[bool, typer.Option("--json", help="Write the log as JSON lines.")] = False,
 ) -> None:
     """Search and browse a gallery in the browser.
@@ -87,6 +95,7 @@ def serve(
         hosts=allow_host or (),
         limits=Limits(bytes=max_bytes, seconds=timeout, **cores),
         open_browser=open_,
+        isolate=isolate,
     )
 
 

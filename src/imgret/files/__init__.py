@@ -6,6 +6,7 @@ or ``s3://bucket/photos/a.jpg``. Everything that reads an image reads it through
 
 from imgret.files.archives import is_archive
 from imgret.files.place import Place, State, Url, is_url, place_of, read_bytes, state_of
+from imgret.files.roots import only_below
 
 __all__ = [
     "Place",
@@ -13,6 +14,7 @@ __all__ = [
     "Url",
     "is_archive",
     "is_url",
+    "only_below",
     "place_of",
     "read_bytes",
     "state_of",

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, final
 from urllib.parse import unquote, urlsplit
 
-from imgret.errors import ImageCorruptError, ImageNotFoundError, InvalidInputError
+from imgret.errors import (
+    ImageCorruptError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    InvalidInputError,
+)
 from imgret.files import archives, remote
+from imgret.files.roots import check_below
 
 __all__ = ["Place", "State", "Url", "is_url", "place_of", "read_bytes", "state_of"]
 
 # One letter would be a drive of Windows.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# Limit for one file, as for a member of an archive: raw pixels of 100 megapixels in 16 bits, with
+# alpha, take 800 MB.
+_MOST_BYTES = 1 << 30
 # For a path below an archive; Windows has only the first.
 _GONE = (FileNotFoundError, NotADirectoryError)
 
@@ -95,17 +106,20 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     ImageNotFoundError
-        It does not exist, is a directory or cannot be read.
+        It does not exist, is a directory or cannot be read, or is outside of the folders of
+        `imgret.images.only_below`.
     ImageCorruptError
         It is empty, or damaged in its archive.
     ImageTooLargeError
-        It is a member of an archive that unpacks to far more than a photograph.
+        It has more than 1 GiB, or is a member of an archive that unpacks to far more than a
+        photograph.
     ImageUnsupportedError
         It is a member of an archive that is encrypted, or compressed in an unusual way.
     MissingExtraError
         It is an address, and the extra ``imgret[remote]`` is not installed.
     """
     place = place_of(path) if is_url(path) else Path(path)
+    check_below(place or path)
     data = remote.read(place) if isinstance(place, Url) else _read_file(place or Path(path))
     if not data:
         raise ImageCorruptError("the file is empty (0 bytes)", place)
@@ -123,6 +137,7 @@ def state_of(path: str | os.PathLike[str]) -> State:
         As for `read_bytes`.
     """
     place = place_of(path) if is_url(path) else path
+    check_below(place or path)
     if isinstance(place, Url):
         return State(*remote.state(place))
     path = place or path
@@ -137,7 +152,13 @@ def state_of(path: str | os.PathLike[str]) -> State:
 
 def _read_file(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES:
+                return file.readall()
+            return _read_stream(file, path, status.st_size)
+    except ImageTooLargeError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         inside = archives.split(str(path)) if isinstance(error, _GONE) else None
         if inside is not None:
@@ -148,3 +169,19 @@ def _read_file(path: Path) -> bytes:
             raise ImageNotFoundError("expected an image file, found a directory", path) from None
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageNotFoundError(f"the file cannot be read: {reason}", path) from error
+
+
+def _read_stream(file: FileIO, path: Path, size: int) -> bytes:
+    """Read a pipe or a device, which may never end; refuse a file that is too large."""
+    data = bytearray()
+    while len(data) + size <= _MOST_BYTES:
+        part = file.read(1 << 20)
+        if not part:
+            return bytes(data)
+        data += part
+    raise ImageTooLargeError(
+        f"expected an image file of at most {_MOST_BYTES >> 20:,} MB, found "
+        f"{f'one of {size >> 20:,} MB' if size else 'one that goes on after that'}; make the image "
+        f"smaller",
+        path,
+    )

@@ -31,6 +31,8 @@ from imgret.images.color import cmyk_to_srgb, differs, to_srgb
 from imgret.images.ground import Alpha, over_ground
 from imgret.images.headers import Header, header
 from imgret.images.icc import profile_space
+from imgret.images.isolation import active
+from imgret.images.limits import check_scans, decoding_bytes, decoding_memory
 from imgret.images.png import png_chunks
 from imgret.images.raw import develop, open_raw
 from imgret.images.second import pillow_decode, pillow_reads
@@ -46,6 +48,7 @@ MAX_PIXELS = 100_000_000
 
 # OpenCV's own limits; its error messages name neither the file nor the size.
 _OPENCV_PIXELS, _OPENCV_SIDE = 1 << 30, 1 << 20
+_PIXEL_BYTES = 4  # of RGB with alpha; more count as several pixels
 
 # libjpeg can scale while it decodes. In spite of their names these flags set only the scale, and
 # can be combined with IMREAD_COLOR_RGB; the REDUCED_COLOR flags cannot.
@@ -64,6 +67,8 @@ _SILENT = 0  # cv::utils::logging::LOG_LEVEL_SILENT
 _set_log_level: Callable[[int], int] = (
     getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
 )
+_BAND_PIXELS = 1 << 20
+_TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
@@ -115,7 +120,8 @@ def decode(
     max_pixels : int
         Maximum number of pixels to decode; a larger image is refused before it is decoded. Pixels
         count at the decoded scale: with ``min_side``, a JPEG of 200 megapixels may count as 3. A
-        progressive JPEG counts in full, because its decoder holds all of it at any scale.
+        progressive JPEG counts in full, because its decoder holds all of it at any scale. Pixels of
+        16 bits per channel count as 1.5 with three channels, and as 2 with four.
     min_side : int, optional
         Shorter side, in pixels, to which the caller will shrink the image. A larger JPEG
         is then decoded at 1/2, 1/4 or 1/8 of its size, which saves time and memory, but
@@ -136,45 +142,68 @@ def decode(
     ImageCorruptError
         The data are empty, truncated or damaged.
     ImageTooLargeError
-        The image has more than ``max_pixels`` pixels.
+        The image has more than ``max_pixels`` pixels, or is a JPEG of more scans than encoders
+        write (30 for 100 megapixels, 1,000 for 3 and less).
     MissingExtraError
         The image is a HEIC and ``pillow-heif`` is not installed, or it is a RAW photograph and
         ``rawpy`` is not installed.
     """
     max_pixels = check_count(max_pixels, "max_pixels")
     min_side = None if min_side is None else check_count(min_side, "min_side")
-    head = header(data, path=path)
+    workers, head = active(), None
+    if workers is not None and (head := workers.plain_header(data, path)) is None:
+        return Decoded(*workers.decode(data, path=path, max_pixels=max_pixels, min_side=min_side))
+    head = head or header(data, path=path)
     if head.format == "RAW":
         return _decode_raw(data, head, max_pixels, min_side, path)
     factor = _factor(head, min_side)
     # A buffered image is held in full at any scale.
-    check_size(head.size, max_pixels, path, factor=1 if head.buffered else factor)
+    check_size(
+        head.size,
+        max_pixels,
+        path,
+        factor=1 if head.buffered else factor,
+        pixel_bytes=(head.channels + (head.alpha is not None)) * (2 if head.bits > 8 else 1),
+    )
     check_size(head.coded, max_pixels, path)
     if head.end is None:
         raise ImageCorruptError(
             f"truncated: the {head.format} data end after {len(data)} bytes, before the image ends",
             path,
         )
-    if head.format == "HEIC":
-        return _decode_heic(data, head, max_pixels, path)
-    pixels = _decode_otherwise(data, head, factor, path)
-    if pixels is None:
-        pixels = _decode_opencv(data, head, factor, path)
-    pixels = orient(pixels, head.orientation)
+    check_scans(head, path)
+    with decoding_memory.use(decoding_bytes(head, factor)):
+        if head.format == "HEIC":
+            return _decode_heic(data, head, max_pixels, path)
+        pixels = _decode_otherwise(data, head, factor, path)
+        if pixels is None:
+            pixels = _decode_opencv(data, head, factor, path)
+        pixels = orient(pixels, head.orientation)
     height, width = pixels.shape[:2]
+    check_size((width, height), max_pixels, path)  # where decoders read another header
     return Decoded(np.ascontiguousarray(pixels), head.size if factor > 1 else (width, height))
 
 
 def check_size(
-    size: tuple[int, int], max_pixels: int, path: Path | str | None, *, factor: int = 1
+    size: tuple[int, int],
+    max_pixels: int,
+    path: Path | str | None,
+    *,
+    factor: int = 1,
+    pixel_bytes: int = 3,
 ) -> None:
-    """Raise an error if there are too many pixels with both sides divided by ``factor``."""
+    """Raise an error if there are too many pixels with both sides divided by ``factor``.
+
+    A pixel of more than 4 bytes counts as several.
+    """
     width, height = size
     pixels = -(-width // factor) * -(-height // factor)
+    counted = pixels * max(_PIXEL_BYTES, pixel_bytes) // _PIXEL_BYTES
     most = min(max_pixels, _OPENCV_PIXELS)
-    if pixels <= most and width * height <= _OPENCV_PIXELS and max(width, height) <= _OPENCV_SIDE:
+    fits = pixels <= _OPENCV_PIXELS and counted <= max_pixels
+    if fits and width * height <= _OPENCV_PIXELS and max(width, height) <= _OPENCV_SIDE:
         return
-    if pixels > max_pixels:
+    if counted > max_pixels:
         advice = (
             "; if there is memory for it, raise max_pixels, which Retriever, images.load and "
             "images.decode take (--max-pixels on the command line)"
@@ -182,6 +211,8 @@ def check_size(
     else:
         most, advice = _OPENCV_PIXELS, "; larger images cannot be decoded: make it smaller"
     scaled = f", and {pixels:,} at 1/{factor} of that" if factor > 1 else ""
+    if counted > pixels:
+        scaled += f", which count as {counted:,}, as each has {pixel_bytes} bytes"
     raise ImageTooLargeError(
         f"expected at most {most:,} pixels to decode and {_OPENCV_SIDE:,} per side, found {width} "
         f"x {height} = {width * height:,}{scaled}{advice}",
@@ -214,7 +245,8 @@ def _decode_otherwise(data: bytes, head: Header, factor: int, path: Path | str |
         return _from_pillow(pixels, head)
     if head.format == "BMP" and has_masks(data):
         with suppress(ValueError, struct.error):
-            return _flatten(decode_masks(data), head, None)
+            rgb, alpha = _split(decode_masks(data), head, None)
+            return opaque_srgb(rgb, alpha, head)
     return None
 
 
@@ -236,9 +268,10 @@ def _decode_opencv(data: bytes, head: Header, factor: int, path: Path | str | No
         if second is None or not (head.unsupported or head.format == "BMP"):
             raise _refusal(head, path, is_read=second is not None) from problem
         return _from_pillow(second, head)
+    alpha = None
     if flags == cv2.IMREAD_UNCHANGED:
-        return _flatten(pixels, head, path)
-    return opaque_srgb(pixels, None, head)
+        pixels, alpha = _split(pixels, head, path)
+    return opaque_srgb(pixels, alpha, head)
 
 
 def _from_pillow(pixels: Any, head: Header) -> Any:
@@ -358,27 +391,33 @@ def suppress_opencv_log() -> Iterator[None]:
                 _set_log_level(_Silence.level)
 
 
-def _flatten(pixels: Any, head: Header, path: Path | str | None) -> Any:
-    """Convert what OpenCV decoded unchanged (grey, BGR or BGRA) to opaque 8-bit RGB."""
-    alpha = None
-    if head.transparent is not None and pixels.ndim == 2:
-        scale = 1 if head.bits in {8, 16} else 255 // (2**head.bits - 1)
-        alpha = np.where(pixels == head.transparent * scale, 0, 255).astype(np.uint8)
-    if pixels.dtype == np.uint16 and 8 < head.bits <= 16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=255 / (2**head.bits - 1))
-    elif pixels.dtype != np.uint8:
+def _split(pixels: Any, head: Header, path: Path | str | None) -> tuple[Any, Any]:
+    """Convert what OpenCV decoded unchanged (grey, BGR or BGRA) to 8-bit RGB, and alpha or None."""
+    if pixels.dtype != np.uint8 and not (pixels.dtype == np.uint16 and 8 < head.bits <= 16):
         raise ImageFormatError(
             f"expected a {head.format} of 1 to 16 bits per channel, found {pixels.dtype}; "
             f"save it as 8-bit PNG",
             path,
         )
-    if pixels.ndim == 2:
-        rgb = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-    elif pixels.shape[2] == 3:
-        rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    else:
-        rgb, alpha = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), pixels[:, :, 3]
-    return opaque_srgb(rgb, alpha, head)
+    height, width = pixels.shape[:2]
+    has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
+    is_level = head.transparent is not None and pixels.ndim == 2
+    scale = 1 if head.bits in {8, 16} else 255 // (2**head.bits - 1)
+    level = (head.transparent or 0) * scale
+    rgb = np.empty((height, width, 3), np.uint8)
+    alpha = np.empty((height, width), np.uint8) if has_alpha or is_level else None
+    rows = max(1, _BAND_PIXELS // width)  # copies of a large image would fill memory
+    for top in range(0, height, rows):
+        band, place = pixels[top : top + rows], slice(top, top + rows)
+        if alpha is not None and is_level:
+            alpha[place] = np.where(band == level, 0, 255)
+        if band.dtype == np.uint16:
+            band = cv2.convertScaleAbs(band, alpha=255 / (2**head.bits - 1))
+        if alpha is not None and has_alpha:
+            alpha[place] = band[:, :, 3]
+        code = _TO_RGB[1 if band.ndim == 2 else band.shape[2]]
+        rgb[place] = cv2.cvtColor(band, code)
+    return rgb, alpha
 
 
 def orient(pixels: Any, orientation: int) -> Any:

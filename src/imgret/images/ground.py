@@ -21,6 +21,7 @@ _NEAR = 24
 # Share of the outline that may vanish in the background before another one is chosen.
 _VANISHING = 0.25
 _ENOUGH = 1 << 20  # pixels in which the outline is searched for
+_BAND = 1 << 20  # pixels composited at a time
 _WHITE, _GRAY, _BLACK = 255, 128, 0
 
 
@@ -50,19 +51,29 @@ def over_ground(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], kind: Alpha) -
     alpha = np.ascontiguousarray(alpha)
     if alpha.min() == 255:
         return rgb
-    weight: Any = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
-    color: Any = cv2.multiply(rgb, weight, scale=1 / 255) if kind == "straight" else rgb
-    level = _ground(color, alpha)
-    if level == _BLACK:
-        return color  # type: ignore[no-any-return]  # an Image
-    through = cv2.bitwise_not(weight)  # the background shines through by 255 - alpha
-    if level != _WHITE:
-        through = cv2.convertScaleAbs(through, alpha=level / 255)
-    return cv2.add(color, through)  # type: ignore[no-any-return]  # an Image
+    level = _ground(rgb, alpha, kind)
+    shown = np.empty(rgb.shape, np.uint8)
+    rows = max(1, _BAND // alpha.shape[1])  # copies of a large image would fill memory
+    for top in range(0, len(alpha), rows):
+        band = slice(top, top + rows)
+        weight: Any = cv2.cvtColor(alpha[band], cv2.COLOR_GRAY2RGB)
+        color = _weighted(rgb[band], weight, kind)
+        if level != _BLACK:
+            through = cv2.bitwise_not(weight)  # the background shines through by 255 - alpha
+            if level != _WHITE:
+                through = cv2.convertScaleAbs(through, alpha=level / 255)
+            color = cv2.add(color, through)
+        shown[band] = color
+    return shown
 
 
-def _ground(color: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> int:
-    """Return the grey level of the background for premultiplied colour."""
+def _weighted(rgb: Any, weight: Any, kind: Alpha) -> Any:
+    """Return colour multiplied by alpha, which is given for each channel."""
+    return cv2.multiply(rgb, weight, scale=1 / 255) if kind == "straight" else rgb
+
+
+def _ground(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], kind: Alpha) -> int:
+    """Return the grey level of the background."""
     around: Any = cv2.morphologyEx(alpha, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     seen = cv2.min(around, alpha)
     for step in (1 + alpha.size // _ENOUGH, 1):  # some rows of a large image are enough
@@ -73,7 +84,9 @@ def _ground(color: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> int:
         return _WHITE
     opacity = alpha[::step][rows, columns].astype(np.float32) / 255
     weight = around[::step][rows, columns] * opacity
-    outline = color[::step][rows, columns].astype(np.float32)
+    outline = np.ascontiguousarray(rgb[::step][rows, columns])
+    of_each = np.repeat(alpha[::step][rows, columns][:, None], 3, axis=1)
+    outline = _weighted(outline, of_each, kind).astype(np.float32)
     total = float(weight.sum())
 
     def hidden(level: int) -> float:

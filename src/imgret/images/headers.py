@@ -78,6 +78,8 @@ class Header:
     buffered : bool
         Whether a decoder must hold all of a JPEG at any scale, as for progressive JPEGs and those
         with several scans.
+    scans : int
+        Number of scans of a JPEG, each of which goes over the whole image.
     coded : tuple of int
         Width and height in pixels of the largest frame in an AVIF, if it is larger than the
         container says: a decoder allocates it before it notices. Otherwise ``(0, 0)``.
@@ -98,6 +100,7 @@ class Header:
     profile: bytes = field(default=b"", repr=False, compare=False)
     channels: int = 3
     buffered: bool = False
+    scans: int = 1
     coded: tuple[int, int] = (0, 0)
     unsupported: str = ""
 
@@ -170,8 +173,13 @@ def header(data: bytes, *, path: Path | str | None = None) -> Header:
 
 def _raw(data: bytes, path: Path | str | None) -> Header:
     """Return the header of what is decoded: of the preview, or of the developed image."""
-    raw = open_raw(data, path=path)
+    from imgret.images.isolation import active  # noqa: PLC0415  # which asks this module
+
     exif = data if is_tiff(data) else b""
+    if (workers := active()) is not None:
+        found = workers.header(data, path=path)
+        return replace(found, exif=found.exif or exif)
+    raw = open_raw(data, path=path)
     if not raw.preview:
         return Header("RAW", *raw.size, end=len(data), exif=exif)
     preview = header(raw.preview, path=path)
@@ -215,6 +223,7 @@ def _jpeg(data: bytes) -> Header:
         profile=found.profile,
         channels=channels,
         buffered=found.kind in {0xC2, 0xC6, 0xCA, 0xCE} or found.first_scan < channels,
+        scans=found.scans,
         unsupported=unsupported,
     )
 
@@ -385,11 +394,15 @@ def _heif(data: bytes, name: Format) -> Header:
         if kind == b"av1C"
     }
     kind = items.kinds.get(items.primary, b"")
-    frames = [
-        largest_frame(items.beginning(data, item))
-        for item, coding in items.kinds.items()
-        if coding == b"av01"
-    ]
+    frames, left = [], 2 * len(data)
+    for item, coding in items.kinds.items():
+        if coding in {b"av01", b""}:  # old files do not say
+            stream = items.contents(data, item)
+            left -= len(stream)
+            # Items of ordinary files do not share their data, so they are in here once.
+            frames.append(largest_frame(stream) if left >= 0 else (1 << 16, 1 << 16))
+            if left < 0:
+                break
     coded = max(frames, key=lambda size: size[0] * size[1], default=(0, 0))
     is_usual = kind in _HEIF_KINDS[name]
     return Header(

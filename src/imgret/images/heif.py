@@ -54,14 +54,14 @@ class Items:
         return set(self.owned) - beside
 
     def contents(self, data: bytes, item: int) -> bytes:
-        """Return the bytes of an item; empty if they are not in the file."""
-        parts = self._extents.get(item, [])
-        return b"".join(data[start : start + (length or len(data))] for start, length in parts)
-
-    def beginning(self, data: bytes, item: int, most: int = 1024) -> bytes:
-        """Return the first bytes of an item."""
-        parts = self._extents.get(item, [])[:1]
-        return b"".join(data[at : at + min(length or most, most)] for at, length in parts)
+        """Return the bytes of an item, as many as there are in the file; empty if none are."""
+        parts, left = [], len(data)
+        for start, length in self._extents.get(item, []):
+            parts.append(data[start : start + min(length or left, left)])
+            left -= len(parts[-1])
+            if left <= 0:  # extents that overlap would fill memory
+                break
+        return b"".join(parts)
 
     def exif(self, data: bytes) -> bytes:
         """Return the EXIF block, beginning with its TIFF header; empty if there is none."""

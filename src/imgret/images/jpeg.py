@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from struct import unpack_from
 
@@ -12,6 +13,9 @@ __all__ = ["Segments", "read_segments"]
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, less DHT, JPG, DAC
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC = b"ICC_PROFILE\0"
+_FEW_SCANS = 30
+# What ends the data of a scan: neither an escaped 0xFF nor a restart.
+_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
 
 
 @dataclass(slots=True)
@@ -26,6 +30,8 @@ class Segments:
         Bits per channel, height, width, number of channels.
     first_scan : int
         Number of channels in the first scan.
+    scans : int
+        Number of scans.
     complete : bool
         Whether the data contain the end of the image.
     exif : bytes
@@ -36,6 +42,7 @@ class Segments:
     kind: int = 0
     frame: tuple[int, int, int, int] = (0, 0, 0, 0)
     first_scan: int = 0
+    scans: int = 1
     complete: bool = False
     exif: bytes = b""
     xmp: bytes = b""
@@ -99,6 +106,19 @@ def read_segments(data: bytes) -> Segments:
     if not found.kind:
         raise ValueError
     found.first_scan = data[start + 2]
+    # More scans than in any usual file may be bytes of something else: then they are counted well.
+    if (scans := 1 + data.count(b"\xff\xda", start)) > _FEW_SCANS:
+        scans = _count_scans(data, start + length)
+    found.scans = scans
     # Scans escape 0xFF, so this marker can only be at the end.
     found.complete = data.rfind(b"\xff\xd9", start) >= 0
     return found
+
+
+def _count_scans(data: bytes, start: int) -> int:
+    """Return the number of scans of the first image, from the data of its first scan on."""
+    scans = 1
+    while (marker := _MARKER.search(data, start)) is not None and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
+        start = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return scans

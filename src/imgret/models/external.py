@@ -29,6 +29,7 @@ _HOLDERS: dict[str, dict[int, str]] = {
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 9, 13, 14, 1
 _KEY, _VALUE = 1, 2
 _LARGE = 2**26
+_MOST_MESSAGES = 300_000  # graphs, nodes and tensors; networks have some thousand
 
 
 def locations(model: bytes | memoryview) -> list[str]:
@@ -47,9 +48,12 @@ def locations(model: bytes | memoryview) -> list[str]:
     found: set[str] = set()
     if b"location" not in bytes(model):  # the key of every such tensor; most models have none
         return []
-    waiting = [("model", memoryview(model))]
+    waiting, seen = [("model", memoryview(model))], 0
     while waiting:
         kind, message = waiting.pop()
+        seen += 1
+        if seen > _MOST_MESSAGES:
+            raise ValueError(f"more than {_MOST_MESSAGES:,} messages")
         if kind == "tensor":
             if "location" in (where := external_data(message)):
                 found.add(where["location"])

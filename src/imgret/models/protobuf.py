@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 __all__ = ["Field", "encode", "encode_integer", "fields", "integers"]
 
+# Far more than the nodes and weights of any network; an empty field takes two bytes of the file,
+# and some hundred of memory.
+_MOST_FIELDS = 100_000
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
@@ -40,10 +43,13 @@ def fields(message: memoryview) -> Iterator[Field]:
     Raises
     ------
     ValueError
-        The bytes are not a message.
+        The bytes are not a message, or one of more than 100,000 fields.
     """
-    start, size = 0, len(message)
+    start, size, count = 0, len(message), 0
     while start < size:
+        count += 1
+        if count > _MOST_FIELDS:
+            raise ValueError(f"more than {_MOST_FIELDS:,} fields in a message")
         tag, position = _varint(message, start)
         number, wire = tag >> 3, tag & 7
         value = integer = None

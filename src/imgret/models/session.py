@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, ModelError
 from imgret.models.external import locations
-from imgret.support.locks import ReadWriteLock
+from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
 
 # From 1.32 on, onnxruntime looks up a host for telemetry, and writes a device ID and a database of
 # events below the user's cache directory. It reads this variable when it is loaded; set it to 0
@@ -66,6 +68,8 @@ _OPTIONS = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"}}
 # time per image in batches of 1, 91 in batches of 4, 92 of 8 and 93 of 16; one in 8 bits (88 MB)
 # takes 70, 64, 62 and 66 (medians of 5 turns).
 _LARGE_BATCH = 4
+# A run of one batch that takes longer is ended; how often one looks for it.
+_RUN_SECONDS, _LOOK_SECONDS = 600.0, 1.0
 # Option for the folder of the weights that a graph given as bytes keeps in other files.
 _WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 
@@ -298,10 +302,16 @@ class Session:
         return self._run_all({self.input.name: batch}, output)
 
     def _run_all(self, feeds: Mapping[str, NDArray[Any]], output: str) -> NDArray[np.float32]:
+        options = ort.RunOptions()
         try:
-            with self._running.read():
-                (result,) = self._session.run([output], dict(feeds))
+            with self._running.read(), _watch.over(options):
+                (result,) = self._session.run([output], dict(feeds), options)
         except Exception as error:
+            if options.terminate:
+                raise ModelError(
+                    f"{self.path}: expected a graph that runs in less than {_RUN_SECONDS:g} "
+                    f"seconds, found one that takes longer, or never ends"
+                ) from error
             wanted = ", ".join(
                 f"{each.name!r} as {each.dtype} of shape {each.shape}" for each in self.inputs
             )
@@ -310,6 +320,55 @@ class Session:
                 f"{self.path}: expected input {wanted}, found {found}: {error}"
             ) from error
         return np.asarray(result, dtype=np.float32)
+
+
+class _Watch:
+    """Ends runs that take too long: a graph may have a loop without end.
+
+    Neither Ctrl-C nor another signal reaches Python while a graph runs. The thread that looks at
+    the time ends about a second after the last run.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock(brief=True)
+        self._until: dict[int, tuple[float, ort.RunOptions]] = {}
+        self._thread: threading.Thread | None = None
+        self._is_new = False  # whether a run has begun since the last look
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child there is neither a thread nor a run."""
+        self._until, self._thread = {}, None
+
+    @contextmanager
+    def over(self, options: ort.RunOptions) -> Iterator[None]:
+        """Watch a run for the length of the block; its options tell whether it was ended."""
+        key = id(options)
+        with self._lock:
+            self._until[key], self._is_new = (time.monotonic() + _RUN_SECONDS, options), True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="imgret-watch", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            self._until.pop(key, None)
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            now = time.monotonic()
+            for end, options in tuple(self._until.values()):
+                if now > end:
+                    options.terminate = True
+            with self._lock:
+                if not self._until and not self._is_new:
+                    self._thread = None
+                    return
+                self._is_new = False
+
+
+_watch = _Watch()
 
 
 def _remedy(error: Exception) -> str:

@@ -190,7 +190,8 @@ class LinearProjection:
             "fingerprint": self.fingerprint,
         }
         unfinished = path.with_name(path.name + ".tmp")
-        with unfinished.open("wb") as file:
+        unfinished.unlink(missing_ok=True)  # which may be a link to a file elsewhere
+        with unfinished.open("xb") as file:
             np.savez(
                 file,  # no allow_pickle: NumPy 2.0 takes it for an array of that name
                 header=np.array(json.dumps(header)),
@@ -215,6 +216,7 @@ class LinearProjection:
         path = Path(path)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                _check_packing(arrays.zip)
                 header = json.loads(arrays["header"].item())
                 _check_version(path, int(header["format"]))
                 projection = cls(
@@ -243,6 +245,16 @@ def _frozen(array: Embeddings) -> Embeddings:
     array = array.copy()
     array.flags.writeable = False
     return array
+
+
+def _check_packing(packed: zipfile.ZipFile) -> None:
+    """Raise an error if arrays are compressed: `save` writes them as they are."""
+    for member in packed.infolist():
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size > member.compress_size:
+            raise ValueError(
+                f"{member.filename} that unpacks from {member.compress_size:,} to "
+                f"{member.file_size:,} bytes"
+            )
 
 
 def _check_version(path: Path, version: int) -> None:

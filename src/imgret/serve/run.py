@@ -14,6 +14,7 @@ from typing import Any, final
 import uvicorn
 
 from imgret.errors import InvalidInputError
+from imgret.images import isolated
 from imgret.serve.app import create_app
 from imgret.serve.guard import Limits, is_loopback
 from imgret.serve.site import Site
@@ -33,6 +34,7 @@ def run(
     hosts: Iterable[str] = (),
     limits: Limits | None = None,
     open_browser: bool = False,
+    isolate: bool = True,
 ) -> None:
     """Serve until the process is interrupted; running requests are finished first.
 
@@ -49,6 +51,9 @@ def run(
         As for `create_app`.
     open_browser : bool
         Whether to show the page in the browser.
+    isolate : bool
+        Whether images other than plain JPEGs and PNGs are decoded in processes with limits of
+        memory and time: see `imgret.images.isolated`.
 
     Raises
     ------
@@ -87,7 +92,8 @@ def run(
         if open_browser:
             threading.Timer(0.5, webbrowser.open, (link,)).start()
 
-    with contextlib.suppress(KeyboardInterrupt):  # which is how one stops it
+    decoding = isolated(plain=False) if isolate else contextlib.nullcontext()
+    with contextlib.suppress(KeyboardInterrupt), decoding:  # an interrupt is how one stops it
         _Server(config, ready).run(sockets=[listening])
     site.close()  # done already, unless it was stopped before it had started
     _log.info("stopped")

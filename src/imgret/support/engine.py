@@ -544,7 +544,7 @@ class IndexEngine(ABC):
                     self._load(directory)
             except ImgretError as error:
                 raise StoreCorruptError(f"{directory}: {error}; rebuild the index") from error
-            except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
+            except Exception as error:  # whatever damaged or crafted files lead to
                 raise StoreCorruptError(
                     f"{directory}: expected the files of a {type(self).__name__}, found "
                     f"{type(error).__name__}: {error}; rebuild the index"

@@ -36,6 +36,8 @@ from imgret.transfer.table import Table
 __all__ = ["NpzTable", "write_npz"]
 
 _BYTES = 2**25
+# An array that unpacks to more than 100 times its size is made to fill memory; a small one may.
+_MOST_RATIO, _SMALL_BYTES = 100, 2**26
 # Rows of text that are converted at a time.
 _ROWS = 4096
 # What damaged archives raise, and those that are encrypted or compressed in other ways.
@@ -121,10 +123,21 @@ class NpzTable(Table):
         except _DAMAGED as error:
             raise InvalidInputError(f"{path}: expected an .npz file, found {error}") from error
         try:
+            self._check_packing()
             self._read_headers(key, vector)
         except BaseException:
             self._archive.close()
             raise
+
+    def _check_packing(self) -> None:
+        for member in self._archive.infolist():
+            if member.file_size > max(_SMALL_BYTES, _MOST_RATIO * member.compress_size):
+                raise InvalidInputError(
+                    f"{self.path}: expected arrays of at most {_MOST_RATIO} times their size in "
+                    f"the file, found {member.filename} of {member.file_size:,} bytes in "
+                    f"{member.compress_size:,}; if it is right, save it with numpy.savez, which "
+                    f"does not compress"
+                )
 
     def _read_headers(self, key: str | None, vector: str | None) -> None:
         names = [n.removesuffix(".npy") for n in self._archive.namelist() if n.endswith(".npy")]

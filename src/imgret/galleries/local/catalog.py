@@ -19,10 +19,9 @@ from imgret.errors import (
     StoreCorruptError,
     StoreNotFoundError,
 )
-from imgret.filters import metadata_field, parse_filter
-from imgret.filters.sqlite import Condition, column_of, compile_filter
-from imgret.filters.tree import COLUMNS as ITEM_FIELDS
-from imgret.filters.tree import Field, Filter
+from imgret.filters import parse_filter
+from imgret.filters.sqlite import Condition, compile_filter
+from imgret.filters.tree import Filter
 from imgret.galleries.local.database import (
     CONNECTING,
     connect,
@@ -32,6 +31,7 @@ from imgret.galleries.local.database import (
     upgrade,
 )
 from imgret.galleries.local.files import file_id
+from imgret.galleries.local.known_schema import filter_index
 from imgret.galleries.local.matching import Matcher
 from imgret.galleries.local.writer_lock import forked
 from imgret.support.items import check_item
@@ -339,12 +339,9 @@ class Catalog:
         """Create a database index for filters on a field; does nothing if there is one."""
         if name in {"key", "label"}:  # always have one
             return
-        indexed = column_of(Field(name) if name in ITEM_FIELDS else metadata_field(name))
+        statement = filter_index(name).replace("INDEX", "INDEX IF NOT EXISTS", 1)
         with self._change():
-            self._db.execute(
-                f'CREATE INDEX IF NOT EXISTS "filter:{name}" ON items ({indexed}) '
-                "WHERE removed_at IS NULL"
-            )
+            self._db.execute(statement)
 
     def removed_since(self, change: int) -> Ids:
         """Return the ids removed by changes after this one: int64, increasing."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from imgret.galleries.local.own import discard_tree
 from imgret.types import Part
 
 __all__ = ["Checkpoint", "drop_index", "read_checkpoint", "write_index"]
@@ -51,7 +51,7 @@ def write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path],
     """
     temporary, old = directory / f"{_INDEX}.tmp", directory / f"{_INDEX}.old"
     for left in (temporary, old):
-        shutil.rmtree(left, ignore_errors=True)
+        discard_tree(left)
     try:
         (temporary / _STATE).mkdir(parents=True)
         write(temporary / _STATE)
@@ -62,12 +62,12 @@ def write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path],
         temporary.rename(directory / _INDEX)
     finally:
         for left in (temporary, old):
-            shutil.rmtree(left, ignore_errors=True)
+            discard_tree(left)
 
 
 def drop_index(directory: Path) -> None:
     """Delete the index of a gallery."""
-    shutil.rmtree(directory / _INDEX, ignore_errors=True)
+    discard_tree(directory / _INDEX)
 
 
 def read_checkpoint(directory: Path) -> tuple[Checkpoint, Path] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from imgret.errors import (
     StoreReadOnlyError,
     StoreVersionError,
 )
+from imgret.galleries.local.known_schema import check_journal, check_schema, trust_nothing
 from imgret.support.locks import RLock
 
 __all__ = ["CONNECTING", "connect", "explained", "has_hashes", "leave", "upgrade"]
@@ -48,7 +50,11 @@ CREATE INDEX items_removed ON items (removed_at) WHERE removed_at IS NOT NULL;
 CREATE TABLE counts (rows INTEGER NOT NULL, live INTEGER NOT NULL, changes INTEGER NOT NULL) STRICT;
 INSERT INTO counts VALUES (0, 0, 0);
 """
+# Columns that a version added, to the end of the table.
+_ADDED = {2: ("phash BLOB",)}
 _BUSY_SECONDS = 30.0
+# A schema that is not the known one could make a look at it last for ever.
+_LOOKING_SECONDS, _STEPS = 10.0, 100_000
 
 
 def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
@@ -64,6 +70,8 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
     # A reader also opens the file for writing if it can: after a writer was killed during a commit,
     # SQLite must roll back before anyone can read.
     mode = "rwc" if writable else "rw"
+    if path is not None:
+        check_journal(path)
     with explained(path):
         db = sqlite3.connect(
             ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={mode}",
@@ -73,7 +81,8 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
             timeout=_BUSY_SECONDS,
         )
         try:
-            _prepare(db, path, writable=writable)
+            with _limited(db):
+                _prepare(db, path, writable=writable)
         except BaseException:
             db.close()
             raise
@@ -81,6 +90,7 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> None:
+    trust_nothing(db)
     db.execute(f"PRAGMA query_only = {int(not writable)}")
     db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
     version = _version(db)
@@ -95,8 +105,22 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
                 f"{path}: expected a catalog, found another database; restore it from a copy"
             )
         db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-    elif writable:
+        version = _SCHEMA_VERSION
+    later = [columns for since, columns in _ADDED.items() if since > version]
+    check_schema(db, path, _SCHEMA, tuple(column for columns in later for column in columns))
+    if writable:
         upgrade(db)
+
+
+@contextmanager
+def _limited(db: sqlite3.Connection) -> Iterator[None]:
+    """Interrupt what takes far longer than a look at the schema."""
+    end = time.monotonic() + _LOOKING_SECONDS
+    db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+    try:
+        yield
+    finally:
+        db.set_progress_handler(None, 0)
 
 
 def upgrade(db: sqlite3.Connection) -> None:

@@ -22,6 +22,7 @@ from imgret.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
+from imgret.galleries.local.own import create_file
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 
 __all__ = [
@@ -66,7 +67,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a file atomically: it appears, or replaces another one, all at once."""
     unfinished = path.with_name(f"{path.name}.tmp")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        with create_file(unfinished) as file:
+            file.write(text.encode("utf-8"))
         sync(unfinished)
         unfinished.replace(path)
     finally:

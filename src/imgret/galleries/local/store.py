@@ -31,6 +31,7 @@ from imgret.galleries.local.files import (
     writing,
 )
 from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
+from imgret.galleries.local.own import check_no_link
 from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
 from imgret.support.rounding import as_kept, refusals
@@ -143,6 +144,8 @@ class Store:
                     lock = WriterLock(path / LOCK)
                 undo.callback(lock.release)
                 manifest = Manifest.read(path)  # another writer may just have finished
+            if writable:
+                check_no_link(path / _CATALOG)
             if not (path / _CATALOG).exists():
                 raise StoreCorruptError(f"{path / _CATALOG}: missing; restore it from a copy")
             catalog = Catalog(path / _CATALOG, writable=writable)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from imgret.abc import VectorIndex
 from imgret.errors import ImgretError, StoreCorruptError
 from imgret.galleries.local.checkpoint import Checkpoint
@@ -17,6 +19,7 @@ __all__ = ["fits", "read_index", "read_projection"]
 
 # Attempts to read a stored index, as a writer may replace it meanwhile.
 _READS = 3
+_QUICK = 100_000  # vectors compared
 
 
 def read_projection(path: Path, fingerprint: str) -> LinearProjection:
@@ -84,12 +87,13 @@ def read_index(
         checkpoint, state = found
         if store.writable and checkpoint.changes > store.catalog.changes:
             return None  # no one else writes, so one of the two is damaged, and not the items
-        problem = None
+        problem: object = None
         try:
             index = make_index(checkpoint.part, dim, store.manifest.metric)
             index.load_state(state)
-        except ImgretError as error:
-            problem = error
+            _try(index)
+        except Exception as error:  # noqa: BLE001  # an index is a cache, whatever is wrong with it
+            problem = error if isinstance(error, ImgretError) else repr(error)
         if not store.is_at(path):
             return None
         if Store.read_checkpoint(path) != found:
@@ -101,6 +105,14 @@ def read_index(
             return None
         return (index, checkpoint) if _turn_back(store, index, checkpoint, projection) else None
     return None
+
+
+def _try(index: VectorIndex) -> None:
+    """Search once, if that is quick: what was read without an error may still not be searchable."""
+    if len(index) and index.plan(1, n_queries=1).compared <= _QUICK:
+        probe = np.zeros((1, index.dim), dtype=np.float32)
+        probe[0, 0] = 1
+        index.find(probe, 1)
 
 
 def _turn_back(

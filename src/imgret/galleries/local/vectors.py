@@ -24,6 +24,7 @@ from imgret.errors import (
     StoreError,
     StoreReadOnlyError,
 )
+from imgret.galleries.local.own import open_file
 from imgret.support.locks import ReadWriteLock
 from imgret.types import Dtype, Embeddings, Ids
 
@@ -113,11 +114,14 @@ class VectorLog:
         self._reading = ReadWriteLock()
         if path is not None:
             try:
-                if writable and not rows:
-                    path.touch()
-                self._file = path.open("r+b" if writable else "rb", buffering=0)
+                if writable:
+                    self._file = FileIO(open_file(path, creates=not rows), "r+")
+                else:
+                    self._file = path.open("rb", buffering=0)
             except FileNotFoundError:
                 raise StoreCorruptError(f"{path}: missing; restore it from a copy") from None
+            except StoreError:  # a link
+                raise
             except OSError as error:
                 kind, what = (StoreReadOnlyError, "written") if writable else (StoreError, "read")
                 raise kind(f"{path}: cannot be {what}: {error.strerror}") from error

@@ -8,6 +8,7 @@ from io import FileIO
 from pathlib import Path
 
 from imgret.errors import StoreForkedError, StoreLockedError
+from imgret.galleries.local.own import open_file
 from imgret.support.locks import renew_in_child
 
 __all__ = ["LOCK", "WriterLock", "forked"]
@@ -43,6 +44,7 @@ class WriterLock:
         self.process = os.getpid()
         try:
             self._file.truncate(0)
+            self._file.seek(0)
             self._file.write(str(self.process).encode())
         except BaseException:
             self._file.close()
@@ -62,7 +64,7 @@ class WriterLock:
 
 def _open_locked(path: Path) -> FileIO:
     while True:
-        file = path.open("a+b", buffering=0)
+        file = FileIO(open_file(path, creates=True), "r+")
         try:
             _lock(file.fileno())
             # A save may have put another directory in place of this one in between.

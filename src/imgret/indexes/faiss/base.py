@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -15,6 +16,7 @@ from imgret.errors import InvalidInputError, StoreError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.pages import HugePages
 from imgret.support.exact import best_of, rounding
+from imgret.support.locks import RLock
 from imgret.types import Embeddings, Ids, Metric
 
 __all__ = [
@@ -47,6 +49,9 @@ _IN_PAIRS = 20, 128_000
 # The smallest squared distance that is a normal number.
 _SMALLEST = np.finfo(np.float32).tiny
 
+_LIMITS = ("deserialization_vector_byte_limit", "deserialization_loop_limit")
+_READING = RLock()
+
 # Cost of skipping a vector that is not allowed, relative to comparing one.
 _PASSED = 0.03
 
@@ -67,6 +72,27 @@ class threads:  # noqa: N801  # used like a function
     def __exit__(self, *error: object) -> None:
         if self._before is not None:
             faiss.omp_set_num_threads(self._before)
+
+
+@contextmanager
+def _limited(size: int) -> Iterator[None]:
+    """Let Faiss read no array, and no list, that is longer than the file.
+
+    Otherwise a few wrong bytes make it fill hundreds of gigabytes with zeros first, which takes
+    minutes, or the memory that other programs need. The limits are settings of the process.
+    """
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):  # before Faiss 1.15
+        yield
+        return
+    with _READING:
+        before = [getattr(faiss, f"get_{name}")() for name in _LIMITS]
+        for name in _LIMITS:
+            getattr(faiss, f"set_{name}")(size)
+        try:
+            yield
+        finally:
+            for name, value in zip(_LIMITS, before, strict=True):
+                getattr(faiss, f"set_{name}")(value)
 
 
 def row_selector(rows: NDArray[np.integer[Any]], total: int) -> Any:
@@ -373,7 +399,8 @@ class FaissIndex(VectorIndex):
 
     @final
     def _read(self, directory: Path, name: str = "index.faiss") -> Any:
-        with (directory / name).open("rb") as file:
+        path = directory / name
+        with path.open("rb") as file, _limited(path.stat().st_size):
             index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
         if index.d != self.dim or index.metric_type != self._faiss_metric:
             raise InvalidInputError(
