@@ -336,7 +336,7 @@ def test_a_map_is_laid_out_in_the_background_and_kept(client, monkeypatch):
 
 def test_a_map_of_too_few_images(serve, gallery):
     with Retriever.open(gallery, "r+") as retriever:
-        retriever.remove(list(retriever.keys())[2:])
+        retriever.remove(retriever.view().keys()[2:])
     answer = serve(gallery).get("/api/curate/map")
     assert answer.status_code == 400
     assert error_of(answer) == "map2d: expected at least 3 items, found 2"

@@ -86,7 +86,7 @@ class Map2D(Tabular):
             terminal.
         """
         return map_pages.page(
-            title or f"Map of {len(self.keys)} items",
+            title or f"Map of {len(self.keys):,} items",
             self.keys,
             self.coordinates,
             self.labels,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Axis", "Point", "beside", "frontier", "plot"]
+__all__ = ["Axis", "Point", "frontier", "plot"]
 
 # x, y and the text of its tooltip.
 Point: TypeAlias = tuple[float, float, str]
@@ -141,14 +141,6 @@ def plot(
         )
     parts.append("</svg>")
     return "\n".join(parts)
-
-
-def beside(plots: Sequence[str]) -> str:
-    """Put plots side by side in one ``<svg>`` element."""
-    moved = (
-        each.replace("<svg ", f'<svg x="{_WIDTH * place}" ', 1) for place, each in enumerate(plots)
-    )
-    return "\n".join([_opening(_WIDTH * len(plots), _HEIGHT, "plots"), *moved, "</svg>"])
 
 
 class _Scale:
