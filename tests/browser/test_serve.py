@@ -1060,6 +1060,22 @@ def _detail(page, url, flowers):
     open_detail(page)
 
 
+def test_a_map_shows_how_far_it_is(page, url, monkeypatch):
+    held, lay_out = threading.Event(), Retriever.map2d
+
+    def slow(retriever, *, progress):
+        progress(1, 4)
+        held.wait(30)
+        return lay_out(retriever, "pca")
+
+    monkeypatch.setattr(Retriever, "map2d", slow)
+    page.goto(f"{url}?view=map")
+    expect(page.locator("#note")).to_have_text("Laying out 36 images … 25 %")
+    held.set()
+    expect(page.locator("#plane canvas")).to_be_visible()
+    expect(page.locator("#note")).to_have_text("36 images; similar ones are near each other")
+
+
 def _filters(page, url, flowers):
     page.goto(url)
     wait_for_results(page, "All images")

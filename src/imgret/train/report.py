@@ -182,7 +182,7 @@ def draw_curves(history: Sequence[Epoch]) -> str:
         "validation, averaged weights": valid,
     }
     drawn = "".join(
-        plot(series, title=title, x=Axis("epoch"), y=Axis(""), best=False)
+        plot(series, title=title, x=Axis("epoch", whole=True), y=Axis(""), best=False)
         for title, series in panels.items()
         if series
     )
