@@ -440,7 +440,7 @@ class Site:
         self._stop = True
         if self._thread is not None:
             self._thread.join(timeout=30)
-        for _, work in self._background.values():
+        for _, work in list(self._background.values()):
             work.close()
         with self._lock:
             opened, self._opened = self._opened, None
