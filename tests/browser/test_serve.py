@@ -772,7 +772,7 @@ def test_a_link_to_an_item_that_is_gone(open_page, url):
 
 def test_a_link_to_a_view_that_does_not_exist(page, url):
     page.goto(f"{url}?view=nonsense")
-    expect(page.get_by_role("alert")).to_contain_text("There is no view nonsense.")
+    expect(page.get_by_role("alert")).to_contain_text("There is no view “nonsense”.")
 
 
 def test_a_server_that_is_gone(open_page, serve, gallery, shot):
