@@ -2563,7 +2563,7 @@ class Retriever:
                 view, k=k, threshold=threshold, max_pixels=self._pipeline.max_pixels
             )
 
-    def map2d(self, method: Method = "auto", *, seed: int = 0) -> Map2D:
+    def map2d(self, method: Method = "auto", *, seed: int = 0, progress: Progress = False) -> Map2D:
         """Lay the gallery out in two dimensions; show it with `Map2D.to_html` or `Map2D.save`.
 
         Parameters
@@ -2577,6 +2577,8 @@ class Retriever:
             ``"pca"``, and the map says so.
         seed : int
             Seed of t-SNE and UMAP, which start from the principal components.
+        progress : bool or callable, optional
+            As for `add`; only used for t-SNE and UMAP.
 
         Returns
         -------
@@ -2608,6 +2610,7 @@ class Retriever:
                 method=method,
                 seed=check_seed(seed),
                 max_pixels=self._pipeline.max_pixels,
+                progress=progress,
             )
 
     # -- inside ------------------------------------------------------------------------------

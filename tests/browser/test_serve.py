@@ -543,7 +543,7 @@ def test_two_tabs_change_one_label(open_page, serve, gallery, shot):
     second.get_by_label("New label").fill("two")
     second.get_by_role("button", name="Relabel").click()
     expect(second.get_by_role("dialog")).to_contain_text(
-        "The label was changed elsewhere: it is now one. Press Relabel again to make it two."
+        "The label was changed elsewhere: it is now “one”. Press Relabel again to make it “two”."
     )
     shot(second)
     expect(second.get_by_label("New label")).to_have_value("two")
@@ -763,7 +763,7 @@ def test_an_image_that_is_too_large(open_page, serve, gallery, tmp_path):
 def test_a_link_to_an_item_that_is_gone(open_page, url):
     page = open_page(expect=[REFUSED])
     page.goto(f"{url}?like=rose%2F999.jpg")
-    expect(page.get_by_role("alert")).to_contain_text("This gallery has no item rose/999.jpg")
+    expect(page.get_by_role("alert")).to_contain_text("This gallery has no item “rose/999.jpg”.")
     expect(page.locator("#shown")).to_contain_text("Not in this gallery")
     page.locator("#home").click()
     wait_for_results(page, "All images")
@@ -772,7 +772,7 @@ def test_a_link_to_an_item_that_is_gone(open_page, url):
 
 def test_a_link_to_a_view_that_does_not_exist(page, url):
     page.goto(f"{url}?view=nonsense")
-    expect(page.get_by_role("alert")).to_contain_text("There is no view nonsense.")
+    expect(page.get_by_role("alert")).to_contain_text("There is no view “nonsense”.")
 
 
 def test_a_server_that_is_gone(open_page, serve, gallery, shot):
@@ -800,7 +800,7 @@ def test_a_gallery_is_changed_by_others(open_page, serve, gallery):
     wait_for_results(page, "All images")
     remove([key for key in shown_keys(page) if not key.startswith("rose/")])
     shots(page).first.click()
-    expect(page.get_by_role("alert")).to_contain_text("This gallery has no item daisy/0.jpg")
+    expect(page.get_by_role("alert")).to_contain_text("This gallery has no item “daisy/0.jpg”.")
     expect(page.locator("#size")).to_have_text("12 images")
     expect(page.get_by_role("checkbox", name="daisy")).to_have_count(0)
     remove("rose/1.jpg")
@@ -1058,6 +1058,22 @@ def _detail(page, url, flowers):
     page.goto(f"{url}?like=rose%2F1.jpg")
     wait_for_results(page, "Like rose/1.jpg")
     open_detail(page)
+
+
+def test_a_map_shows_how_far_it_is(page, url, monkeypatch):
+    held, lay_out = threading.Event(), Retriever.map2d
+
+    def slow(retriever, *, progress):
+        progress(1, 4)
+        held.wait(30)
+        return lay_out(retriever, "pca")
+
+    monkeypatch.setattr(Retriever, "map2d", slow)
+    page.goto(f"{url}?view=map")
+    expect(page.locator("#note")).to_have_text("Laying out 36 images … 25 %")
+    held.set()
+    expect(page.locator("#plane canvas")).to_be_visible()
+    expect(page.locator("#note")).to_have_text("36 images; similar ones are near each other")
 
 
 def _filters(page, url, flowers):

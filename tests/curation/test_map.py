@@ -227,6 +227,22 @@ def test_classes_stay_together(gallery_of, clustered, metric, method):
     assert (found.coordinates != gallery.map2d(method, seed=2).coordinates).any()
 
 
+def test_progress_of_a_layout(gallery_of, clustered):
+    gallery, steps = gallery_of(clustered(n=40)[0]), []
+    found = gallery.map2d("tsne", progress=lambda *step: steps.append(step))
+    assert steps == sorted(steps)
+    assert len(steps) > 20
+    assert steps[-1] == (80, 80)
+    np.testing.assert_array_equal(found.coordinates, gallery.map2d("tsne").coordinates)
+
+    def leave(done, total):
+        if done > 40:
+            raise RuntimeError("nobody waits")
+
+    with pytest.raises(RuntimeError, match="nobody waits"):
+        gallery.map2d("tsne", progress=leave)
+
+
 def test_copies_do_not_hide_each_other(gallery_of, clustered):
     vectors = np.repeat(clustered(n=30)[0], 4, axis=0)
     found = gallery_of(vectors).map2d("tsne").coordinates

@@ -43,6 +43,27 @@ def test_agrees_with_scikit_learn(whiten, shape):
     )
 
 
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_few_components_of_wide_embeddings(is_flat):
+    rows = _rows(400, 300)
+    if is_flat:  # the components are too much alike to be found one by one
+        rows = np.random.default_rng(0).normal(size=(5000, 300)).astype(np.float32)
+    oracle = PCA(2, svd_solver="full").fit(rows.astype(np.float64))
+    projection = fit_pca([rows], 2)
+    expected = oracle.transform(rows.astype(np.float64))
+    found = projection.apply(rows)
+    expected *= np.sign((expected * found).sum(axis=0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    assert projection.info["explained_variance_ratio"] == pytest.approx(
+        oracle.explained_variance_ratio_.sum()
+    )
+
+
+def test_wide_embeddings_that_do_not_differ():
+    with pytest.raises(InvalidInputError, match="5 equal ones"):
+        fit_pca([np.ones((5, 300))], 2)
+
+
 @given(sizes=st.lists(st.integers(0, 90), max_size=8), seed=st.integers(0, 5))
 def test_blocks_do_not_matter(sizes, seed):
     rows = _rows(seed=seed)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 import time
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from imgret import Retriever, images
-from imgret.curation import find_duplicates
+from imgret.curation import draw_map, find_duplicates
 
 
 def soon(true, seconds=30):
@@ -22,6 +23,13 @@ def soon(true, seconds=30):
 
 def error_of(answer):
     return answer.json()["error"]["message"]
+
+
+def ended(client, view):
+    """Ask for a view of the gallery until the work on it has ended."""
+    while (answer := client.get(f"/api/curate/{view}").json())["state"] == "running":
+        assert answer["done"] <= answer["total"]
+    return answer
 
 
 # -- searching -------------------------------------------------------------------------------------
@@ -173,7 +181,7 @@ def test_why_a_hit_is_similar(client, gallery, flowers):
     ("params", "status", "message"),
     [
         ({}, 400, "image: expected"),
-        ({"like": "none.jpg"}, 404, "none.jpg"),
+        ({"like": "none.jpg"}, 404, "found 'none.jpg'"),
         ({"like": "rose/1.jpg", "limit": 0}, 400, "limit"),
         ({"like": "rose/1.jpg", "limit": "many"}, 400, "limit"),
         ({"like": "rose/1.jpg", "offset": 10_000}, 400, "pages through 10000 hits"),
@@ -199,6 +207,14 @@ def test_a_broken_upload(client, data, status):
         answer = client.post(f"/api/{route}", content=data)
         assert answer.status_code == status
         assert error_of(answer)
+
+
+@pytest.mark.parametrize("where", ["{", '{"lable": 1}', '{"n": {"$no": 1}}'])
+@pytest.mark.parametrize("other", [{}, {"text": "rose"}, {"like": "rose/1.jpg"}])
+def test_a_wrong_filter_is_named_before_a_broken_upload(client, where, other):
+    params = {"where": where, **other}
+    answer = client.post("/api/search", content=b"\x00" * 1000, params=params)
+    assert (answer.status_code, error_of(answer)[:6]) == (400, "where:")
 
 
 def test_a_cut_off_jpeg(client, flowers):
@@ -295,9 +311,35 @@ def test_curation(client, gallery):
     assert [each["key"] for each in client.get("/api/curate/outliers?n=5").json()] == outliers
     assert client.get("/api/curate/clusters?n=3").status_code == 200
     assert isinstance(client.get("/api/curate/mislabelled").json(), list)
-    drawn = client.get("/api/curate/map").json()
+    drawn = ended(client, "map")
     assert drawn["keys"] == list(map_.keys)
     assert drawn["x"] == pytest.approx(map_.coordinates[:, 0].tolist(), abs=1e-5)
+
+
+def test_a_map_is_laid_out_in_the_background_and_kept(client, monkeypatch):
+    held, calls = threading.Event(), []
+
+    def lay_out(retriever, *, progress):
+        calls.append(retriever)
+        progress(1, 4)
+        held.wait(30)
+        return draw_map(retriever.view(), method="pca")
+
+    monkeypatch.setattr("imgret.serve.app._PATIENCE", 0.2)
+    monkeypatch.setattr(Retriever, "map2d", lay_out)
+    found = client.get("/api/curate/map").json()
+    assert (found["state"], found["done"], found["total"], found["keys"]) == ("running", 1, 4, [])
+    held.set()
+    found = ended(client, "map")
+    assert (found["method"], len(found["x"]), len(calls)) == ("pca", 36, 1)
+
+
+def test_a_map_of_too_few_images(serve, gallery):
+    with Retriever.open(gallery, "r+") as retriever:
+        retriever.remove(retriever.view().keys()[2:])
+    answer = serve(gallery).get("/api/curate/map")
+    assert answer.status_code == 400
+    assert error_of(answer) == "map2d: expected at least 3 items, found 2"
 
 
 def test_duplicates(serve, gallery, flowers, tmp_path):
@@ -306,9 +348,7 @@ def test_duplicates(serve, gallery, flowers, tmp_path):
     with Retriever.open(gallery, "r+") as retriever:
         retriever.add(small, keys="small.jpg")
     client = serve(gallery)
-    found = client.get("/api/curate/duplicates").json()
-    while found["state"] == "running":
-        found = client.get("/api/curate/duplicates").json()
+    found = ended(client, "duplicates")
     assert (found["state"], found["hidden"], found["removable"], found["unhashed"]) == (
         "done",
         0,
@@ -346,9 +386,7 @@ def test_a_failed_search_for_duplicates_is_tried_again(client, monkeypatch):
     monkeypatch.setattr("imgret.serve.duplicates.find_duplicates", Failing())
 
     def state():
-        found = {"state": "running"}
-        while found["state"] == "running":
-            found = client.get("/api/curate/duplicates").json()
+        found = ended(client, "duplicates")
         return found["state"], found["message"]
 
     assert state() == ("failed", "the disk went away")

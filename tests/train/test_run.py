@@ -91,6 +91,9 @@ def test_the_report_tells_it_all(trained):
     assert "int8 against fp32: top-1" in text
     page = out.with_suffix(".html").read_text(encoding="utf-8")
     assert page.count("<polyline") >= 4  # loss, learning rate, two measures of validation
+    assert '<div class="plots"><svg' in page  # one below the other on a phone
+    assert ">1.5</text>" not in page  # an epoch
+    assert ">rose/000.jpg</a>" in page  # below the folder
     for part in ("Curves", "Metrics", "Worst classes", "Worst queries", "Configuration"):
         assert f"<h2>{part}</h2>" in page
     facts = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))

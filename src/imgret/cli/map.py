@@ -43,7 +43,7 @@ def draw_map(
             f"expected one of {expected}, found {method!r}", param_hint="--method"
         )
     with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
-        map2d = retriever.map2d(method)
+        map2d = retriever.map2d(method, progress=None)
     page = map2d.to_html(title=f"Map of {gallery.name}")
     if map2d.note:
         typer.echo(map2d.note, err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,9 @@ class NeighborGraph:
         return data_frame(columns, rows, what="NeighborGraph.to_pandas")
 
 
-def build_neighbor_graph(view: View, *, k: int) -> NeighborGraph:
+def build_neighbor_graph(
+    view: View, *, k: int, step: Callable[[int], object] | None = None
+) -> NeighborGraph:
     """Find the nearest neighbours of every item.
 
     Parameters
@@ -80,6 +83,8 @@ def build_neighbor_graph(view: View, *, k: int) -> NeighborGraph:
     view : View
     k : int
         As for `Retriever.neighbor_graph`.
+    step : callable, optional
+        Function called with the number of items whose neighbours were found since the last call.
     """
     k = check_count(k, "k")
     ids = view.ids
@@ -88,4 +93,6 @@ def build_neighbor_graph(view: View, *, k: int) -> NeighborGraph:
     scores: Embeddings = np.empty((len(ids), k), dtype=np.float32)
     for part, found in view.nearest_others(ids, k) if k else ():
         indices[part], scores[part] = np.searchsorted(ids, found.ids), found.scores
+        if step is not None:
+            step(len(found.ids))
     return NeighborGraph(view.keys(), indices, scores)

@@ -15,12 +15,17 @@ from imgret.types import Embeddings
 
 __all__ = ["Layout", "tsne", "umap"]
 
-Layout: TypeAlias = Callable[[View, Embeddings, int], Embeddings]
-"""Function of a view, start coordinates of shape (n, 2) and a seed; returns coordinates."""
+Step: TypeAlias = Callable[[int], object]
+Layout: TypeAlias = Callable[[View, Embeddings, int, Step], Embeddings]
+"""Function of a view, start coordinates of shape (n, 2) and a seed; returns coordinates.
+
+It calls the last argument with numbers that add up to at most 2 n: n when all neighbours are known.
+"""
 
 _NEIGHBOURS = 15  # the layout hardly depends on it; UMAP's default, which counts the item itself
 _MANY = 100_000  # items from which clusters would touch; exaggeration as in Kobak & Berens 2019
 _EXAGGERATION = 4.0
+_ITERATIONS, _OFTEN = 750, 25  # of t-SNE, and after how many progress is reported
 
 
 def tsne() -> Layout:
@@ -38,10 +43,10 @@ def tsne() -> Layout:
     except ImportError as error:
         raise MissingExtraError.of("map2d(method='tsne')", extra="map") from error
 
-    def lay_out(view: View, start: Embeddings, seed: int) -> Embeddings:
+    def lay_out(view: View, start: Embeddings, seed: int, step: Step) -> Embeddings:
         n = len(start)
         # With as many neighbours as there are items, nothing would hold a class together.
-        graph = build_neighbor_graph(view, k=max(1, min(_NEIGHBOURS, (n - 1) // 3)))
+        graph = build_neighbor_graph(view, k=max(1, min(_NEIGHBOURS, (n - 1) // 3)), step=step)
         # Each neighbour weighs the same, so the scores of any metric will do.
         weights = Uniform(
             knn_index=PrecomputedNeighbors(graph.indices, np.ones(graph.indices.shape)),
@@ -49,11 +54,23 @@ def tsne() -> Layout:
         )
         generator = np.random.default_rng(seed)
         start = _apart(start, generator)
+        done = 0
+
+        def report(*_: object) -> None:  # a true value would end the layout, as an exception does
+            nonlocal done
+            done += _OFTEN
+            before, after = ((done - _OFTEN) * n // _ITERATIONS, done * n // _ITERATIONS)
+            step(after - before)
+
         layout = openTSNE.TSNE(
             # t-SNE needs a start that is small, so that neighbours can still meet.
             initialization=1e-4 * (start / start[:, 0].std()).astype(np.float64),
             exaggeration=_EXAGGERATION if n >= _MANY else None,
             n_jobs=1,  # several threads hang in a forked process, and gain little
+            early_exaggeration_iter=_ITERATIONS // 3,
+            n_iter=_ITERATIONS - _ITERATIONS // 3,
+            callbacks=report,
+            callbacks_every_iters=_OFTEN,
         )
         coordinates = np.asarray(layout.fit(affinities=weights), dtype=np.float32)
         return _apart(coordinates, generator, 1e-3)  # t-SNE puts copies on the same point
@@ -76,9 +93,9 @@ def umap() -> Layout:
     except ImportError as error:
         raise MissingExtraError.of("map2d(method='umap')", extra="umap") from error
 
-    def lay_out(view: View, start: Embeddings, seed: int) -> Embeddings:
+    def lay_out(view: View, start: Embeddings, seed: int, step: Step) -> Embeddings:
         n = len(start)
-        graph = build_neighbor_graph(view, k=min(_NEIGHBOURS, n - 1) - 1)
+        graph = build_neighbor_graph(view, k=min(_NEIGHBOURS, n - 1) - 1, step=step)
         # UMAP only compares distances of the same item: any decreasing function of the score works.
         distances = graph.scores.max() - graph.scores
         generator = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ import numpy as np
 from imgret.curation import layout
 from imgret.errors import InvalidInputError, MissingExtraError
 from imgret.images import MAX_PIXELS
-from imgret.ingest.progress import progress_bar
+from imgret.ingest.progress import Progress, progress_bar
 from imgret.pages import map as map_pages
 from imgret.pages.result import Tabular
 from imgret.pipeline.embed import worker_count
@@ -86,7 +86,7 @@ class Map2D(Tabular):
             terminal.
         """
         return map_pages.page(
-            title or f"Map of {len(self.keys)} items",
+            title or f"Map of {len(self.keys):,} items",
             self.keys,
             self.coordinates,
             self.labels,
@@ -116,14 +116,19 @@ class Map2D(Tabular):
 
 
 def draw_map(
-    view: View, *, method: Method = "auto", seed: int = 0, max_pixels: int = MAX_PIXELS
+    view: View,
+    *,
+    method: Method = "auto",
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = False,
 ) -> Map2D:
     """Lay the items out in the plane.
 
     Parameters
     ----------
     view : View
-    method, seed
+    method, seed, progress
         As for `Retriever.map2d`.
     max_pixels : int
         As for `Retriever`.
@@ -134,7 +139,9 @@ def draw_map(
     pca = fit_pca((vectors for _, vectors in view.blocks()), 2)
     coordinates = np.concatenate([pca.apply(vectors) for _, vectors in view.blocks()])
     if lay_out is not None:
-        coordinates = lay_out(view, coordinates, seed)
+        # As much for the neighbours as for the layout: both take about as long.
+        with progress_bar(progress, total=2 * len(view), unit="image", desc="laying out") as bar:
+            coordinates = lay_out(view, coordinates, seed, bar.update)
     items = list(view.items())
     return Map2D(
         keys=tuple(item.key for item in items),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Axis", "Point", "beside", "frontier", "plot"]
+__all__ = ["Axis", "Point", "frontier", "plot"]
 
 # x, y and the text of its tooltip.
 Point: TypeAlias = tuple[float, float, str]
@@ -49,11 +49,14 @@ class Axis:
         If true, the axis is logarithmic; all values are then above 0.
     limits : (float, float), optional
         First and last value; by default those of the points, with a margin.
+    whole : bool
+        Whether only whole numbers are marked.
     """
 
     name: str
     log: bool = False
     limits: tuple[float, float] | None = None
+    whole: bool = False
 
 
 RECALL, QPS = Axis("recall"), Axis("queries per second", log=True)
@@ -143,19 +146,11 @@ def plot(
     return "\n".join(parts)
 
 
-def beside(plots: Sequence[str]) -> str:
-    """Put plots side by side in one ``<svg>`` element."""
-    moved = (
-        each.replace("<svg ", f'<svg x="{_WIDTH * place}" ', 1) for place, each in enumerate(plots)
-    )
-    return "\n".join([_opening(_WIDTH * len(plots), _HEIGHT, "plots"), *moved, "</svg>"])
-
-
 class _Scale:
     """Maps values to positions between two ends, with a margin at both."""
 
     def __init__(self, axis: Axis, values: list[float], start: float, stop: float) -> None:
-        self._log = axis.log
+        self._log, self._whole = axis.log, axis.whole
         values = [max(value, 1e-9) if axis.log else value for value in values] or [1.0]
         low, high = self._inner(min(values)), self._inner(max(values))
         if axis.limits is None:
@@ -173,7 +168,7 @@ class _Scale:
         """Return round values between the ends."""
         if not self._log:
             size = (self._high - self._low) / _STEPS
-            size = _round(size)
+            size = max(_round(size), 1.0) if self._whole else _round(size)
             first = math.ceil(self._low / size - 1e-9)
             return [size * n for n in range(first, math.floor(self._high / size + 1e-9) + 1)]
         decades = range(math.floor(self._low), math.ceil(self._high) + 1)

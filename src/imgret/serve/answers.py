@@ -22,6 +22,7 @@ __all__ = [
     "IndexingFacts",
     "ItemFacts",
     "ItemPage",
+    "MapFacts",
     "NameFacts",
     "RegionFacts",
     "SearchPage",
@@ -199,6 +200,20 @@ class DuplicatesFacts(BaseModel):
     removable: int = Field(description="Number of images beyond one of each group.")
     unhashed: int = Field(description="Number of images that could not be compared.")
     format: str = Field(description="What a list of files says of itself.")
+
+
+class MapFacts(BaseModel):
+    """The state of a layout of the items in the plane, and the layout once it is done."""
+
+    state: str = Field(description="running or done")
+    done: int
+    total: int
+    method: str = ""
+    note: str = Field(default="", description="What the reader of the map should know.")
+    keys: list[str] = []
+    labels: list[str | None] = []
+    x: list[float] = []
+    y: list[float] = []
 
 
 class Change(BaseModel):

@@ -51,7 +51,7 @@ __all__ = ["create_app"]
 _log = logging.getLogger(__name__)
 
 _THUMBNAIL, _LARGE = (96, 512), (512, 2048)  # least and most pixels a side
-_PATIENCE = 2.0  # seconds a request waits for a search for duplicates
+_PATIENCE = 2.0  # seconds a request waits for work in the background
 # The status of an error, the most special class first.
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (KeyNotFoundError, HTTPStatus.NOT_FOUND),
@@ -389,7 +389,7 @@ def _add_changes(router: APIRouter, site: Site, work: Work) -> None:
                 found = retriever[key].label
                 if "expected" in change.model_fields_set and change.expected != found:
                     raise ConflictError(
-                        f"{key}: expected the label {change.expected!r}, found {found!r}; it was "
+                        f"{key!r}: expected the label {change.expected!r}, found {found!r}; it was "
                         f"changed elsewhere meanwhile"
                     )
                 retriever.update(key, label=change.label)
@@ -459,34 +459,37 @@ def _add_curation(router: APIRouter, site: Site, work: Work) -> None:
         )
 
     @router.get("/curate/map")
-    async def draw_map() -> Json:
-        """Lay the items out in the plane."""
+    async def draw_map() -> answers.MapFacts:
+        """Lay the items out in the plane; ask again while it is running."""
+        return await work(partial(_map, site))
 
-        def laid_out(retriever: Retriever) -> Json:
-            drawn = retriever.map2d()
-            return {
-                "method": drawn.method,
-                "keys": list(drawn.keys),
-                "labels": list(drawn.labels),
-                "x": drawn.coordinates[:, 0].tolist(),
-                "y": drawn.coordinates[:, 1].tolist(),
-            }
 
-        return await work(partial(told, laid_out))
+def _map(site: Site) -> answers.MapFacts:
+    layout = site.map()
+    layout.wait(_PATIENCE)
+    if layout.error is not None:
+        layout.reported = True
+        raise layout.error
+    facts = answers.MapFacts(state=layout.state, done=layout.done, total=layout.total)
+    if (drawn := layout.found) is not None:
+        facts.method, facts.note = drawn.method, drawn.note
+        facts.keys, facts.labels = list(drawn.keys), list(drawn.labels)
+        facts.x, facts.y = drawn.coordinates.T.tolist()
+    return facts
 
 
 def _duplicates(site: Site) -> answers.DuplicatesFacts:
     search = site.duplicates()
     search.wait(_PATIENCE)
     search.reported = search.state == "failed"
-    found = search.found if search.state == "done" else None
+    found, groups = search.found or (None, [])
     return answers.DuplicatesFacts(
         state=search.state,
         done=search.done,
         total=search.total,
         message=_FOLDERS.sub("", search.message),
-        groups=[] if found is None else [_duplicate_group(group) for group in search.groups],
-        hidden=0 if found is None else len(found) - len(search.groups),
+        groups=[_duplicate_group(group) for group in groups],
+        hidden=0 if found is None else len(found) - len(groups),
         removable=0 if found is None else found.n_removable,
         unhashed=0 if found is None else found.n_unhashed,
         format=FORMAT,

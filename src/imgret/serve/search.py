@@ -222,10 +222,11 @@ def search_uploads(site: Site, uploads: Sequence[_Upload]) -> list[bytes]:
     pages = [b""] * len(uploads)
     with site.use() as retriever, threads(0.0):
         for (k, where, threshold, _), places in alike.items():
+            wanted = filter_of(where)
+            if wanted is not None:
+                retriever.view(wanted)  # raises what is wrong with it before an image is read
             vectors = _embed(site, retriever, [uploads[place] for place in places])
-            found = retriever.search_vectors(
-                vectors, k, where=filter_of(where), threshold=threshold
-            )
+            found = retriever.search_vectors(vectors, k, where=wanted, threshold=threshold)
             for place, hits in zip(places, found, strict=True):
                 each = uploads[place]
                 size = images.header(each.data).size

@@ -10,9 +10,10 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
 from imgret.croppers import NoCrop
+from imgret.curation import Map2D
 from imgret.errors import (
     ImageNotFoundError,
     ImgretError,
@@ -30,8 +31,9 @@ from imgret.pipeline.pipeline import Late, Pipeline
 from imgret.retriever import Retriever
 from imgret.search.facets import Facet, count_facets
 from imgret.search.query import check_box
+from imgret.serve.background import Background, Tell
 from imgret.serve.batching import BatchingEmbedder
-from imgret.serve.duplicates import DuplicateSearch
+from imgret.serve.duplicates import FoundDuplicates, groups_of
 from imgret.serve.thumbnails import Thumbnails, thumbnails_of
 from imgret.support.locks import RLock
 from imgret.types import Embeddings, Image, ImageLike, Json
@@ -39,6 +41,7 @@ from imgret.types import Embeddings, Image, ImageLike, Json
 __all__ = ["Choice", "Indexing", "Site"]
 
 _log = logging.getLogger(__name__)
+_Found = TypeVar("_Found")
 # A changed gallery is opened again after so many seconds, or so many times what that takes.
 _LEAST_SECONDS, _SHARE = 1.0, 10
 _MOST_CHOICES = 50
@@ -161,7 +164,7 @@ class Site:
         self._opened: _Opened | None = None
         self._look_again = 0.0
         self._facets: tuple[Retriever, list[Facet]] | None = None
-        self._duplicates: tuple[Retriever, DuplicateSearch] | None = None
+        self._background: dict[str, tuple[Retriever, Background[Any]]] = {}
         self.thumbnails = Thumbnails(None, max_pixels=max_pixels)
         self.indexing: Indexing | None = None
         self._thread: threading.Thread | None = None
@@ -256,7 +259,7 @@ class Site:
         with self.use() as retriever:
             path = retriever[key].path
         if path is None:
-            raise ImageNotFoundError(f"{key}: expected an item with a file, found one without")
+            raise ImageNotFoundError(f"{key!r}: expected an item with a file, found one without")
         return path
 
     def embed_parts(self, retriever: Retriever, parts: list[Image]) -> Embeddings:
@@ -292,17 +295,24 @@ class Site:
                 self._facets = retriever, found
             return found
 
-    def duplicates(self) -> DuplicateSearch:
-        """Return the search for duplicates of the gallery as it is now; started if need be.
+    def duplicates(self) -> Background[FoundDuplicates | None]:
+        """Return the search for duplicates of the gallery as it is now; started if need be."""
+        return self._in_background("duplicates", groups_of)
 
-        A failed search is started again once its failure was reported.
-        """
+    def map(self) -> Background[Map2D]:
+        """Return the layout of the gallery as it is now; started if need be."""
+        return self._in_background("map", lambda retriever, tell: retriever.map2d(progress=tell))
+
+    def _in_background(
+        self, name: str, find: Callable[[Retriever, Tell], _Found]
+    ) -> Background[_Found]:
+        """Start work on the gallery, once per change, and again if its failure was reported."""
         with self.use() as retriever, self._lock:
-            before = self._duplicates
+            before = self._background.get(name)
             if before is None or before[0] is not retriever or before[1].reported:
                 if before is not None:
                     before[1].stop()
-                self._duplicates = before = retriever, DuplicateSearch(self.use)
+                self._background[name] = before = retriever, Background(name, self.use, find)
             return before[1]
 
     def _attach(self, place: Path | str) -> None:
@@ -430,8 +440,8 @@ class Site:
         self._stop = True
         if self._thread is not None:
             self._thread.join(timeout=30)
-        if self._duplicates is not None:
-            self._duplicates[1].close()
+        for _, work in list(self._background.values()):
+            work.close()
         with self._lock:
             opened, self._opened = self._opened, None
         if opened is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -149,8 +150,10 @@ def _evaluate(
         return None
     gallery, classes = trainer.dataset, trainer.dataset.classes
     retriever = Retriever(embedder=OnnxEmbedder(path), max_pixels=gallery.max_pixels)
+    folder = os.path.commonpath(gallery.paths)
     retriever.add(
         gallery.paths,
+        keys=[Path(os.path.relpath(path, folder)).as_posix() for path in gallery.paths],
         labels=[classes[label] for label in gallery.labels],
         progress=progress,
     )

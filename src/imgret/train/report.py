@@ -12,7 +12,7 @@ from typing import Any
 from imgret.evaluation import Report
 from imgret.pages.document import document, table
 from imgret.pages.evaluation import summary, worst_queries
-from imgret.pages.plot import Axis, beside, plot
+from imgret.pages.plot import Axis, plot
 from imgret.pages.result import Result
 from imgret.train.course import Epoch
 from imgret.train.recipes import Recipe
@@ -153,7 +153,7 @@ class TrainReport(Result):
         """Return a page: curves, metrics, worst classes and queries, configuration."""
         first = self.variants[0].evaluation
         body = (
-            f"<pre>{html.escape(str(self))}</pre>"
+            f'<pre class="prose">{html.escape(str(self))}</pre>'
             f"<h2>Curves</h2>{self.curves}{'' if first is None else _measured(first)}"
             f"<h2>Configuration</h2><pre>"
             f"{html.escape(json.dumps(self.recipe.to_json(), indent=2))}</pre>"
@@ -161,16 +161,16 @@ class TrainReport(Result):
         return document(title or self.variants[0].path.stem, body, scripts=["sort.js"])
 
     def _body(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>{self.curves}"
+        return f'<pre class="prose">{html.escape(str(self))}</pre>{self.curves}'
 
     @property
     def curves(self) -> str:
-        """Loss, learning rate and validation by epoch, as SVG."""
+        """Loss, learning rate and validation by epoch, as HTML."""
         return draw_curves(self.history)
 
 
 def draw_curves(history: Sequence[Epoch]) -> str:
-    """Draw loss, learning rate and validation by epoch; return an ``<svg>`` element."""
+    """Draw loss, learning rate and validation by epoch, side by side where there is room."""
     measured = [epoch for epoch in history if epoch.valid]
     valid = {
         name: [(float(epoch.epoch), epoch.valid[name], "") for epoch in measured]
@@ -181,13 +181,12 @@ def draw_curves(history: Sequence[Epoch]) -> str:
         "learning rate": {"rate": [(float(epoch.epoch), epoch.lr, "") for epoch in history]},
         "validation, averaged weights": valid,
     }
-    return beside(
-        [
-            plot(series, title=title, x=Axis("epoch"), y=Axis(""), best=False)
-            for title, series in panels.items()
-            if series
-        ]
+    drawn = "".join(
+        plot(series, title=title, x=Axis("epoch", whole=True), y=Axis(""), best=False)
+        for title, series in panels.items()
+        if series
     )
+    return f'<div class="plots">{drawn}</div>'
 
 
 def _measured(report: Report) -> str:

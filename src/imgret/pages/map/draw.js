@@ -30,6 +30,7 @@ function draw() {
   pen.setTransform(dots, 0, 0, dots, 0, 0);
   const places = data.keys.map((_, i) => place(i));
   const visible = places.map((_, i) => i).filter((i) => inside(places[i]));
+  drawHalos(visible.filter((i) => state.selected.has(i)).map((i) => places[i]));
   drawPoints(visible, places);
   drawPictures(visible.filter((i) => active[i]), places);
   drawMarks(visible, places);
@@ -50,16 +51,23 @@ function drawPoints(visible, places) {
   pen.globalAlpha = 1;
 }
 
-function drawGroup(points, fill, alpha) {
+// Below the points, so that a crowd of selected ones keeps its colours and has one outline.
+function drawHalos(points) {
+  const style = getComputedStyle(document.body);
+  drawGroup(points, style.getPropertyValue("--query"), 1, radius + 2);
+  drawGroup(points, style.getPropertyValue("--page"), 1);
+}
+
+function drawGroup(points, fill, alpha, size = radius) {
   pen.fillStyle = fill;
   pen.globalAlpha = alpha;
   pen.beginPath();
   for (const [x, y] of points) {
     if (radius <= 2) {
-      pen.rect(x - radius, y - radius, 2 * radius, 2 * radius);
+      pen.rect(x - size, y - size, 2 * size, 2 * size);
     } else {
-      pen.moveTo(x + radius, y);
-      pen.arc(x, y, radius, 0, 2 * Math.PI);
+      pen.moveTo(x + size, y);
+      pen.arc(x, y, size, 0, 2 * Math.PI);
     }
   }
   pen.fill();
@@ -126,12 +134,12 @@ function drawPicture(i, box, [x, y], side) {
   pictures.push({i, x: left, y: top, width, height});
 }
 
-// Rings around what is selected, pointed at and chosen.
+// Frames of images that are selected, rings around what is pointed at and chosen.
 function drawMarks(visible, places) {
   const style = getComputedStyle(document.body);
   const boxes = new Map(pictures.map((picture) => [picture.i, picture]));
   pen.strokeStyle = style.getPropertyValue("--query");
-  for (const i of visible) if (state.selected.has(i)) mark(places[i], boxes.get(i));
+  for (const {i} of pictures) if (state.selected.has(i)) mark(places[i], boxes.get(i));
   pen.strokeStyle = style.color;
   for (const i of [state.pointed, state.current]) if (i >= 0) mark(places[i], boxes.get(i), 2);
 }

@@ -53,6 +53,15 @@ async function refusal(response) {
   return new ApiError(message || `The server answered ${response.status}.`, response.status, kind);
 }
 
+/** Ask again until work in the background has ended; `tell` is called with the share that is done. */
+export async function finished(path, signal, tell) {
+  for (;;) {
+    const found = await call(path, {signal});
+    if (found.state !== "running") return found;
+    tell(found.total ? `${Math.floor(100 * found.done / found.total)} %` : "");
+  }
+}
+
 const item = (key) => `items/${encodeURIComponent(key)}`;
 
 export const thumbnail = (key, side = 256) => `api/${item(key)}/thumbnail?side=${side}`;

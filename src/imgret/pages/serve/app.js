@@ -170,7 +170,7 @@ async function showAll(where) {
 /** Say which file or item an error is about. */
 function ofWhat(error, {image, like}) {
   if (error.kind === "KeyNotFoundError" && like.length === 1) {
-    return new Error(`This gallery has no item ${like[0]}. It may have been removed or renamed.`);
+    return new Error(`This gallery has no item “${like[0]}”. It may have been removed or renamed.`);
   }
   const isOfImage = error.status === 413 || error.status === 422;
   return image && isOfImage ? new Error(`${image.name}: ${error.message}`) : error;
@@ -211,7 +211,7 @@ async function itemChanged(item) {
 
 async function itemRemoved(key) {
   hits.drop(key);
-  notify(`${key} was removed from the gallery. Its file is still there.`);
+  notify(`“${key}” was removed from the gallery. Its file is still there.`);
   await refreshFacts();
 }
 

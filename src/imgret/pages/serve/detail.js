@@ -220,7 +220,7 @@ export class Detail {
     const label = field.value.trim() || null;
     try {
       await api.relabel(item.key, label, item.label);
-      this.take({...item, label}, `The label is now ${label ?? "none"}.`);
+      this.take({...item, label}, label ? `The label is now “${label}”.` : "The label was removed.");
     } catch (error) {
       if (error.status === 409) await this.showConflict(field.value, error, message);
       else this.fail(message, error);
@@ -237,8 +237,9 @@ export class Detail {
     find("label").value = wanted;
     find("label").focus();
     return fill(this.dialog.querySelector(".writing > div"), make("p", {class: "wrong-text"},
-      `The label was changed elsewhere: it is now ${now.label ?? "none"}. `
-      + `Press Relabel again to make it ${wanted || "none"}.`));
+      `${now.label === null ? "The label was removed elsewhere."
+        : `The label was changed elsewhere: it is now “${now.label}”.`} `
+      + `Press Relabel again to ${wanted ? `make it “${wanted}”` : "remove it"}.`));
   }
 
   take(item, text) {

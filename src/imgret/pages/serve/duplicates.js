@@ -5,18 +5,10 @@ import {announce, complain, counted, fill, find, make, notify} from "./dom.js";
 
 /** Find the duplicates, saying how far it is, and show them. */
 export async function showDuplicates(page, signal) {
-  const found = await searched(page, signal);
+  const found = await api.finished("curate/duplicates", signal,
+    (share) => page.heading("Duplicates", `Comparing images … ${share}`));
   if (found.state === "failed") throw new Error(found.message);
   new Review(found, page).show();
-}
-
-async function searched(page, signal) {
-  for (;;) {
-    const found = await api.call("curate/duplicates", {signal});
-    if (found.state !== "running") return found;
-    const share = found.total ? ` ${Math.floor(100 * found.done / found.total)} %` : "";
-    page.heading("Duplicates", `Comparing images …${share}`);
-  }
 }
 
 class Review {
@@ -190,7 +182,7 @@ class Review {
       }
       if (element.querySelectorAll(".choice").length < 2) element.remove();
     }
-    announce(`${key} was removed`);
+    announce(`“${key}” was removed`);
   }
 }
 

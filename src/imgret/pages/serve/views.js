@@ -18,7 +18,7 @@ export function leaveViews() {
 
 /** Show the view that an address names. */
 export async function showView(view, params, page) {
-  if (!Object.hasOwn(VIEWS, view)) throw new Error(`There is no view ${view}.`);
+  if (!Object.hasOwn(VIEWS, view)) throw new Error(`There is no view “${view}”.`);
   const signal = latest.next();
   page.hits.clear();
   const all = counted(page.gallery.items, "image");
@@ -162,7 +162,7 @@ async function correct({key, label, suggested}, event, page) {
   try {
     await api.relabel(key, suggested, label);
     await page.changed({key, label: suggested, remark: `Was ${label}`, action: null});
-    notify(`${key} is now ${suggested}.`);
+    notify(`“${key}” is now “${suggested}”.`);
   } catch (error) {
     button.disabled = false;
     complain(error);
@@ -172,8 +172,11 @@ async function correct({key, label, suggested}, event, page) {
 // -- the map ------------------------------------------------------------------------------------
 
 async function map(params, page, signal) {
-  const found = await api.call("curate/map", {signal});
-  page.heading("Map", `${counted(found.keys.length, "image")}; similar ones are near each other`);
+  const all = counted(page.gallery.items, "image");
+  const found = await api.finished("curate/map", signal,
+    (share) => page.heading("Map", `Laying out ${all} … ${share}`));
+  page.heading("Map", found.note
+    || `${counted(found.keys.length, "image")}; similar ones are near each other`);
   const place = find("plane");
   place.hidden = false;
   drawMap(place, found, async (key) => {

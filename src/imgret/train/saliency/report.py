@@ -117,14 +117,15 @@ class SaliencyReport(Result):
     def to_html(self, *, title: str | None = None) -> str:
         """Return a page: curves, the boxes that agree least with the masks, configuration."""
         body = (
-            f"<pre>{html.escape(str(self))}</pre><h2>Curves</h2>{draw_curves(self.history)}"
+            f'<pre class="prose">{html.escape(str(self))}</pre>'
+            f"<h2>Curves</h2>{draw_curves(self.history)}"
             f"{self._worst() if self.worst else ''}<h2>Configuration</h2><pre>"
             f"{html.escape(json.dumps(self.recipe.to_json(), indent=2))}</pre>"
         )
         return document(title or self.variants[0].path.stem, body)
 
     def _body(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>{draw_curves(self.history)}"
+        return f'<pre class="prose">{html.escape(str(self))}</pre>{draw_curves(self.history)}'
 
     def _worst(self) -> str:
         cropper = SaliencyCropper(self.variants[0].path)
