@@ -2,12 +2,17 @@
 
     python benchmarks/scale.py [--items 10000 100000 1000000] [--index auto ivf-pq] [--out DIR]
     python benchmarks/scale.py --items 10000000 --index flat ivf-pq --keep /big/disk   # on request
+    python benchmarks/scale.py --items 100000 --index flat hnsw --uri postgresql://db/scale
 
 The vectors are synthetic (clusters on the sphere) and streamed, so that no size is ever in memory
 as a whole. A gallery of each size is filled once, and gets one index after the other. Indexing,
 and opening and searching, are measured in processes of their own, so that the memory is that of a
 program that does nothing else. "RSS" is the peak memory, "cold" the time of the very first search,
-which reads the index, and "per s" the queries answered in batches, on all cores.
+which reads the index, and "per s" the queries answered in batches, on all cores. "core s" and "core
+ms" are processor time, of indexing and of a query in a batch: other programs hardly change these.
+
+With ``--uri`` galleries are on a PostgreSQL, in a schema each, which is dropped; an index there is
+filled with the items. Memory is that of this program, not of the server.
 
 With ``--keep`` galleries and finished rows stay in that folder: a run that was interrupted goes on
 with the next row, and the table has those of earlier runs.
@@ -56,12 +61,10 @@ def blocks(items: int, dim: int, *, seed: int, clusters: int) -> Iterator[Embedd
         yield rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def fill(path: Path, items: int, dim: int) -> None:
-    """Make a gallery on disk without an index to build, and note the seconds that adding took."""
-    if path.exists():  # an interrupted run
-        shutil.rmtree(path)
+def fill(place: Path | str, items: int, dim: int, index: str = "flat") -> float:
+    """Make a gallery, and return the seconds that adding took."""
     seconds, done = 0.0, 0
-    with Retriever.open(path, "a", embedder=Given(dim), index="flat") as retriever:
+    with Retriever.open(place, "a", embedder=Given(dim), index=index) as retriever:
         for rows in blocks(items, dim, seed=0, clusters=items // _PER_CLUSTER):
             started = time.perf_counter()
             retriever.add_vectors(
@@ -71,7 +74,7 @@ def fill(path: Path, items: int, dim: int) -> None:
             )
             seconds += time.perf_counter() - started
             done += len(rows)
-    _noted(path).write_text(json.dumps(seconds), encoding="utf-8")
+    return seconds
 
 
 def _noted(path: Path) -> Path:
@@ -82,9 +85,13 @@ def _noted(path: Path) -> Path:
 def build(path: Path, dim: int, index: str) -> dict[str, Any]:
     """Give a gallery another index."""
     with Retriever.open(path, "a", embedder=Given(dim)) as retriever:
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         retriever.reindex(index)
-        return {"index s": time.perf_counter() - started, "build MB": peak_rss()}
+        return {
+            "index s": time.perf_counter() - started,
+            "core s": time.process_time() - used,
+            "build MB": peak_rss(),
+        }
 
 
 def peak_rss() -> float:
@@ -93,10 +100,10 @@ def peak_rss() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def use(path: Path, dim: int) -> dict[str, Any]:
+def use(place: Path | str, dim: int) -> dict[str, Any]:
     """Open a gallery and search it, one query at a time."""
     started = time.perf_counter()
-    retriever = Retriever.open(path, embedder=Given(dim))
+    retriever = Retriever.open(place, embedder=Given(dim))
     opened = time.perf_counter()
     clusters = len(retriever) // _PER_CLUSTER
     queries = next(blocks(_QUERIES, dim, seed=9, clusters=clusters))
@@ -111,21 +118,24 @@ def use(path: Path, dim: int) -> dict[str, Any]:
         taken.append(1000 * (time.perf_counter() - before))
     # A batch that takes some seconds, by the time of single queries.
     batch = queries[: max(_LEAST, int(1000 * _SECONDS / statistics.median(taken)))]
-    rates = []
+    rates, spent = [], []
     for _ in range(2):
-        before = time.perf_counter()
+        before, used = time.perf_counter(), time.process_time()
         for hits in retriever.search_vectors(batch, _RETURNED):
             list(hits)
         rates.append(len(batch) / (time.perf_counter() - before))
+        spent.append(1000 * (time.process_time() - used) / len(batch))
     found = {
         "per s": max(rates),
+        "core ms": min(spent),
         "open s": opened - started,
         "cold ms": 1000 * (cold - opened),
         "p50 ms": statistics.median(taken),
         "p95 ms": float(np.percentile(taken, 95)),
         "RSS MB": peak_rss(),
-        "index": retriever.index.name,
     }
+    if isinstance(place, Path):
+        found["index"] = retriever.index.name
     # Compares with everything, so after the memory was looked at.
     found["recall"] = retriever.recall(_RETURNED, n_queries=200).value
     return found
@@ -135,7 +145,9 @@ def measured(root: Path, items: int, dim: int, index: str) -> dict[str, Any]:
     """Give a gallery an index, and use it, in processes of their own."""
     path = root / f"{items}.imgret"
     if not _noted(path).exists():
-        fill(path, items, dim)
+        if path.exists():  # an interrupted run
+            shutil.rmtree(path)
+        _noted(path).write_text(json.dumps(fill(path, items, dim)), encoding="utf-8")
     command = [sys.executable, __file__, "--dim", str(dim), "--path", str(path)]
     run = partial(subprocess.run, check=True, stdout=subprocess.PIPE)
     built = json.loads(run([*command, "--index", index, "--what", "build"]).stdout)
@@ -160,6 +172,41 @@ def measured(root: Path, items: int, dim: int, index: str) -> dict[str, Any]:
     }
 
 
+def on_server(uri: str, items: int, dim: int, index: str) -> dict[str, Any]:
+    """Fill a gallery on PostgreSQL, and use it."""
+    import psycopg  # noqa: PLC0415  # only here
+
+    schema = f"scale_{items}_{index}"
+    sizes = (
+        "SELECT (pg_table_size(t) + pg_indexes_size(t) - graph)::float8 / %(n)s, graph / %(n)s "
+        "FROM (SELECT %(name)s::regclass AS t, "
+        "coalesce(pg_relation_size(to_regclass(%(name)s || '_embedding')), 0)::float8 AS graph) "
+        "AS s"
+    )
+    with psycopg.connect(uri, autocommit=True) as connection:
+        try:
+            place = f"{uri}{'&' if '?' in uri else '?'}schema={schema}"
+            seconds = fill(place, items, dim, index)
+            used = use(place, dim)
+            named = {"n": items, "name": f"{schema}.items"}
+            table, graph = connection.execute(sizes, named).fetchone() or (None, None)
+        finally:
+            connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")  # names of our own
+    return {
+        "asked": f"postgresql {index}",
+        "items": items,
+        "index": index,
+        "add s": seconds,
+        "index s": 0.0,
+        "core s": None,
+        "build MB": None,
+        **used,
+        "catalog B": table,
+        "vectors B": 0,
+        "index B": graph,
+    }
+
+
 def earlier(file: Path) -> list[dict[str, Any]]:
     """Return the rows of earlier runs."""
     if not file.exists():
@@ -175,6 +222,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--keep", type=Path, help="Folder to keep and reuse the galleries in.")
     parser.add_argument("--out", type=Path, help="Folder for JSON, Markdown and plots.")
+    parser.add_argument("--uri", help="Database of a running PostgreSQL with pgvector.")
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--what", choices=["build", "use"], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -192,9 +240,14 @@ def main() -> None:
     try:
         for items in options.items:  # all indexes of a gallery, which can be deleted then
             for index in options.index:
-                if any((r["asked"], r["items"]) == (index, items) for r in earlier(finished)):
+                asked = index if options.uri is None else f"postgresql {index}"
+                if any((r["asked"], r["items"]) == (asked, items) for r in earlier(finished)):
                     continue
-                row = measured(root, items, options.dim, index)
+                row = (
+                    measured(root, items, options.dim, index)
+                    if options.uri is None
+                    else on_server(options.uri, items, options.dim, index)
+                )
                 print(row, file=sys.stderr, flush=True)
                 with finished.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
