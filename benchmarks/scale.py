@@ -125,7 +125,7 @@ def use(place: Path | str, dim: int) -> dict[str, Any]:
             list(hits)
         rates.append(len(batch) / (time.perf_counter() - before))
         spent.append(1000 * (time.process_time() - used) / len(batch))
-    found = {
+    found: dict[str, Any] = {
         "per s": max(rates),
         "core ms": min(spent),
         "open s": opened - started,
