@@ -114,7 +114,9 @@ def servers(session: nox.Session) -> None:
 @nox.session(default=False)
 def cluster(session: nox.Session) -> None:
     """Test embedding on a Ray cluster of this machine, and what opens its Parquet shards."""
-    session.install("-e", ".[ray,tables]", *group("test"), *group("cluster"))
+    session.install(
+        "-e", ".[milvus-lite,postgres,ray,remote,tables]", *group("test"), *group("cluster")
+    )
     session.run("pytest", *PARALLEL, "tests/cluster", *session.posargs, env=ONE_EACH)
 
 

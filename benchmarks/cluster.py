@@ -1,9 +1,11 @@
 """Images per second of Ray with two workers, beside two plain processes.
 
-``python benchmarks/cluster.py FOLDER --images 2000`` takes the images of a folder, repeated under
-other names until there are enough. Both embed the same images with the pipeline of imgret, in two
-processes of one thread each; starting processes, Ray and models is not counted.
-Neither writes a gallery, so that the embedding alone is compared.
+    python benchmarks/cluster.py FOLDER... [--images 20000] [--rounds 4]
+
+The images of the folders are repeated under other names until there are enough. In each round, both
+embed the same images with the pipeline of imgret, in two processes of one thread each; which goes
+first alternates, so that a machine whose speed drifts affects both alike. Starting processes, Ray
+and models is not counted. Neither writes a gallery, so that the embedding alone is compared.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from imgret.cluster.pipeline import RayPipeline
 from imgret.ingest.folder import find_images
 from imgret.pipeline.embed import Source, embed_sources
 
-# Images of a run for each of two workers.
+# Images after which both workers have made their models, and the clock starts.
+WARM_UP = 10 * 32
+# Images that two workers have begun or finished by then, and not handed on.
 UNDER_WAY = 2 * 32
 
 
@@ -64,17 +68,23 @@ def measure_plain(paths: list[Path]) -> float:
 
 
 def measure_ray(paths: list[Path]) -> float:
-    """Return the images per second of two workers, from the first outcome on."""
-    retriever = Retriever()
-    runner = RayPipeline(retriever._pipeline)  # noqa: SLF001  # what add_folder uses
-    first, done = 0.0, 0
+    """Return the images per second of two workers, once both have started."""
+    ray.init(
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    runner = RayPipeline(Retriever()._pipeline)  # noqa: SLF001  # what add_folder uses
+    started, before, done = 0.0, 0, 0
     for outcomes in runner.run(sources_of(paths), threads=2):
-        if not first:  # the workers have started, and made their models
-            first = time.perf_counter()
-            continue
         done += len(outcomes)
-    done -= UNDER_WAY  # by then; to count them would favour Ray
-    return done / (time.perf_counter() - first)
+        if not started and done >= WARM_UP:
+            started, before = time.perf_counter(), done
+    seconds = time.perf_counter() - started
+    ray.shutdown()
+    return (done - before - UNDER_WAY) / seconds  # to count those would favour Ray
 
 
 def linked(images: list[Path], n: int, folder: Path) -> list[Path]:
@@ -90,22 +100,24 @@ def linked(images: list[Path], n: int, folder: Path) -> list[Path]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="+")
     parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=4)
     arguments = parser.parse_args()
-    found, _ = find_images(arguments.folder.absolute())
+    if arguments.images // arguments.rounds < 2 * WARM_UP:
+        parser.error(f"expected at least {2 * WARM_UP} images for each round")
+    found = [image for each in arguments.folder for image in find_images(each.absolute())[0]]
+    rates: dict[str, list[float]] = {"plain": [], "ray": []}
     with tempfile.TemporaryDirectory() as folder:
         paths = linked(found, arguments.images, Path(folder))
-        here = measure_plain(paths)
-        ray.init(
-            "local",
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        there = measure_ray(paths)
-        ray.shutdown()
+        for number in range(arguments.rounds):
+            some = paths[number :: arguments.rounds]
+            measures = [("plain", measure_plain), ("ray", measure_ray)]
+            for name, measure in measures[:: -1 if number % 2 else 1]:
+                rates[name].append(measure(some))
+            print({name: round(values[-1], 1) for name, values in rates.items()}, flush=True)
+    # Of all images: each round has as many.
+    here, there = (len(values) / sum(1 / rate for rate in values) for values in rates.values())
     facts = {"images": len(paths), "plain": here, "ray": there, "ratio": there / here}
     print(json.dumps(facts))
     print(f"plain {here:.1f} images/s, ray {there:.1f} images/s, ratio {there / here:.2f}")

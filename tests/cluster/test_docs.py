@@ -3,6 +3,8 @@
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,7 @@ def test_the_page_runs(cluster, tmp_path, monkeypatch):
                 with pytest.raises(SystemExit) as ended:
                     main(shlex.split(line)[1:])
                 assert ended.value.code == 0, line
+            elif line.startswith("embedding-atlas ") and shutil.which("embedding-atlas"):
+                ended = subprocess.run(line, shell=True, capture_output=True, check=False)  # noqa: S602  # as on the page
+                assert ended.returncode == 0, ended.stderr.decode()
+                assert (tmp_path / "atlas" / "index.html").exists()

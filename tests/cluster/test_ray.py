@@ -20,12 +20,6 @@ from imgret.errors import ClusterError, InvalidInputError, ModelError
 from imgret.transfer import import_items
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Runs of four images, so that there are several."""
-    monkeypatch.setattr(running, "_RUN", 4)
-
-
 def as_here(photos, found, **options):
     """Compare a gallery that a cluster made with one that this process makes."""
     here = Retriever()
@@ -34,22 +28,6 @@ def as_here(photos, found, **options):
     assert [found[key] for key in found] == [here[key] for key in here]
     np.testing.assert_allclose(found.embeddings(), here.embeddings(), atol=1e-3)
     return report
-
-
-def workers():
-    """Process ids of the actors of this process's cluster."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if not (place / "cmdline").read_bytes().startswith(b"ray::Worker"):
-                continue
-            raylet = (place / "stat").read_text().rsplit(")", 1)[1].split()[1]
-            parent = Path(f"/proc/{raylet}/stat").read_text().rsplit(")", 1)[1].split()[1]
-        except OSError:
-            continue
-        if int(parent) == os.getpid():
-            found.append(int(place.name))
-    return found
 
 
 def test_a_cluster_makes_the_gallery_that_one_machine_makes(cluster, photos, short):
@@ -69,17 +47,10 @@ def test_a_cluster_makes_the_gallery_that_one_machine_makes(cluster, photos, sho
     assert (len(again.ok), len(again.skipped), len(again.failed)) == (0, 13, 1)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, photos, short):
-    found, killed = Retriever(), []
-
-    def progress(done, total):
-        if done and not killed:
-            killed.extend(workers())
-            os.kill(killed[0], signal.SIGKILL)
-
-    report = found.add_folder(photos, on="ray", threads=2, progress=progress)
-    assert killed
+def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, photos, short, killer):
+    found = Retriever()
+    report = found.add_folder(photos, on="ray", threads=2, progress=killer)
+    assert killer.killed
     assert len(report.ok) == 12
     as_here(photos, found)
 
