@@ -24,7 +24,7 @@ from imgret.errors import (
     StoreError,
     StoreReadOnlyError,
 )
-from imgret.galleries.postgres.rows import register
+from imgret.galleries.postgres.rows import JsonLoader, register
 from imgret.support.locks import RLock
 from imgret.support.uris import without_secrets
 
@@ -47,9 +47,9 @@ _inherited: list[ConnectionPool[Any]] = []
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that knows how carefully it searches graphs at present."""
+    """A connection that knows how it searches graphs at present: ef_search and iterative_scan."""
 
-    ef_search: int | None = None
+    graph_options: tuple[int | None, str] | None = None
 
 
 class Database:
@@ -216,8 +216,8 @@ class Database:
                 "extnamespace WHERE extname = 'vector'), ''), false)"
             ).format(schema=sql.Literal(sql.Identifier(self.schema).as_string(connection)))
         )
-        if register(connection):
-            connection.execute("SELECT set_config('hnsw.iterative_scan', 'relaxed_order', false)")
+        register(connection)
+        connection.adapters.register_loader("jsonb", JsonLoader)
 
     @contextmanager
     def named(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,24 +15,30 @@ from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
 from imgret.filters.postgres import json_number
-from imgret.types import Box, Dtype, Embeddings, Item
+from imgret.types import Box, Dtype, Embeddings, Ids, Item
 
 __all__ = [
     "COLUMNS",
     "COLUMN_TYPES",
     "TYPES",
     "Halfvec",
+    "IdArray",
+    "JsonLoader",
     "Vector",
     "from_row",
     "register",
     "to_row",
     "wire",
+    "wire_ids",
 ]
 
 COLUMNS = "key, path, sha256, size, mtime_ns, box, subject, label, metadata, phash"
 COLUMN_TYPES = (
     *("text", "text", "bytea", "int8", "int8", "int4[]", "bool", "text", "jsonb", "bytea"),
 )
+# Numbers of the types int8 and int8[].
+_INT8, _INT8_ARRAY = 20, 1016
+_DECODE = json.JSONDecoder().raw_decode
 TYPES: dict[Dtype, str] = {"float16": "halfvec", "float32": "vector"}
 
 # A number with an exponent, or a text, in which there may be what looks like one.
@@ -46,6 +53,18 @@ class Halfvec(bytes):
     """A float16 vector as pgvector sends it."""
 
 
+class IdArray(bytes):
+    """Ids as PostgreSQL sends a ``bigint[]``."""
+
+
+def wire_ids(ids: Sequence[int] | Ids) -> IdArray:
+    """Return ids in the binary form of a ``bigint[]``."""
+    body = np.empty(len(ids), dtype=[("size", ">i4"), ("id", ">i8")])
+    body["size"], body["id"] = 8, ids
+    # Dimensions, a flag for nulls, the type int8; of the one dimension its length and first index.
+    return IdArray(struct.pack(">iiIii", 1, 0, _INT8, len(ids), 1) + body.tobytes())
+
+
 def wire(rows: Embeddings, dtype: Dtype) -> list[Vector] | list[Halfvec]:
     """Return embeddings in pgvector's binary form: their dimension, a zero, big-endian values."""
     head = np.full((len(rows), 1), rows.shape[1] << 16, dtype=">u4").view(np.uint8)
@@ -56,16 +75,16 @@ def wire(rows: Embeddings, dtype: Dtype) -> list[Vector] | list[Halfvec]:
     return [kind(line.tobytes()) for line in lines]
 
 
-def register(connection: Connection[Any]) -> bool:
-    """Tell a connection the types of pgvector; return whether the database has them."""
+def register(connection: Connection[Any]) -> None:
+    """Tell a connection the types of pgvector, if the database has them."""
     for name, kind, value in (("vector", Vector, ">f4"), ("halfvec", Halfvec, ">f2")):
         info = TypeInfo.fetch(connection, name)
         if info is None:
-            return False
+            return
         info.register(connection)
         connection.adapters.register_dumper(kind, _dumper(info.oid))
         connection.adapters.register_loader(info.oid, _loader(value))
-    return True
+    connection.adapters.register_dumper(IdArray, _dumper(_INT8_ARRAY))
 
 
 def _dumper(oid_: int) -> type[Dumper]:
@@ -87,6 +106,15 @@ def _loader(value: str) -> type[Loader]:
             return np.frombuffer(data, dtype=value, offset=4).astype(np.float32)
 
     return Binary
+
+
+class JsonLoader(Loader):
+    """Parses what `jsonb` sends, which is a version and JSON without space around it."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> Any:
+        return _DECODE(str(data[1:], "utf-8"))[0]
 
 
 def to_row(item: Item) -> tuple[Any, ...]:

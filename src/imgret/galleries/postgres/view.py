@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from imgret.errors import KeyNotFoundError, StoreError
 from imgret.filters import Filter
 from imgret.filters.postgres import compile_filter
 from imgret.filters.tree import AllOf, Exists, Field
-from imgret.galleries.postgres.rows import COLUMNS, from_row, wire
+from imgret.galleries.postgres.rows import COLUMNS, IdArray, from_row, wire, wire_ids
 from imgret.galleries.postgres.schema import Layout, ef_search
 from imgret.projections import IdentityProjection
 from imgret.search import Labels, Origin, View
@@ -40,24 +40,32 @@ _LISTED = 10_000
 _KEPT = 16
 # Hits whose items come with the answer of a search.
 _WITH_ITEMS = 2048
+# Columns of an answer before those of the item.
+_HEAD = 5
+
+
+# A row of an answer: id, score, number of items, of changes and of the revision, and `COLUMNS`.
+_Row: TypeAlias = tuple[Any, ...]
 
 
 class Found(NamedTuple):
-    """A row of an answer; the numbers are those of the gallery at that moment."""
+    """What an answer says of the gallery at that moment."""
 
-    id: int
-    score: float
     items: int
     changes: int
     revision: int
-    item: Item | None
+
+    @classmethod
+    def of(cls, row: _Row) -> Found:
+        """Return what a row says."""
+        return cls(*row[2:5])
 
 
 class Listed(NamedTuple):
     """The ids that pass a filter, as of a number of changes; None if there are many."""
 
     changes: int
-    ids: list[int] | None
+    ids: IdArray | None
 
 
 @final
@@ -93,12 +101,12 @@ class PostgresView(View):
             conditions.append(f"({condition.sql})")
             self._parameters += condition.parameters
         if self._removed:
-            conditions.append("id <> ALL(%s::bigint[])")
-            self._parameters.append(self._removed)
+            conditions.append("id <> ALL(%s)")
+            self._parameters.append(wire_ids(self._removed))
         self._condition = " AND ".join(conditions) or "true"
         self._is_whole = not conditions
         self.ef_search = ef_search(spec) if self._layout.make_index is not None else None
-        self._fetched: dict[int, Item] = {}
+        self._fetched: dict[int, Sequence[Any]] = {}  # values of `COLUMNS`
 
     # -- what is in it -----------------------------------------------------------------------
 
@@ -128,10 +136,11 @@ class PostgresView(View):
         return [ids[key] for key in keys]
 
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
-        found = {id_: self._fetched[id_] for id_ in ids if id_ in self._fetched}
+        fetched = self._fetched
+        found = {id_: from_row(fetched[id_]) for id_ in ids if id_ in fetched}
         if missing := [id_ for id_ in ids if id_ not in found]:
             rows = self._rows(
-                f"SELECT id, {COLUMNS} FROM items WHERE id = ANY(%s::bigint[])", [missing]
+                f"SELECT id, {COLUMNS} FROM items WHERE id = ANY(%s)", [wire_ids(missing)]
             )
             found |= {row[0]: from_row(row[1:]) for row in rows}
         if len(found) < len(set(ids)):
@@ -186,7 +195,7 @@ class PostgresView(View):
     def _read(self, ids: Ids) -> Embeddings:
         wanted = ids.tolist()
         rows = self._rows(
-            "SELECT id, embedding FROM items WHERE id = ANY(%s::bigint[]) ORDER BY id", [wanted]
+            "SELECT id, embedding FROM items WHERE id = ANY(%s) ORDER BY id", [wire_ids(ids)]
         )
         found = np.array([row[1] for row in rows], dtype=np.float32).reshape(-1, self.dim)
         held = [row[0] for row in rows]
@@ -213,24 +222,47 @@ class PostgresView(View):
         queries = wire(vectors, "float32")
         found = self._among_listed(queries, k) if not (exact or self._is_whole) else None
         if found is None:
-            found = self._answers(queries, k, exact=exact)
-        if not exact and (short := [n for n, rows in enumerate(found) if len(rows) < k]):
-            # A graph ends its search early if most of what it meets does not pass.
-            again = self._answers([queries[n] for n in short], k, exact=True)
-            for n, rows in zip(short, again, strict=True):
-                found[n] = rows
+            found = [[]] * len(queries)
+            for way in self._ways(k, exact=exact):
+                short = [n for n, rows in enumerate(found) if len(rows) < k]
+                if not short:
+                    break
+                answers = self._answers([queries[n] for n in short], k, way)
+                for n, rows in zip(short, answers, strict=True):
+                    found[n] = rows
         ids: Ids = np.full((len(found), k), -1, dtype=np.int64)
         scores: Embeddings = np.full((len(found), k), -np.inf, dtype=np.float32)
         last = None
         for n, rows in enumerate(found):
-            for m, row in enumerate(rows):
-                ids[n, m], scores[n, m], last = row.id, row.score, row
-                if row.item is not None:
-                    self._fetched.setdefault(row.id, row.item)
-        self._gallery.note(last)
+            if rows:
+                last = rows[-1]
+                ids[n, : len(rows)] = [row[0] for row in rows]
+                scores[n, : len(rows)] = [row[1] for row in rows]
+                if len(last) > _HEAD:
+                    self._fetched.update((row[0], row[_HEAD:]) for row in rows)
+        self._gallery.note(None if last is None else Found.of(last))
         return Neighbors(ids, scores)
 
-    def _among_listed(self, queries: Sequence[Any], k: int) -> list[list[Found]] | None:
+    def _ways(self, k: int, *, exact: bool) -> list[str]:
+        """Return how to search, quickest first; the next is for queries with too few hits.
+
+        A graph ends its search with the candidates it has, of which some may be deleted, or goes on
+        until enough pass. That also ends early if most of what it meets does not pass.
+        """
+        if exact:
+            return ["exact"]
+        wanted = k + self._spare(k, exact=False)
+        enough = self._is_whole and wanted <= (self.ef_search or 0)
+        return [*(["off"] if enough else []), "relaxed_order", "exact"]
+
+    def _spare(self, k: int, *, exact: bool) -> int:
+        """Return how many candidates beyond ``k`` are compared again."""
+        if not (exact or self._is_whole):
+            return max(_SPARE_OF_SOME, k)
+        is_same = self._layout.dtype == "float32" and self._layout.searched == "embedding"
+        return 0 if is_same else _SPARE
+
+    def _among_listed(self, queries: Sequence[Any], k: int) -> list[list[_Row]] | None:
         """Compare the items that pass the filter, if there are few; None if there are many.
 
         Their ids are remembered, since finding them may take longer than comparing them.
@@ -244,14 +276,15 @@ class PostgresView(View):
                     [*self._parameters, _LISTED + 1],
                 )
                 few = len(rows) <= _LISTED
-                ids = [row[1] for row in rows if row[1] is not None] if few else None
+                passing = [row[1] for row in rows if row[1] is not None]
+                ids = wire_ids(passing) if few else None
                 listed = self._gallery.listed[key] = Listed(rows[0][0], ids)
                 while len(self._gallery.listed) > _KEPT:
                     self._gallery.listed.popitem(last=False)
             if listed.ids is None:
                 return None
-            found = self._answers(queries, k, exact=True, among=listed.ids)
-            now = {rows[0].changes for rows in found if rows}
+            found = self._answers(queries, k, "exact", among=listed.ids)
+            now = {Found.of(rows[0]).changes for rows in found if rows}
             if now <= {listed.changes} and (now or not self._changed(listed.changes)):
                 return found
             self._gallery.listed.pop(key, None)  # something was changed meanwhile
@@ -260,47 +293,58 @@ class PostgresView(View):
         return bool(self._rows("SELECT changes FROM state")[0][0] != since)
 
     def _answers(
-        self, queries: Sequence[Any], k: int, *, exact: bool, among: list[int] | None = None
-    ) -> list[list[Found]]:
+        self, queries: Sequence[Any], k: int, way: str, *, among: IdArray | None = None
+    ) -> list[list[_Row]]:
         """Return for each query what is nearest, best first."""
-        layout, with_items = self._layout, k * len(queries) <= _WITH_ITEMS
-        columns = f", {COLUMNS}" if with_items else ""
         condition, values = self._condition, self._parameters
         if among is not None:
-            condition, values = "id = ANY(%s::bigint[])", [among]
-        first = f"{layout.searched} {layout.operator} %s::vector::{layout.given}"
-        if exact:  # an index is used for the bare distance only
-            first = f"({first}) + 0, id"
-        inner = (
-            f"SELECT id{columns}, embedding FROM items WHERE {condition} ORDER BY {first} LIMIT %s"
-        )
-        stored = "embedding::vector" if layout.dtype == "float16" else "embedding"
-        distance = f"({stored} {layout.operator} %s::vector)"
-        score = {"<=>": f"1 - {distance}", "<#>": f"-{distance}", "<->": f"-({distance} ^ 2)"}
-        statement = (
-            f"SELECT id, ({score[layout.operator]})::float4 AS score, items, changes, "
-            f"(SELECT revision FROM spec){columns} FROM ({inner}) AS near, state "
-            f"ORDER BY score DESC, id LIMIT %s"
-        )
-        spare = 0 if layout.dtype == "float32" and layout.searched == "embedding" else _SPARE
-        if not exact and not self._is_whole:
-            spare = max(_SPARE_OF_SOME, k)
-        parameters = [(query, *values, query, k + spare, k) for query in queries]
+            condition, values = "id = ANY(%s)", [among]
+        exact = way == "exact"
+        with_items = k * len(queries) <= _WITH_ITEMS
+        statement = self._nearest(condition, k, exact=exact, with_items=with_items)
+        parameters = [(query, *values, query) for query in queries]
+        options = self.ef_search, way
 
-        def work(connection: Connection) -> list[list[tuple[Any, ...]]]:
-            if not exact and connection.ef_search != self.ef_search:
+        def work(connection: Connection) -> list[list[_Row]]:
+            if not exact and connection.graph_options != options:
                 connection.execute(
-                    "SELECT set_config('hnsw.ef_search', %s, false)", (str(self.ef_search),)
+                    "SELECT set_config('hnsw.ef_search', %s, false), "
+                    "set_config('hnsw.iterative_scan', %s, false)",
+                    (str(self.ef_search), way),
                 )
-                connection.ef_search = self.ef_search
+                connection.graph_options = options
             with connection.cursor(binary=True) as cursor:
                 if len(parameters) == 1:
                     return [cursor.execute(statement, parameters[0]).fetchall()]
                 cursor.executemany(statement, parameters, returning=True)
                 return [cursor.fetchall() for _ in cursor.results()]
 
-        answers: list[list[tuple[Any, ...]]] = self._read_by(work)
-        return [[_found(row, with_items=with_items) for row in rows] for rows in answers]
+        answers: list[list[_Row]] = self._read_by(work)
+        return answers
+
+    def _nearest(self, condition: str, k: int, *, exact: bool, with_items: bool) -> str:
+        """Return the statement for the nearest items, with a query in its first and last place.
+
+        The limits are part of it: of one that is bound, the planner assumes a tenth of the table,
+        and plans the statement again each time.
+        """
+        layout, columns = self._layout, f", {COLUMNS}" if with_items else ""
+        first = f"{layout.searched} {layout.operator} %s::vector::{layout.given}"
+        if exact:  # an index is used for the bare distance only
+            first = f"({first}) + 0, id"
+        inner = (
+            f"SELECT id{columns}, embedding FROM items WHERE {condition} "
+            f"ORDER BY {first} LIMIT {k + self._spare(k, exact=exact)}"
+        )
+        stored = "embedding::vector" if layout.dtype == "float16" else "embedding"
+        distance = f"({stored} {layout.operator} %s::vector)"
+        score = {"<=>": f"1 - {distance}", "<#>": f"-{distance}", "<->": f"-({distance} ^ 2)"}
+        return (
+            f"SELECT id, ({score[layout.operator]})::float4 AS score, "
+            f"(SELECT items FROM state), (SELECT changes FROM state), "
+            f"(SELECT revision FROM spec){columns} FROM ({inner}) AS near "
+            f"ORDER BY score DESC, id LIMIT {k}"
+        )
 
     @property
     def index(self) -> Tunable:
@@ -340,12 +384,6 @@ class PostgresView(View):
         return StoreError(
             f"{self._gallery.name}: an item was removed by another process meanwhile; ask again"
         )
-
-
-def _found(row: tuple[Any, ...], *, with_items: bool) -> Found:
-    id_, score, items, changes, revision = row[:5]
-    item = from_row(row[5:]) if with_items else None
-    return Found(id_, score, items, changes, revision, item)
 
 
 class PostgresIndex:
