@@ -19,7 +19,7 @@ from imgret.filters.tree import COLUMNS as FIELDS
 from imgret.filters.tree import Field
 from imgret.galleries.postgres import schema
 from imgret.galleries.postgres.database import Connection, Database
-from imgret.galleries.postgres.rows import COLUMN_TYPES, COLUMNS, TYPES, from_row, to_row, wire
+from imgret.galleries.postgres.rows import COLUMNS, copied, from_row, to_row
 from imgret.galleries.postgres.view import Found, Listed, PostgresView
 from imgret.search import StaleViewError
 from imgret.types import Embeddings, Item
@@ -192,17 +192,14 @@ class PostgresGallery(Gallery):
 
     def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
         _check_keys(items)
-        vectors = wire(embeddings, self._spec.dtype)
         copy = f"COPY items ({COLUMNS}, embedding) FROM STDIN (FORMAT BINARY)"
-        types = (*COLUMN_TYPES, TYPES[self._spec.dtype])
 
         def work(connection: Connection) -> None:
             if replacing:
                 connection.execute("DELETE FROM items WHERE key = ANY(%s::text[])", (replacing,))
             with connection.cursor() as cursor, cursor.copy(copy) as lines:
-                lines.set_types(types)
-                for item, vector in zip(items, vectors, strict=True):
-                    lines.write_row((*_written(item), vector))  # the server stores meanwhile
+                for block in copied(items, embeddings, self._spec.dtype):
+                    lines.write(block)  # the server stores meanwhile
 
         self._database.write(work)
 
