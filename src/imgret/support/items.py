@@ -50,8 +50,7 @@ def check_item(item: Item) -> str:
         return "{}"
     try:
         metadata = _ENCODE(dict(item.metadata))
-        if not metadata.isascii():
-            metadata.encode()
+        metadata.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
             f"metadata of {item.key!r}: expected JSON values, found {error}"

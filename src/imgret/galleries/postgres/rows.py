@@ -77,12 +77,16 @@ def _lines(rows: Embeddings, dtype: Dtype) -> NDArray[np.uint8]:
     return np.hstack([head, body.view(np.uint8).reshape(len(rows), -1)])
 
 
-# The form of a binary COPY: a head, for each row the number of its fields, each field after its size,
-# and an end. Of an array: dimensions, a flag for nulls, type, length, first index; then its values.
+# The form of a binary COPY: a head; for each row the number of its fields, and each field after its
+# size; an end. An array is its dimensions, a flag for nulls, type, length, first index, and values.
 _COPY_HEAD, _COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 _NULL, _FALSE, _TRUE = b"\xff\xff\xff\xff", b"\0\0\0\1\0", b"\0\0\0\1\1"
 _FIELDS = (COLUMNS.count(",") + 2).to_bytes(2)
-_SIZE, _LONG, _BOX = struct.Struct(">i").pack, struct.Struct(">iq").pack, struct.Struct(">6i8i").pack
+_SIZE, _LONG, _BOX = (
+    struct.Struct(">i").pack,
+    struct.Struct(">iq").pack,
+    struct.Struct(">6i8i").pack,
+)
 _BLOCK = 512  # rows sent at once
 
 
@@ -167,6 +171,7 @@ class JsonLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> Any:
+        """Return the values."""
         return _DECODE(str(data[1:], "utf-8"))[0]
 
 

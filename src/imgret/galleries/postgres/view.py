@@ -1,24 +1,20 @@
-"""Views of a gallery in PostgreSQL, and the index that is measured and tuned."""
+"""Views of a gallery in PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, final
 
 import numpy as np
 
-from imgret.abc import GallerySpec, Tunable
-from imgret.errors import KeyNotFoundError, StoreError
+from imgret.abc import GallerySpec
 from imgret.filters import Filter
 from imgret.filters.postgres import compile_filter
-from imgret.filters.tree import AllOf, Exists, Field
 from imgret.galleries.postgres.rows import COLUMNS, IdArray, from_row, wire, wire_ids
-from imgret.galleries.postgres.schema import Layout, ef_search
-from imgret.projections import IdentityProjection
-from imgret.search import Labels, Origin, View
-from imgret.support.spelling import alike, shown
-from imgret.types import Embeddings, Ids, Item, Json, Neighbors
+from imgret.galleries.postgres.schema import Layout
+from imgret.galleries.server import ServerView
+from imgret.search import Origin
+from imgret.types import Embeddings, Ids, Item, Neighbors
 
 if TYPE_CHECKING:
     from imgret.galleries.postgres.database import Connection
@@ -26,9 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Listed", "PostgresView"]
 
-_LABELLED = Exists(Field("label"))
-# Bytes of embeddings read at once, and rows of anything else.
-_BLOCK, _ROWS = 2**24, 8192
+# Rows read at once.
+_ROWS = 8192
 # Candidates beyond k that are compared again with the query as it was given: the first comparison
 # rounds the query to float16 where the items are.
 _SPARE = 16
@@ -69,7 +64,7 @@ class Listed(NamedTuple):
 
 
 @final
-class PostgresView(View):
+class PostgresView(ServerView):
     """The items of a gallery that pass a filter, except for some.
 
     Parameters
@@ -91,10 +86,9 @@ class PostgresView(View):
         where: Filter | None,
         without: Sequence[int] = (),
     ) -> None:
-        super().__init__(spec.metric, IdentityProjection(spec.dim), spec.dtype)
-        self._gallery, self._read_by, self._spec = gallery, read, spec
-        self._layout = Layout.of(spec)
-        self._filter, self._removed = where, list(without)
+        layout = Layout.of(spec)
+        super().__init__(gallery, spec, layout, where, without)
+        self._gallery, self._read_by, self._layout = gallery, read, layout
         conditions, self._parameters = [], list[Any]()
         if where is not None:
             condition = compile_filter(where)
@@ -105,8 +99,6 @@ class PostgresView(View):
             self._parameters.append(wire_ids(self._removed))
         self._condition = " AND ".join(conditions) or "true"
         self._is_whole = not conditions
-        self.ef_search = ef_search(spec) if self._layout.make_index is not None else None
-        self._fetched: dict[int, Sequence[Any]] = {}  # values of `COLUMNS`
 
     # -- what is in it -----------------------------------------------------------------------
 
@@ -122,103 +114,38 @@ class PostgresView(View):
     def _keys(self) -> Iterable[str]:
         return [row[0] for row in self._select("key")]
 
-    def _require(self, keys: Sequence[str]) -> list[int]:
+    def _ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         rows = self._rows(
             f"SELECT key, id FROM items WHERE key = ANY(%s::text[]) AND {self._condition}",
             [list(keys), *self._parameters],
         )
-        ids = dict(rows)
-        if lost := [key for key in keys if key not in ids]:
-            raise KeyNotFoundError(
-                f"key: expected one of the {len(self)} in the gallery, found {shown(lost[0])}"
-                f"{alike(lost[0], self._keys())}"
-            )
-        return [ids[key] for key in keys]
+        return dict(rows)
 
-    def _items(self, ids: Sequence[int]) -> dict[int, Item]:
-        fetched = self._fetched
-        found = {id_: from_row(fetched[id_]) for id_ in ids if id_ in fetched}
-        if missing := [id_ for id_ in ids if id_ not in found]:
-            rows = self._rows(
-                f"SELECT id, {COLUMNS} FROM items WHERE id = ANY(%s)", [wire_ids(missing)]
-            )
-            found |= {row[0]: from_row(row[1:]) for row in rows}
-        if len(found) < len(set(ids)):
-            raise self._gone()
-        return found
+    def _look_up(self, ids: Sequence[int]) -> dict[int, Item]:
+        rows = self._rows(f"SELECT id, {COLUMNS} FROM items WHERE id = ANY(%s)", [wire_ids(ids)])
+        return {row[0]: from_row(row[1:]) for row in rows}
 
     def _origins(self) -> Iterator[Origin]:
         return map(Origin._make, self._stream("id, path, sha256, label"))
 
-    def _labels(self) -> Labels:
-        places: dict[str, int] = {}
-        labelled = self._labelled() if self._filter != _LABELLED else self
-        pairs = [
-            (id_, places.setdefault(label, len(places)))
-            for id_, label in labelled._select("id, label")  # noqa: SLF001  # of this class
-        ]
-        ids, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T.copy()
-        return Labels(ids, codes, list(places))
+    def _label_of(self) -> Iterable[tuple[int, str]]:
+        return self._select("id, label")
 
-    def _facts(self) -> Json:
-        spec = self._spec
-        return {
-            "gallery": self._gallery.name,
-            "embedder": asdict(spec.embedder),
-            "fingerprint": spec.fingerprint,
-            "cropper": asdict(spec.cropper),
-            "index": {"name": spec.index.name, "config": spec.index.config},
-            "metric": str(spec.metric),
-            "dtype": spec.dtype,
-            "projection": None,
-        }
+    def _like(self, where: Filter | None, without: Sequence[int]) -> Self:
+        view = type(self)(self._gallery, self._read_by, self._spec, where, without)
+        view.value = self.value
+        return view
 
-    def _without(self, ids: Ids) -> View:
-        removed = np.union1d(np.array(self._removed, dtype=np.int64), ids).tolist()
-        return self._like(self._filter, removed)
-
-    def _labelled(self) -> PostgresView:
-        where = _LABELLED if self._filter is None else AllOf((self._filter, _LABELLED))
-        return self._like(where, self._removed)
-
-    def _like(self, where: Filter | None, without: Sequence[int]) -> PostgresView:
-        return PostgresView(self._gallery, self._read_by, self._spec, where, without)
-
-    # -- vectors -----------------------------------------------------------------------------
-
-    def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
-        step = max(1, _BLOCK // (4 * self.dim))
-        for start in range(0, len(ids), step):
-            block = ids[start : start + step]
-            yield block, self._read(block)
-
-    def _read(self, ids: Ids) -> Embeddings:
-        wanted = ids.tolist()
+    def _vectors(self, ids: Ids) -> tuple[list[int], Embeddings]:
         rows = self._rows(
             "SELECT id, embedding FROM items WHERE id = ANY(%s) ORDER BY id", [wire_ids(ids)]
         )
         found = np.array([row[1] for row in rows], dtype=np.float32).reshape(-1, self.dim)
-        held = [row[0] for row in rows]
-        if held == wanted:
-            return found
-        places = {id_: place for place, id_ in enumerate(held)}
-        if len(places) < len(set(wanted)):
-            raise self._gone()
-        return found[[places[id_] for id_ in wanted]]
+        return [row[0] for row in rows], found
 
     # -- searching ---------------------------------------------------------------------------
 
-    def _most(self) -> int:
-        return self._gallery.most()
-
-    def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        self._gallery.check_most(k)
-        return self.answer(vectors, k, exact=self._layout.make_index is None)
-
-    def answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
-        """Search, by comparing all items or with the index; see `View.search`."""
-        if not len(vectors):
-            return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+    def _answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
         queries = wire(vectors, "float32")
         found = self._among_listed(queries, k) if not (exact or self._is_whole) else None
         if found is None:
@@ -239,7 +166,7 @@ class PostgresView(View):
                 ids[n, : len(rows)] = [row[0] for row in rows]
                 scores[n, : len(rows)] = [row[1] for row in rows]
                 if len(last) > _HEAD:
-                    self._fetched.update((row[0], row[_HEAD:]) for row in rows)
+                    self._fetched.update((row[0], from_row(row[_HEAD:])) for row in rows)
         self._gallery.note(None if last is None else Found.of(last))
         return Neighbors(ids, scores)
 
@@ -252,7 +179,7 @@ class PostgresView(View):
         if exact:
             return ["exact"]
         wanted = k + self._spare(k, exact=False)
-        enough = self._is_whole and wanted <= (self.ef_search or 0)
+        enough = self._is_whole and wanted <= self.value
         return [*(["off"] if enough else []), "relaxed_order", "exact"]
 
     def _spare(self, k: int, *, exact: bool) -> int:
@@ -303,14 +230,14 @@ class PostgresView(View):
         with_items = k * len(queries) <= _WITH_ITEMS
         statement = self._nearest(condition, k, exact=exact, with_items=with_items)
         parameters = [(query, *values, query) for query in queries]
-        options = self.ef_search, way
+        options = self.value, way
 
         def work(connection: Connection) -> list[list[_Row]]:
             if not exact and connection.graph_options != options:
                 connection.execute(
                     "SELECT set_config('hnsw.ef_search', %s, false), "
                     "set_config('hnsw.iterative_scan', %s, false)",
-                    (str(self.ef_search), way),
+                    (str(self.value), way),
                 )
                 connection.graph_options = options
             with connection.cursor(binary=True) as cursor:
@@ -346,16 +273,6 @@ class PostgresView(View):
             f"ORDER BY score DESC, id LIMIT {k}"
         )
 
-    @property
-    def index(self) -> Tunable:
-        """The index of the server, as far as it can be measured and tuned."""
-        return PostgresIndex(self)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether all items are compared."""
-        return self._layout.make_index is None
-
     # -- statements --------------------------------------------------------------------------
 
     def _rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -379,42 +296,3 @@ class PostgresView(View):
         ):
             yield from rows
             last = rows[-1][0]
-
-    def _gone(self) -> StoreError:
-        return StoreError(
-            f"{self._gallery.name}: an item was removed by another process meanwhile; ask again"
-        )
-
-
-class PostgresIndex:
-    """The index of a gallery in PostgreSQL, as `recall` and `tune` see it.
-
-    Parameters
-    ----------
-    view : PostgresView
-    """
-
-    def __init__(self, view: PostgresView) -> None:
-        self._view = view
-        self.is_exact = view.is_exact
-        self.name = "flat" if self.is_exact else "hnsw"
-        self.finds_itself = not self.is_exact
-
-    def sweep(self) -> dict[str, list[int]]:
-        """Return the option that trades recall for speed, with values to try, fastest first."""
-        if self.is_exact:
-            return {}
-        return {"ef_search": [10, 16, 24, 40, 64, 96, 128, 192, 256, 384, 512, 768, 1000]}
-
-    def settings(self) -> dict[str, int]:
-        """Return the present value of the option."""
-        return {} if self._view.ef_search is None else {"ef_search": self._view.ef_search}
-
-    def configure(self, **settings: int) -> None:
-        """Set the option for later searches of the view."""
-        self._view.ef_search = settings["ef_search"]
-
-    def search(self, queries: Any, k: int, *, exact: bool = False) -> Neighbors:
-        """Find the ``k`` nearest vectors of each query."""
-        vectors = self._view.project(queries, "queries")
-        return self._view.answer(vectors, k, exact=exact or self.is_exact)
