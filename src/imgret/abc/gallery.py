@@ -236,6 +236,17 @@ class Gallery(ABC):
         A search does that as well; this method is for the end of a series of additions.
         """
 
+    def discard_if_unused(self) -> bool:
+        """Delete a gallery that this object created, if it is empty and nobody else uses it.
+
+        Returns
+        -------
+        bool
+            Whether it was deleted; it can only be closed then. An engine that does not know who
+            uses a gallery deletes none.
+        """
+        return False
+
     @abstractmethod
     def _close(self) -> None:
         """Close files and connections; may be called twice."""

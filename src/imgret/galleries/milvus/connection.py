@@ -107,6 +107,11 @@ class Connection:
         return self._engine is not None
 
     @property
+    def is_alone(self) -> bool:
+        """Whether this is Milvus Lite, whose file nobody else has open."""
+        return self._engine is not None and self._engine.users == 1
+
+    @property
     def level(self) -> str:
         """Consistency level with which a read sees all changes of this process."""
         lately = time.monotonic() - _removed.get(self.name, -_SETTLING) < _SETTLING

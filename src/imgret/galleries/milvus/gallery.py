@@ -64,6 +64,7 @@ class MilvusGallery(ServerGallery):
     def __init__(self, connection: Connection, *, writable: bool) -> None:
         super().__init__(connection, writable=writable)
         self.connection = connection
+        self._is_mine = False  # created by this object
         self._spec, self._layout = schema.read_spec(connection)
         self._most, self._at = 0, -_FRESH
 
@@ -77,10 +78,12 @@ class MilvusGallery(ServerGallery):
         connection = Connection(Address.parse(uri))
         try:
             schema.create(connection, spec)
-            return cls(connection, writable=True)
+            gallery = cls(connection, writable=True)
         except BaseException:
             connection.close()
             raise
+        gallery._is_mine = True
+        return gallery
 
     @classmethod
     def open(cls, uri: str, *, writable: bool) -> Self:
@@ -275,6 +278,16 @@ class MilvusGallery(ServerGallery):
                 filter=in_list("key", keys[start : start + _LISTED]),
             )
             self.connection.removed()
+
+    def discard_if_unused(self) -> bool:
+        """Delete a gallery of Milvus Lite; a server does not say who uses a collection."""
+        if not (self._is_mine and self.connection.is_alone):
+            return False
+        with self.connection.writing():
+            if self.count(""):
+                return False
+            schema.drop(self.connection)
+        return True
 
     # -- searching -----------------------------------------------------------------------------
 

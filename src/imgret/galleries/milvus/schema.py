@@ -41,6 +41,7 @@ __all__ = [
     "Layout",
     "change_state",
     "create",
+    "drop",
     "exists",
     "need",
     "nothing",
@@ -230,6 +231,12 @@ def create(connection: Connection, spec: GallerySpec) -> Layout:
         if found is None or found["spec"] != json.loads(json.dumps(asdict(spec))):
             raise _taken(connection)
     return layout
+
+
+def drop(connection: Connection) -> None:
+    """Delete the collections of a gallery."""
+    for name in (connection.address.collection, connection.address.spec_collection):
+        connection.ask("drop_collection", name)
 
 
 def prepare(connection: Connection, layout: Layout) -> None:

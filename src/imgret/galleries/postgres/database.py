@@ -35,7 +35,7 @@ _Answer = TypeVar("_Answer")
 
 _SCHEMA = "imgret"
 # Connections of one process, and seconds after which an unused one is closed.
-_CONNECTIONS, _IDLE = 16, 300.0
+_CONNECTIONS, IDLE = 16, 300.0
 # Seconds to wait for a server: at first, and for one that was there and is starting again.
 _FIRST, _AGAIN = 10, 20.0
 _TRIES = 5
@@ -197,7 +197,7 @@ class Database:
                     configure=self._configure,
                     min_size=0,
                     max_size=_CONNECTIONS,
-                    max_idle=_IDLE,
+                    max_idle=IDLE,
                     num_workers=2,
                     open=True,
                 )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, final
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from imgret.abc import GallerySpec, Stored, VectorIndex
-from imgret.errors import InvalidInputError, StoreCorruptError
+from imgret.errors import InvalidInputError, StoreCorruptError, StoreError
 from imgret.filters import Filter, metadata_field
 from imgret.filters.postgres import expression_of
 from imgret.filters.tree import COLUMNS as FIELDS
 from imgret.filters.tree import Field
 from imgret.galleries.postgres import schema
-from imgret.galleries.postgres.database import Connection, Database
+from imgret.galleries.postgres.database import IDLE, Connection, Database
 from imgret.galleries.postgres.rows import COLUMNS, copied, from_row, to_row
 from imgret.galleries.postgres.view import Found, Listed, PostgresView
 from imgret.galleries.server import ServerGallery, plain_fields
@@ -27,6 +30,8 @@ __all__ = ["PostgresGallery"]
 
 _Answer = TypeVar("_Answer")
 
+# Seconds after which a closed connection is surely gone from the server's list.
+_CLOSING = 1.0
 # Rows fetched at a time when a whole table is read.
 _ROWS = 4096
 # Number of columns of an answer that may be padded, so that the items need not be counted before.
@@ -55,6 +60,7 @@ class PostgresGallery(ServerGallery):
     def __init__(self, database: Database, *, writable: bool) -> None:
         super().__init__(database, writable=writable)
         self._database = database
+        self._created = -math.inf
         # Ids that pass the latest filters, for its views.
         self.listed: OrderedDict[tuple[str, str], Listed] = OrderedDict()
         self._items = 0  # as many as there were by the last answer
@@ -69,10 +75,12 @@ class PostgresGallery(ServerGallery):
         database = Database(uri)
         try:
             schema.create(database, spec)
-            return cls(database, writable=True)
+            gallery = cls(database, writable=True)
         except BaseException:
             database.close()
             raise
+        gallery._created = time.monotonic()
+        return gallery
 
     @classmethod
     def open(cls, uri: str, *, writable: bool) -> Self:
@@ -211,6 +219,35 @@ class PostgresGallery(ServerGallery):
         statement = f"CREATE INDEX IF NOT EXISTS {_index_name(field)} ON items (({expression}))"
         statement = statement.replace("%%", "%")  # nothing is bound
         self._database.write(lambda connection: connection.execute(statement))
+
+    def discard_if_unused(self) -> bool:
+        """Delete the tables if no other process is connected; see `Gallery.discard_if_unused`.
+
+        Whoever opened the gallery has had a connection since, unless that was too long ago.
+        """
+        until = time.monotonic() + _CLOSING
+        self._database.renew()  # the server soon forgets connections of ours
+        while time.monotonic() - self._created < IDLE / 2:
+            try:
+                if (is_deleted := self._database.read(self._drop)) or time.monotonic() > until:
+                    return is_deleted
+            except StoreError:  # in use at this moment, or not reached
+                return False
+            time.sleep(0.05)
+        return False
+
+    def _drop(self, connection: Connection) -> bool:
+        with connection.transaction():
+            connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE NOWAIT")
+            ((is_used,),) = rows_of(
+                connection,
+                "SELECT EXISTS (SELECT 1 FROM items) OR EXISTS (SELECT 1 FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid())",
+            )
+            if not is_used:
+                name = sql.Identifier(self._database.schema)
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
+            return not is_used
 
     # -- searching -----------------------------------------------------------------------------
 
