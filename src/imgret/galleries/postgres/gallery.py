@@ -20,7 +20,7 @@ from imgret.filters.tree import COLUMNS as FIELDS
 from imgret.filters.tree import Field
 from imgret.galleries.postgres import schema
 from imgret.galleries.postgres.database import IDLE, Connection, Database
-from imgret.galleries.postgres.rows import COLUMNS, copied, from_row, to_row
+from imgret.galleries.postgres.rows import COLUMNS, copied, from_row, to_row, unwire
 from imgret.galleries.postgres.view import Found, Listed, PostgresView
 from imgret.galleries.server import ServerGallery, plain_fields
 from imgret.search import StaleViewError
@@ -141,11 +141,11 @@ class PostgresGallery(ServerGallery):
         return {row[0]: from_row(row) for row in rows}
 
     def _vectors(self, keys: Sequence[str]) -> dict[str, Embeddings]:
-        return dict(
-            self._rows(
-                "SELECT key, embedding FROM items WHERE key = ANY(%s::text[])", (list(keys),)
-            )
+        rows = self._rows(
+            "SELECT key, embedding FROM items WHERE key = ANY(%s::text[])", (list(keys),)
         )
+        vectors = unwire([row[1] for row in rows], self._spec.dim)
+        return {row[0]: vector for row, vector in zip(rows, vectors, strict=True)}
 
     def copy_of(self, sha256: bytes) -> Stored | None:
         """Return the oldest item made from a file with this digest."""
@@ -153,7 +153,9 @@ class PostgresGallery(ServerGallery):
             f"SELECT embedding, {COLUMNS} FROM items WHERE sha256 = %s ORDER BY id LIMIT 1",
             (sha256,),
         )
-        return Stored(from_row(rows[0][1:]), rows[0][0]) if rows else None
+        if not rows:
+            return None
+        return Stored(from_row(rows[0][1:]), unwire([rows[0][0]], self._spec.dim)[0])
 
     def _new_names(self, count: int) -> list[str]:
         numbers = self._rows("SELECT nextval('names') FROM generate_series(1, %s)", (count,))

@@ -29,6 +29,7 @@ __all__ = [
     "from_row",
     "register",
     "to_row",
+    "unwire",
     "wire",
     "wire_ids",
 ]
@@ -68,6 +69,13 @@ def wire(rows: Embeddings, dtype: Dtype) -> list[Vector] | list[Halfvec]:
     """Return embeddings in pgvector's binary form."""
     kind: type = Halfvec if dtype == "float16" else Vector
     return [kind(line.tobytes()) for line in _lines(rows, dtype)]
+
+
+def unwire(vectors: Sequence[bytes], dim: int) -> Embeddings:
+    """Return embeddings that came in pgvector's binary form: float32, shape (n, dim)."""
+    value = ">f2" if vectors and isinstance(vectors[0], Halfvec) else ">f4"
+    lines = np.frombuffer(b"".join(vectors), dtype=[("head", "V4"), ("values", value, (dim,))])
+    return lines["values"].astype(np.float32)
 
 
 def _lines(rows: Embeddings, dtype: Dtype) -> NDArray[np.uint8]:
@@ -134,13 +142,13 @@ def _boxed(box: Box) -> bytes:
 
 def register(connection: Connection[Any]) -> None:
     """Tell a connection the types of pgvector, if the database has them."""
-    for name, kind, value in (("vector", Vector, ">f4"), ("halfvec", Halfvec, ">f2")):
+    for name, kind in (("vector", Vector), ("halfvec", Halfvec)):
         info = TypeInfo.fetch(connection, name)
         if info is None:
             return
         info.register(connection)
         connection.adapters.register_dumper(kind, _dumper(info.oid))
-        connection.adapters.register_loader(info.oid, _loader(value))
+        connection.adapters.register_loader(info.oid, _loader(kind))
     connection.adapters.register_dumper(IdArray, _dumper(_INT8_ARRAY))
 
 
@@ -155,12 +163,12 @@ def _dumper(oid_: int) -> type[Dumper]:
     return Binary
 
 
-def _loader(value: str) -> type[Loader]:
+def _loader(kind: type[bytes]) -> type[Loader]:
     class Binary(Loader):
         format = Format.BINARY
 
-        def load(self, data: Buffer) -> Embeddings:
-            return np.frombuffer(data, dtype=value, offset=4).astype(np.float32)
+        def load(self, data: Buffer) -> bytes:
+            return kind(data)
 
     return Binary
 

@@ -10,7 +10,7 @@ import numpy as np
 from imgret.abc import GallerySpec
 from imgret.filters import Filter
 from imgret.filters.postgres import compile_filter
-from imgret.galleries.postgres.rows import COLUMNS, IdArray, from_row, wire, wire_ids
+from imgret.galleries.postgres.rows import COLUMNS, IdArray, from_row, unwire, wire, wire_ids
 from imgret.galleries.postgres.schema import Layout
 from imgret.galleries.server import ServerView
 from imgret.search import Origin
@@ -140,8 +140,7 @@ class PostgresView(ServerView):
         rows = self._rows(
             "SELECT id, embedding FROM items WHERE id = ANY(%s) ORDER BY id", [wire_ids(ids)]
         )
-        found = np.array([row[1] for row in rows], dtype=np.float32).reshape(-1, self.dim)
-        return [row[0] for row in rows], found
+        return [row[0] for row in rows], unwire([row[1] for row in rows], self.dim)
 
     # -- searching ---------------------------------------------------------------------------
 
