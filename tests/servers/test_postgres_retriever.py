@@ -139,6 +139,28 @@ def test_a_graph_with_a_filter_is_never_short(pg_uri, metric, dtype):
     gallery.close()
 
 
+def test_a_graph_of_which_most_was_deleted_is_never_short(pg_uri):
+    gallery = PostgresGallery.create(pg_uri, new_spec("l2", dim=8).with_(index=Part("hnsw")))
+    vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    gallery.add([Item(str(n)) for n in range(400)], vectors)
+    near = np.argsort(((vectors - vectors[0]) ** 2).sum(axis=1))[:300]
+    gallery.remove([str(n) for n in near])
+    check_answer(gallery.view(), np.delete(vectors, near, axis=0), vectors[:1], 10)
+    gallery.close()
+
+
+def test_a_search_is_planned_once(pg_uri):
+    gallery = PostgresGallery.create(pg_uri, new_spec(dim=4).with_(index=Part("hnsw")))
+    gallery.add([Item(str(n)) for n in range(50)], np.ones((50, 4), np.float32))
+    for _ in range(20):
+        gallery.view().search(np.ones((1, 4)), 5)
+    ((planned,),) = gallery._rows(
+        "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE %s", ("%LIMIT 5",)
+    )
+    assert planned
+    gallery.close()
+
+
 def test_scores_are_those_of_a_local_gallery(pg_uri, mean_color):
     rows = np.random.default_rng(0).normal(size=(300, 48)).astype(np.float32)
     keys = [str(n) for n in range(300)]
