@@ -149,6 +149,17 @@ def test_a_graph_of_which_most_was_deleted_is_never_short(pg_uri):
     gallery.close()
 
 
+def test_options_of_a_snapshot_do_not_outlive_it(pg_uri):
+    part = Part("hnsw", {"ef_search": 77})
+    gallery = PostgresGallery.create(pg_uri, new_spec(dim=4).with_(index=part))
+    gallery.add([Item(str(n)) for n in range(50)], np.ones((50, 4), np.float32))
+    with gallery.viewed() as view:
+        view.search(np.ones((1, 4)), 5)
+    gallery.view().search(np.ones((1, 4)), 5)
+    assert gallery._rows("SHOW hnsw.ef_search") == [("77",)]
+    gallery.close()
+
+
 def test_a_search_is_planned_once(pg_uri):
     gallery = PostgresGallery.create(pg_uri, new_spec(dim=4).with_(index=Part("hnsw")))
     gallery.add([Item(str(n)) for n in range(50)], np.ones((50, 4), np.float32))

@@ -148,6 +148,7 @@ class Database:
             finally:
                 if not _is_lost(connection):
                     connection.execute("ROLLBACK")
+                connection.graph_options = None  # what was set in the block is undone
 
     def _was_committed(self, number: str) -> bool:
         """Whether a transaction was committed, of which nothing more was heard."""
