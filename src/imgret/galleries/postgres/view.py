@@ -239,11 +239,15 @@ class PostgresView(ServerView):
                     (str(self.value), way),
                 )
                 connection.graph_options = options
-            with connection.cursor(binary=True) as cursor:
-                if len(parameters) == 1:
-                    return [cursor.execute(statement, parameters[0]).fetchall()]
-                cursor.executemany(statement, parameters, returning=True)
-                return [cursor.fetchall() for _ in cursor.results()]
+            if exact or self._is_whole:
+                return _all_rows(connection, statement, parameters)
+            # The planner has no idea how many items pass, but that is known here: too many to
+            # compare. An index that is in order already is the only way without sorting.
+            with connection.pipeline(), connection.transaction():
+                connection.execute("SELECT set_config('enable_sort', 'off', true)")
+                answers = _all_rows(connection, statement, parameters)
+                connection.execute("SELECT set_config('enable_sort', 'on', true)")
+            return answers
 
         answers: list[list[_Row]] = self._read_by(work)
         return answers
@@ -295,3 +299,14 @@ class PostgresView(ServerView):
         ):
             yield from rows
             last = rows[-1][0]
+
+
+def _all_rows(
+    connection: Connection, statement: str, parameters: Sequence[tuple[Any, ...]]
+) -> list[list[_Row]]:
+    """Return the rows of a statement for each of several parameters, in one round trip."""
+    with connection.cursor(binary=True) as cursor:
+        if len(parameters) == 1:
+            return [cursor.execute(statement, parameters[0]).fetchall()]
+        cursor.executemany(statement, parameters, returning=True)
+        return [cursor.fetchall() for _ in cursor.results()]
