@@ -244,6 +244,8 @@ def _failures(name: str) -> Iterator[list[BaseException]]:
 def _explained(name: str, error: BaseException, seconds: float) -> ImgretError:
     """Return an error in words that name the gallery."""
     code: Any = None
+    if isinstance(error, MilvusException) and isinstance(error.__cause__, grpc.RpcError):
+        error = error.__cause__  # pymilvus hides why it could not connect, such as a password
     if isinstance(error, MilvusException):
         code, reason = error.code, str(error.message)
     elif isinstance(error, grpc.RpcError):
