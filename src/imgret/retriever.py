@@ -38,6 +38,7 @@ from imgret.curation import (
 )
 from imgret.curation.map2d import Method
 from imgret.errors import (
+    DuplicateKeyError,
     EmptyGalleryError,
     InvalidInputError,
     StoreExistsError,
@@ -68,7 +69,9 @@ from imgret.ingest import (
     ingest_folder,
     ingest_from,
     list_sources,
+    need_new,
     one_each,
+    vector_items,
 )
 from imgret.ingest.again import ingest_all, items_to_reembed, update_item, whole_sources
 from imgret.ingest.progress import Progress
@@ -1036,16 +1039,18 @@ class Retriever:
         vectors = check_vectors(vectors, self._gallery.spec.dim, "vectors")
         n = len(vectors)
         with self._gallery.changing():
-            sources = list_sources(
-                [None] * n,
+            items = vector_items(
                 one_each(keys, n, "keys"),
                 one_each(labels, n, "labels"),
                 one_each(metadata, n, "metadata"),
                 self._gallery,
             )
-            if sources:
-                items = [Item(s.key, label=s.label, metadata=s.metadata) for s in sources]
+            try:
                 self._gallery.add(items, vectors)
+            except DuplicateKeyError:
+                need_new([item.key for item in items], self._gallery)  # raises; it says more
+                raise
+            if items:
                 self._gallery.catch_up()
 
     def update(

@@ -214,6 +214,8 @@ def is_text(value: object) -> TypeGuard[str]:
     """Whether the value is a str that UTF-8 can encode; some file names are not."""
     if not isinstance(value, str):
         return False
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -141,6 +141,56 @@ def test_a_graph_with_a_filter_is_never_short(pg_uri, metric, dtype):
     gallery.close()
 
 
+def test_a_graph_of_which_most_was_deleted_is_never_short(pg_uri):
+    gallery = PostgresGallery.create(pg_uri, new_spec("l2", dim=8).with_(index=Part("hnsw")))
+    vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    gallery.add([Item(str(n)) for n in range(400)], vectors)
+    near = np.argsort(((vectors - vectors[0]) ** 2).sum(axis=1))[:300]
+    gallery.remove([str(n) for n in near])
+    check_answer(gallery.view(), np.delete(vectors, near, axis=0), vectors[:1], 10)
+    gallery.close()
+
+
+def test_a_filter_that_most_items_pass_is_answered_by_the_graph(pg_uri, monkeypatch):
+    monkeypatch.setattr("imgret.galleries.postgres.view._LISTED", 5)
+    gallery = PostgresGallery.create(pg_uri, new_spec("l2", dim=8).with_(index=Part("hnsw")))
+    vectors = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+    gallery.add([Item(str(n), metadata={"n": n}) for n in range(2000)], vectors)
+    where = parse_filter({"n": {"$gte": 100}})
+    check_answer(gallery.view(where), vectors[100:], vectors[:3], 10)
+    gallery._rows("SELECT pg_stat_force_next_flush()")
+    ((scans,),) = gallery._rows(
+        "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'items_embedding' "
+        "AND schemaname = current_schema()"
+    )
+    assert scans
+    assert gallery._rows("SHOW enable_sort") == [("on",)]
+    gallery.close()
+
+
+def test_options_of_a_snapshot_do_not_outlive_it(pg_uri):
+    part = Part("hnsw", {"ef_search": 77})
+    gallery = PostgresGallery.create(pg_uri, new_spec(dim=4).with_(index=part))
+    gallery.add([Item(str(n)) for n in range(50)], np.ones((50, 4), np.float32))
+    with gallery.viewed() as view:
+        view.search(np.ones((1, 4)), 5)
+    gallery.view().search(np.ones((1, 4)), 5)
+    assert gallery._rows("SHOW hnsw.ef_search") == [("77",)]
+    gallery.close()
+
+
+def test_a_search_is_planned_once(pg_uri):
+    gallery = PostgresGallery.create(pg_uri, new_spec(dim=4).with_(index=Part("hnsw")))
+    gallery.add([Item(str(n)) for n in range(50)], np.ones((50, 4), np.float32))
+    for _ in range(20):
+        gallery.view().search(np.ones((1, 4)), 5)
+    ((planned,),) = gallery._rows(
+        "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE %s", ("%LIMIT 5",)
+    )
+    assert planned
+    gallery.close()
+
+
 def test_scores_are_those_of_a_local_gallery(pg_uri, mean_color):
     rows = np.random.default_rng(0).normal(size=(300, 48)).astype(np.float32)
     keys = [str(n) for n in range(300)]

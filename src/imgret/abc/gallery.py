@@ -236,6 +236,17 @@ class Gallery(ABC):
         A search does that as well; this method is for the end of a series of additions.
         """
 
+    def discard_if_unused(self) -> bool:
+        """Delete a gallery that this object created, if it is empty and nobody else uses it.
+
+        Returns
+        -------
+        bool
+            Whether it was deleted; it can only be closed then. An engine that does not know who
+            uses a gallery deletes none.
+        """
+        return False
+
     @abstractmethod
     def _close(self) -> None:
         """Close files and connections; may be called twice."""
@@ -623,8 +634,15 @@ class Gallery(ABC):
     @final
     def need(self, what: Literal["projection", "index"]) -> None:
         """Raise if the gallery does not support a projection, or a choice of index."""
-        if not (self.supports_projection if what == "projection" else self.supports_index):
-            raise UnsupportedError(
-                f"{self.name}: expected a gallery whose {what} can be chosen, found one that is "
-                f"searched by a server; use a gallery in a directory for that"
-            )
+        if self.supports_projection if what == "projection" else self.supports_index:
+            return
+        if what == "projection":
+            found = "which searches the embeddings themselves"
+            remedy = "FOLDER` makes one in a directory"
+        else:
+            found = "whose index is chosen when it is created"
+            remedy = "TARGET --index NAME` makes one with another index"
+        raise UnsupportedError(
+            f"{self.name}: expected a gallery whose {what} imgret makes, in memory or in a "
+            f"directory, found one on a server, {found}; `imgret copy {self.name} {remedy}"
+        )

@@ -138,7 +138,6 @@ def index(
     Exits with 3 if a file or a source could not be read or --prune was held back, and with 1 if
     nothing could be indexed; a new gallery is not created then.
     """
-    from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
     from imgret.ingest import IngestInterrupted  # noqa: PLC0415
     from imgret.ingest.given import prepare  # noqa: PLC0415
 
@@ -157,7 +156,7 @@ def index(
         embedder, variant=variant, pooling=pooling, text_model=text_model, preprocess=preprocess
     )
     directory = None if shards else output.directory
-    is_new = directory is not None and not is_gallery(directory)
+    is_new = not shards and _is_new(output)
     with _opened(
         f"shards://{output}" if shards else output,
         directory,
@@ -197,14 +196,24 @@ def index(
                 typer.echo(f"{output}: {n:,} {'image' if n == 1 else 'images'}")
     if is_new and not n:
         found = "none that can be read" if report.failed else "none"
+        stays = directory is None and not _is_new(output)
         typer.echo(
             f"imgret: error: {', '.join(given[:3])}{', ...' if len(given) > 3 else ''}: expected "
-            f"images, found {found}; {output} was not created",
+            f"images, found {found}; {output} {'is empty' if stays else 'was not created'}",
             err=True,
         )
         raise typer.Exit(1)
     if report.failed or report.unpruned:
         raise typer.Exit(3 if report.total > len(report.failed) else 1)
+
+
+def _is_new(output: GalleryPlace) -> bool:
+    """Whether there is no gallery yet."""
+    from imgret import registry  # noqa: PLC0415  # so that --help is quick
+    from imgret.galleries.local.manifest import is_gallery  # noqa: PLC0415
+
+    uri, directory = os.fspath(output), output.directory
+    return not (registry.gallery(uri).is_taken(uri) if directory is None else is_gallery(directory))
 
 
 @contextmanager
@@ -223,6 +232,8 @@ def _opened(
                 yield retriever
             finally:
                 is_empty = is_new and not len(retriever)
+                if is_empty and directory is None:
+                    retriever._gallery.discard_if_unused()  # noqa: SLF001  # nothing for users
     finally:
         if directory is not None and is_empty and discard_if_empty(directory) and was_there:
             directory.mkdir(exist_ok=True)

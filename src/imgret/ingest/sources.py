@@ -20,7 +20,7 @@ from imgret.support.items import check_item
 from imgret.support.spelling import respelled
 from imgret.types import ImageLike, Item
 
-__all__ = ["Labels", "folder_sources", "list_sources", "one_each"]
+__all__ = ["Labels", "folder_sources", "list_sources", "need_new", "one_each", "vector_items"]
 
 Labels: TypeAlias = 'Literal["parent"] | Callable[[Path], str | None] | Mapping[str, str] | None'
 
@@ -64,25 +64,59 @@ def list_sources(
         A key or label is not Unicode text, or metadata is not a mapping of JSON values.
     """
     sources = []
-    unused = gallery.unused_keys(len(images))
-    for image, key, label, facts, new in zip(images, keys, labels, metadata, unused, strict=True):
-        path = path_of(image)
-        default = new if path is None else str(image)
-        named = default if key is None else str(key) if isinstance(key, str) else key
+    paths = [path_of(image) for image in images]
+    names = _names(
+        [
+            key if key is not None or path is None else str(image)
+            for image, path, key in zip(images, paths, keys, strict=True)
+        ],
+        gallery,
+    )
+    for image, path, named, label, facts in zip(
+        images, paths, names, labels, metadata, strict=True
+    ):
         described = {} if facts is None else plain_metadata(facts, named)
         sources.append(Source(named, image, path, label_or_none(label), described))
     check_sources(sources)
+    need_new([source.key for source in sources], gallery)
+    return sources
+
+
+def vector_items(
+    keys: Sequence[str | None],
+    labels: Sequence[str | None],
+    metadata: Sequence[Mapping[str, Any] | None],
+    gallery: Gallery,
+) -> list[Item]:
+    """Return items without an image, which are checked when they are added."""
+    items = []
+    for named, label, facts in zip(_names(keys, gallery), labels, metadata, strict=True):
+        described = {} if facts is None else plain_metadata(facts, named)
+        items.append(Item(named, label=label_or_none(label), metadata=described))
+    return items
+
+
+def _names(given: Sequence[Any], gallery: Gallery) -> list[Any]:
+    """Return the keys given, as plain text, and an unused one for each None."""
+    keys = [str(key) if isinstance(key, str) else key for key in given]
+    if any(key is None for key in keys):
+        unused = gallery.unused_keys(len(keys))
+        keys = [new if key is None else key for key, new in zip(keys, unused, strict=True)]
+    return keys
+
+
+def need_new(keys: Sequence[str], gallery: Gallery) -> None:
+    """Raise `DuplicateKeyError` if a key is given twice or is in the gallery."""
     seen: set[str] = set()
-    for source in sources:
-        if source.key in seen:
-            raise DuplicateKeyError(f"keys: expected each key once, found {source.key!r} twice")
-        seen.add(source.key)
+    for key in keys:
+        if key in seen:
+            raise DuplicateKeyError(f"keys: expected each key once, found {key!r} twice")
+        seen.add(key)
     if taken := gallery.find(list(seen)):
         raise DuplicateKeyError(
             f"keys: expected new ones, found {next(iter(taken))!r} in the gallery already "
             f"({len(taken)} of {len(seen)}); update() changes an item"
         )
-    return sources
 
 
 class Found(NamedTuple):

@@ -49,6 +49,8 @@ _CHANNELS = {1, 3, 4}
 _IMAGE = "a path, bytes, a binary file object, a uint8 array or a PIL image"
 # Levels of a filter or of metadata that are converted here; deeper ones are refused later.
 _DEEPEST = 250
+# Types of values that need no conversion.
+_PLAIN = frozenset({str, int, bool, float, type(None)})
 
 # Handles a value that JSON does not have; takes the value and the name of its field.
 _Odd: TypeAlias = Callable[[object, str], object]
@@ -211,6 +213,9 @@ def plain_metadata(metadata: Any, key: object) -> Any:
     """
     if not isinstance(metadata, Mapping):  # refused where it is stored
         return metadata
+    kinds = set(map(type, metadata.values()))
+    if kinds <= _PLAIN and (float not in kinds or _finite(metadata.values())):
+        return dict(metadata)  # as most are
 
     def refuse(value: object, field: str) -> None:
         if isinstance(value, float) and not math.isfinite(value):
@@ -224,6 +229,10 @@ def plain_metadata(metadata: Any, key: object) -> Any:
         )
 
     return {name: _plain(metadata[name], str(name), refuse, 1) for name in metadata}
+
+
+def _finite(values: Iterable[Any]) -> bool:
+    return all(math.isfinite(value) for value in values if type(value) is float)
 
 
 def row_mappings(given: Any) -> Any:

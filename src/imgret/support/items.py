@@ -55,21 +55,20 @@ def check_item(item: Item) -> str:
         raise InvalidInputError(
             f"metadata of {item.key!r}: expected JSON values, found {error}"
         ) from error
-    if metadata.count("[") + metadata.count("{") > _DEEPEST and _depth(item.metadata) > _DEEPEST:
+    brackets = metadata.count("[") + metadata.count("{")
+    if brackets > _DEEPEST and _depth(item.metadata) > _DEEPEST:
         raise InvalidInputError(
             f"metadata of {item.key!r}: expected at most {_DEEPEST} levels of lists and objects, "
             f"found more"
         )
-    _check_names_and_texts(item, nul=_NUL_IN_JSON in metadata)
+    nul = _NUL_IN_JSON in metadata
+    if brackets > 1 or nul or set(map(type, item.metadata)) != {str}:
+        _check_names_and_texts(item, nul=nul)
     return metadata
 
 
 def _check_names_and_texts(item: Item, *, nul: bool) -> None:
     """Raise for a name that is not text, which JSON would convert, and for NUL."""
-    metadata = item.metadata
-    is_flat = not any(isinstance(value, (dict, list, tuple)) for value in metadata.values())
-    if is_flat and not nul and all(type(name) is str for name in metadata):
-        return  # as most are
     level: list[tuple[str, Any]] = [("", item.metadata)]
     while level:
         above, value = level.pop()

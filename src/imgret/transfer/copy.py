@@ -235,7 +235,11 @@ def _target(
             yield local, done
         return
     with closing(kind.create(target, spec)) as gallery:
-        yield gallery, 0
+        try:
+            yield gallery, 0
+        except BaseException:
+            gallery.discard_if_unused()
+            raise
 
 
 def _check_fits(gallery: Gallery, spec: GallerySpec, index: str | None) -> None:

@@ -310,7 +310,11 @@ def import_items(
         header = _header_for(table, wanted)
         if kind is not LocalGallery:
             with closing(kind.create(uri, header.spec)) as gallery:
-                _fill(gallery, table, header, progress)
+                try:
+                    _fill(gallery, table, header, progress)
+                except BaseException:
+                    gallery.discard_if_unused()
+                    raise
                 return Imported(len(gallery), 0, 0, len(gallery), table.chosen)
         with (
             _new_gallery(LocalGallery.place(uri)) as staged,

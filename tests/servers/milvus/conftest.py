@@ -15,6 +15,8 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
+import urllib.request
 import warnings
 from pathlib import Path
 
@@ -45,14 +47,32 @@ class Standalone:
         for option in ("proxy.timeTickInterval", "queryCoord.checkInterval"):
             config.set(option, 20)
         config.set("queryCoord.distPullInterval", 20)
-        self.server = milvus.MilvusServer(config)
+        self.server = milvus.MilvusServer(config, wait_for_started=False)
         self.start()
 
     def start(self):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # it tries ports, and leaves sockets
-            self.server.start()
-            gc.collect()
+        """Start it, and again if it ends: after a kill it may look for its parts at old ports."""
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)  # it tries ports, leaves sockets
+                self.server.start()
+                gc.collect()
+            while self.server.server_proc.poll() is None and time.monotonic() < until:
+                if self._is_healthy():
+                    time.sleep(1)
+                    return
+                time.sleep(0.1)
+            self.server.stop()
+        pytest.fail("Milvus standalone: did not start within two minutes; see logs in its folder")
+
+    def _is_healthy(self):
+        address = f"http://127.0.0.1:{self.server.webservice_port}/healthz"
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return b"OK" in answer.read()
+        except OSError:
+            return False
 
     def kill(self):
         os.kill(self.server.server_proc.pid, signal.SIGKILL)

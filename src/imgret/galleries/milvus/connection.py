@@ -107,6 +107,11 @@ class Connection:
         return self._engine is not None
 
     @property
+    def is_alone(self) -> bool:
+        """Whether this is Milvus Lite, whose file nobody else has open."""
+        return self._engine is not None and self._engine.users == 1
+
+    @property
     def level(self) -> str:
         """Consistency level with which a read sees all changes of this process."""
         lately = time.monotonic() - _removed.get(self.name, -_SETTLING) < _SETTLING
@@ -239,6 +244,8 @@ def _failures(name: str) -> Iterator[list[BaseException]]:
 def _explained(name: str, error: BaseException, seconds: float) -> ImgretError:
     """Return an error in words that name the gallery."""
     code: Any = None
+    if isinstance(error, MilvusException) and isinstance(error.__cause__, grpc.RpcError):
+        error = error.__cause__  # pymilvus hides why it could not connect, such as a password
     if isinstance(error, MilvusException):
         code, reason = error.code, str(error.message)
     elif isinstance(error, grpc.RpcError):

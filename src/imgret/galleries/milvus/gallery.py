@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import base64
-import difflib
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any, Self, final
 
 import numpy as np
 
-from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
+from imgret.abc import GallerySpec, Stored, VectorIndex
 from imgret.errors import (
     DuplicateKeyError,
-    InvalidInputError,
     StoreError,
     UnsupportedError,
 )
 from imgret.filters import Filter, passes
 from imgret.filters.milvus import ALL, Expression, compile_filter, in_list
-from imgret.filters.tree import COLUMNS, Exists, Field, leaves
+from imgret.filters.tree import COLUMNS, Exists, Field
 from imgret.galleries.milvus import schema
 from imgret.galleries.milvus.address import Address
 from imgret.galleries.milvus.connection import Connection
 from imgret.galleries.milvus.rows import FIELDS, from_row, new_ids, size_of, to_row, vectors_of
 from imgret.galleries.milvus.schema import Layout
 from imgret.galleries.milvus.view import MilvusView
-from imgret.types import Embeddings, Ids, Item, Part
+from imgret.galleries.server import ServerGallery, plain_fields
+from imgret.types import Embeddings, Ids, Item
 
 __all__ = ["MilvusGallery"]
 
@@ -39,11 +37,11 @@ _REQUEST, _ANSWER = 2**24, 2**25
 # Seconds for which spec and number of items, which others may change, are taken for true.
 _FRESH = 1.0
 # Items whose fields are listed when a filter names one that does not exist.
-_LOOKED_AT, _SHOWN = 1000, 20
+_LOOKED_AT = 1000
 
 
 @final
-class MilvusGallery(Gallery):
+class MilvusGallery(ServerGallery):
     """A gallery in a collection of Milvus, or of Milvus Lite.
 
     Many processes may read and write at once on a server; a file of Milvus Lite is for one process.
@@ -63,13 +61,10 @@ class MilvusGallery(Gallery):
     writable : bool
     """
 
-    shared = True
-
     def __init__(self, connection: Connection, *, writable: bool) -> None:
-        super().__init__()
+        super().__init__(connection, writable=writable)
         self.connection = connection
-        self._writable = writable
-        self._seen: set[str] = set()  # fields that some item had
+        self._is_mine = False  # created by this object
         self._spec, self._layout = schema.read_spec(connection)
         self._most, self._at = 0, -_FRESH
 
@@ -83,10 +78,12 @@ class MilvusGallery(Gallery):
         connection = Connection(Address.parse(uri))
         try:
             schema.create(connection, spec)
-            return cls(connection, writable=True)
+            gallery = cls(connection, writable=True)
         except BaseException:
             connection.close()
             raise
+        gallery._is_mine = True
+        return gallery
 
     @classmethod
     def open(cls, uri: str, *, writable: bool) -> Self:
@@ -117,29 +114,9 @@ class MilvusGallery(Gallery):
             connection.close()
 
     @property
-    def name(self) -> str:
-        """URI without what is secret."""
-        return self.connection.name
-
-    @property
-    def spec(self) -> GallerySpec:
-        """What the gallery is made of, as of a second ago at most when it is searched."""
-        return self._spec
-
-    @property
     def layout(self) -> Layout:
         """How vectors are stored, compared and indexed."""
         return self._layout
-
-    @property
-    def closed(self) -> bool:
-        """Whether the gallery was closed."""
-        return self.connection.closed
-
-    @property
-    def writable(self) -> bool:
-        """Whether the gallery was opened for writing."""
-        return self._writable
 
     @property
     def version(self) -> Hashable:
@@ -163,15 +140,10 @@ class MilvusGallery(Gallery):
     def _find(self, keys: Sequence[str]) -> dict[str, Item]:
         return {row["key"]: from_row(row) for row in self.listed("key", keys, FIELDS)}
 
-    def _embeddings(self, keys: Sequence[str] | None) -> Embeddings:
-        if keys is None:
-            blocks = [rows for _, rows in self.view().embedding_blocks()]
-            return np.concatenate([np.empty((0, self._spec.dim), np.float32), *blocks])
+    def _vectors(self, keys: Sequence[str]) -> dict[str, Embeddings]:
         rows = list(self.listed("key", keys, ["key", "embedding"]))
-        places = {row["key"]: n for n, row in enumerate(rows)}
-        if lost := [key for key in keys if key not in places]:
-            raise InvalidInputError(f"key: {lost[0]!r} was removed by another process meanwhile")
-        return vectors_of(rows, self._spec.dim)[[places[key] for key in keys]]
+        vectors = vectors_of(rows, self._spec.dim)
+        return {row["key"]: vector for row, vector in zip(rows, vectors, strict=True)}
 
     def copy_of(self, sha256: bytes) -> Stored | None:
         """Return the oldest item made from a file with this digest."""
@@ -187,14 +159,8 @@ class MilvusGallery(Gallery):
             return None  # removed meanwhile
         return Stored(from_row(rows[0]), vectors_of(rows, self._spec.dim)[0])
 
-    def unused_keys(self, count: int) -> list[str]:
-        """Return names made from numbers that are used once."""
-        keys: list[str] = []
-        while len(keys) < count:
-            names = [f"image-{_short(id_)}" for id_ in new_ids(count - len(keys))]
-            taken = self._find(names)
-            keys += [name for name in names if name not in taken]
-        return keys
+    def _new_names(self, count: int) -> list[str]:
+        return [f"image-{_short(id_)}" for id_ in new_ids(count)]
 
     # -- changing ----------------------------------------------------------------------------
 
@@ -233,12 +199,8 @@ class MilvusGallery(Gallery):
             self._write(rows, [key for key in items if key not in set(named)], set(items))
 
     def _change_spec(self, changes: Mapping[str, Any]) -> None:
-        plain = {
-            name: asdict(value) if isinstance(value, Part) else value
-            for name, value in changes.items()
-        }
         with self.connection.writing():
-            schema.write_spec(self.connection, plain)
+            schema.write_spec(self.connection, plain_fields(changes))
         self._spec, self._layout = schema.read_spec(self.connection)
 
     def _create_filter_index(self, field: str) -> None:
@@ -317,28 +279,24 @@ class MilvusGallery(Gallery):
             )
             self.connection.removed()
 
+    def discard_if_unused(self) -> bool:
+        """Delete a gallery of Milvus Lite; a server does not say who uses a collection."""
+        if not (self._is_mine and self.connection.is_alone):
+            return False
+        with self.connection.writing():
+            if self.count(""):
+                return False
+            schema.drop(self.connection)
+        return True
+
     # -- searching -----------------------------------------------------------------------------
 
-    def check_where(self, where: Filter) -> None:
-        """Raise for a field that no item has."""
-        for leaf in leaves(where):
-            field = leaf.field
-            if field.is_column or field.name in self._seen:
-                continue
-            if next(self.matching(Exists(field)), None) is None:
-                raise self._unknown(field)
-            self._seen.add(field.name)
+    def _has_field(self, field: Field) -> bool:
+        return next(self.matching(Exists(field)), None) is not None
 
-    def _unknown(self, field: Field) -> InvalidInputError:
+    def _field_names(self) -> Iterable[str]:
         rows = self.query("", ["metadata"], limit=_LOOKED_AT)
-        names = {name for row in rows for name in from_metadata(row)}
-        known = [*COLUMNS, *sorted(names)]
-        near = difflib.get_close_matches(field.name, known, n=1)
-        start = f"did you mean {near[0]!r}? Known fields" if near else "known fields"
-        shown = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
-        return InvalidInputError(
-            f"where: expected a field that some item has, found {field.name!r}; {start}: {shown}"
-        )
+        return {name for row in rows for name in row["metadata"]}
 
     def view(self, where: Filter | None = None) -> MilvusView:
         """Return a view whose requests each see the gallery as it is then."""
@@ -454,15 +412,6 @@ class MilvusGallery(Gallery):
         size = 4 * self._spec.dim if "embedding" in fields else 0
         size += 2048 if "metadata" in fields else 0
         return max(1, min(most, _ANSWER // max(size, 1)))
-
-    def _close(self) -> None:
-        self.connection.close()
-
-
-def from_metadata(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the metadata of a row."""
-    found: Mapping[str, Any] = row["metadata"]
-    return found
 
 
 def _requests(rows: Sequence[dict[str, Any]], dim: int) -> Iterator[list[dict[str, Any]]]:

@@ -33,6 +33,8 @@ FIELDS = [
 # Bytes of a text in its field, and of a JSON value in any.
 KEY_BYTES, LABEL_BYTES, PATH_BYTES, _JSON_BYTES = 2048, 2048, 8192, 65536
 _INT64 = 2**63
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_ENCODE = json.JSONEncoder().encode
 # An id is made of milliseconds since 2020 (40 bits), a writer drawn at random (16) and a counter.
 _EPOCH, _WRITER_BITS, _COUNTER_BITS = 1_577_836_800_000, 16, 7
 _writer = secrets.randbits(_WRITER_BITS)
@@ -70,7 +72,7 @@ def to_row(item: Item, id_: int) -> dict[str, Any]:
     _check_length("label", item.label or "", item.key, LABEL_BYTES)
     _check_length("path", item.path or "", item.key, PATH_BYTES)
     _check_length("metadata", metadata, item.key, _JSON_BYTES)
-    _check_numbers(item.metadata, item.key)
+    nulls = _has_null(item)
     details = {
         "size": item.size,
         "mtime_ns": item.mtime_ns,
@@ -87,8 +89,8 @@ def to_row(item: Item, id_: int) -> dict[str, Any]:
         "has_path": item.path is not None,
         "sha256": "" if item.sha256 is None else item.sha256.hex(),
         "metadata": metadata,
-        "nulls": _has_null(item.metadata),
-        "details": json.dumps(details),
+        "nulls": nulls,
+        "details": _ENCODE(details),
     }
 
 
@@ -144,17 +146,18 @@ def _check_length(what: str, text: str, key: str, most: int) -> None:
         )
 
 
-def _has_null(metadata: Mapping[str, Any]) -> bool:
-    return any(value is None for value in _values(metadata))
-
-
-def _check_numbers(metadata: Mapping[str, Any], key: str) -> None:
-    for value in _values(metadata):
-        if isinstance(value, int) and not -_INT64 <= value < _INT64:
+def _has_null(item: Item) -> bool:
+    """Whether there is a null in the metadata; its whole numbers must fit 64 bits."""
+    found = False
+    for value in _values(item.metadata) if item.metadata else ():
+        if value is None:
+            found = True
+        elif isinstance(value, int) and not -_INT64 <= value < _INT64:
             raise InvalidInputError(
-                f"metadata of {_brief(key)}: expected whole numbers of at most 64 bits in Milvus, "
-                f"found {value}; write it as text, or as a float"
+                f"metadata of {_brief(item.key)}: expected whole numbers of at most 64 bits in "
+                f"Milvus, found {value}; write it as text, or as a float"
             )
+    return found
 
 
 def _values(metadata: Mapping[str, Any]) -> Iterator[Any]:
@@ -162,7 +165,9 @@ def _values(metadata: Mapping[str, Any]) -> Iterator[Any]:
     level: list[Any] = [metadata]
     while level:
         value = level.pop()
-        if isinstance(value, Mapping):
+        if type(value) in _SCALARS:
+            yield value
+        elif isinstance(value, Mapping):
             level += value.values()
         elif isinstance(value, (list, tuple)):
             level += value

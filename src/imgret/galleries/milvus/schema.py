@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,13 +33,15 @@ from imgret.errors import (
 from imgret.galleries.milvus.address import Address
 from imgret.galleries.milvus.connection import LOADING, Connection
 from imgret.galleries.milvus.rows import KEY_BYTES, LABEL_BYTES, PATH_BYTES, vectors_of
+from imgret.galleries.server import spec_of
 from imgret.support.metric import DistanceMetric
-from imgret.types import Embeddings, Json, Part
+from imgret.types import Embeddings, Json
 
 __all__ = [
     "Layout",
     "change_state",
     "create",
+    "drop",
     "exists",
     "need",
     "nothing",
@@ -231,6 +233,12 @@ def create(connection: Connection, spec: GallerySpec) -> Layout:
     return layout
 
 
+def drop(connection: Connection) -> None:
+    """Delete the collections of a gallery."""
+    for name in (connection.address.collection, connection.address.spec_collection):
+        connection.ask("drop_collection", name)
+
+
 def prepare(connection: Connection, layout: Layout) -> None:
     """Create the indexes and load the collection, as far as that was not done."""
     name = connection.address.collection
@@ -290,10 +298,7 @@ def read_spec(connection: Connection, before: Layout | None = None) -> tuple[Gal
         )
     half = _checked(connection) if before is None else before.half
     try:
-        plain = content["spec"]
-        parts = {each: Part(**plain[each]) for each in ("embedder", "cropper", "index")}
-        known = {each.name for each in fields(GallerySpec)}
-        spec = GallerySpec(**{k: v for k, v in plain.items() if k in known} | parts)
+        spec = spec_of(content["spec"])
         layout = Layout.of(spec, half=half)
     except (KeyError, TypeError, AttributeError, InvalidInputError, UnsupportedError) as error:
         raise StoreCorruptError(

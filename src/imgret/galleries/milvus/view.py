@@ -1,24 +1,20 @@
-"""Views of a gallery in Milvus, and the index that is measured and tuned."""
+"""Views of a gallery in Milvus."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 
 from imgret.abc import GallerySpec
-from imgret.errors import KeyNotFoundError, StoreError
 from imgret.filters import Filter, passes
-from imgret.filters.tree import AllOf, Exists, Field
 from imgret.galleries.milvus.rows import FIELDS, from_row, vectors_of
-from imgret.projections import IdentityProjection
-from imgret.search import Labels, Origin, View
+from imgret.galleries.server import ServerView
+from imgret.search import Origin
 from imgret.support.exact import exact_search
-from imgret.support.spelling import alike, shown
-from imgret.types import Embeddings, Ids, Item, Json, Neighbors
+from imgret.types import Embeddings, Ids, Item, Neighbors
 
 if TYPE_CHECKING:
     from imgret.galleries.milvus.gallery import MilvusGallery
@@ -26,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MilvusView"]
 
-_LABELLED = Exists(Field("label"))
 # Bytes of embeddings read at once.
 _BLOCK = 2**24
 # The most neighbours that Milvus finds, and hits of all queries of a request.
@@ -40,7 +35,7 @@ _SPARE = 32
 
 
 @final
-class MilvusView(View):
+class MilvusView(ServerView):
     """The items of a gallery that pass a filter, except for some.
 
     Parameters
@@ -61,13 +56,10 @@ class MilvusView(View):
         where: Filter | None,
         without: Sequence[int] = (),
     ) -> None:
-        super().__init__(spec.metric, IdentityProjection(spec.dim), spec.dtype)
-        self._gallery, self._spec, self._layout = gallery, spec, layout
-        self._filter, self._removed = where, list(without)
+        super().__init__(gallery, spec, layout, where, without)
+        self._gallery, self._layout = gallery, layout
         self._gone_ids = set(self._removed)
         self._expression = gallery.compiled(where)
-        self.value = layout.value
-        self._fetched: dict[int, Item] = {}
 
     # -- what is in it -----------------------------------------------------------------------
 
@@ -84,24 +76,13 @@ class MilvusView(View):
         rows = sorted((row["id"], row["key"]) for row in self._rows(["id", "key"]))
         return [key for _, key in rows]
 
-    def _require(self, keys: Sequence[str]) -> list[int]:
+    def _ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         found = self._gallery.listed("key", keys, FIELDS)
-        ids = {row["key"]: row["id"] for row in found if self._has(row)}
-        if lost := [key for key in keys if key not in ids]:
-            raise KeyNotFoundError(
-                f"key: expected one of the {len(self)} in the gallery, found {shown(lost[0])}"
-                f"{alike(lost[0], self._keys())}"
-            )
-        return [ids[key] for key in keys]
+        return {row["key"]: row["id"] for row in found if self._has(row)}
 
-    def _items(self, ids: Sequence[int]) -> dict[int, Item]:
-        found = {id_: self._fetched[id_] for id_ in ids if id_ in self._fetched}
-        if missing := [id_ for id_ in ids if id_ not in found]:
-            rows = self._gallery.listed("id", missing, FIELDS)
-            found |= {row["id"]: from_row(row) for row in rows}
-        if len(found) < len(set(ids)):
-            raise self._gone()
-        return found
+    def _look_up(self, ids: Sequence[int]) -> dict[int, Item]:
+        rows = self._gallery.listed("id", ids, FIELDS)
+        return {row["id"]: from_row(row) for row in rows}
 
     def _origins(self) -> Iterator[Origin]:
         fields = ["id", "path", "has_path", "sha256", "label", "labelled"]
@@ -113,71 +94,21 @@ class MilvusView(View):
                 row["label"] if row["labelled"] else None,
             )
 
-    def _labels(self) -> Labels:
-        places: dict[str, int] = {}
-        labelled = self._labelled() if self._filter != _LABELLED else self
-        rows = labelled._rows(["id", "label"])  # noqa: SLF001  # of this class
-        pairs = [
-            (id_, places.setdefault(label, len(places)))
-            for id_, label in sorted((row["id"], row["label"]) for row in rows)
-        ]
-        ids, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T.copy()
-        return Labels(ids, codes, list(places))
+    def _label_of(self) -> Iterable[tuple[int, str]]:
+        return sorted((row["id"], row["label"]) for row in self._rows(["id", "label"]))
 
-    def _facts(self) -> Json:
-        spec = self._spec
-        return {
-            "gallery": self._gallery.name,
-            "embedder": asdict(spec.embedder),
-            "fingerprint": spec.fingerprint,
-            "cropper": asdict(spec.cropper),
-            "index": {"name": spec.index.name, "config": spec.index.config},
-            "metric": str(spec.metric),
-            "dtype": spec.dtype,
-            "projection": None,
-        }
-
-    def _without(self, ids: Ids) -> View:
-        removed = np.union1d(np.array(self._removed, dtype=np.int64), ids).tolist()
-        return self._like(self._filter, removed)
-
-    def _labelled(self) -> MilvusView:
-        where = _LABELLED if self._filter is None else AllOf((self._filter, _LABELLED))
-        return self._like(where, self._removed)
-
-    def _like(self, where: Filter | None, without: Sequence[int]) -> MilvusView:
-        view = MilvusView(self._gallery, self._spec, self._layout, where, without)
+    def _like(self, where: Filter | None, without: Sequence[int]) -> Self:
+        view = type(self)(self._gallery, self._spec, self._layout, where, without)
         view.value = self.value
         return view
 
-    # -- vectors -----------------------------------------------------------------------------
-
-    def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
-        step = max(1, _BLOCK // (4 * self.dim))
-        for start in range(0, len(ids), step):
-            block = ids[start : start + step]
-            yield block, self._read(block)
-
-    def _read(self, ids: Ids) -> Embeddings:
-        wanted = ids.tolist()
-        rows = list(self._gallery.listed("id", wanted, ["id", "embedding"]))
-        places = {row["id"]: place for place, row in enumerate(rows)}
-        if len(places) < len(set(wanted)):
-            raise self._gone()
-        return vectors_of(rows, self.dim)[[places[id_] for id_ in wanted]]
+    def _vectors(self, ids: Ids) -> tuple[list[int], Embeddings]:
+        rows = list(self._gallery.listed("id", ids.tolist(), ["id", "embedding"]))
+        return [row["id"] for row in rows], vectors_of(rows, self.dim)
 
     # -- searching ---------------------------------------------------------------------------
 
-    def _most(self) -> int:
-        return self._gallery.most()
-
-    def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        return self.answer(vectors, k, exact=False)
-
-    def answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
-        """Search with the index, or by comparing all items; see `View.search`."""
-        if not len(vectors):
-            return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+    def _answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
         here = k > _NEAREST or len(self._removed) > _LEFT_OUT or (exact and not self.is_exact)
         if here:
             return self._compared(vectors, k)
@@ -270,16 +201,6 @@ class MilvusView(View):
         there = len(self)
         return [n for n in short if (ids[n] >= 0).sum() < min(ids.shape[1], there)]
 
-    @property
-    def index(self) -> MilvusIndex:
-        """The index of the server, as far as it can be measured and tuned."""
-        return MilvusIndex(self, self._layout)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether all items are compared."""
-        return self._layout.name == "flat"
-
     # -- rows --------------------------------------------------------------------------------
 
     def _rows(self, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -289,40 +210,3 @@ class MilvusView(View):
     def _has(self, row: dict[str, Any]) -> bool:
         held = self._filter is None or passes(from_row(row), self._filter)
         return held and row["id"] not in self._gone_ids
-
-    def _gone(self) -> StoreError:
-        return StoreError(
-            f"{self._gallery.name}: an item was removed by another process meanwhile; ask again"
-        )
-
-
-class MilvusIndex:
-    """The index of a gallery in Milvus, as `recall` and `tune` see it.
-
-    Parameters
-    ----------
-    view : MilvusView
-    layout : Layout
-    """
-
-    def __init__(self, view: MilvusView, layout: Layout) -> None:
-        self._view, self._layout = view, layout
-        self.name = layout.name
-        self.is_exact = view.is_exact
-        self.finds_itself = layout.name == "hnsw"
-
-    def sweep(self) -> dict[str, list[int]]:
-        """Return the option that trades recall for speed, with values to try, fastest first."""
-        return {} if self._layout.option is None else {self._layout.option: self._layout.sweep}
-
-    def settings(self) -> dict[str, int]:
-        """Return the present value of the option."""
-        return {} if self._layout.option is None else {self._layout.option: self._view.value}
-
-    def configure(self, **settings: int) -> None:
-        """Set the option for later searches of the view."""
-        (self._view.value,) = settings.values()
-
-    def search(self, queries: Any, k: int, *, exact: bool = False) -> Neighbors:
-        """Find the ``k`` nearest vectors of each query."""
-        return self._view.answer(self._view.project(queries, "queries"), k, exact=exact)

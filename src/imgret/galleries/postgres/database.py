@@ -26,7 +26,7 @@ from imgret.errors import (
     StoreError,
     StoreReadOnlyError,
 )
-from imgret.galleries.postgres.rows import register
+from imgret.galleries.postgres.rows import JsonLoader, register
 from imgret.support.locks import RLock
 from imgret.support.uris import without_secrets
 
@@ -37,7 +37,7 @@ _Answer = TypeVar("_Answer")
 
 _SCHEMA = "imgret"
 # Connections of one process, and seconds after which an unused one is closed.
-_CONNECTIONS, _IDLE = 16, 300.0
+_CONNECTIONS, IDLE = 16, 300.0
 # Seconds to wait for a server: at first, and for one that was there and is starting again.
 _FIRST, _AGAIN = 10, 20.0
 _TRIES = 8
@@ -54,9 +54,9 @@ _inherited: list[ConnectionPool[Any]] = []
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that knows how carefully it searches graphs at present."""
+    """A connection that knows how it searches graphs at present: ef_search and iterative_scan."""
 
-    ef_search: int | None = None
+    graph_options: tuple[int | None, str] | None = None
 
 
 class Database:
@@ -192,6 +192,7 @@ class Database:
             finally:
                 if not _is_lost(connection):
                     connection.execute("ROLLBACK")
+                connection.graph_options = None  # what was set in the block is undone
 
     # -- connections -------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class Database:
                     configure=self._configure,
                     min_size=0,
                     max_size=_CONNECTIONS,
-                    max_idle=_IDLE,
+                    max_idle=IDLE,
                     num_workers=2,
                     open=True,
                 )
@@ -242,8 +243,8 @@ class Database:
                 "extnamespace WHERE extname = 'vector'), ''), false)"
             ).format(schema=sql.Literal(sql.Identifier(self.schema).as_string(connection)))
         )
-        if register(connection):
-            connection.execute("SELECT set_config('hnsw.iterative_scan', 'relaxed_order', false)")
+        register(connection)
+        connection.adapters.register_loader("jsonb", JsonLoader)
 
     @contextmanager
     def named(self) -> Iterator[None]:

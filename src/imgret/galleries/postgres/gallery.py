@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, final
 
-import numpy as np
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
-from imgret.errors import InvalidInputError, StoreCorruptError
+from imgret.abc import GallerySpec, Stored, VectorIndex
+from imgret.errors import InvalidInputError, StoreCorruptError, StoreError
 from imgret.filters import Filter, metadata_field
-from imgret.filters.postgres import compile_filter, expression_of
+from imgret.filters.postgres import expression_of
 from imgret.filters.tree import COLUMNS as FIELDS
 from imgret.filters.tree import Field
 from imgret.galleries.postgres import schema
-from imgret.galleries.postgres.database import Connection, Database
-from imgret.galleries.postgres.rows import COLUMN_TYPES, COLUMNS, TYPES, from_row, to_row, wire
+from imgret.galleries.postgres.database import IDLE, Connection, Database
+from imgret.galleries.postgres.rows import COLUMNS, copied, from_row, to_row, unwire
 from imgret.galleries.postgres.view import Found, Listed, PostgresView
+from imgret.galleries.server import ServerGallery, plain_fields
 from imgret.search import StaleViewError
 from imgret.types import Embeddings, Item
 
@@ -28,6 +30,8 @@ __all__ = ["PostgresGallery"]
 
 _Answer = TypeVar("_Answer")
 
+# Seconds after which a closed connection is surely gone from the server's list.
+_CLOSING = 1.0
 # Rows fetched at a time when a whole table is read.
 _ROWS = 4096
 # Number of columns of an answer that may be padded, so that the items need not be counted before.
@@ -35,11 +39,11 @@ _FEW = 1000
 # Bytes of a key that fit into an index of PostgreSQL.
 _KEY_BYTES = 2600
 # Items whose fields are listed when a filter names one that does not exist.
-_LOOKED_AT, _SHOWN = 10_000, 20
+_LOOKED_AT = 10_000
 
 
 @final
-class PostgresGallery(Gallery):
+class PostgresGallery(ServerGallery):
     """A gallery in a schema of a PostgreSQL database with pgvector.
 
     Many processes may read and write at once. Changes are transactions of the database; `viewed`
@@ -51,14 +55,12 @@ class PostgresGallery(Gallery):
     writable : bool
     """
 
-    shared = True
     consistent_views = True
 
     def __init__(self, database: Database, *, writable: bool) -> None:
-        super().__init__()
+        super().__init__(database, writable=writable)
         self._database = database
-        self._writable = writable
-        self._seen: set[str] = set()  # fields that some item had
+        self._created = -math.inf
         # Ids that pass the latest filters, for its views.
         self.listed: OrderedDict[tuple[str, str], Listed] = OrderedDict()
         self._items = 0  # as many as there were by the last answer
@@ -73,10 +75,12 @@ class PostgresGallery(Gallery):
         database = Database(uri)
         try:
             schema.create(database, spec)
-            return cls(database, writable=True)
+            gallery = cls(database, writable=True)
         except BaseException:
             database.close()
             raise
+        gallery._created = time.monotonic()
+        return gallery
 
     @classmethod
     def open(cls, uri: str, *, writable: bool) -> Self:
@@ -103,26 +107,6 @@ class PostgresGallery(Gallery):
 
     def _read_spec(self, connection: Connection) -> tuple[GallerySpec, int]:
         return schema.read_spec(connection, self.name)
-
-    @property
-    def name(self) -> str:
-        """URI without what is secret."""
-        return self._database.name
-
-    @property
-    def spec(self) -> GallerySpec:
-        """What the gallery is made of, as of the last answer that had a newer revision."""
-        return self._spec
-
-    @property
-    def closed(self) -> bool:
-        """Whether the gallery was closed."""
-        return self._database.closed
-
-    @property
-    def writable(self) -> bool:
-        """Whether the gallery was opened for writing."""
-        return self._writable
 
     @property
     def version(self) -> Hashable:
@@ -156,17 +140,12 @@ class PostgresGallery(Gallery):
         rows = self._rows(f"SELECT {COLUMNS} FROM items WHERE key = ANY(%s::text[])", (list(keys),))
         return {row[0]: from_row(row) for row in rows}
 
-    def _embeddings(self, keys: Sequence[str] | None) -> Embeddings:
-        if keys is None:
-            blocks = [rows for _, rows in self.view().embedding_blocks()]
-            return np.concatenate([np.empty((0, self._spec.dim), np.float32), *blocks])
+    def _vectors(self, keys: Sequence[str]) -> dict[str, Embeddings]:
         rows = self._rows(
             "SELECT key, embedding FROM items WHERE key = ANY(%s::text[])", (list(keys),)
         )
-        found = dict(rows)
-        if lost := [key for key in keys if key not in found]:
-            raise InvalidInputError(f"key: {lost[0]!r} was removed by another process meanwhile")
-        return np.array([found[key] for key in keys], np.float32).reshape(-1, self._spec.dim)
+        vectors = unwire([row[1] for row in rows], self._spec.dim)
+        return {row[0]: vector for row, vector in zip(rows, vectors, strict=True)}
 
     def copy_of(self, sha256: bytes) -> Stored | None:
         """Return the oldest item made from a file with this digest."""
@@ -174,35 +153,26 @@ class PostgresGallery(Gallery):
             f"SELECT embedding, {COLUMNS} FROM items WHERE sha256 = %s ORDER BY id LIMIT 1",
             (sha256,),
         )
-        return Stored(from_row(rows[0][1:]), rows[0][0]) if rows else None
+        if not rows:
+            return None
+        return Stored(from_row(rows[0][1:]), unwire([rows[0][0]], self._spec.dim)[0])
 
-    def unused_keys(self, count: int) -> list[str]:
-        """Return names made from numbers that are given out once."""
-        keys: list[str] = []
-        while len(keys) < count:
-            numbers = self._rows(
-                "SELECT nextval('names') FROM generate_series(1, %s)", (count - len(keys),)
-            )
-            names = [f"image-{number:06d}" for (number,) in numbers]
-            taken = self._find(names)
-            keys += [name for name in names if name not in taken]
-        return keys
+    def _new_names(self, count: int) -> list[str]:
+        numbers = self._rows("SELECT nextval('names') FROM generate_series(1, %s)", (count,))
+        return [f"image-{number:06d}" for (number,) in numbers]
 
     # -- changing ----------------------------------------------------------------------------
 
     def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
         _check_keys(items)
-        vectors = wire(embeddings, self._spec.dtype)
         copy = f"COPY items ({COLUMNS}, embedding) FROM STDIN (FORMAT BINARY)"
-        types = (*COLUMN_TYPES, TYPES[self._spec.dtype])
 
         def work(connection: Connection) -> None:
             if replacing:
                 connection.execute("DELETE FROM items WHERE key = ANY(%s::text[])", (replacing,))
             with connection.cursor() as cursor, cursor.copy(copy) as lines:
-                lines.set_types(types)
-                for item, vector in zip(items, vectors, strict=True):
-                    lines.write_row((*_written(item), vector))  # the server stores meanwhile
+                for block in copied(items, embeddings, self._spec.dtype):
+                    lines.write(block)  # the server stores meanwhile
 
         self._database.write(work)
 
@@ -238,7 +208,7 @@ class PostgresGallery(Gallery):
         self._database.write(work)
 
     def _change_spec(self, changes: Mapping[str, Any]) -> None:
-        plain = {name: _plain(value) for name, value in changes.items()}
+        plain = plain_fields(changes)
 
         def work(connection: Connection) -> tuple[GallerySpec, int]:
             schema.write_spec(connection, plain)
@@ -252,33 +222,47 @@ class PostgresGallery(Gallery):
         statement = statement.replace("%%", "%")  # nothing is bound
         self._database.write(lambda connection: connection.execute(statement))
 
+    def discard_if_unused(self) -> bool:
+        """Delete the tables if no other process is connected; see `Gallery.discard_if_unused`.
+
+        Whoever opened the gallery has had a connection since, unless that was too long ago.
+        """
+        until = time.monotonic() + _CLOSING
+        self._database.renew()  # the server soon forgets connections of ours
+        while time.monotonic() - self._created < IDLE / 2:
+            try:
+                if (is_deleted := self._database.read(self._drop)) or time.monotonic() > until:
+                    return is_deleted
+            except StoreError:  # in use at this moment, or not reached
+                return False
+            time.sleep(0.05)
+        return False
+
+    def _drop(self, connection: Connection) -> bool:
+        with connection.transaction():
+            connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE NOWAIT")
+            ((is_used,),) = rows_of(
+                connection,
+                "SELECT EXISTS (SELECT 1 FROM items) OR EXISTS (SELECT 1 FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid())",
+            )
+            if not is_used:
+                name = sql.Identifier(self._database.schema)
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
+            return not is_used
+
     # -- searching -----------------------------------------------------------------------------
 
-    def check_where(self, where: Filter) -> None:
-        """Raise for a field that no item has."""
-        for field in compile_filter(where).fields:
-            if field.name in self._seen:
-                continue
-            if not self._one(f"SELECT EXISTS (SELECT 1 FROM items WHERE {_has(field)})", ()):
-                raise self._unknown(field)
-            self._seen.add(field.name)
+    def _has_field(self, field: Field) -> bool:
+        return bool(self._one(f"SELECT EXISTS (SELECT 1 FROM items WHERE {_has(field)})"))
 
-    def _unknown(self, field: Field) -> InvalidInputError:
-        names = [
-            row[0]
-            for row in self._rows(
-                "SELECT DISTINCT name FROM (SELECT metadata FROM items LIMIT %s) AS looked_at, "
-                "jsonb_object_keys(metadata) AS name ORDER BY name",
-                (_LOOKED_AT,),
-            )
-        ]
-        names = [*FIELDS, *names]
-        near = difflib.get_close_matches(field.name, names, n=1)
-        known = f"did you mean {near[0]!r}? Known fields" if near else "known fields"
-        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-        return InvalidInputError(
-            f"where: expected a field that some item has, found {field.name!r}; {known}: {shown}"
+    def _field_names(self) -> Iterable[str]:
+        rows = self._rows(
+            "SELECT DISTINCT name FROM (SELECT metadata FROM items LIMIT %s) AS looked_at, "
+            "jsonb_object_keys(metadata) AS name",
+            (_LOOKED_AT,),
         )
+        return [name for (name,) in rows]
 
     def view(self, where: Filter | None = None) -> PostgresView:
         """Return a view whose statements each see the gallery as it is then."""
@@ -297,17 +281,11 @@ class PostgresGallery(Gallery):
             yield PostgresView(self, read, self._spec, None)
 
     def most(self) -> int:
-        """Return a number of items that is not exceeded, as far as is known; see `check_most`."""
+        """Return a number of items that is not exceeded, as far as is known."""
         return max(self._items, _FEW)
 
     def check_most(self, k: int) -> None:
-        """Check that ``k`` was not cut to a number of items that is no longer right.
-
-        Raises
-        ------
-        StaleViewError
-            There are more items now.
-        """
+        """Raise `StaleViewError` if there are more items now."""
         known = self.most()
         if k >= known and self._count() > known:
             raise StaleViewError("view: items were added to the gallery")
@@ -329,9 +307,6 @@ class PostgresGallery(Gallery):
             raise StoreCorruptError(f"{self.name}: expected one row in the table state, found none")
         return rows[0][0]
 
-    def _close(self) -> None:
-        self._database.close()
-
 
 def rows_of(
     connection: Connection, statement: str, parameters: Sequence[Any] = ()
@@ -352,11 +327,6 @@ def _check_keys(items: Iterable[Item]) -> None:
 def _written(item: Item) -> tuple[Any, ...]:
     row = to_row(item)
     return (*row[:8], Jsonb(row[8], dumps=str), row[9])
-
-
-def _plain(value: Any) -> Any:
-    """Return a field of the spec as JSON values."""
-    return value._asdict() if hasattr(value, "_asdict") else getattr(value, "__dict__", value)
 
 
 def _has(field: Field) -> str:

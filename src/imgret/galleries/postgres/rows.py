@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from psycopg import Connection
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
 from imgret.filters.postgres import json_number
-from imgret.types import Box, Dtype, Embeddings, Item
+from imgret.types import Box, Dtype, Embeddings, Ids, Item
 
 __all__ = [
     "COLUMNS",
-    "COLUMN_TYPES",
     "TYPES",
     "Halfvec",
+    "IdArray",
+    "JsonLoader",
     "Vector",
+    "copied",
     "from_row",
     "register",
     "to_row",
+    "unwire",
     "wire",
+    "wire_ids",
 ]
 
 COLUMNS = "key, path, sha256, size, mtime_ns, box, subject, label, metadata, phash"
-COLUMN_TYPES = (
-    *("text", "text", "bytea", "int8", "int8", "int4[]", "bool", "text", "jsonb", "bytea"),
-)
+# Numbers of types.
+_INT4, _INT8, _INT8_ARRAY = 23, 20, 1016
+_DECODE = json.JSONDecoder().raw_decode
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 TYPES: dict[Dtype, str] = {"float16": "halfvec", "float32": "vector"}
 
 # A number with an exponent, or a text, in which there may be what looks like one.
@@ -46,26 +53,103 @@ class Halfvec(bytes):
     """A float16 vector as pgvector sends it."""
 
 
+class IdArray(bytes):
+    """Ids as PostgreSQL sends a ``bigint[]``."""
+
+
+def wire_ids(ids: Sequence[int] | Ids) -> IdArray:
+    """Return ids in the binary form of a ``bigint[]``."""
+    body = np.empty(len(ids), dtype=[("size", ">i4"), ("id", ">i8")])
+    body["size"], body["id"] = 8, ids
+    # Dimensions, a flag for nulls, the type int8; of the one dimension its length and first index.
+    return IdArray(struct.pack(">iiIii", 1, 0, _INT8, len(ids), 1) + body.tobytes())
+
+
 def wire(rows: Embeddings, dtype: Dtype) -> list[Vector] | list[Halfvec]:
-    """Return embeddings in pgvector's binary form: their dimension, a zero, big-endian values."""
+    """Return embeddings in pgvector's binary form."""
+    kind: type = Halfvec if dtype == "float16" else Vector
+    return [kind(line.tobytes()) for line in _lines(rows, dtype)]
+
+
+def unwire(vectors: Sequence[bytes], dim: int) -> Embeddings:
+    """Return embeddings that came in pgvector's binary form: float32, shape (n, dim)."""
+    value = ">f2" if vectors and isinstance(vectors[0], Halfvec) else ">f4"
+    lines = np.frombuffer(b"".join(vectors), dtype=[("head", "V4"), ("values", value, (dim,))])
+    return lines["values"].astype(np.float32)
+
+
+def _lines(rows: Embeddings, dtype: Dtype) -> NDArray[np.uint8]:
+    """Return embeddings as bytes: their dimension, a zero, big-endian values."""
     head = np.full((len(rows), 1), rows.shape[1] << 16, dtype=">u4").view(np.uint8)
-    half = dtype == "float16"
-    body = np.ascontiguousarray(rows, dtype=">f2" if half else ">f4").view(np.uint8)
-    lines = np.hstack([head, body.reshape(len(rows), -1)])
-    kind: type = Halfvec if half else Vector
-    return [kind(line.tobytes()) for line in lines]
+    body = np.ascontiguousarray(rows, dtype=">f2" if dtype == "float16" else ">f4")
+    return np.hstack([head, body.view(np.uint8).reshape(len(rows), -1)])
 
 
-def register(connection: Connection[Any]) -> bool:
-    """Tell a connection the types of pgvector; return whether the database has them."""
-    for name, kind, value in (("vector", Vector, ">f4"), ("halfvec", Halfvec, ">f2")):
+# The form of a binary COPY: a head; for each row the number of its fields, and each field after its
+# size; an end. An array is its dimensions, a flag for nulls, type, length, first index, and values.
+_COPY_HEAD, _COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
+_NULL, _FALSE, _TRUE = b"\xff\xff\xff\xff", b"\0\0\0\1\0", b"\0\0\0\1\1"
+_FIELDS = (COLUMNS.count(",") + 2).to_bytes(2)
+_SIZE, _LONG, _BOX = (
+    struct.Struct(">i").pack,
+    struct.Struct(">iq").pack,
+    struct.Struct(">6i8i").pack,
+)
+_BLOCK = 512  # rows sent at once
+
+
+def copied(items: Sequence[Item], embeddings: Embeddings, dtype: Dtype) -> Iterator[bytes]:
+    """Yield what a binary COPY into `COLUMNS` and the embedding takes, some rows at a time."""
+    yield _COPY_HEAD
+    for start in range(0, len(items), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        lines = _lines(embeddings[part], dtype)
+        sized = np.hstack([np.full((len(lines), 1), lines.shape[1], ">i4").view(np.uint8), lines])
+        pieces: list[Any] = []
+        for item, line in zip(items[part], sized, strict=True):
+            _append(pieces, item)
+            pieces.append(line)
+        yield b"".join(pieces)
+    yield _COPY_END
+
+
+def _append(pieces: list[Any], item: Item) -> None:
+    """Append the fields of an item that was checked, in the order of `COLUMNS`."""
+    metadata = _exact(_ENCODE(dict(item.metadata))) if item.metadata else "{}"
+    pieces += (
+        _FIELDS,
+        _field(item.key.encode()),
+        _NULL if item.path is None else _field(item.path.encode()),
+        _NULL if item.sha256 is None else _field(item.sha256),
+        _NULL if item.size is None else _LONG(8, item.size),
+        _NULL if item.mtime_ns is None else _LONG(8, item.mtime_ns),
+        _NULL if item.box is None else _boxed(item.box),
+        _TRUE if item.subject else _FALSE,
+        _NULL if item.label is None else _field(item.label.encode()),
+        _field(b"\1" + metadata.encode()),  # the version of jsonb
+        _NULL if item.phash is None else _field(item.phash),
+    )
+
+
+def _field(value: bytes) -> bytes:
+    return _SIZE(len(value)) + value
+
+
+def _boxed(box: Box) -> bytes:
+    x0, y0, x1, y1 = box
+    return _BOX(52, 1, 0, _INT4, 4, 1, 4, x0, 4, y0, 4, x1, 4, y1)
+
+
+def register(connection: Connection[Any]) -> None:
+    """Tell a connection the types of pgvector, if the database has them."""
+    for name, kind in (("vector", Vector), ("halfvec", Halfvec)):
         info = TypeInfo.fetch(connection, name)
         if info is None:
-            return False
+            return
         info.register(connection)
         connection.adapters.register_dumper(kind, _dumper(info.oid))
-        connection.adapters.register_loader(info.oid, _loader(value))
-    return True
+        connection.adapters.register_loader(info.oid, _loader(kind))
+    connection.adapters.register_dumper(IdArray, _dumper(_INT8_ARRAY))
 
 
 def _dumper(oid_: int) -> type[Dumper]:
@@ -79,19 +163,29 @@ def _dumper(oid_: int) -> type[Dumper]:
     return Binary
 
 
-def _loader(value: str) -> type[Loader]:
+def _loader(kind: type[bytes]) -> type[Loader]:
     class Binary(Loader):
         format = Format.BINARY
 
-        def load(self, data: Buffer) -> Embeddings:
-            return np.frombuffer(data, dtype=value, offset=4).astype(np.float32)
+        def load(self, data: Buffer) -> bytes:
+            return kind(data)
 
     return Binary
 
 
+class JsonLoader(Loader):
+    """Parses what `jsonb` sends, which is a version and JSON without space around it."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> Any:
+        """Return the values."""
+        return _DECODE(str(data[1:], "utf-8"))[0]
+
+
 def to_row(item: Item) -> tuple[Any, ...]:
     """Return the values of `COLUMNS` for an item that was checked."""
-    metadata = json.dumps(dict(item.metadata), ensure_ascii=False) if item.metadata else "{}"
+    metadata = _ENCODE(dict(item.metadata)) if item.metadata else "{}"
     return (
         item.key,
         item.path,

@@ -12,7 +12,7 @@ table       contents
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from psycopg import errors, sql
@@ -30,13 +30,13 @@ from imgret.errors import (
 )
 from imgret.galleries.postgres.database import Connection, Database
 from imgret.galleries.postgres.rows import TYPES
+from imgret.galleries.server import spec_of
 from imgret.support.metric import DistanceMetric
-from imgret.types import Dtype, Json, Part
+from imgret.types import Dtype, Json
 
 __all__ = [
     "Layout",
     "create",
-    "ef_search",
     "has_schema",
     "migrate",
     "read_spec",
@@ -75,6 +75,8 @@ class Layout(NamedTuple):
         Distance operator of the metric.
     make_index : str or None
         Statement that creates the index; None without one.
+    value : int
+        Number of candidates for which the graph is searched, ``ef_search``.
     """
 
     dtype: Dtype
@@ -83,6 +85,7 @@ class Layout(NamedTuple):
     given: str
     operator: str
     make_index: str | None
+    value: int
 
     @classmethod
     def of(cls, spec: GallerySpec) -> Layout:
@@ -98,7 +101,7 @@ class Layout(NamedTuple):
             raise InvalidInputError(f"dim: expected at most {_HELD:,} in PostgreSQL, found {dim:,}")
         operator, family = _OPERATORS[str(DistanceMetric(spec.metric))]
         searched, given = "embedding", f"{kind}({dim})"
-        index = None
+        index, value = None, 0
         if spec.index.name == "hnsw":
             if dim > _INDEXED[kind]:
                 kind = "halfvec"
@@ -109,7 +112,10 @@ class Layout(NamedTuple):
                     f"index: expected at most {_INDEXED[kind]:,} dimensions for 'hnsw' in "
                     f"PostgreSQL, found {dim:,}; use 'flat', which compares all items"
                 )
-            options = _hnsw(spec.index.config)
+            options, tuned = _hnsw(spec.index.config), spec.tuned
+            value = options["ef_search"]
+            if tuned is not None and tuned.get("index") == "hnsw":
+                value = int(tuned["settings"]["ef_search"])
             index = (
                 f"CREATE INDEX items_embedding ON items USING hnsw "
                 f"({searched} {kind}_{family}_ops) WITH (m = {options['M']}, "
@@ -120,15 +126,22 @@ class Layout(NamedTuple):
                 f"index: expected 'hnsw', or 'flat', which is exact, for a gallery in PostgreSQL, "
                 f"found {spec.index.name!r}"
             )
-        return cls(spec.dtype, TYPES[spec.dtype], searched, given, operator, index)
+        return cls(spec.dtype, TYPES[spec.dtype], searched, given, operator, index, value)
 
+    @property
+    def name(self) -> str:
+        """Name of the index."""
+        return "flat" if self.make_index is None else "hnsw"
 
-def ef_search(spec: GallerySpec) -> int:
-    """Return how many candidates the graph is searched for."""
-    tuned = spec.tuned
-    if tuned is not None and tuned.get("index") == "hnsw":
-        return int(tuned["settings"]["ef_search"])
-    return _hnsw(spec.index.config)["ef_search"]
+    @property
+    def option(self) -> str | None:
+        """Option of a search that trades recall for speed."""
+        return None if self.make_index is None else "ef_search"
+
+    @property
+    def sweep(self) -> list[int]:
+        """Values of the option to try, fastest first."""
+        return [10, 16, 24, 40, 64, 96, 128, 192, 256, 384, 512, 768, 1000]
 
 
 def _hnsw(config: Json) -> dict[str, int]:
@@ -229,9 +242,7 @@ def read_spec(connection: Connection, name: str) -> tuple[GallerySpec, int]:
             f"imgret"
         )
     try:
-        parts = {each: Part(**content[each]) for each in ("embedder", "cropper", "index")}
-        known = {each.name for each in fields(GallerySpec)}
-        spec = GallerySpec(**{k: v for k, v in content.items() if k in known} | parts)
+        spec = spec_of(content)
         Layout.of(spec)
     except (KeyError, TypeError, AttributeError, InvalidInputError) as error:
         raise StoreCorruptError(

@@ -1,24 +1,20 @@
-"""Views of a gallery in PostgreSQL, and the index that is measured and tuned."""
+"""Views of a gallery in PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, final
 
 import numpy as np
 
-from imgret.abc import GallerySpec, Tunable
-from imgret.errors import KeyNotFoundError, StoreError
+from imgret.abc import GallerySpec
 from imgret.filters import Filter
 from imgret.filters.postgres import compile_filter
-from imgret.filters.tree import AllOf, Exists, Field
-from imgret.galleries.postgres.rows import COLUMNS, from_row, wire
-from imgret.galleries.postgres.schema import Layout, ef_search
-from imgret.projections import IdentityProjection
-from imgret.search import Labels, Origin, View
-from imgret.support.spelling import alike, shown
-from imgret.types import Embeddings, Ids, Item, Json, Neighbors
+from imgret.galleries.postgres.rows import COLUMNS, IdArray, from_row, unwire, wire, wire_ids
+from imgret.galleries.postgres.schema import Layout
+from imgret.galleries.server import ServerView
+from imgret.search import Origin
+from imgret.types import Embeddings, Ids, Item, Neighbors
 
 if TYPE_CHECKING:
     from imgret.galleries.postgres.database import Connection
@@ -26,9 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Listed", "PostgresView"]
 
-_LABELLED = Exists(Field("label"))
-# Bytes of embeddings read at once, and rows of anything else.
-_BLOCK, _ROWS = 2**24, 8192
+# Rows read at once.
+_ROWS = 8192
 # Candidates beyond k that are compared again with the query as it was given: the first comparison
 # rounds the query to float16 where the items are.
 _SPARE = 16
@@ -40,28 +35,36 @@ _LISTED = 10_000
 _KEPT = 16
 # Hits whose items come with the answer of a search.
 _WITH_ITEMS = 2048
+# Columns of an answer before those of the item.
+_HEAD = 5
+
+
+# A row of an answer: id, score, number of items, of changes and of the revision, and `COLUMNS`.
+_Row: TypeAlias = tuple[Any, ...]
 
 
 class Found(NamedTuple):
-    """A row of an answer; the numbers are those of the gallery at that moment."""
+    """What an answer says of the gallery at that moment."""
 
-    id: int
-    score: float
     items: int
     changes: int
     revision: int
-    item: Item | None
+
+    @classmethod
+    def of(cls, row: _Row) -> Found:
+        """Return what a row says."""
+        return cls(*row[2:5])
 
 
 class Listed(NamedTuple):
     """The ids that pass a filter, as of a number of changes; None if there are many."""
 
     changes: int
-    ids: list[int] | None
+    ids: IdArray | None
 
 
 @final
-class PostgresView(View):
+class PostgresView(ServerView):
     """The items of a gallery that pass a filter, except for some.
 
     Parameters
@@ -83,22 +86,19 @@ class PostgresView(View):
         where: Filter | None,
         without: Sequence[int] = (),
     ) -> None:
-        super().__init__(spec.metric, IdentityProjection(spec.dim), spec.dtype)
-        self._gallery, self._read_by, self._spec = gallery, read, spec
-        self._layout = Layout.of(spec)
-        self._filter, self._removed = where, list(without)
+        layout = Layout.of(spec)
+        super().__init__(gallery, spec, layout, where, without)
+        self._gallery, self._read_by, self._layout = gallery, read, layout
         conditions, self._parameters = [], list[Any]()
         if where is not None:
             condition = compile_filter(where)
             conditions.append(f"({condition.sql})")
             self._parameters += condition.parameters
         if self._removed:
-            conditions.append("id <> ALL(%s::bigint[])")
-            self._parameters.append(self._removed)
+            conditions.append("id <> ALL(%s)")
+            self._parameters.append(wire_ids(self._removed))
         self._condition = " AND ".join(conditions) or "true"
         self._is_whole = not conditions
-        self.ef_search = ef_search(spec) if self._layout.make_index is not None else None
-        self._fetched: dict[int, Item] = {}
 
     # -- what is in it -----------------------------------------------------------------------
 
@@ -114,123 +114,81 @@ class PostgresView(View):
     def _keys(self) -> Iterable[str]:
         return [row[0] for row in self._select("key")]
 
-    def _require(self, keys: Sequence[str]) -> list[int]:
+    def _ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         rows = self._rows(
             f"SELECT key, id FROM items WHERE key = ANY(%s::text[]) AND {self._condition}",
             [list(keys), *self._parameters],
         )
-        ids = dict(rows)
-        if lost := [key for key in keys if key not in ids]:
-            raise KeyNotFoundError(
-                f"key: expected one of the {len(self)} in the gallery, found {shown(lost[0])}"
-                f"{alike(lost[0], self._keys())}"
-            )
-        return [ids[key] for key in keys]
+        return dict(rows)
 
-    def _items(self, ids: Sequence[int]) -> dict[int, Item]:
-        found = {id_: self._fetched[id_] for id_ in ids if id_ in self._fetched}
-        if missing := [id_ for id_ in ids if id_ not in found]:
-            rows = self._rows(
-                f"SELECT id, {COLUMNS} FROM items WHERE id = ANY(%s::bigint[])", [missing]
-            )
-            found |= {row[0]: from_row(row[1:]) for row in rows}
-        if len(found) < len(set(ids)):
-            raise self._gone()
-        return found
+    def _look_up(self, ids: Sequence[int]) -> dict[int, Item]:
+        rows = self._rows(f"SELECT id, {COLUMNS} FROM items WHERE id = ANY(%s)", [wire_ids(ids)])
+        return {row[0]: from_row(row[1:]) for row in rows}
 
     def _origins(self) -> Iterator[Origin]:
         return map(Origin._make, self._stream("id, path, sha256, label"))
 
-    def _labels(self) -> Labels:
-        places: dict[str, int] = {}
-        labelled = self._labelled() if self._filter != _LABELLED else self
-        pairs = [
-            (id_, places.setdefault(label, len(places)))
-            for id_, label in labelled._select("id, label")  # noqa: SLF001  # of this class
-        ]
-        ids, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T.copy()
-        return Labels(ids, codes, list(places))
+    def _label_of(self) -> Iterable[tuple[int, str]]:
+        return self._select("id, label")
 
-    def _facts(self) -> Json:
-        spec = self._spec
-        return {
-            "gallery": self._gallery.name,
-            "embedder": asdict(spec.embedder),
-            "fingerprint": spec.fingerprint,
-            "cropper": asdict(spec.cropper),
-            "index": {"name": spec.index.name, "config": spec.index.config},
-            "metric": str(spec.metric),
-            "dtype": spec.dtype,
-            "projection": None,
-        }
+    def _like(self, where: Filter | None, without: Sequence[int]) -> Self:
+        view = type(self)(self._gallery, self._read_by, self._spec, where, without)
+        view.value = self.value
+        return view
 
-    def _without(self, ids: Ids) -> View:
-        removed = np.union1d(np.array(self._removed, dtype=np.int64), ids).tolist()
-        return self._like(self._filter, removed)
-
-    def _labelled(self) -> PostgresView:
-        where = _LABELLED if self._filter is None else AllOf((self._filter, _LABELLED))
-        return self._like(where, self._removed)
-
-    def _like(self, where: Filter | None, without: Sequence[int]) -> PostgresView:
-        return PostgresView(self._gallery, self._read_by, self._spec, where, without)
-
-    # -- vectors -----------------------------------------------------------------------------
-
-    def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
-        step = max(1, _BLOCK // (4 * self.dim))
-        for start in range(0, len(ids), step):
-            block = ids[start : start + step]
-            yield block, self._read(block)
-
-    def _read(self, ids: Ids) -> Embeddings:
-        wanted = ids.tolist()
+    def _vectors(self, ids: Ids) -> tuple[list[int], Embeddings]:
         rows = self._rows(
-            "SELECT id, embedding FROM items WHERE id = ANY(%s::bigint[]) ORDER BY id", [wanted]
+            "SELECT id, embedding FROM items WHERE id = ANY(%s) ORDER BY id", [wire_ids(ids)]
         )
-        found = np.array([row[1] for row in rows], dtype=np.float32).reshape(-1, self.dim)
-        held = [row[0] for row in rows]
-        if held == wanted:
-            return found
-        places = {id_: place for place, id_ in enumerate(held)}
-        if len(places) < len(set(wanted)):
-            raise self._gone()
-        return found[[places[id_] for id_ in wanted]]
+        return [row[0] for row in rows], unwire([row[1] for row in rows], self.dim)
 
     # -- searching ---------------------------------------------------------------------------
 
-    def _most(self) -> int:
-        return self._gallery.most()
-
-    def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        self._gallery.check_most(k)
-        return self.answer(vectors, k, exact=self._layout.make_index is None)
-
-    def answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
-        """Search, by comparing all items or with the index; see `View.search`."""
-        if not len(vectors):
-            return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+    def _answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
         queries = wire(vectors, "float32")
         found = self._among_listed(queries, k) if not (exact or self._is_whole) else None
         if found is None:
-            found = self._answers(queries, k, exact=exact)
-        if not exact and (short := [n for n, rows in enumerate(found) if len(rows) < k]):
-            # A graph ends its search early if most of what it meets does not pass.
-            again = self._answers([queries[n] for n in short], k, exact=True)
-            for n, rows in zip(short, again, strict=True):
-                found[n] = rows
+            found = [[]] * len(queries)
+            for way in self._ways(k, exact=exact):
+                short = [n for n, rows in enumerate(found) if len(rows) < k]
+                if not short:
+                    break
+                answers = self._answers([queries[n] for n in short], k, way)
+                for n, rows in zip(short, answers, strict=True):
+                    found[n] = rows
         ids: Ids = np.full((len(found), k), -1, dtype=np.int64)
         scores: Embeddings = np.full((len(found), k), -np.inf, dtype=np.float32)
         last = None
         for n, rows in enumerate(found):
-            for m, row in enumerate(rows):
-                ids[n, m], scores[n, m], last = row.id, row.score, row
-                if row.item is not None:
-                    self._fetched.setdefault(row.id, row.item)
-        self._gallery.note(last)
+            if rows:
+                last = rows[-1]
+                ids[n, : len(rows)] = [row[0] for row in rows]
+                scores[n, : len(rows)] = [row[1] for row in rows]
+                if len(last) > _HEAD:
+                    self._fetched.update((row[0], from_row(row[_HEAD:])) for row in rows)
+        self._gallery.note(None if last is None else Found.of(last))
         return Neighbors(ids, scores)
 
-    def _among_listed(self, queries: Sequence[Any], k: int) -> list[list[Found]] | None:
+    def _ways(self, k: int, *, exact: bool) -> list[str]:
+        """Return how to search, quickest first; the next is for queries with too few hits.
+
+        A graph ends its search with the candidates it has, of which some may be deleted, or goes on
+        until enough pass. That also ends early if most of what it meets does not pass.
+        """
+        if exact:
+            return ["exact"]
+        wanted = k + self._spare(k, exact=False)
+        enough = self._is_whole and wanted <= self.value
+        return [*(["off"] if enough else []), "relaxed_order", "exact"]
+
+    def _spare(self, k: int, *, exact: bool) -> int:
+        """Return how many candidates beyond ``k`` are compared again."""
+        if not (exact or self._is_whole):
+            return max(_SPARE_OF_SOME, k)
+        is_same = self._layout.dtype == "float32" and self._layout.searched == "embedding"
+        return 0 if is_same else _SPARE
+
+    def _among_listed(self, queries: Sequence[Any], k: int) -> list[list[_Row]] | None:
         """Compare the items that pass the filter, if there are few; None if there are many.
 
         Their ids are remembered, since finding them may take longer than comparing them.
@@ -244,14 +202,15 @@ class PostgresView(View):
                     [*self._parameters, _LISTED + 1],
                 )
                 few = len(rows) <= _LISTED
-                ids = [row[1] for row in rows if row[1] is not None] if few else None
+                passing = [row[1] for row in rows if row[1] is not None]
+                ids = wire_ids(passing) if few else None
                 listed = self._gallery.listed[key] = Listed(rows[0][0], ids)
                 while len(self._gallery.listed) > _KEPT:
                     self._gallery.listed.popitem(last=False)
             if listed.ids is None:
                 return None
-            found = self._answers(queries, k, exact=True, among=listed.ids)
-            now = {rows[0].changes for rows in found if rows}
+            found = self._answers(queries, k, "exact", among=listed.ids)
+            now = {Found.of(rows[0]).changes for rows in found if rows}
             if now <= {listed.changes} and (now or not self._changed(listed.changes)):
                 return found
             self._gallery.listed.pop(key, None)  # something was changed meanwhile
@@ -260,57 +219,62 @@ class PostgresView(View):
         return bool(self._rows("SELECT changes FROM state")[0][0] != since)
 
     def _answers(
-        self, queries: Sequence[Any], k: int, *, exact: bool, among: list[int] | None = None
-    ) -> list[list[Found]]:
+        self, queries: Sequence[Any], k: int, way: str, *, among: IdArray | None = None
+    ) -> list[list[_Row]]:
         """Return for each query what is nearest, best first."""
-        layout, with_items = self._layout, k * len(queries) <= _WITH_ITEMS
-        columns = f", {COLUMNS}" if with_items else ""
         condition, values = self._condition, self._parameters
         if among is not None:
-            condition, values = "id = ANY(%s::bigint[])", [among]
+            condition, values = "id = ANY(%s)", [among]
+        exact = way == "exact"
+        with_items = k * len(queries) <= _WITH_ITEMS
+        statement = self._nearest(condition, k, exact=exact, with_items=with_items)
+        parameters = [(query, *values, query) for query in queries]
+        options = self.value, way
+
+        def work(connection: Connection) -> list[list[_Row]]:
+            if not exact and connection.graph_options != options:
+                connection.execute(
+                    "SELECT set_config('hnsw.ef_search', %s, false), "
+                    "set_config('hnsw.iterative_scan', %s, false)",
+                    (str(self.value), way),
+                )
+                connection.graph_options = options
+            if exact or self._is_whole:
+                return _all_rows(connection, statement, parameters)
+            # The planner has no idea how many items pass, but that is known here: too many to
+            # compare. An index that is in order already is the only way without sorting.
+            with connection.pipeline(), connection.transaction():
+                connection.execute("SELECT set_config('enable_sort', 'off', true)")
+                answers = _all_rows(connection, statement, parameters)
+                connection.execute("SELECT set_config('enable_sort', 'on', true)")
+            return answers
+
+        answers: list[list[_Row]] = self._read_by(work)
+        return answers
+
+    def _nearest(self, condition: str, k: int, *, exact: bool, with_items: bool) -> str:
+        """Return the statement for the nearest items, with a query in its first and last place.
+
+        The limits are part of it: of one that is bound, the planner assumes a tenth of the table,
+        and plans the statement again each time.
+        """
+        layout, columns = self._layout, f", {COLUMNS}" if with_items else ""
         first = f"{layout.searched} {layout.operator} %s::vector::{layout.given}"
         if exact:  # an index is used for the bare distance only
             first = f"({first}) + 0, id"
         inner = (
-            f"SELECT id{columns}, embedding FROM items WHERE {condition} ORDER BY {first} LIMIT %s"
+            f"SELECT id{columns}, embedding FROM items WHERE {condition} "
+            f"ORDER BY {first} LIMIT {k + self._spare(k, exact=exact)}"
         )
         stored = "embedding::vector" if layout.dtype == "float16" else "embedding"
         distance = f"({stored} {layout.operator} %s::vector)"
         score = {"<=>": f"1 - {distance}", "<#>": f"-{distance}", "<->": f"-({distance} ^ 2)"}
-        statement = (
-            f"SELECT id, ({score[layout.operator]})::float4 AS score, items, changes, "
-            f"(SELECT revision FROM spec){columns} FROM ({inner}) AS near, state "
-            f"ORDER BY score DESC, id LIMIT %s"
+        return (
+            f"SELECT id, ({score[layout.operator]})::float4 AS score, "
+            f"(SELECT items FROM state), (SELECT changes FROM state), "
+            f"(SELECT revision FROM spec){columns} FROM ({inner}) AS near "
+            f"ORDER BY score DESC, id LIMIT {k}"
         )
-        spare = 0 if layout.dtype == "float32" and layout.searched == "embedding" else _SPARE
-        if not exact and not self._is_whole:
-            spare = max(_SPARE_OF_SOME, k)
-        parameters = [(query, *values, query, k + spare, k) for query in queries]
-
-        def work(connection: Connection) -> list[list[tuple[Any, ...]]]:
-            if not exact and connection.ef_search != self.ef_search:
-                connection.execute(
-                    "SELECT set_config('hnsw.ef_search', %s, false)", (str(self.ef_search),)
-                )
-                connection.ef_search = self.ef_search
-            with connection.cursor(binary=True) as cursor:
-                if len(parameters) == 1:
-                    return [cursor.execute(statement, parameters[0]).fetchall()]
-                cursor.executemany(statement, parameters, returning=True)
-                return [cursor.fetchall() for _ in cursor.results()]
-
-        answers: list[list[tuple[Any, ...]]] = self._read_by(work)
-        return [[_found(row, with_items=with_items) for row in rows] for rows in answers]
-
-    @property
-    def index(self) -> Tunable:
-        """The index of the server, as far as it can be measured and tuned."""
-        return PostgresIndex(self)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether all items are compared."""
-        return self._layout.make_index is None
 
     # -- statements --------------------------------------------------------------------------
 
@@ -336,47 +300,13 @@ class PostgresView(View):
             yield from rows
             last = rows[-1][0]
 
-    def _gone(self) -> StoreError:
-        return StoreError(
-            f"{self._gallery.name}: an item was removed by another process meanwhile; ask again"
-        )
 
-
-def _found(row: tuple[Any, ...], *, with_items: bool) -> Found:
-    id_, score, items, changes, revision = row[:5]
-    item = from_row(row[5:]) if with_items else None
-    return Found(id_, score, items, changes, revision, item)
-
-
-class PostgresIndex:
-    """The index of a gallery in PostgreSQL, as `recall` and `tune` see it.
-
-    Parameters
-    ----------
-    view : PostgresView
-    """
-
-    def __init__(self, view: PostgresView) -> None:
-        self._view = view
-        self.is_exact = view.is_exact
-        self.name = "flat" if self.is_exact else "hnsw"
-        self.finds_itself = not self.is_exact
-
-    def sweep(self) -> dict[str, list[int]]:
-        """Return the option that trades recall for speed, with values to try, fastest first."""
-        if self.is_exact:
-            return {}
-        return {"ef_search": [10, 16, 24, 40, 64, 96, 128, 192, 256, 384, 512, 768, 1000]}
-
-    def settings(self) -> dict[str, int]:
-        """Return the present value of the option."""
-        return {} if self._view.ef_search is None else {"ef_search": self._view.ef_search}
-
-    def configure(self, **settings: int) -> None:
-        """Set the option for later searches of the view."""
-        self._view.ef_search = settings["ef_search"]
-
-    def search(self, queries: Any, k: int, *, exact: bool = False) -> Neighbors:
-        """Find the ``k`` nearest vectors of each query."""
-        vectors = self._view.project(queries, "queries")
-        return self._view.answer(vectors, k, exact=exact or self.is_exact)
+def _all_rows(
+    connection: Connection, statement: str, parameters: Sequence[tuple[Any, ...]]
+) -> list[list[_Row]]:
+    """Return the rows of a statement for each of several parameters, in one round trip."""
+    with connection.cursor(binary=True) as cursor:
+        if len(parameters) == 1:
+            return [cursor.execute(statement, parameters[0]).fetchall()]
+        cursor.executemany(statement, parameters, returning=True)
+        return [cursor.fetchall() for _ in cursor.results()]
