@@ -13,8 +13,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -29,6 +29,7 @@ from imgret.errors import (
 )
 from imgret.files import Place, State, Url, place_of, read_bytes, state_of
 from imgret.images.loading import encoded
+from imgret.support.interrupts import wait_for
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
 
@@ -52,6 +53,8 @@ _RUN = 32
 _HELD_BYTES = 48 * 2**20
 # A run that takes longer makes the next ones shorter, so that a slow model loses little work.
 _RUN_SECONDS = 2.0
+# Time for which an interrupt waits for the image or the batch that each worker is at.
+_LEAVING_SECONDS = 0.8
 # Addresses that each worker reads at a time.
 _FETCHED = 8
 # Embeddings kept in memory for copies of their files. Older ones are in the store, where
@@ -281,53 +284,78 @@ def embed_sources(
         is_query=is_query,
         max_pixels=max_pixels,
     )
-    full = max(_RUN, batch)
-    start, length = 0, full
+    full, least = max(_RUN, batch), embedder.min_batch
+    # The first run of each worker tells how long an image takes: those of a slow model are short.
+    is_measured = is_query and len(sources) <= full
+    start, length = 0, full if is_measured else least
 
-    def next_run() -> Sequence[Source]:
+    def next_run() -> _Run:
         nonlocal start
         begin, n = start, length
         if workers > 1:  # shorter runs at the end, so that all workers finish together
             fair = -(-(len(sources) - begin) // (2 * workers))
             n = min(n, max(fair, batch))
         start += n
-        return sources[begin:start]
+        return _Run(sources[begin:start])
 
-    pending: deque[Future[_Run]] = deque()
-    with ExitStack() as stack:
-        pool = None
-        if workers > 1:
-            pool = ThreadPoolExecutor(workers, thread_name_prefix="imgret")
-            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            stack.callback(worker.stop)
-        while start < len(sources) or pending:
-            if pool is None:
-                run = worker(next_run())
-            else:
-                while start < len(sources) and len(pending) < workers + 2:
-                    pending.append(pool.submit(worker, next_run()))
-                run = pending.popleft().result()
-            length = _next_length(run, full)
-            copies.settle(run.outcomes, pending)
-            if on_stage is not None:
-                for stage, seconds in run.stages.items():
-                    on_stage(stage, seconds)
-            yield run.outcomes
+    def finish(run: _Run) -> list[Outcome]:
+        nonlocal length, is_measured
+        length, is_measured = _next_length(run, full, least), True
+        if on_stage is not None:
+            for stage, seconds in run.stages.items():
+                on_stage(stage, seconds)
+        return run.outcomes
+
+    if len(sources) <= 1 or (is_query and workers <= 1):  # no thread is worth its start
+        while start < len(sources):
+            run = next_run()
+            worker(run)
+            copies.settle(run.outcomes, ())
+            yield finish(run)
             copies.release(run.outcomes)
+        return
+    pending: deque[tuple[_Run, Future[None]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="imgret")
+    try:
+        while start < len(sources) or pending:
+            while start < len(sources) and len(pending) < workers + 2 * is_measured:
+                run = next_run()
+                pending.append((run, pool.submit(worker, run)))
+            run, future = pending[0]
+            wait_for(future)
+            copies.settle(run.outcomes, [each for _, each in pending])
+            pending.popleft()
+            yield finish(run)
+            copies.release(run.outcomes)
+    except KeyboardInterrupt:
+        worker.stop()
+        pool.shutdown(wait=False, cancel_futures=True)
+        running = [future for _, future in pending if not future.cancelled()]
+        wait(running, timeout=_LEAVING_SECONDS)
+        if done := _Copies.finished(outcome for run, _ in pending for outcome in run.outcomes):
+            yield done
+        raise
+    except BaseException:
+        worker.stop()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    else:
+        pool.shutdown(wait=True)
 
 
-class _Run(NamedTuple):
-    """Outcomes of a run of sources, seconds in each stage, and from start to end."""
+class _Run:
+    """Some sources in a row: their outcomes, seconds in each stage, and from start to end."""
 
-    outcomes: list[Outcome]
-    stages: dict[str, float]
-    seconds: float
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.outcomes = [Outcome(source) for source in sources]
+        self.stages: dict[str, float] = {}
+        self.seconds = 0.0
 
 
-def _next_length(run: _Run, full: int) -> int:
+def _next_length(run: _Run, full: int, least: int) -> int:
     """Return the most sources of the next run, from the time the last one took."""
     seconds = run.seconds / len(run.outcomes) * full
-    return full if seconds <= _RUN_SECONDS else max(1, int(full * _RUN_SECONDS / seconds))
+    return full if seconds <= _RUN_SECONDS else max(least, int(full * _RUN_SECONDS / seconds))
 
 
 class _Copies:
@@ -361,22 +389,28 @@ class _Copies:
             outcome.phash = twin.item.phash
 
     @staticmethod
-    def settle(outcomes: Sequence[Outcome], pending: Iterable[Future[_Run]]) -> None:
+    def settle(outcomes: Sequence[Outcome], pending: Iterable[Future[None]]) -> None:
         """Give copies the results they wait for, which may come from a later run."""
         for outcome in outcomes:
-            lender = outcome.lender
-            if lender is None:
+            if outcome.lender is None:
                 continue
             for future in pending:
-                if lender.is_done:
+                if outcome.lender.is_done:
                     break
-                future.result()
-            outcome.lender = None
-            for name in ("twin", "embedding", "box", "subject", "missed", "phash"):
-                setattr(outcome, name, getattr(lender, name))
-            if lender.status == "failed":
-                outcome.status, outcome.reason = "failed", lender.reason
-                outcome.error = lender.error
+                wait_for(future)
+            _borrow(outcome, outcome.lender)
+
+    @staticmethod
+    def finished(outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Return those of some outcomes that are finished, copies among them."""
+        found = []
+        for outcome in outcomes:
+            if not outcome.is_done or not (outcome.lender is None or outcome.lender.is_done):
+                continue
+            if outcome.lender is not None:
+                _borrow(outcome, outcome.lender)
+            found.append(outcome)
+        return found
 
     def release(self, outcomes: Sequence[Outcome]) -> None:
         """Forget the embeddings that the store has, or will have soon."""
@@ -390,6 +424,16 @@ class _Copies:
                 self._handed_on.append(digest)
         while len(self._handed_on) > _AT_HAND:
             del self._first[self._handed_on.popleft()]
+
+
+def _borrow(outcome: Outcome, lender: Outcome) -> None:
+    """Give a copy the result of the file it is a copy of."""
+    outcome.lender = None
+    for name in ("twin", "embedding", "box", "subject", "missed", "phash"):
+        setattr(outcome, name, getattr(lender, name))
+    if lender.status == "failed":
+        outcome.status, outcome.reason = "failed", lender.reason
+        outcome.error = lender.error
 
 
 class _Worker:
@@ -424,29 +468,26 @@ class _Worker:
         # A subject is seldom smaller than half of the image; if it is, `_crop` decodes again.
         self._min_side = side if side is None or not cropper.crops else 2 * side
 
-    def __call__(self, run: Sequence[Source]) -> _Run:
+    def __call__(self, run: _Run) -> None:
         started = time.perf_counter()
-        stages: dict[str, float] = {}
-        outcomes = [Outcome(source) for source in run]
         held: list[tuple[Outcome, Image]] = []
         held_bytes = 0
-        with self._fetching(outcomes) as fetched:
-            for outcome in outcomes:
+        with self._fetching(run.outcomes) as fetched:
+            for outcome in run.outcomes:
                 if self._stopped:
                     break
-                image = self._read(outcome, stages, fetched.pop(outcome.source.key, None))
+                image = self._read(outcome, run.stages, fetched.pop(outcome.source.key, None))
                 if image is None:
+                    outcome.is_done = True
                     continue
                 held.append((outcome, image))
                 held_bytes += image.nbytes
                 if held_bytes > _HELD_BYTES:
-                    self._embed(held, stages)
+                    self._embed(held, run.stages)
                     held, held_bytes = [], 0
         if held and not self._stopped:
-            self._embed(held, stages)
-        for outcome in outcomes:
-            outcome.is_done = True
-        return _Run(outcomes, stages, time.perf_counter() - started)
+            self._embed(held, run.stages)
+        run.seconds = time.perf_counter() - started
 
     @contextmanager
     def _fetching(self, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Future[bytes | None]]]:
@@ -617,6 +658,7 @@ class _Worker:
             if reason is not None:
                 outcome.status, outcome.reason = "failed", reason
                 outcome.error = InvalidInputError(f"{outcome.source.key}: {reason}")
+            outcome.is_done = True
 
 
 def refusal(key: str, rival: str) -> str:
