@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, TimeoutError as Late
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
@@ -97,7 +97,6 @@ def wait_for(future: Future[_T]) -> _T:
         while True:
             try:
                 return future.result(_LOOK_SECONDS)
-            except Late:
+            except TimeoutError:
                 if future.done():  # its own error
                     raise
-
