@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 __all__ = ["INTERRUPTED", "CtrlC", "last_words", "to_resume"]
 
@@ -49,7 +49,7 @@ class CtrlC:
         self._ends: tuple[socket.socket, socket.socket] | None = None
         self._came = self._is_said = self._is_over = False
 
-    def __enter__(self) -> CtrlC:
+    def __enter__(self) -> Self:
         last_words.clear()
         if self._wanted:
             signal.signal(signal.SIGINT, _leave_at_once)
@@ -61,7 +61,7 @@ class CtrlC:
             return
         if cut_off:
             near, far = self._ends = socket.socketpair()
-            far.setblocking(False)  # noqa: FBT003  # the name of the standard library
+            far.setblocking(False)
             signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
             if hasattr(os, "register_at_fork"):  # an interrupt of a child is its own
                 os.register_at_fork(after_in_child=self._forget)

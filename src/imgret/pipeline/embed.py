@@ -284,56 +284,54 @@ def embed_sources(
         is_query=is_query,
         max_pixels=max_pixels,
     )
-    full, least = max(_RUN, batch), embedder.min_batch
-    # The first run of each worker tells how long an image takes: those of a slow model are short.
-    is_measured = is_query and len(sources) <= full
-    start, length = 0, full if is_measured else least
-
-    def next_run() -> _Run:
-        nonlocal start
-        begin, n = start, length
-        if workers > 1:  # shorter runs at the end, so that all workers finish together
-            fair = -(-(len(sources) - begin) // (2 * workers))
-            n = min(n, max(fair, batch))
-        start += n
-        return _Run(sources[begin:start])
-
-    def finish(run: _Run) -> list[Outcome]:
-        nonlocal length, is_measured
-        length, is_measured = _next_length(run, full, least), True
+    runs = _Runs(sources, workers, batch, embedder.min_batch, is_query=is_query)
+    if len(sources) <= 1 or (is_query and workers <= 1):  # no thread is worth its start
+        passed = _alone(runs, worker, copies)
+    else:
+        passed = _in_threads(runs, worker, copies, workers)
+    for run in passed:
         if on_stage is not None:
             for stage, seconds in run.stages.items():
                 on_stage(stage, seconds)
-        return run.outcomes
+        yield run.outcomes
 
-    if len(sources) <= 1 or (is_query and workers <= 1):  # no thread is worth its start
-        while start < len(sources):
-            run = next_run()
-            worker(run)
-            copies.settle(run.outcomes, ())
-            yield finish(run)
-            copies.release(run.outcomes)
-        return
+
+def _alone(runs: _Runs, worker: _Worker, copies: _Copies) -> Iterator[_Run]:
+    """Yield finished runs, one after the other."""
+    while (run := runs.next()) is not None:
+        worker(run)
+        copies.settle(run.outcomes, ())
+        runs.see(run)
+        yield run
+        copies.release(run.outcomes)
+
+
+def _in_threads(runs: _Runs, worker: _Worker, copies: _Copies, workers: int) -> Iterator[_Run]:
+    """Yield finished runs in order, while threads are at the next ones."""
     pending: deque[tuple[_Run, Future[None]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="imgret")
     try:
-        while start < len(sources) or pending:
-            while start < len(sources) and len(pending) < workers + 2 * is_measured:
-                run = next_run()
+        while True:
+            while len(pending) < workers + 2 * runs.is_measured and (run := runs.next()):
                 pending.append((run, pool.submit(worker, run)))
+            if not pending:
+                break
             run, future = pending[0]
             wait_for(future)
             copies.settle(run.outcomes, [each for _, each in pending])
             pending.popleft()
-            yield finish(run)
+            runs.see(run)
+            yield run
             copies.release(run.outcomes)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # what is finished is kept
         worker.stop()
         pool.shutdown(wait=False, cancel_futures=True)
         running = [future for _, future in pending if not future.cancelled()]
         wait(running, timeout=_LEAVING_SECONDS)
-        if done := _Copies.finished(outcome for run, _ in pending for outcome in run.outcomes):
-            yield done
+        rest = _Run(())
+        rest.outcomes = _Copies.finished(each for run, _ in pending for each in run.outcomes)
+        if rest.outcomes:
+            yield rest
         raise
     except BaseException:
         worker.stop()
@@ -352,10 +350,37 @@ class _Run:
         self.seconds = 0.0
 
 
-def _next_length(run: _Run, full: int, least: int) -> int:
-    """Return the most sources of the next run, from the time the last one took."""
-    seconds = run.seconds / len(run.outcomes) * full
-    return full if seconds <= _RUN_SECONDS else max(least, int(full * _RUN_SECONDS / seconds))
+class _Runs:
+    """The runs that sources are taken in: long ones, but short enough that a kill costs little."""
+
+    def __init__(
+        self, sources: Sequence[Source], workers: int, batch: int, least: int, *, is_query: bool
+    ) -> None:
+        self._sources = sources
+        self._workers, self._batch, self._least = workers, batch, least
+        self._full = max(_RUN, batch)
+        self._start = 0
+        # The first run of each worker tells how long an image takes, as a model may be slow.
+        self.is_measured = is_query and len(sources) <= self._full
+        self._length = self._full if self.is_measured else least
+
+    def next(self) -> _Run | None:
+        """Return the next run; None after the last one."""
+        start, n = self._start, self._length
+        if start >= len(self._sources):
+            return None
+        if self._workers > 1:  # shorter runs at the end, so that all workers finish together
+            fair = -(-(len(self._sources) - start) // (2 * self._workers))
+            n = min(n, max(fair, self._batch))
+        self._start += n
+        return _Run(self._sources[start : start + n])
+
+    def see(self, run: _Run) -> None:
+        """Choose the length of the next runs by the time that one took."""
+        seconds = run.seconds / len(run.outcomes) * self._full
+        self._length, self.is_measured = self._full, True
+        if seconds > _RUN_SECONDS:
+            self._length = max(self._least, int(self._full * _RUN_SECONDS / seconds))
 
 
 class _Copies:

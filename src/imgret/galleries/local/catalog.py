@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -90,7 +91,8 @@ class Catalog:
     def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
         self._path = None if path is None else path.absolute()
         self._lock = RLock(brief=True)
-        self._matcher = Matcher(self._query)
+        query = weakref.WeakMethod(self._query)  # a cycle would keep the file open
+        self._matcher = Matcher(lambda *given: query()(*given))  # type: ignore[misc]  # noqa: PLW0108  # called while the catalog lives
         self._closed = False
         self._process = os.getpid()
         self._for_writing = writable
@@ -468,6 +470,11 @@ class Catalog:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    def __del__(self) -> None:
+        """Close the file of a catalog that was dropped: a connection is a cycle by itself."""
+        if getattr(self, "_process", None) == os.getpid() and hasattr(self, "_connection"):
+            self.close()
 
     # -- inside --------------------------------------------------------------------------
 

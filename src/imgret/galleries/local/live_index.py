@@ -449,9 +449,10 @@ class LiveIndex:
         self, index: VectorIndex, projection: LinearProjection | None, tuned: Json | None
     ) -> None:
         """Let an index re-rank by the stored embeddings, and search as it was tuned."""
+        store = self._store  # not `self`, which has the index: a cycle would keep the files open
         index.refine_by(
-            lambda ids: projected(projection, self._store.read(ids)),
-            self._store.table if projection is None else None,
+            lambda ids: projected(projection, store.read(ids)),
+            store.table if projection is None else None,
         )
         if tuned is not None and tuned["index"] == index.name:
             index.configure(**tuned["settings"])
