@@ -40,6 +40,7 @@ from imgret.curation.map2d import Method
 from imgret.errors import (
     EmptyGalleryError,
     InvalidInputError,
+    StoreCorruptError,
     StoreExistsError,
     StoreNotFoundError,
     UnsupportedError,
@@ -705,7 +706,10 @@ class Retriever:
         if content is None:
             return None
         if queries not in self._parsed or self._parsed[queries][0] is not content:
-            self._parsed[queries] = content, ScoreCalibration.from_json(content)
+            try:
+                self._parsed[queries] = content, ScoreCalibration.from_json(content)
+            except StoreCorruptError as error:
+                raise StoreCorruptError(f"{self._gallery.name}: {error}") from error
         found = self._parsed[queries][1]
         fits = (found.metric, found.projection) == (self.metric, self._fingerprint)
         return found if fits else None
