@@ -62,8 +62,7 @@ def _run(arguments: list[str], ctrl_c: CtrlC) -> int:
     # typer has no options with an optional value.
     arguments = ["--prune-all" if word == "--prune=all" else word for word in arguments]
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be valid text
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _guard_streams()
     complete_on_first_tab()
     usage_error: Any = typer.BadParameter.__base__  # typer does not export it
     try:
@@ -101,6 +100,17 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # kept open
 
 
+def _guard_streams() -> None:
+    """Let standard output take any file name, and no terminal a command from one."""
+    from imgret.support.terminal import Terminal  # noqa: PLC0415  # so that the package stays cheap
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be valid text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)).isatty():
+            setattr(sys, name, Terminal(stream, bar=name == "stderr"))
+
+
 def _text(error: Exception) -> str:
     if type(error).__module__ == "builtins" and isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"  # without the errno
@@ -108,7 +118,9 @@ def _text(error: Exception) -> str:
 
 
 def _say(message: str) -> None:
-    print(f"imgret: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  # it is a command
+    from imgret.support.terminal import plain  # noqa: PLC0415  # so that the package stays cheap
+
+    print(f"imgret: {plain(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201  # it is a command
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

@@ -17,6 +17,7 @@ from imgret.errors import InvalidInputError
 from imgret.pages.result import Result
 from imgret.pages.review import FORMAT
 from imgret.support.json_text import loads
+from imgret.support.terminal import plain
 from imgret.types import Json
 
 __all__ = ["Moved", "MovedFile", "RefusedFile", "move_extra", "move_listed"]
@@ -85,7 +86,7 @@ class Moved(Result):
 
     def __str__(self) -> str:
         lines = [f"{each.path} -> {each.now}" for each in self.moved]
-        lines += [f"not moved: {each.key}: {each.reason}" for each in self.refused]
+        lines += [f"not moved: {plain(each.key)}: {plain(each.reason)}" for each in self.refused]
         return "\n".join([*lines, self.summary()])
 
     def summary(self) -> str:
