@@ -84,7 +84,6 @@ def test_reading_while_it_is_closed(path, mean_color, monkeypatch, name, mapped)
 
 
 @pytest.mark.parametrize("index", ["flat", "hnsw", "ivf-pq"])
-@pytest.mark.filterwarnings("ignore:unclosed file")
 def test_a_writer_that_is_dropped_frees_its_files_at_once(tmp_path, mean_color, index):
     rows = np.random.default_rng(0).standard_normal((600, 48))
     path, keys = tmp_path / "g.imgret", [f"k{n}" for n in range(600)]

@@ -16,7 +16,7 @@ from imgret.types import Json, Metric, Part
 __all__ = [
     "EmbedderLike",
     "IndexMaker",
-    "chosen",
+    "auto_choice",
     "find_cropper",
     "find_embedder",
     "index_maker",
@@ -117,7 +117,7 @@ def index_maker(part: Part, metric: Metric, prepared: VectorIndex | None) -> Ind
     return make
 
 
-def chosen(part: Part, n: int, dim: int) -> Choice:
+def auto_choice(part: Part, n: int, dim: int) -> Choice:
     """Return what ``"auto"`` chooses for some items, with the options it was given."""
     try:
         return choose(max(n, 1), dim, **part.config)
@@ -133,7 +133,7 @@ def make_index(part: Part, dim: int, metric: Metric, n: int = 0) -> VectorIndex:
             f"the gallery's"
         )
     if part.name == "auto":
-        choice = chosen(part, n, dim)
+        choice = auto_choice(part, n, dim)
         part = Part(choice.name, choice.options)
     index = registry.create("indexes", part.name, dim=dim, metric=metric, **part.config)
     if not isinstance(index, VectorIndex):

@@ -23,7 +23,7 @@ from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.planner import Choice, SearchPlan
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits, read_index, read_projection
-from imgret.indexes.make import IndexMaker, chosen, index_maker, part_of
+from imgret.indexes.make import IndexMaker, auto_choice, index_maker, part_of
 from imgret.projections import IdentityProjection, LinearProjection, projected
 from imgret.search import StaleViewError
 from imgret.support.checks import check_count
@@ -103,7 +103,7 @@ class LiveIndex:
         part, chosen = self._store.manifest.index, self._chosen()
         if part.name != "auto" or chosen is None:
             return None
-        return chosen(part, chosen[1], self.dim).reason
+        return auto_choice(part, chosen[1], self.dim).reason
 
     def _chosen(self) -> tuple[str, int] | None:
         """Return the name of the index, and the number of items it is for; None without any."""
@@ -115,7 +115,7 @@ class LiveIndex:
         part, n = self._store.manifest.index, len(self._store.catalog)
         if not n or part.name != "auto":
             return None
-        return chosen(part, n, self.dim).name, n
+        return auto_choice(part, n, self.dim).name, n
 
     def find(
         self, vectors: Embeddings, k: int, where: Any, projection: LinearProjection | None
@@ -413,7 +413,7 @@ class LiveIndex:
         part = self._store.manifest.index
         if part.name != "auto" or self._trained_on <= n < 2 * self._trained_on:
             return False
-        return chosen(part, n, self.dim).name != index.name
+        return auto_choice(part, n, self.dim).name != index.name
 
     def _build(
         self, make: IndexMaker, tuned: Json | None = _AS_KEPT, *, projection: Any = _AS_KEPT
