@@ -2,7 +2,7 @@
 
 `KeyboardInterrupt` may be raised between any two steps of the main thread, so also between the end
 of an embedding and the line that keeps it. What must not be cut there is done under `held`; what
-takes long is waited for under `let_through`, or in another thread by `wait_for`.
+takes long is waited for under `let_through` or by `wait_for`, or runs `aside`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-__all__ = ["held", "let_through", "wait_for"]
+__all__ = ["aside", "held", "let_through", "wait_for"]
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 # Whoever presses Ctrl-C again after this long is not made to wait for what is held.
 _PATIENCE_SECONDS = 1.0
@@ -100,3 +101,26 @@ def wait_for(future: Future[_T]) -> _T:
             except TimeoutError:
                 if future.done():  # its own error
                     raise
+
+
+def aside(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
+    """Call native code that looks for no signal, so that Ctrl-C does not have to wait for it.
+
+    It runs in a thread, which is left alone with it by an interrupt. So whatever it changes must be
+    of no use to anybody else by then, such as an index that is being made.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        return call(*args, **options)
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call(*args, **options))
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="imgret-aside", daemon=True).start()
+    return wait_for(future)
