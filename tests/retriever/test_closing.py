@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 import time
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,3 +81,28 @@ def test_reading_while_it_is_closed(path, mean_color, monkeypatch, name, mapped)
             thread.join(30)
         assert not any(thread.is_alive() for thread in threads)
     assert seen == [None] * 9
+
+
+@pytest.mark.parametrize("index", ["flat", "hnsw", "ivf-pq"])
+def test_a_writer_that_is_dropped_frees_its_files_at_once(tmp_path, mean_color, index):
+    rows = np.random.default_rng(0).standard_normal((600, 48))
+    path, keys = tmp_path / "g.imgret", [f"k{n}" for n in range(600)]
+    gc.collect()
+    gc.disable()
+    try:
+        writer = Retriever.open(path, "a", embedder=mean_color, index=index)
+        writer.add_vectors(rows, keys=keys, metadata=[{"n": n} for n in range(600)])
+        assert writer.search_vectors(rows[:1], 3, where={"n": {"$lt": 50}})[0]
+        store, catalog = (
+            weakref.ref(each) for each in (writer._gallery.store, writer._gallery.store.catalog)
+        )
+        del writer
+        assert store() is None
+        assert catalog() is None
+        if Path("/proc/self/fd").is_dir():
+            opened = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+            assert not [each for each in opened if each.startswith(str(path))]
+        with Retriever.open(path, "r+", embedder=mean_color) as again:  # no lock is left
+            assert len(again) == 600
+    finally:
+        gc.enable()

@@ -139,7 +139,8 @@ def test_an_interrupted_run_tells_what_it_did_and_goes_on(mean_color, photos, tm
         retriever.add_folder(photos, threads=threads)
     done = caught.value.report
     cut_off = sorted(each.name for each in photos.rglob("*.*")).index("more-070.png")
-    assert cut_off - 32 < len(done.ok) <= cut_off  # all but the rest of a run of 32 at most
+    # All but the rest of a run of 32 at most, and what another worker had embedded by then.
+    assert cut_off - 32 < len(done.ok) <= (cut_off if threads == 1 else 111)
     assert "interrupted: " in str(caught.value)
     with Retriever.open(path, "r+", embedder=mean_color) as retriever:
         assert list(retriever) == done.ok

@@ -33,6 +33,10 @@ class Embedder(ABC):
         imgret calls it from one thread at a time.
     batch_size : int
         Maximum number of images per call of `_embed`, unless the caller sets another.
+    min_batch : int
+        Number of images below which a call takes as long as with that many; more than 1 for a
+        network that was exported for batches of one length. A slow embedder gets fewer images at
+        a time than ``batch_size``, so that an interruption loses little, but not fewer than this.
     min_side : int or None
         Shorter side, in pixels, above which more resolution no longer changes the embedding
         noticeably. Large JPEGs are then decoded at reduced scale. If None, they are always
@@ -42,6 +46,7 @@ class Embedder(ABC):
     name: str = ""
     thread_safe: ClassVar[bool] = True
     batch_size: int = 16
+    min_batch: int = 1
     min_side: int | None = None
 
     @property

@@ -21,7 +21,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from imgret.cli.ctrl_c import CtrlC
 
 __all__ = ["main"]
 
@@ -34,45 +37,56 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments : sequence of str, optional
         Command line arguments; by default those of the process.
     """
+    from imgret.cli.ctrl_c import INTERRUPTED, CtrlC  # noqa: PLC0415  # before what takes long
+
+    with CtrlC() as ctrl_c:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments), ctrl_c)
+        if code == INTERRUPTED:
+            ctrl_c.say()
+    sys.exit(code)
+
+
+def _run(arguments: list[str], ctrl_c: CtrlC) -> int:
+    """Run the command and return its exit code."""
     import typer  # noqa: PLC0415  # so that the package stays cheap to import
 
     from imgret.cli.app import app  # noqa: PLC0415  # the same
     from imgret.cli.complete import complete_on_first_tab  # noqa: PLC0415  # the same
+    from imgret.cli.ctrl_c import INTERRUPTED  # noqa: PLC0415  # the same
     from imgret.cli.logs import log_shown  # noqa: PLC0415  # the same
     from imgret.errors import ImgretError  # noqa: PLC0415
 
     _open_streams()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments  # in any position
     arguments = [word for word in arguments if word != "--debug"]
     # typer has no options with an optional value.
     arguments = ["--prune-all" if word == "--prune=all" else word for word in arguments]
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be valid text
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _guard_streams()
     complete_on_first_tab()
     usage_error: Any = typer.BadParameter.__base__  # typer does not export it
     try:
         with log_shown(arguments) as left:
+            ctrl_c.begin(cut_off=left[:1] != ["serve"])  # which finishes requests first
             code = app(left or ["--help"], prog_name="imgret", standalone_mode=False)
     except SystemExit as ended:  # typer raises it for a closed pipe and after a completion
-        sys.exit(ended.code if "_IMGRET_COMPLETE" in os.environ else 0)
+        return int(ended.code or 0) if "_IMGRET_COMPLETE" in os.environ else 0
     except (KeyboardInterrupt, typer.Abort):
-        code = 130
+        return INTERRUPTED
     except usage_error as error:
         if debug:
             raise
         command = error.ctx.command_path if error.ctx else "imgret"
         _say(f"error: {error.format_message().rstrip('.')}; see `{command} -h`")
-        sys.exit(2)
-    except (ImgretError, OSError) as error:
-        if debug:
+        return 2
+    except Exception as error:
+        if ctrl_c.came():  # some libraries make another error of it
+            return INTERRUPTED
+        if debug or not isinstance(error, (ImgretError, OSError)):
             raise
         _say(f"error: {_text(error)}")
-        sys.exit(1)
-    if code == 130:
-        _say("interrupted; committed work is kept")
-    sys.exit(code or 0)
+        return 1
+    return int(code or 0)
 
 
 def _open_streams() -> None:
@@ -86,6 +100,17 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # kept open
 
 
+def _guard_streams() -> None:
+    """Let standard output take any file name, and no terminal a command from one."""
+    from imgret.support.terminal import Terminal  # noqa: PLC0415  # so that the package stays cheap
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be valid text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)).isatty():
+            setattr(sys, name, Terminal(stream, bar=name == "stderr"))
+
+
 def _text(error: Exception) -> str:
     if type(error).__module__ == "builtins" and isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"  # without the errno
@@ -93,7 +118,9 @@ def _text(error: Exception) -> str:
 
 
 def _say(message: str) -> None:
-    print(f"imgret: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  # it is a command
+    from imgret.support.terminal import plain  # noqa: PLC0415  # so that the package stays cheap
+
+    print(f"imgret: {plain(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201  # it is a command
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

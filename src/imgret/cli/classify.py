@@ -9,6 +9,7 @@ import typer
 
 from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, LabelledAt, MaxPixels
 from imgret.cli.paths import Queries, path
+from imgret.support.terminal import shown
 
 __all__ = ["classify"]
 
@@ -61,5 +62,5 @@ def classify(
                 "threshold": name.threshold,
                 "votes": name.votes,
             }
-            typer.echo(json.dumps(facts) if json_ else f"{query}: {name}")
+            typer.echo(json.dumps(facts) if json_ else f"{shown(str(query))}: {name}")
     images.exit()

@@ -8,6 +8,7 @@ import typer
 
 from imgret.cli.options import MAX_PIXELS, GalleryAt, Json, MaxPixels, Null, Page, Paths
 from imgret.cli.paths import PathPrinter, check_writable
+from imgret.support.terminal import shown
 
 __all__ = ["clusters"]
 
@@ -57,7 +58,7 @@ def clusters(
     elif json_:
         typer.echo(found.to_json())
     elif cluster is not None:
-        typer.echo("\n".join(keys))
+        typer.echo("\n".join(map(shown, keys)))
     else:
         typer.echo(str(found))
     if html is not None:

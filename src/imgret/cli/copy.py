@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imgret.cli.complete import complete_galleries
+from imgret.cli.ctrl_c import last_words
 from imgret.cli.options import Json
 
 __all__ = ["copy"]
@@ -40,11 +41,8 @@ def copy(
     """
     from imgret.transfer import copy_gallery  # noqa: PLC0415  # so that --help is quick
 
-    try:
-        report = copy_gallery(source, target, index=index)
-    except KeyboardInterrupt:
-        typer.echo("imgret: run the same command to continue", err=True)
-        raise
+    last_words.append(lambda: "imgret: run the same command to continue")
+    report = copy_gallery(source, target, index=index)
     if json_:
         typer.echo(report.to_json())
         return

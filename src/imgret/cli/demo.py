@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
+from imgret.support.terminal import plain
 
 __all__ = ["demo"]
 
@@ -85,10 +86,10 @@ def _run(
         label = None if query.parent == root else query.parent.name
         rows.append(hit_pages.Row(query.name, query, hits, label))
         found.append({"query": str(query), "label": hits.label, "hits": hits.to_dicts()})
-        say(f"{query.name}" + (f" looks like: {hits.label}" if hits.label else ""))
+        say(plain(query.name) + (f" looks like: {plain(hits.label)}" if hits.label else ""))
         for hit in hits:
-            name = f"{hit.label}  " if hit.label else ""
-            say(f"  {hit.rank}. {hit.score:.3f}  {name}{hit.key}")
+            name = f"{plain(hit.label)}  " if hit.label else ""
+            say(f"  {hit.rank}. {hit.score:.3f}  {name}{plain(hit.key)}")
     result = output / "result.html"
     title = f"imgret demo: {len(rows)} images searched in {len(retriever)}"
     page = hit_pages.page(rows, title=title, note=repr(retriever)[1:-1], max_pixels=max_pixels)

@@ -10,6 +10,7 @@ import typer
 
 from imgret.cli.options import MAX_PIXELS, EmbedderAt, GalleryAt, MaxPixels
 from imgret.cli.paths import check_writable, path
+from imgret.support.terminal import plain, shown
 
 if TYPE_CHECKING:
     from imgret.curation import Duplicates, Moved
@@ -113,7 +114,7 @@ def _list(groups: Duplicates, *, json_: bool) -> None:
             continue
         typer.echo(f"{len(group.keys)} images, score {group.score:.4f}")
         for key in group.keys:
-            typer.echo(f"  {key}")
+            typer.echo(f"  {shown(key)}")
     typer.echo(groups.summary(), err=True)
 
 
@@ -123,7 +124,7 @@ def _list_copies(retriever: Retriever, image: Path, *, json_: bool) -> None:
         typer.echo(
             json.dumps({"key": copy.key, "score": copy.score})
             if json_
-            else f"{copy.score:.4f}  {copy.key}"
+            else f"{copy.score:.4f}  {shown(copy.key)}"
         )
     if not copies:
         typer.echo(f"no copies of {image} among {len(retriever):,} images", err=True)
@@ -136,9 +137,9 @@ def _tell(moved: Moved, *, json_: bool) -> None:
             typer.echo(json.dumps({"key": each.key, "path": each.path, "now": each.now}))
     else:
         for each in moved.moved:
-            typer.echo(f"{each.path} -> {each.now}")
+            typer.echo(f"{shown(each.path)} -> {shown(each.now)}")
     for refused in moved.refused:
-        typer.echo(f"not moved: {refused.key}: {refused.reason}", err=True)
+        typer.echo(f"not moved: {plain(refused.key)}: {plain(refused.reason)}", err=True)
     typer.echo(moved.summary(), err=True)
     if moved.refused:
         raise typer.Exit(3 if moved.moved else 1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgret.cli.ctrl_c import last_words
 from imgret.cli.options import MAX_PIXELS, Json, MaxPixels, OutputAt, at_least_one, json_or_file
 from imgret.cli.paths import check_lists, read_list
 
@@ -167,6 +168,7 @@ def index(
         metric=metric,
         max_pixels=max_pixels,
     ) as retriever:
+        last_words.append(lambda: "interrupted; run the same command to continue")
         try:
             report = retriever.add_from(
                 prepared,
@@ -182,7 +184,8 @@ def index(
                 on=on,
             )
         except IngestInterrupted as interrupt:
-            typer.echo(f"{interrupt}; run the same command to continue", err=True)
+            done = f"{interrupt}; run the same command to continue"
+            last_words[:] = [lambda: done]
             raise
         n = len(retriever)
         if json_:

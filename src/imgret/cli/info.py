@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from imgret.cli.options import GalleryAt, Json
+from imgret.support.terminal import shown
 
 if TYPE_CHECKING:
     from imgret.abc import GallerySpec
@@ -92,7 +93,7 @@ def _shown(value: Any) -> str:
         case int():
             return f"{value:,}"
         case _:
-            return str(value)
+            return shown(str(value))
 
 
 def _tuned(tuned: Any) -> str | None:

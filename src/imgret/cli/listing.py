@@ -12,6 +12,7 @@ import typer
 
 from imgret.cli.options import GalleryAt, at_least_one
 from imgret.cli.where import Where, filter_of
+from imgret.support.terminal import shown
 
 __all__ = ["list_keys"]
 
@@ -57,5 +58,6 @@ def list_keys(
                 }
                 out.write(json.dumps(facts, ensure_ascii=False) + "\n")
             else:
-                out.write(f"{item.key}\n" if item.label is None else f"{item.key}\t{item.label}\n")
+                label = "" if item.label is None else f"\t{shown(item.label)}"
+                out.write(f"{shown(item.key)}{label}\n")
         out.flush()

@@ -8,6 +8,7 @@ import typer
 
 from imgret.cli.options import MAX_PIXELS, Json, LabelledAt, MaxPixels, Null, Page, Paths
 from imgret.cli.paths import PathPrinter, check_writable
+from imgret.support.terminal import shown
 
 __all__ = ["mislabelled"]
 
@@ -47,10 +48,10 @@ def mislabelled(
     elif json_:
         typer.echo(issues.to_json())
     else:
-        changes = [f"{issue.label} -> {issue.suggested}" for issue in issues]
+        changes = [f"{shown(issue.label)} -> {shown(issue.suggested)}" for issue in issues]
         width = max(map(len, changes), default=0)
         for issue, change in zip(issues, changes, strict=True):
-            typer.echo(f"{issue.confidence:.2f}  {change:<{width}}  {issue.key}")
+            typer.echo(f"{issue.confidence:.2f}  {change:<{width}}  {shown(issue.key)}")
         typer.echo(f"{len(issues):,} labels that may be wrong", err=True)
     if html is not None:
         page = issues.to_html(title=f"Labels of {gallery.name} that may be wrong")

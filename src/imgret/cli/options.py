@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -10,6 +9,7 @@ import typer
 
 from imgret.cli.complete import complete_galleries
 from imgret.cli.gallery_at import GalleryPlace
+from imgret.support.json_text import loads
 
 __all__ = [
     "MAX_PIXELS",
@@ -103,7 +103,7 @@ def json_or_file(text: str, option: str) -> Any:
     try:
         if not text.lstrip().startswith("{"):
             text = Path(text).read_text(encoding="utf-8")
-        return json.loads(text)
+        return loads(text)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(
             f'expected JSON such as {{"size": 224, "scaling": null}}, or a JSON file, found '

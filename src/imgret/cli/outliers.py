@@ -8,6 +8,7 @@ import typer
 
 from imgret.cli.options import MAX_PIXELS, GalleryAt, Json, MaxPixels, Null, Page, Paths
 from imgret.cli.paths import PathPrinter, check_writable
+from imgret.support.terminal import shown
 
 __all__ = ["outliers"]
 
@@ -47,7 +48,7 @@ def outliers(
     else:
         width = max((len(item.label or "") for item in items), default=0)
         for outlier, item in zip(found, items, strict=True):
-            named = f"{item.label or '':<{width}}  {item.key}".strip()
+            named = f"{shown(item.label or ''):<{width}}  {shown(item.key)}".strip()
             typer.echo(f"{outlier.score:.4f}  {named}")
         typer.echo(f"the {len(found):,} of {total:,} images that are least like others", err=True)
     if html is not None:

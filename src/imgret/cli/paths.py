@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from imgret.support.terminal import plain
+
 if TYPE_CHECKING:
     from imgret.files import Place
 
@@ -80,7 +82,7 @@ class Queries:
     def fail(self, reason: object) -> None:
         """Report a query that could not be read; the others are searched all the same."""
         self.failed += 1
-        typer.echo(f"imgret: error: {reason}", err=True)
+        typer.echo(f"imgret: error: {plain(str(reason))}", err=True)
 
     def exit(self) -> None:
         """Leave with the exit code for what failed, if anything did."""
@@ -138,7 +140,11 @@ class PathPrinter:
                 self._without.append(key)
             elif place not in self._seen:
                 self._seen.add(place)
-                typer.echo(os.fsencode(place) + self._end, nl=False)
+                # Bytes would pass by the stream that shows what a terminal takes for a command.
+                if sys.stdout.isatty():
+                    typer.echo(plain(place))
+                else:
+                    typer.echo(os.fsencode(place) + self._end, nl=False)
 
     def close(self) -> None:
         """Report the items that have no file."""
@@ -146,4 +152,4 @@ class PathPrinter:
             first, n = self._without[0], len(self._without)
             what = f"{n:,} items have no file and were left out, such as"
             what = "1 item has no file and was left out:" if n == 1 else what
-            typer.echo(f"imgret: warning: {what} {first}", err=True)
+            typer.echo(f"imgret: warning: {what} {plain(first)}", err=True)

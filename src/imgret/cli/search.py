@@ -24,6 +24,7 @@ from imgret.cli.options import (
 )
 from imgret.cli.paths import PathPrinter, Queries, check_writable, path
 from imgret.cli.where import Where, filter_of
+from imgret.support.terminal import shown
 
 if TYPE_CHECKING:
     from imgret.errors import ImageError
@@ -174,7 +175,7 @@ def _near(retriever: Any, condition: Any) -> str:
 
 def _named(query: Place | None, hits: Any) -> str:
     words = [*map(repr, hits.text), *(f"not {text!r}" for text in hits.negative_text)]
-    return " + ".join([*([] if query is None else [str(query)]), *words])
+    return " + ".join([*([] if query is None else [shown(str(query))]), *words])
 
 
 def _as_json(query: Place | None, hits: Any) -> str:
@@ -191,12 +192,12 @@ def _as_json(query: Place | None, hits: Any) -> str:
 def _as_text(query: str, hits: Any) -> str:
     if not hits:
         return f"{query}: {hits.no_match}"
-    lines = [f"{query}" + (f": {hits.label}" if hits.label is not None else "")]
+    lines = [f"{query}" + (f": {shown(hits.label)}" if hits.label is not None else "")]
     width = max((len(hit.label or "") for hit in hits), default=0)
     for hit in hits:
         likely = "" if hit.probability is None else f"{hit.probability:.3f}  "
-        named = f"{hit.label or '':<{width}}  {hit.key}".strip()
-        facts = "".join(f"  {name}={_shown(value)}" for name, value in hit.metadata.items())
+        named = f"{shown(hit.label or ''):<{width}}  {shown(hit.key)}".strip()
+        facts = "".join(f"  {shown(name)}={_shown(value)}" for name, value in hit.metadata.items())
         lines.append(f"  {hit.rank:>3}  {hit.score:.4f}  {likely}{named}{facts}")
     return "\n".join(lines)
 
@@ -204,5 +205,5 @@ def _as_text(query: str, hits: Any) -> str:
 def _shown(value: Any) -> str:
     """Return a value of metadata in one line: text as it is, the rest as JSON."""
     if isinstance(value, str):
-        return " ".join(value.split())
+        return shown(" ".join(value.split()))
     return json.dumps(value, ensure_ascii=False)

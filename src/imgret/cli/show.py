@@ -12,6 +12,7 @@ import typer
 
 from imgret.cli.complete import complete_keys
 from imgret.cli.options import GalleryAt
+from imgret.support.terminal import shown
 
 if TYPE_CHECKING:
     from imgret.types import Item
@@ -103,14 +104,16 @@ def _text(item: Item) -> str:
     if item.size is not None:
         facts["size"] = f"{item.size:,} bytes"
     del facts["key"], facts["cropped"]
-    lines = [item.key]
-    lines += [f"  {name:<10}{value}" for name, value in facts.items() if value is not None]
+    lines = [shown(item.key)]
+    lines += [
+        f"  {name:<10}{shown(str(value))}" for name, value in facts.items() if value is not None
+    ]
     if metadata:
         lines.append("  metadata")
         width = max(map(len, metadata)) + 2
         lines += [
-            f"    {name:<{width}}"
-            + (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            f"    {shown(name):<{width}}"
+            + shown(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
             for name, value in metadata.items()
         ]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.ctrl_c import last_words, to_resume
 from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
 
 __all__ = ["train"]
@@ -79,33 +80,28 @@ def train(
     chosen = find_recipe(recipe)
     given = {"batch_size": batch_size, "lr": lr, "dim": dim, "head": head}
     chosen = replace(chosen, **{n: v for n, v in given.items() if v is not None})  # type: ignore[arg-type]  # checked there
-    try:
-        report = run(
-            folder,
-            out,
-            recipe=chosen,
-            network=network,
-            weights=weights,
-            valid=hold_out if valid is None else valid,
-            epochs=epochs,
-            teacher=teacher or [],
-            init=init,
-            resume=resume,
-            device=device,
-            seed=seed,
-            threads=threads,
-            validate_every=validate_every,
-            patience=patience,
-            int8=int8,
-            name=name,
-            training_data=training_data,
-            max_pixels=max_pixels,
-        )
-    except KeyboardInterrupt:
-        last = out.with_suffix(".training") / "last.pt"
-        if last.is_file():
-            typer.echo(f"run the same command with --resume {last} to continue", err=True)
-        raise
+    last_words.append(lambda: to_resume(out))
+    report = run(
+        folder,
+        out,
+        recipe=chosen,
+        network=network,
+        weights=weights,
+        valid=hold_out if valid is None else valid,
+        epochs=epochs,
+        teacher=teacher or [],
+        init=init,
+        resume=resume,
+        device=device,
+        seed=seed,
+        threads=threads,
+        validate_every=validate_every,
+        patience=patience,
+        int8=int8,
+        name=name,
+        training_data=training_data,
+        max_pixels=max_pixels,
+    )
     typer.echo(report.to_json() if json_ else str(report))
     typer.echo(f"report: {out.with_suffix('.html')}", err=True)
     if report.failed:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imgret.cli.ctrl_c import last_words, to_resume
 from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
 
 __all__ = ["train_saliency"]
@@ -65,39 +66,34 @@ def train_saliency(
     from imgret.train import train_saliency as run  # noqa: PLC0415
 
     undrawn: list[ImageError] = []
-    try:
-        if teacher is not None:
-            undrawn = draw_masks(
-                images,
-                masks,
-                SaliencyCropper(teacher),
-                threads=threads,
-                max_pixels=max_pixels,
-            )
-            for error in undrawn:
-                typer.echo(f"imgret: error: {error}", err=True)
-        report = run(
+    last_words.append(lambda: to_resume(out))
+    if teacher is not None:
+        undrawn = draw_masks(
             images,
             masks,
-            out,
-            valid=hold_out if valid is None else valid,
-            epochs=epochs,
-            resume=resume,
-            device=device,
-            seed=seed,
+            SaliencyCropper(teacher),
             threads=threads,
-            validate_every=validate_every,
-            patience=patience,
-            int8=int8,
-            name=name,
-            training_data=training_data,
             max_pixels=max_pixels,
         )
-    except KeyboardInterrupt:
-        last = out.with_suffix(".training") / "last.pt"
-        if last.is_file():
-            typer.echo(f"run the same command with --resume {last} to continue", err=True)
-        raise
+        for error in undrawn:
+            typer.echo(f"imgret: error: {error}", err=True)
+    report = run(
+        images,
+        masks,
+        out,
+        valid=hold_out if valid is None else valid,
+        epochs=epochs,
+        resume=resume,
+        device=device,
+        seed=seed,
+        threads=threads,
+        validate_every=validate_every,
+        patience=patience,
+        int8=int8,
+        name=name,
+        training_data=training_data,
+        max_pixels=max_pixels,
+    )
     typer.echo(report.to_json() if json_ else str(report))
     typer.echo(f"report: {out.with_suffix('.html')}", err=True)
     if report.failed or undrawn:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, TypeAlias
 
 import typer
+
+from imgret.support.json_text import loads
 
 __all__ = ["Where", "filter_of"]
 
@@ -18,8 +19,8 @@ Where: TypeAlias = Annotated[
 def filter_of(where: str | None) -> Any:
     """Return a filter given as JSON; None without one."""
     try:
-        return None if where is None else json.loads(where)
-    except (ValueError, RecursionError) as error:
+        return None if where is None else loads(where)
+    except ValueError as error:
         raise typer.BadParameter(
             f'expected JSON, such as {{"label": "rose"}}, found {where!r}: {error}',
             param_hint="--where",

@@ -23,6 +23,7 @@ from imgret.errors import ClusterError, ImgretError, InvalidInputError
 from imgret.indexes.make import part_of
 from imgret.pipeline.embed import Outcome, Source
 from imgret.pipeline.pipeline import Pipeline
+from imgret.support.interrupts import let_through
 from imgret.types import Embeddings, Part
 
 __all__ = ["RayPipeline", "on_cluster"]
@@ -137,7 +138,8 @@ class _Actors:
         self._load = [0] * count
         self._busy: dict[Any, int] = {}
         try:
-            ray.get(self._actors[0].load.remote(), timeout=_STARTING)
+            with let_through():
+                ray.get(self._actors[0].load.remote(), timeout=_STARTING)
         except GetTimeoutError as error:
             self.stop()
             total = int(ray.cluster_resources().get(kind, 0))
@@ -173,7 +175,8 @@ class _Actors:
                 start += len(run)
             first, run = order[0]
             if first in busy:
-                ready, _ = ray.wait(list(busy), num_returns=1)
+                with let_through():
+                    ready, _ = ray.wait(list(busy), num_returns=1)
                 for answer in ready:
                     self._load[busy.pop(answer)] -= 1
                 continue
@@ -191,7 +194,8 @@ class _Actors:
             actor = min(range(len(self._actors)), key=self._load.__getitem__)
             if waiting := [each for each, at in self._busy.items() if at == actor]:
                 # Alone, so that no other run is lost if one of these images is the reason.
-                ray.wait(waiting, num_returns=len(waiting))
+                with let_through():
+                    ray.wait(waiting, num_returns=len(waiting))
             for source in run:
                 yield [source], self._alone(actor, source)
         except RayTaskError as error:

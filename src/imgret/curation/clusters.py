@@ -12,6 +12,7 @@ from imgret.pages.curation import PageItems, Section, sections
 from imgret.pages.result import Tabular
 from imgret.search import View
 from imgret.support.checks import check_count
+from imgret.support.terminal import plain
 from imgret.types import Embeddings, Ids, Json
 
 __all__ = ["Clusters", "fit_clusters"]
@@ -87,8 +88,8 @@ class Clusters(Tabular):
     def __str__(self) -> str:
         lines = [repr(self)[1:-1]]
         for number, (size, key) in enumerate(zip(self.sizes, self.representatives, strict=True)):
-            name = f"{self.names[number]}, " if self.names else ""
-            lines.append(f"{number:>4}  {size:>6} images  {name}such as {key}")
+            name = f"{plain(self.names[number])}, " if self.names else ""
+            lines.append(f"{number:>4}  {size:>6} images  {name}such as {plain(key)}")
         return "\n".join(lines)
 
     def _body(self) -> str:

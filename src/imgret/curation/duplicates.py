@@ -20,6 +20,7 @@ from imgret.pages.result import ResultList
 from imgret.pages.review import ReviewGroup, review_page
 from imgret.search import View
 from imgret.support.checks import check_number
+from imgret.support.terminal import plain
 from imgret.types import Embeddings, Ids, Item, Json
 
 __all__ = ["DuplicateGroup", "Duplicates", "find_duplicates"]
@@ -93,7 +94,7 @@ class Duplicates(ResultList[DuplicateGroup]):
         lines: list[str] = []
         for group in self:
             lines.append(f"{len(group.keys)} images, score {group.score:.4f}")
-            lines += [f"  {key}" for key in group.keys]
+            lines += [f"  {plain(key)}" for key in group.keys]
         return "\n".join([*lines, self.summary()])
 
     def summary(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -17,6 +16,8 @@ from imgret.curation.files import FileState, best_of, problem_of, sized
 from imgret.errors import InvalidInputError
 from imgret.pages.result import Result
 from imgret.pages.review import FORMAT
+from imgret.support.json_text import loads
+from imgret.support.terminal import plain
 from imgret.types import Json
 
 __all__ = ["Moved", "MovedFile", "RefusedFile", "move_extra", "move_listed"]
@@ -85,7 +86,7 @@ class Moved(Result):
 
     def __str__(self) -> str:
         lines = [f"{each.path} -> {each.now}" for each in self.moved]
-        lines += [f"not moved: {each.key}: {each.reason}" for each in self.refused]
+        lines += [f"not moved: {plain(each.key)}: {plain(each.reason)}" for each in self.refused]
         return "\n".join([*lines, self.summary()])
 
     def summary(self) -> str:
@@ -245,8 +246,8 @@ def _advice(moved: Sequence[MovedFile], folder: Path) -> str:
 
 def _read_plans(review: Path, gallery: Gallery) -> list[_Plan]:
     try:
-        content = json.loads(review.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = loads(review.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InvalidInputError(
             f"{review}: expected a list that a review page has saved, found {error}"
         ) from error

@@ -13,6 +13,7 @@ from imgret.pages.curation import PageItems, scored
 from imgret.pages.result import ResultList
 from imgret.search import View
 from imgret.support.checks import check_count
+from imgret.support.terminal import plain
 from imgret.types import Embeddings, Json
 
 __all__ = ["Outlier", "Outliers", "find_outliers"]
@@ -60,7 +61,7 @@ class Outliers(ResultList[Outlier]):
         return ("key", "score"), [(one.key, one.score) for one in self]
 
     def __str__(self) -> str:
-        return "\n".join(f"{outlier.score:.4f}  {outlier.key}" for outlier in self)
+        return "\n".join(f"{outlier.score:.4f}  {plain(outlier.key)}" for outlier in self)
 
     def _like(self, entries: list[Outlier]) -> Outliers:
         return Outliers(entries, self._page_items)

@@ -136,6 +136,7 @@ class OnnxEmbedder(Embedder):
         if providers is not None:
             self._config["providers"] = list(providers)
         self.batch_size = self._model.session.default_batch(large=is_large(self._model.path))
+        self.min_batch = self._model.session.batch or 1
         if batch_size is not None:
             self._config["batch_size"] = self.batch_size = check_count(batch_size, "batch_size")
         self.min_side = self._model.preprocess.min_side

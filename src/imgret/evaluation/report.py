@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from imgret.errors import InvalidInputError
 from imgret.images import MAX_PIXELS
 from imgret.pages.result import Tabular
+from imgret.support.json_text import loads
 from imgret.support.lazy import cached_property
 from imgret.support.statistics import interval, resampled_means
 from imgret.types import Box, Hit, ImageLike, Json
@@ -340,7 +340,7 @@ class Report(Tabular):
             The file cannot be read, or does not hold a report.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise InvalidInputError(
                 f"{path}: expected a report, found a file that cannot be read: {error.strerror}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imgret import images
 from imgret.pages.result import Result
+from imgret.support.terminal import plain
 from imgret.types import Box, Image, Json
 
 __all__ = ["Explanation", "HeatMap", "Method", "Region"]
@@ -203,7 +204,9 @@ class Explanation(Result):
 
     def __str__(self) -> str:
         how = "the places add up to the score" if self.method == "exact" else "by occlusion"
-        lines = [f"{self.query_name} and {self.hit_name}: score {self.score:.4f}, {how}"]
+        lines = [
+            f"{plain(self.query_name)} and {plain(self.hit_name)}: score {self.score:.4f}, {how}"
+        ]
         if self.reason:
             lines.append(f"not exact: {self.reason}")
         for number, each in enumerate(self.regions, 1):

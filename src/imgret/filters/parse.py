@@ -51,7 +51,13 @@ def parse_filter(where: Any) -> Filter:
         ``where`` is not a valid filter: it has an unknown operator, a value that cannot be
         compared, or too many levels or conditions.
     """
-    return _Parser().filter(where, 0)
+    try:
+        return _Parser().filter(where, 0)
+    except RecursionError:  # a message would show the value
+        raise InvalidInputError(
+            "where: expected a text, number, True, False, None or a list of these to compare with, "
+            "found a value of too many levels"
+        ) from None
 
 
 def metadata_field(name: str) -> Field:

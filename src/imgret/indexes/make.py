@@ -10,12 +10,13 @@ from typing import TypeAlias
 from imgret import registry
 from imgret.abc import Cropper, Embedder, VectorIndex
 from imgret.errors import InvalidInputError
-from imgret.indexes import choose
+from imgret.indexes import Choice, choose
 from imgret.types import Json, Metric, Part
 
 __all__ = [
     "EmbedderLike",
     "IndexMaker",
+    "auto_choice",
     "find_cropper",
     "find_embedder",
     "index_maker",
@@ -116,10 +117,23 @@ def index_maker(part: Part, metric: Metric, prepared: VectorIndex | None) -> Ind
     return make
 
 
+def auto_choice(part: Part, n: int, dim: int) -> Choice:
+    """Return what ``"auto"`` chooses for some items, with the options it was given."""
+    try:
+        return choose(max(n, 1), dim, **part.config)
+    except TypeError as error:
+        raise InvalidInputError(f"indexes: 'auto' cannot be made: {error}") from error
+
+
 def make_index(part: Part, dim: int, metric: Metric, n: int = 0) -> VectorIndex:
     """Make an empty index for ``n`` expected items."""
+    if fixed := {"dim", "metric"} & set(part.config):
+        raise InvalidInputError(
+            f"indexes: {part.name!r} cannot be made: expected no option {min(fixed)!r}, which is "
+            f"the gallery's"
+        )
     if part.name == "auto":
-        choice = choose(max(n, 1), dim, **part.config)
+        choice = auto_choice(part, n, dim)
         part = Part(choice.name, choice.options)
     index = registry.create("indexes", part.name, dim=dim, metric=metric, **part.config)
     if not isinstance(index, VectorIndex):

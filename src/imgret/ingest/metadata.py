@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import re
@@ -17,6 +16,7 @@ from imgret.files import is_url
 from imgret.ingest.sources import check_sources
 from imgret.pipeline.embed import Source
 from imgret.support.given import by_key, plain_metadata
+from imgret.support.json_text import loads
 from imgret.support.spelling import respelled
 
 __all__ = [
@@ -239,8 +239,8 @@ def json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, parse_constant=_no_constant)
-            except (ValueError, RecursionError) as error:
+                row = loads(line, parse_constant=_no_constant)
+            except ValueError as error:
                 refuse(file, number, f"expected a JSON object, found: {error}")
             if not isinstance(row, dict):
                 refuse(file, number, f"expected a JSON object, found {line.strip()[:80]}")

@@ -10,6 +10,7 @@ from imgret.pages.document import file_link
 from imgret.pages.result import Tabular
 from imgret.pipeline.embed import Status
 from imgret.support.spelling import normal
+from imgret.support.terminal import plain
 from imgret.types import Json
 
 __all__ = ["IngestInterrupted", "IngestReport", "Line", "Status"]
@@ -190,11 +191,14 @@ class IngestReport(Tabular):
         lines = [self.summary(), *(f"warning: {warning}" for warning in self.warnings)]
         for name, entries in self._entries():
             shown = _SHOWN if entries is self.failed else _FEW
-            lines += [f"{name}: {line.path or line.key}: {line.reason}" for line in entries[:shown]]
+            lines += [
+                f"{name}: {plain(line.path or line.key)}: {plain(line.reason)}"
+                for line in entries[:shown]
+            ]
             if len(entries) > shown:
                 lines.append(f"{name}: and {len(entries) - shown:,} more")
         for what, keys in self._names():
-            lines += [f"{what}: {_name(key)}" for key in keys[:_FEW]]
+            lines += [f"{what}: {plain(_name(key))}" for key in keys[:_FEW]]
             if len(keys) > _FEW:
                 lines.append(f"{what}: and {len(keys) - _FEW:,} more")
         return "\n".join(lines)

@@ -22,6 +22,7 @@ from imgret.ingest.writer import Writer
 from imgret.pipeline.embed import Source
 from imgret.pipeline.pipeline import Runs
 from imgret.support.checks import check_count
+from imgret.support.interrupts import held
 from imgret.types import Item
 
 __all__ = ["ingest", "ingest_folder", "note_raw"]
@@ -76,26 +77,28 @@ def ingest(
     gallery.settle()
     with progress_bar(progress, total=len(sources), unit="img", desc="indexing") as bar:
         try:
-            for outcomes in pipeline.run(
-                sources,
-                cropper=cropper,
-                # An item with the same bytes lends its embedding, unless the cropper differs.
-                find_twin=gallery.copy_of if cropper is None else None,
-                refuse=gallery.refusals,
-                exif=exif,
-                threads=threads,
-                on_stage=report.add_stage,
-            ):
-                if raise_failures and outcomes[0].error is not None:
-                    raise outcomes[0].error
-                writer.take(outcomes)
-                bar.update(len(outcomes))
+            with held():  # an interrupt waits until what is embedded is kept
+                try:
+                    for outcomes in pipeline.run(
+                        sources,
+                        cropper=cropper,
+                        # An item with the same bytes lends its embedding, unless the cropper
+                        # differs.
+                        find_twin=gallery.copy_of if cropper is None else None,
+                        refuse=gallery.refusals,
+                        exif=exif,
+                        threads=threads,
+                        on_stage=report.add_stage,
+                    ):
+                        if raise_failures and outcomes[0].error is not None:
+                            raise outcomes[0].error
+                        writer.take(outcomes)
+                        bar.update(len(outcomes))
+                finally:
+                    writer.commit()  # whatever happens
         except KeyboardInterrupt:
-            writer.commit()
             report.seconds = time.perf_counter() - started
             raise IngestInterrupted(report) from None
-        finally:
-            writer.commit()  # what is embedded is kept, whatever happens
     if found is not None:
         _prune(gallery, writer.vanished, found, report, prune=prune)
     gallery.catch_up()

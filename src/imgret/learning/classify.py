@@ -12,6 +12,7 @@ from imgret.learning.confidence import Confidence
 from imgret.pages.result import Result
 from imgret.search import View
 from imgret.search.hits import Hits
+from imgret.support.terminal import plain
 from imgret.types import Hit, Json
 
 __all__ = ["Classifier", "Name"]
@@ -74,9 +75,9 @@ class Name(Result):
 
     def __str__(self) -> str:
         if self.label is not None:
-            return f"{self.label} ({self.confidence:.2f})"
+            return f"{plain(self.label)} ({self.confidence:.2f})"
         best = next(iter(self.votes), None)
-        return "unknown" if best is None else f"unknown ({self.confidence:.2f} for {best})"
+        return "unknown" if best is None else f"unknown ({self.confidence:.2f} for {plain(best)})"
 
 
 class Classifier:

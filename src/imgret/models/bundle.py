@@ -55,6 +55,7 @@ from imgret.errors import InvalidInputError, ModelError
 from imgret.models import protobuf
 from imgret.models.external import weight_files
 from imgret.models.preprocess import Preprocess
+from imgret.support.json_text import loads
 from imgret.types import Json
 
 __all__ = ["Bundle", "Golden", "Kind", "digest_of", "fingerprint", "read", "write"]
@@ -248,7 +249,7 @@ def read(path: Path) -> Bundle | None:
     if text is None:
         return None
     try:
-        facts = json.loads(text)
+        facts = loads(text)
         if not isinstance(facts, dict):
             raise ModelError(f"expected a JSON object, found {type(facts).__name__}")
         return Bundle.from_json(facts)

@@ -18,7 +18,6 @@ Nothing is ever downloaded here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from imgret.errors import ModelError
 from imgret.models.preprocess import Preprocess
 from imgret.models.processor import from_hugging_face, from_open_clip, from_timm
 from imgret.models.subgraph import inputs_and_outputs
+from imgret.support.json_text import loads
 from imgret.types import Json
 
 __all__ = [
@@ -316,7 +316,7 @@ def _sides(graph: Path) -> tuple[list[str], list[str]]:
 
 def _json(file: Path) -> Json | None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -16,6 +16,8 @@ from imgret.types import Image, Json
 
 __all__ = ["Preprocess", "Scaling"]
 
+# The most pixels along a side: a batch of one takes 800 MB.
+_LARGEST = 8192
 Resize: TypeAlias = Literal["crop", "squash", "pad"]
 Layout: TypeAlias = Literal["NCHW", "NHWC"]
 Dtype: TypeAlias = Literal["uint8", "float32", "float16"]
@@ -100,7 +102,7 @@ class Preprocess:
     rounding: Rounding = "down"
 
     def __post_init__(self) -> None:
-        check_count(self.size, "size")
+        check_count(self.size, "size", at_most=_LARGEST)
         _one_of("resize", self.resize, get_args(Resize))
         _one_of("layout", self.layout, get_args(Layout))
         _one_of("dtype", self.dtype, get_args(Dtype))
@@ -148,7 +150,7 @@ class Preprocess:
 
     def resized(self, size: int) -> Preprocess:
         """Return a copy for another input size; ``short_side`` changes in proportion."""
-        check_count(size, "size")
+        check_count(size, "size", at_most=_LARGEST)
         facts = self.to_json() | {"size": size}
         if self.short_side is not None:
             facts["short_side"] = max(size, round(self.short_side * size / self.size))

@@ -11,7 +11,13 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from imgret import registry
 from imgret.abc import Cropper, Embedder, GallerySpec, VectorIndex
-from imgret.errors import ImgretError, InvalidInputError, ModelError, StoreMismatchError
+from imgret.errors import (
+    ImgretError,
+    InvalidInputError,
+    ModelError,
+    StoreMismatchError,
+    UnknownNameError,
+)
 from imgret.indexes.make import (
     EmbedderLike,
     find_cropper,
@@ -188,7 +194,10 @@ def check_files(spec: GallerySpec, home: str, *, without: Container[str] = ()) -
         if argument in without:
             continue
         if part.name not in registry.names(kind):
-            registry.factory(kind, part.name)  # raises
+            try:
+                registry.factory(kind, part.name)  # raises
+            except UnknownNameError as error:
+                raise UnknownNameError(f"{home}: {error}") from error
         places = _model_files(part, home, spec)
         if fingerprint is None or not places:
             continue
@@ -305,6 +314,8 @@ def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
     }
     missing = [one for one, places in at.items() if not places]
     if not missing:
+        if type(error) in {InvalidInputError, UnknownNameError}:
+            return type(error)(f"{asked.home}: its {asked.kind} cannot be made: {error}")
         return error
     tried = [
         *missing,

@@ -13,8 +13,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -29,6 +29,7 @@ from imgret.errors import (
 )
 from imgret.files import Place, State, Url, place_of, read_bytes, state_of
 from imgret.images.loading import encoded
+from imgret.support.interrupts import wait_for
 from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
 
@@ -52,6 +53,8 @@ _RUN = 32
 _HELD_BYTES = 48 * 2**20
 # A run that takes longer makes the next ones shorter, so that a slow model loses little work.
 _RUN_SECONDS = 2.0
+# Time for which an interrupt waits for the image or the batch that each worker is at.
+_LEAVING_SECONDS = 0.8
 # Addresses that each worker reads at a time.
 _FETCHED = 8
 # Embeddings kept in memory for copies of their files. Older ones are in the store, where
@@ -281,53 +284,103 @@ def embed_sources(
         is_query=is_query,
         max_pixels=max_pixels,
     )
-    full = max(_RUN, batch)
-    start, length = 0, full
+    runs = _Runs(sources, workers, batch, embedder.min_batch, is_query=is_query)
+    if len(sources) <= 1 or (is_query and workers <= 1):  # no thread is worth its start
+        passed = _alone(runs, worker, copies)
+    else:
+        passed = _in_threads(runs, worker, copies, workers)
+    for run in passed:
+        if on_stage is not None:
+            for stage, seconds in run.stages.items():
+                on_stage(stage, seconds)
+        yield run.outcomes
 
-    def next_run() -> Sequence[Source]:
-        nonlocal start
-        begin, n = start, length
-        if workers > 1:  # shorter runs at the end, so that all workers finish together
-            fair = -(-(len(sources) - begin) // (2 * workers))
-            n = min(n, max(fair, batch))
-        start += n
-        return sources[begin:start]
 
-    pending: deque[Future[_Run]] = deque()
-    with ExitStack() as stack:
-        pool = None
-        if workers > 1:
-            pool = ThreadPoolExecutor(workers, thread_name_prefix="imgret")
-            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            stack.callback(worker.stop)
-        while start < len(sources) or pending:
-            if pool is None:
-                run = worker(next_run())
-            else:
-                while start < len(sources) and len(pending) < workers + 2:
-                    pending.append(pool.submit(worker, next_run()))
-                run = pending.popleft().result()
-            length = _next_length(run, full)
-            copies.settle(run.outcomes, pending)
-            if on_stage is not None:
-                for stage, seconds in run.stages.items():
-                    on_stage(stage, seconds)
-            yield run.outcomes
+def _alone(runs: _Runs, worker: _Worker, copies: _Copies) -> Iterator[_Run]:
+    """Yield finished runs, one after the other."""
+    while (run := runs.next()) is not None:
+        worker(run)
+        copies.settle(run.outcomes, ())
+        runs.see(run)
+        yield run
+        copies.release(run.outcomes)
+
+
+def _in_threads(runs: _Runs, worker: _Worker, copies: _Copies, workers: int) -> Iterator[_Run]:
+    """Yield finished runs in order, while threads are at the next ones."""
+    pending: deque[tuple[_Run, Future[None]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="imgret")
+    try:
+        while True:
+            while len(pending) < workers + 2 * runs.is_measured and (run := runs.next()):
+                pending.append((run, pool.submit(worker, run)))
+            if not pending:
+                break
+            run, future = pending[0]
+            wait_for(future)
+            copies.settle(run.outcomes, [each for _, each in pending])
+            pending.popleft()
+            runs.see(run)
+            yield run
             copies.release(run.outcomes)
+    except KeyboardInterrupt:  # what is finished is kept
+        worker.stop()
+        pool.shutdown(wait=False, cancel_futures=True)
+        running = [future for _, future in pending if not future.cancelled()]
+        wait(running, timeout=_LEAVING_SECONDS)
+        rest = _Run(())
+        rest.outcomes = _Copies.finished(each for run, _ in pending for each in run.outcomes)
+        if rest.outcomes:
+            yield rest
+        raise
+    except BaseException:
+        worker.stop()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    else:
+        pool.shutdown(wait=True)
 
 
-class _Run(NamedTuple):
-    """Outcomes of a run of sources, seconds in each stage, and from start to end."""
+class _Run:
+    """Some sources in a row: their outcomes, seconds in each stage, and from start to end."""
 
-    outcomes: list[Outcome]
-    stages: dict[str, float]
-    seconds: float
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.outcomes = [Outcome(source) for source in sources]
+        self.stages: dict[str, float] = {}
+        self.seconds = 0.0
 
 
-def _next_length(run: _Run, full: int) -> int:
-    """Return the most sources of the next run, from the time the last one took."""
-    seconds = run.seconds / len(run.outcomes) * full
-    return full if seconds <= _RUN_SECONDS else max(1, int(full * _RUN_SECONDS / seconds))
+class _Runs:
+    """The runs that sources are taken in: long ones, but short enough that a kill costs little."""
+
+    def __init__(
+        self, sources: Sequence[Source], workers: int, batch: int, least: int, *, is_query: bool
+    ) -> None:
+        self._sources = sources
+        self._workers, self._batch, self._least = workers, batch, least
+        self._full = max(_RUN, batch)
+        self._start = 0
+        # The first run of each worker tells how long an image takes, as a model may be slow.
+        self.is_measured = is_query and len(sources) <= self._full
+        self._length = self._full if self.is_measured else least
+
+    def next(self) -> _Run | None:
+        """Return the next run; None after the last one."""
+        start, n = self._start, self._length
+        if start >= len(self._sources):
+            return None
+        if self._workers > 1:  # shorter runs at the end, so that all workers finish together
+            fair = -(-(len(self._sources) - start) // (2 * self._workers))
+            n = min(n, max(fair, self._batch))
+        self._start += n
+        return _Run(self._sources[start : start + n])
+
+    def see(self, run: _Run) -> None:
+        """Choose the length of the next runs by the time that one took."""
+        seconds = run.seconds / len(run.outcomes) * self._full
+        self._length, self.is_measured = self._full, True
+        if seconds > _RUN_SECONDS:
+            self._length = max(self._least, int(self._full * _RUN_SECONDS / seconds))
 
 
 class _Copies:
@@ -361,22 +414,28 @@ class _Copies:
             outcome.phash = twin.item.phash
 
     @staticmethod
-    def settle(outcomes: Sequence[Outcome], pending: Iterable[Future[_Run]]) -> None:
+    def settle(outcomes: Sequence[Outcome], pending: Iterable[Future[None]]) -> None:
         """Give copies the results they wait for, which may come from a later run."""
         for outcome in outcomes:
-            lender = outcome.lender
-            if lender is None:
+            if outcome.lender is None:
                 continue
             for future in pending:
-                if lender.is_done:
+                if outcome.lender.is_done:
                     break
-                future.result()
-            outcome.lender = None
-            for name in ("twin", "embedding", "box", "subject", "missed", "phash"):
-                setattr(outcome, name, getattr(lender, name))
-            if lender.status == "failed":
-                outcome.status, outcome.reason = "failed", lender.reason
-                outcome.error = lender.error
+                wait_for(future)
+            _borrow(outcome, outcome.lender)
+
+    @staticmethod
+    def finished(outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Return those of some outcomes that are finished, copies among them."""
+        found = []
+        for outcome in outcomes:
+            if not outcome.is_done or not (outcome.lender is None or outcome.lender.is_done):
+                continue
+            if outcome.lender is not None:
+                _borrow(outcome, outcome.lender)
+            found.append(outcome)
+        return found
 
     def release(self, outcomes: Sequence[Outcome]) -> None:
         """Forget the embeddings that the store has, or will have soon."""
@@ -390,6 +449,16 @@ class _Copies:
                 self._handed_on.append(digest)
         while len(self._handed_on) > _AT_HAND:
             del self._first[self._handed_on.popleft()]
+
+
+def _borrow(outcome: Outcome, lender: Outcome) -> None:
+    """Give a copy the result of the file it is a copy of."""
+    outcome.lender = None
+    for name in ("twin", "embedding", "box", "subject", "missed", "phash"):
+        setattr(outcome, name, getattr(lender, name))
+    if lender.status == "failed":
+        outcome.status, outcome.reason = "failed", lender.reason
+        outcome.error = lender.error
 
 
 class _Worker:
@@ -424,29 +493,26 @@ class _Worker:
         # A subject is seldom smaller than half of the image; if it is, `_crop` decodes again.
         self._min_side = side if side is None or not cropper.crops else 2 * side
 
-    def __call__(self, run: Sequence[Source]) -> _Run:
+    def __call__(self, run: _Run) -> None:
         started = time.perf_counter()
-        stages: dict[str, float] = {}
-        outcomes = [Outcome(source) for source in run]
         held: list[tuple[Outcome, Image]] = []
         held_bytes = 0
-        with self._fetching(outcomes) as fetched:
-            for outcome in outcomes:
+        with self._fetching(run.outcomes) as fetched:
+            for outcome in run.outcomes:
                 if self._stopped:
                     break
-                image = self._read(outcome, stages, fetched.pop(outcome.source.key, None))
+                image = self._read(outcome, run.stages, fetched.pop(outcome.source.key, None))
                 if image is None:
+                    outcome.is_done = True
                     continue
                 held.append((outcome, image))
                 held_bytes += image.nbytes
                 if held_bytes > _HELD_BYTES:
-                    self._embed(held, stages)
+                    self._embed(held, run.stages)
                     held, held_bytes = [], 0
         if held and not self._stopped:
-            self._embed(held, stages)
-        for outcome in outcomes:
-            outcome.is_done = True
-        return _Run(outcomes, stages, time.perf_counter() - started)
+            self._embed(held, run.stages)
+        run.seconds = time.perf_counter() - started
 
     @contextmanager
     def _fetching(self, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Future[bytes | None]]]:
@@ -617,6 +683,7 @@ class _Worker:
             if reason is not None:
                 outcome.status, outcome.reason = "failed", reason
                 outcome.error = InvalidInputError(f"{outcome.source.key}: {reason}")
+            outcome.is_done = True
 
 
 def refusal(key: str, rival: str) -> str:

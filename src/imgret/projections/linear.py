@@ -15,6 +15,7 @@ import numpy as np
 
 from imgret.errors import InvalidInputError, StoreCorruptError, StoreVersionError
 from imgret.support.checks import check_vectors
+from imgret.support.json_text import loads
 from imgret.support.lazy import cached_property
 from imgret.types import Embeddings, Json
 
@@ -217,7 +218,7 @@ class LinearProjection:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 _check_packing(arrays.zip)
-                header = json.loads(arrays["header"].item())
+                header = loads(arrays["header"].item())
                 _check_version(path, int(header["format"]))
                 projection = cls(
                     arrays["matrix"], arrays["mean"], kind=header["kind"], info=header["info"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from fastapi import Path, Query
 
 from imgret.errors import InvalidInputError
+from imgret.support.json_text import loads
 
 __all__ = [
     "JPEG",
@@ -51,8 +51,8 @@ def filter_of(where: str | None) -> Any:
     if where is None:
         return None
     try:
-        return json.loads(where)
-    except (ValueError, RecursionError) as error:
+        return loads(where)
+    except ValueError as error:
         raise InvalidInputError(f"where: expected JSON, found {where!r}: {error}") from error
 
 

@@ -17,6 +17,7 @@ from imgret.support.metric import DistanceMetric
 from imgret.types import Embeddings, Ids, Image, Metric
 
 __all__ = [
+    "MAX_DIM",
     "check_count",
     "check_ids",
     "check_images",
@@ -34,6 +35,8 @@ _LONGEST = 9e18
 # A sum of squares below this may have lost digits to underflow.
 _TINY = 1e-30
 _LARGEST = float(np.finfo(np.float32).max)
+# Above it, a single vector takes 64 MB; Faiss counts bytes of a vector in 32 bits.
+MAX_DIM = 2**24
 _FLOAT32 = np.dtype(np.float32)
 # Numbers below this lose bits in float32, more the smaller they are.
 _SMALLEST = 1e-36
@@ -52,18 +55,21 @@ def whole_number(value: Any) -> int:
     return operator.index(value)
 
 
-def check_count(value: object, name: str) -> int:
+def check_count(value: object, name: str, *, at_most: int | None = None) -> int:
     """Return ``value`` as an int of at least 1."""
-    if type(value) is int and value >= 1:
+    if type(value) is int and value >= 1 and at_most is None:
         return value
+    limit = "" if at_most is None else f" and at most {at_most:,}"
     try:
         number = whole_number(value)
     except TypeError:
         raise InvalidInputError(
-            f"{name}: expected a whole number of at least 1, found {value!r}"
+            f"{name}: expected a whole number of at least 1{limit}, found {value!r}"
         ) from None
-    if number < 1:
-        raise InvalidInputError(f"{name}: expected a whole number of at least 1, found {number}")
+    if number < 1 or (at_most is not None and number > at_most):
+        raise InvalidInputError(
+            f"{name}: expected a whole number of at least 1{limit}, found {number}"
+        )
     return number
 
 

@@ -24,7 +24,7 @@ from imgret.errors import (
     StoreMismatchError,
     UnsupportedError,
 )
-from imgret.support.checks import check_count, check_ids, check_scorable
+from imgret.support.checks import MAX_DIM, check_count, check_ids, check_scorable
 from imgret.support.exact import best_of, by_id, exact_search
 from imgret.support.idmap import IdMap
 from imgret.support.locks import ReadWriteLock
@@ -63,7 +63,7 @@ class IndexEngine(ABC):
     reconstructs_slowly: bool
 
     def __init__(self, dim: int, metric: Metric = "cosine") -> None:
-        self._dim = check_count(dim, "dim")
+        self._dim = check_count(dim, "dim", at_most=MAX_DIM)
         self._metric = check_metric(metric)
         self._ids = IdMap()
         self._was_trained = False
@@ -357,7 +357,7 @@ class IndexEngine(ABC):
                     f"{type(self).__name__}: expected a search option "
                     f"({', '.join(sorted(known)) or 'the index has none'}), found {name!r}"
                 )
-            check_count(value, name)
+            check_count(value, name, at_most=2**31 - 1)  # as Faiss counts
         with self._lock.write():
             own = {name: value for name, value in settings.items() if name != "refine"}
             if own:

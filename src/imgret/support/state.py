@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from imgret.errors import StoreCorruptError
+from imgret.support.json_text import loads
 from imgret.types import Json
 
 __all__ = ["read_state", "write_state"]
@@ -30,7 +31,7 @@ def read_state(directory: Path) -> Json:
     """
     path = directory / _NAME
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = loads(path.read_text(encoding="utf-8"))
         expected = dict(state["sha256"])
         found = _checksums(directory)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 from imgret.abc import Gallery, GallerySpec
 from imgret.errors import InvalidInputError, StoreVersionError
 from imgret.projections import LinearProjection
+from imgret.support.json_text import loads
 from imgret.support.metric import check_metric
 from imgret.types import Json, Part
 from imgret.version import __version__
@@ -70,7 +71,7 @@ class Header:
             It is not the header of an export.
         """
         try:
-            content = json.loads(text)
+            content = loads(text)
             _check_version(content, path)
             packed = content["projection"]
             return cls(_spec(content["gallery"]), None if packed is None else _unpacked(packed))

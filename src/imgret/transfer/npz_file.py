@@ -28,6 +28,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from imgret.errors import DimensionError, InvalidInputError
+from imgret.support.json_text import loads
 from imgret.transfer.header import Header
 from imgret.transfer.plain import Columns, choose_columns, plain_item
 from imgret.transfer.records import Batch, item_of, record_of
@@ -71,7 +72,7 @@ def write_npz(path: Path, header: Header, batches: Iterable[Batch]) -> int:
             kind = np.dtype(f"<U{longest[name]}")
             with _member(archive, array, (count,), kind) as member:
                 lines.seek(0)
-                texts = (json.loads(line)[name] or "" for line in lines)
+                texts = (loads(line)[name] or "" for line in lines)
                 while some := list(islice(texts, _ROWS)):
                     member.write(np.array(some, dtype=kind).tobytes())
         with _member(archive, "items", (lines.tell(),), np.dtype("u1")) as member:
@@ -199,8 +200,8 @@ class NpzTable(Table):
                 for number, line in enumerate(member, 1):
                     where = f"{self.path}, item {number}"
                     try:
-                        record = json.loads(line)
-                    except (ValueError, RecursionError) as error:
+                        record = loads(line)
+                    except ValueError as error:
                         raise InvalidInputError(f"{where}: expected JSON, found {error}") from error
                     yield item_of(record, where)
             except _DAMAGED as error:

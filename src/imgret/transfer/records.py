@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from imgret.errors import InvalidInputError
 from imgret.support.items import check_item
+from imgret.support.json_text import loads
 from imgret.types import Box, Embeddings, Item
 
 __all__ = ["COLUMNS", "OPTIONAL", "Batch", "from_cell", "item_of", "record_of", "to_cell"]
@@ -95,7 +96,7 @@ def _box(values: Any) -> Box:
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    value = loads(text)
     if not isinstance(value, dict):
         raise TypeError(f"metadata {text[:80]!r}, which is not a JSON object")
     return value
@@ -114,8 +115,8 @@ def to_cell(value: Any) -> str:
 def from_cell(cell: str) -> Any:
     """Read a cell: JSON if it is JSON, otherwise text."""
     try:
-        return json.loads(cell, parse_constant=_not_json)
-    except (ValueError, RecursionError):
+        return loads(cell, parse_constant=_not_json)
+    except ValueError:
         return cell
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -35,6 +35,7 @@ from imgret.galleries.local.known_schema import filter_index
 from imgret.galleries.local.matching import Matcher
 from imgret.galleries.local.writer_lock import forked
 from imgret.support.items import check_item
+from imgret.support.json_text import loads
 from imgret.support.locks import RLock, renew_in_child
 from imgret.support.spelling import alike, respelled, shown
 from imgret.types import Box, Ids, Item, is_text
@@ -89,8 +90,10 @@ class Catalog:
 
     def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
         self._path = None if path is None else path.absolute()
+        self._name = "gallery" if path is None else str(self._path)  # for messages
         self._lock = RLock(brief=True)
-        self._matcher = Matcher(self._query)
+        query = weakref.WeakMethod(self._query)  # a cycle would keep the file open
+        self._matcher = Matcher(lambda *given: query()(*given))  # type: ignore[misc]  # noqa: PLW0108  # called while the catalog lives
         self._closed = False
         self._process = os.getpid()
         self._for_writing = writable
@@ -193,7 +196,7 @@ class Catalog:
                 f"SELECT id, {self._columns} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
                 tuple(chunk),
             ):
-                found[row[0]] = _from_row(row[1:])
+                found[row[0]] = _from_row(row[1:], self._name)
         return found
 
     def by_sha256(self, digest: bytes) -> tuple[int, Item] | None:
@@ -203,7 +206,7 @@ class Catalog:
             "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
             (digest,),
         )
-        return (rows[0][0], _from_row(rows[0][1:])) if rows else None
+        return (rows[0][0], _from_row(rows[0][1:], self._name)) if rows else None
 
     def files(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield id, key and path of every live item, by id."""
@@ -234,7 +237,7 @@ class Catalog:
             Distinct labels, in the order in which they first occur.
         """
         places: dict[str, int] = {}
-        with self._lock, explained(self._path):
+        with self._lock, explained(self._name):
             rows = self._db.execute(
                 "SELECT id, label FROM items WHERE id < ? AND label IS NOT NULL "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
@@ -250,14 +253,14 @@ class Catalog:
     @property
     def version(self) -> tuple[int, int, int]:
         """A value that changes with every commit, also of labels and by other processes."""
-        with self._lock, explained(self._path):
+        with self._lock, explained(self._name):
             db = self._db
             (seen,) = db.execute("PRAGMA data_version").fetchone()
             return self._reopened, db.total_changes, int(seen)
 
     def live_ids(self, start: int = 0) -> Ids:
         """Return the ids from ``start`` on that are not removed: int64, increasing."""
-        with self._lock, explained(self._path):
+        with self._lock, explained(self._name):
             rows = self._db.execute(
                 "SELECT id FROM items WHERE id >= ? AND id < ? "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
@@ -438,8 +441,9 @@ class Catalog:
     def to_memory(self) -> Catalog:
         """Return a consistent copy in memory, with everything committed so far."""
         copy = Catalog()
+        copy._name = self._name
         try:
-            with self._lock, explained(self._path):
+            with self._lock, explained(self._name):
                 self._db.backup(copy._db)
             upgrade(copy._db)
             copy._take(copy._counts("count(*)"))
@@ -466,6 +470,11 @@ class Catalog:
                 self._connection.close()
                 self._connection = None
 
+    def __del__(self) -> None:
+        """Close the file of a catalog that was dropped: a connection is a cycle by itself."""
+        if getattr(self, "_process", None) == os.getpid() and hasattr(self, "_connection"):
+            self.close()
+
     # -- inside --------------------------------------------------------------------------
 
     def _counts(self, removed: str) -> tuple[Any, ...]:
@@ -485,7 +494,7 @@ class Catalog:
         )
         if len(counts) != 1:
             raise StoreCorruptError(
-                f"{self._path}: expected a catalog with one row of counts, found {len(counts)}; "
+                f"{self._name}: expected a catalog with one row of counts, found {len(counts)}; "
                 f"restore it from a copy"
             )
         return counts[0]
@@ -505,7 +514,7 @@ class Catalog:
         ):
             gone = "" if removed is None else f", {removed} of them removed"
             raise StoreCorruptError(
-                f"{self._path}: expected counts that agree with the items, {ids} rows{gone} up to "
+                f"{self._name}: expected counts that agree with the items, {ids} rows{gone} up to "
                 f"change {last}, found rows={rows!r}, live={live!r}, changes={changes!r} in the "
                 f"table counts; nothing was changed. Restore the file from a copy; if there is "
                 f"none, correct that table with the sqlite3 program"
@@ -518,9 +527,7 @@ class Catalog:
     def _db(self) -> sqlite3.Connection:
         """The connection; the caller holds the lock."""
         if self._closed:
-            raise StoreClosedError(
-                f"{self._path or 'gallery'}: closed; open it again with Retriever.open()"
-            )
+            raise StoreClosedError(f"{self._name}: closed; open it again with Retriever.open()")
         if self._connection is None:
             self._connection = self._connect_again()
         return self._connection
@@ -539,7 +546,7 @@ class Catalog:
         return db
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, explained(self._path):
+        with self._lock, explained(self._name):
             return self._db.execute(statement, values).fetchall()
 
     @contextmanager
@@ -547,7 +554,7 @@ class Catalog:
         """Commit what the block does; on an error, roll it back."""
         if self._path is not None and self._for_writing and self._process != os.getpid():
             raise forked(self._path, self._process)
-        with self._lock, explained(self._path):
+        with self._lock, explained(self._name):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
@@ -597,8 +604,8 @@ def _to_row(item: Item) -> tuple[Any, ...]:
     )
 
 
-def _from_row(row: tuple[Any, ...]) -> Item:
-    """Return the item with these values of `_COLUMNS`."""
+def _from_row(row: tuple[Any, ...], name: str) -> Item:
+    """Return the item with these values of `_COLUMNS`, from the catalog of this name."""
     key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash = row
     return Item(
         key=key,
@@ -609,14 +616,23 @@ def _from_row(row: tuple[Any, ...]) -> Item:
         box=None if x0 is None else Box(x0, y0, x1, y1),
         subject=bool(subject),
         label=label,
-        metadata={} if metadata == "{}" else _loaded(metadata),
+        metadata={} if metadata == "{}" else _loaded(metadata, key, name),
         phash=phash,
     )
 
 
-def _loaded(metadata: str) -> Any:
+def _loaded(metadata: str, key: str, name: str) -> Any:
     """Return metadata as filters see it: up to a NUL, which an older imgret let in."""
-    loaded = json.loads(metadata)
+    try:
+        loaded = loads(metadata)
+        found = None if isinstance(loaded, dict) else f"another value: {metadata:.40}"
+    except ValueError as error:
+        found = str(error)
+    if found is not None:
+        raise StoreCorruptError(
+            f"{name}: expected a JSON object as the metadata of {key!r}, found {found}; restore "
+            f"the file from a copy, or remove this item and add it again"
+        )
     return _cut(loaded) if _NUL_IN_JSON in metadata else loaded
 
 

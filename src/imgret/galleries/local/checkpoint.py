@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from imgret.galleries.local.own import discard_tree
+from imgret.support.json_text import loads
 from imgret.types import Part
 
 __all__ = ["Checkpoint", "drop_index", "read_checkpoint", "write_index"]
@@ -73,7 +74,7 @@ def drop_index(directory: Path) -> None:
 def read_checkpoint(directory: Path) -> tuple[Checkpoint, Path] | None:
     """Return what the stored index covers and where its state is; None without a valid one."""
     try:
-        content = json.loads((directory / _INDEX / _FILE).read_text(encoding="utf-8"))
+        content = loads((directory / _INDEX / _FILE).read_text(encoding="utf-8"))
         crc = content.pop("crc32")
         checkpoint = Checkpoint(**{**content, "part": Part(**content["part"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -159,7 +159,7 @@ def leave(db: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def explained(path: Path | None) -> Iterator[None]:
+def explained(path: Path | str | None) -> Iterator[None]:
     """Turn an SQLite error into one that names the file and says what to do."""
     try:
         yield

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.abc import VectorIndex
+from imgret.errors import InvalidInputError, UnknownNameError
 from imgret.galleries.local import planner as planning
 from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.planner import Choice, SearchPlan
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits, read_index, read_projection
-from imgret.indexes import choose
-from imgret.indexes.make import IndexMaker, index_maker, part_of
+from imgret.indexes.make import IndexMaker, auto_choice, index_maker, part_of
 from imgret.projections import IdentityProjection, LinearProjection, projected
 from imgret.search import StaleViewError
 from imgret.support.checks import check_count
@@ -103,7 +103,7 @@ class LiveIndex:
         part, chosen = self._store.manifest.index, self._chosen()
         if part.name != "auto" or chosen is None:
             return None
-        return choose(max(chosen[1], 1), self.dim, **part.config).reason
+        return auto_choice(part, chosen[1], self.dim).reason
 
     def _chosen(self) -> tuple[str, int] | None:
         """Return the name of the index, and the number of items it is for; None without any."""
@@ -115,7 +115,7 @@ class LiveIndex:
         part, n = self._store.manifest.index, len(self._store.catalog)
         if not n or part.name != "auto":
             return None
-        return choose(n, self.dim, **part.config).name, n
+        return auto_choice(part, n, self.dim).name, n
 
     def find(
         self, vectors: Embeddings, k: int, where: Any, projection: LinearProjection | None
@@ -413,7 +413,7 @@ class LiveIndex:
         part = self._store.manifest.index
         if part.name != "auto" or self._trained_on <= n < 2 * self._trained_on:
             return False
-        return choose(max(n, 1), self.dim, **part.config).name != index.name
+        return auto_choice(part, n, self.dim).name != index.name
 
     def _build(
         self, make: IndexMaker, tuned: Json | None = _AS_KEPT, *, projection: Any = _AS_KEPT
@@ -426,7 +426,13 @@ class LiveIndex:
         ids = catalog.live_ids()
         dim = self._store.dim if projection is None else projection.dim_out
         started = time.perf_counter()
-        index = make(dim, len(ids))
+        try:
+            index = make(dim, len(ids))
+        except (InvalidInputError, UnknownNameError) as error:  # an option that is in the manifest
+            raise type(error)(
+                f"{self._store.name}: its index cannot be made: {error}; give it another with "
+                f"reindex()"
+            ) from error
         if index.needs_training and not index.is_trained and len(ids):
             sample = ids
             if len(ids) > _TRAINING_ITEMS:
@@ -449,9 +455,10 @@ class LiveIndex:
         self, index: VectorIndex, projection: LinearProjection | None, tuned: Json | None
     ) -> None:
         """Let an index re-rank by the stored embeddings, and search as it was tuned."""
+        store = self._store  # not `self`, which has the index: a cycle would keep the files open
         index.refine_by(
-            lambda ids: projected(projection, self._store.read(ids)),
-            self._store.table if projection is None else None,
+            lambda ids: projected(projection, store.read(ids)),
+            store.table if projection is None else None,
         )
         if tuned is not None and tuned["index"] == index.name:
             index.configure(**tuned["settings"])

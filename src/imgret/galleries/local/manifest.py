@@ -20,6 +20,8 @@ from imgret.errors import (
 )
 from imgret.galleries.local.files import write_text
 from imgret.galleries.local.vectors import SUFFIXES
+from imgret.support.checks import MAX_DIM
+from imgret.support.json_text import loads
 from imgret.support.metric import check_metric
 from imgret.support.places import paths_in, relative_to
 from imgret.types import Json, Part
@@ -102,7 +104,7 @@ class Manifest(GallerySpec):
         """
         path = directory / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise StoreNotFoundError(
                 f"{directory}: expected a gallery (a directory with a {FILE}), found "
@@ -136,10 +138,10 @@ class Manifest(GallerySpec):
                 metric=check_metric(content["metric"]),
                 dtype=content["dtype"],
                 embedder=_check_part(content["embedder"]),
-                fingerprint=content["fingerprint"],
+                fingerprint=_checked_text(content["fingerprint"]),
                 cropper=_check_part(content["cropper"]),
                 index=_check_part(content["index"]),
-                projection=content["projection"],
+                projection=_check_text(content["projection"]),
                 tuned=_check_tuned(content.get("tuned")),
                 calibration=_check_calibration(content.get("calibration")),
                 text_calibration=_check_calibration(content.get("text_calibration")),
@@ -154,12 +156,12 @@ class Manifest(GallerySpec):
             ) from error
         if (
             manifest.dtype not in tuple(SUFFIXES)
-            or not isinstance(manifest.dim, int)
-            or manifest.dim < 1
+            or type(manifest.dim) is not int  # nor a bool
+            or not 1 <= manifest.dim <= MAX_DIM
         ):
             raise StoreCorruptError(
-                f"{path}: expected a dtype of {', '.join(SUFFIXES)} and a dim of at least 1, found "
-                f"{manifest.dtype!r} and {manifest.dim!r}"
+                f"{path}: expected a dtype of {', '.join(SUFFIXES)} and a dim of 1 to "
+                f"{MAX_DIM:,}, found {manifest.dtype!r} and {manifest.dim!r}"
             )
         return manifest
 
@@ -167,7 +169,7 @@ class Manifest(GallerySpec):
 def is_gallery(directory: Path) -> bool:
     """Whether the directory holds the manifest of a gallery, of whatever version."""
     try:
-        content = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        content = loads((directory / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
@@ -193,7 +195,13 @@ def _check_part(part: Any) -> Part:
 
 def _check_text(text: Any) -> str | None:
     if text is not None and not isinstance(text, str):
-        raise TypeError(f"cropper_fingerprint: {text!r}")
+        raise TypeError(f"expected a text, found {text!r}")
+    return text
+
+
+def _checked_text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"expected a text, found {text!r}")
     return text
 
 

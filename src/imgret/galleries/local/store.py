@@ -80,6 +80,7 @@ class Store:
         self._vectors = vectors
         self._lock = lock
         self.closed = False
+        self._loaded_from: Path | None = None
         self._source = None if path is None else file_id(path / _CATALOG)
 
     @classmethod
@@ -174,6 +175,7 @@ class Store:
             vectors = source._vectors.to_memory(catalog.rows)  # noqa: SLF001  # of the same class
             store = cls(source.manifest, catalog, vectors)
             store._source = source._source  # noqa: SLF001
+            store._loaded_from = source.path
             for _ in store.blocks(catalog.live_ids()):
                 pass
             undo.pop_all()
@@ -185,6 +187,11 @@ class Store:
         return self.manifest.dim
 
     @property
+    def name(self) -> str:
+        """Directory of the gallery, or the one it was loaded from, for messages."""
+        return str(self.path or self._loaded_from or "gallery")
+
+    @property
     def writable(self) -> bool:
         """Whether it can be changed; one on disk only by the process that opened it."""
         return self._for_writing and (self.path is None or self._process == os.getpid())
@@ -192,9 +199,7 @@ class Store:
     def check_open(self) -> None:
         """Raise if it was closed."""
         if self.closed:
-            raise StoreClosedError(
-                f"{self.path or 'gallery'}: closed; open it again with Retriever.open()"
-            )
+            raise StoreClosedError(f"{self.name}: closed; open it again with Retriever.open()")
 
     def check_writable(self) -> None:
         """Raise if it was closed, opened for reading, or opened by the parent of this process."""
@@ -302,7 +307,7 @@ class Store:
                 bad = [id_ for id_, a, b in zip(block, expected, found, strict=True) if a != b]
                 names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
                 raise StoreCorruptError(
-                    f"{self.path or 'gallery'}: {len(bad)} stored vectors are damaged, the first "
+                    f"{self.name}: {len(bad)} stored vectors are damaged, the first "
                     f"of {names}; restore the vectors file from a copy, or re-index the images"
                 )
             yield block, widened(rows)

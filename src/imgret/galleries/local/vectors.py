@@ -189,6 +189,11 @@ class VectorLog:
         if self._file is not None:
             os.fsync(self._file.fileno())
 
+    def __del__(self) -> None:
+        """Close the file of vectors that were dropped."""
+        if getattr(self, "_file", None) is not None:
+            self.close()
+
     def close(self) -> None:
         """Close the file, after reads in progress; nothing can be read from then on."""
         with self._reading.write():

@@ -57,6 +57,11 @@ class WriterLock:
             _unlock(self._file.fileno())  # even if another process has the file open
         self._file.close()
 
+    def __del__(self) -> None:
+        """Release the lock of a writer that was dropped, and not closed."""
+        if hasattr(self, "_file"):  # it was locked
+            self.release()
+
     def renew(self) -> None:
         """Leave the lock to the parent: a child that has the file open would hold it, too."""
         self._file.close()

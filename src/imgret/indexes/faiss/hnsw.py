@@ -36,6 +36,10 @@ _JUMP = 6.0
 # A graph is rebuilt when a smaller share of its nodes than this is still in the index.
 _LIVE_SHARE = 0.75
 
+# Neighbours of a vector take 8 bytes each, and Faiss counts candidates in 32 bits.
+_MOST_NEIGHBOURS = 4096
+_MOST_CANDIDATES = 2**31 - 1
+
 
 class _Graph(FaissIndex):
     """Base class of the graph indexes, independent of how vectors are stored."""
@@ -56,11 +60,13 @@ class _Graph(FaissIndex):
         ef_search: int,
     ) -> None:
         super().__init__(dim, metric)
-        self.M = check_count(M, "M")
+        self.M = check_count(M, "M", at_most=_MOST_NEIGHBOURS)
         if self.M < 2:
             raise InvalidInputError("M: expected at least 2 neighbours per vector, found 1")
-        self.ef_construction = check_count(ef_construction, "ef_construction")
-        self.ef_search = check_count(ef_search, "ef_search")
+        self.ef_construction = check_count(
+            ef_construction, "ef_construction", at_most=_MOST_CANDIDATES
+        )
+        self.ef_search = check_count(ef_search, "ef_search", at_most=_MOST_CANDIDATES)
 
     @abstractmethod
     def _new(self) -> Any:

@@ -25,6 +25,7 @@ from imgret.indexes.faiss.base import (
     threads,
 )
 from imgret.support.checks import check_count
+from imgret.support.interrupts import aside
 from imgret.support.locks import RLock
 from imgret.types import Embeddings, Ids, Json, Metric
 
@@ -313,9 +314,14 @@ class _InvertedFile(FaissIndex):
         index = self._untrained(nlist)
         cells = faiss.extract_index_ivf(index).cp
         cells.min_points_per_centroid = 1  # checked above
-        with threads(count * nlist * self.dim * cells.niter):
-            share = 2 * self._probes_by_default(nlist) / nlist
-            Lists(index, by_nearest=self.metric.rewards_length).train(vectors, share)
+        share = 2 * self._probes_by_default(nlist) / nlist
+        lists = Lists(index, by_nearest=self.metric.rewards_length)
+
+        def train() -> None:
+            with threads(count * nlist * self.dim * cells.niter):
+                lists.train(vectors, share)
+
+        aside(train)  # codes are trained without a look at signals
         self._set_lists(index)
 
     def _add(self, vectors: Embeddings, ids: Ids) -> None:
