@@ -24,15 +24,19 @@ from imgret.filters.sqlite import Condition, column_of, compile_filter
 from imgret.filters.tree import COLUMNS as ITEM_FIELDS
 from imgret.filters.tree import Field, Filter
 from imgret.galleries.local.database import (
+    COLUMNS,
     CONNECTING,
+    HASHED,
+    SUMMED,
     connect,
     explained,
-    has_hashes,
     leave,
     upgrade,
+    version_of,
 )
 from imgret.galleries.local.files import file_id
 from imgret.galleries.local.matching import Matcher
+from imgret.galleries.local.row_checksum import row_checksum
 from imgret.galleries.local.writer_lock import forked
 from imgret.support.items import check_item
 from imgret.support.locks import RLock, renew_in_child
@@ -46,12 +50,8 @@ _CHUNK = 10_000
 # Far above any number of changes, and far below SQLite's largest integer.
 _MOST_CHANGES = 2**62
 
-_COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash"
-
-# As a reader selects them from a catalog of version 1, which it must not change.
-_COLUMNS_OF_V1 = _COLUMNS.replace("phash", "NULL")
-_MARKS = ", ".join("?" * len(_COLUMNS.split(", ")))
-
+_N_COLUMNS = len(COLUMNS.split(", "))
+_MARKS = ", ".join("?" * _N_COLUMNS)
 _NUL, _NUL_IN_JSON = "\0", "\\u0000"
 
 
@@ -89,6 +89,7 @@ class Catalog:
 
     def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
         self._path = None if path is None else path.absolute()
+        self._named = self._path  # in messages
         self._lock = RLock(brief=True)
         self._matcher = Matcher(self._query)
         self._closed = False
@@ -98,7 +99,11 @@ class Catalog:
         with CONNECTING:
             self._connection: sqlite3.Connection | None = connect(path, writable=writable)
             try:
-                self._columns = _COLUMNS if has_hashes(self._connection) else _COLUMNS_OF_V1
+                version = version_of(self._connection)
+                # Without a file, what was read or made here is in memory, and stays as it is.
+                self._checked = path is not None and version >= SUMMED
+                self._selected = _selected(version)
+                self._sound: object = None  # state in which all live rows were found sound
                 self._source = None if path is None else file_id(path)
                 self._take(self._counts("count(*)"))
                 if path is not None:
@@ -119,10 +124,11 @@ class Catalog:
         return self.live
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and bool(self._named([key]))
+        return isinstance(key, str) and bool(self._spelled([key]))
 
     def __iter__(self) -> Iterator[str]:
         """Yield keys in the order they were added."""
+        self.check_rows()
         last = -1
         while True:
             rows = self._query(
@@ -163,16 +169,19 @@ class Catalog:
         KeyNotFoundError
             A key does not exist; the message names the first one.
         """
-        found = self._named(keys)
+        found = self._spelled(keys)
         for key in keys:
             if key not in found:
                 raise KeyNotFoundError(
                     f"key: expected one of the {len(self)} in the gallery, found {shown(key)}"
                     f"{alike(key, self)}"
                 )
-        return [found[key] for key in keys]
+        ids = [found[key] for key in keys]
+        if self._checked:
+            self.items(ids)
+        return ids
 
-    def _named(self, keys: Sequence[str]) -> dict[str, int]:
+    def _spelled(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the ids of the keys that exist, in this or another spelling."""
         found = self.ids_of(keys)
         missing = [key for key in keys if key not in found]
@@ -183,30 +192,39 @@ class Catalog:
         return found
 
     def items(self, ids: Iterable[int]) -> dict[int, Item]:
-        """Return items by id, including removed ones."""
+        """Return items by id, including removed ones.
+
+        Raises
+        ------
+        StoreCorruptError
+            A row is missing, or is not what was committed.
+        """
         wanted = [int(id_) for id_ in ids]
         found: dict[int, Item] = {}
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
             for row in self._query(
-                f"SELECT id, {self._columns} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
+                f"SELECT {self._selected} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
                 tuple(chunk),
             ):
-                found[row[0]] = _from_row(row[1:])
+                found[row[0]] = self._item(row)
+        if len(found) < len(wanted) and (lost := set(wanted) - found.keys()):
+            raise self._damaged(f"the row of item {min(lost)}, and found none")
         return found
 
     def by_sha256(self, digest: bytes) -> tuple[int, Item] | None:
         """Return the oldest live item that was made from a file with this digest."""
         rows = self._query(
-            f"SELECT id, {self._columns} FROM items "  # noqa: S608  # a constant
+            f"SELECT {self._selected} FROM items "  # noqa: S608  # a constant
             "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
             (digest,),
         )
-        return (rows[0][0], _from_row(rows[0][1:])) if rows else None
+        return (rows[0][0], self._item(rows[0])) if rows else None
 
     def files(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield id, key and path of every live item, by id."""
+        self.check_rows()
         last = -1
         while rows := self._query(
             "SELECT id, key, path FROM items WHERE id > ? AND removed_at IS NULL "
@@ -233,6 +251,7 @@ class Catalog:
         names : list of str
             Distinct labels, in the order in which they first occur.
         """
+        self.check_rows()
         places: dict[str, int] = {}
         with self._lock, explained(self._path):
             rows = self._db.execute(
@@ -263,10 +282,14 @@ class Catalog:
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
                 (start, self.rows, self.changes),
             )
-            return np.fromiter((row[0] for row in rows), dtype=np.int64)
+            ids = np.fromiter((row[0] for row in rows), dtype=np.int64)
+        if (len(ids) != self.live and not start) or not (ids[1:] > ids[:-1]).all():
+            raise self._damaged(f"{self.live} items in the order of their rows, found {len(ids)}")
+        return ids
 
     def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
         """Yield id, path, sha256 and label of every live item, by id."""
+        self.check_rows()
         last = -1
         while rows := self._query(
             "SELECT id, path, sha256, label FROM items WHERE id > ? AND id < ? "
@@ -368,8 +391,101 @@ class Catalog:
             "SELECT id, crc FROM items WHERE id BETWEEN ? AND ? ORDER BY id",
             (int(ids[0]), int(ids[-1])),
         )
-        stored = dict(rows)
-        return [stored[id_] for id_ in ids.tolist()]
+        return self._of_each(ids, dict(rows))
+
+    def checksums_of(self, ids: Ids) -> list[int]:
+        """Return the CRC-32 of the stored vectors of a few ids."""
+        rows = self._query(
+            "SELECT id, crc FROM items WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(ids.tolist()),),
+        )
+        return self._of_each(ids, dict(rows))
+
+    def _of_each(self, ids: Ids, stored: dict[int, int]) -> list[int]:
+        try:
+            return [stored[id_] for id_ in ids.tolist()]
+        except KeyError as error:
+            raise self._damaged(f"the row of item {error}, and found none") from None
+
+    # -- checking ------------------------------------------------------------------------
+
+    def check_rows(self) -> None:
+        """Compare every live row with its checksum, unless that was done since the last change.
+
+        Raises
+        ------
+        StoreCorruptError
+            A row is missing, or is not what was committed.
+        """
+        if not self._checked or self._sound == (state := self.version):
+            return
+        for damaged in self.damaged_rows():
+            raise self._row_damaged(damaged)
+        self._sound = state
+
+    def damaged_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the live rows that are not what was committed, as they are read.
+
+        Raises
+        ------
+        StoreCorruptError
+            Rows are missing, or out of order.
+        """
+        last, count = -1, 0
+        while rows := self._query(
+            f"SELECT {self._selected} FROM items WHERE id > ? AND id < ? "  # noqa: S608  # a constant
+            "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
+            (last, self.rows, self.changes, _CHUNK),
+        ):
+            for row in rows:
+                if row[0] <= last:
+                    raise self._damaged(f"increasing ids of rows, found {row[0]} after {last}")
+                last = row[0]
+                if not _is_sound(row):
+                    yield row
+            count += len(rows)
+        if count != self.live:
+            raise self._damaged(f"{self.live} items, found {count}")
+
+    def verify(self, source: Catalog) -> None:
+        """Check this copy of a catalog, so that damage is not copied on; errors name the source.
+
+        Raises
+        ------
+        StoreCorruptError
+            A row is not what was committed, or the structure of the file is damaged.
+        """
+        for problem in self.check_structure():
+            raise source._damaged(f"a sound database, found: {problem}")
+        if source._checked:  # else these are checksums of what was read from it
+            for damaged in self.damaged_rows():
+                raise source._row_damaged(damaged)
+
+    def check_structure(self) -> list[str]:
+        """Return what SQLite finds wrong with the file: rows out of order, indexes that differ."""
+        rows = self._query("PRAGMA integrity_check(20)")
+        return [text for (text,) in rows if text != "ok"]
+
+    def _item(self, row: tuple[Any, ...]) -> Item:
+        """Return the item of a row as selected, if the row is what was committed."""
+        if self._checked and not _is_sound(row):
+            raise self._row_damaged(row)
+        try:
+            return _from_row(row[1 : 1 + _N_COLUMNS])
+        except (TypeError, ValueError, RecursionError) as error:  # of a version without checksums
+            raise self._row_damaged(row) from error
+
+    def _row_damaged(self, row: tuple[Any, ...]) -> StoreCorruptError:
+        return self._damaged(
+            f"the row of item {row[0]} as it was committed, found another (key {row[1]!r})"
+        )
+
+    def _damaged(self, what: str) -> StoreCorruptError:
+        gallery = "GALLERY" if self._named is None else self._named.parent
+        return StoreCorruptError(
+            f"{self._named}: expected {what}; restore the file from a copy, or see what "
+            f"`imgret check {gallery}` can save"
+        )
 
     # -- changing ------------------------------------------------------------------------
 
@@ -395,10 +511,10 @@ class Catalog:
                 change, first = self.changes + 1, self.rows
                 removed = self._mark_removed(replaced, change)
                 self._db.executemany(
-                    f"INSERT INTO items (id, crc, {_COLUMNS}) "  # noqa: S608  # a constant
-                    f"VALUES (?, ?, {_MARKS})",
+                    f"INSERT INTO items (crc, id, {COLUMNS}, row_crc) "  # noqa: S608  # a constant
+                    f"VALUES (?, ?, {_MARKS}, ?)",
                     (
-                        (first + offset, crc, *_to_row(item))
+                        (crc, *_to_row(first + offset, item))
                         for offset, (item, crc) in enumerate(zip(items, checksums, strict=True))
                     ),
                 )
@@ -423,12 +539,16 @@ class Catalog:
 
     def replace_all(self, items: Mapping[int, Item]) -> None:
         """Commit new values of some items, in one transaction."""
-        assignments = ", ".join(f"{name} = ?" for name in _COLUMNS.split(", "))
+        assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
         try:
             with self._change():
                 self._db.executemany(
-                    f"UPDATE items SET {assignments} WHERE id = ?",  # noqa: S608  # a constant
-                    ((*_to_row(item), int(id_)) for id_, item in items.items()),
+                    f"UPDATE items SET {assignments}, row_crc = ? + ifnull(removed_at + 1, 0) "  # noqa: S608  # a constant
+                    "WHERE id = ?",
+                    (
+                        (*values, id_)
+                        for id_, *values in (_to_row(int(id_), item) for id_, item in items.items())
+                    ),
                 )
         except sqlite3.IntegrityError as error:
             raise self._taken(list(items.values()), list(items), error) from None
@@ -444,8 +564,10 @@ class Catalog:
         try:
             with self._lock, explained(self._path):
                 self._db.backup(copy._db)
-            upgrade(copy._db)
+                upgrade(copy._db)
+            copy._named = self._path
             copy._take(copy._counts("count(*)"))
+            copy.verify(self)
         except BaseException:
             copy.close()
             raise
@@ -488,7 +610,7 @@ class Catalog:
         )
         if len(counts) != 1:
             raise StoreCorruptError(
-                f"{self._path}: expected a catalog with one row of counts, found {len(counts)}; "
+                f"{self._named}: expected a catalog with one row of counts, found {len(counts)}; "
                 f"restore it from a copy"
             )
         return counts[0]
@@ -508,7 +630,7 @@ class Catalog:
         ):
             gone = "" if removed is None else f", {removed} of them removed"
             raise StoreCorruptError(
-                f"{self._path}: expected counts that agree with the items, {ids} rows{gone} up to "
+                f"{self._named}: expected counts that agree with the items, {ids} rows{gone} up to "
                 f"change {last}, found rows={rows!r}, live={live!r}, changes={changes!r} in the "
                 f"table counts; nothing was changed. Restore the file from a copy; if there is "
                 f"none, correct that table with the sqlite3 program"
@@ -551,10 +673,13 @@ class Catalog:
         if self._path is not None and self._for_writing and self._process != os.getpid():
             raise forked(self._path, self._process)
         with self._lock, explained(self._path):
+            sound = self._sound == self.version
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
+                if sound:
+                    self._sound = self.version  # the rows that were written are right
             except BaseException:
                 if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
                     self._db.execute("ROLLBACK")
@@ -565,7 +690,8 @@ class Catalog:
     def _mark_removed(self, ids: Sequence[int], change: int) -> int:
         """Mark items as removed, and return how many of them were live."""
         return self._db.executemany(
-            "UPDATE items SET removed_at = ? WHERE id = ? AND removed_at IS NULL",
+            "UPDATE items SET removed_at = ?1, row_crc = row_crc + ?1 + 1 "
+            "WHERE id = ?2 AND removed_at IS NULL",
             ((change, int(id_)) for id_ in ids),
         ).rowcount
 
@@ -580,28 +706,50 @@ class Catalog:
             if item.key in seen:
                 return DuplicateKeyError(f"key: expected new keys, each once, found {item.key!r}")
             seen.add(item.key)
-        return error
+        return self._damaged(f"rows and indexes that agree, found {error}")
 
 
-def _to_row(item: Item) -> tuple[Any, ...]:
-    """Return the values of `_COLUMNS` for an item; raises what `check_item` does."""
+def _selected(version: int) -> str:
+    """Return the columns of a row with its checksum, as a catalog of a version has them."""
+    columns = COLUMNS if version >= HASHED else COLUMNS.replace("phash", "NULL")
+    return f"id, {columns}, removed_at, {'row_crc' if version >= SUMMED else 'NULL'}"
+
+
+def _is_sound(row: tuple[Any, ...]) -> bool:
+    """Whether a row with the columns of `_selected` is what was committed."""
+    *_, removed_at, stored = row
+    try:
+        return bool(row_checksum(row) + (0 if removed_at is None else removed_at + 1) == stored)
+    except (AttributeError, TypeError, ValueError):  # a value of another type
+        return False
+
+
+def _to_row(id_: int, item: Item) -> tuple[Any, ...]:
+    """Return the id, the values of `COLUMNS` and their checksum; raises what `check_item` does."""
     metadata = check_item(item)
-    return (
+    row = (
+        id_,
         item.key,
         item.path,
         item.sha256,
-        item.size,
-        item.mtime_ns,
-        *(item.box or (None, None, None, None)),
+        _whole(item.size),
+        _whole(item.mtime_ns),
+        *(map(_whole, item.box) if item.box is not None else (None, None, None, None)),
         int(item.subject),
         item.label,
         metadata,
         item.phash,
     )
+    return *row, row_checksum(row)
+
+
+def _whole(value: Any) -> Any:
+    """Return a number as SQLite stores it in a column of whole numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _from_row(row: tuple[Any, ...]) -> Item:
-    """Return the item with these values of `_COLUMNS`."""
+    """Return the item with these values of `COLUMNS`."""
     key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash = row
     return Item(
         key=key,

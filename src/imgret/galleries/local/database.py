@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from imgret.errors import (
     StoreCorruptError,
@@ -15,15 +16,31 @@ from imgret.errors import (
     StoreReadOnlyError,
     StoreVersionError,
 )
+from imgret.galleries.local.row_checksum import row_checksum
 from imgret.support.locks import RLock
 
-__all__ = ["CONNECTING", "connect", "explained", "has_hashes", "leave", "upgrade"]
+__all__ = [
+    "COLUMNS",
+    "CONNECTING",
+    "HASHED",
+    "SUMMED",
+    "connect",
+    "explained",
+    "leave",
+    "upgrade",
+    "version_of",
+]
 
 # Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
 # locks of its own.
 CONNECTING = RLock(brief=True)
 
-_SCHEMA_VERSION = 2
+# Versions since which a row has a perceptual hash, and a checksum. There is no version 3: one wrong
+# bit would make it a version whose rows are not checked.
+HASHED, SUMMED = 2, 4
+_SCHEMA_VERSION = SUMMED
+# Columns that hold an item, in the order in which its checksum takes them after the id.
+COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash"
 _SCHEMA = """
 CREATE TABLE items (
     id         INTEGER PRIMARY KEY,     -- row of the vectors file; never used twice
@@ -38,7 +55,8 @@ CREATE TABLE items (
     metadata   TEXT NOT NULL,           -- a JSON object
     crc        INTEGER NOT NULL,        -- CRC-32 of the stored vector
     removed_at INTEGER,                 -- number of the change that removed it; NULL: live
-    phash      BLOB                     -- perceptual hash of the image, 8 bytes; since version 2
+    phash      BLOB,                    -- perceptual hash of the image, 8 bytes; since version 2
+    row_crc    INTEGER                  -- checksum of the other columns; since version 4
 ) STRICT;
 CREATE UNIQUE INDEX items_key ON items (key) WHERE removed_at IS NULL;
 CREATE INDEX items_sha256 ON items (sha256) WHERE removed_at IS NULL;
@@ -83,7 +101,7 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> None:
     db.execute(f"PRAGMA query_only = {int(not writable)}")
     db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
-    version = _version(db)
+    version = version_of(db)
     if version > _SCHEMA_VERSION:
         raise StoreVersionError(
             f"{path}: expected catalog version {_SCHEMA_VERSION} or older, found {version}; "
@@ -101,12 +119,19 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
 
 def upgrade(db: sqlite3.Connection) -> None:
     """Bring a catalog of an earlier version to the current one; its rows stay as they are."""
-    if _version(db) == _SCHEMA_VERSION:
+    if version_of(db) == _SCHEMA_VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        if _version(db) == 1:  # still, now that no other process can change it
+        version = version_of(db)  # again, now that no other process can change it
+        if version < HASHED:
             db.execute("ALTER TABLE items ADD COLUMN phash BLOB")
+        if version < SUMMED:
+            db.execute("ALTER TABLE items ADD COLUMN row_crc INTEGER")
+            db.create_function("row_checksum", 14, _row_checksum, deterministic=True)
+            db.execute(
+                f"UPDATE items SET row_crc = row_checksum(id, {COLUMNS}) + ifnull(removed_at + 1, 0)"  # noqa: S608  # a constant
+            )
             db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         db.execute("COMMIT")
     except BaseException:
@@ -115,12 +140,12 @@ def upgrade(db: sqlite3.Connection) -> None:
         raise
 
 
-def has_hashes(db: sqlite3.Connection) -> bool:
-    """Whether a catalog has a column for perceptual hashes; one of version 1 does not."""
-    return _version(db) > 1
+def _row_checksum(*row: Any) -> int:
+    return row_checksum(row)
 
 
-def _version(db: sqlite3.Connection) -> int:
+def version_of(db: sqlite3.Connection) -> int:
+    """Return the version of a catalog."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     return version
 

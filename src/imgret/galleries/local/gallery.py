@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
-from imgret.errors import ImgretError
+from imgret.errors import ImgretError, StoreCorruptError
 from imgret.filters import Filter
 from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.manifest import Manifest
@@ -148,6 +148,12 @@ class LocalGallery(Gallery):
         catalog = self.store.catalog
         ids = catalog.ids_of(keys)
         items = catalog.items(ids.values())
+        for key, id_ in ids.items():
+            if items[id_].key != key:  # SQLite's index is damaged, not the row
+                raise StoreCorruptError(
+                    f"{self.name}: expected item {key!r} where the catalog's index says it is, "
+                    f"found {items[id_].key!r}; run `imgret check {self.name} --repair`"
+                )
         return {key: items[id_] for key, id_ in ids.items()}
 
     def _embeddings(self, keys: Sequence[str] | None) -> Embeddings:

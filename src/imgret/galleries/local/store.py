@@ -10,6 +10,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgret.errors import (
     ImgretError,
     InvalidInputError,
@@ -41,6 +44,8 @@ __all__ = ["Store", "discard_if_empty"]
 _log = logging.getLogger(__name__)
 _CATALOG = "catalog.sqlite"
 _PROJECTION = "projection.npz"
+# Vectors whose checksums are asked for by one statement.
+_CHECKED_AT_ONCE = 10_000
 # Maximum time for which a gallery may be aside while another takes its place.
 _MOVING_SECONDS = 5.0
 
@@ -80,6 +85,8 @@ class Store:
         self._lock = lock
         self.closed = False
         self._source = None if path is None else file_id(path / _CATALOG)
+        # Rows of the vectors file that were compared with their checksums since it was opened.
+        self._sound: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
 
     @classmethod
     def in_memory(cls, manifest: Manifest) -> Store:
@@ -143,6 +150,8 @@ class Store:
                     lock = WriterLock(path / LOCK)
                 undo.callback(lock.release)
                 manifest = Manifest.read(path)  # another writer may just have finished
+                with writing(path):
+                    manifest.upgrade(path)
             if not (path / _CATALOG).exists():
                 raise StoreCorruptError(f"{path / _CATALOG}: missing; restore it from a copy")
             catalog = Catalog(path / _CATALOG, writable=writable)
@@ -278,12 +287,35 @@ class Store:
         self.catalog.remove(ids)
 
     def read(self, ids: Ids) -> Embeddings:
-        """Return the embeddings of these ids: float32, shape (n, dim)."""
-        return self._vectors.read(ids)
+        """Return the embeddings of these ids: float32, shape (n, dim).
 
-    def table(self) -> Embeddings | None:
-        """Return a view of all embeddings by id, if available as float32; else None."""
-        return self._vectors.table()
+        Those of a file are compared with their checksums the first time they are read.
+
+        Raises
+        ------
+        StoreCorruptError
+            A vector is not what was committed; the message names its item.
+        """
+        rows = self._vectors.stored(ids)
+        if self.path is not None:
+            self._check_new(ids, rows)
+        return widened(rows)
+
+    def table(self, ids: Ids) -> Embeddings | None:
+        """Return a view of all embeddings by id, if available as float32; else None.
+
+        Parameters
+        ----------
+        ids : int64 array
+            Ids whose rows will be used. They are checked as by `read`, and raise the same errors.
+        """
+        table = self._vectors.table()
+        if table is not None and self.path is not None:
+            flat = ids.ravel()
+            if not self._all_sound(flat):
+                flat = np.unique(flat)
+                self._check_new(flat, table.take(flat, axis=0))
+        return table
 
     def blocks(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield increasing ids and their embeddings in pieces, checked for damage.
@@ -294,15 +326,41 @@ class Store:
             A vector is not what was committed; the message names its item.
         """
         for block, rows in self._vectors.blocks(ids):
-            expected, found = self.catalog.checksums(block), checksums(rows)
-            if expected != found:
-                bad = [id_ for id_, a, b in zip(block, expected, found, strict=True) if a != b]
-                names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
-                raise StoreCorruptError(
-                    f"{self.path or 'gallery'}: {len(bad)} stored vectors are damaged, the first "
-                    f"of {names}; restore the vectors file from a copy, or re-index the images"
-                )
+            self._check(block, self.catalog.checksums(block), rows)
             yield block, widened(rows)
+
+    def _check(self, ids: Ids, expected: list[int], rows: NDArray[Any]) -> None:
+        """Raise if stored rows have other checksums than expected."""
+        found = checksums(rows)
+        if expected == found:
+            return
+        bad = [int(id_) for id_, a, b in zip(ids, expected, found, strict=True) if a != b]
+        names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
+        where = "gallery" if self.path is None else _vectors_path(self.path, self.manifest)
+        raise StoreCorruptError(
+            f"{where}: {len(bad)} stored vectors are damaged, the first of {names}; restore the "
+            f"file from a copy, or see what `imgret check {self.path or 'GALLERY'}` can save"
+        )
+
+    def _all_sound(self, ids: Ids) -> bool:
+        """Whether the rows of these ids were all compared with their checksums."""
+        if len(self._sound) < len(self._vectors):
+            grown = np.zeros(len(self._vectors), dtype=np.bool_)
+            grown[: len(self._sound)] = self._sound
+            self._sound = grown
+        return bool(self._sound.take(ids).all())
+
+    def _check_new(self, ids: Ids, rows: NDArray[Any]) -> None:
+        """Raise if rows are damaged that were not compared with their checksums yet."""
+        if self._all_sound(ids):
+            return
+        new, places = np.unique(ids, return_index=True)
+        unknown = ~self._sound[new]
+        new, places = new[unknown], places[unknown]
+        for start in range(0, len(new), _CHECKED_AT_ONCE):
+            part = slice(start, start + _CHECKED_AT_ONCE)
+            self._check(new[part], self.catalog.checksums_of(new[part]), rows[places[part]])
+        self._sound[new] = True
 
     # -- what it is made of --------------------------------------------------------------
 
@@ -414,13 +472,26 @@ class Store:
         with writing(path), replacement(path, mark=FILE, replaces=replaces) as new:
             self.catalog.copy_to(new / _CATALOG)
             with closing(Catalog(new / _CATALOG, writable=False)) as copied:
-                rows = copied.rows  # another process may have added some since this one opened
-            self._vectors.copy_to(_vectors_path(new, self.manifest), rows)
+                # Another process may have added some since this one opened.
+                self._copy_vectors(_vectors_path(new, self.manifest), copied)
             if projection is not None:
                 projection(new / _PROJECTION)
             if index is not None:
                 write_index(new, *index)
             self.manifest.write(new)
+
+    def _copy_vectors(self, path: Path, copied: Catalog) -> None:
+        """Copy the vectors of a copied catalog; what is damaged is not copied, but raised."""
+        if self.path is not None:
+            copied.verify(self.catalog)
+        live = copied.live_ids()
+        with path.open("wb") as file:
+            for block, rows in self._vectors.blocks(np.arange(copied.rows), rows=copied.rows):
+                first, last = np.searchsorted(live, (block[0], block[-1] + 1))
+                if first < last:
+                    some = live[first:last]
+                    self._check(some, copied.checksums(some), rows[some - block[0]])
+                file.write(rows.data)
 
     def close(self) -> None:
         """Close the files and release the writer's lock; doing so twice is fine."""
