@@ -22,8 +22,7 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.database import COLUMNS
-from imgret.galleries.local.row_checksum import row_checksum
+from imgret.galleries.local.rows import COLUMNS, row_checksum
 from imgret.types import Box, Item
 
 ITEM = Item(
@@ -272,7 +271,7 @@ def test_nul_that_an_older_imgret_stored_reads_as_filters_see_it(tmp_path):
     stored = r'{"t": "ab\u0000c", "l": ["x\u0000"]}'
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE items SET metadata = ? WHERE id = 0", (stored,))
-        (row,) = db.execute(f"SELECT id, {COLUMNS} FROM items WHERE id = 0").fetchall()
+        (row,) = db.execute(f"SELECT id, {COLUMNS} FROM items WHERE id = 0").fetchall()  # noqa: S608  # a constant
         db.execute("UPDATE items SET row_crc = ? WHERE id = 0", (row_checksum(row),))
     with closing(Catalog(path)) as catalog:
         item = catalog.items([0])[0]

@@ -9,6 +9,7 @@ import typer
 
 from imgret.cli.adapt import adapt
 from imgret.cli.calibrate import calibrate
+from imgret.cli.check import check
 from imgret.cli.classify import classify
 from imgret.cli.clusters import clusters
 from imgret.cli.compare import compare
@@ -73,6 +74,7 @@ _PANELS: dict[str, tuple[tuple[str, Callable[..., None] | typer.Typer], ...]] = 
         ("import", import_file),
         ("remove", remove),
         ("relocate", relocate),
+        ("check", check),
     ),
     "Curate": (
         ("duplicates", duplicates),

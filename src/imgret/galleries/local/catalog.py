@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -24,10 +25,7 @@ from imgret.filters.sqlite import Condition, column_of, compile_filter
 from imgret.filters.tree import COLUMNS as ITEM_FIELDS
 from imgret.filters.tree import Field, Filter
 from imgret.galleries.local.database import (
-    COLUMNS,
     CONNECTING,
-    HASHED,
-    SUMMED,
     connect,
     explained,
     leave,
@@ -36,12 +34,19 @@ from imgret.galleries.local.database import (
 )
 from imgret.galleries.local.files import file_id
 from imgret.galleries.local.matching import Matcher
-from imgret.galleries.local.row_checksum import row_checksum
+from imgret.galleries.local.rows import (
+    COLUMNS,
+    SUMMED,
+    SUMMED_TEXT,
+    is_sound,
+    item_of,
+    selected,
+    to_row,
+)
 from imgret.galleries.local.writer_lock import forked
-from imgret.support.items import check_item
 from imgret.support.locks import RLock, renew_in_child
 from imgret.support.spelling import alike, respelled, shown
-from imgret.types import Box, Ids, Item, is_text
+from imgret.types import Ids, Item, is_text
 
 __all__ = ["Catalog"]
 
@@ -50,9 +55,7 @@ _CHUNK = 10_000
 # Far above any number of changes, and far below SQLite's largest integer.
 _MOST_CHANGES = 2**62
 
-_N_COLUMNS = len(COLUMNS.split(", "))
-_MARKS = ", ".join("?" * _N_COLUMNS)
-_NUL, _NUL_IN_JSON = "\0", "\\u0000"
+_MARKS = ", ".join("?" * len(COLUMNS.split(", ")))
 
 
 class Catalog:
@@ -102,8 +105,10 @@ class Catalog:
                 version = version_of(self._connection)
                 # Without a file, what was read or made here is in memory, and stays as it is.
                 self._checked = path is not None and version >= SUMMED
-                self._selected = _selected(version)
-                self._sound: object = None  # state in which all live rows were found sound
+                self._selected = selected(version)
+                # Rows that were compared with their checksums since the file was opened: those
+                # below a bound, and some others.
+                self._sound_below, self._sound = 0, bytearray()
                 self._source = None if path is None else file_id(path)
                 self._take(self._counts("count(*)"))
                 if path is not None:
@@ -410,42 +415,38 @@ class Catalog:
     # -- checking ------------------------------------------------------------------------
 
     def check_rows(self) -> None:
-        """Compare every live row with its checksum, unless that was done since the last change.
+        """Compare every live row with its checksum, unless that was done since opening.
 
         Raises
         ------
         StoreCorruptError
             A row is missing, or is not what was committed.
         """
-        if not self._checked or self._sound == (state := self.version):
+        if not self._checked or self._sound_below >= (rows := self.rows):
             return
-        for damaged in self.damaged_rows():
-            raise self._row_damaged(damaged)
-        self._sound = state
+        if not self._sound_below:
+            self.live_ids()  # are all there?
+        self._check_from(self._sound_below)
+        self._sound_below = rows
 
-    def damaged_rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the live rows that are not what was committed, as they are read.
-
-        Raises
-        ------
-        StoreCorruptError
-            Rows are missing, or out of order.
-        """
-        last, count = -1, 0
+    def _check_from(self, first: int) -> None:
+        """Raise for a row from this id on that is not what was committed."""
+        last = first - 1
         while rows := self._query(
-            f"SELECT {self._selected} FROM items WHERE id > ? AND id < ? "  # noqa: S608  # a constant
-            "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
-            (last, self.rows, self.changes, _CHUNK),
+            f"SELECT id, {SUMMED_TEXT}, row_crc - ifnull(removed_at + 1, 0) FROM items "  # noqa: S608  # constants
+            "WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+            (last, self.rows, _CHUNK),
         ):
-            for row in rows:
-                if row[0] <= last:
-                    raise self._damaged(f"increasing ids of rows, found {row[0]} after {last}")
-                last = row[0]
-                if not _is_sound(row):
-                    yield row
-            count += len(rows)
-        if count != self.live:
-            raise self._damaged(f"{self.live} items, found {count}")
+            for id_ in [id_ for id_, text, stored in rows if crc32(text) != stored]:
+                (row,) = self._query(
+                    f"SELECT {self._selected} FROM items WHERE id = ?",  # noqa: S608  # the same
+                    (id_,),
+                ) or [(id_, "unknown")]
+                if len(row) == 2 or not is_sound(row):
+                    raise self._row_damaged(row)
+            if rows[-1][0] <= last:
+                raise self._damaged(f"increasing ids of rows, found {rows[-1][0]} after {last}")
+            last = rows[-1][0]
 
     def verify(self, source: Catalog) -> None:
         """Check this copy of a catalog, so that damage is not copied on; errors name the source.
@@ -455,11 +456,11 @@ class Catalog:
         StoreCorruptError
             A row is not what was committed, or the structure of the file is damaged.
         """
+        self._named = source._named
         for problem in self.check_structure():
-            raise source._damaged(f"a sound database, found: {problem}")
+            raise self._damaged(f"a sound database, found: {problem}")
         if source._checked:  # else these are checksums of what was read from it
-            for damaged in self.damaged_rows():
-                raise source._row_damaged(damaged)
+            self._check_from(0)
 
     def check_structure(self) -> list[str]:
         """Return what SQLite finds wrong with the file: rows out of order, indexes that differ."""
@@ -468,12 +469,23 @@ class Catalog:
 
     def _item(self, row: tuple[Any, ...]) -> Item:
         """Return the item of a row as selected, if the row is what was committed."""
-        if self._checked and not _is_sound(row):
-            raise self._row_damaged(row)
+        if self._checked and row[0] >= self._sound_below:
+            self._check_row(row)
         try:
-            return _from_row(row[1 : 1 + _N_COLUMNS])
+            return item_of(row)
         except (TypeError, ValueError, RecursionError) as error:  # of a version without checksums
             raise self._row_damaged(row) from error
+
+    def _check_row(self, row: tuple[Any, ...]) -> None:
+        """Compare a row with its checksum, unless that was done since opening."""
+        if len(self._sound) < self.rows:
+            self._sound.extend(bytes(self.rows - len(self._sound)))
+        id_ = row[0]
+        if id_ >= len(self._sound) or not self._sound[id_]:
+            if not is_sound(row):
+                raise self._row_damaged(row)
+            if id_ < len(self._sound):
+                self._sound[id_] = 1
 
     def _row_damaged(self, row: tuple[Any, ...]) -> StoreCorruptError:
         return self._damaged(
@@ -514,7 +526,7 @@ class Catalog:
                     f"INSERT INTO items (crc, id, {COLUMNS}, row_crc) "  # noqa: S608  # a constant
                     f"VALUES (?, ?, {_MARKS}, ?)",
                     (
-                        (crc, *_to_row(first + offset, item))
+                        (crc, *to_row(first + offset, item))
                         for offset, (item, crc) in enumerate(zip(items, checksums, strict=True))
                     ),
                 )
@@ -547,7 +559,7 @@ class Catalog:
                     "WHERE id = ?",
                     (
                         (*values, id_)
-                        for id_, *values in (_to_row(int(id_), item) for id_, item in items.items())
+                        for id_, *values in (to_row(int(id_), item) for id_, item in items.items())
                     ),
                 )
         except sqlite3.IntegrityError as error:
@@ -565,7 +577,6 @@ class Catalog:
             with self._lock, explained(self._path):
                 self._db.backup(copy._db)
                 upgrade(copy._db)
-            copy._named = self._path
             copy._take(copy._counts("count(*)"))
             copy.verify(self)
         except BaseException:
@@ -673,13 +684,10 @@ class Catalog:
         if self._path is not None and self._for_writing and self._process != os.getpid():
             raise forked(self._path, self._process)
         with self._lock, explained(self._path):
-            sound = self._sound == self.version
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
-                if sound:
-                    self._sound = self.version  # the rows that were written are right
             except BaseException:
                 if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
                     self._db.execute("ROLLBACK")
@@ -707,75 +715,3 @@ class Catalog:
                 return DuplicateKeyError(f"key: expected new keys, each once, found {item.key!r}")
             seen.add(item.key)
         return self._damaged(f"rows and indexes that agree, found {error}")
-
-
-def _selected(version: int) -> str:
-    """Return the columns of a row with its checksum, as a catalog of a version has them."""
-    columns = COLUMNS if version >= HASHED else COLUMNS.replace("phash", "NULL")
-    return f"id, {columns}, removed_at, {'row_crc' if version >= SUMMED else 'NULL'}"
-
-
-def _is_sound(row: tuple[Any, ...]) -> bool:
-    """Whether a row with the columns of `_selected` is what was committed."""
-    *_, removed_at, stored = row
-    try:
-        return bool(row_checksum(row) + (0 if removed_at is None else removed_at + 1) == stored)
-    except (AttributeError, TypeError, ValueError):  # a value of another type
-        return False
-
-
-def _to_row(id_: int, item: Item) -> tuple[Any, ...]:
-    """Return the id, the values of `COLUMNS` and their checksum; raises what `check_item` does."""
-    metadata = check_item(item)
-    row = (
-        id_,
-        item.key,
-        item.path,
-        item.sha256,
-        _whole(item.size),
-        _whole(item.mtime_ns),
-        *(map(_whole, item.box) if item.box is not None else (None, None, None, None)),
-        int(item.subject),
-        item.label,
-        metadata,
-        item.phash,
-    )
-    return *row, row_checksum(row)
-
-
-def _whole(value: Any) -> Any:
-    """Return a number as SQLite stores it in a column of whole numbers."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _from_row(row: tuple[Any, ...]) -> Item:
-    """Return the item with these values of `COLUMNS`."""
-    key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash = row
-    return Item(
-        key=key,
-        path=path,
-        sha256=sha256,
-        size=size,
-        mtime_ns=mtime_ns,
-        box=None if x0 is None else Box(x0, y0, x1, y1),
-        subject=bool(subject),
-        label=label,
-        metadata={} if metadata == "{}" else _loaded(metadata),
-        phash=phash,
-    )
-
-
-def _loaded(metadata: str) -> Any:
-    """Return metadata as filters see it: up to a NUL, which an older imgret let in."""
-    loaded = json.loads(metadata)
-    return _cut(loaded) if _NUL_IN_JSON in metadata else loaded
-
-
-def _cut(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.partition(_NUL)[0]
-    if isinstance(value, list):
-        return [_cut(each) for each in value]
-    if isinstance(value, dict):
-        return {_cut(name): _cut(each) for name, each in value.items()}
-    return value

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from imgret.types import Part
 
-__all__ = ["Checkpoint", "drop_index", "read_checkpoint", "write_index"]
+__all__ = ["Checkpoint", "drop_index", "has_index", "read_checkpoint", "write_index"]
 
 _INDEX = "index"
 _STATE = "state"
@@ -68,6 +68,11 @@ def write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path],
 def drop_index(directory: Path) -> None:
     """Delete the index of a gallery."""
     shutil.rmtree(directory / _INDEX, ignore_errors=True)
+
+
+def has_index(directory: Path) -> bool:
+    """Whether an index is stored, usable or not."""
+    return (directory / _INDEX).exists()
 
 
 def read_checkpoint(directory: Path) -> tuple[Checkpoint, Path] | None:

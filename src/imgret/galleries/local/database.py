@@ -16,31 +16,16 @@ from imgret.errors import (
     StoreReadOnlyError,
     StoreVersionError,
 )
-from imgret.galleries.local.row_checksum import row_checksum
+from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
 from imgret.support.locks import RLock
 
-__all__ = [
-    "COLUMNS",
-    "CONNECTING",
-    "HASHED",
-    "SUMMED",
-    "connect",
-    "explained",
-    "leave",
-    "upgrade",
-    "version_of",
-]
+__all__ = ["CONNECTING", "connect", "explained", "leave", "upgrade", "version_of"]
 
 # Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
 # locks of its own.
 CONNECTING = RLock(brief=True)
 
-# Versions since which a row has a perceptual hash, and a checksum. There is no version 3: one wrong
-# bit would make it a version whose rows are not checked.
-HASHED, SUMMED = 2, 4
 _SCHEMA_VERSION = SUMMED
-# Columns that hold an item, in the order in which its checksum takes them after the id.
-COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash"
 _SCHEMA = """
 CREATE TABLE items (
     id         INTEGER PRIMARY KEY,     -- row of the vectors file; never used twice
@@ -130,7 +115,8 @@ def upgrade(db: sqlite3.Connection) -> None:
             db.execute("ALTER TABLE items ADD COLUMN row_crc INTEGER")
             db.create_function("row_checksum", 14, _row_checksum, deterministic=True)
             db.execute(
-                f"UPDATE items SET row_crc = row_checksum(id, {COLUMNS}) + ifnull(removed_at + 1, 0)"  # noqa: S608  # a constant
+                f"UPDATE items SET row_crc = row_checksum(id, {COLUMNS}) "  # noqa: S608  # a constant
+                "+ ifnull(removed_at + 1, 0)"
             )
             db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         db.execute("COMMIT")

@@ -12,12 +12,14 @@ from urllib.parse import unquote
 import numpy as np
 
 from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
-from imgret.errors import ImgretError, StoreCorruptError
+from imgret.errors import ImgretError, StoreCorruptError, UnsupportedError
 from imgret.filters import Filter
+from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
+from imgret.galleries.report import CheckReport
 from imgret.indexes.make import index_part
 from imgret.projections import LinearProjection
 from imgret.search import SearchPlan
@@ -282,6 +284,24 @@ class LocalGallery(Gallery):
             projection=None if projection is None else projection.save,
             index=self.live.to_checkpoint(),
         )
+
+    def _check(self, *, repair: bool) -> CheckReport:
+        path = self.store.path
+        if path is None:
+            raise UnsupportedError(
+                "gallery in memory: expected one in a directory; it was checked when it was "
+                "loaded, so check the directory it comes from"
+            )
+        report = check_directory(path)
+        if report.ok or not repair:
+            return report
+        self.store.close()  # the repair takes the writer's lock, and may replace the files
+        try:
+            return check_directory(path, repair=True)
+        finally:
+            self.store = Store.open(path, writable=True)
+            self.live = LiveIndex(self.store)
+            self.live.restore(path)
 
     def _close(self) -> None:
         try:

@@ -83,9 +83,14 @@ class Manifest(GallerySpec):
 
     def upgrade(self, directory: Path) -> None:
         """Write this manifest again if an earlier version of the format is in the directory."""
-        content = json.loads((directory / FILE).read_text(encoding="utf-8"))
-        if content["version"] < FORMAT_VERSION:
+        if self.is_older(directory):
             self.write(directory)
+
+    @staticmethod
+    def is_older(directory: Path) -> bool:
+        """Whether the manifest in a directory, which can be read, is of an earlier version."""
+        content = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        return bool(content["version"] < FORMAT_VERSION)
 
     def _files_from(self, directory: Path) -> dict[str, str]:
         """Return paths of the parts' files relative to a directory, by their stored paths."""

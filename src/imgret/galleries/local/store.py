@@ -39,11 +39,11 @@ from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
 from imgret.support.rounding import as_kept, refusals
 from imgret.types import Embeddings, Ids, Item
 
-__all__ = ["Store", "discard_if_empty"]
+__all__ = ["CATALOG", "PROJECTION", "Store", "discard_if_empty", "vectors_path"]
 
 _log = logging.getLogger(__name__)
-_CATALOG = "catalog.sqlite"
-_PROJECTION = "projection.npz"
+CATALOG = "catalog.sqlite"
+PROJECTION = "projection.npz"
 # Vectors whose checksums are asked for by one statement.
 _CHECKED_AT_ONCE = 10_000
 # Maximum time for which a gallery may be aside while another takes its place.
@@ -84,7 +84,7 @@ class Store:
         self._vectors = vectors
         self._lock = lock
         self.closed = False
-        self._source = None if path is None else file_id(path / _CATALOG)
+        self._source = None if path is None else file_id(path / CATALOG)
         # Rows of the vectors file that were compared with their checksums since it was opened.
         self._sound: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
 
@@ -152,14 +152,14 @@ class Store:
                 manifest = Manifest.read(path)  # another writer may just have finished
                 with writing(path):
                     manifest.upgrade(path)
-            if not (path / _CATALOG).exists():
-                raise StoreCorruptError(f"{path / _CATALOG}: missing; restore it from a copy")
-            catalog = Catalog(path / _CATALOG, writable=writable)
+            if not (path / CATALOG).exists():
+                raise StoreCorruptError(f"{path / CATALOG}: missing; restore it from a copy")
+            catalog = Catalog(path / CATALOG, writable=writable)
             undo.callback(catalog.close)
             vectors = VectorLog(
                 manifest.dim,
                 manifest.dtype,
-                path=_vectors_path(path, manifest),
+                path=vectors_path(path, manifest),
                 rows=catalog.rows,
                 writable=writable,
             )
@@ -336,7 +336,7 @@ class Store:
             return
         bad = [int(id_) for id_, a, b in zip(ids, expected, found, strict=True) if a != b]
         names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
-        where = "gallery" if self.path is None else _vectors_path(self.path, self.manifest)
+        where = "gallery" if self.path is None else vectors_path(self.path, self.manifest)
         raise StoreCorruptError(
             f"{where}: {len(bad)} stored vectors are damaged, the first of {names}; restore the "
             f"file from a copy, or see what `imgret check {self.path or 'GALLERY'}` can save"
@@ -401,7 +401,7 @@ class Store:
     @staticmethod
     def projection_files(path: Path) -> list[Path]:
         """Return the files that may hold the projection that the manifest of a gallery names."""
-        return [path / _PROJECTION, path / f"{_PROJECTION}.tmp"]
+        return [path / PROJECTION, path / f"{PROJECTION}.tmp"]
 
     # -- the index beside it ---------------------------------------------------------------
 
@@ -421,7 +421,7 @@ class Store:
 
     def is_at(self, path: Path) -> bool:
         """Whether the gallery at a path is the one that was opened, not one that replaced it."""
-        return self._source is not None and self._source == file_id(path / _CATALOG)
+        return self._source is not None and self._source == file_id(path / CATALOG)
 
     @staticmethod
     def read_checkpoint(path: Path) -> tuple[Checkpoint, Path] | None:
@@ -470,12 +470,12 @@ class Store:
                 f"{path}: expected a gallery or nothing, found something else; choose another path"
             )
         with writing(path), replacement(path, mark=FILE, replaces=replaces) as new:
-            self.catalog.copy_to(new / _CATALOG)
-            with closing(Catalog(new / _CATALOG, writable=False)) as copied:
+            self.catalog.copy_to(new / CATALOG)
+            with closing(Catalog(new / CATALOG, writable=False)) as copied:
                 # Another process may have added some since this one opened.
-                self._copy_vectors(_vectors_path(new, self.manifest), copied)
+                self._copy_vectors(vectors_path(new, self.manifest), copied)
             if projection is not None:
-                projection(new / _PROJECTION)
+                projection(new / PROJECTION)
             if index is not None:
                 write_index(new, *index)
             self.manifest.write(new)
@@ -503,7 +503,8 @@ class Store:
                 self._lock.release()
 
 
-def _vectors_path(directory: Path, manifest: Manifest) -> Path:
+def vectors_path(directory: Path, manifest: Manifest) -> Path:
+    """Return the file of the vectors of a gallery."""
     return directory / f"vectors.{SUFFIXES[manifest.dtype]}"
 
 
@@ -514,7 +515,7 @@ def discard_if_empty(path: Path) -> bool:
     """
 
     def never_used(directory: Path) -> bool:
-        with closing(Catalog(directory / _CATALOG, writable=False)) as catalog:
+        with closing(Catalog(directory / CATALOG, writable=False)) as catalog:
             return catalog.rows == 0
 
     return discard(path.resolve(), expendable=never_used)
