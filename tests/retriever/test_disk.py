@@ -195,7 +195,7 @@ def test_what_is_asked_must_agree_with_what_is_there(saved, mean_color):
 
 def test_a_newer_format_is_refused(saved, mean_color):
     manifest = json.loads((saved / "manifest.json").read_text())
-    (saved / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
+    (saved / "manifest.json").write_text(json.dumps({**manifest, "version": 3}))
     with pytest.raises(StoreVersionError, match="upgrade imgret"):
         Retriever.load(saved, embedder=mean_color)
 

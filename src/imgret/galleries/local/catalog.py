@@ -457,10 +457,10 @@ class Catalog:
             A row is not what was committed, or the structure of the file is damaged.
         """
         self._named = source._named
-        for problem in self.check_structure():
-            raise self._damaged(f"a sound database, found: {problem}")
         if source._checked:  # else these are checksums of what was read from it
             self._check_from(0)
+        for problem in self.check_structure():
+            raise self._damaged(f"a sound database, found: {problem}")
 
     def check_structure(self) -> list[str]:
         """Return what SQLite finds wrong with the file: rows out of order, indexes that differ."""

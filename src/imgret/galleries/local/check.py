@@ -67,6 +67,12 @@ def check_directory(path: Path, *, repair: bool = False) -> CheckReport:
         raise StoreCorruptError(
             f"{path / FILE}: {check.damages[0].what}, and so is its copy; {check.damages[0].remedy}"
         )
+    if check.rewrites and not check.items:
+        first = next(one for one in check.damages if one.part in {"catalog", "vectors"})
+        raise StoreCorruptError(
+            f"{path}: expected items that can be kept, found none ({first.part}: {first.what}); "
+            f"nothing was changed. Restore the gallery from a copy, or index the images again"
+        )
     with writing(path):
         lost = _repair(path, check.manifest, check)
     again = _Check(path)
@@ -237,7 +243,7 @@ class _Check:
             elif (found := read_index(store, self._path, projection)) is not None:
                 problem = _difference(store, *found, projection)
             elif said:
-                problem = str(said[0].message).rpartition("rebuilt: ")[2]
+                problem = str(said[0].message).rpartition("rebuilt: ")[2].partition(";")[0]
         if problem is not None:
             self._found(
                 "index", problem, "a repair deletes it, and the next search builds it again"
@@ -309,8 +315,6 @@ def _repair(path: Path, manifest: Manifest, check: _Check) -> list[Damage]:
         lock.release()
     if not check.rewrites:
         return []
-    if not (path / CATALOG).exists():
-        raise StoreCorruptError(f"{path / CATALOG}: missing; restore it from a copy")
     with replacement(path.resolve(), mark=FILE) as new:
         salvage = salvage_of(path, manifest)
         rewrite(path, new, manifest, salvage)
