@@ -7,7 +7,6 @@ all sound items are in the one directory or the other.
 
 from __future__ import annotations
 
-import shutil
 import time
 import warnings
 from contextlib import closing
@@ -28,10 +27,9 @@ from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.checkpoint import Checkpoint, drop_index, has_index, read_checkpoint
 from imgret.galleries.local.files import replacement, settle, thumbnails_of, writing
 from imgret.galleries.local.manifest import COPY, FILE, Manifest
-from imgret.galleries.local.salvage import Salvage
-from imgret.galleries.local.store import CATALOG, PROJECTION, Store, vectors_path
+from imgret.galleries.local.salvage import rewrite, salvage_of
+from imgret.galleries.local.store import CATALOG, Store, vectors_path
 from imgret.galleries.local.stored_index import read_index, read_projection
-from imgret.galleries.local.vectors import checksums
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.galleries.report import CheckReport, Damage
 from imgret.projections import LinearProjection, projected
@@ -291,12 +289,6 @@ def _difference(
 # -- repairing -----------------------------------------------------------------------------------
 
 
-def salvage_of(path: Path, manifest: Manifest) -> Salvage:
-    """Return what reads the items of a gallery one by one."""
-    stored = np.dtype(manifest.dtype).newbyteorder("<")
-    return Salvage(path / CATALOG, vectors_path(path, manifest), manifest.dim, stored)
-
-
 def _repair(path: Path, manifest: Manifest, check: _Check) -> list[Damage]:
     """Repair what a check has found, and return the damages that concern items."""
     lock = WriterLock(path / LOCK)
@@ -319,22 +311,3 @@ def _repair(path: Path, manifest: Manifest, check: _Check) -> list[Damage]:
         salvage = salvage_of(path, manifest)
         rewrite(path, new, manifest, salvage)
     return [damage for damage in salvage.damages if damage.item is not None]
-
-
-def rewrite(path: Path, new: Path, manifest: Manifest, salvage: Salvage) -> None:
-    """Write the items of a gallery that are sound into a new directory, without removed ones."""
-    with (
-        closing(Catalog(new / CATALOG)) as catalog,
-        vectors_path(new, manifest).open("wb") as vectors,
-    ):
-        for good in salvage.good():
-            if good.items:
-                catalog.add(good.items, checksums(good.vectors))
-                vectors.write(good.vectors.data)
-        for field in salvage.filter_fields():
-            catalog.create_filter_index(field)
-    if manifest.projection is not None:
-        for file in Store.projection_files(path):
-            if file.exists() and LinearProjection.load(file).fingerprint == manifest.projection:
-                shutil.copyfile(file, new / PROJECTION)
-    manifest.write(new)

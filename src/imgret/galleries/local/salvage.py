@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -13,12 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
+from imgret.galleries.local.catalog import Catalog
+from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.rows import COLUMNS, item_of, row_checksum
+from imgret.galleries.local.store import CATALOG, PROJECTION, Store, vectors_path
+from imgret.galleries.local.vectors import checksums
 from imgret.galleries.report import Damage
+from imgret.projections import LinearProjection
 from imgret.support.items import check_item
 from imgret.types import Item, Json
 
-__all__ = ["Good", "Salvage"]
+__all__ = ["Good", "Salvage", "rewrite", "salvage_of"]
 
 _CHUNK = 1000
 _ADD_AGAIN = "a repair removes the item; `imgret index` with the folder of its image adds it again"
@@ -176,6 +182,31 @@ class Salvage:
         item: Json | None = None,
     ) -> None:
         self.damages.append(Damage(part, what, remedy, key, item))
+
+
+def salvage_of(path: Path, manifest: Manifest) -> Salvage:
+    """Return what reads the items of a gallery one by one."""
+    stored = np.dtype(manifest.dtype).newbyteorder("<")
+    return Salvage(path / CATALOG, vectors_path(path, manifest), manifest.dim, stored)
+
+
+def rewrite(path: Path, new: Path, manifest: Manifest, salvage: Salvage) -> None:
+    """Write the items of a gallery that are sound into a new directory, without removed ones."""
+    with (
+        closing(Catalog(new / CATALOG)) as catalog,
+        vectors_path(new, manifest).open("wb") as vectors,
+    ):
+        for good in salvage.good():
+            if good.items:
+                catalog.add(good.items, checksums(good.vectors))
+                vectors.write(good.vectors.data)
+        for field in salvage.filter_fields():
+            catalog.create_filter_index(field)
+    if manifest.projection is not None:
+        for file in Store.projection_files(path):
+            if file.exists() and LinearProjection.load(file).fingerprint == manifest.projection:
+                shutil.copyfile(file, new / PROJECTION)
+    manifest.write(new)
 
 
 def _rows(db: sqlite3.Connection, selected: str, start: int, stop: int) -> list[tuple[Any, ...]]:
