@@ -588,6 +588,29 @@ class Retriever:
         """
         return self._gallery.check(repair=repair)
 
+    def compact(self) -> int:
+        """Delete what is left of removed items, and give the space back to the disk.
+
+        The row and the embedding of a removed or replaced item stay in the files until then. The
+        remaining items are written into a new directory that takes the place of the old one, and
+        the index is built again. Processes that have the gallery open keep seeing the old files.
+
+        Returns
+        -------
+        int
+            Number of removed items whose data were deleted.
+
+        Raises
+        ------
+        StoreReadOnlyError
+            The gallery is not open for writing.
+        StoreCorruptError
+            An item is damaged; nothing is changed. See `check`.
+        UnsupportedError
+            The gallery is stored by a server.
+        """
+        return self._gallery.compact()
+
     def close(self) -> None:
         """Update the stored index and close the files; closing twice is fine.
 

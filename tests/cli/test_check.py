@@ -58,3 +58,16 @@ def test_a_manifest_is_restored(run, work):
 def test_mistakes(run, work):
     assert "imgret index" in run("check", "none.imgret").err
     assert run("check", "query.jpg").code == 1
+
+
+def test_compact(run, work):
+    run("remove", "photos.imgret", "rose/1.jpg", "rose/2.jpg")
+    ended = run("compact", "photos.imgret")
+    assert ended.code == 0
+    assert ended.out == "deleted what was left of 2 removed images\n"
+    assert "MB now" in ended.err
+    assert json.loads(run("info", "photos.imgret", "--json").out)["removed"] == 0
+    assert run("compact", "photos.imgret").out == "nothing is left of removed images\n"
+    assert json.loads(run("compact", "photos.imgret", "--json").out)["removed"] == 0
+    assert run("check", "photos.imgret").code == 0
+    assert b"rose/1.jpg" not in (work / "photos.imgret" / "catalog.sqlite").read_bytes()

@@ -288,6 +288,12 @@ class Gallery(ABC):
             f"checked"
         )
 
+    def _compact(self) -> int:
+        raise UnsupportedError(
+            f"{self.name}: expected a gallery in memory or in a directory, found one stored by a "
+            f"server, which deletes removed items by itself"
+        )
+
     def _missing(self, hook: str, flag: str) -> NotImplementedError:
         """Return the error for a hook that a subclass must implement because of its flag."""
         return NotImplementedError(
@@ -617,6 +623,13 @@ class Gallery(ABC):
                 self.check_writable()
                 self.settle()
             return self._check(repair=repair)
+
+    @final
+    def compact(self) -> int:
+        """Delete what is left of removed items; see `imgret.Retriever.compact`."""
+        with self.changing():
+            self.settle()
+            return self._compact()
 
     @final
     def close(self) -> None:

@@ -29,6 +29,7 @@ from imgret.galleries.local.database import (
     connect,
     explained,
     leave,
+    sum_rows,
     upgrade,
     version_of,
 )
@@ -564,6 +565,32 @@ class Catalog:
                 )
         except sqlite3.IntegrityError as error:
             raise self._taken(list(items.values()), list(items), error) from None
+
+    def filter_fields(self) -> list[str]:
+        """Return the fields for which `create_filter_index` was called."""
+        rows = self._query("SELECT name FROM sqlite_schema WHERE name LIKE 'filter:%'")
+        return [name.partition(":")[2] for (name,) in rows]
+
+    def forget_removed(self, checksum: int) -> None:
+        """Delete what is known of removed items, whose rows stay as empty ones.
+
+        Parameters
+        ----------
+        checksum : int
+            CRC-32 of the vector that is now stored for each of them.
+        """
+        if self.rows == self.live:
+            return
+        nothing = to_row(0, Item("removed"))[1:-1]
+        assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
+        with self._change():
+            self._db.execute(
+                f"UPDATE items SET crc = ?, {assignments} WHERE removed_at IS NOT NULL",  # noqa: S608  # constants
+                (checksum, *nothing),
+            )
+            sum_rows(self._db, "removed_at IS NOT NULL")
+        with self._lock, explained(self._path):
+            self._db.execute("VACUUM")  # what was deleted is still in free pages
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy into a new file, with everything committed so far."""

@@ -19,7 +19,7 @@ from imgret.errors import (
 from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
 from imgret.support.locks import RLock
 
-__all__ = ["CONNECTING", "connect", "explained", "leave", "upgrade", "version_of"]
+__all__ = ["CONNECTING", "connect", "explained", "leave", "sum_rows", "upgrade", "version_of"]
 
 # Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
 # locks of its own.
@@ -113,17 +113,22 @@ def upgrade(db: sqlite3.Connection) -> None:
             db.execute("ALTER TABLE items ADD COLUMN phash BLOB")
         if version < SUMMED:
             db.execute("ALTER TABLE items ADD COLUMN row_crc INTEGER")
-            db.create_function("row_checksum", 14, _row_checksum, deterministic=True)
-            db.execute(
-                f"UPDATE items SET row_crc = row_checksum(id, {COLUMNS}) "  # noqa: S608  # a constant
-                "+ ifnull(removed_at + 1, 0)"
-            )
+            sum_rows(db, "TRUE")
             db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def sum_rows(db: sqlite3.Connection, condition: str) -> None:
+    """Store the checksums of rows as they are, in a transaction of the caller."""
+    db.create_function("row_checksum", 14, _row_checksum, deterministic=True)
+    db.execute(
+        f"UPDATE items SET row_crc = row_checksum(id, {COLUMNS}) + ifnull(removed_at + 1, 0) "  # noqa: S608  # constants
+        f"WHERE {condition}"
+    )
 
 
 def _row_checksum(*row: Any) -> int:

@@ -17,6 +17,7 @@ from imgret.filters import Filter
 from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.manifest import Manifest
+from imgret.galleries.local.salvage import compact_directory
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
 from imgret.galleries.report import CheckReport
@@ -302,6 +303,28 @@ class LocalGallery(Gallery):
             self.store = Store.open(path, writable=True)
             self.live = LiveIndex(self.store)
             self.live.restore(path)
+
+    def _compact(self) -> int:
+        store, path, projection = self.store, self.store.path, self.live.projection
+        removed = store.catalog.rows - store.catalog.live
+        if not removed:
+            return 0
+        if path is None:
+            self.store = store.without_removed()
+            self.live = LiveIndex(self.store)
+            self.live.projection = projection
+            store.close()
+        else:
+            store.close()  # the new files are put in its place under the writer's lock
+            try:
+                compact_directory(path)
+            finally:
+                self.store = Store.open(path, writable=True)
+                self.live = LiveIndex(self.store)
+                self.live.restore(path)
+        self.catch_up()
+        self.live.checkpoint()
+        return removed
 
     def _close(self) -> None:
         try:

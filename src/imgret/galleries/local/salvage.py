@@ -13,9 +13,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.errors import InvalidInputError
+from imgret.errors import InvalidInputError, StoreCorruptError
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.manifest import Manifest
+from imgret.galleries.local.files import replacement, writing
+from imgret.galleries.local.manifest import FILE, Manifest
 from imgret.galleries.local.rows import COLUMNS, item_of, row_checksum
 from imgret.galleries.local.store import CATALOG, PROJECTION, Store, vectors_path
 from imgret.galleries.local.vectors import checksums
@@ -188,6 +189,27 @@ def salvage_of(path: Path, manifest: Manifest) -> Salvage:
     """Return what reads the items of a gallery one by one."""
     stored = np.dtype(manifest.dtype).newbyteorder("<")
     return Salvage(path / CATALOG, vectors_path(path, manifest), manifest.dim, stored)
+
+
+def compact_directory(path: Path) -> None:
+    """Write a gallery again without what is left of removed items.
+
+    Raises
+    ------
+    StoreCorruptError
+        An item is damaged; nothing is changed.
+    StoreLockedError, StoreReadOnlyError, StoreError
+        The gallery is open for writing, or cannot be written.
+    """
+    with writing(path), replacement(path.resolve(), mark=FILE) as new:
+        manifest = Manifest.read(path)
+        salvage = salvage_of(path, manifest)
+        rewrite(path, new, manifest, salvage)
+        for damage in salvage.damages:
+            raise StoreCorruptError(
+                f"{path}: expected undamaged items, found that {damage.what} ({damage.part}); "
+                f"nothing was changed. Run `imgret check {path}`"
+            )
 
 
 def rewrite(path: Path, new: Path, manifest: Manifest, salvage: Salvage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -189,6 +190,11 @@ class Store:
     def dim(self) -> int:
         """Dimension of the stored embeddings."""
         return self.manifest.dim
+
+    @property
+    def _width(self) -> int:
+        """Bytes of a stored number."""
+        return np.dtype(self.manifest.dtype).itemsize
 
     @property
     def writable(self) -> bool:
@@ -471,9 +477,10 @@ class Store:
             )
         with writing(path), replacement(path, mark=FILE, replaces=replaces) as new:
             self.catalog.copy_to(new / CATALOG)
-            with closing(Catalog(new / CATALOG, writable=False)) as copied:
+            with closing(Catalog(new / CATALOG)) as copied:
                 # Another process may have added some since this one opened.
                 self._copy_vectors(vectors_path(new, self.manifest), copied)
+                copied.forget_removed(zlib.crc32(bytes(self.dim * self._width)))
             if projection is not None:
                 projection(new / PROJECTION)
             if index is not None:
@@ -491,7 +498,19 @@ class Store:
                 if first < last:
                     some = live[first:last]
                     self._check(some, copied.checksums(some), rows[some - block[0]])
+                if last - first < len(block):  # nothing of removed items is copied
+                    rows[~np.isin(block, live[first:last])] = 0
                 file.write(rows.data)
+
+    def without_removed(self) -> Store:
+        """Return a copy in memory without what is left of removed items; their ids change."""
+        new = Store.in_memory(self.manifest)
+        for ids, embeddings in self.blocks(self.catalog.live_ids()):
+            found = self.catalog.items(ids)
+            new.commit(embeddings, [found[id_] for id_ in ids.tolist()])
+        for field in self.catalog.filter_fields():
+            new.catalog.create_filter_index(field)
+        return new
 
     def close(self) -> None:
         """Close the files and release the writer's lock; doing so twice is fine."""
