@@ -594,6 +594,7 @@ class Retriever:
         The row and the embedding of a removed or replaced item stay in the files until then. The
         remaining items are written into a new directory that takes the place of the old one, and
         the index is built again. Processes that have the gallery open keep seeing the old files.
+        Names made for images without one (``image-000012``) may be given to new images again.
 
         Returns
         -------

@@ -166,7 +166,7 @@ def test_no_flipped_bit_changes_an_answer(made, kind, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_the_flips_are_noticed_by_the_checks_alone(made, tmp_path, monkeypatch):
     """Without them, the test above would fail."""
-    monkeypatch.setattr(Catalog, "_check_row", lambda *_: None)
+    monkeypatch.setattr(Catalog, "_check_new", lambda *_: None)
     monkeypatch.setattr(Catalog, "_check_from", lambda *_: None)
     monkeypatch.setattr(stores.Store, "_check", lambda *_: None)
     path = Path(shutil.copytree(made["ivf-pq"], tmp_path / "g.imgret"))

@@ -210,11 +210,11 @@ class Catalog:
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            for row in self._query(
+            rows = self._query(
                 f"SELECT {self._selected} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
                 tuple(chunk),
-            ):
-                found[row[0]] = self._item(row)
+            )
+            found.update(zip([row[0] for row in rows], self._items_of(rows), strict=True))
         if len(found) < len(wanted) and (lost := set(wanted) - found.keys()):
             raise self._damaged(f"the row of item {min(lost)}, and found none")
         return found
@@ -226,7 +226,7 @@ class Catalog:
             "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
             (digest,),
         )
-        return (rows[0][0], self._item(rows[0])) if rows else None
+        return (rows[0][0], self._items_of(rows)[0]) if rows else None
 
     def files(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield id, key and path of every live item, by id."""
@@ -468,25 +468,26 @@ class Catalog:
         rows = self._query("PRAGMA integrity_check(20)")
         return [text for (text,) in rows if text != "ok"]
 
-    def _item(self, row: tuple[Any, ...]) -> Item:
-        """Return the item of a row as selected, if the row is what was committed."""
-        if self._checked and row[0] >= self._sound_below:
-            self._check_row(row)
+    def _items_of(self, rows: list[tuple[Any, ...]]) -> list[Item]:
+        """Return the items of rows as selected, if the rows are what was committed."""
+        if self._checked:
+            self._check_new(rows)
         try:
-            return item_of(row)
+            return [item_of(row) for row in rows]
         except (TypeError, ValueError, RecursionError) as error:  # of a version without checksums
-            raise self._row_damaged(row) from error
+            raise self._row_damaged(rows[0]) from error
 
-    def _check_row(self, row: tuple[Any, ...]) -> None:
-        """Compare a row with its checksum, unless that was done since opening."""
-        if len(self._sound) < self.rows:
-            self._sound.extend(bytes(self.rows - len(self._sound)))
-        id_ = row[0]
-        if id_ >= len(self._sound) or not self._sound[id_]:
+    def _check_new(self, rows: list[tuple[Any, ...]]) -> None:
+        """Compare rows with their checksums, except those for which that was done before."""
+        below, sound = self._sound_below, self._sound
+        if len(sound) < self.rows:
+            sound.extend(bytes(self.rows - len(sound)))
+        known = len(sound)
+        for row in [r for r in rows if r[0] >= below and not (r[0] < known and sound[r[0]])]:
             if not is_sound(row):
                 raise self._row_damaged(row)
-            if id_ < len(self._sound):
-                self._sound[id_] = 1
+            if row[0] < known:  # else another process has added it since
+                sound[row[0]] = 1
 
     def _row_damaged(self, row: tuple[Any, ...]) -> StoreCorruptError:
         return self._damaged(
