@@ -242,7 +242,8 @@ def test_a_manifest_with_another_kind_of_calibration(tmp_path, content):
     path = tmp_path / "g.imgret"
     gallery(path).close()
     manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**manifest, "calibration": content, "crc32": None}))
+    changed = {**manifest, "calibration": content, "crc32": None}
+    (path / "manifest.json").write_text(json.dumps(changed))
     with pytest.raises(StoreCorruptError, match="calibration"):
         Retriever.open(path, embedder=Tiny())
 
