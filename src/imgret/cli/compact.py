@@ -12,11 +12,12 @@ __all__ = ["compact"]
 
 
 def compact(gallery: GalleryAt, json_: Json = False) -> None:
-    """Delete what is left of removed images, and give the space back.
+    """Delete what is left of removed images.
 
     imgret compact photos.imgret
 
-    The rest is written again beside the gallery and takes its place, and the index is built again.
+    That gives the space back. The rest is written beside the gallery and takes its place, and the
+    index is built again.
     """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
