@@ -37,6 +37,7 @@ from imgret.galleries.local.files import (
 from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
 from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
+from imgret.support.locks import RLock
 from imgret.support.rounding import as_kept, refusals
 from imgret.types import Embeddings, Ids, Item
 
@@ -88,6 +89,7 @@ class Store:
         self._source = None if path is None else file_id(path / CATALOG)
         # Rows of the vectors file that were compared with their checksums since it was opened.
         self._sound: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._growing = RLock(brief=True)
 
     @classmethod
     def in_memory(cls, manifest: Manifest) -> Store:
@@ -350,10 +352,11 @@ class Store:
 
     def _all_sound(self, ids: Ids) -> bool:
         """Whether the rows of these ids were all compared with their checksums."""
-        if len(self._sound) < len(self._vectors):
-            grown = np.zeros(len(self._vectors), dtype=np.bool_)
-            grown[: len(self._sound)] = self._sound
-            self._sound = grown
+        if len(self._sound) < self.catalog.rows:
+            with self._growing:
+                grown = np.zeros(max(self.catalog.rows, len(self._sound)), dtype=np.bool_)
+                grown[: len(self._sound)] = self._sound
+                self._sound = grown
         return 0 not in self._sound.take(ids).tobytes()  # in half the time of all()
 
     def _check_new(self, ids: Ids, rows: NDArray[Any]) -> None:
