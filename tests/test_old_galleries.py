@@ -117,7 +117,7 @@ def test_other_means_read_the_same(gallery):
 
 
 def test_there_is_one_of_every_format():
-    assert GALLERIES == ["v1.imgret", "v2.imgret"]
+    assert GALLERIES == ["v1.imgret", "v2.imgret", "v4.imgret"]
 
 
 def test_a_reader_leaves_an_old_catalog_as_it_is_and_a_writer_upgrades_it(gallery):
@@ -138,8 +138,12 @@ def test_a_reader_leaves_an_old_catalog_as_it_is_and_a_writer_upgrades_it(galler
             retriever.add(picture(50), keys="new")
             assert len(retriever["new"].phash) == 8
         database = sqlite3.connect(path / "catalog.sqlite")
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert database.execute("PRAGMA user_version").fetchone() == (4,)
+        assert database.execute("SELECT count(*) FROM items WHERE row_crc IS NULL").fetchone() == (
+            0,
+        )
         database.close()
+        assert json.loads((path / "manifest.json").read_text())["version"] == 2
 
 
 if __name__ == "__main__":

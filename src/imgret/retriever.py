@@ -138,6 +138,8 @@ from imgret.types import Box, Dtype, Embeddings, Hit, ImageLike, Item, Json, Met
 if TYPE_CHECKING:
     import pandas as pd
 
+    from imgret.galleries.report import CheckReport
+
 __all__ = ["Retriever"]
 
 Mode: TypeAlias = Literal["r", "r+", "a"]
@@ -560,6 +562,59 @@ class Retriever:
         with self._gallery.locked():
             self._places.keep()
             self._gallery.save(None if path is None else Path(path))
+
+    def check(self, *, repair: bool = False) -> CheckReport:
+        """Check every file of the gallery for damage, and repair it if asked to.
+
+        Compared are the manifest and each row of the catalog and of the vectors with their
+        checksums, the structure of the catalog, the projection with its fingerprint, the stored
+        index with the vectors, and the thumbnails that `imgret serve` keeps.
+
+        Parameters
+        ----------
+        repair : bool
+            Whether to repair the damage. All sound items are kept; damaged ones are removed, and
+            are listed in the report with what can be read of them. The gallery must be open for
+            writing. If anything interrupts the repair, no sound item is lost.
+
+        Returns
+        -------
+        CheckReport
+
+        Raises
+        ------
+        StoreReadOnlyError
+            A repair was requested, and the gallery is not open for writing.
+        StoreCorruptError
+            A repair was requested, and there is nothing that could be kept.
+        UnsupportedError
+            The gallery is in memory, or stored by a server.
+        """
+        return self._gallery.check(repair=repair)
+
+    def compact(self) -> int:
+        """Delete what is left of removed items, and give the space back to the disk.
+
+        The row and the embedding of a removed or replaced item stay in the files until then. The
+        remaining items are written into a new directory that takes the place of the old one, and
+        the index is built again. Processes that have the gallery open keep seeing the old files.
+        Names made for images without one (``image-000012``) may be given to new images again.
+
+        Returns
+        -------
+        int
+            Number of removed items whose data were deleted.
+
+        Raises
+        ------
+        StoreReadOnlyError
+            The gallery is not open for writing.
+        StoreCorruptError
+            An item is damaged; nothing is changed. See `check`.
+        UnsupportedError
+            The gallery is stored by a server.
+        """
+        return self._gallery.compact()
 
     def close(self) -> None:
         """Update the stored index and close the files; closing twice is fine.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import pytest
 from imgret import Retriever, images
 from imgret.cli import main
 from imgret.demo import samples
+from imgret.galleries.local.catalog import Catalog
 
 SPECIES = ("daisy", "rose", "tulip")
 PER_SPECIES = 4
@@ -63,9 +64,14 @@ def work(drawn: Path, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     shutil.copytree(drawn, folder)
     shutil.copytree(indexed, folder / "photos.imgret")
     # Its images are those beside it.
-    with contextlib.closing(sqlite3.connect(folder / "photos.imgret" / "catalog.sqlite")) as file:
-        file.execute("UPDATE items SET path = replace(path, ?, ?)", (str(drawn), str(folder)))
-        file.commit()
+    with contextlib.closing(Catalog(folder / "photos.imgret" / "catalog.sqlite")) as catalog:
+        items = catalog.items(catalog.live_ids())
+        catalog.replace_all(
+            {
+                id_: replace(item, path=item.path.replace(str(drawn), str(folder)))
+                for id_, item in items.items()
+            }
+        )
     monkeypatch.chdir(folder)
     return folder
 

@@ -192,8 +192,8 @@ def test_a_manifest_that_is_no_such_thing(mean_color, vectors, tmp_path, tuned):
     path = tmp_path / "g.imgret"
     gallery(mean_color, vectors[:200], "ivf", path=path).close()
     content = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**content, "tuned": tuned}))
-    with pytest.raises(StoreCorruptError, match="expected the fields of format 1"):
+    (path / "manifest.json").write_text(json.dumps({**content, "tuned": tuned, "crc32": None}))
+    with pytest.raises(StoreCorruptError, match="expected the fields of format 2"):
         Retriever.open(path, embedder=mean_color)
 
 

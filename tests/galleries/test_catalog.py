@@ -22,6 +22,7 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local.catalog import Catalog
+from imgret.galleries.local.rows import COLUMNS, row_checksum
 from imgret.types import Box, Item
 
 ITEM = Item(
@@ -75,7 +76,7 @@ def test_file_is_a_plain_database(tmp_path, kit):
     assert rows[0][6:] == (zlib.crc32(b"x"), 2)
     assert rows[1] == (1, "b", None, None, None, "{}", 1, None)
     assert plain(path, "SELECT * FROM counts") == [(2, 1, 2)]
-    assert plain(path, "PRAGMA user_version") == [(2,)]
+    assert plain(path, "PRAGMA user_version") == [(4,)]
     assert plain(path, "PRAGMA integrity_check") == [("ok",)]
     assert kit.names(tmp_path) == ["c.sqlite"]  # no journal stays behind
 
@@ -270,6 +271,8 @@ def test_nul_that_an_older_imgret_stored_reads_as_filters_see_it(tmp_path):
     stored = r'{"t": "ab\u0000c", "l": ["x\u0000"]}'
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE items SET metadata = ? WHERE id = 0", (stored,))
+        (row,) = db.execute(f"SELECT id, {COLUMNS} FROM items WHERE id = 0").fetchall()  # noqa: S608  # a constant
+        db.execute("UPDATE items SET row_crc = ? WHERE id = 0", (row_checksum(row),))
     with closing(Catalog(path)) as catalog:
         item = catalog.items([0])[0]
         assert item.metadata == {"t": "ab", "l": ["x"]}
@@ -300,8 +303,8 @@ def test_any_unicode_key(keys):
 def test_newer_version(tmp_path):
     path = tmp_path / "c.sqlite"
     Catalog(path).close()
-    plain(path, "PRAGMA user_version = 3")
-    with pytest.raises(StoreVersionError, match="version 2 or older, found 3; upgrade imgret"):
+    plain(path, "PRAGMA user_version = 5")
+    with pytest.raises(StoreVersionError, match="version 4 or older, found 5; upgrade imgret"):
         Catalog(path)
 
 

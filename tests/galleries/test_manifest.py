@@ -23,6 +23,9 @@ def content(tmp_path, manifest):
 
 
 def put(tmp_path, content):
+    """Write a manifest by hand."""
+    if isinstance(content, dict) and "crc32" in content:
+        content = {**content, "crc32": None}
     (tmp_path / "manifest.json").write_text(json.dumps(content))
 
 
@@ -30,13 +33,17 @@ def test_round_trip(tmp_path, manifest):
     manifest = replace(manifest, projection="p" * 64, created="2026-01-02", created_with="0.1")
     manifest.write(tmp_path)
     assert Manifest.read(tmp_path) == manifest
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "manifest.copy.json",
+        "manifest.json",
+    ]
+    assert Manifest.read(tmp_path, name="manifest.copy.json") == manifest
     assert is_gallery(tmp_path)
 
 
 def test_file_says_who_wrote_it_and_when(content):
     assert content["format"] == "imgret-gallery"
-    assert content["version"] == 1
+    assert content["version"] == 2
     assert content["embedder"] == {"name": "colors", "config": {"offset": 1.0}}
     assert content["created"].endswith("+00:00")
     assert content["created_with"]
@@ -87,8 +94,8 @@ def test_another_manifest(tmp_path, other):
 
 
 def test_newer(tmp_path, content):
-    put(tmp_path, {"format": content["format"], "version": 2, "created_with": "9.0"})
-    with pytest.raises(StoreVersionError, match=r"found 2 \(written by imgret 9\.0\); upgrade"):
+    put(tmp_path, {"format": content["format"], "version": 3, "created_with": "9.0"})
+    with pytest.raises(StoreVersionError, match=r"found 3 \(written by imgret 9\.0\); upgrade"):
         Manifest.read(tmp_path)
     assert is_gallery(tmp_path)  # it is one, though not for us
 
@@ -149,6 +156,17 @@ def test_files_are_absolute_here_and_relative_there(tmp_path, manifest):
     }
 
 
+def test_a_change_by_hand_says_so(tmp_path, content):
+    changed = {**content, "metric": "l2"}
+    (tmp_path / "manifest.json").write_text(json.dumps(changed))
+    with pytest.raises(StoreCorruptError, match=r"checksum.*by hand, set its 'crc32' to null"):
+        Manifest.read(tmp_path)
+    put(tmp_path, changed)
+    assert Manifest.read(tmp_path).metric == "l2"
+    Manifest.read(tmp_path).write(tmp_path)
+    assert json.loads((tmp_path / "manifest.json").read_text())["crc32"] > 0
+
+
 def test_what_is_not_said_is_not_written(content):
     assert not {"cropper_fingerprint", "files", "tuned", "calibration"} & set(content)
 
@@ -159,7 +177,7 @@ def test_an_interrupted_write_leaves_the_old_one(tmp_path, manifest, monkeypatch
     with pytest.raises(TypeError):
         manifest.with_(index=Part("flat", {"bad": object()})).write(tmp_path)
     assert (tmp_path / "manifest.json").read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 2  # with the copy
 
 
 # -- the note beside the index -------------------------------------------------------------------

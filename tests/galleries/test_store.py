@@ -125,7 +125,13 @@ def test_closed(store, kit):
 
 
 def test_files_say_it_too(saved, kit):
-    assert kit.names(saved) == ["catalog.sqlite", "lock", "manifest.json", "vectors.f16"]
+    assert kit.names(saved) == [
+        "catalog.sqlite",
+        "lock",
+        "manifest.copy.json",
+        "manifest.json",
+        "vectors.f16",
+    ]
     rows = np.fromfile(saved / "vectors.f16", "<f2").reshape(-1, 6)
     assert np.array_equal(rows, kit.vectors_of(0, 1, 2, 3, 4))
     with closing(Store.open(saved, writable=False)) as store:
@@ -235,7 +241,7 @@ def test_nothing_there(tmp_path):
 
 def test_newer_manifest(saved):
     text = (saved / "manifest.json").read_text()
-    (saved / "manifest.json").write_text(text.replace('"version": 1', '"version": 2'))
+    (saved / "manifest.json").write_text(text.replace('"version": 2', '"version": 3'))
     for writable in (True, False):
         with pytest.raises(StoreVersionError):
             Store.open(saved, writable=writable)

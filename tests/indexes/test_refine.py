@@ -44,7 +44,7 @@ def fetched(index):
 
 
 def viewed(index):
-    index.refine_by(lambda ids: TABLE[ids], lambda: TABLE)
+    index.refine_by(lambda ids: TABLE[ids], lambda _ids: TABLE)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])

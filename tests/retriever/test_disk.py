@@ -72,7 +72,7 @@ def test_memory_and_disk_are_one_code_path(mean_color, photos, tmp_path):
 
 def test_the_files_can_be_read_by_other_means(saved, mean_color):
     manifest = json.loads((saved / "manifest.json").read_text())
-    assert (manifest["format"], manifest["version"]) == ("imgret-gallery", 1)
+    assert (manifest["format"], manifest["version"]) == ("imgret-gallery", 2)
     assert manifest["embedder"] == {"name": "mean-color", "config": {"offset": 1.0}}
     rows = np.fromfile(saved / "vectors.f16", dtype="<f2").reshape(12, 48)
     with sqlite3.connect(saved / "catalog.sqlite") as database:
@@ -195,7 +195,7 @@ def test_what_is_asked_must_agree_with_what_is_there(saved, mean_color):
 
 def test_a_newer_format_is_refused(saved, mean_color):
     manifest = json.loads((saved / "manifest.json").read_text())
-    (saved / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
+    (saved / "manifest.json").write_text(json.dumps({**manifest, "version": 3}))
     with pytest.raises(StoreVersionError, match="upgrade imgret"):
         Retriever.load(saved, embedder=mean_color)
 

@@ -201,11 +201,15 @@ def test_a_child_in_the_middle_of_a_transaction_of_its_parent(tmp_path):
     run(
         tmp_path,
         """
+from imgret.galleries.local.rows import COLUMNS, row_checksum
+
 writer = fill(Retriever.open(path, "a", embedder=Given()))
 catalog, process = writer._gallery.store.catalog, None
 with catalog._change():
     catalog._db.execute("PRAGMA cache_size = 1")
+    catalog._db.create_function("summed", 14, lambda *row: row_checksum(row))
     catalog._db.execute("UPDATE items SET label = 'new'")
+    catalog._db.execute(f"UPDATE items SET row_crc = summed(id, {COLUMNS})")
     process = os.fork()
     if not process:
         del catalog

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from imgret.abc.index import VectorIndex
     from imgret.filters import Filter
+    from imgret.galleries.report import CheckReport
     from imgret.projections import LinearProjection
     from imgret.search import SearchPlan, View
 
@@ -290,6 +291,19 @@ class Gallery(ABC):
         n_queries: int,  # noqa: ARG002
     ) -> SearchPlan:
         raise self._missing("_explain", "supports_index")
+
+    def _check(self, *, repair: bool) -> CheckReport:  # noqa: ARG002  # local galleries do
+        raise UnsupportedError(
+            f"{self.name}: expected a gallery in a directory, found one stored by a server, which "
+            f"checks its own files (PostgreSQL has pg_amcheck and data checksums); nothing was "
+            f"checked"
+        )
+
+    def _compact(self) -> int:
+        raise UnsupportedError(
+            f"{self.name}: expected a gallery in memory or in a directory, found one stored by a "
+            f"server, which deletes removed items by itself"
+        )
 
     def _missing(self, hook: str, flag: str) -> NotImplementedError:
         """Return the error for a hook that a subclass must implement because of its flag."""
@@ -610,6 +624,23 @@ class Gallery(ABC):
             if path is None and self.path is None:
                 raise InvalidInputError("path: expected one for a gallery in memory, found None")
             self._save(self.path if path is None else path)  # type: ignore[arg-type]  # one is there
+
+    @final
+    def check(self, *, repair: bool = False) -> CheckReport:
+        """Check the gallery for damage; see `imgret.Retriever.check`."""
+        with self._lock:
+            self.check_open()
+            if repair:
+                self.check_writable()
+                self.settle()
+            return self._check(repair=repair)
+
+    @final
+    def compact(self) -> int:
+        """Delete what is left of removed items; see `imgret.Retriever.compact`."""
+        with self.changing():
+            self.settle()
+            return self._compact()
 
     @final
     def close(self) -> None:

@@ -36,8 +36,8 @@ class VectorIndex(IndexEngine):
     Helpers for the hooks: ``_ids.positions(ids)`` returns the position of each id in the order
     of adding, -1 for missing ones, and ``_ids.at(positions)`` is its inverse. In `_train`,
     ``_expected`` is the number of vectors that will be added. ``_changes`` is a number that
-    changes whenever the ids do. If ``_true_table`` is not None, ``_true_table()`` returns the true
-    vectors by id.
+    changes whenever the ids do. If ``_true_table`` is not None, ``_true_table(ids)`` returns the
+    true vectors by id, of which those of ``ids`` will be read.
 
     Duties of the hooks: a hook that raises leaves the index as it was; `_search` may run
     in several threads at once; no hook calls a public method that searches or changes the index.

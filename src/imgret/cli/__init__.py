@@ -7,7 +7,7 @@ Data goes to stdout; progress, reports and errors go to stderr. Exit codes:
 1   an error, reported in one line (``--debug`` shows the traceback)
 2   usage error
 3   partly done: a query, or a file or folder to be indexed, could not be read, --prune was
-    held back, a duplicate could not be moved, or a model failed its check
+    held back, a duplicate could not be moved, a model failed its check, or a gallery is damaged
 130 interrupted; committed work is kept
 === ====================================================================================
 

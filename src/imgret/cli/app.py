@@ -10,8 +10,10 @@ import typer
 
 from imgret.cli.adapt import adapt
 from imgret.cli.calibrate import calibrate
+from imgret.cli.check import check
 from imgret.cli.classify import classify
 from imgret.cli.clusters import clusters
+from imgret.cli.compact import compact
 from imgret.cli.compare import compare
 from imgret.cli.copy import copy
 from imgret.cli.crop_report import crop_report
@@ -74,6 +76,8 @@ _PANELS: dict[str, tuple[tuple[str, Callable[..., None] | typer.Typer], ...]] = 
         ("import", import_file),
         ("remove", remove),
         ("relocate", relocate),
+        ("check", check),
+        ("compact", compact),
     ),
     "Curate": (
         ("duplicates", duplicates),

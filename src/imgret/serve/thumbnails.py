@@ -14,6 +14,7 @@ from typing import final
 from imgret import images
 from imgret.errors import ImageError, ImageNotFoundError
 from imgret.files import State, is_url, state_of
+from imgret.galleries.local.files import thumbnails_of
 from imgret.support.locks import RLock
 
 __all__ = ["Thumbnails", "thumbnails_of"]
@@ -21,11 +22,6 @@ __all__ = ["Thumbnails", "thumbnails_of"]
 _log = logging.getLogger(__name__)
 _IN_MEMORY = 64 * 2**20  # bytes
 _QUALITY = 82
-
-
-def thumbnails_of(gallery: Path) -> Path:
-    """Return the folder beside a gallery in which its thumbnails are kept."""
-    return gallery.with_name(f".{gallery.name}.thumbnails")
 
 
 @final

@@ -69,7 +69,7 @@ class IndexEngine(ABC):
         self._was_trained = False
         self._lock = ReadWriteLock()
         self._true_vectors: Callable[[Ids], Embeddings] | None = None
-        self._true_table: Callable[[], Embeddings | None] | None = None
+        self._true_table: Callable[[Ids], Embeddings | None] | None = None
         self._expected = 0  # number of vectors, given for training
         self._changes = 0  # number of changes to the set of ids
         self._lists_seen: list[tuple[Any, int, Ids]] = []
@@ -311,7 +311,7 @@ class IndexEngine(ABC):
     def refine_by(
         self,
         vectors_of: Callable[[Ids], Embeddings] | None,
-        table: Callable[[], Embeddings | None] | None = None,
+        table: Callable[[Ids], Embeddings | None] | None = None,
     ) -> None:
         """Re-rank hits by their true vectors, if the index compresses.
 
@@ -322,7 +322,8 @@ class IndexEngine(ABC):
             float32 of shape (n, dim). It is called in the thread that searches.
         table : callable, optional
             Function that returns an array whose row i is the vector of id i, C-contiguous float32,
-            in memory or mapped; or None if there is no such array.
+            in memory or mapped; or None if there is no such array. It is given the ids whose rows
+            will be read, of any shape.
         """
         self._true_vectors, self._true_table = vectors_of, table
 

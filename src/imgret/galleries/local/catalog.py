@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import weakref
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -26,19 +28,27 @@ from imgret.galleries.local.database import (
     CONNECTING,
     connect,
     explained,
-    has_hashes,
     leave,
+    sum_rows,
     upgrade,
+    version_of,
 )
 from imgret.galleries.local.files import file_id
 from imgret.galleries.local.known_schema import filter_index
 from imgret.galleries.local.matching import Matcher
+from imgret.galleries.local.rows import (
+    COLUMNS,
+    SUMMED,
+    SUMMED_TEXT,
+    is_sound,
+    item_of,
+    selected,
+    to_row,
+)
 from imgret.galleries.local.writer_lock import forked
-from imgret.support.items import check_item
-from imgret.support.json_text import loads
 from imgret.support.locks import RLock, renew_in_child
 from imgret.support.spelling import alike, respelled, shown
-from imgret.types import Box, Ids, Item, is_text
+from imgret.types import Ids, Item, is_text
 
 __all__ = ["Catalog"]
 
@@ -47,13 +57,7 @@ _CHUNK = 10_000
 # Far above any number of changes, and far below SQLite's largest integer.
 _MOST_CHANGES = 2**62
 
-_COLUMNS = "key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash"
-
-# As a reader selects them from a catalog of version 1, which it must not change.
-_COLUMNS_OF_V1 = _COLUMNS.replace("phash", "NULL")
-_MARKS = ", ".join("?" * len(_COLUMNS.split(", ")))
-
-_NUL, _NUL_IN_JSON = "\0", "\\u0000"
+_MARKS = ", ".join("?" * len(COLUMNS.split(", ")))
 
 
 class Catalog:
@@ -90,7 +94,7 @@ class Catalog:
 
     def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
         self._path = None if path is None else path.absolute()
-        self._name = "gallery" if path is None else str(self._path)  # for messages
+        self._named = self._path  # in messages
         self._lock = RLock(brief=True)
         query = weakref.WeakMethod(self._query)  # a cycle would keep the file open
         self._matcher = Matcher(lambda *given: query()(*given))  # type: ignore[misc]  # noqa: PLW0108  # called while the catalog lives
@@ -101,7 +105,13 @@ class Catalog:
         with CONNECTING:
             self._connection: sqlite3.Connection | None = connect(path, writable=writable)
             try:
-                self._columns = _COLUMNS if has_hashes(self._connection) else _COLUMNS_OF_V1
+                version = version_of(self._connection)
+                # Without a file, what was read or made here is in memory, and stays as it is.
+                self._checked = path is not None and version >= SUMMED
+                self._selected = selected(version)
+                # Rows that were compared with their checksums since the file was opened: those
+                # below a bound, and some others.
+                self._sound_below, self._sound = 0, bytearray()
                 self._source = None if path is None else file_id(path)
                 self._take(self._counts("count(*)"))
                 if path is not None:
@@ -122,10 +132,11 @@ class Catalog:
         return self.live
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and bool(self._named([key]))
+        return isinstance(key, str) and bool(self._spelled([key]))
 
     def __iter__(self) -> Iterator[str]:
         """Yield keys in the order they were added."""
+        self.check_rows()
         last = -1
         while True:
             rows = self._query(
@@ -166,16 +177,19 @@ class Catalog:
         KeyNotFoundError
             A key does not exist; the message names the first one.
         """
-        found = self._named(keys)
+        found = self._spelled(keys)
         for key in keys:
             if key not in found:
                 raise KeyNotFoundError(
                     f"key: expected one of the {len(self)} in the gallery, found {shown(key)}"
                     f"{alike(key, self)}"
                 )
-        return [found[key] for key in keys]
+        ids = [found[key] for key in keys]
+        if self._checked:
+            self.items(ids)
+        return ids
 
-    def _named(self, keys: Sequence[str]) -> dict[str, int]:
+    def _spelled(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the ids of the keys that exist, in this or another spelling."""
         found = self.ids_of(keys)
         missing = [key for key in keys if key not in found]
@@ -186,30 +200,39 @@ class Catalog:
         return found
 
     def items(self, ids: Iterable[int]) -> dict[int, Item]:
-        """Return items by id, including removed ones."""
+        """Return items by id, including removed ones.
+
+        Raises
+        ------
+        StoreCorruptError
+            A row is missing, or is not what was committed.
+        """
         wanted = [int(id_) for id_ in ids]
         found: dict[int, Item] = {}
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            for row in self._query(
-                f"SELECT id, {self._columns} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
+            rows = self._query(
+                f"SELECT {self._selected} FROM items WHERE id IN ({marks})",  # noqa: S608  # the same
                 tuple(chunk),
-            ):
-                found[row[0]] = _from_row(row[1:], self._name)
+            )
+            found.update(zip([row[0] for row in rows], self._items_of(rows), strict=True))
+        if len(found) < len(wanted) and (lost := set(wanted) - found.keys()):
+            raise self._damaged(f"the row of item {min(lost)}, and found none")
         return found
 
     def by_sha256(self, digest: bytes) -> tuple[int, Item] | None:
         """Return the oldest live item that was made from a file with this digest."""
         rows = self._query(
-            f"SELECT id, {self._columns} FROM items "  # noqa: S608  # a constant
+            f"SELECT {self._selected} FROM items "  # noqa: S608  # a constant
             "WHERE removed_at IS NULL AND sha256 = ? ORDER BY id LIMIT 1",
             (digest,),
         )
-        return (rows[0][0], _from_row(rows[0][1:], self._name)) if rows else None
+        return (rows[0][0], self._items_of(rows)[0]) if rows else None
 
     def files(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield id, key and path of every live item, by id."""
+        self.check_rows()
         last = -1
         while rows := self._query(
             "SELECT id, key, path FROM items WHERE id > ? AND removed_at IS NULL "
@@ -236,6 +259,7 @@ class Catalog:
         names : list of str
             Distinct labels, in the order in which they first occur.
         """
+        self.check_rows()
         places: dict[str, int] = {}
         with self._lock, explained(self._name):
             rows = self._db.execute(
@@ -266,10 +290,14 @@ class Catalog:
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
                 (start, self.rows, self.changes),
             )
-            return np.fromiter((row[0] for row in rows), dtype=np.int64)
+            ids = np.fromiter((row[0] for row in rows), dtype=np.int64)
+        if (len(ids) != self.live and not start) or not (ids[1:] > ids[:-1]).all():
+            raise self._damaged(f"{self.live} items in the order of their rows, found {len(ids)}")
+        return ids
 
     def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
         """Yield id, path, sha256 and label of every live item, by id."""
+        self.check_rows()
         last = -1
         while rows := self._query(
             "SELECT id, path, sha256, label FROM items WHERE id > ? AND id < ? "
@@ -368,8 +396,113 @@ class Catalog:
             "SELECT id, crc FROM items WHERE id BETWEEN ? AND ? ORDER BY id",
             (int(ids[0]), int(ids[-1])),
         )
-        stored = dict(rows)
-        return [stored[id_] for id_ in ids.tolist()]
+        return self._of_each(ids, dict(rows))
+
+    def checksums_of(self, ids: Ids) -> list[int]:
+        """Return the CRC-32 of the stored vectors of a few ids."""
+        rows = self._query(
+            "SELECT id, crc FROM items WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(ids.tolist()),),
+        )
+        return self._of_each(ids, dict(rows))
+
+    def _of_each(self, ids: Ids, stored: dict[int, int]) -> list[int]:
+        try:
+            return [stored[id_] for id_ in ids.tolist()]
+        except KeyError as error:
+            raise self._damaged(f"the row of item {error}, and found none") from None
+
+    # -- checking ------------------------------------------------------------------------
+
+    def check_rows(self) -> None:
+        """Compare every live row with its checksum, unless that was done since opening.
+
+        Raises
+        ------
+        StoreCorruptError
+            A row is missing, or is not what was committed.
+        """
+        if not self._checked or self._sound_below >= (rows := self.rows):
+            return
+        if not self._sound_below:
+            self.live_ids()  # are all there?
+        self._check_from(self._sound_below)
+        self._sound_below = rows
+
+    def _check_from(self, first: int) -> None:
+        """Raise for a row from this id on that is not what was committed."""
+        last = first - 1
+        while rows := self._query(
+            f"SELECT id, {SUMMED_TEXT}, row_crc - ifnull(removed_at + 1, 0) FROM items "  # noqa: S608  # constants
+            "WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+            (last, self.rows, _CHUNK),
+        ):
+            for id_ in [id_ for id_, text, stored in rows if crc32(text) != stored]:
+                (row,) = self._query(
+                    f"SELECT {self._selected} FROM items WHERE id = ?",  # noqa: S608  # the same
+                    (id_,),
+                ) or [(id_, "unknown")]
+                if len(row) == 2 or not is_sound(row):
+                    raise self._row_damaged(row)
+            if rows[-1][0] <= last:
+                raise self._damaged(f"increasing ids of rows, found {rows[-1][0]} after {last}")
+            last = rows[-1][0]
+
+    def verify(self, source: Catalog) -> None:
+        """Check this copy of a catalog, so that damage is not copied on; errors name the source.
+
+        Raises
+        ------
+        StoreCorruptError
+            A row is not what was committed, or the structure of the file is damaged.
+        """
+        self._named = source._named
+        if source._checked:  # else these are checksums of what was read from it
+            self._check_from(0)
+        for problem in self.check_structure():
+            raise self._damaged(f"a sound database, found: {problem}")
+
+    def check_structure(self) -> list[str]:
+        """Return what SQLite finds wrong with the file: rows out of order, indexes that differ."""
+        rows = self._query("PRAGMA integrity_check(20)")
+        return [text for (text,) in rows if text != "ok"]
+
+    def _items_of(self, rows: list[tuple[Any, ...]]) -> list[Item]:
+        """Return the items of rows as selected, if the rows are what was committed."""
+        if self._checked:
+            self._check_new(rows)
+        try:
+            return [item_of(row) for row in rows]
+        except (TypeError, ValueError, RecursionError) as error:  # of a version without checksums
+            raise self._row_damaged(rows[0]) from error
+
+    def _check_new(self, rows: list[tuple[Any, ...]]) -> None:
+        """Compare rows with their checksums, except those for which that was done before."""
+        below, sound = self._sound_below, self._sound
+        if len(sound) < self.rows:
+            sound.extend(bytes(self.rows - len(sound)))
+        known = len(sound)
+        for row in [r for r in rows if r[0] >= below and not (r[0] < known and sound[r[0]])]:
+            if not is_sound(row):
+                raise self._row_damaged(row)
+            if row[0] < known:  # else another process has added it since
+                sound[row[0]] = 1
+
+    def _row_damaged(self, row: tuple[Any, ...]) -> StoreCorruptError:
+        return self._damaged(
+            f"the row of item {row[0]} as it was committed, found another (key {row[1]!r})"
+        )
+
+    def _damaged(self, what: str) -> StoreCorruptError:
+        gallery = "GALLERY" if self._named is None else self._named.parent
+        return StoreCorruptError(
+            f"{self._name}: expected {what}; restore the file from a copy, or see what "
+            f"`imgret check {gallery}` can save"
+        )
+
+    @property
+    def _name(self) -> str:
+        return "gallery" if self._named is None else str(self._named)
 
     # -- changing ------------------------------------------------------------------------
 
@@ -395,10 +528,10 @@ class Catalog:
                 change, first = self.changes + 1, self.rows
                 removed = self._mark_removed(replaced, change)
                 self._db.executemany(
-                    f"INSERT INTO items (id, crc, {_COLUMNS}) "  # noqa: S608  # a constant
-                    f"VALUES (?, ?, {_MARKS})",
+                    f"INSERT INTO items (crc, id, {COLUMNS}, row_crc) "  # noqa: S608  # a constant
+                    f"VALUES (?, ?, {_MARKS}, ?)",
                     (
-                        (first + offset, crc, *_to_row(item))
+                        (crc, *to_row(first + offset, item))
                         for offset, (item, crc) in enumerate(zip(items, checksums, strict=True))
                     ),
                 )
@@ -423,15 +556,45 @@ class Catalog:
 
     def replace_all(self, items: Mapping[int, Item]) -> None:
         """Commit new values of some items, in one transaction."""
-        assignments = ", ".join(f"{name} = ?" for name in _COLUMNS.split(", "))
+        assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
         try:
             with self._change():
                 self._db.executemany(
-                    f"UPDATE items SET {assignments} WHERE id = ?",  # noqa: S608  # a constant
-                    ((*_to_row(item), int(id_)) for id_, item in items.items()),
+                    f"UPDATE items SET {assignments}, row_crc = ? + ifnull(removed_at + 1, 0) "  # noqa: S608  # a constant
+                    "WHERE id = ?",
+                    (
+                        (*values, id_)
+                        for id_, *values in (to_row(int(id_), item) for id_, item in items.items())
+                    ),
                 )
         except sqlite3.IntegrityError as error:
             raise self._taken(list(items.values()), list(items), error) from None
+
+    def filter_fields(self) -> list[str]:
+        """Return the fields for which `create_filter_index` was called."""
+        rows = self._query("SELECT name FROM sqlite_schema WHERE name LIKE 'filter:%'")
+        return [name.partition(":")[2] for (name,) in rows]
+
+    def forget_removed(self, checksum: int) -> None:
+        """Delete what is known of removed items, whose rows stay as empty ones.
+
+        Parameters
+        ----------
+        checksum : int
+            CRC-32 of the vector that is now stored for each of them.
+        """
+        if self.rows == self.live:
+            return
+        nothing = to_row(0, Item("removed"))[1:-1]
+        assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
+        with self._change():
+            self._db.execute(
+                f"UPDATE items SET crc = ?, {assignments} WHERE removed_at IS NOT NULL",  # noqa: S608  # constants
+                (checksum, *nothing),
+            )
+            sum_rows(self._db, "removed_at IS NOT NULL")
+        with self._lock, explained(self._path):
+            self._db.execute("VACUUM")  # what was deleted is still in free pages
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy into a new file, with everything committed so far."""
@@ -441,12 +604,13 @@ class Catalog:
     def to_memory(self) -> Catalog:
         """Return a consistent copy in memory, with everything committed so far."""
         copy = Catalog()
-        copy._name = self._name
+        copy._named = self._named
         try:
             with self._lock, explained(self._name):
                 self._db.backup(copy._db)
-            upgrade(copy._db)
+                upgrade(copy._db)
             copy._take(copy._counts("count(*)"))
+            copy.verify(self)
         except BaseException:
             copy.close()
             raise
@@ -569,7 +733,8 @@ class Catalog:
     def _mark_removed(self, ids: Sequence[int], change: int) -> int:
         """Mark items as removed, and return how many of them were live."""
         return self._db.executemany(
-            "UPDATE items SET removed_at = ? WHERE id = ? AND removed_at IS NULL",
+            "UPDATE items SET removed_at = ?1, row_crc = row_crc + ?1 + 1 "
+            "WHERE id = ?2 AND removed_at IS NULL",
             ((change, int(id_)) for id_ in ids),
         ).rowcount
 
@@ -584,63 +749,4 @@ class Catalog:
             if item.key in seen:
                 return DuplicateKeyError(f"key: expected new keys, each once, found {item.key!r}")
             seen.add(item.key)
-        return error
-
-
-def _to_row(item: Item) -> tuple[Any, ...]:
-    """Return the values of `_COLUMNS` for an item; raises what `check_item` does."""
-    metadata = check_item(item)
-    return (
-        item.key,
-        item.path,
-        item.sha256,
-        item.size,
-        item.mtime_ns,
-        *(item.box or (None, None, None, None)),
-        int(item.subject),
-        item.label,
-        metadata,
-        item.phash,
-    )
-
-
-def _from_row(row: tuple[Any, ...], name: str) -> Item:
-    """Return the item with these values of `_COLUMNS`, from the catalog of this name."""
-    key, path, sha256, size, mtime_ns, x0, y0, x1, y1, subject, label, metadata, phash = row
-    return Item(
-        key=key,
-        path=path,
-        sha256=sha256,
-        size=size,
-        mtime_ns=mtime_ns,
-        box=None if x0 is None else Box(x0, y0, x1, y1),
-        subject=bool(subject),
-        label=label,
-        metadata={} if metadata == "{}" else _loaded(metadata, key, name),
-        phash=phash,
-    )
-
-
-def _loaded(metadata: str, key: str, name: str) -> Any:
-    """Return metadata as filters see it: up to a NUL, which an older imgret let in."""
-    try:
-        loaded = loads(metadata)
-        found = None if isinstance(loaded, dict) else f"another value: {metadata:.40}"
-    except ValueError as error:
-        found = str(error)
-    if found is not None:
-        raise StoreCorruptError(
-            f"{name}: expected a JSON object as the metadata of {key!r}, found {found}; restore "
-            f"the file from a copy, or remove this item and add it again"
-        )
-    return _cut(loaded) if _NUL_IN_JSON in metadata else loaded
-
-
-def _cut(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.partition(_NUL)[0]
-    if isinstance(value, list):
-        return [_cut(each) for each in value]
-    if isinstance(value, dict):
-        return {_cut(name): _cut(each) for name, each in value.items()}
-    return value
+        return self._damaged(f"rows and indexes that agree, found {error}")

@@ -12,7 +12,7 @@ from imgret.galleries.local.own import discard_tree
 from imgret.support.json_text import loads
 from imgret.types import Part
 
-__all__ = ["Checkpoint", "drop_index", "read_checkpoint", "write_index"]
+__all__ = ["Checkpoint", "drop_index", "has_index", "read_checkpoint", "write_index"]
 
 _INDEX = "index"
 _STATE = "state"
@@ -69,6 +69,11 @@ def write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path],
 def drop_index(directory: Path) -> None:
     """Delete the index of a gallery."""
     discard_tree(directory / _INDEX)
+
+
+def has_index(directory: Path) -> bool:
+    """Whether an index is stored, usable or not."""
+    return (directory / _INDEX).exists()
 
 
 def read_checkpoint(directory: Path) -> tuple[Checkpoint, Path] | None:

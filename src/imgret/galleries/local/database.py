@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from imgret.errors import (
     StoreCorruptError,
@@ -17,15 +18,16 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local.known_schema import check_journal, check_schema, trust_nothing
+from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
 from imgret.support.locks import RLock
 
-__all__ = ["CONNECTING", "connect", "explained", "has_hashes", "leave", "upgrade"]
+__all__ = ["CONNECTING", "connect", "explained", "leave", "sum_rows", "upgrade", "version_of"]
 
 # Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
 # locks of its own.
 CONNECTING = RLock(brief=True)
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = SUMMED
 _SCHEMA = """
 CREATE TABLE items (
     id         INTEGER PRIMARY KEY,     -- row of the vectors file; never used twice
@@ -40,7 +42,8 @@ CREATE TABLE items (
     metadata   TEXT NOT NULL,           -- a JSON object
     crc        INTEGER NOT NULL,        -- CRC-32 of the stored vector
     removed_at INTEGER,                 -- number of the change that removed it; NULL: live
-    phash      BLOB                     -- perceptual hash of the image, 8 bytes; since version 2
+    phash      BLOB,                    -- perceptual hash of the image, 8 bytes; since version 2
+    row_crc    INTEGER                  -- checksum of the other columns; since version 4
 ) STRICT;
 CREATE UNIQUE INDEX items_key ON items (key) WHERE removed_at IS NULL;
 CREATE INDEX items_sha256 ON items (sha256) WHERE removed_at IS NULL;
@@ -51,7 +54,7 @@ CREATE TABLE counts (rows INTEGER NOT NULL, live INTEGER NOT NULL, changes INTEG
 INSERT INTO counts VALUES (0, 0, 0);
 """
 # Columns that a version added, to the end of the table.
-_ADDED = {2: ("phash BLOB",)}
+_ADDED = {HASHED: ("phash BLOB",), SUMMED: ("row_crc INTEGER",)}
 _BUSY_SECONDS = 30.0
 # A schema that is not the known one could make a look at it last for ever.
 _LOOKING_SECONDS, _STEPS = 10.0, 100_000
@@ -83,6 +86,8 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
         try:
             with _limited(db):
                 _prepare(db, path, writable=writable)
+            if writable:
+                upgrade(db)
         except BaseException:
             db.close()
             raise
@@ -93,7 +98,7 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
     trust_nothing(db)
     db.execute(f"PRAGMA query_only = {int(not writable)}")
     db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
-    version = _version(db)
+    version = version_of(db)
     if version > _SCHEMA_VERSION:
         raise StoreVersionError(
             f"{path}: expected catalog version {_SCHEMA_VERSION} or older, found {version}; "
@@ -108,8 +113,6 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
         version = _SCHEMA_VERSION
     later = [columns for since, columns in _ADDED.items() if since > version]
     check_schema(db, path, _SCHEMA, tuple(column for columns in later for column in columns))
-    if writable:
-        upgrade(db)
 
 
 @contextmanager
@@ -125,12 +128,16 @@ def _limited(db: sqlite3.Connection) -> Iterator[None]:
 
 def upgrade(db: sqlite3.Connection) -> None:
     """Bring a catalog of an earlier version to the current one; its rows stay as they are."""
-    if _version(db) == _SCHEMA_VERSION:
+    if version_of(db) == _SCHEMA_VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        if _version(db) == 1:  # still, now that no other process can change it
+        version = version_of(db)  # again, now that no other process can change it
+        if version < HASHED:
             db.execute("ALTER TABLE items ADD COLUMN phash BLOB")
+        if version < SUMMED:
+            db.execute("ALTER TABLE items ADD COLUMN row_crc INTEGER")
+            sum_rows(db, "TRUE")
             db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         db.execute("COMMIT")
     except BaseException:
@@ -139,12 +146,21 @@ def upgrade(db: sqlite3.Connection) -> None:
         raise
 
 
-def has_hashes(db: sqlite3.Connection) -> bool:
-    """Whether a catalog has a column for perceptual hashes; one of version 1 does not."""
-    return _version(db) > 1
+def sum_rows(db: sqlite3.Connection, condition: str) -> None:
+    """Store the checksums of rows as they are, in a transaction of the caller."""
+    db.create_function("row_checksum", 14, _row_checksum, deterministic=True)
+    db.execute(
+        f"UPDATE items SET row_crc = row_checksum(id, {COLUMNS}) + ifnull(removed_at + 1, 0) "  # noqa: S608  # constants
+        f"WHERE {condition}"
+    )
 
 
-def _version(db: sqlite3.Connection) -> int:
+def _row_checksum(*row: Any) -> int:
+    return row_checksum(row)
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """Return the version of a catalog."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     return version
 

@@ -32,12 +32,18 @@ __all__ = [
     "replacement",
     "settle",
     "sync",
+    "thumbnails_of",
     "write_text",
     "writing",
 ]
 
 _WAIT_SECONDS = 5.0
 _log = logging.getLogger(__name__)
+
+
+def thumbnails_of(gallery: Path) -> Path:
+    """Return the folder beside a gallery in which its thumbnails are kept."""
+    return gallery.with_name(f".{gallery.name}.thumbnails")
 
 
 def file_id(path: Path) -> tuple[int, int] | None:

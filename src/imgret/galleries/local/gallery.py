@@ -12,12 +12,15 @@ from urllib.parse import unquote
 import numpy as np
 
 from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
-from imgret.errors import ImgretError
+from imgret.errors import ImgretError, StoreCorruptError, UnsupportedError
 from imgret.filters import Filter
+from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.manifest import Manifest
+from imgret.galleries.local.salvage import compact_directory
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
+from imgret.galleries.report import CheckReport
 from imgret.indexes.make import index_part
 from imgret.projections import LinearProjection
 from imgret.search import SearchPlan
@@ -148,6 +151,12 @@ class LocalGallery(Gallery):
         catalog = self.store.catalog
         ids = catalog.ids_of(keys)
         items = catalog.items(ids.values())
+        for key, id_ in ids.items():
+            if items[id_].key != key:  # SQLite's index is damaged, not the row
+                raise StoreCorruptError(
+                    f"{self.name}: expected item {key!r} where the catalog's index says it is, "
+                    f"found {items[id_].key!r}; run `imgret check {self.name} --repair`"
+                )
         return {key: items[id_] for key, id_ in ids.items()}
 
     def _embeddings(self, keys: Sequence[str] | None) -> Embeddings:
@@ -276,6 +285,46 @@ class LocalGallery(Gallery):
             projection=None if projection is None else projection.save,
             index=self.live.to_checkpoint(),
         )
+
+    def _check(self, *, repair: bool) -> CheckReport:
+        path = self.store.path
+        if path is None:
+            raise UnsupportedError(
+                "gallery in memory: expected one in a directory; it was checked when it was "
+                "loaded, so check the directory it comes from"
+            )
+        report = check_directory(path)
+        if report.ok or not repair:
+            return report
+        self.store.close()  # the repair takes the writer's lock, and may replace the files
+        try:
+            return check_directory(path, repair=True)
+        finally:
+            self.store = Store.open(path, writable=True)
+            self.live = LiveIndex(self.store)
+            self.live.restore(path)
+
+    def _compact(self) -> int:
+        store, path, projection = self.store, self.store.path, self.live.projection
+        removed = store.catalog.rows - store.catalog.live
+        if not removed:
+            return 0
+        if path is None:
+            self.store = store.without_removed()
+            self.live = LiveIndex(self.store)
+            self.live.projection = projection
+            store.close()
+        else:
+            store.close()  # the new files are put in its place under the writer's lock
+            try:
+                compact_directory(path)
+            finally:
+                self.store = Store.open(path, writable=True)
+                self.live = LiveIndex(self.store)
+                self.live.restore(path)
+        self.catch_up()
+        self.live.checkpoint()
+        return removed
 
     def _close(self) -> None:
         try:

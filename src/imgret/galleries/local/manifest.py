@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import zlib
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +28,15 @@ from imgret.support.places import paths_in, relative_to
 from imgret.types import Json, Part
 from imgret.version import __version__
 
-__all__ = ["FILE", "FORMAT_VERSION", "Manifest", "is_gallery"]
+__all__ = ["COPY", "FILE", "FORMAT_VERSION", "Manifest", "is_gallery"]
 
 FILE = "manifest.json"
+COPY = "manifest.copy.json"  # read by repairs alone
 FORMAT = "imgret-gallery"
 _ENDING = ".imgret"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_SUMMED = 2  # version since which the manifest has a checksum
+_SUM = "crc32"
 # Fields that are written only if they are set.
 _OPTIONAL = ("tuned", "calibration", "text_calibration", "cropper_fingerprint", "files")
 
@@ -61,7 +65,10 @@ class Manifest(GallerySpec):
         return cls(**{each.name: getattr(spec, each.name) for each in fields(GallerySpec)})
 
     def write(self, directory: Path) -> None:
-        """Write the manifest into a directory, replacing an existing one in one step."""
+        """Write the manifest into a directory, replacing an existing one in one step; then a copy.
+
+        A copy that is one change older, after a kill in between, is still better than none.
+        """
         filled = replace(
             self,
             created=self.created or datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,7 +79,20 @@ class Manifest(GallerySpec):
         for name in _OPTIONAL:
             if content[name] is None or content[name] == {}:
                 del content[name]
-        write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
+        text = json.dumps({**content, _SUM: _checksum(content)}, indent=2) + "\n"
+        write_text(directory / FILE, text)
+        write_text(directory / COPY, text)
+
+    def upgrade(self, directory: Path) -> None:
+        """Write this manifest again if an earlier version of the format is in the directory."""
+        if self.is_older(directory):
+            self.write(directory)
+
+    @staticmethod
+    def is_older(directory: Path) -> bool:
+        """Whether the manifest in a directory, which can be read, is of an earlier version."""
+        content = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        return bool(content["version"] < FORMAT_VERSION)
 
     def _files_from(self, directory: Path) -> dict[str, str]:
         """Return paths of the parts' files relative to a directory, by their stored paths."""
@@ -90,8 +110,8 @@ class Manifest(GallerySpec):
         return found
 
     @classmethod
-    def read(cls, directory: Path) -> Manifest:
-        """Read the manifest of a gallery.
+    def read(cls, directory: Path, *, name: str = FILE) -> Manifest:
+        """Read the manifest of a gallery, or the copy of it by its name.
 
         Raises
         ------
@@ -102,7 +122,7 @@ class Manifest(GallerySpec):
         StoreCorruptError
             The manifest is not valid.
         """
-        path = directory / FILE
+        path = directory / name
         try:
             content = loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
@@ -114,12 +134,12 @@ class Manifest(GallerySpec):
             raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise StoreCorruptError(
-                f"{path}: expected JSON, found {error}; restore it from a copy"
+                f"{path}: expected JSON, found {error}; {_what_to_do(directory)}"
             ) from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise StoreCorruptError(
                 f"{path}: expected the manifest of a gallery ({FORMAT!r}), found another file; "
-                f"choose another directory, or restore it from a copy"
+                f"choose another directory, or {_what_to_do(directory)}"
             )
         version = content.get("version")
         if not isinstance(version, int) or version < 1:
@@ -132,6 +152,7 @@ class Manifest(GallerySpec):
                 f"{directory}: expected format version {FORMAT_VERSION} or older, found {version} "
                 f"(written by imgret {content.get('created_with', 'unknown')}); upgrade imgret"
             )
+        _check_sum(path, content, version)
         try:
             manifest = cls(
                 dim=content["dim"],
@@ -173,6 +194,28 @@ def is_gallery(directory: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def _checksum(content: Json) -> int:
+    """Return the CRC-32 of a manifest, whatever its line breaks and the order of its fields."""
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _check_sum(path: Path, content: Json, version: int) -> None:
+    """Raise if a manifest does not have the checksum it names; one set to null is not compared."""
+    if _SUM not in content and version < _SUMMED:
+        return
+    expected = content.get(_SUM, "none")
+    found = _checksum({name: value for name, value in content.items() if name != _SUM})
+    if expected is not None and expected != found:
+        raise StoreCorruptError(
+            f"{path}: expected content with the checksum {expected}, found {found}; "
+            f"{_what_to_do(path.parent)}. If you have changed it by hand, set its {_SUM!r} to null"
+        )
+
+
+def _what_to_do(directory: Path) -> str:
+    return f"restore it from a copy, or run `imgret check {directory} --repair`"
 
 
 def _check_tuned(tuned: Any) -> Json | None:

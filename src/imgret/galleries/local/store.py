@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imgret.errors import (
     ImgretError,
@@ -34,14 +38,17 @@ from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
 from imgret.galleries.local.own import check_no_link
 from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
+from imgret.support.locks import RLock
 from imgret.support.rounding import as_kept, refusals
 from imgret.types import Embeddings, Ids, Item
 
-__all__ = ["Store", "discard_if_empty"]
+__all__ = ["CATALOG", "PROJECTION", "Store", "discard_if_empty", "vectors_path"]
 
 _log = logging.getLogger(__name__)
-_CATALOG = "catalog.sqlite"
-_PROJECTION = "projection.npz"
+CATALOG = "catalog.sqlite"
+PROJECTION = "projection.npz"
+# Vectors whose checksums are asked for by one statement.
+_CHECKED_AT_ONCE = 10_000
 # Maximum time for which a gallery may be aside while another takes its place.
 _MOVING_SECONDS = 5.0
 
@@ -81,7 +88,10 @@ class Store:
         self._lock = lock
         self.closed = False
         self._loaded_from: Path | None = None
-        self._source = None if path is None else file_id(path / _CATALOG)
+        self._source = None if path is None else file_id(path / CATALOG)
+        # Rows of the vectors file that were compared with their checksums since it was opened.
+        self._sound: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._growing = RLock(brief=True)
 
     @classmethod
     def in_memory(cls, manifest: Manifest) -> Store:
@@ -145,16 +155,17 @@ class Store:
                     lock = WriterLock(path / LOCK)
                 undo.callback(lock.release)
                 manifest = Manifest.read(path)  # another writer may just have finished
-            if writable:
-                check_no_link(path / _CATALOG)
-            if not (path / _CATALOG).exists():
-                raise StoreCorruptError(f"{path / _CATALOG}: missing; restore it from a copy")
-            catalog = Catalog(path / _CATALOG, writable=writable)
+                with writing(path):
+                    manifest.upgrade(path)
+                check_no_link(path / CATALOG)
+            if not (path / CATALOG).exists():
+                raise StoreCorruptError(f"{path / CATALOG}: missing; restore it from a copy")
+            catalog = Catalog(path / CATALOG, writable=writable)
             undo.callback(catalog.close)
             vectors = VectorLog(
                 manifest.dim,
                 manifest.dtype,
-                path=_vectors_path(path, manifest),
+                path=vectors_path(path, manifest),
                 rows=catalog.rows,
                 writable=writable,
             )
@@ -190,6 +201,11 @@ class Store:
     def name(self) -> str:
         """Directory of the gallery, or the one it was loaded from, for messages."""
         return str(self.path or self._loaded_from or "gallery")
+
+    @property
+    def _width(self) -> int:
+        """Bytes of a stored number."""
+        return np.dtype(self.manifest.dtype).itemsize
 
     @property
     def writable(self) -> bool:
@@ -286,12 +302,35 @@ class Store:
         self.catalog.remove(ids)
 
     def read(self, ids: Ids) -> Embeddings:
-        """Return the embeddings of these ids: float32, shape (n, dim)."""
-        return self._vectors.read(ids)
+        """Return the embeddings of these ids: float32, shape (n, dim).
 
-    def table(self) -> Embeddings | None:
-        """Return a view of all embeddings by id, if available as float32; else None."""
-        return self._vectors.table()
+        Those of a file are compared with their checksums the first time they are read.
+
+        Raises
+        ------
+        StoreCorruptError
+            A vector is not what was committed; the message names its item.
+        """
+        rows = self._vectors.stored(ids)
+        if self.path is not None:
+            self._check_new(ids, rows)
+        return widened(rows)
+
+    def table(self, ids: Ids) -> Embeddings | None:
+        """Return a view of all embeddings by id, if available as float32; else None.
+
+        Parameters
+        ----------
+        ids : int64 array
+            Ids whose rows will be used. They are checked as by `read`, and raise the same errors.
+        """
+        table = self._vectors.table()
+        if table is not None and self.path is not None:
+            flat = ids.ravel()
+            if not self._all_sound(flat):
+                flat = np.unique(flat)
+                self._check_new(flat, table.take(flat, axis=0))
+        return table
 
     def blocks(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield increasing ids and their embeddings in pieces, checked for damage.
@@ -302,15 +341,42 @@ class Store:
             A vector is not what was committed; the message names its item.
         """
         for block, rows in self._vectors.blocks(ids):
-            expected, found = self.catalog.checksums(block), checksums(rows)
-            if expected != found:
-                bad = [id_ for id_, a, b in zip(block, expected, found, strict=True) if a != b]
-                names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
-                raise StoreCorruptError(
-                    f"{self.name}: {len(bad)} stored vectors are damaged, the first "
-                    f"of {names}; restore the vectors file from a copy, or re-index the images"
-                )
+            self._check(block, self.catalog.checksums(block), rows)
             yield block, widened(rows)
+
+    def _check(self, ids: Ids, expected: list[int], rows: NDArray[Any]) -> None:
+        """Raise if stored rows have other checksums than expected."""
+        found = checksums(rows)
+        if expected == found:
+            return
+        bad = [int(id_) for id_, a, b in zip(ids, expected, found, strict=True) if a != b]
+        names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
+        where = self.name if self.path is None else vectors_path(self.path, self.manifest)
+        raise StoreCorruptError(
+            f"{where}: {len(bad)} stored vectors are damaged, the first of {names}; restore the "
+            f"file from a copy, or see what `imgret check {self.name}` can save"
+        )
+
+    def _all_sound(self, ids: Ids) -> bool:
+        """Whether the rows of these ids were all compared with their checksums."""
+        if len(self._sound) < self.catalog.rows:
+            with self._growing:
+                grown = np.zeros(max(self.catalog.rows, len(self._sound)), dtype=np.bool_)
+                grown[: len(self._sound)] = self._sound
+                self._sound = grown
+        return 0 not in self._sound.take(ids).tobytes()  # in half the time of all()
+
+    def _check_new(self, ids: Ids, rows: NDArray[Any]) -> None:
+        """Raise if rows are damaged that were not compared with their checksums yet."""
+        if self._all_sound(ids):
+            return
+        new, places = np.unique(ids, return_index=True)
+        unknown = ~self._sound[new]
+        new, places = new[unknown], places[unknown]
+        for start in range(0, len(new), _CHECKED_AT_ONCE):
+            part = slice(start, start + _CHECKED_AT_ONCE)
+            self._check(new[part], self.catalog.checksums_of(new[part]), rows[places[part]])
+        self._sound[new] = True
 
     # -- what it is made of --------------------------------------------------------------
 
@@ -351,7 +417,7 @@ class Store:
     @staticmethod
     def projection_files(path: Path) -> list[Path]:
         """Return the files that may hold the projection that the manifest of a gallery names."""
-        return [path / _PROJECTION, path / f"{_PROJECTION}.tmp"]
+        return [path / PROJECTION, path / f"{PROJECTION}.tmp"]
 
     # -- the index beside it ---------------------------------------------------------------
 
@@ -371,7 +437,7 @@ class Store:
 
     def is_at(self, path: Path) -> bool:
         """Whether the gallery at a path is the one that was opened, not one that replaced it."""
-        return self._source is not None and self._source == file_id(path / _CATALOG)
+        return self._source is not None and self._source == file_id(path / CATALOG)
 
     @staticmethod
     def read_checkpoint(path: Path) -> tuple[Checkpoint, Path] | None:
@@ -420,15 +486,41 @@ class Store:
                 f"{path}: expected a gallery or nothing, found something else; choose another path"
             )
         with writing(path), replacement(path, mark=FILE, replaces=replaces) as new:
-            self.catalog.copy_to(new / _CATALOG)
-            with closing(Catalog(new / _CATALOG, writable=False)) as copied:
-                rows = copied.rows  # another process may have added some since this one opened
-            self._vectors.copy_to(_vectors_path(new, self.manifest), rows)
+            self.catalog.copy_to(new / CATALOG)
+            with closing(Catalog(new / CATALOG)) as copied:
+                # Another process may have added some since this one opened.
+                self._copy_vectors(vectors_path(new, self.manifest), copied)
+                copied.forget_removed(zlib.crc32(bytes(self.dim * self._width)))
             if projection is not None:
-                projection(new / _PROJECTION)
+                projection(new / PROJECTION)
             if index is not None:
                 write_index(new, *index)
             self.manifest.write(new)
+
+    def _copy_vectors(self, path: Path, copied: Catalog) -> None:
+        """Copy the vectors of a copied catalog; what is damaged is not copied, but raised."""
+        if self.path is not None:
+            copied.verify(self.catalog)
+        live = copied.live_ids()
+        with path.open("wb") as file:
+            for block, rows in self._vectors.blocks(np.arange(copied.rows), rows=copied.rows):
+                first, last = np.searchsorted(live, (block[0], block[-1] + 1))
+                if first < last:
+                    some = live[first:last]
+                    self._check(some, copied.checksums(some), rows[some - block[0]])
+                if last - first < len(block):  # nothing of removed items is copied
+                    rows[~np.isin(block, live[first:last])] = 0
+                file.write(rows.data)
+
+    def without_removed(self) -> Store:
+        """Return a copy in memory without what is left of removed items; their ids change."""
+        new = Store.in_memory(self.manifest)
+        for ids, embeddings in self.blocks(self.catalog.live_ids()):
+            found = self.catalog.items(ids)
+            new.commit(embeddings, [found[id_] for id_ in ids.tolist()])
+        for field in self.catalog.filter_fields():
+            new.catalog.create_filter_index(field)
+        return new
 
     def close(self) -> None:
         """Close the files and release the writer's lock; doing so twice is fine."""
@@ -440,7 +532,8 @@ class Store:
                 self._lock.release()
 
 
-def _vectors_path(directory: Path, manifest: Manifest) -> Path:
+def vectors_path(directory: Path, manifest: Manifest) -> Path:
+    """Return the file of the vectors of a gallery."""
     return directory / f"vectors.{SUFFIXES[manifest.dtype]}"
 
 
@@ -451,7 +544,7 @@ def discard_if_empty(path: Path) -> bool:
     """
 
     def never_used(directory: Path) -> bool:
-        with closing(Catalog(directory / _CATALOG, writable=False)) as catalog:
+        with closing(Catalog(directory / CATALOG, writable=False)) as catalog:
             return catalog.rows == 0
 
     return discard(path.resolve(), expendable=never_used)

@@ -225,24 +225,18 @@ class VectorLog:
         """Return the rows of these ids: float32, shape (n, dim)."""
         return widened(self.stored(ids))
 
-    def blocks(self, ids: Ids) -> Iterator[tuple[Ids, NDArray[Any]]]:
-        """Yield ids and their stored rows, in pieces of about 32 MB as float32."""
-        step = self._step()
+    def blocks(self, ids: Ids, *, rows: int | None = None) -> Iterator[tuple[Ids, NDArray[Any]]]:
+        """Yield ids and their stored rows, in pieces of about 32 MB as float32.
+
+        ``rows`` is the bound of the ids, if another process may have added some of them.
+        """
+        step, bound = self._step(), rows
         for start in range(0, len(ids), step):
             block = ids[start : start + step]
             # Mapped for this block alone: the pages that were read are released with it.
             with self._reading.read():
-                rows = self._first(self._rows).take(block, axis=0)
-            yield block, rows
-
-    def copy_to(self, path: Path, rows: int) -> None:
-        """Write the first rows to a new file, including those another process added since."""
-        with self._reading.read():
-            table = self._first(rows)
-        step = self._step()
-        with path.open("wb") as file:
-            for start in range(0, rows, step):
-                file.write(table[start : min(start + step, rows)].data)
+                found = self._first(self._rows if bound is None else bound).take(block, axis=0)
+            yield block, found
 
     def to_memory(self, rows: int) -> VectorLog:
         """Return the first rows in memory, including those another process added since."""

@@ -276,7 +276,7 @@ class FaissIndex(VectorIndex):
     def _true_scores(
         self, queries: Embeddings, ids: Ids, vectors_of: Callable[[Ids], Embeddings]
     ) -> Embeddings:
-        table = None if self._true_table is None else self._true_table()
+        table = None if self._true_table is None else self._true_table(ids)
         if table is None:
             return super()._true_scores(queries, ids, vectors_of)
         scores = _of_pairs(queries, table, ids, self._faiss_metric)

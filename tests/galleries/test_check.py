@@ -1,0 +1,435 @@
+"""A flipped bit never changes an answer in silence; a check finds it; a repair keeps the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import warnings
+from contextlib import closing
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgret import Embedder, Retriever
+from imgret.errors import (
+    ImgretError,
+    StoreCorruptError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+    UnsupportedError,
+)
+from imgret.galleries.local import check as checking
+from imgret.galleries.local import store as stores
+from imgret.galleries.local.catalog import Catalog
+from imgret.galleries.local.check import check_directory
+from imgret.galleries.local.rows import COLUMNS, SUMMED_TEXT, row_checksum
+from imgret.galleries.local.writer_lock import LOCK, WriterLock
+from imgret.types import Box, Item
+
+N, DIM = 60, 8
+LABELS = ["meadow flower", "garden flower", "forest flower"]
+
+
+class Given(Embedder):
+    """An embedder that is never asked."""
+
+    name = "given"
+    dim = DIM
+    fingerprint = "given"
+
+    def config(self):
+        return {}
+
+    def _embed(self, images):
+        raise NotImplementedError
+
+
+def vectors() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((N, DIM)).astype(np.float32)
+
+
+def make(path: Path, *, index: str, dtype: str = "float16", projected: bool = False) -> Path:
+    with Retriever.open(path, "a", embedder=Given(), index=index, dtype=dtype) as retriever:
+        retriever.add_vectors(
+            vectors(),
+            keys=[f"image-{n:03d}" for n in range(N)],
+            labels=[LABELS[n % 3] for n in range(N)],
+            metadata=[{"number": n, "where": f"house {n}"} for n in range(N)],
+        )
+        retriever.remove(["image-007", "image-031"])
+        retriever.update("image-005", label="vase")
+        if projected:
+            retriever.project("pca", dim=6)
+        retriever.calibrate()
+        retriever.create_filter_index("number")
+    return path
+
+
+KINDS = {
+    "ivf-pq": {"index": "ivf-pq", "projected": True},
+    "hnsw-sq8": {"index": "hnsw-sq8", "dtype": "float32"},
+    "flat": {"index": "flat"},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {name: make(folder / f"{name}.imgret", **how) for name, how in KINDS.items()}
+
+
+@pytest.fixture
+def gallery(made, tmp_path):
+    return Path(shutil.copytree(made["ivf-pq"], tmp_path / "g.imgret"))
+
+
+def answers(retriever: Retriever) -> dict[str, object]:
+    """What users get of a gallery; filters are left out, see `test_what_a_filter_misses`."""
+    labels = retriever.view().labels
+    hits = retriever.search_vectors(vectors()[:6] + 0.1, k=5)
+    return {
+        "spec": (retriever.metric, retriever.calibration, retriever.embedder.fingerprint),
+        "hits": [[(h.key, h.score, h.label, h.metadata, h.probability) for h in hs] for hs in hits],
+        "keys": list(retriever),
+        "items": [retriever[f"image-{n:03d}"] for n in (3, 5, 59)],
+        "labels": (labels.ids.tolist(), [labels.names[code] for code in labels.codes]),
+        "origins": list(retriever.view().origins()),
+        "vectors": retriever.embeddings().tolist(),
+        "one": retriever.embeddings(["image-004"]).tolist(),
+    }
+
+
+def opened(path: Path) -> dict[str, object]:
+    with Retriever.open(path, embedder=Given()) as retriever:
+        return answers(retriever)
+
+
+def loaded(path: Path) -> dict[str, object]:
+    return answers(Retriever.load(path, embedder=Given()))
+
+
+def flip(file: Path, place: int, bit: int) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(place)
+        (byte,) = opened.read(1)
+        opened.seek(place)
+        opened.write(bytes([byte ^ 1 << bit]))
+
+
+def flips(gallery: Path, count: int, seed: int):
+    """Yield random bits, as many of each file."""
+    draw = random.Random(seed)  # noqa: S311  # no secret
+    files = sorted(f for f in gallery.rglob("*") if f.is_file() and f.name != LOCK)
+    for number in range(count):
+        file = files[number % len(files)]
+        yield file, draw.randrange(file.stat().st_size), draw.randrange(8)
+
+
+# Bits to flip in each kind of gallery: `nox -s attack` takes more of them.
+FLIPS = int(os.environ.get("IMGRET_FLIPS", "66"))
+
+
+@pytest.mark.filterwarnings("ignore")  # that a stored index is rebuilt
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_flipped_bit_changes_an_answer(made, kind, tmp_path):
+    source, path = made[kind], tmp_path / "g.imgret"
+    shutil.copytree(source, path)
+    expected = opened(source)
+    silent, found, refused = [], 0, 0
+    for file, place, bit in flips(path, FLIPS, seed=len(kind)):
+        flip(file, place, bit)
+        for read in (opened, loaded):
+            try:
+                if read(path) != expected:
+                    silent.append((file.name, place, bit))
+            except ImgretError:
+                refused += 1
+        found += not check_directory(path).ok
+        flip(file, place, bit)
+    assert not silent
+    assert found >= refused / 2
+    assert refused > FLIPS / 6
+    assert check_directory(path).ok
+    assert opened(path) == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_flips_are_noticed_by_the_checks_alone(made, tmp_path, monkeypatch):
+    """Without them, the test above would fail."""
+    monkeypatch.setattr(Catalog, "_check_new", lambda *_: None)
+    monkeypatch.setattr(Catalog, "_check_from", lambda *_: None)
+    monkeypatch.setattr(stores.Store, "_check", lambda *_: None)
+    path = Path(shutil.copytree(made["ivf-pq"], tmp_path / "g.imgret"))
+    expected = opened(path)
+    silent = 0
+    for name, text in (("catalog.sqlite", b"meadow flower"), ("catalog.sqlite", b"house 3")):
+        place = (path / name).read_bytes().rindex(text)
+        flip(path / name, place, 1)
+        silent += opened(path) != expected
+        flip(path / name, place, 1)
+    flip(path / "vectors.f16", 4 * DIM * 2 + 1, 4)
+    assert silent + (opened(path) != expected) == 3
+
+
+# -- which error ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [b"meadow flower", b'"number": 3,', b"image-003"])
+def test_a_damaged_row_is_named(gallery, text):
+    file = gallery / "catalog.sqlite"
+    content = file.read_bytes()
+    row = content.index(b"image-003meadow flower")  # not in an index of SQLite
+    flip(file, content.index(text, row) + 1, 0)
+    for read in (opened, loaded):
+        with pytest.raises(StoreCorruptError, match=r"catalog\.sqlite: .*item 3.*imgret check"):
+            read(gallery)
+
+
+def test_damaged_vectors_are_not_ranked_read_or_copied(made, tmp_path):
+    for kind, suffix in (("ivf-pq", "f16"), ("hnsw-sq8", "f32")):
+        path = Path(shutil.copytree(made[kind], tmp_path / f"{kind}.imgret"))
+        flip(
+            path / f"vectors.{suffix}", (path / f"vectors.{suffix}").stat().st_size // N * 5 + 1, 5
+        )
+        with Retriever.open(path, embedder=Given()) as retriever:
+            assert retriever.embeddings(["image-004"]).shape == (1, DIM)
+            uses = [
+                lambda r: r.search_vectors(vectors()[5:6], k=3),
+                lambda r: r.search_key("image-005"),
+                lambda r: r.embeddings(["image-005"]),
+                lambda r: r.embeddings(),
+                lambda r: r.save(tmp_path / "copy.imgret"),
+            ]
+            for use in uses:
+                with pytest.raises(StoreCorruptError, match=rf"vectors\.{suffix}.*'image-005'"):
+                    use(retriever)
+        assert not (tmp_path / "copy.imgret").exists()
+
+
+def test_a_damaged_row_is_not_copied(gallery, tmp_path):
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
+        db.execute("UPDATE items SET label = 'else' WHERE id = 9")
+    with (
+        Retriever.open(gallery, embedder=Given()) as retriever,
+        pytest.raises(StoreCorruptError, match="row of item 9"),
+    ):
+        retriever.save(tmp_path / "copy.imgret")
+    assert not (tmp_path / "copy.imgret").exists()
+
+
+def test_what_a_filter_misses_is_found_by_a_check(gallery):
+    """A filter reads labels in SQLite: documented, and the reason for `check`."""
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
+        db.execute("UPDATE items SET label = 'else' WHERE id = 9")
+    with Retriever.open(gallery, embedder=Given()) as retriever:
+        assert len(retriever.view({"label": LABELS[0]}).ids) == 19
+    (damage,) = check_directory(gallery).damages
+    assert (damage.part, damage.key, damage.item["label"]) == ("catalog", "image-009", "else")
+
+
+# -- checking and repairing ------------------------------------------------------------------------
+
+
+def contents(path: Path) -> dict[str, tuple[Item, list[float]]]:
+    with Retriever.open(path, embedder=Given()) as retriever:
+        return {key: (retriever[key], retriever.embeddings([key])[0].tolist()) for key in retriever}
+
+
+def ruin(path: Path, what: str) -> set[str]:  # noqa: C901  # one case a kind of damage
+    """Damage a gallery, and return the keys that are lost by it."""
+    catalog = path / "catalog.sqlite"
+    with closing(sqlite3.connect(catalog)) as db, db:
+        match what:
+            case "row":
+                db.execute("UPDATE items SET metadata = '{}' WHERE id IN (4, 40)")
+                return {"image-004", "image-040"}
+            case "sqlite index":
+                (page,) = db.execute(
+                    "SELECT rootpage FROM sqlite_schema WHERE name = 'items_label'"
+                ).fetchone()
+            case "removed":
+                db.execute("UPDATE items SET removed_at = 1 WHERE id = 4")
+            case "counts":
+                db.execute("UPDATE counts SET live = 7")
+    match what:
+        case "sqlite index":
+            flip(catalog, page * 4096 - 3, 1)
+        case "vector":
+            flip(path / "vectors.f16", 4 * DIM * 2, 0)
+            return {"image-004"}
+        case "short":
+            with (path / "vectors.f16").open("r+b") as file:
+                file.truncate((N - 2) * DIM * 2 + 5)
+            return {"image-058", "image-059"}
+        case "manifest":
+            flip(path / "manifest.json", 30, 0)
+        case "manifest copy":
+            (path / "manifest.copy.json").unlink()
+        case "index":
+            flip(next((path / "index" / "state").glob("*.faiss")), 99, 0)
+        case "index of others":
+            file = path / "index" / "checkpoint.json"
+            file.write_text(file.read_text().replace('"rows": 60', '"rows": 59'))
+        case "thumbnail":
+            folder = path.with_name(f".{path.name}.thumbnails") / "ab"
+            folder.mkdir(parents=True)
+            (folder / "c.jpg").write_bytes(b"\xff\xd8 no more")
+    return set()
+
+
+RUINS = {
+    "row": "catalog",
+    "sqlite index": "catalog",
+    "removed": "catalog",
+    "counts": "catalog",
+    "vector": "vectors",
+    "short": "vectors",
+    "manifest": "manifest",
+    "manifest copy": "manifest",
+    "index": "index",
+    "index of others": "index",
+    "thumbnail": "thumbnails",
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("what", RUINS)
+def test_a_repair_keeps_every_sound_item(gallery, what):
+    before = contents(gallery)
+    lost = ruin(gallery, what)
+    report = check_directory(gallery)
+    assert not report.ok
+    assert not report.repaired
+    assert {damage.part for damage in report.damages} == {RUINS[what]}
+    repaired = check_directory(gallery, repair=True)
+    assert repaired.repaired
+    assert {damage.key for damage in repaired.lost} == lost
+    assert check_directory(gallery).ok
+    assert contents(gallery) == {key: it for key, it in before.items() if key not in lost}
+    with Retriever.open(gallery, "r+", embedder=Given()) as retriever:
+        assert retriever.calibration is not None
+        assert retriever.projection.dim_out == 6
+        assert len(retriever.search_vectors(vectors()[:1], k=99)[0]) == N - 2 - len(lost)
+
+
+def test_a_projection_that_is_lost_is_set_aside(gallery):
+    (gallery / "projection.npz").write_bytes(b"no")
+    report = check_directory(gallery, repair=True)
+    assert [damage.part for damage in report.damages] == ["projection"]
+    with Retriever.open(gallery, embedder=Given()) as retriever:
+        assert retriever.projection is None
+        assert len(retriever) == N - 2
+
+
+def test_a_repair_that_is_interrupted_loses_nothing(gallery, monkeypatch):
+    before = contents(gallery)
+    lost = ruin(gallery, "vector")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checking.Manifest, "write", lambda *_: None)
+        patch.setattr(checking, "rewrite", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            check_directory(gallery, repair=True)
+    assert check_directory(gallery).items == N - 3
+    check_directory(gallery, repair=True)
+    assert contents(gallery) == {key: it for key, it in before.items() if key not in lost}
+
+
+def test_where_nothing_can_be_kept_nothing_is_changed(gallery):
+    (gallery / "catalog.sqlite").write_bytes(b"no database" * 999)
+    files = {file: file.read_bytes() for file in gallery.rglob("*") if file.is_file()}
+    assert [damage.part for damage in check_directory(gallery).damages] == ["catalog", "catalog"]
+    with pytest.raises(StoreCorruptError, match=r"found none .*nothing was changed"):
+        check_directory(gallery, repair=True)
+    (gallery / "catalog.sqlite").unlink()
+    with pytest.raises(StoreCorruptError, match=r"found none .*missing"):
+        check_directory(gallery, repair=True)
+    (gallery / "catalog.sqlite").write_bytes(b"no database" * 999)
+    assert {file: file.read_bytes() for file in gallery.rglob("*") if file.is_file()} == files
+    for name in ("manifest.json", "manifest.copy.json"):
+        (gallery / name).write_text("{")
+    assert check_directory(gallery).damages[0].part == "manifest"
+    with pytest.raises(StoreCorruptError, match="and so is its copy"):
+        check_directory(gallery, repair=True)
+
+
+def test_who_may_check_and_repair(gallery, tmp_path):
+    with pytest.raises(StoreNotFoundError, match="imgret index"):
+        check_directory(tmp_path / "none")
+    lost = ruin(gallery, "vector")
+    with Retriever.open(gallery, embedder=Given()) as retriever:
+        report = retriever.check()
+        assert [damage.key for damage in report.damages] == list(lost)
+        with pytest.raises(StoreReadOnlyError, match=r"mode='r\+'"):
+            retriever.check(repair=True)
+    lock = WriterLock(gallery / LOCK)
+    with pytest.raises(StoreLockedError):
+        check_directory(gallery, repair=True)
+    lock.release()
+    with Retriever.open(gallery, "r+", embedder=Given()) as retriever:
+        hits = retriever.search_vectors(vectors()[9:10], k=1)[0]
+        assert retriever.check(repair=True).repaired
+        assert hits[0].key == "image-009"
+        assert retriever.check().ok
+        assert "image-004" not in retriever
+        retriever.add_vectors(vectors()[4:5], keys=["image-004"])
+        assert retriever.search_vectors(vectors()[4:5], k=1)[0][0].key == "image-004"
+    with pytest.raises(UnsupportedError, match="in memory"):
+        Retriever(embedder=Given()).check()
+
+
+def test_a_report_shows_itself(gallery):
+    ruin(gallery, "row")
+    report = check_directory(gallery)
+    text = str(report)
+    assert "catalog: 'image-004': row 4 is not what was stored; a repair removes" in text
+    assert text.endswith("2 damages found; 56 items are sound")
+    assert json.loads(report.to_json())["damages"][0]["key"] == "image-004"
+    assert "<table>" in report._repr_html_()
+    check_directory(gallery, repair=True)
+    assert "nothing is damaged" in str(check_directory(gallery))
+
+
+# -- the checksum --------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9)
+NUMBER = st.none() | st.integers(-(2**63), 2**63 - 1)
+BOX = st.builds(lambda x, y: Box(x, y, x + 3, y + 4), st.integers(0, 9), st.integers(0, 9))
+ITEMS = st.builds(
+    Item,
+    key=TEXT.filter(bool),
+    path=st.none() | TEXT,
+    sha256=st.none() | st.binary(min_size=32, max_size=32),
+    size=NUMBER,
+    mtime_ns=NUMBER | st.just(5.0),
+    box=st.none() | BOX,
+    subject=st.booleans(),
+    label=st.none() | TEXT,
+    metadata=st.dictionaries(TEXT, TEXT | st.integers(), max_size=2),
+    phash=st.none() | st.binary(min_size=8, max_size=8),
+)
+
+
+@given(ITEMS, st.booleans())
+def test_sqlite_and_python_sum_the_same(item, removed):
+    with closing(Catalog()) as catalog:
+        catalog.add([item], [7])
+        if removed:
+            catalog.remove([0])
+        catalog._check_from(0)
+        ((text, *row),) = catalog._query(f"SELECT {SUMMED_TEXT}, id, {COLUMNS} FROM items")  # noqa: S608  # constants
+        ((stored,),) = catalog._query("SELECT row_crc FROM items")
+        assert crc32(text) == row_checksum(tuple(row)) == stored - (3 if removed else 0)
