@@ -52,8 +52,8 @@ _SMALLEST = np.finfo(np.float32).tiny
 
 _LIMITS = ("deserialization_vector_byte_limit", "deserialization_loop_limit")
 _READING = RLock()
-# Faiss makes a table of a product quantiser while it reads, which has as many kilobytes as there are
-# lists and bytes per code: 8 GB for a thousand million vectors.
+# Faiss makes a table of a product quantiser while it reads: a kilobyte for each list and byte of a
+# code, 8 GB for a thousand million vectors.
 TABLE_BYTES = 1 << 33
 
 # Cost of skipping a vector that is not allowed, relative to comparing one.
