@@ -269,14 +269,11 @@ empty.close()
 
 def test_files_that_cannot_be_written(path, monkeypatch):
     """The lock could be had, the vectors not."""
-    opened = Path.open
 
-    def refuse(self, *args, **options):
-        if self.name == "vectors.f16":
-            raise PermissionError(13, "Permission denied")
-        return opened(self, *args, **options)
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("imgret.galleries.local.vectors.open_file", refuse)
     with pytest.raises(StoreReadOnlyError, match=r"vectors\.f16: cannot be written"):
         Store.open(path, writable=True)
     monkeypatch.undo()

@@ -152,12 +152,12 @@ class TestFiles:
         self.check(tmp_path / "file" / "none.jpg", ImageNotFoundError, "cannot be read")
 
     def test_unreadable(self, tmp_path, monkeypatch):
-        def refuse(_):
+        def refuse(*_, **__):
             raise PermissionError(13, "Permission denied")
 
         path = tmp_path / "a.jpg"
         path.write_bytes(FILES["jpeg"])
-        monkeypatch.setattr(type(path), "read_bytes", refuse)
+        monkeypatch.setattr(type(path), "open", refuse)
         self.check(path, ImageNotFoundError, "Permission denied")
 
     def test_null_character_in_the_path(self):

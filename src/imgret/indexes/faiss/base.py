@@ -20,6 +20,7 @@ from imgret.support.locks import RLock
 from imgret.types import Embeddings, Ids, Metric
 
 __all__ = [
+    "TABLE_BYTES",
     "FaissIndex",
     "clear_end",
     "flat_rows",
@@ -51,6 +52,9 @@ _SMALLEST = np.finfo(np.float32).tiny
 
 _LIMITS = ("deserialization_vector_byte_limit", "deserialization_loop_limit")
 _READING = RLock()
+# Faiss makes a table of a product quantiser while it reads: a kilobyte for each list and byte of a
+# code, 8 GB for a thousand million vectors.
+TABLE_BYTES = 1 << 33
 
 # Cost of skipping a vector that is not allowed, relative to comparing one.
 _PASSED = 0.03
@@ -76,7 +80,7 @@ class threads:  # noqa: N801  # used like a function
 
 @contextmanager
 def _limited(size: int) -> Iterator[None]:
-    """Let Faiss read no array, and no list, that is longer than the file.
+    """Let Faiss read no array, and no list, that is longer than the file and the tables made of it.
 
     Otherwise a few wrong bytes make it fill hundreds of gigabytes with zeros first, which takes
     minutes, or the memory that other programs need. The limits are settings of the process.
@@ -195,6 +199,7 @@ class FaissIndex(VectorIndex):
     """
 
     _faiss: Any = None
+    _table_bytes: ClassVar[int] = 0  # of tables that Faiss makes while it reads
     _worth_threads: ClassVar[float] = _WORTH_THREADS  # minimum work of a search
 
     def __init__(self, dim: int, metric: Metric = "cosine") -> None:
@@ -400,7 +405,7 @@ class FaissIndex(VectorIndex):
     @final
     def _read(self, directory: Path, name: str = "index.faiss") -> Any:
         path = directory / name
-        with path.open("rb") as file, _limited(path.stat().st_size):
+        with path.open("rb") as file, _limited(path.stat().st_size + self._table_bytes):
             index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
         if index.d != self.dim or index.metric_type != self._faiss_metric:
             raise InvalidInputError(

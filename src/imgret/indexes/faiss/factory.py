@@ -12,6 +12,7 @@ import numpy as np
 from imgret.errors import InvalidInputError, UnsupportedError
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import (
+    TABLE_BYTES,
     FaissIndex,
     clear_end,
     large_arrays,
@@ -61,6 +62,8 @@ class FactoryIndex(FaissIndex):
     UnsupportedError
         The index type is not supported, or Faiss does not have it for this metric.
     """
+
+    _table_bytes = TABLE_BYTES
 
     def __init__(
         self,

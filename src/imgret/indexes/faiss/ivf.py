@@ -17,6 +17,7 @@ from imgret.errors import InvalidInputError
 from imgret.indexes.auto import PQ_LISTS, default_code_bytes
 from imgret.indexes.faiss import faiss
 from imgret.indexes.faiss.base import (
+    TABLE_BYTES,
     FaissIndex,
     clear_end,
     id_selector,
@@ -420,6 +421,7 @@ class IVFPQIndex(_InvertedFile):
     """
 
     name = "ivf-pq"
+    _table_bytes = TABLE_BYTES
     _least_training = 16  # centroids of 4 bits
     _default_lists = PQ_LISTS
     _default_probes = 0.5
