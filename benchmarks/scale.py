@@ -9,7 +9,8 @@ as a whole. A gallery of each size is filled once, and gets one index after the 
 and opening and searching, are measured in processes of their own, so that the memory is that of a
 program that does nothing else. "RSS" is the peak memory, "cold" the time of the very first search,
 which reads the index, and "per s" the queries answered in batches, on all cores. "core s" and "core
-ms" are processor time, of indexing and of a query in a batch: other programs hardly change these.
+ms" are processor time, of indexing and of a query in a batch. With OMP_NUM_THREADS=1 other programs
+hardly change these; threads that wait for each other count their waiting.
 
 With ``--uri`` galleries are on a PostgreSQL, in a schema each, which is dropped; an index there is
 filled with the items. Memory is that of this program, not of the server.
