@@ -23,7 +23,7 @@ def test_the_layers_are_the_ones_that_are_checked():
 def test_every_answer_is_a_file_that_is_there():
     section = TEXT.split("## Where is ...?", 1)[1].split("\n## ", 1)[0]
     rows = re.findall(r"^\| (.+\?) \| (.+) \|$", section, re.MULTILINE)
-    assert len(rows) == 35
+    assert len(rows) == 38
     for question, answer in rows:
         files = re.findall(r"`([\w/]+\.py)`", answer)
         assert files, question

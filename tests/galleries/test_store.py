@@ -232,11 +232,13 @@ def test_two_create_at_once(path, manifest, kit, monkeypatch):
 
 
 def test_nothing_there(tmp_path):
-    for path in (tmp_path, tmp_path / "no", tmp_path / "no" / "no"):
+    empty = tmp_path / "empty"  # with no neighbour whose name is like it
+    empty.mkdir()
+    for path in (empty, empty / "no", empty / "no" / "no"):
         for make in (lambda p: Store.open(p, writable=True), Store.load):
             with pytest.raises(StoreNotFoundError, match="imgret index"):
                 make(path)
-    assert not list(tmp_path.iterdir())
+    assert not list(empty.iterdir())
 
 
 def test_newer_manifest(saved):
