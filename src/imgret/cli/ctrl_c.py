@@ -9,6 +9,7 @@ moment.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -74,15 +75,31 @@ class CtrlC:
             time.sleep(_NOTICED_SECONDS)
         return self._came
 
+    def _was_signal(self) -> bool:
+        """Return whether there was one: surely, as there was a `KeyboardInterrupt`."""
+        deadline = time.monotonic() + 20 * _NOTICED_SECONDS
+        while not self.came() and self._ends is not None and time.monotonic() < deadline:
+            pass
+        return self._came
+
     def say(self) -> None:
         """Say that the command was interrupted; from now on interrupts are ignored."""
-        if self._wanted and self._came:
+        if self._wanted and self._was_signal():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._is_said = True
         print(_text(), end="", file=sys.stderr)  # noqa: T201  # it is a command
 
     def __exit__(self, *error: object) -> None:
-        if not self._wanted or self._came:  # what is left of the process is cut off, too
+        if not self._wanted:
+            return
+        if self._is_said and self._came:
+            # By hand: threads that embed are not waited for, and Python ends by the signal itself
+            # if a library had caught the interrupt in code that it runs as a text.
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+            atexit._run_exitfuncs()  # noqa: SLF001  # such as that of temporary directories
+            _end()
+        if self._came:  # what is left of the process is cut off
             return
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._is_over = True
