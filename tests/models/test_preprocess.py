@@ -105,7 +105,7 @@ def test_any_picture_fits_and_json_makes_it_again(
     ("facts", "message"),
     [
         ({"size": 8}, "scaling, which is missing"),
-        ({"size": 0, "scaling": None}, "size: expected a whole number of at least 1, found 0"),
+        ({"size": 0, "scaling": None}, "size: expected a whole number of at least 1 .*, found 0"),
         ({"size": 8, "scaling": None, "mean": 1}, r"found \['mean'\]"),
         ({"size": 8, "scaling": "imagenet"}, "expected one of 'per-image', 'per-image-channel'"),
         ({"size": 8, "scaling": {"mean": [1, 2, 3]}}, "scaling: expected also std"),

@@ -557,4 +557,5 @@ def test_no_lock_is_made_elsewhere():
                 and node.attr in LOCKS
             ):
                 made.append((file.name, node.attr))
-    assert made == []
+    # Made again in a child, by `renew_in_child`.
+    assert sorted(made) == [("isolation.py", "Condition"), ("limits.py", "Condition")]
