@@ -27,6 +27,7 @@ def test_every_test_that_is_named_is_there():
         for name in re.findall(r"`(tests/[^`]+|::\w+)`", row):
             file, _, test = name.partition("::")
             path = ROOT / file if file else path
-            assert path is not None and path.exists(), row
+            assert path is not None, row
+            assert path.exists(), row
             assert not test or test in names_in(path), name
-        assert path is not None, row
+        assert path is not None, row  # each names a test
