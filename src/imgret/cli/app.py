@@ -117,12 +117,12 @@ def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls
         raise typer.Exit
 
 
-def _only_below(context: typer.Context, folders: list[Path] | None) -> list[Path] | None:
+def _only_below(context: typer.Context, folders: list[Path] | None) -> list[Path]:
     if folders:
         from imgret.files.roots import only_below  # noqa: PLC0415  # loads more than --help needs
 
         context.with_resource(only_below(*folders))
-    return folders
+    return folders or []  # Typer 0.17 asks for its length
 
 
 @app.callback()
