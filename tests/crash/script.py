@@ -7,31 +7,18 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from imgret import Embedder, Retriever
+from imgret import Retriever
 from imgret.errors import ImgretError
 from imgret.galleries.local import LocalGallery
+from imgret.testing.data import Given
 
 DIM = 8
 NAME = "g.imgret"
 INDEXES = ("flat", "hnsw", "ivf", "flat", "hnsw")
-
-
-class Given(Embedder):
-    """The vectors are made elsewhere."""
-
-    name = "given"
-    dim = DIM
-    fingerprint = "given"
-
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    def _embed(self, images: Any) -> Any:
-        raise AssertionError
 
 
 class Row(NamedTuple):
@@ -119,7 +106,7 @@ class Script:
         row = Row(None, "{}", vector_of(self._made))
 
         def on_path(path: Path) -> None:
-            other = Retriever.load(path, embedder=Given())
+            other = Retriever.load(path, embedder=Given(DIM))
             other.remove(key)
             add(other, [key], [row])
             other.save(path)
@@ -145,7 +132,7 @@ class Script:
         keys, new = self._new()
 
         def on_path(path: Path) -> None:
-            other = Retriever.load(path, embedder=Given())
+            other = Retriever.load(path, embedder=Given(DIM))
             add(other, keys, new)
             other.save(path)
 
@@ -167,7 +154,7 @@ class Script:
                     retriever = None
                 if retriever is None and (step.run is not None or step.name == "create"):
                     retriever = Retriever.open(
-                        path, "a", embedder=Given(), index=None if number else self.index
+                        path, "a", embedder=Given(DIM), index=None if number else self.index
                     )
                 if step.run is not None:
                     step.run(retriever)
@@ -218,17 +205,17 @@ def fault(directory: Path, allowed: list[Model]) -> str | None:
 def _fault(path: Path, allowed: list[Model]) -> str | None:
     if not LocalGallery.is_taken(str(path)):
         return None if None in allowed else "the gallery is gone"
-    found = content(Retriever.load(path, embedder=Given()))
+    found = content(Retriever.load(path, embedder=Given(DIM)))
     if found not in allowed:
         return f"holds {_difference(found, allowed)}"
-    with Retriever.open(path, "r+", embedder=Given()) as retriever:  # goes on
+    with Retriever.open(path, "r+", embedder=Given(DIM)) as retriever:  # goes on
         if content(retriever) != found:
             return "a writer sees something else"
         add(retriever, ["later"], [Row("x", "{}", vector_of(-1 & 0xFFFF))])
         (hit,) = retriever.search_key("later", k=1) if found else [None]
         if found and hit.key not in found:
             return f"found {hit.key!r}"
-    if set(Retriever.load(path, embedder=Given())) != {*found, "later"}:
+    if set(Retriever.load(path, embedder=Given(DIM))) != {*found, "later"}:
         return "what was added later is not there"
     return None
 

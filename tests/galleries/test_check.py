@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgret import Embedder, Retriever
+from imgret import Retriever
 from imgret.errors import (
     ImgretError,
     StoreCorruptError,
@@ -32,24 +32,11 @@ from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.rows import COLUMNS, SUMMED_TEXT, row_checksum
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
+from imgret.testing.data import Given
 from imgret.types import Box, Item
 
 N, DIM = 60, 8
 LABELS = ["meadow flower", "garden flower", "forest flower"]
-
-
-class Given(Embedder):
-    """An embedder that is never asked."""
-
-    name = "given"
-    dim = DIM
-    fingerprint = "given"
-
-    def config(self):
-        return {}
-
-    def _embed(self, images):
-        raise NotImplementedError
 
 
 def vectors() -> np.ndarray:
@@ -57,7 +44,7 @@ def vectors() -> np.ndarray:
 
 
 def make(path: Path, *, index: str, dtype: str = "float16", projected: bool = False) -> Path:
-    with Retriever.open(path, "a", embedder=Given(), index=index, dtype=dtype) as retriever:
+    with Retriever.open(path, "a", embedder=Given(DIM), index=index, dtype=dtype) as retriever:
         retriever.add_vectors(
             vectors(),
             keys=[f"image-{n:03d}" for n in range(N)],
@@ -110,12 +97,12 @@ def answers(retriever: Retriever) -> dict[str, object]:
 
 
 def opened(path: Path) -> dict[str, object]:
-    with Retriever.open(path, embedder=Given()) as retriever:
+    with Retriever.open(path, embedder=Given(DIM)) as retriever:
         return answers(retriever)
 
 
 def loaded(path: Path) -> dict[str, object]:
-    return answers(Retriever.load(path, embedder=Given()))
+    return answers(Retriever.load(path, embedder=Given(DIM)))
 
 
 def flip(file: Path, place: int, bit: int) -> None:
@@ -201,7 +188,7 @@ def test_damaged_vectors_are_not_ranked_read_or_copied(made, tmp_path):
         flip(
             path / f"vectors.{suffix}", (path / f"vectors.{suffix}").stat().st_size // N * 5 + 1, 5
         )
-        with Retriever.open(path, embedder=Given()) as retriever:
+        with Retriever.open(path, embedder=Given(DIM)) as retriever:
             assert retriever.embeddings(["image-004"]).shape == (1, DIM)
             uses = [
                 lambda r: r.search_vectors(vectors()[5:6], k=3),
@@ -220,7 +207,7 @@ def test_a_damaged_row_is_not_copied(gallery, tmp_path):
     with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
         db.execute("UPDATE items SET label = 'else' WHERE id = 9")
     with (
-        Retriever.open(gallery, embedder=Given()) as retriever,
+        Retriever.open(gallery, embedder=Given(DIM)) as retriever,
         pytest.raises(StoreCorruptError, match="row of item 9"),
     ):
         retriever.save(tmp_path / "copy.imgret")
@@ -231,7 +218,7 @@ def test_what_a_filter_misses_is_found_by_a_check(gallery):
     """A filter reads labels in SQLite: documented, and the reason for `check`."""
     with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
         db.execute("UPDATE items SET label = 'else' WHERE id = 9")
-    with Retriever.open(gallery, embedder=Given()) as retriever:
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
         assert len(retriever.view({"label": LABELS[0]}).ids) == 19
     (damage,) = check_directory(gallery).damages
     assert (damage.part, damage.key, damage.item["label"]) == ("catalog", "image-009", "else")
@@ -241,7 +228,7 @@ def test_what_a_filter_misses_is_found_by_a_check(gallery):
 
 
 def contents(path: Path) -> dict[str, tuple[Item, list[float]]]:
-    with Retriever.open(path, embedder=Given()) as retriever:
+    with Retriever.open(path, embedder=Given(DIM)) as retriever:
         return {key: (retriever[key], retriever.embeddings([key])[0].tolist()) for key in retriever}
 
 
@@ -316,7 +303,7 @@ def test_a_repair_keeps_every_sound_item(gallery, what):
     assert {damage.key for damage in repaired.lost} == lost
     assert check_directory(gallery).ok
     assert contents(gallery) == {key: it for key, it in before.items() if key not in lost}
-    with Retriever.open(gallery, "r+", embedder=Given()) as retriever:
+    with Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever:
         assert retriever.calibration is not None
         assert retriever.projection.dim_out == 6
         assert len(retriever.search_vectors(vectors()[:1], k=99)[0]) == N - 2 - len(lost)
@@ -326,7 +313,7 @@ def test_a_projection_that_is_lost_is_set_aside(gallery):
     (gallery / "projection.npz").write_bytes(b"no")
     report = check_directory(gallery, repair=True)
     assert [damage.part for damage in report.damages] == ["projection"]
-    with Retriever.open(gallery, embedder=Given()) as retriever:
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
         assert retriever.projection is None
         assert len(retriever) == N - 2
 
@@ -370,7 +357,7 @@ def test_who_may_check_and_repair(gallery, tmp_path):
     with pytest.raises(StoreNotFoundError, match="imgret index"):
         check_directory(tmp_path / "none")
     lost = ruin(gallery, "vector")
-    with Retriever.open(gallery, embedder=Given()) as retriever:
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
         report = retriever.check()
         assert [damage.key for damage in report.damages] == list(lost)
         with pytest.raises(StoreReadOnlyError, match=r"mode='r\+'"):
@@ -379,7 +366,7 @@ def test_who_may_check_and_repair(gallery, tmp_path):
     with pytest.raises(StoreLockedError):
         check_directory(gallery, repair=True)
     lock.release()
-    with Retriever.open(gallery, "r+", embedder=Given()) as retriever:
+    with Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever:
         hits = retriever.search_vectors(vectors()[9:10], k=1)[0]
         assert retriever.check(repair=True).repaired
         assert hits[0].key == "image-009"
@@ -388,7 +375,7 @@ def test_who_may_check_and_repair(gallery, tmp_path):
         retriever.add_vectors(vectors()[4:5], keys=["image-004"])
         assert retriever.search_vectors(vectors()[4:5], k=1)[0][0].key == "image-004"
     with pytest.raises(UnsupportedError, match="in memory"):
-        Retriever(embedder=Given()).check()
+        Retriever(embedder=Given(DIM)).check()
 
 
 def test_a_report_shows_itself(gallery):

@@ -10,24 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgret import Embedder, Retriever
+from imgret import Retriever
 from imgret.errors import StoreCorruptError, StoreReadOnlyError
+from imgret.testing.data import Given
 
 N, DIM = 40, 4
-
-
-class Given(Embedder):
-    """An embedder that is never asked."""
-
-    name = "given"
-    dim = DIM
-    fingerprint = "given"
-
-    def config(self):
-        return {}
-
-    def _embed(self, images):
-        raise NotImplementedError
 
 
 def vectors() -> np.ndarray:
@@ -66,14 +53,14 @@ def left_in(path: Path) -> list[str]:
 @pytest.fixture
 def gallery(tmp_path):
     path = tmp_path / "g.imgret"
-    fill(Retriever.open(path, "a", embedder=Given(), index="hnsw")).close()
+    fill(Retriever.open(path, "a", embedder=Given(DIM), index="hnsw")).close()
     return path
 
 
 def test_nothing_of_removed_items_is_left(gallery):
     assert left_in(gallery)
-    with Retriever.open(gallery, embedder=Given()) as reader:
-        with Retriever.open(gallery, "r+", embedder=Given()) as retriever:
+    with Retriever.open(gallery, embedder=Given(DIM)) as reader:
+        with Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever:
             before, hits = content(retriever), retriever.search_vectors(vectors()[:1], k=3)[0]
             earlier = [(hit.key, hit.score) for hit in hits]
             assert retriever.compact() == N - N // 4
@@ -98,18 +85,18 @@ def test_nothing_of_removed_items_is_left(gallery):
 def test_nothing_of_removed_items_is_copied(gallery, tmp_path, opened):
     copy = tmp_path / "copy.imgret"
     how = {"r": Retriever.open, "loaded": Retriever.load}[opened]
-    with how(gallery, embedder=Given()) as retriever:
+    with how(gallery, embedder=Given(DIM)) as retriever:
         before = content(retriever)
         retriever.save(copy)
     assert left_in(copy) == []
-    with Retriever.open(copy, "r+", embedder=Given()) as retriever:
+    with Retriever.open(copy, "r+", embedder=Given(DIM)) as retriever:
         assert content(retriever) == before
         assert retriever.check().ok
         retriever.add_vectors(vectors()[1:2], keys=["removed"])
 
 
 def test_in_memory():
-    retriever = fill(Retriever(embedder=Given(), index="hnsw"))
+    retriever = fill(Retriever(embedder=Given(DIM), index="hnsw"))
     before = content(retriever)
     assert retriever.compact() == N - N // 4
     assert content(retriever) == before
@@ -119,7 +106,7 @@ def test_in_memory():
 
 def test_who_may_not(gallery, tmp_path):
     with (
-        Retriever.open(gallery, embedder=Given()) as reader,
+        Retriever.open(gallery, embedder=Given(DIM)) as reader,
         pytest.raises(StoreReadOnlyError, match=r"mode='r\+'"),
     ):
         reader.compact()
@@ -127,7 +114,7 @@ def test_who_may_not(gallery, tmp_path):
         db.execute("UPDATE items SET label = 'x' WHERE id = 0")
     before = Path(shutil.copytree(gallery, tmp_path / "before"))
     with (
-        Retriever.open(gallery, "r+", embedder=Given()) as retriever,
+        Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever,
         pytest.raises(StoreCorruptError, match="row 0 is not what was stored.*imgret check"),
     ):
         retriever.compact()

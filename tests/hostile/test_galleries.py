@@ -293,6 +293,19 @@ def test_images_are_read_below_the_stated_roots_only(tmp_path):
     assert read_bytes(outside)
 
 
+def test_blocks_of_threads_end_in_any_order(tmp_path):
+    first, second = image_at(tmp_path / "a/a.jpg"), image_at(tmp_path / "b/b.jpg")
+    one, other = images.only_below(first.parent), images.only_below(second.parent)
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert read_bytes(second)
+    with pytest.raises(ImageNotFoundError, match="outside"):
+        read_bytes(first)
+    other.__exit__(None, None, None)
+    assert read_bytes(first)
+
+
 def test_addresses_are_roots_as_well():
     with images.only_below("s3://bucket/photos"):
         for url in ("s3://bucket/photos2/a.jpg", "s3://bucket/photos/../a.jpg", "/a.jpg"):

@@ -3,20 +3,9 @@
 import numpy as np
 import pytest
 
-from imgret import Embedder, Retriever
+from imgret import Retriever
 from imgret.registry import names
-
-
-class Given(Embedder):
-    """Its embeddings are made elsewhere."""
-
-    name, dim, fingerprint = "given", 16, "given-16"
-
-    def config(self):
-        return {}
-
-    def _embed(self, images):
-        raise NotImplementedError
+from imgret.testing.data import Given
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +16,7 @@ def vectors():
 @pytest.fixture(scope="module", params=["cosine", "l2"])
 def gallery(vectors, request):
     """Three copies of everything; keys say in which order they were added."""
-    made = Retriever(embedder=Given(), index="flat", metric=request.param, dtype="float32")
+    made = Retriever(embedder=Given(16), index="flat", metric=request.param, dtype="float32")
     copies = np.concatenate([vectors] * 3)
     made.add_vectors(copies, keys=[f"{number:04d}" for number in range(len(copies))])
     return made

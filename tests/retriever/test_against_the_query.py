@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from imgret import Embedder, Retriever
+from imgret import Retriever
+from imgret.testing.data import Given
 
 N, CLASSES, K = 2400, 12, 10
 # Settings so low that an index looks at far less than all that match.
@@ -26,23 +27,9 @@ def vectors():
     return rows.astype(np.float16).astype(np.float32)
 
 
-class Given(Embedder):
-    """Images do not come into it."""
-
-    name = "given"
-    dim = 48
-    fingerprint = "given"
-
-    def config(self):
-        return {}
-
-    def _embed(self, images):
-        raise AssertionError
-
-
 @pytest.fixture(scope="module")
 def gallery(vectors, request):
-    made = Retriever(embedder=Given())
+    made = Retriever(embedder=Given(48))
     made.add_vectors(
         vectors,
         keys=[str(n) for n in range(N)],
@@ -121,7 +108,7 @@ def test_the_plan_says_so(gallery):
 
 @pytest.mark.parametrize("index", ["hnsw", "hnsw-sq8"])
 def test_what_was_removed_from_a_graph_leads_nobody_astray(vectors, index):
-    made = Retriever(embedder=Given())
+    made = Retriever(embedder=Given(48))
     made.add_vectors(vectors, keys=[str(n) for n in range(N)])
     made.reindex(index, **INDEXES[index])
     made.index  # noqa: B018  # so that items are taken out of a graph that is there

@@ -19,25 +19,12 @@ from hypothesis.stateful import (
     rule,
 )
 
-from imgret import Embedder, Retriever
+from imgret import Retriever
 from imgret.errors import DuplicateKeyError, EmptyGalleryError, KeyNotFoundError
+from imgret.testing.data import Given
 
 DIM = 6
 LABELS = st.sampled_from([None, "a", "b", "it's"])
-
-
-class Given(Embedder):
-    """Images do not come into it."""
-
-    name = "given"
-    dim = DIM
-    fingerprint = "given"
-
-    def config(self):
-        return {}
-
-    def _embed(self, images):
-        raise AssertionError
 
 
 class RetrieverMachine(RuleBasedStateMachine):
@@ -56,7 +43,7 @@ class RetrieverMachine(RuleBasedStateMachine):
         self.model: dict[str, tuple[np.ndarray, str | None]] = {}
         self.metric = metric
         self.made = 0
-        options = {"embedder": Given(), "index": index, "metric": metric}
+        options = {"embedder": Given(DIM), "index": index, "metric": metric}
         self.retriever = (
             Retriever.open(self.root / "g.imgret", "a", **options)
             if on_disk
@@ -105,7 +92,7 @@ class RetrieverMachine(RuleBasedStateMachine):
     @rule()
     def save_and_load(self):
         self.retriever.save(self.root / "copy.imgret")
-        loaded = Retriever.load(self.root / "copy.imgret", embedder=Given())
+        loaded = Retriever.load(self.root / "copy.imgret", embedder=Given(DIM))
         self.retriever.close()
         self.retriever = loaded
 
@@ -113,7 +100,7 @@ class RetrieverMachine(RuleBasedStateMachine):
     def reopen(self):
         if self.retriever.path is not None:
             self.retriever.close()
-            self.retriever = Retriever.open(self.root / "g.imgret", "r+", embedder=Given())
+            self.retriever = Retriever.open(self.root / "g.imgret", "r+", embedder=Given(DIM))
 
     @rule(k=st.integers(1, 12))
     def search(self, k):

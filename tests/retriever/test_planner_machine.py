@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from imgret import Embedder, Retriever
+from imgret import Retriever
+from imgret.testing.data import Given
 
 DIM, START = 8, 192
 INDEXES = ["flat", "exact", "hnsw", "hnsw-sq8", "ivf", "ivf-pq", "faiss:SQ4", "faiss:HNSW8,SQ8"]
@@ -35,20 +36,6 @@ GROUPS = 2
 OTHERS = [({"group": {"$ne": g}}, lambda n, g=g: n % GROUPS != g) for g in range(GROUPS)]
 
 
-class Given(Embedder):
-    """Images do not come into it."""
-
-    name = "given"
-    dim = DIM
-    fingerprint = "given"
-
-    def config(self):
-        return {}
-
-    def _embed(self, images):
-        raise AssertionError
-
-
 class PlannerMachine(RuleBasedStateMachine):
     """Adds, removes, replaces, reindexes, tunes; after each the answers are those of a model."""
 
@@ -61,7 +48,7 @@ class PlannerMachine(RuleBasedStateMachine):
         self.rng = np.random.default_rng(1)
         self.metric, self.made = metric, 0
         self.model: dict[int, np.ndarray] = {}
-        self.retriever = Retriever(embedder=Given(), index=index, metric=metric, dtype=dtype)
+        self.retriever = Retriever(embedder=Given(DIM), index=index, metric=metric, dtype=dtype)
         self.add(START)
 
     @rule(count=st.integers(1, 40))

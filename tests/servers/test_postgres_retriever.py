@@ -109,6 +109,8 @@ def test_the_gallery_as_a_whole(retriever, colors):
         retriever.adapt,
         lambda: retriever.reindex("hnsw"),
         lambda: retriever.save(colors / "copy.imgret"),
+        retriever.check,
+        retriever.compact,
     ):
         with pytest.raises(UnsupportedError, match="postgresql://"):
             call()

@@ -4,7 +4,7 @@ import hashlib
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -87,6 +87,20 @@ def test_results_and_errors_of_what_is_waited_for():
         with pytest.raises(TimeoutError, match="its own"):
             wait_for(pool.submit(lambda: (_ for _ in ()).throw(TimeoutError("its own"))))
     assert aside(max, 3, 4) == 4
+
+
+def test_a_result_that_comes_when_the_wait_is_over():
+    class Late(Future):
+        def result(self, timeout=None):
+            if not self.done():
+                self.set_result(7)
+                raise TimeoutError
+            return super().result(timeout)
+
+    assert wait_for(Late()) == 7
+
+
+def test_errors_of_what_runs_aside():
     with pytest.raises(ZeroDivisionError):
         aside(divmod, 1, 0)
 

@@ -294,15 +294,14 @@ class Gallery(ABC):
 
     def _check(self, *, repair: bool) -> CheckReport:  # noqa: ARG002  # local galleries do
         raise UnsupportedError(
-            f"{self.name}: expected a gallery in a directory, found one stored by a server, which "
-            f"checks its own files (PostgreSQL has pg_amcheck and data checksums); nothing was "
-            f"checked"
+            f"{self.name}: expected a gallery in a directory, found a {type(self).__name__}; "
+            f"nothing was checked"
         )
 
     def _compact(self) -> int:
         raise UnsupportedError(
-            f"{self.name}: expected a gallery in memory or in a directory, found one stored by a "
-            f"server, which deletes removed items by itself"
+            f"{self.name}: expected a gallery in memory or in a directory, found a "
+            f"{type(self).__name__}; nothing was deleted"
         )
 
     def _missing(self, hook: str, flag: str) -> NotImplementedError:

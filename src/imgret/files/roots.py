@@ -48,11 +48,12 @@ def only_below(*roots: str | os.PathLike[str]) -> Iterator[None]:
     >>> with images.only_below("from-them/photos"):  # doctest: +SKIP
     ...     Retriever.load("from-them/photos.imgret").search("query.jpg").save("page.html")
     """
-    _limits.append(tuple(map(_resolved, roots)))
+    limit = tuple(map(_resolved, roots))
+    _limits.append(limit)
     try:
         yield
     finally:
-        _limits.pop()
+        _limits.remove(limit)  # blocks of other threads may have begun since
 
 
 def check_below(path: str | os.PathLike[str]) -> None:

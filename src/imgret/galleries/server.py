@@ -6,18 +6,21 @@ import difflib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any, Protocol, Self, final
+from typing import TYPE_CHECKING, Any, Protocol, Self, final
 
 import numpy as np
 
 from imgret.abc import Gallery, GallerySpec, Tunable
-from imgret.errors import InvalidInputError, KeyNotFoundError, StoreError
+from imgret.errors import InvalidInputError, KeyNotFoundError, StoreError, UnsupportedError
 from imgret.filters import Filter
 from imgret.filters.tree import COLUMNS, AllOf, Exists, Field, leaves
 from imgret.projections import IdentityProjection
 from imgret.search import Labels, View
 from imgret.support.spelling import alike, shown
 from imgret.types import Embeddings, Ids, Item, Json, Neighbors, Part
+
+if TYPE_CHECKING:
+    from imgret.galleries.report import CheckReport
 
 __all__ = ["ServerGallery", "ServerView", "plain_fields", "spec_of"]
 
@@ -141,6 +144,18 @@ class ServerGallery(Gallery):
             taken = self._find(names)
             keys += [name for name in names if name not in taken]
         return keys
+
+    def _check(self, *, repair: bool) -> CheckReport:  # noqa: ARG002  # nothing to repair
+        raise UnsupportedError(
+            f"{self.name}: expected a gallery in a directory, found one on a server, which checks "
+            f"its own files (PostgreSQL has pg_amcheck and data checksums); nothing was checked"
+        )
+
+    def _compact(self) -> int:
+        raise UnsupportedError(
+            f"{self.name}: expected a gallery in memory or in a directory, found one on a server, "
+            f"which deletes removed items by itself"
+        )
 
     def check_where(self, where: Filter) -> None:
         """Raise for a field that no item has."""

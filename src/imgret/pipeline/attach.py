@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
+from imgret import registry
 from imgret.abc import Cropper, Embedder, Gallery, GallerySpec
+from imgret.errors import UnsupportedError
 from imgret.indexes.make import EmbedderLike
 from imgret.pipeline.compatible import Found, check_files, check_given, same_cropper, same_embedder
 from imgret.pipeline.pipeline import Late, Pipeline
@@ -45,6 +48,38 @@ class Places:
         moved = {kind: part for kind, part in self.found.items() if part != getattr(spec, kind)}
         if moved:
             self._gallery.change_spec(**moved)
+
+    def to_open(self, pipeline: Pipeline) -> dict[str, Any]:
+        """Return the arguments with which another process opens the gallery for reading.
+
+        Raises
+        ------
+        UnsupportedError
+            It is in memory, on a server, or opened for writing.
+        """
+        gallery = self._gallery
+        gallery.check_open()
+        if gallery.path is None or gallery.writable:
+            if gallery.path is not None:
+                opened, remedy = "for writing", "open it for reading"
+            elif gallery.shared:
+                opened, remedy = "on a server", "open its URI"
+            else:
+                opened, remedy = "in memory", "save() it and open it"
+            raise UnsupportedError(
+                f"{gallery.name}: expected a gallery on disk that was opened for reading, to send "
+                f"it to another process, found one {opened}; {remedy} there"
+            )
+        arguments: dict[str, Any] = {"max_pixels": pipeline.max_pixels}
+        kinds: tuple[tuple[str, registry.Kind], ...]
+        kinds = (("embedder", "embedders"), ("cropper", "croppers"))
+        for kind, group in kinds:
+            stored, found = getattr(gallery.spec, kind), self.found.get(kind)
+            if stored.name not in registry.names(group):  # an object that nothing else can make
+                arguments[kind] = getattr(pipeline, kind)
+            elif found is not None and found != stored:
+                arguments[kind] = asdict(found)
+        return arguments
 
 
 def attach(

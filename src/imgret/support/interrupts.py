@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import ParamSpec, TypeVar
 
@@ -96,11 +96,10 @@ def wait_for(future: Future[_T]) -> _T:
     """Return the result of a future; Ctrl-C ends the wait, though not the work."""
     with let_through():
         while True:
-            try:
+            if future.done():
+                return future.result()
+            with suppress(TimeoutError):  # which may also be the error of the work: seen above
                 return future.result(_LOOK_SECONDS)
-            except TimeoutError:
-                if future.done():  # its own error
-                    raise
 
 
 def aside(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:

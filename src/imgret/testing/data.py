@@ -1,13 +1,49 @@
-"""Data for the test suites: clustered vectors, and images of awkward shapes."""
+"""Data for tests: clustered vectors, images of awkward shapes, and an embedder of neither."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.types import Embeddings, Ids, Image, Metric
+from imgret.abc import Embedder
+from imgret.types import Embeddings, Ids, Image, Json, Metric
 
-__all__ = ["clustered", "picture", "pictures", "true_scores"]
+__all__ = ["Given", "clustered", "picture", "pictures", "true_scores"]
+
+
+@final
+class Given(Embedder):
+    """An embedder for a gallery of vectors that are made elsewhere; it embeds no image.
+
+    Parameters
+    ----------
+    dim : int
+    """
+
+    name = "given"
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors."""
+        return self._dim
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for all vectors of one dimension."""
+        return f"given-{self._dim}"
+
+    def config(self) -> Json:
+        """Return the dimension."""
+        return {"dim": self._dim}
+
+    def _embed(self, images: Sequence[Image]) -> Embeddings:
+        raise AssertionError(f"{len(images)} images: expected vectors that are made elsewhere")
 
 
 def clustered(count: int, dim: int, *, seed: int = 0) -> tuple[Embeddings, Ids]:
