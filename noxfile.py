@@ -21,9 +21,10 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Tests run in a process a core, each with a thread; what a file prepares is prepared once.
 PARALLEL = ("-n", "auto", "--dist", "loadfile")
 ONE_EACH = {"OMP_NUM_THREADS": "1"}
-# Of what is installed, a third at most is imported, and compiled then. Not where pytest makes
-# errors of warnings: Python warns while it compiles what others have written.
-AS_NEEDED = ("--no-compile",)
+# Of what is installed, a third at most is imported, and compiled then: once, as the tests start
+# hundreds of interpreters.
+os.environ["PIP_COMPILE"] = "no"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def group(name: str) -> list[str]:
@@ -34,7 +35,7 @@ def group(name: str) -> list[str]:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
-    session.install(*AS_NEEDED, *group("lint"))
+    session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("hadolint", "Dockerfile")
@@ -43,16 +44,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def imports(session: nox.Session) -> None:
     """Check that the layers go one way, and that each library has its one door."""
-    session.install(*AS_NEEDED, "-e", ".[testing]", *group("lint"))
+    session.install("-e", ".[testing]", *group("lint"))
     session.run("lint-imports")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly."""
-    session.install(
-        *AS_NEEDED, "-e", ".[milvus,postgres,serve,train]", *group("torch"), *group("types")
-    )
+    session.install("-e", ".[milvus,postgres,serve,train]", *group("torch"), *group("types"))
     session.run("mypy")
 
 
@@ -145,7 +144,7 @@ def plugins(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, running what its pages show; every warning is an error."""
-    session.install(*AS_NEEDED, "-e", ".[serve,tables,testing]", *group("docs"))
+    session.install("-e", ".[serve,tables,testing]", *group("docs"))
     site = Path(session.create_tmp()).absolute() / "site"
     shutil.rmtree(site, ignore_errors=True)
     session.run("sphinx-build", "-q", "-n", "-W", "-j", "2", "docs", str(site))
@@ -163,7 +162,7 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "venv", "--clear", str(work / "venv"))
     programs = work / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
     pip = (str(programs / "python"), "-m", "pip")
-    session.run(*pip, "install", "-q", *AS_NEEDED, str(wheel), external=True)
+    session.run(*pip, "install", "-q", str(wheel), external=True)
     with session.chdir(work):
         session.run(str(programs / "imgret"), "demo", external=True)
 
