@@ -62,13 +62,12 @@ def filled(vectors, index, *, metric="cosine", **options):
 def measured(retriever, queries):
     """Recall of new queries, by comparing with everything."""
     vectors = retriever.embeddings().astype(np.float64)
+    scores = queries @ vectors.T
     if retriever.metric == "l2":
-        scores = -((queries[:, None] - vectors) ** 2).sum(axis=2)
-    else:
-        scores = queries @ vectors.T
-        if retriever.metric == "cosine":
-            scores /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(queries, axis=1)[:, None]
-    least = -np.sort(-scores, axis=1)[:, K - 1] - 1e-4
+        scores = 2 * scores - (vectors**2).sum(axis=1) - (queries**2).sum(axis=1)[:, None]
+    elif retriever.metric == "cosine":
+        scores /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(queries, axis=1)[:, None]
+    least = np.partition(scores, -K, axis=1)[:, -K] - 1e-4
     found = retriever.search_vectors(queries, K)
     return np.mean(
         [[hit.score >= low for hit in hits] for hits, low in zip(found, least, strict=True)]
