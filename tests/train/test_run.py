@@ -234,6 +234,24 @@ def test_a_teacher_is_asked_once_and_followed(no_export, flowers, small, tmp_pat
     np.testing.assert_allclose(np.linalg.norm(taught, axis=1), 1, atol=1e-5)
 
 
+def test_a_teacher_of_crops_is_followed(no_export, flowers, small, tmp_path):
+    """It embeds what the network is shown, at a side of its own."""
+    out = tmp_path / "model.onnx"
+    recipe = replace(small, epochs=4, distill=20.0, teach_side=96)
+    train(flowers, out, recipe=recipe, valid=None, teacher="flowers102", epochs=2, **QUIET)
+    assert not list(out.with_suffix(".training").glob("teacher-*.npy"))
+    with pytest.raises(TrainingError, match="of the same teacher, found different data"):
+        train(
+            flowers,
+            out,
+            recipe=replace(recipe, epochs=2),
+            valid=None,
+            teacher="general",
+            resume=out.with_suffix(".training") / "last.pt",
+            **QUIET,
+        )
+
+
 def test_other_weights_to_start_from(no_export, flowers, small, tmp_path):
     train(flowers, tmp_path / "first.onnx", recipe=small, valid=None, **QUIET)
     first = tmp_path / "first.training" / "last.pt"

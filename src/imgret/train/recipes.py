@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from imgret.errors import InvalidInputError, UnknownNameError
-from imgret.train.schedule import Augmentation, Schedule, check_between, check_whole
+from imgret.train.schedule import LEAST_SIDE, Augmentation, Schedule, check_between, check_whole
 
 __all__ = ["RECIPES", "Augmentation", "Head", "Recipe", "find_recipe", "on_network"]
 
@@ -48,6 +48,10 @@ class Recipe(Schedule):
         Dropout rate of the embedding, before the head.
     distill : float
         Weight of the teacher's loss, if there is a teacher.
+    teach_side : int, optional
+        Side in pixels at which the teacher embeds the same random crops as the network, each time
+        they are shown, at least 64. By default (None) it embeds each whole image once, which takes
+        no time in training. A network that starts from random weights learns more from crops.
     """
 
     name: str
@@ -61,11 +65,14 @@ class Recipe(Schedule):
     dropout: float = 0.25
     head_dropout: float = 0.0
     distill: float = 1.0
+    teach_side: int | None = None
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
         for name in ("dim", "sub_centers"):
             check_whole(name, getattr(self, name), 1)
+        if self.teach_side is not None:
+            check_whole("teach_side", self.teach_side, LEAST_SIDE)
         check_between("scale", self.scale, 1e-9, math.inf)
         check_between("distill", self.distill, 0, math.inf)
         check_between("margin_warmup", self.margin_warmup, 0, 1)

@@ -20,7 +20,7 @@ from imgret.train.data import Dataset, find_classes, hold_out, readable
 from imgret.train.networks import NetworkKind, find_network
 from imgret.train.recipes import Recipe, find_recipe, on_network
 from imgret.train.report import TrainReport
-from imgret.train.teacher import teach
+from imgret.train.teacher import Teachers
 from imgret.train.trainer import Trainer
 from imgret.train.validate import embed, retrieval
 from imgret.train.work import Work, check_measuring, find_device, run_epochs
@@ -152,9 +152,15 @@ def train(
     max_pixels = check_count(max_pixels, "max_pixels")
     dataset, held, failed = _dataset(Path(folder), valid, seed, threads, max_pixels)
     work.make()
-    taught = teach(teachers, dataset, work.folder, threads=threads) if teachers else None
     trainer = Trainer(
-        recipe, dataset, kind=kind, taught=taught, device=on, seed=seed, threads=threads
+        recipe,
+        dataset,
+        kind=kind,
+        teachers=Teachers(teachers) if teachers else None,
+        folder=work.folder,
+        device=on,
+        seed=seed,
+        threads=threads,
     )
     if resume is not None:
         trainer.load(checkpoint.read(Path(resume)), Path(resume))

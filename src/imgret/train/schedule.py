@@ -9,9 +9,9 @@ from typing import Any, Self
 from imgret.errors import InvalidInputError
 from imgret.types import Json
 
-__all__ = ["Augmentation", "Schedule", "check_between", "check_whole"]
+__all__ = ["LEAST_SIDE", "Augmentation", "Schedule", "check_between", "check_whole"]
 
-_LEAST_SIDE = 64  # the reference network halves the side six times
+LEAST_SIDE = 64  # the reference network halves the side six times
 
 
 def check_whole(name: str, value: Any, least: int) -> None:
@@ -114,7 +114,7 @@ class Schedule:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        check_whole("size", self.size, _LEAST_SIDE)
+        check_whole("size", self.size, LEAST_SIDE)
         check_whole("epochs", self.epochs, 1)
         check_whole("batch_size", self.batch_size, 2)
         check_whole("freeze", self.freeze, 0)
@@ -130,7 +130,7 @@ class Schedule:
                 f"found {self.sides!r}"
             )
         for _, side in self.sides:
-            check_whole("sides", side, _LEAST_SIDE)
+            check_whole("sides", side, LEAST_SIDE)
 
     def side(self, epoch: int) -> int:
         """Return the side of the images shown in an epoch, counted from 0."""

@@ -1,4 +1,4 @@
-"""Embeddings of teachers, which are computed once and stored with the run."""
+"""Teachers: embedders whose embeddings a network learns to follow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret.embedders import OnnxEmbedder
 from imgret.errors import TrainingError
@@ -15,51 +16,71 @@ from imgret.retriever import Retriever
 from imgret.train.data import Dataset
 from imgret.types import Embeddings
 
-__all__ = ["teach"]
+__all__ = ["Teachers"]
 
 
-def teach(
-    teachers: Sequence[str | os.PathLike[str]], dataset: Dataset, folder: Path, *, threads: int
-) -> Embeddings:
-    """Return the embeddings of each image by one or several embedders, concatenated.
+class Teachers:
+    """One or several embedders, whose embeddings are concatenated.
 
     Each teacher's embeddings are scaled to length 1 first, so that all teachers count equally.
 
     Parameters
     ----------
-    teachers : sequence of str or path
+    models : sequence of str or path
         Names of built-in models, or paths of bundles.
-    dataset : Dataset
-    folder : Path
-        Folder to store the embeddings in, for resumed runs.
-    threads : int
-
-    Returns
-    -------
-    float32 array of shape (n, sum of dimensions)
 
     Raises
     ------
     ModelError
         A teacher cannot be used.
     """
-    return np.concatenate(
-        [_embeddings(OnnxEmbedder(os.fspath(t)), dataset, folder, threads) for t in teachers],
-        axis=1,
-    )
+
+    def __init__(self, models: Sequence[str | os.PathLike[str]]) -> None:
+        self._embedders = [OnnxEmbedder(os.fspath(model)) for model in models]
+
+    @property
+    def dim(self) -> int:
+        """Sum of the dimensions."""
+        return sum(embedder.dim for embedder in self._embedders)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the models."""
+        text = "\n".join(embedder.fingerprint for embedder in self._embedders)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def embed(self, pixels: NDArray[np.uint8]) -> Embeddings:
+        """Embed images of shape (n, h, w, 3); return float32 of shape (n, dim)."""
+        parts = [_unit(embedder.embed(list(pixels))) for embedder in self._embedders]
+        return np.concatenate(parts, axis=1)
+
+    def embed_all(self, dataset: Dataset, folder: Path, *, threads: int) -> Embeddings:
+        """Embed each image of a dataset as a whole, or read what an earlier call has stored.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        folder : Path
+            Folder to store the embeddings in, for resumed runs.
+        threads : int
+
+        Returns
+        -------
+        float32 array of shape (n, dim)
+        """
+        parts = [_stored(embedder, dataset, folder, threads) for embedder in self._embedders]
+        return np.concatenate(parts, axis=1)
 
 
-def _embeddings(embedder: OnnxEmbedder, dataset: Dataset, folder: Path, threads: int) -> Embeddings:
+def _stored(embedder: OnnxEmbedder, dataset: Dataset, folder: Path, threads: int) -> Embeddings:
     names = "\n".join(map(str, dataset.paths))
     of = hashlib.sha256(f"{embedder.fingerprint}\n{names}".encode()).hexdigest()
     path = folder / f"teacher-{of[:16]}.npy"
     if path.is_file():
         kept: Embeddings = np.load(path, allow_pickle=False)
         return kept
-    made = Retriever(embedder=embedder, max_pixels=dataset.max_pixels).embed(
-        dataset.paths, threads=threads
-    )
-    made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), np.float32(1e-12))
+    retriever = Retriever(embedder=embedder, max_pixels=dataset.max_pixels)
+    made = _unit(retriever.embed(dataset.paths, threads=threads))
     try:
         with path.with_suffix(".part").open("wb") as file:
             np.save(file, made)
@@ -67,3 +88,9 @@ def _embeddings(embedder: OnnxEmbedder, dataset: Dataset, folder: Path, threads:
     except OSError as error:
         raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
     return made
+
+
+def _unit(embeddings: Embeddings) -> Embeddings:
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    scaled: Embeddings = embeddings / np.maximum(lengths, np.float32(1e-12))
+    return scaled

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from imgret.errors import ModelError, TrainingError
 from imgret.train import checkpoint
@@ -20,6 +21,7 @@ from imgret.train.data import Dataset, batches
 from imgret.train.heads import Teaching, make_head, set_margin
 from imgret.train.networks import NETWORKS, EmbeddingNetwork, NetworkKind, build, find_network
 from imgret.train.recipes import Recipe
+from imgret.train.teacher import Teachers
 from imgret.types import Embeddings
 
 __all__ = ["Trainer"]
@@ -35,8 +37,9 @@ class Trainer(Course[Recipe]):
         Training images.
     kind : NetworkKind, optional
         Properties of the network; by default those of the recipe's.
-    taught : float32 array of shape (n, d), optional
-        Embedding of each image by the teachers.
+    teachers : Teachers, optional
+    folder : Path
+        Folder of the run, where the teachers' embeddings of whole images are stored.
     device : torch.device
     seed : int
     threads : int
@@ -49,7 +52,8 @@ class Trainer(Course[Recipe]):
         dataset: Dataset,
         *,
         kind: NetworkKind | None = None,
-        taught: Embeddings | None = None,
+        teachers: Teachers | None = None,
+        folder: Path,
         device: torch.device,
         seed: int,
         threads: int,
@@ -65,8 +69,12 @@ class Trainer(Course[Recipe]):
         )  # type: ignore[call-overload]  # as torch documents
         self.head_dropout = nn.Dropout(recipe.head_dropout)
         self.head = make_head(recipe, len(dataset.classes)).to(device)
-        self.taught = None if taught is None else torch.from_numpy(taught)
-        self.teaching = None if taught is None else Teaching(recipe.dim, taught.shape[1]).to(device)
+        self.teachers, self.taught, self.teaching = teachers, None, None
+        if teachers is not None:
+            self.teaching = Teaching(recipe.dim, teachers.dim).to(device)
+            if recipe.teach_side is None:
+                taught = teachers.embed_all(dataset, folder, threads=threads)
+                self.taught = torch.from_numpy(taught)
         new = [network.embedding, network.norm, self.head]
         if self.teaching is not None:
             new.append(self.teaching)
@@ -122,7 +130,7 @@ class Trainer(Course[Recipe]):
         return batches(
             self.dataset,
             order,
-            side=side,
+            side=max(side, self._teach_side),
             batch_size=self.recipe.batch_size,
             augmentation=self.recipe.augmentation,
             seed=seed,
@@ -136,11 +144,15 @@ class Trainer(Course[Recipe]):
         partner, share = None, 1.0
         if recipe.augmentation.mix and torch.rand((), generator=chance) < recipe.augmentation.mix:
             x, partner, share = mix(x, chance)
-        embeddings = self.network(scaled(x, self.kind.scaling))
+        shown = _resized(x, recipe.side(self.epochs_done))
+        embeddings = self.network(scaled(shown, self.kind.scaling))
         loss = self._loss_of(embeddings, labels, rows)
         if partner is not None:
             other = self._loss_of(embeddings, labels[partner], rows[partner])
             loss = share * loss + (1 - share) * other
+        if self.teaching is not None and self.teachers is not None and self._teach_side:
+            taught = _embedded(self.teachers, _resized(x, self._teach_side)).to(self.device)
+            loss = loss + recipe.distill * self.teaching(embeddings, taught)
         return loss
 
     def _loss_of(self, embeddings: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
@@ -150,17 +162,39 @@ class Trainer(Course[Recipe]):
             loss = loss + self.recipe.distill * self.teaching(embeddings, taught)
         return loss
 
+    @property
+    def _teach_side(self) -> int:
+        """Side of the crops that are shown to the teachers, 0 if none are."""
+        return 0 if self.teachers is None else self.recipe.teach_side or 0
+
     def _identity(self) -> dict[str, Any]:
         facts = {
             "classes": list(self.dataset.classes),
             "pictures": self.dataset.digest(),
-            "teacher": None if self.taught is None else _digest(self.taught.numpy()),
+            "teacher": None,
         }
+        if self.taught is not None:
+            facts["teacher"] = _digest(self.taught.numpy())
+        elif self.teachers is not None:
+            facts["teacher"] = self.teachers.fingerprint
         return facts | self._weights
 
     def _parts(self) -> dict[str, nn.Module]:
         parts: dict[str, nn.Module] = {"head": self.head}
         return parts if self.teaching is None else parts | {"teaching": self.teaching}
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    """Scale square images (n, 3, h, h)."""
+    if pixels.shape[-1] == side:
+        return pixels
+    return interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+
+
+def _embedded(teachers: Teachers, pixels: Tensor) -> Tensor:
+    """Embed images (n, 3, h, w) with values from 0 to 255."""
+    shown = pixels.permute(0, 2, 3, 1).round().clamp(0, 255).to("cpu", torch.uint8)
+    return torch.from_numpy(teachers.embed(np.ascontiguousarray(shown.numpy())))
 
 
 def _digest(array: Embeddings) -> str:
