@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,17 @@ def test_the_gallery_as_a_whole(retriever, colors):
     ):
         with pytest.raises(UnsupportedError, match="postgresql://"):
             call()
+
+
+def test_what_the_server_has_instead_is_said(pg_uri, mean_color):
+    name = pg_uri.rpartition("=")[2]
+    with Retriever.open(pg_uri, "a", embedder=mean_color) as retriever:
+        with pytest.raises(UnsupportedError, match=f"was checked. .pg_amcheck .*={name} "):
+            retriever.check()
+        with pytest.raises(UnsupportedError, match="nothing was done") as refused:
+            retriever.compact()
+    with psycopg.connect(pg_uri.partition("&schema=")[0], autocommit=True) as connection:
+        connection.execute(re.search("`(VACUUM.*)`", str(refused.value))[1])
 
 
 def test_a_graph_is_tuned_for_all(pg_uri, mean_color):

@@ -249,6 +249,19 @@ class PostgresGallery(ServerGallery):
                 connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
             return not is_used
 
+    def _how_to_check(self) -> str:
+        return (
+            f"`pg_amcheck --install-missing --schema={self._database.schema} DATABASE` checks the "
+            f"table and its indexes, except for a graph; REINDEX makes indexes again"
+        )
+
+    def _how_to_compact(self) -> str:
+        table = sql.Identifier(self._database.schema, "items").as_string(None)
+        return (
+            f"Autovacuum frees the room of removed items for new ones; `VACUUM FULL {table}` "
+            f"writes table and indexes again without them, while nobody else can read"
+        )
+
     # -- searching -----------------------------------------------------------------------------
 
     def _has_field(self, field: Field) -> bool:
