@@ -105,10 +105,11 @@ def _all_json(rows: Sequence[Any]) -> list[str] | None:
     # As many braces as mappings: so these are around each, and nowhere else, also not in a text.
     if not text.count("{") == text.count("}") == len(rows) or _NUL_IN_JSON in text:
         return None
-    found = [f"{{{fields}}}" for fields in text[2:-2].split("}, {")]
-    if not is_text(text) or any(each.count("[") >= _DEEPEST for each in found):
+    if not is_text(text):
         return None
-    return found
+    found = [f"{{{fields}}}" for fields in text[2:-2].split("}, {")]
+    is_deep = text.count("[") > _DEEPEST and any(each.count("[") >= _DEEPEST for each in found)
+    return None if is_deep else found
 
 
 def _check_names_and_texts(item: Item, *, nul: bool) -> None:

@@ -36,6 +36,9 @@ _CLOSING = 1.0
 _ROWS = 4096
 # Number of columns of an answer that may be padded, so that the items need not be counted before.
 _FEW = 1000
+# Many items, and MB of them that the server keeps in memory until its trigger has counted them; by
+# default it writes more than 4 MB to a file.
+_MANY, _COUNTED = 1000, 64
 # Items whose fields are listed when a filter names one that does not exist.
 _LOOKED_AT = 10_000
 
@@ -168,6 +171,8 @@ class PostgresGallery(ServerGallery):
         def work(connection: Connection) -> None:
             if replacing:
                 connection.execute("DELETE FROM items WHERE key = ANY(%s::text[])", (replacing,))
+            if len(items) > _MANY:
+                connection.execute(f"SET LOCAL work_mem = '{_COUNTED}MB'")
             with connection.cursor() as cursor, cursor.copy(copy) as lines:
                 for block in copied(items, embeddings, self._spec.dtype):
                     lines.write(block)  # which the server stores while the next is made
