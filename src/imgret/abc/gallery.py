@@ -518,9 +518,8 @@ class Gallery(ABC):
             keys = [item.key for item in items]
             if not (self.checks_items and set(map(type, keys)) <= {str}):
                 check_items(items)
-            counts = Counter(keys)
-            if len(counts) < len(items):
-                twice = counts.most_common(1)[0][0]
+            if len(set(keys)) < len(keys):
+                twice = Counter(keys).most_common(1)[0][0]
                 raise DuplicateKeyError(f"key: expected new keys, each once, found {twice!r} twice")
             self.settle()
             if items:
