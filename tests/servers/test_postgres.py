@@ -2,15 +2,18 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
 psycopg = pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'imgret[postgres]'")
 
 from hypothesis import settings  # noqa: E402  # after the check
 
+from imgret.errors import InvalidInputError  # noqa: E402
 from imgret.galleries.postgres import PostgresGallery  # noqa: E402
 from imgret.testing import GalleryMachine, GalleryTests  # noqa: E402
-from imgret.types import Part  # noqa: E402
+from imgret.testing.galleries import new_spec  # noqa: E402
+from imgret.types import Item, Part  # noqa: E402
 
 _numbers = itertools.count()
 _server = []
@@ -60,3 +63,16 @@ class GraphMachine(PostgresMachine):
 
 TestGraphMachine = GraphMachine.TestCase
 TestGraphMachine.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
+
+
+def test_an_invalid_item_far_down_leaves_nothing(pg_uri):
+    gallery = PostgresGallery.create(pg_uri, new_spec(dim=2))
+    vectors = np.ones((2000, 2), np.float32)
+    items = [Item(f"{n}") for n in range(2000)]
+    for odd in (Item("a\0"), Item("a" * 2601), Item([]), Item("7"), Item("a", metadata={"a": {1}})):
+        with pytest.raises(InvalidInputError):  # the first rows are sent already
+            gallery.add([*items[:-1], odd], vectors)
+        assert len(gallery) == 0
+    gallery.add(items, vectors)
+    assert len(gallery) == 2000
+    gallery.close()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,37 @@ def test_the_gallery_as_a_whole(retriever, colors):
     ):
         with pytest.raises(UnsupportedError, match="postgresql://"):
             call()
+
+
+def test_a_graph_may_be_dropped_for_a_load_and_created_again(pg_uri, mean_color):
+    schema = pg_uri.rpartition("=")[2]
+    rows, _ = clustered(300, 48)
+    with (
+        psycopg.connect(pg_uri.partition("&schema=")[0], autocommit=True) as connection,
+        Retriever.open(pg_uri, "a", embedder=mean_color, index="hnsw") as retriever,
+    ):
+        ((statement,),) = connection.execute(
+            "SELECT pg_get_indexdef(%s::regclass)", (f"{schema}.items_embedding",)
+        ).fetchall()
+        connection.execute(f"DROP INDEX {schema}.items_embedding")
+        retriever.add_vectors(rows, keys=map(str, range(300)), labels=["a", "b"] * 150)
+        for _ in range(2):
+            for where in (None, {"label": "b"}):
+                (hits,) = retriever.search_vectors(rows[1:2], k=3, where=where)
+                assert (hits[0].key, len(hits)) == ("1", 3)
+            connection.execute("SET search_path TO public")
+            connection.execute(statement.replace("INDEX items", "INDEX IF NOT EXISTS items"))
+
+
+def test_what_the_server_has_instead_is_said(pg_uri, mean_color):
+    name = pg_uri.rpartition("=")[2]
+    with Retriever.open(pg_uri, "a", embedder=mean_color) as retriever:
+        with pytest.raises(UnsupportedError, match=f"was checked. .pg_amcheck .*={name} "):
+            retriever.check()
+        with pytest.raises(UnsupportedError, match="nothing was done") as refused:
+            retriever.compact()
+    with psycopg.connect(pg_uri.partition("&schema=")[0], autocommit=True) as connection:
+        connection.execute(re.search("`(VACUUM.*)`", str(refused.value))[1])
 
 
 def test_a_graph_is_tuned_for_all(pg_uri, mean_color):

@@ -17,6 +17,12 @@ from imgret.support.uris import without_secrets
         ("postgresql://me:se?cret@host/db", "postgresql://..."),
         ("postgresql://me:se@cret@host/db", "postgresql://me@host/db"),
         ("postgresql://:secret@/db", "postgresql://@/db"),
+        ("postgres://me@host/db", "postgres://me@host/db"),
+        ("milvus://me:secret@host/c", "milvus://me@host/c"),
+        ("milvus://token@host/c", "milvus://...@host/c"),
+        ("milvus://token:@host/c", "milvus://...@host/c"),
+        ("https://token@host/a", "https://...@host/a"),
+        ("https://token:x-oauth-basic@host/a", "https://...@host/a"),
     ],
 )
 def test_secrets_are_left_out(uri, shown):

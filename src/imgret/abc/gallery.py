@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -21,7 +22,7 @@ from imgret.errors import (
     StoreReadOnlyError,
     UnsupportedError,
 )
-from imgret.support.items import check_item
+from imgret.support.items import check_item, check_items
 from imgret.support.locks import RLock
 from imgret.support.rounding import as_kept, refusals
 from imgret.support.spelling import alike, respelled, shown
@@ -68,12 +69,16 @@ class Gallery(ABC):
         Whether items can be searched by a linear projection of their embeddings.
     supports_index : bool
         Whether imgret can choose, measure and tune the index.
+    checks_items : bool
+        Whether `_add` calls `imgret.support.items.check_items` itself, and stores nothing if it
+        raises; so an engine with transactions can check some items while others are on their way.
     """
 
     shared: ClassVar[bool] = False
     consistent_views: ClassVar[bool] = False
     supports_projection: ClassVar[bool] = False
     supports_index: ClassVar[bool] = False
+    checks_items: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -507,16 +512,15 @@ class Gallery(ABC):
                     f"{len(embeddings)}"
                 )
             kept = as_kept(embeddings, metric=spec.metric, dtype=spec.dtype)
-            seen: set[str] = set()
             for item, reason in zip(items, self.refusals(kept), strict=True):
                 if reason is not None:
                     raise InvalidInputError(f"{item.key}: {reason}")
-                check_item(item)
-                if item.key in seen:
-                    raise DuplicateKeyError(
-                        f"key: expected new keys, each once, found {item.key!r} twice"
-                    )
-                seen.add(item.key)
+            keys = [item.key for item in items]
+            if not (self.checks_items and set(map(type, keys)) <= {str}):
+                check_items(items)
+            if len(set(keys)) < len(keys):
+                twice = Counter(keys).most_common(1)[0][0]
+                raise DuplicateKeyError(f"key: expected new keys, each once, found {twice!r} twice")
             self.settle()
             if items:
                 self._add(items, np.asarray(kept, dtype=np.float32), list(replacing))

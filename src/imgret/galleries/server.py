@@ -90,6 +90,14 @@ class ServerGallery(Gallery):
         """Return fields of the metadata of some thousand items."""
 
     @abstractmethod
+    def _how_to_check(self) -> str:
+        """Return what the administrator of the server can do instead of `check`: one sentence."""
+
+    @abstractmethod
+    def _how_to_compact(self) -> str:
+        """Return what the administrator of the server can do instead of `compact`."""
+
+    @abstractmethod
     def most(self) -> int:
         """Return a number of items that is not exceeded, as far as is known."""
 
@@ -147,14 +155,14 @@ class ServerGallery(Gallery):
 
     def _check(self, *, repair: bool) -> CheckReport:  # noqa: ARG002  # nothing to repair
         raise UnsupportedError(
-            f"{self.name}: expected a gallery in a directory, found one on a server, which checks "
-            f"its own files (PostgreSQL has pg_amcheck and data checksums); nothing was checked"
+            f"{self.name}: expected a gallery in a directory, found one on a server; nothing was "
+            f"checked. {self._how_to_check()}"
         )
 
     def _compact(self) -> int:
         raise UnsupportedError(
-            f"{self.name}: expected a gallery in memory or in a directory, found one on a server, "
-            f"which deletes removed items by itself"
+            f"{self.name}: expected a gallery in memory or in a directory, found one on a server; "
+            f"nothing was done. {self._how_to_compact()}"
         )
 
     def check_where(self, where: Filter) -> None:

@@ -15,7 +15,15 @@ from imgret.ingest.folder import walk_folder
 from imgret.ingest.losses import find_losses
 from imgret.ingest.report import Line
 from imgret.pipeline.embed import Known, Source, path_of, refusal
-from imgret.support.given import by_key, label_or_none, listed, plain_metadata, row_mappings
+from imgret.support.given import (
+    by_key,
+    label_or_none,
+    listed,
+    plain_labels,
+    plain_metadata,
+    plain_rows,
+    row_mappings,
+)
 from imgret.support.items import check_item
 from imgret.support.spelling import respelled
 from imgret.types import ImageLike, Item
@@ -89,11 +97,9 @@ def vector_items(
     gallery: Gallery,
 ) -> list[Item]:
     """Return items without an image, which are checked when they are added."""
-    items = []
-    for named, label, facts in zip(_names(keys, gallery), labels, metadata, strict=True):
-        described = {} if facts is None else plain_metadata(facts, named)
-        items.append(Item(named, label=label_or_none(label), metadata=described))
-    return items
+    names = _names(keys, gallery)
+    rows = zip(names, plain_labels(labels), plain_rows(metadata, names), strict=True)
+    return [Item(name, label=label, metadata=facts) for name, label, facts in rows]
 
 
 def _names(given: Sequence[Any], gallery: Gallery) -> list[Any]:

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -39,7 +40,9 @@ __all__ = [
     "one_or_many_images",
     "one_text",
     "plain_filter",
+    "plain_labels",
     "plain_metadata",
+    "plain_rows",
     "row_mappings",
     "texts",
     "threshold_or_none",
@@ -203,6 +206,13 @@ def label_or_none(label: Any) -> Any:
     return label
 
 
+def plain_labels(labels: Sequence[Any]) -> list[Any]:
+    """Return many labels as `label_or_none` does."""
+    if set(map(type, labels)) <= {str, type(None)}:
+        return list(labels)
+    return [label_or_none(label) for label in labels]
+
+
 def plain_metadata(metadata: Any, key: object) -> Any:
     """Return the metadata of an item with NumPy numbers converted to Python ones.
 
@@ -231,8 +241,20 @@ def plain_metadata(metadata: Any, key: object) -> Any:
     return {name: _plain(metadata[name], str(name), refuse, 1) for name in metadata}
 
 
+def plain_rows(rows: Sequence[Any], keys: Sequence[object]) -> list[Any]:
+    """Return the metadata of many items as `plain_metadata` does; an empty mapping for None."""
+    if set(map(type, rows)) == {dict}:
+        values = list(chain.from_iterable(row.values() for row in rows))
+        kinds = set(map(type, values))
+        if kinds <= _PLAIN and (float not in kinds or _finite(values)):
+            return list(map(dict, rows))  # as most are
+    return [
+        {} if row is None else plain_metadata(row, key) for row, key in zip(rows, keys, strict=True)
+    ]
+
+
 def _finite(values: Iterable[Any]) -> bool:
-    return all(math.isfinite(value) for value in values if type(value) is float)
+    return all(map(math.isfinite, [value for value in values if type(value) is float]))
 
 
 def row_mappings(given: Any) -> Any:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from imgret.errors import InvalidInputError
 from imgret.types import Item, is_text
 
-__all__ = ["check_item"]
+__all__ = ["check_item", "check_items"]
 
 # Levels of JSON, well below SQLite's limit (1000), beyond which one item makes all unreadable.
 _DEEPEST = 200
 _HASH = 8  # bytes of a perceptual hash
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _NUL, _NUL_IN_JSON = "\0", "\\u0000"
+_BLOCK = 512  # items checked at once
 
 
 def check_item(item: Item) -> str:
@@ -65,6 +67,49 @@ def check_item(item: Item) -> str:
     if brackets > 1 or nul or set(map(type, item.metadata)) != {str}:
         _check_names_and_texts(item, nul=nul)
     return metadata
+
+
+def check_items(items: Sequence[Item]) -> list[str]:
+    """Check many items like `check_item`, several times as fast; return the metadata of each."""
+    found: list[str] = []
+    for start in range(0, len(items), _BLOCK):
+        block = items[start : start + _BLOCK]
+        usual = _all_json([item.metadata for item in block]) if _are_usual(block) else None
+        found += usual or map(check_item, block)
+    return found
+
+
+def _are_usual(items: Sequence[Item]) -> bool:
+    """Whether keys, paths, labels and hashes are valid at first sight, all of them at once."""
+    keys = [item.key for item in items]
+    others = [text for item in items for text in (item.path, item.label) if text is not None]
+    if set(map(type, keys + others)) != {str} or not all(keys):
+        return False
+    text = "".join(keys + others)
+    hashes = [item.phash for item in items if item.phash is not None]
+    return (
+        _NUL not in text
+        and is_text(text)
+        and all(isinstance(phash, bytes) and len(phash) == _HASH for phash in hashes)
+    )
+
+
+def _all_json(rows: Sequence[Any]) -> list[str] | None:
+    """Return metadata as JSON, made at once; None if any is invalid, or has a mapping inside."""
+    if set(map(type, rows)) != {dict} or set(map(type, chain.from_iterable(rows))) - {str}:
+        return None
+    try:
+        text = _ENCODE(rows)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    # As many braces as mappings: so these are around each, and nowhere else, also not in a text.
+    if not text.count("{") == text.count("}") == len(rows) or _NUL_IN_JSON in text:
+        return None
+    if not is_text(text):
+        return None
+    found = [f"{{{fields}}}" for fields in text[2:-2].split("}, {")]
+    is_deep = text.count("[") > _DEEPEST and any(each.count("[") >= _DEEPEST for each in found)
+    return None if is_deep else found
 
 
 def _check_names_and_texts(item: Item, *, nul: bool) -> None:

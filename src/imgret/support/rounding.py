@@ -17,6 +17,7 @@ __all__ = ["as_kept", "refusals", "too_small"]
 # Share of a row's length that rounding to float16 may change: twice the error of numbers over 6e-5,
 # of which float16 keeps all bits. The error of smaller numbers is at most half their spacing.
 _CHANGED, _HALF_SPACING = 2.0**-10, 2.0**-25
+_HALF_MOST = 65504.0  # the largest float16
 
 
 def refusals(embeddings: Any, *, dim: int, metric: Metric, dtype: Dtype) -> list[str | None]:
@@ -30,6 +31,8 @@ def refusals(embeddings: Any, *, dim: int, metric: Metric, dtype: Dtype) -> list
         ``embeddings`` is not an array of shape (n, dim).
     """
     embeddings = as_kept(embeddings, metric=metric, dtype=dtype)
+    if dtype == "float16" and _surely_fit(embeddings, dim):
+        return [None] * len(embeddings)
     with np.errstate(over="ignore"):
         kept = embeddings.astype(dtype).astype(np.float32)
     try:
@@ -41,6 +44,16 @@ def refusals(embeddings: Any, *, dim: int, metric: Metric, dtype: Dtype) -> list
     if dtype == "float16" and too_small(embeddings).any():
         return [_refusal(*rows, dim, metric, dtype) for rows in zip(embeddings, kept, strict=True)]
     return [None] * len(kept)
+
+
+def _surely_fit(rows: Any, dim: int) -> bool:
+    """Whether float32 rows are valid in float16 by their lengths alone, without rounding them."""
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.float32 or rows.shape[1:] != (dim,):
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.vecdot(rows, rows)  # NaN if a number is
+    low, high = 2 * dim * (_HALF_SPACING / _CHANGED) ** 2, _HALF_MOST**2
+    return bool(len(rows) and squares.min() >= low and squares.max() <= high)
 
 
 def as_kept(embeddings: Any, *, metric: Metric, dtype: Dtype) -> Any:

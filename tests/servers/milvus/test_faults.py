@@ -72,6 +72,8 @@ def gallery(uri):
         ("milvus://host/a/b", "collection: expected a name of"),
         ("milvus://host/a?collection=b", "either as the path or as the parameter"),
         ("milvus://u:hidden@host/a?token=hidden", "token: expected either"),
+        ("milvus://hidden@host/a", "user and password, .* or a token"),
+        ("milvus://:hidden@host/a", "user and password, .* or a token"),
         ("milvus://host/a?ca_pem_path=/nowhere/ca.pem", "no file /nowhere/ca.pem"),
         ("milvus://", "milvus:///folder/file.db"),
         ("milvus:///folder/file", "ends with .db"),

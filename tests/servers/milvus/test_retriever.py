@@ -110,6 +110,8 @@ def test_what_it_cannot_do_is_refused(retriever, tmp_path):
         retriever.explain,
         lambda: retriever.index,
         lambda: retriever.save(tmp_path / "copy.imgret"),
+        retriever.check,
+        retriever.compact,
     ):
         with pytest.raises(UnsupportedError, match=r"milvus://.*server"):
             call()

@@ -24,7 +24,7 @@ _KNOWN = frozenset({"db", "secure", "token", "timeout", "collection", "server_na
 _SECRETS = frozenset({"token"})
 # The URI is not shown in an error, as it may have a password in it.
 _EXPECTED = (
-    "gallery: expected a URI such as milvus://user@host:19530/collection, or "
+    "gallery: expected a URI such as milvus://host:19530/collection, or "
     "milvus:///folder/file.db for Milvus Lite"
 )
 
@@ -130,6 +130,11 @@ def _credentials(parts: SplitResult, query: dict[str, str]) -> tuple[str, str]:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if (user or password) and "token" in query:
         raise InvalidInputError("token: expected either a token or a user, found both")
+    if bool(user) != bool(password):  # not shown: it may be a token
+        raise InvalidInputError(
+            "gallery: expected user and password, as in milvus://user:password@host, or a token, "
+            "as in milvus://host/collection?token=TOKEN, found only one name before the host"
+        )
     return user, query.get("token") or (f"{user}:{password}" if user else "")
 
 

@@ -279,6 +279,15 @@ class MilvusGallery(ServerGallery):
             )
             self.connection.removed()
 
+    def _how_to_check(self) -> str:
+        return "`imgret copy` reads every item, and fails if the server cannot return one"
+
+    def _how_to_compact(self) -> str:
+        return (
+            f"Milvus deletes removed items by itself after a while; `compact("
+            f"{self.connection.address.collection!r})` of pymilvus' MilvusClient asks for it"
+        )
+
     def discard_if_unused(self) -> bool:
         """Delete a gallery of Milvus Lite; a server does not say who uses a collection."""
         if not (self._is_mine and self.connection.is_alone):

@@ -13,14 +13,14 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from imgret.abc import GallerySpec, Stored, VectorIndex
-from imgret.errors import InvalidInputError, StoreCorruptError, StoreError
+from imgret.errors import StoreCorruptError, StoreError
 from imgret.filters import Filter, metadata_field
 from imgret.filters.postgres import expression_of
 from imgret.filters.tree import COLUMNS as FIELDS
 from imgret.filters.tree import Field
 from imgret.galleries.postgres import schema
 from imgret.galleries.postgres.database import IDLE, Connection, Database
-from imgret.galleries.postgres.rows import COLUMNS, copied, from_row, to_row, unwire
+from imgret.galleries.postgres.rows import COLUMNS, check_keys, copied, from_row, to_row, unwire
 from imgret.galleries.postgres.view import Found, Listed, PostgresView
 from imgret.galleries.server import ServerGallery, plain_fields
 from imgret.search import StaleViewError
@@ -36,8 +36,9 @@ _CLOSING = 1.0
 _ROWS = 4096
 # Number of columns of an answer that may be padded, so that the items need not be counted before.
 _FEW = 1000
-# Bytes of a key that fit into an index of PostgreSQL.
-_KEY_BYTES = 2600
+# Many items, and MB of them that the server keeps in memory until its trigger has counted them; by
+# default it writes more than 4 MB to a file.
+_MANY, _COUNTED = 1000, 64
 # Items whose fields are listed when a filter names one that does not exist.
 _LOOKED_AT = 10_000
 
@@ -56,6 +57,7 @@ class PostgresGallery(ServerGallery):
     """
 
     consistent_views = True
+    checks_items = True  # while the server stores those before
 
     def __init__(self, database: Database, *, writable: bool) -> None:
         super().__init__(database, writable=writable)
@@ -164,15 +166,16 @@ class PostgresGallery(ServerGallery):
     # -- changing ----------------------------------------------------------------------------
 
     def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
-        _check_keys(items)
         copy = f"COPY items ({COLUMNS}, embedding) FROM STDIN (FORMAT BINARY)"
 
         def work(connection: Connection) -> None:
             if replacing:
                 connection.execute("DELETE FROM items WHERE key = ANY(%s::text[])", (replacing,))
+            if len(items) > _MANY:
+                connection.execute(f"SET LOCAL work_mem = '{_COUNTED}MB'")
             with connection.cursor() as cursor, cursor.copy(copy) as lines:
                 for block in copied(items, embeddings, self._spec.dtype):
-                    lines.write(block)  # the server stores meanwhile
+                    lines.write(block)  # which the server stores while the next is made
 
         self._database.write(work)
 
@@ -184,7 +187,7 @@ class PostgresGallery(ServerGallery):
         )
 
     def _change(self, items: Mapping[str, Item]) -> None:
-        _check_keys(items.values())
+        check_keys([item.key for item in items.values()])
         names = COLUMNS.split(", ")
         update = f"UPDATE items SET {', '.join(f'{each} = %s' for each in names)} WHERE key = %s"
         # Two steps, so that items can swap their keys: each row is found by its key as it was.
@@ -251,6 +254,19 @@ class PostgresGallery(ServerGallery):
                 connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
             return not is_used
 
+    def _how_to_check(self) -> str:
+        return (
+            f"`pg_amcheck --install-missing --schema={self._database.schema} DATABASE` checks the "
+            f"table and its indexes, except for a graph; REINDEX makes indexes again"
+        )
+
+    def _how_to_compact(self) -> str:
+        table = sql.Identifier(self._database.schema, "items").as_string(None)
+        return (
+            f"Autovacuum frees the room of removed items for new ones; `VACUUM FULL {table}` "
+            f"writes table and indexes again without them, while nobody else can read"
+        )
+
     # -- searching -----------------------------------------------------------------------------
 
     def _has_field(self, field: Field) -> bool:
@@ -313,15 +329,6 @@ def rows_of(
 ) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows, which the server sends in binary form."""
     return connection.execute(statement, parameters, binary=True).fetchall()
-
-
-def _check_keys(items: Iterable[Item]) -> None:
-    for item in items:
-        if len(item.key) > _KEY_BYTES // 4 and len(item.key.encode()) > _KEY_BYTES:
-            raise InvalidInputError(
-                f"key: expected at most {_KEY_BYTES:,} bytes in PostgreSQL, found "
-                f"{len(item.key.encode()):,}: {item.key[:40]!r}..."
-            )
 
 
 def _written(item: Item) -> tuple[Any, ...]:

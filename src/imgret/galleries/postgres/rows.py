@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
+from imgret.errors import InvalidInputError
 from imgret.filters.postgres import json_number
+from imgret.support.items import check_items
 from imgret.types import Box, Dtype, Embeddings, Ids, Item
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "IdArray",
     "JsonLoader",
     "Vector",
+    "check_keys",
     "copied",
     "from_row",
     "register",
@@ -96,43 +100,72 @@ _SIZE, _LONG, _BOX = (
     struct.Struct(">6i8i").pack,
 )
 _BLOCK = 512  # rows sent at once
+_KEY_BYTES = 2600  # fit into an index
+
+
+def check_keys(keys: Sequence[str]) -> None:
+    """Raise `InvalidInputError` for a key that does not fit into an index of PostgreSQL."""
+    for key in keys:
+        if len(key) > _KEY_BYTES // 4 and len(key.encode()) > _KEY_BYTES:
+            raise InvalidInputError(
+                f"key: expected at most {_KEY_BYTES:,} bytes in PostgreSQL, found "
+                f"{len(key.encode()):,}: {key[:40]!r}..."
+            )
 
 
 def copied(items: Sequence[Item], embeddings: Embeddings, dtype: Dtype) -> Iterator[bytes]:
-    """Yield what a binary COPY into `COLUMNS` and the embedding takes, some rows at a time."""
+    """Check items, and yield what a binary COPY into `COLUMNS` and the embedding takes.
+
+    Some rows are checked and yielded at a time. Their fields are made column by column, which is
+    several times as fast as row by row.
+
+    Raises
+    ------
+    InvalidInputError
+        An item is invalid, or its key is too long.
+    """
     yield _COPY_HEAD
     for start in range(0, len(items), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        lines = _lines(embeddings[part], dtype)
-        sized = np.hstack([np.full((len(lines), 1), lines.shape[1], ">i4").view(np.uint8), lines])
-        pieces: list[Any] = []
-        for item, line in zip(items[part], sized, strict=True):
-            _append(pieces, item)
-            pieces.append(line)
-        yield b"".join(pieces)
+        block = items[start : start + _BLOCK]
+        lines = _lines(embeddings[start : start + _BLOCK], dtype)
+        columns = [
+            [_FIELDS] * len(block),
+            *_columns(block),
+            [_SIZE(lines.shape[1])] * len(block),
+            lines.view(f"V{lines.shape[1]}")[:, 0].tolist(),
+        ]
+        yield b"".join(chain.from_iterable(zip(*columns, strict=True)))
     yield _COPY_END
 
 
-def _append(pieces: list[Any], item: Item) -> None:
-    """Append the fields of an item that was checked, in the order of `COLUMNS`."""
-    metadata = _exact(_ENCODE(dict(item.metadata))) if item.metadata else "{}"
-    pieces += (
-        _FIELDS,
-        _field(item.key.encode()),
-        _NULL if item.path is None else _field(item.path.encode()),
-        _NULL if item.sha256 is None else _field(item.sha256),
-        _NULL if item.size is None else _LONG(8, item.size),
-        _NULL if item.mtime_ns is None else _LONG(8, item.mtime_ns),
-        _NULL if item.box is None else _boxed(item.box),
-        _TRUE if item.subject else _FALSE,
-        _NULL if item.label is None else _field(item.label.encode()),
-        _field(b"\1" + metadata.encode()),  # the version of jsonb
-        _NULL if item.phash is None else _field(item.phash),
-    )
+def _columns(items: Sequence[Item]) -> list[list[bytes]]:
+    """Check items, and return their fields in the order of `COLUMNS`."""
+    metadata = [_exact(text) for text in check_items(items)]
+    check_keys([item.key for item in items])
+    return [
+        _texts([item.key for item in items]),
+        _texts([item.path for item in items]),
+        _fields([item.sha256 for item in items]),
+        _longs([item.size for item in items]),
+        _longs([item.mtime_ns for item in items]),
+        [_NULL if item.box is None else _boxed(item.box) for item in items],
+        [_TRUE if item.subject else _FALSE for item in items],
+        _texts([item.label for item in items]),
+        _fields([b"\1" + text.encode() for text in metadata]),  # the version of jsonb
+        _fields([item.phash for item in items]),
+    ]
 
 
-def _field(value: bytes) -> bytes:
-    return _SIZE(len(value)) + value
+def _texts(values: Sequence[str | None]) -> list[bytes]:
+    return _fields([None if value is None else value.encode() for value in values])
+
+
+def _fields(values: Sequence[bytes | None]) -> list[bytes]:
+    return [_NULL if value is None else _SIZE(len(value)) + value for value in values]
+
+
+def _longs(values: Sequence[int | None]) -> list[bytes]:
+    return [_NULL if value is None else _LONG(8, value) for value in values]
 
 
 def _boxed(box: Box) -> bytes:
