@@ -18,6 +18,8 @@ from imgret.errors import (
     StoreNotFoundError,
     UnsupportedError,
 )
+from imgret.galleries.milvus import gallery
+from imgret.galleries.milvus.connection import Connection
 
 COLORS = {"red": (200, 30, 40), "green": (40, 190, 30), "blue": (20, 50, 210)}
 
@@ -128,6 +130,22 @@ def test_its_index_is_measured_and_tuned(uri, mean_color, index, option):
         assert {len(hits) for hits in found} == {600}  # never short
     with Retriever.open(uri, embedder=mean_color) as retriever:
         assert retriever._gallery.view().index.settings() == tuning.chosen.settings
+
+
+def test_a_search_is_one_request(retriever, monkeypatch):
+    monkeypatch.setattr(gallery, "_FRESH", 3600.0)  # seconds until items are counted again
+    vector = retriever.embeddings(["blue/01.png"])
+    retriever.search_vectors(vector, k=3)
+    asked, ask = [], Connection.ask
+
+    def noting(self, method, *args, **kwargs):
+        asked.append(method)
+        return ask(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(Connection, "ask", noting)
+    (hits,) = retriever.search_vectors(vector, k=3)
+    assert [hit.label for hit in hits] == ["blue"] * 3
+    assert asked == ["search"]
 
 
 def test_it_is_opened_again(retriever, uri, mean_color, other_embedder, photos):
