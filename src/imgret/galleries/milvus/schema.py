@@ -60,6 +60,8 @@ _SPEC_BYTES = 65535
 # An index of an empty collection is there at once; the client would look after half a second.
 _NO_WAIT = {"sync": False}
 _LARGEST_HALF = 65504.0
+# The largest `ef` of a search in Milvus.
+_WIDEST = 32_768
 
 
 class _Kind(NamedTuple):
@@ -76,7 +78,7 @@ _KINDS: dict[str, _Kind] = {
     "hnsw": _Kind(
         "HNSW",
         {"M": ("M", 2, 2048, 16), "ef_construction": ("efConstruction", 1, 2**31 - 1, 200)},
-        ("ef_search", "ef", 1, 32768, 64),
+        ("ef_search", "ef", 1, _WIDEST, 64),
         [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024],
     ),
     "ivf": _Kind(
@@ -167,7 +169,7 @@ class Layout(NamedTuple):
         """Return the parameters of a search for ``k`` items."""
         params = {}
         if self.name == "hnsw":
-            params["ef"] = max(value, k)
+            params["ef"] = max(min(value, _WIDEST), k)
         elif self.name == "ivf":
             params["nprobe"] = min(value, self.build["nlist"])
         return {"metric_type": self.metric, "params": params}
