@@ -30,9 +30,6 @@ _NEAREST, _HITS = 16_384, 2**16
 _WITH_ITEMS = 2048
 # Ids that an expression leaves out; if there are more, vectors are compared here.
 _LEFT_OUT = 8192
-# With a filter, graphs and lists are searched so many times as widely as without, since what it
-# leaves out is passed on the way to the nearest items.
-_WIDER = 8
 # Candidates of a search whose filter lets more through than it should.
 _SPARE = 32
 
@@ -166,7 +163,7 @@ class MilvusView(ServerView):
             asked = min(4 * asked, _NEAREST)
 
     def _hits(self, vectors: Embeddings, k: int, *, with_items: bool) -> list[Any]:
-        expression, plain = self._expression.text, self._filter is None
+        expression = self._expression.text
         if self._removed:
             left_out = f"id not in [{', '.join(map(str, self._removed))}]"
             expression = f"({expression}) and {left_out}" if expression else left_out
@@ -178,7 +175,7 @@ class MilvusView(ServerView):
             limit=k,
             filter=expression,
             output_fields=FIELDS if with_items else ["id"],
-            search_params=self._layout.parameters(self.value if plain else _WIDER * self.value, k),
+            search_params=self._layout.parameters(self.value, k, filtered=self._filter is not None),
             consistency_level=self._gallery.connection.level,
         )
         return found
