@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from overhead import Given
@@ -28,8 +28,10 @@ from pymilvus import MilvusClient
 from results import save
 
 from imgret import Retriever
+from imgret.galleries.milvus import MilvusGallery
 from imgret.galleries.milvus.address import Address
 from imgret.galleries.milvus.rows import to_row
+from imgret.galleries.milvus.schema import Layout
 from imgret.support.exact import exact_search
 from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Item
@@ -86,6 +88,12 @@ def _facts(n: int) -> dict[str, Any]:
     return {"n": n, "share": (n * 7919 % 100_000) / 100_000}
 
 
+def _layout(retriever: Retriever) -> Layout:
+    """Return how the server keeps and searches vectors."""
+    gallery = retriever._gallery  # noqa: SLF001  # as stored
+    return cast("MilvusGallery", gallery).layout
+
+
 def _load(place: str, vectors: Embeddings) -> Iterator[dict[str, Any]]:
     """Compare bulk loading with the client's insert of the same rows into the same fields."""
     keys = [f"{n}.jpg" for n in range(len(vectors))]
@@ -98,8 +106,7 @@ def _load(place: str, vectors: Embeddings) -> Iterator[dict[str, Any]]:
             retriever.add_vectors(vectors, keys=keys, metadata=facts)
             ours.append(time.perf_counter() - started)
         with _gallery(f"{place}plain{turn}", dim) as (retriever, client, collection):
-            half = retriever._gallery.layout.half  # noqa: SLF001  # what the server keeps
-            kept = vectors.astype(np.float16) if half else vectors
+            kept = vectors.astype(np.float16) if _layout(retriever).half else vectors
             started = time.perf_counter()
             for start in range(0, len(vectors), _PART):
                 part = range(start, min(start + _PART, len(vectors)))
@@ -158,8 +165,7 @@ def _compared(
     retriever: Retriever, client: MilvusClient, collection: str, queries: Embeddings, count: int
 ) -> dict[str, Any]:
     """Ask the same queries by both, in turns, ``count`` at a time."""
-    gallery = retriever._gallery  # noqa: SLF001  # for its parameters, which are the server's
-    layout = gallery.layout
+    layout = _layout(retriever)
     parameters = layout.parameters(layout.value, _K)
 
     def plain(some: Embeddings) -> None:
