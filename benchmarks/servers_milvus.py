@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -54,10 +55,11 @@ def main() -> None:
         lite = f"milvus://{folder}/measured.db?collection="
         place = f"{options.uri.rstrip('/')}/" if options.uri else lite
         place += "imgret_measured_"
-        rows = [
-            *_load(place, vectors[:_LOADED]),
-            *_searches(place, options.index, vectors, queries),
-        ]
+        searches = _searches(place, options.index, vectors, queries)
+        rows = []
+        for row in itertools.chain(_load(place, vectors[:_LOADED]), searches):
+            print(row, file=sys.stderr, flush=True)
+            rows.append(row)
     kind = "Milvus Lite" if options.uri is None else "Milvus"
     save(options.out, "milvus", rows, title=f"{kind} through imgret, and by its client")
 
