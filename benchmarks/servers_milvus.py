@@ -201,7 +201,7 @@ def _compared(
         "what": f"{count} at a time, {layout.name} {parameters['params'] or ''}".rstrip(),
         "imgret a second": round(len(queries) / own),
         "client a second": round(len(queries) / theirs),
-        "ratio": round(theirs / own, 2),
+        "ratio": round(float(theirs / own), 2),
     }
 
 
