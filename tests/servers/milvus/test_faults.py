@@ -320,15 +320,14 @@ def test_a_large_batch_that_fails_is_undone(gallery, monkeypatch):
     before = gallery.embeddings()
     monkeypatch.setattr(module, "_REQUEST", 2000)
     calls = itertools.count()
-    ask = gallery.connection.ask
+    upsert = gallery.connection.upsert
 
-    def broken(method, name, *args, **kwargs):
-        rows = args[0] if args else []
-        if method == "upsert" and len(rows) > 1 and "id" in rows[0] and next(calls) == 3:
+    def broken(columns):
+        if len(columns["id"]) > 1 and next(calls) == 3:
             raise StoreError("no room")
-        return ask(method, name, *args, **kwargs)
+        upsert(columns)
 
-    monkeypatch.setattr(gallery.connection, "ask", broken)
+    monkeypatch.setattr(gallery.connection, "upsert", broken)
     with pytest.raises(StoreError, match="no room"):
         gallery.add(items_of(60), rows_of(60, seed=1), replacing=list(gallery))
     assert next(calls) > 3

@@ -18,6 +18,8 @@ from imgret.errors import (
     StoreNotFoundError,
     UnsupportedError,
 )
+from imgret.galleries.milvus import gallery
+from imgret.galleries.milvus.connection import Connection
 
 COLORS = {"red": (200, 30, 40), "green": (40, 190, 30), "blue": (20, 50, 210)}
 
@@ -122,14 +124,41 @@ def test_what_it_cannot_do_is_refused(retriever, tmp_path):
 def test_its_index_is_measured_and_tuned(uri, mean_color, index, option):
     rows = np.random.default_rng(0).normal(size=(600, 48))
     with Retriever.open(uri, "a", embedder=mean_color, index=index) as retriever:
-        retriever.add_vectors(rows, keys=[str(n) for n in range(600)])
+        tenth = [{"tenth": n % 10 == 0} for n in range(600)]
+        retriever.add_vectors(rows, keys=[str(n) for n in range(600)], metadata=tenth)
         assert retriever.recall(3).value > 0.9
         tuning = retriever.tune(0.9, 3)
         assert option in tuning.chosen.settings
         found = retriever.search_vectors(rows[:50], k=600)
         assert {len(hits) for hits in found} == {600}  # never short
+        # What a filter lets through is found as well as all.
+        queries = np.random.default_rng(1).normal(size=(50, 48))
+        near = queries @ (rows[::10] / np.linalg.norm(rows[::10], axis=1, keepdims=True)).T
+        best = np.argsort(-near, axis=1)[:, :3] * 10
+        found = retriever.search_vectors(queries, k=3, where={"tenth": True})
+        right = [
+            {int(hit.key) for hit in hits} & set(row)
+            for hits, row in zip(found, best.tolist(), strict=True)
+        ]
+        assert sum(map(len, right)) / best.size >= 0.9
     with Retriever.open(uri, embedder=mean_color) as retriever:
         assert retriever._gallery.view().index.settings() == tuning.chosen.settings
+
+
+def test_a_search_is_one_request(retriever, monkeypatch):
+    monkeypatch.setattr(gallery, "_FRESH", 3600.0)  # seconds until items are counted again
+    vector = retriever.embeddings(["blue/01.png"])
+    retriever.search_vectors(vector, k=3)
+    asked, ask = [], Connection.ask
+
+    def noting(self, method, *args, **kwargs):
+        asked.append(method)
+        return ask(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(Connection, "ask", noting)
+    (hits,) = retriever.search_vectors(vector, k=3)
+    assert [hit.label for hit in hits] == ["blue"] * 3
+    assert asked == ["search"]
 
 
 def test_it_is_opened_again(retriever, uri, mean_color, other_embedder, photos):

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,7 @@ class Connection:
     def __init__(self, address: Address) -> None:
         self.address, self.name, self.closed = address, address.name, False
         self._pid = os.getpid()
+        self._fields: list[dict[str, Any]] | None = None
         self._engine = _entered(address) if address.file is not None else None
         try:
             with self._named():
@@ -148,6 +149,34 @@ class Connection:
         Requests that did not reach the server are repeated until the time is over. All that imgret
         sends can be repeated.
         """
+        self._check_open()
+        return self.guarded(
+            getattr(self._client, method), *args, timeout=timeout or self.address.timeout, **kwargs
+        )
+
+    def upsert(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Write items, given by field; those with the same key are replaced.
+
+        The client's own method takes rows, and spends three times as long on them.
+        """
+        self._check_open()
+        client, collection = self._client, self.address.collection
+        if self._fields is None:
+            self._fields = self.ask("describe_collection", collection)["fields"]
+        kinds = {field["name"]: field["type"] for field in self._fields}
+        self.guarded(
+            client._get_connection().upsert,  # noqa: SLF001  # what the client's own methods call
+            collection,
+            [
+                {"name": name, "type": kinds[name], "values": values}
+                for name, values in columns.items()
+            ],
+            schema={"fields": self._fields},
+            context=client._generate_call_context(),  # noqa: SLF001  # as above
+            timeout=self.address.timeout,
+        )
+
+    def _check_open(self) -> None:
         if self.closed:
             raise StoreClosedError(f"{self.name}: closed; open it again with Retriever.open()")
         if self._pid != os.getpid():
@@ -155,9 +184,6 @@ class Connection:
                 f"{self.name}: opened by the process this one was forked from; open it in each "
                 f"process, or start processes with 'spawn'"
             )
-        return self.guarded(
-            getattr(self._client, method), *args, timeout=timeout or self.address.timeout, **kwargs
-        )
 
     def guarded(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function of pymilvus, and raise its errors as errors of imgret."""

@@ -60,30 +60,39 @@ _SPEC_BYTES = 65535
 # An index of an empty collection is there at once; the client would look after half a second.
 _NO_WAIT = {"sync": False}
 _LARGEST_HALF = 65504.0
+# The largest `ef` of a search in Milvus.
+_WIDEST = 32_768
 
 
 class _Kind(NamedTuple):
-    """An index of Milvus: its name there, and imgret's options by name with range and default."""
+    """An index of Milvus: its name there, and imgret's options by name with range and default.
+
+    With a filter, a search is ``wider`` times as wide as without: what the filter leaves out is
+    passed on the way to the nearest items, and these are spread over more lists.
+    """
 
     name: str
     build: dict[str, tuple[str, int, int, int]]
     search: tuple[str, str, int, int, int] | None
     sweep: list[int]
+    wider: int
 
 
 _KINDS: dict[str, _Kind] = {
-    "flat": _Kind("FLAT", {}, None, []),
+    "flat": _Kind("FLAT", {}, None, [], 1),
     "hnsw": _Kind(
         "HNSW",
         {"M": ("M", 2, 2048, 16), "ef_construction": ("efConstruction", 1, 2**31 - 1, 200)},
-        ("ef_search", "ef", 1, 32768, 64),
+        ("ef_search", "ef", 1, _WIDEST, 64),
         [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024],
+        8,
     ),
     "ivf": _Kind(
         "IVF_FLAT",
         {"nlist": ("nlist", 1, 65536, 1024)},
         ("nprobe", "nprobe", 1, 65536, 16),
         [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024],
+        64,
     ),
 }
 
@@ -163,11 +172,13 @@ class Layout(NamedTuple):
         steps = [step for step in _KINDS[self.name].sweep if step < most]
         return [*steps, most] if self.name == "ivf" else steps
 
-    def parameters(self, value: int, k: int) -> Json:
+    def parameters(self, value: int, k: int, *, filtered: bool = False) -> Json:
         """Return the parameters of a search for ``k`` items."""
         params = {}
+        if filtered:
+            value *= _KINDS[self.name].wider
         if self.name == "hnsw":
-            params["ef"] = max(value, k)
+            params["ef"] = max(min(value, _WIDEST), k)
         elif self.name == "ivf":
             params["nprobe"] = min(value, self.build["nlist"])
         return {"metric_type": self.metric, "params": params}

@@ -175,7 +175,7 @@ class MilvusView(ServerView):
             limit=k,
             filter=expression,
             output_fields=FIELDS if with_items else ["id"],
-            search_params=self._layout.parameters(self.value, k),
+            search_params=self._layout.parameters(self.value, k, filtered=self._filter is not None),
             consistency_level=self._gallery.connection.level,
         )
         return found
