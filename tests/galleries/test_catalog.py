@@ -378,8 +378,9 @@ def test_a_reader_keeps_its_view(tmp_path):
 
 def test_copies_are_whole_and_apart(tmp_path, catalog):
     catalog.add([ITEM, Item("b")], [7, 8])
-    catalog.copy_to(tmp_path / "copy.sqlite")
-    with closing(Catalog(tmp_path / "copy.sqlite")) as copy, closing(copy.to_memory()) as memory:
+    copied = catalog.without_removed(tmp_path / "copy.sqlite")
+    assert (copied.ids.tolist(), copied.dropped) == ([0, 1], 0)
+    with closing(copied.catalog) as copy, closing(copy.to_memory()) as memory:
         for each in (copy, memory):
             assert each.items([0, 1]) == catalog.items([0, 1])
             each.remove([0])
