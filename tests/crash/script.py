@@ -221,8 +221,6 @@ def _fault(path: Path, allowed: list[Model]) -> str | None:
     with Retriever.open(path, "r+", embedder=Given(DIM)) as retriever:  # goes on
         left = {each.name for each in path.iterdir()} - PARTS
         left |= {each.name for each in path.parent.iterdir()} - {NAME}
-        if left:
-            return f"left over: {sorted(left)}"
         if content(retriever) != found:
             return "a writer sees something else"
         add(retriever, ["later"], [Row("x", "{}", vector_of(-1 & 0xFFFF))])
@@ -231,7 +229,7 @@ def _fault(path: Path, allowed: list[Model]) -> str | None:
             return f"found {hit.key!r}"
     if set(Retriever.load(path, embedder=Given(DIM))) != {*found, "later"}:
         return "what was added later is not there"
-    return None
+    return f"left over: {sorted(left)}" if left else None
 
 
 def _difference(found: dict[str, Row], allowed: list[Model]) -> str:

@@ -192,6 +192,8 @@ class Store:
                 raise StoreCorruptError(f"{path / CATALOG}: missing; restore it from a copy")
             catalog = Catalog(path / CATALOG, writable=writable)
             undo.callback(catalog.close)
+            if writable:  # of a commit that had changed nothing yet: others were rolled back
+                (path / f"{CATALOG}-journal").unlink(missing_ok=True)
             vectors = VectorLog(
                 manifest.dim,
                 manifest.dtype,
