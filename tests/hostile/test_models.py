@@ -27,6 +27,26 @@ def test_a_message_has_a_limited_number_of_fields():
         list(protobuf.fields(memoryview(b"\x3a\x00" * 100_001)))
 
 
+def test_empty_graphs_below_graphs_are_refused_soon(tmp_path):
+    """16 MB of them take onnxruntime 3.7 GB and a minute, however they are nested."""
+    path = tmp_path / "empty.onnx"
+    hundred_thousand = encode(7, encode(1, encode(5, b"\x5a\x00" * 99_000)))
+    path.write_bytes(encode_integer(1, 8) + hundred_thousand * 84)
+    started = time.process_time()
+    with pytest.raises(ModelError, match=r"empty\.onnx: .* more than 1,000,000 fields"):
+        session.Session(path)
+    assert time.process_time() - started < 20
+
+
+def test_a_sparse_array_that_is_far_larger_than_the_file_is_refused(tmp_path):
+    dims = encode_integer(3, 1 << 20) + encode_integer(3, 1 << 20)
+    path = tmp_path / "sparse.onnx"
+    for sparse in (dims, encode(3, encode_integer(1, 1 << 20)[1:] * 2)):
+        path.write_bytes(encode_integer(1, 8) + encode(7, encode(15, sparse)))
+        with pytest.raises(ModelError, match=r"a sparse array of 1,099,511,627,776 values"):
+            session.Session(path)
+
+
 def test_messages_in_messages_are_limited_as_well(monkeypatch):
     monkeypatch.setattr(external, "_MOST_MESSAGES", 300)
     graph = encode(7, b"\x0a\x00" * 100)  # of empty nodes

@@ -49,6 +49,7 @@ def _of_directory(path: Path) -> Json_:
             "path": str(path),
             "items": len(catalog),
             "labels": catalog.label_count(),
+            "images_below": catalog.common_folder(),
             "removed": waste.rows,
             "removed_bytes": waste.bytes,
             "left_over": [str(left) for left in waste.left_over],

@@ -262,6 +262,19 @@ class Catalog:
             yield from rows
             last = rows[-1][0]
 
+    def common_folder(self) -> str | None:
+        """Return the folder that all paths are in; None without any, or if they share none."""
+        ((first, last),) = self._query(
+            "SELECT min(path), max(path) FROM items WHERE removed_at IS NULL"
+        )
+        if first is None or "://" in first + last:
+            return None
+        try:
+            found = os.path.commonpath([first, last])
+        except ValueError:  # on two drives
+            return None
+        return os.path.dirname(found) if found == first else found  # noqa: PTH120  # any text
+
     def label_count(self) -> int:
         """Return the number of distinct labels."""
         rows = self._query("SELECT count(DISTINCT label) FROM items WHERE removed_at IS NULL")

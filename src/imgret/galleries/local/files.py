@@ -153,8 +153,7 @@ def replacement(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     settle(path, mark=mark)
-    for left in unfinished(path):
-        discard_unlocked(left, mark)
+    _clear_abandoned(mark, path)
     there = replaces and (held is not None or (path / mark).exists())
     locks = [WriterLock(path / LOCK) if held is None else held] if there else []
     new = None
@@ -294,6 +293,11 @@ def discard_unlocked(directory: Path, mark: str) -> bool:
     _log.info("deleted %s, left by a writer that was killed", directory)
     lock.release()  # only now: its maker must not lock what is being deleted
     return True
+
+
+def _clear_abandoned(mark: str, path: Path) -> None:
+    for left in unfinished(path):
+        discard_unlocked(left, mark)
 
 
 def _saving_of(path: Path) -> str:
