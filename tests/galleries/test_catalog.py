@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import sys
 import zlib
 from contextlib import closing
 from dataclasses import replace
@@ -419,3 +420,22 @@ def test_origins_are_those_of_the_live_items():
         catalog.add([Item("a", "/a", b"1" * 32, label="x"), Item("b"), Item("c")], [1, 2, 3])
         catalog.remove([2])
         assert list(catalog.origins()) == [(0, "/a", b"1" * 32, "x"), (1, None, None, None)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other paths")
+@pytest.mark.parametrize(
+    ("paths", "folder"),
+    [
+        ([], None),
+        (["/a/b/c.jpg"], "/a/b"),
+        (["/a/b/c.jpg", None, "/a/b2/c.jpg", "/a/b/d/e.jpg"], "/a"),
+        (["/a/b/c.jpg", "/a/b/../../etc/d.jpg"], None),
+        (["/a/b/c.jpg", "s3://bucket/c.jpg"], None),
+    ],
+)
+def test_the_folder_of_all_images(paths, folder):
+    with closing(Catalog()) as catalog:
+        catalog.add([Item(str(n), path=path) for n, path in enumerate(paths)], [0] * len(paths))
+        catalog.add([Item("removed", path="/z/z.jpg")], [0])
+        catalog.remove(catalog.require(["removed"]))
+        assert catalog.common_folder() == folder

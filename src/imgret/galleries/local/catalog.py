@@ -264,16 +264,18 @@ class Catalog:
 
     def common_folder(self) -> str | None:
         """Return the folder that all paths are in; None without any, or if they share none."""
-        ((first, last),) = self._query(
-            "SELECT min(path), max(path) FROM items WHERE removed_at IS NULL"
+        # The first and the last in order have in common what all of them do.
+        ((first, last, turns),) = self._query(
+            "SELECT min(path), max(path), max(path LIKE '%/../%') FROM items "
+            "WHERE removed_at IS NULL"
         )
-        if first is None or "://" in first + last:
+        if first is None or "://" in first + last or turns:
             return None
         try:
-            found = os.path.commonpath([first, last])
+            found: str = os.path.commonpath([first, last])
         except ValueError:  # on two drives
             return None
-        return os.path.dirname(found) if found == first else found  # noqa: PTH120  # any text
+        return str(Path(found).parent) if found == first else found
 
     def label_count(self) -> int:
         """Return the number of distinct labels."""
@@ -620,6 +622,21 @@ class Catalog:
         StoreCorruptError
             A row is missing, or is not what was committed.
         """
+        if path is None or self._for_writing:
+            return self._renumbered(path)
+        # A writer in another process waits while this reads, so copy first: that is quick.
+        whole = path.with_name(f"{path.name}.whole")
+        try:
+            with self._lock, explained(whole), closing(sqlite3.connect(whole)) as target:
+                self._db.backup(target)
+            copy = Catalog(whole, writable=False)
+            with closing(copy):
+                copy._named = self._named
+                return copy._renumbered(path)
+        finally:
+            whole.unlink(missing_ok=True)
+
+    def _renumbered(self, path: Path | None) -> Renumbered:
         with self._lock, self._unchanging():
             ((total, live, changes),) = self._query("SELECT rows, live, changes FROM counts")
             if total == live and path is not None:

@@ -48,7 +48,8 @@ _SAVING = re.compile(r"[0-9a-f]{8}")
 # What a gallery, finished or not, may hold.
 _OURS = {
     *("manifest.json", "manifest.json.tmp", "manifest.copy.json", "manifest.copy.json.tmp"),
-    *("catalog.sqlite", "catalog.sqlite-journal", "vectors.f16", "vectors.f32", LOCK),
+    *("catalog.sqlite", "catalog.sqlite-journal", "catalog.sqlite.whole", LOCK),
+    *("vectors.f16", "vectors.f32", "catalog.sqlite.whole-journal"),
     *("projection.npz", "projection.npz.tmp", "projection.npz.tmp.tmp"),
     *("index", "index.tmp", "index.old"),
 }

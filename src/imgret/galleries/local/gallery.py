@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar, final
 from urllib.parse import unquote
@@ -338,7 +338,8 @@ class LocalGallery(Gallery):
         """Replace the store by one without the rows of removed items, as a view sees it or not."""
         projection = self.live.projection
         if self.live.is_there:
-            self.live.sync()  # so that it has the ids of the items that are kept
+            with suppress(ImgretError):  # a search says so, or another index is built
+                self.live.sync()  # so that it has the ids of the items that are kept
         with held():
             self.store, ids = self.store.without_removed(
                 None if projection is None else projection.save
