@@ -78,7 +78,9 @@ def check_limits(path: Path, graph: bytes | None = None) -> None:
             with path.open("rb") as file:  # an error keeps parts of it mapped for a moment
                 _check(memoryview(mmap(file.fileno(), 0, access=ACCESS_READ)))
     except ValueError as error:
-        raise ModelError(f"{path}: expected an ONNX file of a network, found {error}") from error
+        raise ModelError(
+            f"{path}: imgret cannot load it: expected an ONNX file of a network, found {error}"
+        ) from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
