@@ -164,6 +164,7 @@ def test_rows_of_removed_items_go_by_themselves(tmp_path, monkeypatch, index):
             catalog = retriever._gallery.store.catalog
             assert (catalog.rows, len(retriever)) == (104, 104)
             assert retriever.index is held  # nothing was built again
+            assert (path / "index").exists() == (index != "flat")
             query = rows[150] / np.linalg.norm(rows[150])
             expected = best(rows[106:], keys[106:], query)
             assert [hit.key for hit in hits] == expected
@@ -214,7 +215,7 @@ def test_a_failed_try_leaves_the_change(tmp_path, monkeypatch, caplog):
         with closing(sqlite3.connect(path / "catalog.sqlite")) as db, db:
             db.execute("UPDATE items SET label = 'y' WHERE id = 20")
         assert retriever.remove(keys[15]) == 1
-        assert "the rows of 16 removed items stay" in caplog.text
+        assert "what is left of 16 removed items stays" in caplog.text
         assert len(retriever) == 14
         with Retriever.open(path, embedder=Given(8)) as reader, pytest.raises(StoreCorruptError):
             list(reader)

@@ -360,9 +360,12 @@ class LocalGallery(Gallery):
         self.settle()
         try:
             self._drop_removed()
+            self.live.checkpoint()  # for those who open it next
         except ImgretError as error:  # the change itself is stored
             self._wait_for = 2 * removed
-            _log.warning("%s: the rows of %d removed items stay: %s", self.name, removed, error)
+            _log.warning(
+                "%s: what is left of %d removed items stays: %s", self.name, removed, error
+            )
 
     def _close(self) -> None:
         try:
