@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgret.errors import ModelError
-from imgret.models import bundle, external, protobuf, session
+from imgret.models import bundle, external, limits, protobuf, session
 from imgret.models.protobuf import encode, encode_integer
 
 FLOAT, INT64, BOOL = 1, 7, 9
@@ -27,15 +27,14 @@ def test_a_message_has_a_limited_number_of_fields():
         list(protobuf.fields(memoryview(b"\x3a\x00" * 100_001)))
 
 
-def test_empty_graphs_below_graphs_are_refused_soon(tmp_path):
+def test_empty_graphs_below_graphs_are_refused(tmp_path, monkeypatch):
     """16 MB of them take onnxruntime 3.7 GB and a minute, however they are nested."""
+    monkeypatch.setattr(limits, "_MOST_FIELDS", 10_000)  # of a million: each takes 3 us
     path = tmp_path / "empty.onnx"
-    hundred_thousand = encode(7, encode(1, encode(5, b"\x5a\x00" * 99_000)))
-    path.write_bytes(encode_integer(1, 8) + hundred_thousand * 84)
-    started = time.process_time()
-    with pytest.raises(ModelError, match=r"empty\.onnx: .* more than 1,000,000 fields"):
+    some = encode(7, encode(1, encode(5, b"\x5a\x00" * 900)))
+    path.write_bytes(encode_integer(1, 8) + some * 84)
+    with pytest.raises(ModelError, match=r"empty\.onnx: .* more than 10,000 fields"):
         session.Session(path)
-    assert time.process_time() - started < 20
 
 
 def test_a_sparse_array_that_is_far_larger_than_the_file_is_refused(tmp_path):
