@@ -596,10 +596,11 @@ class Retriever:
     def compact(self) -> int:
         """Delete what is left of removed items, and give the space back to the disk.
 
-        The row and the embedding of a removed or replaced item stay in the files until then. The
-        remaining items are written into a new directory that takes the place of the old one, and
-        the index is built again. Processes that have the gallery open keep seeing the old files.
-        Names made for images without one (``image-000012``) may be given to new images again.
+        The row and the embedding of a removed or replaced item stay in the files until then, or
+        until more than half of all rows, and at least 1,000, are of such items: a change, `save`
+        and `close` then do the same by themselves. The remaining items are written into a new
+        directory that takes the place of the old one. Processes that have the gallery open keep
+        seeing the old files; views taken before can be looked at, but not searched.
 
         Returns
         -------
@@ -1191,6 +1192,8 @@ class Retriever:
 
     def remove(self, keys: str | Iterable[str]) -> int:
         """Remove items: all of them or, if a key is unknown, none.
+
+        What is left of them on the disk goes later: see `compact`.
 
         Returns
         -------

@@ -14,11 +14,18 @@ import numpy as np
 from imgret import Retriever
 from imgret.errors import ImgretError
 from imgret.galleries.local import LocalGallery
+from imgret.galleries.local import gallery as local_gallery
 from imgret.testing.data import Given
 
 DIM = 8
 NAME = "g.imgret"
 INDEXES = ("flat", "hnsw", "ivf", "flat", "hnsw")
+local_gallery._FEW = 3  # so that removals drop the rows of removed items now and then
+# What a gallery consists of. A writer that opens it leaves nothing else, in it or beside it.
+PARTS = {
+    *("manifest.json", "manifest.copy.json", "catalog.sqlite", "vectors.f16"),
+    *("projection.npz", "index", "lock"),
+}
 
 
 class Row(NamedTuple):
@@ -63,7 +70,7 @@ class Script:
         self.index = self._random.choice(("flat", "hnsw"))
         self.steps = [Step("create", None, None, {})]
         kinds = [self._add, self._add, self._remove, self._relabel, self._describe, self._reindex]
-        kinds += [self._save, self._reopen, self._project, self._replace]
+        kinds += [self._save, self._reopen, self._project, self._replace, self._compact]
         while len(self.steps) < steps:
             rows = self.steps[-1].after or {}
             kind = self._add if len(rows) < 3 else self._random.choice(kinds)
@@ -88,6 +95,9 @@ class Script:
         keys = self._random.sample(sorted(rows), self._random.randint(1, len(rows) - 1))
         left = {key: row for key, row in rows.items() if key not in keys}
         return Step(f"remove {len(keys)}", lambda r: r.remove(keys), None, left)
+
+    def _compact(self, rows: dict[str, Row]) -> Step:
+        return Step("compact", lambda r: r.compact(), None, rows)
 
     def _relabel(self, rows: dict[str, Row]) -> Step:
         key, label = self._random.choice(sorted(rows)), f"new{self._random.random()}"
@@ -209,6 +219,8 @@ def _fault(path: Path, allowed: list[Model]) -> str | None:
     if found not in allowed:
         return f"holds {_difference(found, allowed)}"
     with Retriever.open(path, "r+", embedder=Given(DIM)) as retriever:  # goes on
+        left = {each.name for each in path.iterdir()} - PARTS
+        left |= {each.name for each in path.parent.iterdir()} - {NAME}
         if content(retriever) != found:
             return "a writer sees something else"
         add(retriever, ["later"], [Row("x", "{}", vector_of(-1 & 0xFFFF))])
@@ -217,7 +229,7 @@ def _fault(path: Path, allowed: list[Model]) -> str | None:
             return f"found {hit.key!r}"
     if set(Retriever.load(path, embedder=Given(DIM))) != {*found, "later"}:
         return "what was added later is not there"
-    return None
+    return f"left over: {sorted(left)}" if left else None
 
 
 def _difference(found: dict[str, Row], allowed: list[Model]) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import sys
 import zlib
 from contextlib import closing
 from dataclasses import replace
@@ -378,8 +379,9 @@ def test_a_reader_keeps_its_view(tmp_path):
 
 def test_copies_are_whole_and_apart(tmp_path, catalog):
     catalog.add([ITEM, Item("b")], [7, 8])
-    catalog.copy_to(tmp_path / "copy.sqlite")
-    with closing(Catalog(tmp_path / "copy.sqlite")) as copy, closing(copy.to_memory()) as memory:
+    copied = catalog.without_removed(tmp_path / "copy.sqlite")
+    assert (copied.ids.tolist(), copied.dropped) == ([0, 1], 0)
+    with closing(copied.catalog) as copy, closing(copy.to_memory()) as memory:
         for each in (copy, memory):
             assert each.items([0, 1]) == catalog.items([0, 1])
             each.remove([0])
@@ -418,3 +420,22 @@ def test_origins_are_those_of_the_live_items():
         catalog.add([Item("a", "/a", b"1" * 32, label="x"), Item("b"), Item("c")], [1, 2, 3])
         catalog.remove([2])
         assert list(catalog.origins()) == [(0, "/a", b"1" * 32, "x"), (1, None, None, None)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other paths")
+@pytest.mark.parametrize(
+    ("paths", "folder"),
+    [
+        ([], None),
+        (["/a/b/c.jpg"], "/a/b"),
+        (["/a/b/c.jpg", None, "/a/b2/c.jpg", "/a/b/d/e.jpg"], "/a"),
+        (["/a/b/c.jpg", "/a/b/../../etc/d.jpg"], None),
+        (["/a/b/c.jpg", "s3://bucket/c.jpg"], None),
+    ],
+)
+def test_the_folder_of_all_images(paths, folder):
+    with closing(Catalog()) as catalog:
+        catalog.add([Item(str(n), path=path) for n, path in enumerate(paths)], [0] * len(paths))
+        catalog.add([Item("removed", path="/z/z.jpg")], [0])
+        catalog.remove(catalog.require(["removed"]))
+        assert catalog.common_folder() == folder

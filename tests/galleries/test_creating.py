@@ -189,7 +189,7 @@ def test_a_directory_that_is_taken_for_abandoned(tmp_path, manifest, kit, monkey
     def slow(path):
         if ".saving-" in str(path) and not cleared:
             cleared.append(path)
-            files._clear_abandoned(tmp_path / "g.imgret")
+            files._clear_abandoned("manifest.json", tmp_path / "g.imgret")
         return lock(path)
 
     monkeypatch.setattr(files, "WriterLock", slow)

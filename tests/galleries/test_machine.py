@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from imgret.errors import DuplicateKeyError
+from imgret.errors import DuplicateKeyError, StoreReadOnlyError
 from imgret.galleries.local.store import Store
 from imgret.types import Item
 
@@ -31,7 +31,7 @@ class Machine(RuleBasedStateMachine):
         self.disk = Store.create(self.path, self.manifest)
         self.memory = Store.in_memory(self.manifest)
         self.model = {}  # key -> (value, label), in the order they were added
-        self.rows = 0
+        self.rows = 0  # ids given out, also before a copy or a compaction
 
     def teardown(self):
         self.disk.close()
@@ -50,8 +50,9 @@ class Machine(RuleBasedStateMachine):
             if live:
                 with pytest.raises(DuplicateKeyError):
                     store.add(rows, items)
+            first = self.rows - store.manifest.dropped
             ids = store.add(rows, items, replaced=store.catalog.require(live))
-            assert ids == range(self.rows, self.rows + len(batch))
+            assert ids == range(first, first + len(batch))
         self.rows += len(batch)
         for key, value in batch.items():
             self.model.pop(key, None)
@@ -78,6 +79,22 @@ class Machine(RuleBasedStateMachine):
         self.disk.close()
         self.disk = Store.open(self.path, writable=True)
 
+    @rule(of_disk=st.booleans())
+    def drop_removed(self, of_disk):
+        name = "disk" if of_disk else "memory"
+        before = getattr(self, name)
+        live = before.catalog.live_ids()
+        store, ids = before.without_removed(None)
+        assert ids.tolist() == live.tolist()
+        assert store.catalog.rows == len(store.catalog) == len(live)
+        # What was opened before can be read, and no longer changed.
+        assert np.array_equal(before.read(live), store.read(np.arange(len(live))))
+        assert list(before.catalog) == list(store.catalog)
+        with pytest.raises(StoreReadOnlyError):
+            before.remove([0])
+        before.close()
+        setattr(self, name, store)
+
     @rule(whole=st.booleans())
     def save_and_load(self, whole):
         """Each takes the place of the other."""
@@ -98,7 +115,9 @@ class Machine(RuleBasedStateMachine):
                 catalog = store.catalog
                 assert list(catalog) == list(self.model)
                 assert len(catalog) == len(self.model)
-                assert catalog.rows == self.rows
+                assert store.manifest.dropped + catalog.rows == self.rows
+                gone = catalog.removed_since(0)
+                assert sorted([*gone, *catalog.live_ids()]) == list(range(catalog.rows))
                 ids = catalog.live_ids()
                 assert catalog.require(list(self.model)) == ids.tolist()
                 labels = [item.label for item in catalog.items(ids).values()]
@@ -109,9 +128,6 @@ class Machine(RuleBasedStateMachine):
                     blocks = [rows for _, rows in store.blocks(ids)]
                     assert np.array_equal(np.concatenate(blocks), self.rows_of(values))
             changes = self.disk.catalog.changes
-            gone = self.disk.catalog.removed_since(0)
-            assert sorted([*gone, *self.disk.catalog.live_ids()]) == list(range(self.rows))
-            assert self.memory.catalog.removed_since(0).tolist() == gone.tolist()
             assert self.memory.catalog.changes == reader.catalog.changes == changes
 
 

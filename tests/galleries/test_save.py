@@ -70,7 +70,7 @@ def test_save_takes_all_along(path, other):
     other.save(
         path,
         projection=lambda p: p.write_bytes(b"matrix"),
-        index=(checkpoint, lambda state: (state / "graph").write_bytes(b"g")),
+        index=lambda _: (checkpoint, lambda state: (state / "graph").write_bytes(b"g")),
     )
     found, state = Store.read_checkpoint(path)
     assert (found, (state / "graph").read_bytes()) == (checkpoint, b"g")
@@ -162,7 +162,7 @@ def test_failure_at_any_step(path, other, kit, monkeypatch, step, error):
         other.save(
             path,
             projection=fail if step == "projection" else nothing,
-            index=(checkpoint, fail if step == "index" else nothing),
+            index=lambda _: (checkpoint, fail if step == "index" else nothing),
         )
     if isinstance(error, OSError):
         assert isinstance(caught.value, StoreError)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgret.errors import ModelError
-from imgret.models import bundle, external, protobuf, session
+from imgret.models import bundle, external, limits, protobuf, session
 from imgret.models.protobuf import encode, encode_integer
 
 FLOAT, INT64, BOOL = 1, 7, 9
@@ -25,6 +25,25 @@ def test_a_message_has_a_limited_number_of_fields():
     assert sum(1 for _ in protobuf.fields(memoryview(b"\x3a\x00" * 100_000))) == 100_000
     with pytest.raises(ValueError, match="more than 100,000 fields"):
         list(protobuf.fields(memoryview(b"\x3a\x00" * 100_001)))
+
+
+def test_empty_graphs_below_graphs_are_refused(tmp_path, monkeypatch):
+    """16 MB of them take onnxruntime 3.7 GB and a minute, however they are nested."""
+    monkeypatch.setattr(limits, "_MOST_FIELDS", 10_000)  # of a million: each takes 3 us
+    path = tmp_path / "empty.onnx"
+    some = encode(7, encode(1, encode(5, b"\x5a\x00" * 900)))
+    path.write_bytes(encode_integer(1, 8) + some * 84)
+    with pytest.raises(ModelError, match=r"empty\.onnx: .* more than 10,000 fields"):
+        session.Session(path)
+
+
+def test_a_sparse_array_that_is_far_larger_than_the_file_is_refused(tmp_path):
+    dims = encode_integer(3, 1 << 20) + encode_integer(3, 1 << 20)
+    path = tmp_path / "sparse.onnx"
+    for sparse in (dims, encode(3, encode_integer(1, 1 << 20)[1:] * 2)):
+        path.write_bytes(encode_integer(1, 8) + encode(7, encode(15, sparse)))
+        with pytest.raises(ModelError, match=r"a sparse array of 1,099,511,627,776 values"):
+            session.Session(path)
 
 
 def test_messages_in_messages_are_limited_as_well(monkeypatch):

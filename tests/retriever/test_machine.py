@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from imgret import Retriever
 from imgret.errors import DuplicateKeyError, EmptyGalleryError, KeyNotFoundError
+from imgret.galleries.local import gallery as gallery_module
 from imgret.testing.data import Given
 
 DIM = 6
@@ -38,6 +39,8 @@ class RetrieverMachine(RuleBasedStateMachine):
         metric=st.sampled_from(["cosine", "ip", "l2"]),
     )
     def start(self, on_disk, index, metric):
+        self.few = gallery_module._FEW
+        gallery_module._FEW = 2  # so that removals drop the rows of removed items now and then
         self.root = Path(tempfile.mkdtemp(prefix="imgret-machine-"))
         self.rng = np.random.default_rng(0)
         self.model: dict[str, tuple[np.ndarray, str | None]] = {}
@@ -51,6 +54,8 @@ class RetrieverMachine(RuleBasedStateMachine):
         )
 
     def teardown(self):
+        if hasattr(self, "few"):
+            gallery_module._FEW = self.few
         if hasattr(self, "retriever"):
             self.retriever.close()
             shutil.rmtree(self.root)
@@ -97,6 +102,11 @@ class RetrieverMachine(RuleBasedStateMachine):
         self.retriever = loaded
 
     @rule()
+    def compact(self):
+        self.retriever.compact()
+        assert self.retriever._gallery.store.catalog.rows == len(self.model)
+
+    @rule()
     def reopen(self):
         if self.retriever.path is not None:
             self.retriever.close()
@@ -133,6 +143,8 @@ class RetrieverMachine(RuleBasedStateMachine):
             vectors = self.retriever.embeddings()
             for row, (vector, _) in zip(vectors, self.model.values(), strict=True):
                 np.testing.assert_array_equal(row, vector)
+            catalog = self.retriever._gallery.store.catalog
+            assert catalog.rows <= max(2 * len(self.model), len(self.model) + 1)
 
 
 RetrieverMachine.TestCase.settings = settings(

@@ -18,10 +18,10 @@ class VectorIndex(IndexEngine):
     """Finds the nearest vectors among many.
 
     A subclass sets ``name`` and implements the hooks `_options`, `_add`, `_search`,
-    `_reconstruct`, `_save` and `_load`, and `_train` and `_remove` if the flags below say so.
-    It may override `_comparisons`, `_search_options` and `_configure`. The public methods are
-    final and defined in ``imgret.support.engine``. They check the arguments, maintain the set of
-    ids, let searches run in parallel and changes run alone, and call the hooks.
+    `_reconstruct`, `_save` and `_load`, and `_train`, `_remove` and `_renumber` if the flags below
+    say so. It may override `_comparisons`, `_search_options` and `_configure`. The public methods
+    are final and defined in ``imgret.support.engine``. They check the arguments, maintain the set
+    of ids, let searches run in parallel and changes run alone, and call the hooks.
 
     Guarantees for the hooks:
 
@@ -64,6 +64,8 @@ class VectorIndex(IndexEngine):
     supports_allowed : bool
         Whether `_search` can be restricted to some ids. If not, ``allowed`` is always None, and
         the base class answers such searches exactly, with the reconstructed vectors.
+    supports_renumber : bool
+        Whether `renumber` works; if not, a gallery that is compacted builds its index again.
     is_exact : bool
         Whether `search` always finds the true nearest neighbours.
     is_compressed : bool
@@ -88,6 +90,7 @@ class VectorIndex(IndexEngine):
     needs_training: bool = False
     supports_remove: bool = False
     supports_allowed: bool = False
+    supports_renumber: bool = False
     is_exact: bool = False
     is_compressed: bool = False
     refine: int = 4
@@ -118,6 +121,12 @@ class VectorIndex(IndexEngine):
             f"{type(self).__name__} cannot remove (supports_remove is False); "
             f"build a new index without those ids"
         )
+
+    def _renumber(self, ids: Ids) -> None:
+        """Replace the ids, given in the order of `ids`; nothing to do for an index that has none.
+
+        Vectors stay where they are, and ids are ordered by size as before.
+        """
 
     def _removal_rebuilds(self, count: int) -> bool:  # noqa: ARG002  # a hook
         """Whether removing so many ids makes `_remove` rebuild the whole index.

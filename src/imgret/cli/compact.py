@@ -16,8 +16,8 @@ def compact(gallery: GalleryAt, json_: Json = False) -> None:
 
     imgret compact photos.imgret
 
-    That gives the space back. The rest is written beside the gallery and takes its place, and the
-    index is built again.
+    That gives the space back. The rest is written beside the gallery and takes its place. It
+    happens by itself once more than half of the rows, and at least 1,000, are of removed images.
     """
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 

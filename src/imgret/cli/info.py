@@ -25,7 +25,8 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
 
     imgret info photos.imgret
 
-    No model is loaded.
+    No model is loaded. What is removed takes room until more than half of the items are, or until
+    `imgret compact`; what is left over goes when the gallery is next opened for writing.
     """
     path = gallery.directory
     facts = _of_server(os.fspath(gallery)) if path is None else _of_directory(path)
@@ -43,12 +44,16 @@ def _of_directory(path: Path) -> Json_:
     from imgret.galleries.local.store import Store  # noqa: PLC0415  # so that --help is quick
 
     with closing(Store.open(path, writable=False)) as store:
-        manifest, catalog = store.manifest, store.catalog
+        manifest, catalog, waste = store.manifest, store.catalog, store.waste()
         return {
             "path": str(path),
             "items": len(catalog),
             "labels": catalog.label_count(),
-            "removed": catalog.rows - len(catalog),
+            "images_below": catalog.common_folder(),
+            "removed": waste.rows,
+            "removed_bytes": waste.bytes,
+            "left_over": [str(left) for left in waste.left_over],
+            "left_over_bytes": waste.left_over_bytes,
             **_parts(manifest),
             "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
             "created": manifest.created,
@@ -92,6 +97,8 @@ def _shown(value: Any) -> str:
             return "yes" if value else "no"
         case int():
             return f"{value:,}"
+        case list():
+            return shown(", ".join(value)) if value else "-"
         case _:
             return shown(str(value))
 

@@ -35,6 +35,7 @@ class ExactIndex(VectorIndex):
 
     name = "exact"
     supports_remove = True
+    supports_renumber = True
     supports_allowed = True
     is_exact = True
     cheap_to_build = True

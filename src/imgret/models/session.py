@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, ModelError
 from imgret.models.external import locations
+from imgret.models.limits import check_limits
 from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
 
 # From 1.32 on, onnxruntime looks up a host for telemetry, and writes a device ID and a database of
@@ -217,6 +218,7 @@ class Session:
             if _is_utf8(path):  # where the graph's second files are, if there are any
                 options.add_session_config_entry(_WEIGHTS_IN, str(path.absolute().parent))
         started = time.perf_counter()
+        check_limits(path, graph)
         try:
             self._session = ort.InferenceSession(
                 given, options, providers=_with_options(self.providers)

@@ -76,10 +76,11 @@ class Origin(NamedTuple):
 
 
 class StaleViewError(Exception):
-    """The projection of the gallery has changed since the view was made.
+    """The projection of the gallery, or the ids of its items, have changed since the view was made.
 
-    Vectors of the view's projection cannot be compared with those in the index now. Take a new
-    view, and project the queries with it.
+    Vectors of the view's projection cannot be compared with those in the index now, or are known
+    there by other ids, as when what was left of removed items is deleted. Take a new view, and
+    project the queries with it.
     """
 
 

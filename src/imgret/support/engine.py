@@ -57,6 +57,7 @@ class IndexEngine(ABC):
     needs_training: bool
     supports_remove: bool
     supports_allowed: bool
+    supports_renumber: bool
     is_exact: bool
     is_compressed: bool
     refine: int
@@ -88,6 +89,9 @@ class IndexEngine(ABC):
 
     @abstractmethod
     def _removal_rebuilds(self, count: int) -> bool: ...
+
+    @abstractmethod
+    def _renumber(self, ids: Ids) -> None: ...
 
     @abstractmethod
     def _search(
@@ -304,6 +308,44 @@ class IndexEngine(ABC):
         """Whether removing this many ids takes as long as rebuilding the index."""
         with self._lock.read():
             return self._removal_rebuilds(count)
+
+    @final
+    def renumber(self, ids: Any) -> None:
+        """Give the vectors other ids, whose order is the same.
+
+        Parameters
+        ----------
+        ids : array of whole numbers of shape (n,)
+            Distinct ids of at least 0, one for each of `ids`, ordered alike by size.
+
+        Raises
+        ------
+        InvalidInputError
+            There are more or fewer of them, or they are ordered differently.
+        UnsupportedError
+            The index cannot renumber (``supports_renumber`` is False).
+        """
+        ids = check_ids(ids, "ids")
+        with self._lock.write():
+            if not self.supports_renumber:
+                raise UnsupportedError(
+                    f"{type(self).__name__} cannot renumber (supports_renumber is False); build a "
+                    f"new index with those ids"
+                )
+            before = self._ids.ids
+            if len(ids) != len(before):
+                raise InvalidInputError(
+                    f"ids: expected one for each of {len(before)} vectors, found {len(ids)}"
+                )
+            ordered = ids[np.argsort(before)]
+            if not (ordered[1:] > ordered[:-1]).all():
+                raise InvalidInputError(
+                    "ids: expected the order of those they replace, found another"
+                )
+            if len(ids):
+                self._renumber(ids)
+                self._ids = IdMap(ids.copy())
+                self._changes += 1
 
     # -- how it searches -----------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -29,7 +29,7 @@ from imgret.galleries.local.database import (
     connect,
     explained,
     leave,
-    sum_rows,
+    patiently,
     upgrade,
     version_of,
 )
@@ -42,6 +42,7 @@ from imgret.galleries.local.rows import (
     SUMMED_TEXT,
     is_sound,
     item_of,
+    row_checksum,
     selected,
     to_row,
 )
@@ -50,7 +51,7 @@ from imgret.support.locks import RLock, renew_in_child
 from imgret.support.spelling import alike, respelled, shown
 from imgret.types import Ids, Item, is_text
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "Renumbered"]
 
 # Keys looked up by one statement; SQLite allows 32,766 parameters.
 _CHUNK = 10_000
@@ -58,6 +59,25 @@ _CHUNK = 10_000
 _MOST_CHANGES = 2**62
 
 _MARKS = ", ".join("?" * len(COLUMNS.split(", ")))
+_INSERT = f"INSERT INTO items (crc, id, {COLUMNS}, row_crc) VALUES (?, ?, {_MARKS}, ?)"  # noqa: S608  # constants
+
+
+class Renumbered(NamedTuple):
+    """A catalog without the rows of removed items.
+
+    Attributes
+    ----------
+    catalog : Catalog
+        New and open; its item ``i`` had the id ``ids[i]``.
+    ids : int64 array of shape (n,)
+        Increasing.
+    dropped : int
+        Number of rows that were left out.
+    """
+
+    catalog: Catalog
+    ids: Ids
+    dropped: int
 
 
 class Catalog:
@@ -242,6 +262,21 @@ class Catalog:
             yield from rows
             last = rows[-1][0]
 
+    def common_folder(self) -> str | None:
+        """Return the folder that all paths are in; None without any, or if they share none."""
+        # The first and the last in order have in common what all of them do.
+        ((first, last, turns),) = self._query(
+            "SELECT min(path), max(path), max(path LIKE '%/../%') FROM items "
+            "WHERE removed_at IS NULL"
+        )
+        if first is None or "://" in first + last or turns:
+            return None
+        try:
+            found: str = os.path.commonpath([first, last])
+        except ValueError:  # on two drives
+            return None
+        return str(Path(found).parent) if found == first else found
+
     def label_count(self) -> int:
         """Return the number of distinct labels."""
         rows = self._query("SELECT count(DISTINCT label) FROM items WHERE removed_at IS NULL")
@@ -262,7 +297,7 @@ class Catalog:
         self.check_rows()
         places: dict[str, int] = {}
         with self._lock, explained(self._name):
-            rows = self._db.execute(
+            rows = self._execute(
                 "SELECT id, label FROM items WHERE id < ? AND label IS NOT NULL "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
                 (self.rows, self.changes),
@@ -278,22 +313,24 @@ class Catalog:
     def version(self) -> tuple[int, int, int]:
         """A value that changes with every commit, also of labels and by other processes."""
         with self._lock, explained(self._name):
-            db = self._db
-            (seen,) = db.execute("PRAGMA data_version").fetchone()
-            return self._reopened, db.total_changes, int(seen)
+            (seen,) = self._execute("PRAGMA data_version").fetchone()
+            return self._reopened, self._db.total_changes, int(seen)
 
     def live_ids(self, start: int = 0) -> Ids:
         """Return the ids from ``start`` on that are not removed: int64, increasing."""
         with self._lock, explained(self._name):
-            rows = self._db.execute(
+            rows = self._execute(
                 "SELECT id FROM items WHERE id >= ? AND id < ? "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
                 (start, self.rows, self.changes),
             )
             ids = np.fromiter((row[0] for row in rows), dtype=np.int64)
-        if (len(ids) != self.live and not start) or not (ids[1:] > ids[:-1]).all():
-            raise self._damaged(f"{self.live} items in the order of their rows, found {len(ids)}")
+        self._check_live(ids, len(ids) if start else self.live)
         return ids
+
+    def _check_live(self, ids: Ids, count: int) -> None:
+        if len(ids) != count or not (ids[1:] > ids[:-1]).all():
+            raise self._damaged(f"{count} items in the order of their rows, found {len(ids)}")
 
     def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
         """Yield id, path, sha256 and label of every live item, by id."""
@@ -528,8 +565,7 @@ class Catalog:
                 change, first = self.changes + 1, self.rows
                 removed = self._mark_removed(replaced, change)
                 self._db.executemany(
-                    f"INSERT INTO items (crc, id, {COLUMNS}, row_crc) "  # noqa: S608  # a constant
-                    f"VALUES (?, ?, {_MARKS}, ?)",
+                    _INSERT,
                     (
                         (crc, *to_row(first + offset, item))
                         for offset, (item, crc) in enumerate(zip(items, checksums, strict=True))
@@ -575,31 +611,134 @@ class Catalog:
         rows = self._query("SELECT name FROM sqlite_schema WHERE name LIKE 'filter:%'")
         return [name.partition(":")[2] for (name,) in rows]
 
-    def forget_removed(self, checksum: int) -> None:
-        """Delete what is known of removed items, whose rows stay as empty ones.
+    def without_removed(self, path: Path | None) -> Renumbered:
+        """Make a catalog of the live items, in a new file or in memory.
+
+        Items are numbered again, without a gap. It holds everything committed so far, and nothing
+        of removed items.
+
+        Raises
+        ------
+        StoreCorruptError
+            A row is missing, or is not what was committed.
+        """
+        if path is None or self._for_writing:
+            return self._renumbered(path)
+        # A writer in another process waits while this reads, so copy first: that is quick.
+        whole = path.with_name(f"{path.name}.whole")
+        try:
+            with self._lock, explained(whole), closing(sqlite3.connect(whole)) as target:
+                self._db.backup(target)
+            copy = Catalog(whole, writable=False)
+            with closing(copy):
+                copy._named = self._named
+                return copy._renumbered(path)
+        finally:
+            whole.unlink(missing_ok=True)
+
+    def _renumbered(self, path: Path | None) -> Renumbered:
+        with self._lock, self._unchanging():
+            ((total, live, changes),) = self._query("SELECT rows, live, changes FROM counts")
+            if total == live and path is not None:
+                return Renumbered(self._copied(path), np.arange(live), 0)
+            copy = Catalog(path)
+            copy._named = self._named
+            try:
+                with copy._filling():
+                    ids = np.concatenate([np.empty(0, dtype=np.int64), *self._copy_rows(copy)])
+                    self._check_live(ids, live)
+                    copy._db.execute(
+                        "UPDATE counts SET rows = ?, live = ?, changes = ?", (live, live, changes)
+                    )
+                for field in self.filter_fields():
+                    copy.create_filter_index(field)
+            except BaseException:
+                copy.close()
+                raise
+        return Renumbered(copy, ids, total - live)
+
+    def _copied(self, path: Path) -> Catalog:
+        """Return a copy, page by page, in a new file."""
+        with explained(path), closing(sqlite3.connect(path)) as target:
+            self._db.backup(target)
+        copy = Catalog(path)
+        try:
+            copy.verify(self)
+        except BaseException:
+            copy.close()
+            raise
+        return copy
+
+    def _copy_rows(self, copy: Catalog) -> Iterator[Ids]:
+        """Add the live rows to a new catalog, in a transaction of it; yield their ids here."""
+        first, last = 0, -1
+        while rows := self._query(
+            f"SELECT crc, {self._selected} FROM items "  # noqa: S608  # a constant
+            "WHERE id > ? AND removed_at IS NULL ORDER BY id LIMIT ?",
+            (last, _CHUNK),
+        ):
+            copy._insert(self._sound_rows(rows), first)
+            ids: Ids = np.array([row[1] for row in rows], dtype=np.int64)
+            first, last = first + len(ids), rows[-1][1]
+            yield ids
+
+    @contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Fill a new catalog in the block; what is in it after an error must be deleted."""
+        if self._path is not None:
+            for pragma in ("synchronous = OFF", "journal_mode = OFF", "cache_size = -65536"):
+                self._db.execute(f"PRAGMA {pragma}")
+        with self._change():
+            yield
+
+    def _sound_rows(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return rows that start with the checksum of the vector, if they are as committed."""
+        for _, *row in rows if self._checked else ():
+            if not is_sound(tuple(row)):
+                raise self._row_damaged(tuple(row))
+        return rows
+
+    def _insert(self, rows: list[tuple[Any, ...]], first: int) -> None:
+        """Add rows of another catalog under new ids, in a transaction of the caller."""
+        try:
+            self._db.executemany(
+                _INSERT,
+                (
+                    (crc, *(new := (number, *row[:13])), row_checksum(new))
+                    for number, (crc, _, *row) in enumerate(rows, first)
+                ),
+            )
+        except sqlite3.IntegrityError as error:
+            raise self._damaged(f"rows with one key each, found {error}") from None
+
+    @contextmanager
+    def _unchanging(self) -> Iterator[None]:
+        """Read one state during the block, whatever other processes commit."""
+        with explained(self._name):
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def reader(self) -> sqlite3.Connection:
+        """Return another connection to the file, for `retire`."""
+        return connect(self._path, writable=False)
+
+    def retire(self, reader: sqlite3.Connection) -> None:
+        """Only read from now on, as another file is at the path now.
 
         Parameters
         ----------
-        checksum : int
-            CRC-32 of the vector that is now stored for each of them.
+        reader : Connection
+            Connection for reading that was made while this file was there.
         """
-        if self.rows == self.live:
-            return
-        nothing = to_row(0, Item("removed"))[1:-1]
-        assignments = ", ".join(f"{name} = ?" for name in COLUMNS.split(", "))
-        with self._change():
-            self._db.execute(
-                f"UPDATE items SET crc = ?, {assignments} WHERE removed_at IS NOT NULL",  # noqa: S608  # constants
-                (checksum, *nothing),
-            )
-            sum_rows(self._db, "removed_at IS NOT NULL")
-        with self._lock, explained(self._path):
-            self._db.execute("VACUUM")  # what was deleted is still in free pages
-
-    def copy_to(self, path: Path) -> None:
-        """Write a consistent copy into a new file, with everything committed so far."""
-        with self._lock, explained(path), closing(sqlite3.connect(path)) as target:
-            self._db.backup(target)
+        with self._lock:
+            assert self._connection is not None  # noqa: S101  # of a catalog that is open
+            self._connection.close()
+            self._connection, self._for_writing = reader, False
+            self._reopened += 1
 
     def to_memory(self) -> Catalog:
         """Return a consistent copy in memory, with everything committed so far."""
@@ -711,7 +850,11 @@ class Catalog:
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock, explained(self._name):
-            return self._db.execute(statement, values).fetchall()
+            return self._execute(statement, values).fetchall()
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Return the rows of a statement that reads; the caller holds the lock."""
+        return patiently(lambda: self._db.execute(statement, values), self._path)
 
     @contextmanager
     def _change(self) -> Iterator[None]:

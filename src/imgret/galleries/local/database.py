@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from imgret.errors import (
     StoreCorruptError,
@@ -18,10 +18,21 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local.known_schema import check_journal, check_schema, trust_nothing
+from imgret.galleries.local.own import check_no_link
 from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
+from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.support.locks import RLock
 
-__all__ = ["CONNECTING", "connect", "explained", "leave", "sum_rows", "upgrade", "version_of"]
+__all__ = [
+    "CONNECTING",
+    "connect",
+    "explained",
+    "leave",
+    "patiently",
+    "sum_rows",
+    "upgrade",
+    "version_of",
+]
 
 # Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
 # locks of its own.
@@ -56,6 +67,8 @@ INSERT INTO counts VALUES (0, 0, 0);
 # Columns that a version added, to the end of the table.
 _ADDED = {HASHED: ("phash BLOB",), SUMMED: ("row_crc INTEGER",)}
 _BUSY_SECONDS = 30.0
+_WAIT_SECONDS = 0.005
+_T = TypeVar("_T")
 # A schema that is not the known one could make a look at it last for ever.
 _LOOKING_SECONDS, _STEPS = 10.0, 100_000
 
@@ -70,9 +83,11 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
     StoreCorruptError, StoreVersionError
         The file is not a catalog, is damaged, or was written by a newer imgret.
     """
-    # A reader also opens the file for writing if it can: after a writer was killed during a commit,
-    # SQLite must roll back before anyone can read.
-    mode = "rwc" if writable else "rw"
+    # A reader's connection must not be able to write. Its file may be replaced by another one
+    # (`replacement`), and a journal beside that one looks to SQLite as if a commit to the old file
+    # had been cut short: it would write those pages into the old file, and delete the journal,
+    # without which the writer's commit cannot be undone.
+    mode = "rwc" if writable else "ro"
     if path is not None:
         check_journal(path)
     with explained(path):
@@ -85,7 +100,7 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
         )
         try:
             with _limited(db):
-                _prepare(db, path, writable=writable)
+                patiently(lambda: _prepare(db, path, writable=writable), path)
             if writable:
                 upgrade(db)
         except BaseException:
@@ -174,6 +189,55 @@ def leave(db: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
 
 
+def patiently(read: Callable[[], _T], path: Path | None) -> _T:
+    """Return what a function reads, where a reader may meet a journal that it may not roll back.
+
+    It is one that the last writer left when it was killed, or one of the writer of another gallery,
+    which has taken the place of this one.
+    """
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return read()
+        except sqlite3.OperationalError as error:
+            if path is None or not _is_cut_short(error) or time.monotonic() > end:
+                raise
+        _roll_back(path)
+        time.sleep(_WAIT_SECONDS)
+
+
+def _is_cut_short(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK
+
+
+def _roll_back(path: Path) -> None:
+    """Undo a commit that was cut short because the writer was killed.
+
+    It does nothing while another process writes, which has a journal of its own.
+
+    Raises
+    ------
+    StoreReadOnlyError
+        The gallery cannot be written.
+    """
+    try:
+        lock = WriterLock(path.parent / LOCK)
+    except StoreLockedError:
+        return
+    except OSError:
+        raise StoreReadOnlyError(
+            f"{path}: the last writer was killed during a commit, which must be rolled back "
+            f"before anyone can read; open the gallery once with write access to its directory"
+        ) from None
+    try:
+        check_journal(path)
+        check_no_link(path)
+        with explained(path), closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as db:
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    finally:
+        lock.release()
+
+
 @contextmanager
 def explained(path: Path | str | None) -> Iterator[None]:
     """Turn an SQLite error into one that names the file and says what to do."""
@@ -183,11 +247,8 @@ def explained(path: Path | str | None) -> Iterator[None]:
         raise  # of the statement, not of the file
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        if code == sqlite3.SQLITE_READONLY_ROLLBACK:
-            raise StoreReadOnlyError(
-                f"{path}: the last writer was killed during a commit, which must be rolled back "
-                f"before anyone can read; open the gallery once with write access to its directory"
-            ) from error
+        if _is_cut_short(error):
+            code = sqlite3.SQLITE_BUSY
         match code & 0xFF:  # the upper bits hold details
             case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 raise StoreCorruptError(

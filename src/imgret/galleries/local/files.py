@@ -6,6 +6,7 @@ import errno
 import glob
 import logging
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -26,19 +27,32 @@ from imgret.galleries.local.own import create_file
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 
 __all__ = [
+    "aside_of",
     "discard",
+    "discard_unlocked",
     "file_id",
     "is_aside",
+    "is_ours",
     "replacement",
     "settle",
     "sync",
     "thumbnails_of",
+    "unfinished",
     "write_text",
     "writing",
 ]
 
 _WAIT_SECONDS = 5.0
 _log = logging.getLogger(__name__)
+_SAVING = re.compile(r"[0-9a-f]{8}")
+# What a gallery, finished or not, may hold.
+_OURS = {
+    *("manifest.json", "manifest.json.tmp", "manifest.copy.json", "manifest.copy.json.tmp"),
+    *("catalog.sqlite", "catalog.sqlite-journal", "catalog.sqlite.whole", LOCK),
+    *("vectors.f16", "vectors.f32", "catalog.sqlite.whole-journal"),
+    *("projection.npz", "projection.npz.tmp", "projection.npz.tmp.tmp"),
+    *("index", "index.tmp", "index.old"),
+}
 
 
 def thumbnails_of(gallery: Path) -> Path:
@@ -114,7 +128,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Path]:
+def replacement(
+    path: Path, *, mark: str, replaces: bool = True, held: WriterLock | None = None
+) -> Iterator[Path]:
     """Yield a new directory beside ``path`` to fill; it replaces ``path`` when the block is done.
 
     Parameters
@@ -126,6 +142,8 @@ def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Pat
     replaces : bool
         Whether a directory with such a file is replaced. If not, or if there was none at the
         start, what another process puts there meanwhile stays, and an error is raised.
+    held : WriterLock, optional
+        Lock of the directory at ``path`` that the caller holds. It becomes that of the new one.
 
     Raises
     ------
@@ -136,8 +154,9 @@ def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Pat
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     settle(path, mark=mark)
-    _clear_abandoned(path)
-    locks = [WriterLock(path / LOCK)] if replaces and (path / mark).exists() else []
+    _clear_abandoned(mark, path)
+    there = replaces and (held is not None or (path / mark).exists())
+    locks = [WriterLock(path / LOCK) if held is None else held] if there else []
     new = None
     try:
         new, lock = _new_beside(path)
@@ -148,16 +167,17 @@ def replacement(path: Path, *, mark: str, replaces: bool = True) -> Iterator[Pat
         if sys.platform == "win32":  # cannot rename a directory in which a file is open
             for lock in locks:
                 lock.release()
-        there = len(locks) == 2
         _put_in_place(new, path, replaces=there)
-        sync(path.parent)
+        if there:  # while it is locked: the next one to replace something needs the name
+            _discard(aside_of(path), mark)
     finally:
+        if held is not None and (sys.platform == "win32" or (new is not None and not new.exists())):
+            held.take_over(locks[-1], path / LOCK)
         for lock in locks:
-            lock.release()
+            if lock is not held:
+                lock.release()
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)
-    if there:
-        _discard(_aside(path), mark)
 
 
 def discard(path: Path, *, expendable: Callable[[Path], bool]) -> bool:
@@ -180,7 +200,7 @@ def discard(path: Path, *, expendable: Callable[[Path], bool]) -> bool:
         if sys.platform == "win32":  # cannot rename a directory in which a file is open
             lock.release()
         # In one step, so that nobody opens half of it; if killed now, `replacement` clears it away.
-        left = path.with_name(f".{path.name}.saving-{secrets.token_hex(4)}")
+        left = path.with_name(f"{_saving_of(path)}{secrets.token_hex(4)}")
         path.rename(left)
     finally:
         lock.release()
@@ -190,7 +210,7 @@ def discard(path: Path, *, expendable: Callable[[Path], bool]) -> bool:
 
 def settle(path: Path, *, mark: str) -> None:
     """Wait for a replacement in progress, and undo one that was killed halfway."""
-    aside = _aside(path)
+    aside = aside_of(path)
     deadline = time.monotonic() + _WAIT_SECONDS
     while is_aside(path, mark=mark) and time.monotonic() < deadline:
         try:
@@ -210,13 +230,13 @@ def settle(path: Path, *, mark: str) -> None:
 
 def is_aside(path: Path, *, mark: str) -> bool:
     """Whether nothing is at a path just now, because its directory is being replaced."""
-    return not path.exists() and (_aside(path) / mark).exists()
+    return not path.exists() and (aside_of(path) / mark).exists()
 
 
 def _new_beside(path: Path) -> tuple[Path, WriterLock]:
     """Make a directory that will replace ``path``, and lock it."""
     while True:
-        new = path.with_name(f".{path.name}.saving-{secrets.token_hex(4)}")
+        new = path.with_name(f"{_saving_of(path)}{secrets.token_hex(4)}")
         new.mkdir()
         # Until it is locked, another process may take it for an abandoned one and delete it.
         with suppress(FileNotFoundError, StoreLockedError):
@@ -228,35 +248,64 @@ def _put_in_place(new: Path, path: Path, *, replaces: bool) -> None:
         path.rmdir()  # other systems rename a directory over an empty one, but over no other
     if not replaces:  # nothing was there, and what is there now is not ours to move
         new.rename(path)
-        return
-    aside = _aside(path)
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        path.rename(aside)
-        new.rename(path)
-    except BaseException:
-        if not path.exists() and aside.exists():
-            aside.rename(path)
-        raise
+    else:
+        aside = aside_of(path)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            path.rename(aside)
+            new.rename(path)
+        except BaseException:
+            if not path.exists() and aside.exists():
+                aside.rename(path)
+            raise
+    sync(path.parent)
 
 
-def _aside(path: Path) -> Path:
+def aside_of(path: Path) -> Path:
+    """Return where a directory waits while another one takes its place."""
     return path.with_name(f".{path.name}.old")
+
+
+def unfinished(path: Path) -> Iterator[Path]:
+    """Yield directories beside ``path`` that were to take its place, by their names and files."""
+    for each in path.parent.glob(f"{glob.escape(_saving_of(path))}*"):
+        if _SAVING.fullmatch(each.name.removeprefix(_saving_of(path))) and is_ours(each):
+            yield each
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether a directory, no link to one, holds nothing but what a gallery may hold."""
+    try:
+        names = {each.name for each in directory.iterdir()}
+    except OSError:
+        return False
+    return not directory.is_symlink() and names <= _OURS
+
+
+def discard_unlocked(directory: Path, mark: str) -> bool:
+    """Delete a directory beside a gallery, unless another process is filling it."""
+    try:
+        lock = WriterLock(directory / LOCK)
+    except (OSError, ImgretError):  # locked, or the lock is a link
+        return False
+    if sys.platform == "win32":  # cannot delete a file that is open
+        lock.release()
+    _discard(directory, mark)
+    _log.info("deleted %s, left by a writer that was killed", directory)
+    lock.release()  # only now: its maker must not lock what is being deleted
+    return True
+
+
+def _clear_abandoned(mark: str, path: Path) -> None:
+    for left in unfinished(path):
+        discard_unlocked(left, mark)
+
+
+def _saving_of(path: Path) -> str:
+    return f".{path.name}.saving-"
 
 
 def _discard(directory: Path, mark: str) -> None:
     with suppress(OSError):
         (directory / mark).unlink(missing_ok=True)  # first: no half of it is restored
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def _clear_abandoned(path: Path) -> None:
-    """Delete what killed replacements have left behind."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.saving-*"):
-        with suppress(OSError):  # locked: it is not abandoned
-            lock = WriterLock(left / LOCK)
-            if sys.platform == "win32":  # cannot delete a file that is open
-                lock.release()
-            shutil.rmtree(left, ignore_errors=True)
-            _log.info("deleted %s, left by a save that was killed", left)
-            lock.release()  # only now: its maker must not lock what is being deleted

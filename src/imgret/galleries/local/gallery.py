@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Self, TypeVar, final
 from urllib.parse import unquote
 
 import numpy as np
@@ -17,18 +19,22 @@ from imgret.filters import Filter
 from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.manifest import Manifest
-from imgret.galleries.local.salvage import compact_directory
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
 from imgret.galleries.report import CheckReport
 from imgret.indexes.make import index_part
 from imgret.projections import LinearProjection
-from imgret.search import SearchPlan
+from imgret.search import SearchPlan, StaleViewError
+from imgret.support.interrupts import held
 from imgret.types import Embeddings, Ids, Item, Json, Part
 
 __all__ = ["LocalGallery"]
 
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 _SCHEME = "file://"
+# Rows of fewer removed items are not worth writing a gallery again: some 3 MB.
+_FEW = 1000
 
 
 @final
@@ -50,6 +56,7 @@ class LocalGallery(Gallery):
         super().__init__()
         self.store = store
         self.live = LiveIndex(store, prepared)
+        self._wait_for = 0  # rows of removed items, after a failed try to drop them
 
     # -- where it is -------------------------------------------------------------------------
 
@@ -133,7 +140,15 @@ class LocalGallery(Gallery):
     @property
     def version(self) -> Hashable:
         """A value that changes with every commit, and with the index."""
-        return self.store.catalog.version, self.live.sync()
+        return self._now(lambda live: (live.generation, live.store.catalog.version, live.sync()))
+
+    def _now(self, ask: Callable[[LiveIndex], _T]) -> _T:
+        """Return what the index answers, though another thread may put another one in its place."""
+        try:
+            return ask(self.live)
+        except StaleViewError:
+            with self._lock:
+                return ask(self.live)
 
     def check_writable(self) -> None:
         """Raise if the gallery was closed, or opened for reading or by the parent process."""
@@ -168,11 +183,12 @@ class LocalGallery(Gallery):
 
     def copy_of(self, sha256: bytes) -> Stored | None:
         """Return the oldest item made from a file with this digest."""
-        found = self.store.catalog.by_sha256(sha256)
+        store = self.store  # another thread may put another one in its place
+        found = store.catalog.by_sha256(sha256)
         if found is None:
             return None
         # blocks() checks them: a damaged vector must not get a valid checksum elsewhere.
-        ((_, rows),) = self.store.blocks(np.array([found[0]], dtype=np.int64))
+        ((_, rows),) = store.blocks(np.array([found[0]], dtype=np.int64))
         return Stored(found[1], rows[0])
 
     def files(self) -> Iterator[tuple[str, str | None]]:
@@ -181,7 +197,8 @@ class LocalGallery(Gallery):
 
     def unused_keys(self, count: int) -> list[str]:
         """Return names made from item numbers, without those already in use."""
-        catalog, number, keys = self.store.catalog, self.store.catalog.rows, list[str]()
+        catalog, keys = self.store.catalog, list[str]()
+        number = self.store.manifest.dropped + catalog.rows
         while len(keys) < count:
             missing = count - len(keys)
             names = [f"image-{number + n:06d}" for n in range(1, missing + 1)]
@@ -195,10 +212,12 @@ class LocalGallery(Gallery):
         self.live.follow()  # an empty index is built at once, and grows as items come
         self.store.commit(embeddings, items, replaced=replaced)
         self.live.follow()
+        self._compact_if_due()
 
     def _remove(self, keys: Sequence[str]) -> None:
         self.store.remove(self._ids(keys).tolist())
         self.live.sync()
+        self._compact_if_due()
 
     def _change(self, items: Mapping[str, Item]) -> None:
         ids = self.store.catalog.ids_of(list(items))
@@ -218,7 +237,8 @@ class LocalGallery(Gallery):
 
     def view(self, where: Filter | None = None) -> LocalView:
         """Return the view that a search has now."""
-        return LocalView(self.store, self.live, where)
+        live = self.live  # with its store: another thread may put another one in its place
+        return LocalView(live.store, live, where)
 
     @contextmanager
     def _viewed(self) -> Iterator[LocalView]:
@@ -262,12 +282,13 @@ class LocalGallery(Gallery):
             part, prepared = index_part(index, dict(options), self.live.dim, self.spec.metric)
         self.live.rebuild(part, prepared)
         self.live.checkpoint()
+        self._compact_if_due()
 
     def _configure(self, tuned: Json) -> None:
         self.live.configure(tuned)
 
     def _explain(self, k: int, where: Filter | None, n_queries: int) -> SearchPlan:
-        return self.live.explain(k, where, n_queries)
+        return self._now(lambda live: live.explain(k, where, n_queries))
 
     # -- the whole of it -----------------------------------------------------------------------
 
@@ -276,6 +297,7 @@ class LocalGallery(Gallery):
         if own is not None and path.absolute() == own.absolute():
             self.check_writable()
             self.live.sync()
+            self._compact_if_due()
             self.live.checkpoint()
             return
         self.live.sync()
@@ -283,7 +305,7 @@ class LocalGallery(Gallery):
         self.store.save(
             path,
             projection=None if projection is None else projection.save,
-            index=self.live.to_checkpoint(),
+            index=self.live.to_copy,
         )
 
     def _check(self, *, repair: bool) -> CheckReport:
@@ -305,31 +327,52 @@ class LocalGallery(Gallery):
             self.live.restore(path)
 
     def _compact(self) -> int:
-        store, path, projection = self.store, self.store.path, self.live.projection
-        removed = store.catalog.rows - store.catalog.live
-        if not removed:
-            return 0
-        if path is None:
-            self.store = store.without_removed()
-            self.live = LiveIndex(self.store)
-            self.live.projection = projection
-            store.close()
-        else:
-            store.close()  # the new files are put in its place under the writer's lock
-            try:
-                compact_directory(path)
-            finally:
-                self.store = Store.open(path, writable=True)
-                self.live = LiveIndex(self.store)
-                self.live.restore(path)
-        self.catch_up()
-        self.live.checkpoint()
+        removed = self.store.catalog.rows - self.store.catalog.live
+        if removed:
+            self._drop_removed()
+            self.catch_up()
+            self.live.checkpoint()
         return removed
+
+    def _drop_removed(self) -> None:
+        """Replace the store by one without the rows of removed items, as a view sees it or not."""
+        projection = self.live.projection
+        if self.live.is_there:
+            with suppress(ImgretError):  # a search says so, or another index is built
+                self.live.sync()  # so that it has the ids of the items that are kept
+        with held():
+            self.store, ids = self.store.without_removed(
+                None if projection is None else projection.save
+            )
+            self.live = self.live.moved_to(self.store, ids)
+
+    def _compact_if_due(self, *, closing: bool = False) -> None:
+        """Drop the rows of removed items where they are more than half of all, and not few.
+
+        That costs about as much as the removals did, as no more is kept than is dropped.
+        """
+        catalog = self.store.catalog
+        removed = catalog.rows - catalog.live
+        if removed < _FEW or removed <= catalog.live or removed < self._wait_for:
+            return
+        if sys.platform == "win32" and not closing and self.store.path is not None:
+            return  # files that are open, by a view or a reader, cannot be moved there
+        self.settle()
+        try:
+            self._drop_removed()
+            self.live.checkpoint()  # for those who open it next
+        except ImgretError as error:  # the change itself is stored
+            self._wait_for = 2 * removed
+            _log.warning(
+                "%s: what is left of %d removed items stays: %s", self.name, removed, error
+            )
 
     def _close(self) -> None:
         try:
             if self.store.path is not None and self.store.writable and not self.store.closed:
-                self.live.checkpoint()
+                self._compact_if_due(closing=True)
+                if not self.store.closed:
+                    self.live.checkpoint()
         finally:
             self.store.close()
 

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.planner import Choice, SearchPlan
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits, read_index, read_projection
-from imgret.indexes.make import IndexMaker, auto_choice, index_maker, part_of
+from imgret.indexes.make import IndexMaker, auto_choice, index_maker, make_index, part_of
 from imgret.projections import IdentityProjection, LinearProjection, projected
 from imgret.search import StaleViewError
 from imgret.support.checks import check_count
@@ -76,6 +77,8 @@ class LiveIndex:
         self._piece = 256  # items added at a time, adapted to the time they take
         self._trained_on = 0  # number of items when the index was built
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
+        self._left = False  # whether the index is in use by the LiveIndex of another store by now
+        self.generation = 0  # times that items got other ids
         self.projection: LinearProjection | None = None
         self.identity = IdentityProjection(store.dim)  # used without a projection
         renew_in_child(self)
@@ -87,6 +90,16 @@ class LiveIndex:
             self._index, self._beside = None, self._store.path
             self._rows = self._seen = self._trained_on = 0
             self._half = False
+
+    @property
+    def store(self) -> Store:
+        """The store whose items are indexed."""
+        return self._store
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the index is in memory, or may be stored beside the gallery."""
+        return self._index is not None or self._beside is not None
 
     @property
     def dim(self) -> int:
@@ -171,8 +184,13 @@ class LiveIndex:
             return self._by_choice(self._choice(k, where, len(vectors)), vectors, k, where)
 
     def _check_projection(self, projection: LinearProjection | None) -> None:
+        self._check_not_left()
         if projection is not self.projection:
             raise StaleViewError("view: the projection of the gallery has changed")
+
+    def _check_not_left(self) -> None:
+        if self._left:
+            raise StaleViewError("view: what is left of removed items was deleted from the gallery")
 
     def explain(self, k: int, where: Any, n_queries: int) -> SearchPlan:
         """Return the plan that `search` would follow."""
@@ -251,6 +269,7 @@ class LiveIndex:
     def sync(self) -> VectorIndex:
         """Bring the index up to date with the store, and return it."""
         with self._syncing:
+            self._check_not_left()
             catalog = self._store.catalog
             self._take_up()
             index = self._index
@@ -385,6 +404,63 @@ class LiveIndex:
             trained_on=self._trained_on,
         )
         return checkpoint, index.save_state
+
+    def to_copy(self, kept: Ids) -> tuple[Checkpoint, Callable[[Path], None]] | None:
+        """Return what to store of the index beside a copy; None as in `to_checkpoint`.
+
+        Parameters
+        ----------
+        kept : int64 array of shape (n,)
+            Increasing ids; item ``i`` of the copy is the one with ``kept[i]`` here.
+        """
+        found, index = self.to_checkpoint(), self._index
+        if found is None or index is None:
+            return None
+        checkpoint, write = found
+        count = int(np.searchsorted(kept, checkpoint.rows))
+        if not np.array_equal(index.ids, kept[:count]):
+            return None  # another process has removed some
+        checkpoint = replace(checkpoint, rows=count)
+        if kept[count - 1] == count - 1:
+            return checkpoint, write
+        if not index.supports_renumber:
+            return None
+
+        def write_renumbered(directory: Path) -> None:
+            write(directory)
+            copy = make_index(checkpoint.part, index.dim, index.metric)
+            copy.load_state(directory)
+            for file in directory.iterdir():
+                file.unlink()
+            copy.renumber(np.arange(count))
+            copy.save_state(directory)
+
+        return checkpoint, write_renumbered
+
+    def moved_to(self, store: Store, ids: Ids) -> LiveIndex:
+        """Return the index of a store without removed items, and leave it this one's.
+
+        Searches by views of this one raise `StaleViewError` from now on.
+
+        Parameters
+        ----------
+        store : Store
+        ids : int64 array of shape (n,)
+            Ids of its items here: item ``i`` is the one with ``ids[i]``.
+        """
+        new = LiveIndex(store)
+        new._make, new._piece, new.projection = self._make, self._piece, self.projection
+        new.generation = self.generation + 1
+        with self._syncing, self._seeing.write():
+            self._left = True
+            index = self._index
+            if index is None or not index.supports_renumber or not np.array_equal(index.ids, ids):
+                return new  # which builds another one when it is needed
+            index.renumber(np.arange(len(ids)))
+            new._prepare(index, self.projection, store.manifest.tuned)
+            new._index, new._trained_on = index, self._trained_on
+            new._rows, new._seen = store.catalog.rows, store.catalog.changes
+        return new
 
     def _take_up(self) -> None:
         """Use the stored index, if it was not read yet and is usable."""

@@ -37,8 +37,9 @@ _ENDING = ".imgret"
 FORMAT_VERSION = 2
 _SUMMED = 2  # version since which the manifest has a checksum
 _SUM = "crc32"
+_MOST_DROPPED = 2**62
 # Fields that are written only if they are set.
-_OPTIONAL = ("tuned", "calibration", "text_calibration", "cropper_fingerprint", "files")
+_OPTIONAL = ("tuned", "calibration", "text_calibration", "cropper_fingerprint", "files", "dropped")
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,14 @@ class Manifest(GallerySpec):
         Time of creation, ISO 8601, UTC.
     created_with : str
         Version of imgret that created the gallery.
+    dropped : int
+        Number of rows of removed items that were left out when the gallery was compacted or
+        copied. Keys that are made from numbers count on from there, so that none is used twice.
     """
 
     created: str = ""
     created_with: str = ""
+    dropped: int = 0
 
     @classmethod
     def of(cls, spec: GallerySpec) -> Manifest:
@@ -77,7 +82,7 @@ class Manifest(GallerySpec):
         content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(filled)}
         content["files"] = self._files_from(directory)
         for name in _OPTIONAL:
-            if content[name] is None or content[name] == {}:
+            if not content[name]:  # None, {} or 0
                 del content[name]
         text = json.dumps({**content, _SUM: _checksum(content)}, indent=2) + "\n"
         write_text(directory / FILE, text)
@@ -170,6 +175,7 @@ class Manifest(GallerySpec):
                 files=_check_files(content.get("files", {}), directory),
                 created=content["created"],
                 created_with=content["created_with"],
+                dropped=_check_dropped(content.get("dropped", 0)),
             )
         except (AttributeError, KeyError, TypeError, InvalidInputError) as error:
             raise StoreCorruptError(
@@ -254,6 +260,12 @@ def _check_files(files: Any, directory: Path) -> Json:
         raise TypeError(f"files: {files!r}")
     real = directory.resolve()
     return {stored: os.path.normpath(real / one) for stored, one in files.items()}
+
+
+def _check_dropped(dropped: Any) -> int:
+    if type(dropped) is not int or not 0 <= dropped < _MOST_DROPPED:
+        raise TypeError(f"dropped: {dropped!r}")
+    return dropped
 
 
 def _check_calibration(calibration: Any) -> Json | None:

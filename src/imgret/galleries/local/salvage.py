@@ -13,10 +13,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret.errors import InvalidInputError, StoreCorruptError
+from imgret.errors import InvalidInputError
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.files import replacement, writing
-from imgret.galleries.local.manifest import FILE, Manifest
+from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.rows import COLUMNS, item_of, row_checksum
 from imgret.galleries.local.store import CATALOG, PROJECTION, Store, vectors_path
 from imgret.galleries.local.vectors import checksums
@@ -60,12 +59,15 @@ class Salvage:
     ----------
     damages : list of Damage
         What was found by `good`.
+    rows : int
+        Number of ids given out so far, as far as that can be known; of `good`.
     """
 
     def __init__(self, catalog: Path, vectors: Path, dim: int, dtype: np.dtype[Any]) -> None:
         self._catalog, self._vectors = catalog, vectors
         self._dim, self._dtype = dim, dtype
         self._keys: set[str] = set()
+        self.rows = 0
         self.damages: list[Damage] = []
 
     def filter_fields(self) -> list[str]:
@@ -82,7 +84,7 @@ class Salvage:
             try:
                 db = open_.enter_context(closing(self._connect()))
                 there = {str(name) for _, name, *_ in db.execute("PRAGMA table_info(items)")}
-                bound = self._bound(db)
+                self.rows = bound = self._bound(db)
             except sqlite3.Error as error:
                 self._report(f"it cannot be read ({error})", "restore it from a copy")
                 return
@@ -191,29 +193,9 @@ def salvage_of(path: Path, manifest: Manifest) -> Salvage:
     return Salvage(path / CATALOG, vectors_path(path, manifest), manifest.dim, stored)
 
 
-def compact_directory(path: Path) -> None:
-    """Write a gallery again without what is left of removed items.
-
-    Raises
-    ------
-    StoreCorruptError
-        An item is damaged; nothing is changed.
-    StoreLockedError, StoreReadOnlyError, StoreError
-        The gallery is open for writing, or cannot be written.
-    """
-    with writing(path), replacement(path.resolve(), mark=FILE) as new:
-        manifest = Manifest.read(path)
-        salvage = salvage_of(path, manifest)
-        rewrite(path, new, manifest, salvage)
-        for damage in salvage.damages:
-            raise StoreCorruptError(
-                f"{path}: expected undamaged items, found that {damage.what} ({damage.part}); "
-                f"nothing was changed. Run `imgret check {path}`"
-            )
-
-
 def rewrite(path: Path, new: Path, manifest: Manifest, salvage: Salvage) -> None:
     """Write the items of a gallery that are sound into a new directory, without removed ones."""
+    kept = 0
     with (
         closing(Catalog(new / CATALOG)) as catalog,
         vectors_path(new, manifest).open("wb") as vectors,
@@ -222,13 +204,14 @@ def rewrite(path: Path, new: Path, manifest: Manifest, salvage: Salvage) -> None
             if good.items:
                 catalog.add(good.items, checksums(good.vectors))
                 vectors.write(good.vectors.data)
+                kept += len(good.items)
         for field in salvage.filter_fields():
             catalog.create_filter_index(field)
     if manifest.projection is not None:
         for file in Store.projection_files(path):
             if file.exists() and LinearProjection.load(file).fingerprint == manifest.projection:
                 shutil.copyfile(file, new / PROJECTION)
-    manifest.write(new)
+    manifest.with_(dropped=manifest.dropped + max(0, salvage.rows - kept)).write(new)
 
 
 def _rows(db: sqlite3.Connection, selected: str, start: int, stop: int) -> list[tuple[Any, ...]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,17 @@ from imgret.galleries.local.files import (
     sync,
     writing,
 )
+from imgret.galleries.local.leftovers import (
+    bytes_of,
+    clear_leftovers,
+    drop_thumbnails,
+    leftovers,
+)
 from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
 from imgret.galleries.local.own import check_no_link
 from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
+from imgret.support.interrupts import held, let_through
 from imgret.support.locks import RLock
 from imgret.support.rounding import as_kept, refusals
 from imgret.types import Embeddings, Ids, Item
@@ -51,6 +58,27 @@ PROJECTION = "projection.npz"
 _CHECKED_AT_ONCE = 10_000
 # Maximum time for which a gallery may be aside while another takes its place.
 _MOVING_SECONDS = 5.0
+
+
+class Waste(NamedTuple):
+    """What takes room in a directory and is of no use.
+
+    Attributes
+    ----------
+    rows : int
+        Number of rows of removed items.
+    bytes : int
+        Bytes of their vectors, and their share of the catalog.
+    left_over : list of Path
+        What killed writers have left, or a writer has not finished yet.
+    left_over_bytes : int
+        Bytes of these, and of vectors that were never committed.
+    """
+
+    rows: int
+    bytes: int
+    left_over: list[Path]
+    left_over_bytes: int
 
 
 class Store:
@@ -146,22 +174,26 @@ class Store:
             store.close()  # a save has replaced the gallery: these may be files of both
 
     @classmethod
-    def _open(cls, path: Path, *, writable: bool) -> Store:
-        manifest = Manifest.read(path)
+    def _open(cls, path: Path, *, writable: bool, lock: WriterLock | None = None) -> Store:
         with ExitStack() as undo:
-            lock = None
-            if writable:
+            if lock is not None:  # that of a store which this one takes the place of
+                undo.callback(lock.release)
+            manifest = Manifest.read(path)
+            if writable and lock is None:
                 with writing(path):
                     lock = WriterLock(path / LOCK)
                 undo.callback(lock.release)
                 manifest = Manifest.read(path)  # another writer may just have finished
                 with writing(path):
                     manifest.upgrade(path)
+                clear_leftovers(path.resolve(), manifest)
                 check_no_link(path / CATALOG)
             if not (path / CATALOG).exists():
                 raise StoreCorruptError(f"{path / CATALOG}: missing; restore it from a copy")
             catalog = Catalog(path / CATALOG, writable=writable)
             undo.callback(catalog.close)
+            if writable:  # of a commit that had changed nothing yet: others were rolled back
+                (path / f"{CATALOG}-journal").unlink(missing_ok=True)
             vectors = VectorLog(
                 manifest.dim,
                 manifest.dtype,
@@ -201,11 +233,6 @@ class Store:
     def name(self) -> str:
         """Directory of the gallery, or the one it was loaded from, for messages."""
         return str(self.path or self._loaded_from or "gallery")
-
-    @property
-    def _width(self) -> int:
-        """Bytes of a stored number."""
-        return np.dtype(self.manifest.dtype).itemsize
 
     @property
     def writable(self) -> bool:
@@ -451,10 +478,12 @@ class Store:
         path: Path,
         *,
         projection: Callable[[Path], None] | None,
-        index: tuple[Checkpoint, Callable[[Path], None]] | None,
+        index: Callable[[Ids], tuple[Checkpoint, Callable[[Path], None]] | None] | None,
         replaces: bool = True,
     ) -> None:
         """Write a copy of the gallery; an existing gallery is replaced at the very end.
+
+        Nothing of removed items is copied, and the others are numbered again.
 
         A gallery that another process makes there meanwhile is not replaced.
 
@@ -464,8 +493,10 @@ class Store:
             Directory of the copy; of a link, the target is replaced.
         projection : callable or None
             Function that writes the projection to the path it is given.
-        index : (Checkpoint, callable) or None
-            Coverage of the index, and a function that writes it into the directory it is given.
+        index : callable or None
+            Function that is given the ids of the copied items here, increasing, of which the i-th
+            is item i of the copy. It returns what the stored index of the copy covers, and a
+            function that writes it into the directory it is given; None for no index.
         replaces : bool
             Whether to replace an existing gallery; otherwise it is an error.
 
@@ -486,41 +517,115 @@ class Store:
                 f"{path}: expected a gallery or nothing, found something else; choose another path"
             )
         with writing(path), replacement(path, mark=FILE, replaces=replaces) as new:
-            self.catalog.copy_to(new / CATALOG)
-            with closing(Catalog(new / CATALOG)) as copied:
-                # Another process may have added some since this one opened.
-                self._copy_vectors(vectors_path(new, self.manifest), copied)
-                copied.forget_removed(zlib.crc32(bytes(self.dim * self._width)))
-            if projection is not None:
-                projection(new / PROJECTION)
-            if index is not None:
-                write_index(new, *index)
-            self.manifest.write(new)
+            kept = self._copy_to(new, projection)
+            found = None if index is None else index(kept)
+            if found is not None:
+                write_index(new, *found)
 
-    def _copy_vectors(self, path: Path, copied: Catalog) -> None:
-        """Copy the vectors of a copied catalog; what is damaged is not copied, but raised."""
-        if self.path is not None:
-            copied.verify(self.catalog)
-        live = copied.live_ids()
-        with path.open("wb") as file:
-            for block, rows in self._vectors.blocks(np.arange(copied.rows), rows=copied.rows):
-                first, last = np.searchsorted(live, (block[0], block[-1] + 1))
-                if first < last:
-                    some = live[first:last]
-                    self._check(some, copied.checksums(some), rows[some - block[0]])
-                if last - first < len(block):  # nothing of removed items is copied
-                    rows[~np.isin(block, live[first:last])] = 0
+    def _copy_to(self, new: Path, projection: Callable[[Path], None] | None) -> Ids:
+        """Write the live items into a new directory; what is damaged is not copied, but raised.
+
+        Returns
+        -------
+        int64 array of shape (n,)
+            Ids of the copied items here: the i-th is item i of the copy.
+        """
+        catalog, ids, dropped = self.catalog.without_removed(new / CATALOG)
+        manifest = self.manifest.with_(dropped=self.manifest.dropped + dropped)
+        with closing(catalog), vectors_path(new, manifest).open("wb") as file:
+            for rows in self._live_rows(catalog, ids):
                 file.write(rows.data)
+        if projection is not None:
+            projection(new / PROJECTION)
+        manifest.write(new)
+        return ids
 
-    def without_removed(self) -> Store:
-        """Return a copy in memory without what is left of removed items; their ids change."""
-        new = Store.in_memory(self.manifest)
-        for ids, embeddings in self.blocks(self.catalog.live_ids()):
-            found = self.catalog.items(ids)
-            new.commit(embeddings, [found[id_] for id_ in ids.tolist()])
-        for field in self.catalog.filter_fields():
-            new.catalog.create_filter_index(field)
-        return new
+    def _live_rows(self, copied: Catalog, ids: Ids) -> Iterator[NDArray[Any]]:
+        """Yield the stored vectors of the items of a copied catalog, checked for damage."""
+        # Another process may have added some since this one opened.
+        bound, first = int(ids[-1]) + 1 if len(ids) else 0, 0
+        for block, rows in self._vectors.blocks(ids, rows=bound):
+            places = np.arange(first, first + len(block))
+            self._check(block, copied.checksums(places), rows)
+            yield rows
+            first += len(block)
+
+    def without_removed(self, projection: Callable[[Path], None] | None) -> tuple[Store, Ids]:
+        """Replace the gallery by one without what is left of removed items.
+
+        This store can still be read, by views that were made of it, until nobody refers to it; so
+        can the files that other processes have open. On an error nothing is changed. (On Windows
+        this store is closed, as files that are open cannot be moved there.)
+
+        Parameters
+        ----------
+        projection : callable or None
+            Function that writes the projection to the path it is given.
+
+        Returns
+        -------
+        store : Store
+            The new one, open for writing, with the writer's lock of this one.
+        ids : int64 array of shape (n,)
+            Ids of its items here: the i-th is item i of the new store.
+
+        Raises
+        ------
+        StoreCorruptError
+            An item is damaged.
+        StoreError
+            The files cannot be written, for example because the disk is full.
+        """
+        self.check_writable()
+        if self.path is None:
+            return self._in_memory_without_removed()
+        with writing(self.path), held():
+            reader = self.catalog.reader()
+            try:
+                with replacement(self.path.resolve(), mark=FILE, held=self._lock) as new:
+                    with let_through():
+                        ids = self._copy_to(new, projection)
+                    if sys.platform == "win32":
+                        self.catalog.close()
+                        self._vectors.close()
+            except BaseException:
+                reader.close()
+                raise
+            drop_thumbnails(self.path.resolve())
+            lock, self._lock, self._for_writing = self._lock, None, False
+            if sys.platform == "win32":
+                reader.close()
+                self.close()
+            else:
+                self.catalog.retire(reader)
+            return self._open(self.path, writable=True, lock=lock), ids
+
+    def _in_memory_without_removed(self) -> tuple[Store, Ids]:
+        catalog, ids, dropped = self.catalog.without_removed(None)
+        manifest = self.manifest.with_(dropped=self.manifest.dropped + dropped)
+        vectors = VectorLog(manifest.dim, manifest.dtype)
+        for rows in self._live_rows(catalog, ids):
+            vectors.append(rows)
+        self._for_writing = False
+        store = Store(manifest, catalog, vectors)
+        store._loaded_from = self._loaded_from
+        return store, ids
+
+    def waste(self) -> Waste:
+        """Return what takes room in the directory and is of no use."""
+        assert self.path is not None  # noqa: S101  # only asked of a directory
+        rows, live = self.catalog.rows, self.catalog.live
+        vectors = vectors_path(self.path, self.manifest)
+        width = self.dim * np.dtype(self.manifest.dtype).itemsize
+        share = bytes_of(self.path / CATALOG) * (rows - live) // max(rows, 1)
+        left = leftovers(self.path.resolve(), self.manifest)
+        beyond = max(0, bytes_of(vectors) - rows * width)
+        return Waste(
+            rows - live,
+            (rows - live) * width + share,
+            left,
+            sum(map(bytes_of, left)) + beyond,
+        )
 
     def close(self) -> None:
         """Close the files and release the writer's lock; doing so twice is fine."""
@@ -545,7 +650,7 @@ def discard_if_empty(path: Path) -> bool:
 
     def never_used(directory: Path) -> bool:
         with closing(Catalog(directory / CATALOG, writable=False)) as catalog:
-            return catalog.rows == 0
+            return catalog.rows == 0 == Manifest.read(directory).dropped
 
     return discard(path.resolve(), expendable=never_used)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import (
     DimensionError,
+    ImgretError,
     InvalidInputError,
     StoreClosedError,
     StoreCorruptError,
@@ -127,10 +128,14 @@ class VectorLog:
                 raise kind(f"{path}: cannot be {what}: {error.strerror}") from error
             try:
                 self._check_length(rows)
-                if writable:
-                    if os.fstat(self._file.fileno()).st_size > self._bytes(rows):
-                        _log.warning("%s: dropped vectors that were never committed", path)
+                if writable and os.fstat(self._file.fileno()).st_size > self._bytes(rows):
                     self._file.truncate(self._bytes(rows))
+                    _log.warning("%s: dropped vectors that were never committed", path)
+            except OSError as error:
+                self._file.close()
+                if isinstance(error, ImgretError):
+                    raise
+                raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
             except BaseException:
                 self._file.close()
                 raise

@@ -57,6 +57,17 @@ class WriterLock:
             _unlock(self._file.fileno())  # even if another process has the file open
         self._file.close()
 
+    def take_over(self, other: WriterLock, path: Path) -> None:
+        """Hold the lock of another one, which is at ``path`` by now, and leave it this one's.
+
+        So there is no moment in which another process could become the writer; except on Windows,
+        where neither is held while directories are renamed.
+        """
+        if sys.platform == "win32":
+            self._file = _open_locked(path)
+        else:
+            self._file, other._file = other._file, self._file
+
     def __del__(self) -> None:
         """Release the lock of a writer that was dropped, and not closed."""
         if hasattr(self, "_file"):  # it was locked

@@ -198,6 +198,8 @@ class FaissIndex(VectorIndex):
     ``_faiss`` is the Faiss index, or None until it is trained.
     """
 
+    supports_renumber = True  # Faiss numbers rows itself, except in lists
+
     _faiss: Any = None
     _table_bytes: ClassVar[int] = 0  # of tables that Faiss makes while it reads
     _worth_threads: ClassVar[float] = _WORTH_THREADS  # minimum work of a search

@@ -248,6 +248,10 @@ class FactoryIndex(FaissIndex):
                 inner = self._inner
                 clear_end(inner.get_CodePacker(), inner.codes.data(), inner.ntotal)
 
+    def _renumber(self, ids: Ids) -> None:
+        if self._lists is not None:
+            self._lists.renumber(self.ids, ids)
+
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         if self._lists is not None:
             return self._search_lists(self._lists, queries, k, allowed)

@@ -155,6 +155,17 @@ class Lists:
                 self._packed.list_size(changed),
             )
 
+    def renumber(self, before: Ids, after: Ids) -> None:
+        """Replace ids by those at the same places of another array."""
+        self._forget_map()
+        order = np.argsort(before)
+        before, after = before[order], after[order]
+        lists = self.ivf.invlists
+        for number in range(self.ivf.nlist):
+            if size := lists.list_size(number):
+                stored = faiss.rev_swig_ptr(lists.get_ids(number), size)
+                stored[:] = after[np.searchsorted(before, stored)]
+
     def _sizes(self) -> NDArray[np.int64]:
         """Return the length of every list of fast-scan codes; empty for other lists."""
         count = 0 if self._packed is None else self.ivf.nlist
@@ -330,6 +341,9 @@ class _InvertedFile(FaissIndex):
 
     def _remove(self, ids: Ids) -> None:
         self._lists.remove(ids)
+
+    def _renumber(self, ids: Ids) -> None:
+        self._lists.renumber(self.ids, ids)
 
     def _search(self, queries: Embeddings, k: int, allowed: Ids | None) -> tuple[Ids, Embeddings]:
         return self._search_lists(self._lists, queries, k, allowed)

@@ -212,6 +212,38 @@ class ChangingTests(IndexCase):
                 changed.add(vectors[row : row + 20], new[row : row + 20])
         np.testing.assert_array_equal(index.reconstruct(new), other.reconstruct(new))
 
+    def test_other_ids_in_the_same_order(self, metric: Metric, tmp_path: Path) -> None:
+        index = self.filled(metric)
+        if not index.supports_renumber:
+            with pytest.raises(UnsupportedError, match="supports_renumber"):
+                index.renumber(index.ids)
+            return
+        if index.supports_remove:
+            index.remove(self.ids[3::8])
+        before, vectors = index.ids.copy(), index.reconstruct(index.ids)
+        with pytest.raises(InvalidInputError, match="one for each"):
+            index.renumber(before[1:])
+        with pytest.raises(InvalidInputError, match="order"):
+            index.renumber(before[::-1])
+        new = np.searchsorted(np.sort(before), before)
+        found = index.search(self.queries, 9)
+        index.renumber(new)
+        np.testing.assert_array_equal(index.ids, new)
+        np.testing.assert_array_equal(index.reconstruct(new), vectors)
+        again = index.search(self.queries, 9)
+        np.testing.assert_array_equal(again.scores, found.scores)
+        np.testing.assert_array_equal(np.sort(before)[again.ids], found.ids)
+        few = new[: len(new) // 3]
+        assert np.isin(index.search(self.queries, 5, allowed=few).ids, few).all()
+        index.save_state(tmp_path)
+        other = type(index).from_config(index.config())
+        other.load_state(tmp_path)
+        np.testing.assert_array_equal(other.search(self.queries, 9).ids, again.ids)
+        other.add(self.vectors[:3], len(new) + np.arange(3))
+        if other.supports_remove:
+            other.remove(len(new) + np.arange(3))
+            np.testing.assert_array_equal(other.search(self.queries, 9).ids, again.ids)
+
     def test_searching_after_many_small_removals(self, metric: Metric) -> None:
         index = self.filled(metric)
         if not index.supports_remove:
