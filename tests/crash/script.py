@@ -63,7 +63,7 @@ class Script:
         self.index = self._random.choice(("flat", "hnsw"))
         self.steps = [Step("create", None, None, {})]
         kinds = [self._add, self._add, self._remove, self._relabel, self._describe, self._reindex]
-        kinds += [self._save, self._reopen, self._project, self._replace]
+        kinds += [self._save, self._reopen, self._project, self._replace, self._compact]
         while len(self.steps) < steps:
             rows = self.steps[-1].after or {}
             kind = self._add if len(rows) < 3 else self._random.choice(kinds)
@@ -113,6 +113,9 @@ class Script:
 
         left = {other: each for other, each in rows.items() if other != key}
         return Step("replace", None, on_path, {**left, key: row})
+
+    def _compact(self, rows: dict[str, Row]) -> Step:
+        return Step("compact", lambda r: r.compact(), None, rows)
 
     def _reindex(self, rows: dict[str, Row]) -> Step:
         index = self._random.choice(INDEXES if len(rows) >= 40 else ("flat", "hnsw"))

@@ -15,8 +15,9 @@ from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
 from imgret.errors import ImgretError, StoreCorruptError, UnsupportedError
 from imgret.filters import Filter
 from imgret.galleries.local.check import check_directory
+from imgret.galleries.local.files import is_aside
 from imgret.galleries.local.live_index import LiveIndex
-from imgret.galleries.local.manifest import Manifest
+from imgret.galleries.local.manifest import FILE, Manifest
 from imgret.galleries.local.salvage import compact_directory
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
@@ -75,12 +76,15 @@ class LocalGallery(Gallery):
 
     @classmethod
     def is_taken(cls, uri: str) -> bool:
-        """Whether something other than an empty directory exists there."""
+        """Whether something other than an empty directory exists there.
+
+        A gallery whose replacement was killed halfway is there: opening it restores it.
+        """
         path = _path(uri)
         try:
             return any(path.iterdir())
         except FileNotFoundError:
-            return False
+            return is_aside(path.resolve(), mark=FILE)
         except OSError:  # a file, or a directory that may not be listed
             return True
 
