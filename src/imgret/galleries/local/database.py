@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from imgret.errors import (
     StoreCorruptError,
@@ -19,9 +19,21 @@ from imgret.errors import (
 )
 from imgret.galleries.local.known_schema import check_journal, check_schema, trust_nothing
 from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
+from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.support.locks import RLock
 
-__all__ = ["CONNECTING", "connect", "explained", "leave", "sum_rows", "upgrade", "version_of"]
+__all__ = [
+    "CONNECTING",
+    "connect",
+    "explained",
+    "leave",
+    "reading",
+    "sum_rows",
+    "upgrade",
+    "version_of",
+]
+
+_T = TypeVar("_T")
 
 # Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
 # locks of its own.
@@ -56,6 +68,8 @@ INSERT INTO counts VALUES (0, 0, 0);
 # Columns that a version added, to the end of the table.
 _ADDED = {HASHED: ("phash BLOB",), SUMMED: ("row_crc INTEGER",)}
 _BUSY_SECONDS = 30.0
+# Time between looks at a journal, and how long one is looked at that cannot be rolled back here.
+_LOOK_SECONDS, _IN_USE_SECONDS = 0.005, 1.0
 # A schema that is not the known one could make a look at it last for ever.
 _LOOKING_SECONDS, _STEPS = 10.0, 100_000
 
@@ -70,9 +84,7 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
     StoreCorruptError, StoreVersionError
         The file is not a catalog, is damaged, or was written by a newer imgret.
     """
-    # A reader also opens the file for writing if it can: after a writer was killed during a commit,
-    # SQLite must roll back before anyone can read.
-    mode = "rwc" if writable else "rw"
+    mode = "rwc" if writable else "ro"
     if path is not None:
         check_journal(path)
     with explained(path):
@@ -85,7 +97,7 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
         )
         try:
             with _limited(db):
-                _prepare(db, path, writable=writable)
+                reading(path, lambda: _prepare(db, path, writable=writable))
             if writable:
                 upgrade(db)
         except BaseException:
@@ -113,6 +125,47 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
         version = _SCHEMA_VERSION
     later = [columns for since, columns in _ADDED.items() if since > version]
     check_schema(db, path, _SCHEMA, tuple(column for columns in later for column in columns))
+
+
+def reading(path: Path | None, ask: Callable[[], _T]) -> _T:
+    """Return what a connection is asked, once what a killed writer has left is rolled back.
+
+    SQLite finds a journal by the path of the file. A reader whose gallery was replaced, as by
+    `Retriever.compact`, would take the journal of a commit in the new gallery for one that was left
+    behind: roll it back in its own file, and delete it, so that the commit fails. So readers open
+    the file in a mode in which SQLite does not roll back. They wait for the end of the commit, or
+    roll back here if there is no writer.
+    """
+    until = None
+    while True:
+        try:
+            return ask()
+        except sqlite3.OperationalError as error:
+            if path is None or error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            patience = _BUSY_SECONDS if _roll_back(path) else _IN_USE_SECONDS
+            until = until or time.monotonic() + patience
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_SECONDS)
+
+
+def _roll_back(path: Path) -> bool:
+    """Roll back what a killed writer has left, if it is left; return whether this may be done."""
+    try:
+        lock = WriterLock(path.with_name(LOCK))
+    except StoreLockedError:  # a writer is at work, and the journal its own
+        return True
+    except OSError:
+        return False
+    try:
+        check_journal(path)
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
+            trust_nothing(db)
+            version_of(db)
+    finally:
+        lock.release()
+    return True
 
 
 @contextmanager

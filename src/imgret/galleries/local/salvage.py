@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, StoreCorruptError
 from imgret.galleries.local.catalog import Catalog
+from imgret.galleries.local.database import reading
 from imgret.galleries.local.files import replacement, writing
 from imgret.galleries.local.manifest import FILE, Manifest
 from imgret.galleries.local.rows import COLUMNS, item_of, row_checksum
@@ -71,7 +72,7 @@ class Salvage:
     def filter_fields(self) -> list[str]:
         """Return the fields that have an index for filters, if that can be read."""
         with suppress(sqlite3.Error), closing(self._connect()) as db:
-            rows = db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'filter:%'")
+            rows = self._ask(db, "SELECT name FROM sqlite_schema WHERE name LIKE 'filter:%'")
             return [name.partition(":")[2] for (name,) in rows]
         return []
 
@@ -81,7 +82,7 @@ class Salvage:
         with ExitStack() as open_:
             try:
                 db = open_.enter_context(closing(self._connect()))
-                there = {str(name) for _, name, *_ in db.execute("PRAGMA table_info(items)")}
+                there = {str(name) for _, name, *_ in self._ask(db, "PRAGMA table_info(items)")}
                 bound = self._bound(db)
             except sqlite3.Error as error:
                 self._report(f"it cannot be read ({error})", "restore it from a copy")
@@ -97,7 +98,7 @@ class Salvage:
             missing = 0
             for start in range(0, bound, _CHUNK):
                 stop = min(start + _CHUNK, bound)
-                rows = _rows(db, selected, start, stop)
+                rows = self._rows(db, selected, start, stop)
                 missing += stop - start - len(rows)
                 yield self._good_of([row for row in rows if self._is_live(row, checked)], file)
         if missing:
@@ -111,10 +112,25 @@ class Salvage:
     # -- inside --------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(f"{self._catalog.absolute().as_uri()}?mode=rw", uri=True)
-        db.execute("PRAGMA query_only = 1")
+        db = sqlite3.connect(f"{self._catalog.absolute().as_uri()}?mode=ro", uri=True)
         db.text_factory = _text
         return db
+
+    def _ask(self, db: sqlite3.Connection, statement: str, *values: int) -> list[tuple[Any, ...]]:
+        return reading(self._catalog, lambda: db.execute(statement, values).fetchall())
+
+    def _rows(
+        self, db: sqlite3.Connection, selected: str, start: int, stop: int
+    ) -> list[tuple[Any, ...]]:
+        """Return the rows with ids in a range that can be read."""
+        statement = f"SELECT {selected} FROM items NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608  # names of columns
+        try:
+            return self._ask(db, statement, start, stop - 1)
+        except sqlite3.Error:
+            if stop - start == 1:
+                return []
+        middle = (start + stop) // 2
+        return [*self._rows(db, selected, start, middle), *self._rows(db, selected, middle, stop)]
 
     def _bound(self, db: sqlite3.Connection) -> int:
         """Return the bound of the ids to look for.
@@ -125,8 +141,8 @@ class Salvage:
         stored = self._vectors.stat().st_size // width if self._vectors.exists() else 0
         stated = []
         for query in ("SELECT rows FROM counts", "SELECT max(id) + 1 FROM items"):
-            with suppress(sqlite3.Error, TypeError, ValueError):
-                stated.append(int(db.execute(query).fetchone()[0]))
+            with suppress(sqlite3.Error, IndexError, TypeError, ValueError):
+                stated.append(int(self._ask(db, query)[0][0]))
         fitting = [number for number in stated if 0 <= number <= stored]
         return max(fitting) if fitting else max(0, min(stated, default=stored))
 
@@ -229,18 +245,6 @@ def rewrite(path: Path, new: Path, manifest: Manifest, salvage: Salvage) -> None
             if file.exists() and LinearProjection.load(file).fingerprint == manifest.projection:
                 shutil.copyfile(file, new / PROJECTION)
     manifest.write(new)
-
-
-def _rows(db: sqlite3.Connection, selected: str, start: int, stop: int) -> list[tuple[Any, ...]]:
-    """Return the rows with ids in a range that can be read."""
-    statement = f"SELECT {selected} FROM items NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608  # names of columns
-    try:
-        return db.execute(statement, (start, stop - 1)).fetchall()
-    except sqlite3.Error:
-        if stop - start == 1:
-            return []
-    middle = (start + stop) // 2
-    return [*_rows(db, selected, start, middle), *_rows(db, selected, middle, stop)]
 
 
 def _stored(file: BinaryIO | None, ids: list[int], width: int) -> list[bytes | None]:
