@@ -4,9 +4,9 @@
     python tools/mutate.py search -n 100         # 100 of one
     python tools/mutate.py search --only 17 59   # these again, after tests were added
 
-A part is a set of modules with the tests that should notice its faults. The tests run once with
-coverage, so that a mutant is given to the tests that run its line, quickest first. A mutant lives in a copy
-of ``src``; nothing here is changed. Results are kept: an interrupted run goes on where it was.
+A part is a set of modules with the tests that should notice its faults. These run once with
+coverage, so that a mutant is given to the tests that run its line, quickest first. A mutant lives
+in a copy of ``src``; nothing here is changed. Results are kept: an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -144,15 +144,11 @@ def _is_spared(node: ast.AST) -> bool:
             return True
         case ast.keyword(arg=name):
             return name in _SPARED
-        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-            return True
-        case ast.Assign(targets=[ast.Name(id=name)]):  # an alias of types, or a list of names
-            return name == "__all__" or "TypeAlias" in ast.unparse(node)
-        case ast.AnnAssign():
-            return "TypeAlias" in ast.unparse(node.annotation)
+        case ast.Assign() | ast.AnnAssign():  # a list of names, an alias of types
+            return ast.unparse(node).startswith("__all__") or "TypeAlias" in ast.unparse(node)
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="_log")))):
             return True
-        case ast.Expr(value=ast.Constant()):
+        case ast.Expr(value=ast.Constant()) | ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
     return False
 
@@ -259,7 +255,8 @@ class Covering:
         found = {context.rpartition("|")[0] for context in lines.get(line, ())} - {""}
         if not found and line in lines:  # run at import: any test of the module may notice it
             found = {c.rpartition("|")[0] for each in lines.values() for c in each} - {""}
-        tests, total = [], 0.0
+        tests: list[str] = []
+        total = 0.0
         for test in sorted(found, key=self._time):
             if tests and total + self._time(test) > BUDGET:
                 break
@@ -269,7 +266,9 @@ class Covering:
         for test in tests:
             files.setdefault(test.partition("::")[0], []).append(self._time(test))
         order = {file: sum(each) / len(each) for file, each in files.items()}
-        return sorted(tests, key=lambda t: (order[t.partition("::")[0]], t.partition("::")[0])), total
+        return sorted(
+            tests, key=lambda t: (order[t.partition("::")[0]], t.partition("::")[0])
+        ), total
 
     def _time(self, test: str) -> float:
         return self._seconds.get(test, 0.0)
@@ -278,11 +277,24 @@ class Covering:
 def _pytest(
     arguments: Sequence[str], source: Path, *, seconds: float | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run pytest over a source tree; raises TimeoutExpired."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    """Run pytest over a source tree; raises TimeoutExpired.
+
+    What computes for too long is ended by its processor time, and what waits for nothing later:
+    the machine may be busy.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-seed=0",
+    ]
     given = {"PYTHONPATH": str(source), "HYPOTHESIS_STORAGE_DIRECTORY": str(KEPT / "hypothesis")}
+    limit = f"ulimit -t {seconds:.0f}; " if seconds else ""
     process = subprocess.Popen(  # noqa: S603  # our own command
-        ["/bin/sh", "-c", f'ulimit -v {MEMORY}; exec "$@"', "sh", *command, *arguments],
+        ["/bin/sh", "-c", f'ulimit -v {MEMORY}; {limit}exec "$@"', "sh", *command, *arguments],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **given, **environment},
         stdout=subprocess.PIPE,
@@ -291,7 +303,7 @@ def _pytest(
         start_new_session=True,
     )
     try:
-        out, _ = process.communicate(timeout=seconds)
+        out, _ = process.communicate(timeout=seconds and 300 + seconds)
     except BaseException:  # with what the tests have started
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -310,7 +322,7 @@ def outcome(mutant: Mutant, covering: Covering, source: Path) -> str:
     named = source / "tests.txt"
     named.write_text("\n".join(tests), encoding="utf-8")
     try:
-        ended = _pytest(["-x", "--no-header", f"@{named}"], source, seconds=60 + 6 * seconds)
+        ended = _pytest(["-x", "--no-header", f"@{named}"], source, seconds=30 + 4 * seconds)
     except subprocess.TimeoutExpired:
         return "caught: time"
     finally:
@@ -360,10 +372,14 @@ def main() -> None:
             for mutant in drawn(part, given.n):
                 if mutant.number not in done or mutant.number in (given.only or ()):
                     done[mutant.number] = outcome(mutant, covering, source)
-                    print(json.dumps([mutant.number, done[mutant.number]]), file=results, flush=True)
+                    print(
+                        json.dumps([mutant.number, done[mutant.number]]), file=results, flush=True
+                    )
                 if done[mutant.number].startswith("survived"):
                     where = f"{mutant.module}:{mutant.line}"
-                    print(f"{name} {mutant.number} {where}: {mutant.change} ({done[mutant.number]})")
+                    print(
+                        f"{name} {mutant.number} {where}: {mutant.change} ({done[mutant.number]})"
+                    )
         tried = [done[number] for number in range(given.n) if number in done]
         caught = sum(each.startswith("caught") for each in tried)
         print(f"{name}: {caught} of {len(tried)} caught ({caught / len(tried):.0%})", flush=True)

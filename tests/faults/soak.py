@@ -2,6 +2,7 @@
 
     python soak.py write FOLDER SECONDS ITEMS SEED [a lock that is left out]
     python soak.py read FOLDER SECONDS
+    python soak.py add FOLDER ITEMS
 
 Each item's metadata says which number its vector was made of, so that every answer can be checked
 by itself; the writer also knows all that the gallery holds. A line of JSON tells what was found.
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from imgret import Embedder, Hits, Retriever
-from imgret.errors import StoreLockedError
+from imgret.errors import StoreClosedError, StoreLockedError
 from imgret.galleries.local import writer_lock
 from imgret.support import locks
 from imgret.types import Embeddings, Image, Json
@@ -113,12 +114,10 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def status(name: str) -> int:
-    """Return bytes of memory, ``VmRSS`` now or ``VmHWM`` at most."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) << 10
-    return 0
+def resident() -> int:
+    """Return the bytes of memory that this process has."""
+    text = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(text.partition("VmRSS:")[2].split()[0]) << 10
 
 
 class Writer:
@@ -174,9 +173,7 @@ class Writer:
         labels = [f"l{n % 3}" for n in numbers]
         said = [metadata(n, batch, size) for n in numbers]
         if size > 5:
-            self.retriever.add_vectors(
-                vectors_of(numbers), keys=keys, labels=labels, metadata=said
-            )
+            self.retriever.add_vectors(vectors_of(numbers), keys=keys, labels=labels, metadata=said)
         else:
             pictures = list(map(picture, numbers))
             self.retriever.add(pictures, keys=keys, labels=labels, metadata=said, threads=1)
@@ -246,7 +243,7 @@ class Writer:
         """Return what the gallery takes; its live data are what a copy would be."""
         self.retriever.save(self._copy)
         return {
-            "rss": status("VmRSS"),
+            "rss": resident(),
             "disk": size_of(self._path),
             "live": size_of(self._copy),
             "items": len(self.retriever),
@@ -266,21 +263,8 @@ def write(folder: Path, seconds: float, items: int, seed: int, without: str) -> 
         say(fault=f"locked out: {error}")
         return
     say(begun=True)
-
-    def search(number: int) -> None:
-        chance = np.random.default_rng(number)
-        while not over.is_set():
-            query = vectors_of([int(chance.integers(1 << 30))])
-            try:
-                check_hits(writer.retriever.search_vectors(query, k=10)[0], query[0])
-                searches["threads"] += 1
-            except Exception as error:  # noqa: BLE001  # told below
-                if type(error).__name__ != "StoreClosedError":
-                    faults.append(f"thread: {type(error).__name__}: {error}")
-                    over.set()
-            over.wait(0.002)
-
-    threads = [threading.Thread(target=search, args=(n,), daemon=True) for n in range(2)]
+    given = (writer, over, faults, searches, 0.0 if without else 0.002)
+    threads = [threading.Thread(target=search, args=given, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     every = max(0.2, seconds / 100)
@@ -300,6 +284,27 @@ def write(folder: Path, seconds: float, items: int, seed: int, without: str) -> 
     shutil.rmtree(folder / f"copy-{seed}.imgret", ignore_errors=True)
 
 
+def search(
+    writer: Writer,
+    over: threading.Event,
+    faults: list[str],
+    searches: Counter[str],
+    pause: float,
+) -> None:
+    """Search while the writer changes the gallery, and sometimes closes it."""
+    chance = np.random.default_rng()
+    while not over.wait(pause):
+        query = vectors_of([int(chance.integers(1 << 30))])
+        try:
+            check_hits(writer.retriever.search_vectors(query, k=10)[0], query[0])
+            searches["threads"] += 1
+        except StoreClosedError:
+            pass
+        except Exception as error:  # noqa: BLE001  # the fault that is looked for
+            faults.append(f"thread: {type(error).__name__}: {error}")
+            over.set()
+
+
 def read(folder: Path, seconds: float) -> None:
     """Open the gallery again and again, and check all of it, and what it finds."""
     until, chance, opened = time.monotonic() + seconds, np.random.default_rng(9), 0
@@ -313,12 +318,24 @@ def read(folder: Path, seconds: float) -> None:
                     time.sleep(0.01)  # the writer goes on meanwhile
                 assert check_content(retriever) == found, "a reader saw a change"
         except Exception as error:  # noqa: BLE001  # the fault that is looked for
-            import traceback; traceback.print_exc(); print(getattr(error.__cause__,"sqlite_errorname",None), file=sys.stderr)
             say(fault=f"reader: {type(error).__name__}: {error}")
             return
         opened += 1
         time.sleep(0.02)
     say(fault=None, opened=opened)
+
+
+def add(folder: Path, items: int) -> None:
+    """Add many items, and tell what memory that takes."""
+    size, chance = 10_000, np.random.default_rng(0)
+    with Retriever.open(folder / NAME, "a", embedder=Numbered()) as retriever:
+        for start in range(0, items, size):
+            rows = chance.standard_normal((size, DIM), dtype=np.float32)
+            keys = [str(n) for n in range(start, start + size)]
+            retriever.add_vectors(rows, keys=keys, metadata=[{"n": key} for key in keys])
+            if (start + size) % (items // 10) == 0:
+                say(at=start + size, rss=resident())
+    say(fault=None)
 
 
 def leave_out(what: str) -> None:
@@ -338,7 +355,9 @@ def say(**what: object) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     kind, where, duration, *rest = sys.argv[1:]
-    if kind == "write":
+    if kind == "add":
+        add(Path(where), int(duration))
+    elif kind == "write":
         write(Path(where), float(duration), int(rest[0]), int(rest[1]), "".join(rest[2:]))
     else:
         read(Path(where), float(duration))

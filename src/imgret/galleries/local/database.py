@@ -140,8 +140,11 @@ def reading(path: Path | None, ask: Callable[[], _T]) -> _T:
     while True:
         try:
             return ask()
+        except UnicodeDecodeError as error:  # Python cannot decode what SQLite says of the damage
+            raise sqlite3.DatabaseError("database schema is malformed") from error
         except sqlite3.OperationalError as error:
-            if path is None or error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            code = getattr(error, "sqlite_errorcode", None)  # none of Python's own, as of bad text
+            if path is None or code != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
             patience = _BUSY_SECONDS if _roll_back(path) else _IN_USE_SECONDS
             until = until or time.monotonic() + patience

@@ -122,13 +122,18 @@ class Salvage:
     def _rows(
         self, db: sqlite3.Connection, selected: str, start: int, stop: int
     ) -> list[tuple[Any, ...]]:
-        """Return the rows with ids in a range that can be read."""
-        statement = f"SELECT {selected} FROM items NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608  # names of columns
-        try:
-            return self._ask(db, statement, start, stop - 1)
-        except sqlite3.Error:
-            if stop - start == 1:
-                return []
+        """Return the rows with ids in a range that can be read.
+
+        Each id has a row. One that a scan does not reach may still be found by its id.
+        """
+        alone = stop - start == 1
+        which = "id = ?" if alone else "id BETWEEN ? AND ? ORDER BY id"
+        statement = f"SELECT {selected} FROM items NOT INDEXED WHERE {which}"  # noqa: S608  # names of columns
+        rows: list[tuple[Any, ...]] = []
+        with suppress(sqlite3.Error):
+            rows = self._ask(db, statement, *((start,) if alone else (start, stop - 1)))
+        if alone or len(rows) == stop - start:
+            return rows
         middle = (start + stop) // 2
         return [*self._rows(db, selected, start, middle), *self._rows(db, selected, middle, stop)]
 
