@@ -136,6 +136,7 @@ def sound_keys(before: Path, after: Path) -> set[str]:
         closing(sqlite3.connect(before / "catalog.sqlite")) as old,
         closing(sqlite3.connect(after / "catalog.sqlite")) as new,
     ):
+        new.execute("PRAGMA writable_schema = ON")  # as far as the table is known
         new.text_factory = lambda data: data.decode("utf-8", "replace")
         for number, row in enumerate(old.execute("SELECT * FROM items ORDER BY id").fetchall()):
             part = slice(number * width, (number + 1) * width)

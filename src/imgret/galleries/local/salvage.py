@@ -113,6 +113,7 @@ class Salvage:
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(f"{self._catalog.absolute().as_uri()}?mode=ro", uri=True)
+        db.execute("PRAGMA writable_schema = ON")  # reads the table though an index is malformed
         db.text_factory = _text
         return db
 
