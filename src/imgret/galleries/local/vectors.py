@@ -130,7 +130,7 @@ class VectorLog:
                 if writable:
                     if os.fstat(self._file.fileno()).st_size > self._bytes(rows):
                         _log.warning("%s: dropped vectors that were never committed", path)
-                    self._file.truncate(self._bytes(rows))
+                    self._cut(rows)
             except BaseException:
                 self._file.close()
                 raise
@@ -182,7 +182,7 @@ class VectorLog:
         self._view = None  # a file that is mapped must not be truncated
         self._rows = rows
         if self._file is not None:
-            self._file.truncate(self._bytes(rows))
+            self._cut(rows)
 
     def sync(self) -> None:
         """Make what was appended durable."""
@@ -284,6 +284,14 @@ class VectorLog:
 
     def _bytes(self, rows: int) -> int:
         return rows * self.dim * self._stored.itemsize
+
+    def _cut(self, rows: int) -> None:
+        """Give the file the length of as many rows."""
+        assert self._file is not None  # noqa: S101  # of a file
+        try:
+            self._file.truncate(self._bytes(rows))
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def _step(self) -> int:
         return max(1, _BLOCK_BYTES // (self.dim * 4))
