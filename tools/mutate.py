@@ -64,6 +64,10 @@ PARTS = {
         ("search/*.py",),
         (
             "tests/filters/test_searching.py",
+            "tests/galleries/test_labelled.py",
+            "tests/galleries/test_plain_gallery.py",
+            "tests/learning/test_adapt.py",
+            "tests/learning/test_on_views.py",
             "tests/pages/test_hits.py",
             "tests/rerank",
             "tests/retriever/test_against_the_query.py",
@@ -73,6 +77,7 @@ PARTS = {
             "tests/retriever/test_query_forms.py",
             "tests/retriever/test_searching.py",
             "tests/retriever/test_small_values.py",
+            "tests/retriever/test_text.py",
         ),
     ),
     "headers": Part(
@@ -89,7 +94,7 @@ PARTS = {
         ),
         ("tests/images", "tests/hostile/test_images.py"),
     ),
-    "learning": Part(("learning/*.py",), ("tests/learning",)),
+    "learning": Part(("learning/*.py",), ("tests/learning", "tests/retriever/test_text.py")),
 }
 
 # -- mutants ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 
 from imgret.errors import InvalidInputError
 from imgret.learning import Classifier, adapt, calibrate, given_pairs, near_pairs
+from imgret.learning.trial import _measures
 
 
 @pytest.fixture
@@ -73,3 +74,25 @@ class _Hit:
 def test_too_few_labels_are_refused(view_of):
     with pytest.raises(InvalidInputError, match="label"):
         adapt(view_of([[0, 0], [1, 1]], ["a", "b"]))
+
+
+def test_labels_of_items(view_of):
+    labels = view_of(np.eye(4), ["a", None, "b", "b"]).labels
+    assert labels.of(np.array([[0, 1], [3, 2]])).tolist() == [[0, -1], [1, 1]]
+
+
+def test_pairs_may_be_a_set(view_of):
+    assert len(given_pairs(view_of([[0, 0], [3, 4]]), {("0", "1", False)}).scores) == 1
+
+
+def test_two_classes_differ_in_one_direction(view_of):
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    with pytest.raises(InvalidInputError, match="expected 1 to 1, because 2 classes"):
+        adapt(view_of(rows, list("ab") * 25), dim=2)
+
+
+def test_what_an_adaptation_is_judged_by():
+    found = np.array([[0, 1, 0, 1, 1], [1, 1, 1, 1, 1]])
+    top1, average = _measures(found, np.array([0, 0]))
+    assert top1.tolist() == [1, 0]
+    assert average.tolist() == pytest.approx([(1 + 2 / 3) / 2, 0])
