@@ -5,6 +5,7 @@ import pytest
 
 from imgret.errors import InvalidInputError
 from imgret.learning import Classifier, adapt, calibrate, given_pairs, near_pairs
+from imgret.learning.confidence import Confidence
 from imgret.learning.trial import _measures
 
 
@@ -96,3 +97,16 @@ def test_what_an_adaptation_is_judged_by():
     top1, average = _measures(found, np.array([0, 0]))
     assert top1.tolist() == [1, 0]
     assert average.tolist() == pytest.approx([(1 + 2 / 3) / 2, 0])
+
+
+def test_classes_of_two_are_enough_to_adapt(view_of):
+    rows = np.random.default_rng(0).normal(size=(32, 5))
+    _, report = adapt(view_of(rows, [f"c{n // 2}" for n in range(32)]))
+    assert report.queries == 32
+
+
+def test_confidence_grows_with_the_best_score_of_a_vote():
+    confidence = Confidence(1.0, 0.0, 0.0, 1.0, threshold=0.5, accuracy=1.0, queries=30)
+    winners, found = confidence.name(np.array([[0, 1], [1, -1]]), np.array([[3.0, 1], [2, 9]]))
+    assert winners.tolist() == [0, 1]
+    assert found.tolist() == pytest.approx((1 / (1 + np.exp([-3.0, -2]))).tolist())
