@@ -89,6 +89,9 @@ class Script:
         left = {key: row for key, row in rows.items() if key not in keys}
         return Step(f"remove {len(keys)}", lambda r: r.remove(keys), None, left)
 
+    def _compact(self, rows: dict[str, Row]) -> Step:
+        return Step("compact", lambda r: r.compact(), None, rows)
+
     def _relabel(self, rows: dict[str, Row]) -> Step:
         key, label = self._random.choice(sorted(rows)), f"new{self._random.random()}"
         after = {**rows, key: rows[key]._replace(label=label)}
@@ -113,9 +116,6 @@ class Script:
 
         left = {other: each for other, each in rows.items() if other != key}
         return Step("replace", None, on_path, {**left, key: row})
-
-    def _compact(self, rows: dict[str, Row]) -> Step:
-        return Step("compact", lambda r: r.compact(), None, rows)
 
     def _reindex(self, rows: dict[str, Row]) -> Step:
         index = self._random.choice(INDEXES if len(rows) >= 40 else ("flat", "hnsw"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -80,27 +79,6 @@ def test_nothing_of_removed_items_is_left(gallery):
         assert db.execute("SELECT * FROM counts").fetchone()[:2] == (N // 4 + 1, N // 4 + 1)
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
         assert "filter:note" in names
-
-
-def test_readers_of_what_was_replaced_leave_the_journal_of_the_new_gallery(gallery):
-    """SQLite finds journals by path: one was rolled back in the old file, and deleted."""
-    with Retriever.open(gallery, embedder=Given(DIM)) as reader:
-        before = content(reader)
-        with Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever:
-            retriever.compact()
-        with closing(sqlite3.connect(gallery / "catalog.sqlite", isolation_level=None)) as db:
-            db.execute("PRAGMA cache_size = 1")  # written before the commit
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("UPDATE items SET metadata = json_object('note', hex(zeroblob(9000)))")
-            db.execute("UPDATE items SET label = 'other'")
-            assert (gallery / "catalog.sqlite-journal").read_bytes()[0]
-            with ThreadPoolExecutor() as pool:
-                reading = pool.submit(content, reader)
-                with pytest.raises(TimeoutError):
-                    reading.result(0.2)
-                db.execute("COMMIT")
-                assert reading.result(30) == before
-            assert db.execute("SELECT DISTINCT label FROM items").fetchall() == [("other",)]
 
 
 @pytest.mark.parametrize("opened", ["r", "loaded"])

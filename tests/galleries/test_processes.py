@@ -7,13 +7,12 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from io import FileIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from imgret.errors import StoreError, StoreLockedError, StoreReadOnlyError
+from imgret.errors import StoreLockedError, StoreReadOnlyError
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.writer_lock import WriterLock
 from imgret.types import Item
@@ -266,18 +265,6 @@ empty.close()
         for each in (folder, *folder.rglob("*")):
             each.chmod(0o755)
         shutil.rmtree(folder)
-
-
-def test_a_disk_that_fails_when_the_file_is_cut(path, monkeypatch):
-    class Full(FileIO):
-        def truncate(self, size=None):
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("imgret.galleries.local.vectors.FileIO", Full)
-    with pytest.raises(StoreError, match=r"vectors\.f16: cannot be written: No space left"):
-        Store.open(path, writable=True)
-    monkeypatch.undo()
-    Store.open(path, writable=True).close()  # and the lock was given back
 
 
 def test_files_that_cannot_be_written(path, monkeypatch):

@@ -6,14 +6,13 @@ import json
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgret.errors import (
     DuplicateKeyError,
@@ -30,7 +29,7 @@ from imgret.galleries.local.database import (
     connect,
     explained,
     leave,
-    reading,
+    patiently,
     sum_rows,
     upgrade,
     version_of,
@@ -54,7 +53,6 @@ from imgret.types import Ids, Item, is_text
 
 __all__ = ["Catalog"]
 
-_T = TypeVar("_T")
 # Keys looked up by one statement; SQLite allows 32,766 parameters.
 _CHUNK = 10_000
 # Far above any number of changes, and far below SQLite's largest integer.
@@ -264,44 +262,35 @@ class Catalog:
         """
         self.check_rows()
         places: dict[str, int] = {}
-
-        def pairs_of(db: sqlite3.Connection) -> NDArray[np.int64]:
-            rows = db.execute(
+        with self._lock, explained(self._name):
+            rows = self._execute(
                 "SELECT id, label FROM items WHERE id < ? AND label IS NOT NULL "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
                 (self.rows, self.changes),
             )
-            return np.fromiter(
+            pairs = np.fromiter(
                 ((id_, places.setdefault(label, len(places))) for id_, label in rows),
                 dtype=np.dtype((np.int64, 2)),
             )
-
-        pairs = self._ask(pairs_of)
         ids, codes = np.ascontiguousarray(pairs.T)
         return ids, codes, list(places)
 
     @property
     def version(self) -> tuple[int, int, int]:
         """A value that changes with every commit, also of labels and by other processes."""
-
-        def seen(db: sqlite3.Connection) -> tuple[int, int, int]:
-            (version,) = db.execute("PRAGMA data_version").fetchone()
-            return self._reopened, db.total_changes, int(version)
-
-        return self._ask(seen)
+        with self._lock, explained(self._name):
+            (seen,) = self._execute("PRAGMA data_version").fetchone()
+            return self._reopened, self._db.total_changes, int(seen)
 
     def live_ids(self, start: int = 0) -> Ids:
         """Return the ids from ``start`` on that are not removed: int64, increasing."""
-
-        def ids_from(db: sqlite3.Connection) -> Ids:
-            rows = db.execute(
+        with self._lock, explained(self._name):
+            rows = self._execute(
                 "SELECT id FROM items WHERE id >= ? AND id < ? "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
                 (start, self.rows, self.changes),
             )
-            return np.fromiter((row[0] for row in rows), dtype=np.int64)
-
-        ids = self._ask(ids_from)
+            ids = np.fromiter((row[0] for row in rows), dtype=np.int64)
         if (len(ids) != self.live and not start) or not (ids[1:] > ids[:-1]).all():
             raise self._damaged(f"{self.live} items in the order of their rows, found {len(ids)}")
         return ids
@@ -609,16 +598,16 @@ class Catalog:
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy into a new file, with everything committed so far."""
-        with explained(path), closing(sqlite3.connect(path)) as target:
-            self._ask(lambda db: db.backup(target))
+        with self._lock, explained(path), closing(sqlite3.connect(path)) as target:
+            self._db.backup(target)
 
     def to_memory(self) -> Catalog:
         """Return a consistent copy in memory, with everything committed so far."""
         copy = Catalog()
         copy._named = self._named
         try:
-            self._ask(lambda db: db.backup(copy._db))
-            with explained(self._name):
+            with self._lock, explained(self._name):
+                self._db.backup(copy._db)
                 upgrade(copy._db)
             copy._take(copy._counts("count(*)"))
             copy.verify(self)
@@ -721,12 +710,12 @@ class Catalog:
         return db
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._ask(lambda db: db.execute(statement, values).fetchall())
-
-    def _ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Return the answer of the database, while no other thread asks it."""
         with self._lock, explained(self._name):
-            return reading(self._path, lambda: question(self._db))
+            return self._execute(statement, values).fetchall()
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Return the rows of a statement that reads; the caller holds the lock."""
+        return patiently(lambda: self._db.execute(statement, values), self._path)
 
     @contextmanager
     def _change(self) -> Iterator[None]:

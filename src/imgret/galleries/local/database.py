@@ -18,6 +18,7 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local.known_schema import check_journal, check_schema, trust_nothing
+from imgret.galleries.local.own import check_no_link
 from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.support.locks import RLock
@@ -27,13 +28,11 @@ __all__ = [
     "connect",
     "explained",
     "leave",
-    "reading",
+    "patiently",
     "sum_rows",
     "upgrade",
     "version_of",
 ]
-
-_T = TypeVar("_T")
 
 # Held while a connection that has no lock yet is made or closed: a fork waits for it, as SQLite has
 # locks of its own.
@@ -68,8 +67,8 @@ INSERT INTO counts VALUES (0, 0, 0);
 # Columns that a version added, to the end of the table.
 _ADDED = {HASHED: ("phash BLOB",), SUMMED: ("row_crc INTEGER",)}
 _BUSY_SECONDS = 30.0
-# Time between looks at a journal, and how long one is looked at that cannot be rolled back here.
-_LOOK_SECONDS, _IN_USE_SECONDS = 0.005, 1.0
+_WAIT_SECONDS = 0.005
+_T = TypeVar("_T")
 # A schema that is not the known one could make a look at it last for ever.
 _LOOKING_SECONDS, _STEPS = 10.0, 100_000
 
@@ -84,6 +83,10 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
     StoreCorruptError, StoreVersionError
         The file is not a catalog, is damaged, or was written by a newer imgret.
     """
+    # A reader's connection must not be able to write. Its file may be replaced by another one
+    # (`replacement`), and a journal beside that one looks to SQLite as if a commit to the old file
+    # had been cut short: it would write those pages into the old file, and delete the journal,
+    # without which the writer's commit cannot be undone.
     mode = "rwc" if writable else "ro"
     if path is not None:
         check_journal(path)
@@ -97,7 +100,7 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
         )
         try:
             with _limited(db):
-                reading(path, lambda: _prepare(db, path, writable=writable))
+                patiently(lambda: _prepare(db, path, writable=writable), path)
             if writable:
                 upgrade(db)
         except BaseException:
@@ -109,7 +112,10 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> None:
     trust_nothing(db)
     db.execute(f"PRAGMA query_only = {int(not writable)}")
-    db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
+    try:
+        db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
+    except UnicodeDecodeError as error:  # Python cannot decode what SQLite says of the damage
+        raise sqlite3.DatabaseError("the schema is malformed") from error
     version = version_of(db)
     if version > _SCHEMA_VERSION:
         raise StoreVersionError(
@@ -125,50 +131,6 @@ def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> No
         version = _SCHEMA_VERSION
     later = [columns for since, columns in _ADDED.items() if since > version]
     check_schema(db, path, _SCHEMA, tuple(column for columns in later for column in columns))
-
-
-def reading(path: Path | None, ask: Callable[[], _T]) -> _T:
-    """Return what a connection is asked, once what a killed writer has left is rolled back.
-
-    SQLite finds a journal by the path of the file. A reader whose gallery was replaced, as by
-    `Retriever.compact`, would take the journal of a commit in the new gallery for one that was left
-    behind: roll it back in its own file, and delete it, so that the commit fails. So readers open
-    the file in a mode in which SQLite does not roll back. They wait for the end of the commit, or
-    roll back here if there is no writer.
-    """
-    until = None
-    while True:
-        try:
-            return ask()
-        except UnicodeDecodeError as error:  # Python cannot decode what SQLite says of the damage
-            raise sqlite3.DatabaseError("database schema is malformed") from error
-        except sqlite3.OperationalError as error:
-            code = getattr(error, "sqlite_errorcode", None)  # none of Python's own, as of bad text
-            if path is None or code != sqlite3.SQLITE_READONLY_ROLLBACK:
-                raise
-            patience = _BUSY_SECONDS if _roll_back(path) else _IN_USE_SECONDS
-            until = until or time.monotonic() + patience
-            if time.monotonic() > until:
-                raise
-            time.sleep(_LOOK_SECONDS)
-
-
-def _roll_back(path: Path) -> bool:
-    """Roll back what a killed writer has left, if it is left; return whether this may be done."""
-    try:
-        lock = WriterLock(path.with_name(LOCK))
-    except StoreLockedError:  # a writer is at work, and the journal its own
-        return True
-    except OSError:
-        return False
-    try:
-        check_journal(path)
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
-            trust_nothing(db)
-            version_of(db)
-    finally:
-        lock.release()
-    return True
 
 
 @contextmanager
@@ -230,6 +192,55 @@ def leave(db: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
 
 
+def patiently(read: Callable[[], _T], path: Path | None) -> _T:
+    """Return what a function reads, where a reader may meet a journal that it may not roll back.
+
+    It is one that the last writer left when it was killed, or one of the writer of another gallery,
+    which has taken the place of this one.
+    """
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return read()
+        except sqlite3.OperationalError as error:
+            if path is None or not _is_cut_short(error) or time.monotonic() > end:
+                raise
+        _roll_back(path)
+        time.sleep(_WAIT_SECONDS)
+
+
+def _is_cut_short(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK
+
+
+def _roll_back(path: Path) -> None:
+    """Undo a commit that was cut short because the writer was killed.
+
+    It does nothing while another process writes, which has a journal of its own.
+
+    Raises
+    ------
+    StoreReadOnlyError
+        The gallery cannot be written.
+    """
+    try:
+        lock = WriterLock(path.parent / LOCK)
+    except StoreLockedError:
+        return
+    except OSError:
+        raise StoreReadOnlyError(
+            f"{path}: the last writer was killed during a commit, which must be rolled back "
+            f"before anyone can read; open the gallery once with write access to its directory"
+        ) from None
+    try:
+        check_journal(path)
+        check_no_link(path)
+        with explained(path), closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as db:
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    finally:
+        lock.release()
+
+
 @contextmanager
 def explained(path: Path | str | None) -> Iterator[None]:
     """Turn an SQLite error into one that names the file and says what to do."""
@@ -239,11 +250,8 @@ def explained(path: Path | str | None) -> Iterator[None]:
         raise  # of the statement, not of the file
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        if code == sqlite3.SQLITE_READONLY_ROLLBACK:
-            raise StoreReadOnlyError(
-                f"{path}: the last writer was killed during a commit, which must be rolled back "
-                f"before anyone can read; open the gallery once with write access to its directory"
-            ) from error
+        if _is_cut_short(error):
+            code = sqlite3.SQLITE_BUSY
         match code & 0xFF:  # the upper bits hold details
             case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 raise StoreCorruptError(

@@ -15,9 +15,8 @@ from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
 from imgret.errors import ImgretError, StoreCorruptError, UnsupportedError
 from imgret.filters import Filter
 from imgret.galleries.local.check import check_directory
-from imgret.galleries.local.files import is_aside
 from imgret.galleries.local.live_index import LiveIndex
-from imgret.galleries.local.manifest import FILE, Manifest
+from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.salvage import compact_directory
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
@@ -84,7 +83,7 @@ class LocalGallery(Gallery):
         try:
             return any(path.iterdir())
         except FileNotFoundError:
-            return is_aside(path.resolve(), mark=FILE)
+            return Store.stands_aside(path)
         except OSError:  # a file, or a directory that may not be listed
             return True
 

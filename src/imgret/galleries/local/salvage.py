@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError, StoreCorruptError
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.database import reading
+from imgret.galleries.local.database import patiently
 from imgret.galleries.local.files import replacement, writing
 from imgret.galleries.local.manifest import FILE, Manifest
 from imgret.galleries.local.rows import COLUMNS, item_of, row_checksum
@@ -72,7 +72,7 @@ class Salvage:
     def filter_fields(self) -> list[str]:
         """Return the fields that have an index for filters, if that can be read."""
         with suppress(sqlite3.Error), closing(self._connect()) as db:
-            rows = self._ask(db, "SELECT name FROM sqlite_schema WHERE name LIKE 'filter:%'")
+            rows = db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'filter:%'")
             return [name.partition(":")[2] for (name,) in rows]
         return []
 
@@ -82,7 +82,7 @@ class Salvage:
         with ExitStack() as open_:
             try:
                 db = open_.enter_context(closing(self._connect()))
-                there = {str(name) for _, name, *_ in self._ask(db, "PRAGMA table_info(items)")}
+                there = {str(name) for _, name, *_ in db.execute("PRAGMA table_info(items)")}
                 bound = self._bound(db)
             except sqlite3.Error as error:
                 self._report(f"it cannot be read ({error})", "restore it from a copy")
@@ -98,7 +98,7 @@ class Salvage:
             missing = 0
             for start in range(0, bound, _CHUNK):
                 stop = min(start + _CHUNK, bound)
-                rows = self._rows(db, selected, start, stop)
+                rows = _rows(self._catalog, db, selected, start, stop)
                 missing += stop - start - len(rows)
                 yield self._good_of([row for row in rows if self._is_live(row, checked)], file)
         if missing:
@@ -115,28 +115,8 @@ class Salvage:
         db = sqlite3.connect(f"{self._catalog.absolute().as_uri()}?mode=ro", uri=True)
         db.execute("PRAGMA writable_schema = ON")  # reads the table though an index is malformed
         db.text_factory = _text
+        patiently(lambda: db.execute("SELECT 1 FROM sqlite_schema").fetchone(), self._catalog)
         return db
-
-    def _ask(self, db: sqlite3.Connection, statement: str, *values: int) -> list[tuple[Any, ...]]:
-        return reading(self._catalog, lambda: db.execute(statement, values).fetchall())
-
-    def _rows(
-        self, db: sqlite3.Connection, selected: str, start: int, stop: int
-    ) -> list[tuple[Any, ...]]:
-        """Return the rows with ids in a range that can be read.
-
-        Each id has a row. One that a scan does not reach may still be found by its id.
-        """
-        alone = stop - start == 1
-        which = "id = ?" if alone else "id BETWEEN ? AND ? ORDER BY id"
-        statement = f"SELECT {selected} FROM items NOT INDEXED WHERE {which}"  # noqa: S608  # names of columns
-        rows: list[tuple[Any, ...]] = []
-        with suppress(sqlite3.Error):
-            rows = self._ask(db, statement, *((start,) if alone else (start, stop - 1)))
-        if alone or len(rows) == stop - start:
-            return rows
-        middle = (start + stop) // 2
-        return [*self._rows(db, selected, start, middle), *self._rows(db, selected, middle, stop)]
 
     def _bound(self, db: sqlite3.Connection) -> int:
         """Return the bound of the ids to look for.
@@ -147,8 +127,8 @@ class Salvage:
         stored = self._vectors.stat().st_size // width if self._vectors.exists() else 0
         stated = []
         for query in ("SELECT rows FROM counts", "SELECT max(id) + 1 FROM items"):
-            with suppress(sqlite3.Error, IndexError, TypeError, ValueError):
-                stated.append(int(self._ask(db, query)[0][0]))
+            with suppress(sqlite3.Error, TypeError, ValueError):
+                stated.append(int(db.execute(query).fetchone()[0]))
         fitting = [number for number in stated if 0 <= number <= stored]
         return max(fitting) if fitting else max(0, min(stated, default=stored))
 
@@ -251,6 +231,29 @@ def rewrite(path: Path, new: Path, manifest: Manifest, salvage: Salvage) -> None
             if file.exists() and LinearProjection.load(file).fingerprint == manifest.projection:
                 shutil.copyfile(file, new / PROJECTION)
     manifest.write(new)
+
+
+def _rows(
+    path: Path, db: sqlite3.Connection, selected: str, start: int, stop: int
+) -> list[tuple[Any, ...]]:
+    """Return the rows with ids in a range that can be read.
+
+    Each id has a row. One that a scan does not reach may still be found by its id.
+    """
+    alone = stop - start == 1
+    which = "id = ?" if alone else "id BETWEEN ? AND ? ORDER BY id"
+    values = (start,) if alone else (start, stop - 1)
+    statement = f"SELECT {selected} FROM items NOT INDEXED WHERE {which}"  # noqa: S608  # names of columns
+    rows: list[tuple[Any, ...]] = []
+    with suppress(sqlite3.Error):
+        rows = patiently(lambda: db.execute(statement, values).fetchall(), path)
+    if alone or len(rows) == stop - start:
+        return rows
+    middle = (start + stop) // 2
+    return [
+        *_rows(path, db, selected, start, middle),
+        *_rows(path, db, selected, middle, stop),
+    ]
 
 
 def _stored(file: BinaryIO | None, ids: list[int], width: int) -> list[bytes | None]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import (
     DimensionError,
+    ImgretError,
     InvalidInputError,
     StoreClosedError,
     StoreCorruptError,
@@ -127,10 +128,14 @@ class VectorLog:
                 raise kind(f"{path}: cannot be {what}: {error.strerror}") from error
             try:
                 self._check_length(rows)
-                if writable:
-                    if os.fstat(self._file.fileno()).st_size > self._bytes(rows):
-                        _log.warning("%s: dropped vectors that were never committed", path)
-                    self._cut(rows)
+                if writable and os.fstat(self._file.fileno()).st_size > self._bytes(rows):
+                    self._file.truncate(self._bytes(rows))
+                    _log.warning("%s: dropped vectors that were never committed", path)
+            except OSError as error:
+                self._file.close()
+                if isinstance(error, ImgretError):
+                    raise
+                raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
             except BaseException:
                 self._file.close()
                 raise
@@ -182,7 +187,10 @@ class VectorLog:
         self._view = None  # a file that is mapped must not be truncated
         self._rows = rows
         if self._file is not None:
-            self._cut(rows)
+            try:
+                self._file.truncate(self._bytes(rows))
+            except OSError as error:
+                raise StoreError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def sync(self) -> None:
         """Make what was appended durable."""
@@ -284,14 +292,6 @@ class VectorLog:
 
     def _bytes(self, rows: int) -> int:
         return rows * self.dim * self._stored.itemsize
-
-    def _cut(self, rows: int) -> None:
-        """Give the file the length of as many rows."""
-        assert self._file is not None  # noqa: S101  # of a file
-        try:
-            self._file.truncate(self._bytes(rows))
-        except OSError as error:
-            raise StoreError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def _step(self) -> int:
         return max(1, _BLOCK_BYTES // (self.dim * 4))
