@@ -36,6 +36,9 @@ NAME = "g.imgret"
 # 1 / (1 - DEAD) times the live rows, and some room.
 DEAD = 0.3
 EXACT = "flat"
+# How often each is done.
+KINDS = {"add": 6, "remove": 4, "replace": 6, "relabel": 3, "search": 12, "all": 1}
+KINDS |= {"save": 1, "reindex": 1, "reopen": 1, "rival": 1}
 
 
 def vectors_of(numbers: Sequence[int]) -> Embeddings:
@@ -144,19 +147,17 @@ class Writer:
 
     def step(self) -> None:
         """Make a change, or ask something."""
-        kinds = {"add": 6, "remove": 4, "replace": 6, "relabel": 3, "search": 12, "all": 1}
-        kinds |= {"save": 1, "reindex": 1, "reopen": 1, "rival": 1}
         if len(self._batches) < 2:
             name = "add"
         elif sum(map(len, self._batches.values())) > self._items:
             name = "remove"
         else:
-            (name,) = self._random.choices(list(kinds), list(kinds.values()))
+            (name,) = self._random.choices(list(KINDS), list(KINDS.values()))
         self.steps[name] += 1
         getattr(self, f"_{name}")()
         live = sum(map(len, self._batches.values()))
         # Said here, to have it often; once a gallery compacts itself, it may be before this.
-        if self._dead > DEAD * (self._dead + live) and self._dead > 100:
+        if self._dead > DEAD * (self._dead + live) and self._dead > 50:
             self.steps["compact"] += 1
             self.retriever.compact()
             self._dead = 0
@@ -270,7 +271,11 @@ def write(folder: Path, seconds: float, items: int, seed: int, without: str) -> 
     every = max(0.2, seconds / 100)
     due = every
     try:
-        while (now := time.monotonic() - began) < seconds and not over.is_set():
+        while not over.is_set():
+            now = time.monotonic() - began
+            done = {*KINDS, "compact"} <= writer.steps.keys() or now > 10 * seconds
+            if now > seconds and done:  # on a busy machine it may take longer
+                break
             writer.step()
             if now >= due:
                 due += every

@@ -46,11 +46,11 @@ def test_constant_use(tmp_path, times):
     assert last["searches"] > times(20, 10_000), last
     assert last["steps"]["compact"], last
     assert last["steps"]["rival"], last
-    grown = [s for s in samples if s["items"] > items / 3]
+    grown = [s for s in samples if s["items"] > items / 10]
     assert max(s["disk"] / s["live"] for s in grown) < DISK
     after = [s["rss"] for s in samples if s["at"] > seconds / 3]
-    half = len(after) // 2
-    assert max(after[half:]) < RSS * max(after[:half]), after
+    half = (len(after) + 1) // 2
+    assert max(after[half:], default=0) < RSS * max(after[:half]), after
 
 
 def test_memory_grows_by_the_index_alone(tmp_path, times):

@@ -24,6 +24,8 @@ def test_adapt_finds_the_direction(classes):
     assert report.applied
     weights = np.abs(projection.matrix[:, 0])
     assert weights.argmax() == 4
+    alone, _ = adapt(classes, dim=1)
+    assert np.abs(alone.matrix[:, 0]).argmax() == 4
 
 
 def test_adapt_leaves_alone_what_has_no_direction(view_of):
