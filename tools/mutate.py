@@ -67,6 +67,7 @@ PARTS = {
             "tests/galleries/test_labelled.py",
             "tests/galleries/test_plain_gallery.py",
             "tests/learning/test_adapt.py",
+            "tests/learning/test_calibrate.py",
             "tests/learning/test_on_views.py",
             "tests/pages/test_hits.py",
             "tests/rerank",
