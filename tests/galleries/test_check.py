@@ -122,6 +122,16 @@ def test_a_damaged_row_is_named(gallery, text):
             read(gallery)
 
 
+def test_a_row_that_is_gone_is_noticed(gallery):
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
+        db.execute("DELETE FROM items WHERE id = 9")
+    with (
+        Retriever.open(gallery, embedder=Given(DIM)) as retriever,
+        pytest.raises(StoreCorruptError, match="expected 58 items in the order of their rows"),
+    ):
+        list(retriever)
+
+
 def test_damaged_vectors_are_not_ranked_read_or_copied(made, tmp_path):
     for kind, suffix in (("ivf-pq", "f16"), ("hnsw-sq8", "f32")):
         path = Path(shutil.copytree(made[kind], tmp_path / f"{kind}.imgret"))
