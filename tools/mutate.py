@@ -93,7 +93,7 @@ PARTS = {
             "images/png.py",
             "images/tiff.py",
         ),
-        ("tests/images", "tests/hostile/test_images.py"),
+        ("tests/images", "tests/hostile/test_images.py", "tests/ingest/test_metadata.py"),
     ),
     "learning": Part(("learning/*.py",), ("tests/learning", "tests/retriever/test_text.py")),
 }
