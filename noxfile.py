@@ -121,10 +121,19 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def attack(session: nox.Session) -> None:
-    """Kill galleries, cut their power, break their disks and damage files, for half an hour."""
+    """Kill galleries, cut their power, damage their files, use them for half an hour."""
     session.install("-e", ".", *group("test"))
-    what = session.posargs or ("tests/crash", "tests/fuzz")
-    session.run("pytest", "-s", *what, env=ONE_EACH | {"IMGRET_ATTACK": "long"})
+    # Constant use, which takes longest, beside all the others.
+    first = ("tests/faults/test_soak.py", "tests/faults", "tests/crash", "tests/fuzz")
+    what = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-rP", *first)
+    session.run("pytest", *(session.posargs or what), env=ONE_EACH | {"IMGRET_ATTACK": "long"})
+
+
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Change modules at random, and count the changes that no test notices."""
+    session.install("-e", ".", *group("test"))
+    session.run("python", "tools/mutate.py", *session.posargs)
 
 
 def may_install() -> bool:

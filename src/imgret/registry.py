@@ -237,6 +237,7 @@ def is_model_path(name: str) -> bool:
     return downloaded(name) is not None
 
 
+@cache  # parsing the metadata of a package takes a millisecond
 def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else "an unknown package"
 

@@ -125,6 +125,8 @@ def test_number_of_conditions_has_a_limit(catalog):
     for many in ([{"year": n} for n in range(5000)], [{}] * 100_000):
         with pytest.raises(InvalidInputError, match=r"at most 500 conditions.*\$in"):
             catalog.matching({"$or": many})
+    with pytest.raises(InvalidInputError, match="at most 500 conditions"):
+        catalog.matching({f"field {n}": 1 for n in range(501)})
     assert len(catalog.matching({"year": {"$in": list(range(100_000))}})) == 2
 
 

@@ -3,6 +3,7 @@
 import operator
 from contextlib import closing
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -176,6 +177,10 @@ wheres = st.recursive(
 @example([(None, None, {"a": 1}), (None, None, {"a": True}), (None, None, {"a": "1"})], {"a": 1})
 @example([(None, None, {"a": [1]}), (None, None, {"a": "[1]"})], {"a": "[1]"})
 @example([(None, None, {"a": None}), (None, None, {})], {"a": {"$ne": None}})
+@example([(None, None, {"a": "1"}), (None, None, {"a": [1]})], {"a": {"$contains": 1}})
+@example([(None, None, {"a": 1}), (None, None, {"a": {"b": None}})], {"a.b": {"$exists": True}})
+@example([(None, None, {"a": [True]}), (None, None, {"a": [1, "x"]})], {"a": {"$contains": True}})
+@example([(None, None, {"a": 2**63}), (None, None, {"a": -(2**63)})], {"a": 2.0**63})
 def test_passes_what_the_reference_passes(rows, where):
     items = [
         Item(f"{n}'", label=label, path=path, metadata=metadata)
@@ -202,3 +207,13 @@ def test_passes_what_the_reference_passes(rows, where):
                 assert [filters.passes(item, parsed) for item in items] == [
                     passes(item, where) for item in items
                 ]
+
+
+def test_whole_numbers_that_no_float64_holds():
+    items = [Item(str(n), metadata={"a": each}) for n, each in enumerate((10**400, 1, -(10**400)))]
+    with closing(Catalog()) as catalog:
+        catalog.add(items, [0] * 3)
+        for where, expected in (({"a": {"$lt": 0}}, [2]), ({"a": {"$gt": 1}}, [0])):
+            assert catalog.matching(where).tolist() == expected
+            passed = [filters.passes(item, parse_filter(where)) for item in items]
+            assert np.flatnonzero(passed).tolist() == expected

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 import pytest
 
 from imgret.errors import StoreError, StoreExistsError, StoreLockedError, StoreNotFoundError
-from imgret.galleries.local import files
+from imgret.galleries.local import LocalGallery, files
 from imgret.galleries.local import store as store_module
 from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.manifest import Manifest
@@ -219,9 +219,11 @@ def test_killed_between_the_renames(path, other, kit):
         assert loaded(path, kit) == kit.expected_of(1)
         assert kit.names(path.parent) == ["g.imgret"]
     path.rename(aside)
+    assert LocalGallery.is_taken(str(path))  # nobody may take it for a free path
     kit.save(other, path)
     assert loaded(path, kit) == kit.expected_of(2, 3)
     assert kit.names(path.parent) == ["g.imgret"]
+    assert not LocalGallery.is_taken(str(path.with_name("another.imgret")))
 
 
 def test_killed_after_the_renames(path, other, kit):

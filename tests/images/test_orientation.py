@@ -11,6 +11,7 @@ from PIL import ExifTags, ImageOps, PngImagePlugin
 from PIL import Image as Pil
 
 from imgret import images
+from imgret.images.exif import _directory
 
 ROWS, COLUMNS = np.mgrid[:32, :48]
 RGB = np.stack([COLUMNS * 5, ROWS * 7, (COLUMNS + ROWS) * 3], axis=-1).astype(np.uint8)
@@ -338,3 +339,8 @@ def test_two_blocks_of_png_are_not_joined():
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "Raw profile type exif")
     assert images.header(save("PNG", pnginfo=text)).orientation == 1
+
+
+def test_what_is_no_block_of_exif_has_no_facts():
+    assert _directory(b"II+\0" + bytes(20), None) == {}  # BigTIFF
+    assert _directory(b"II", None) == {}

@@ -156,3 +156,13 @@ def test_sampling_takes_whole_classes():
     assert set(np.bincount(codes[chosen])) == {0, 7}
     assert (np.diff(chosen) > 0).all()
     assert len(sample_items(np.array([0] * 500 + [1] * 20), 100)) == 20
+
+
+def test_neighbours_of_some_items_where_others_are_held_out():
+    retriever = gallery(CODES)
+    assert retriever.adapt(dim=4).applied
+    view = retriever.view()
+    for id_ in view.ids[::9]:  # of each fold, some alone
+        ((ids, found),) = view.nearest_unseen(np.array([id_]), 3)
+        assert ids.tolist() == [id_]
+        assert id_ not in found.ids

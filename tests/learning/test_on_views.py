@@ -5,6 +5,8 @@ import pytest
 
 from imgret.errors import InvalidInputError
 from imgret.learning import Classifier, adapt, calibrate, given_pairs, near_pairs
+from imgret.learning.confidence import Confidence
+from imgret.learning.trial import _measures
 
 
 @pytest.fixture
@@ -22,6 +24,8 @@ def test_adapt_finds_the_direction(classes):
     assert report.applied
     weights = np.abs(projection.matrix[:, 0])
     assert weights.argmax() == 4
+    alone, _ = adapt(classes, dim=1)
+    assert np.abs(alone.matrix[:, 0]).argmax() == 4
 
 
 def test_adapt_leaves_alone_what_has_no_direction(view_of):
@@ -73,3 +77,38 @@ class _Hit:
 def test_too_few_labels_are_refused(view_of):
     with pytest.raises(InvalidInputError, match="label"):
         adapt(view_of([[0, 0], [1, 1]], ["a", "b"]))
+
+
+def test_labels_of_items(view_of):
+    labels = view_of(np.eye(4), ["a", None, "b", "b"]).labels
+    assert labels.of(np.array([[0, 1], [3, 2]])).tolist() == [[0, -1], [1, 1]]
+
+
+def test_pairs_may_be_a_set(view_of):
+    assert len(given_pairs(view_of([[0, 0], [3, 4]]), {("0", "1", False)}).scores) == 1
+
+
+def test_two_classes_differ_in_one_direction(view_of):
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    with pytest.raises(InvalidInputError, match="expected 1 to 1, because 2 classes"):
+        adapt(view_of(rows, list("ab") * 25), dim=2)
+
+
+def test_what_an_adaptation_is_judged_by():
+    found = np.array([[0, 1, 0, 1, 1], [1, 1, 1, 1, 1]])
+    top1, average = _measures(found, np.array([0, 0]))
+    assert top1.tolist() == [1, 0]
+    assert average.tolist() == pytest.approx([(1 + 2 / 3) / 2, 0])
+
+
+def test_classes_of_two_are_enough_to_adapt(view_of):
+    rows = np.random.default_rng(0).normal(size=(32, 5))
+    _, report = adapt(view_of(rows, [f"c{n // 2}" for n in range(32)]))
+    assert report.queries == 32
+
+
+def test_confidence_grows_with_the_best_score_of_a_vote():
+    confidence = Confidence(1.0, 0.0, 0.0, 1.0, threshold=0.5, accuracy=1.0, queries=30)
+    winners, found = confidence.name(np.array([[0, 1], [1, -1]]), np.array([[3.0, 1], [2, 9]]))
+    assert winners.tolist() == [0, 1]
+    assert found.tolist() == pytest.approx((1 / (1 + np.exp([-3.0, -2]))).tolist())

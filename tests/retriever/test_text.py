@@ -88,6 +88,7 @@ def test_a_page_shows_the_words(retriever):
     page = retriever.search_text("<b>rose</b>", 2, negative_text="snow").to_html()
     assert "&lt;b&gt;rose&lt;/b&gt;" in page
     assert "snow" in page
+    assert "unlike words" in page
 
 
 def test_precision_is_of_images(retriever, flowers):

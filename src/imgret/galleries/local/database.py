@@ -112,7 +112,10 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection, path: Path | None, *, writable: bool) -> None:
     trust_nothing(db)
     db.execute(f"PRAGMA query_only = {int(not writable)}")
-    db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
+    try:
+        db.execute("PRAGMA synchronous = EXTRA")  # a commit survives a power loss
+    except UnicodeDecodeError as error:  # Python cannot decode what SQLite says of the damage
+        raise sqlite3.DatabaseError("the schema is malformed") from error
     version = version_of(db)
     if version > _SCHEMA_VERSION:
         raise StoreVersionError(

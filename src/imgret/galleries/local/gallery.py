@@ -82,12 +82,15 @@ class LocalGallery(Gallery):
 
     @classmethod
     def is_taken(cls, uri: str) -> bool:
-        """Whether something other than an empty directory exists there."""
+        """Whether something other than an empty directory exists there.
+
+        A gallery whose replacement was killed halfway is there: opening it restores it.
+        """
         path = _path(uri)
         try:
             return any(path.iterdir())
         except FileNotFoundError:
-            return False
+            return Store.stands_aside(path)
         except OSError:  # a file, or a directory that may not be listed
             return True
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
 from imgret.galleries.local.catalog import Catalog
+from imgret.galleries.local.database import patiently
 from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.rows import COLUMNS, item_of, row_checksum
 from imgret.galleries.local.store import CATALOG, PROJECTION, Store, vectors_path
@@ -99,7 +100,7 @@ class Salvage:
             missing = 0
             for start in range(0, bound, _CHUNK):
                 stop = min(start + _CHUNK, bound)
-                rows = _rows(db, selected, start, stop)
+                rows = _rows(self._catalog, db, selected, start, stop)
                 missing += stop - start - len(rows)
                 yield self._good_of([row for row in rows if self._is_live(row, checked)], file)
         if missing:
@@ -113,9 +114,10 @@ class Salvage:
     # -- inside --------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(f"{self._catalog.absolute().as_uri()}?mode=rw", uri=True)
-        db.execute("PRAGMA query_only = 1")
+        db = sqlite3.connect(f"{self._catalog.absolute().as_uri()}?mode=ro", uri=True)
+        db.execute("PRAGMA writable_schema = ON")  # reads the table though an index is malformed
         db.text_factory = _text
+        patiently(lambda: db.execute("SELECT 1 FROM sqlite_schema").fetchone(), self._catalog)
         return db
 
     def _bound(self, db: sqlite3.Connection) -> int:
@@ -214,16 +216,27 @@ def rewrite(path: Path, new: Path, manifest: Manifest, salvage: Salvage) -> None
     manifest.with_(dropped=manifest.dropped + max(0, salvage.rows - kept)).write(new)
 
 
-def _rows(db: sqlite3.Connection, selected: str, start: int, stop: int) -> list[tuple[Any, ...]]:
-    """Return the rows with ids in a range that can be read."""
-    statement = f"SELECT {selected} FROM items NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608  # names of columns
-    try:
-        return db.execute(statement, (start, stop - 1)).fetchall()
-    except sqlite3.Error:
-        if stop - start == 1:
-            return []
+def _rows(
+    path: Path, db: sqlite3.Connection, selected: str, start: int, stop: int
+) -> list[tuple[Any, ...]]:
+    """Return the rows with ids in a range that can be read.
+
+    Each id has a row. One that a scan does not reach may still be found by its id.
+    """
+    alone = stop - start == 1
+    which = "id = ?" if alone else "id BETWEEN ? AND ? ORDER BY id"
+    values = (start,) if alone else (start, stop - 1)
+    statement = f"SELECT {selected} FROM items NOT INDEXED WHERE {which}"  # noqa: S608  # names of columns
+    rows: list[tuple[Any, ...]] = []
+    with suppress(sqlite3.Error):
+        rows = patiently(lambda: db.execute(statement, values).fetchall(), path)
+    if alone or len(rows) == stop - start:
+        return rows
     middle = (start + stop) // 2
-    return [*_rows(db, selected, start, middle), *_rows(db, selected, middle, stop)]
+    return [
+        *_rows(path, db, selected, start, middle),
+        *_rows(path, db, selected, middle, stop),
+    ]
 
 
 def _stored(file: BinaryIO | None, ids: list[int], width: int) -> list[bytes | None]:

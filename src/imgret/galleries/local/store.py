@@ -442,6 +442,11 @@ class Store:
                 waiting.replace(current)
 
     @staticmethod
+    def stands_aside(path: Path) -> bool:
+        """Whether nothing is at a path but a gallery that opening it puts there again."""
+        return is_aside(path.resolve(), mark=FILE)
+
+    @staticmethod
     def projection_files(path: Path) -> list[Path]:
         """Return the files that may hold the projection that the manifest of a gallery names."""
         return [path / PROJECTION, path / f"{PROJECTION}.tmp"]

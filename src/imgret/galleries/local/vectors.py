@@ -187,7 +187,10 @@ class VectorLog:
         self._view = None  # a file that is mapped must not be truncated
         self._rows = rows
         if self._file is not None:
-            self._file.truncate(self._bytes(rows))
+            try:
+                self._file.truncate(self._bytes(rows))
+            except OSError as error:
+                raise StoreError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def sync(self) -> None:
         """Make what was appended durable."""
