@@ -14,13 +14,11 @@ import numpy as np
 from imgret import Retriever
 from imgret.errors import ImgretError
 from imgret.galleries.local import LocalGallery
-from imgret.galleries.local import gallery as local_gallery
 from imgret.testing.data import Given
 
 DIM = 8
 NAME = "g.imgret"
 INDEXES = ("flat", "hnsw", "ivf", "flat", "hnsw")
-local_gallery._FEW = 3  # so that removals drop the rows of removed items now and then
 # What a gallery consists of. A writer that opens it leaves nothing else, in it or beside it.
 PARTS = {
     *("manifest.json", "manifest.copy.json", "catalog.sqlite", "vectors.f16"),

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from script import Script
 
+from imgret.galleries.local import gallery
+
 warnings.simplefilter("ignore")
+gallery._FEW = 3  # so that removals drop the rows of removed items now and then
 
 
 def child(request: dict[str, object], pipe: int) -> None:
