@@ -70,7 +70,7 @@ class Gallery(ABC):
     supports_index : bool
         Whether imgret can choose, measure and tune the index.
     checks_items : bool
-        Whether `_add` calls `imgret.support.items.check_items` itself, and stores nothing if it
+        Whether `_add` calls ``imgret.support.items.check_items`` itself, and stores nothing if it
         raises; so an engine with transactions can check some items while others are on their way.
     """
 
