@@ -22,6 +22,7 @@ from imgret.errors import (
     StoreReadOnlyError,
     StoreVersionError,
 )
+from imgret.galleries.local import database
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.rows import COLUMNS, row_checksum
 from imgret.types import Box, Item
@@ -389,7 +390,11 @@ def test_copies_are_whole_and_apart(tmp_path, catalog):
     assert len(catalog) == 2
 
 
-def test_writer_killed_in_a_commit(tmp_path, kit):
+def refuse(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_writer_killed_in_a_commit(tmp_path, kit, monkeypatch):
     path = tmp_path / "c.sqlite"
     process = kit.python(
         "import os, signal; from pathlib import Path; "
@@ -404,6 +409,10 @@ def test_writer_killed_in_a_commit(tmp_path, kit):
     )
     process.communicate()
     assert path.with_name("c.sqlite-journal").stat().st_size > 0
+    with monkeypatch.context() as patch:  # this user may be one who can write everywhere
+        patch.setattr(database, "WriterLock", refuse)
+        with pytest.raises(StoreReadOnlyError, match=r"killed during a commit.*write access"):
+            Catalog(path, writable=False)
     with closing(Catalog(path, writable=False)) as reader:  # a reader can mend that
         assert len(reader) == 500
         assert {item.label for item in reader.items(range(500)).values()} == {None}

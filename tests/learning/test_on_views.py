@@ -112,3 +112,19 @@ def test_confidence_grows_with_the_best_score_of_a_vote():
     winners, found = confidence.name(np.array([[0, 1], [1, -1]]), np.array([[3.0, 1], [2, 9]]))
     assert winners.tolist() == [0, 1]
     assert found.tolist() == pytest.approx((1 / (1 + np.exp([-3.0, -2]))).tolist())
+
+
+def test_the_numbers_of_classes_do_not_matter_for_confidence():
+    rng = np.random.default_rng(0)
+    own = np.repeat([0, 1], 20)
+    codes = np.where(rng.random((40, 12)) < 0.6, own[:, None], 1 - own[:, None])
+    strange = codes != own[:, None]
+    # Items of one class have nearer ones of the other than the other way round.
+    scores = rng.random((40, 12)) - np.where(strange, np.where(own, 0.0, 0.3)[:, None], 0.0)
+    order = np.argsort(-scores, axis=1)
+    codes, scores = (np.take_along_axis(each, order, axis=1) for each in (codes, scores))
+    found = Confidence.learn(own, codes, scores, 5)
+    swapped = Confidence.learn(1 - own, 1 - codes, scores, 5)
+    assert 0.1 < found.threshold < 0.99
+    assert swapped.threshold == pytest.approx(found.threshold)
+    assert swapped.accuracy == found.accuracy
