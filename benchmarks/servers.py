@@ -26,16 +26,14 @@ import numpy as np
 import psycopg
 from overhead import Given
 from results import save
+from server_rows import SHARES, facts_of, made, recall_row
 
 from imgret import Retriever
 from imgret.galleries.postgres.rows import register, wire
-from imgret.support.exact import exact_search
-from imgret.support.unit import unit_length
 from imgret.types import Embeddings
 
 _K, _QUERIES, _ROUNDS = 10, 200, 5
 _LOADS = 6
-_SHARES = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1, "50 %": 0.5}
 
 
 def main() -> None:
@@ -46,23 +44,13 @@ def main() -> None:
     parser.add_argument("--uri", help="database of a running server")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    vectors, queries = _made(options.items, options.dim)
+    vectors, queries = made(options.items, options.dim)
     with _server(options.uri) as uri:
         rows = [
             _load(uri, vectors),
             *_searches(uri, vectors, queries),
         ]
     save(options.out, "servers", rows, title="PostgreSQL through imgret, and by its client")
-
-
-def _made(items: int, dim: int) -> tuple[Embeddings, Embeddings]:
-    """Return vectors in clusters of uneven size, and queries like them that are not among them."""
-    generator = np.random.default_rng(0)
-    centres = generator.normal(size=(1000, dim))
-    of = np.minimum(generator.exponential(200, items + _QUERIES).astype(int), 999)
-    made = centres[of] + 0.6 * generator.normal(size=(len(of), dim))
-    found: Embeddings = unit_length(made.astype(np.float32))
-    return found[:items], found[items:]
 
 
 @contextmanager
@@ -84,15 +72,11 @@ def _opened(uri: str, schema: str, dim: int, **options: Any) -> Retriever:
     return Retriever.open(f"{uri}{mark}schema={schema}", "a", embedder=Given(dim), **options)
 
 
-def _facts(n: int) -> dict[str, Any]:
-    return {"n": n, "share": (n * 7919 % 100_000) / 100_000}
-
-
 def _load(uri: str, vectors: Embeddings) -> dict[str, Any]:
     """Compare bulk loading with a plain COPY of the same rows into a table of the same form."""
     some = vectors[:50_000]
     keys = [f"{n}.jpg" for n in range(len(some))]
-    facts = [_facts(n) for n in range(len(some))]
+    facts = [facts_of(n) for n in range(len(some))]
     times: dict[str, list[float]] = {"ours": [], "plain": []}
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -139,7 +123,7 @@ def _copy(
 
 def _searches(uri: str, vectors: Embeddings, queries: Embeddings) -> Iterator[dict[str, Any]]:
     keys = [f"{n}.jpg" for n in range(len(vectors))]
-    facts = [_facts(n) for n in range(len(vectors))]
+    facts = [facts_of(n) for n in range(len(vectors))]
     with _opened(uri, "search", vectors.shape[1], index="hnsw") as retriever:
         started = time.perf_counter()
         for start in range(0, len(vectors), 10_000):
@@ -153,11 +137,11 @@ def _searches(uri: str, vectors: Embeddings, queries: Embeddings) -> Iterator[di
         for count in (1, 10):
             yield _compared(retriever, client, queries, count, ef)
         stored = vectors.astype(np.float16).astype(np.float32)
-        yield _recall("no filter", retriever, stored, queries, None, np.ones(len(vectors), bool))
+        yield recall_row("no filter", retriever, stored, queries, None, np.ones(len(vectors), bool))
         share = np.array([fact["share"] for fact in facts])
-        for name, limit in _SHARES.items():
+        for name, limit in SHARES.items():
             where = {"share": {"$lt": limit}}
-            yield _recall(name, retriever, stored, queries, where, share < limit)
+            yield recall_row(name, retriever, stored, queries, where, share < limit)
         client.close()
 
 
@@ -212,33 +196,6 @@ def _compared(
         "imgret a second": round(len(queries) / own),
         "client a second": round(len(queries) / theirs),
         "ratio": round(theirs / own, 2),
-    }
-
-
-def _recall(  # noqa: PLR0917  # in the order of the columns
-    name: str,
-    retriever: Retriever,
-    vectors: Embeddings,
-    queries: Embeddings,
-    where: dict[str, Any] | None,
-    passing: Any,
-) -> dict[str, Any]:
-    """Compare the answers to a filter with brute force over what passes."""
-    ids = np.flatnonzero(passing)
-    true = exact_search(queries, [(ids, unit_length(vectors[ids]))], _K, "cosine").ids
-    started, right, least = time.perf_counter(), 0, _K
-    for hits, expected in zip(
-        retriever.search_vectors(queries, k=_K, where=where), true.tolist(), strict=True
-    ):
-        found = {int(hit.key.removesuffix(".jpg")) for hit in hits}
-        right += len(found & set(expected))
-        least = min(least, len(found))
-    seconds = time.perf_counter() - started
-    return {
-        "what": f"filter: {name} pass ({len(ids):,})",
-        "imgret a second": round(len(queries) / seconds),
-        "recall@10": round(right / (len(queries) * min(_K, len(ids))), 4),
-        "least hits": least,
     }
 
 

@@ -27,18 +27,16 @@ import numpy as np
 from overhead import Given
 from pymilvus import MilvusClient
 from results import save
+from server_rows import SHARES, facts_of, made, recall_row
 
 from imgret import Retriever
 from imgret.galleries.milvus import MilvusGallery
 from imgret.galleries.milvus.address import Address
 from imgret.galleries.milvus.rows import to_row
 from imgret.galleries.milvus.schema import Layout
-from imgret.support.exact import exact_search
-from imgret.support.unit import unit_length
 from imgret.types import Embeddings, Item
 
 _K, _QUERIES, _ROUNDS, _LOADED, _PART = 10, 200, 5, 50_000, 10_000
-_SHARES = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1, "50 %": 0.5}
 
 
 def main() -> None:
@@ -50,7 +48,7 @@ def main() -> None:
     parser.add_argument("--uri", help="running server, such as milvus://host:19530")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    vectors, queries = _made(options.items, options.dim)
+    vectors, queries = made(options.items, options.dim)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         lite = f"milvus://{folder}/measured.db?collection="
         place = f"{options.uri.rstrip('/')}/" if options.uri else lite
@@ -62,16 +60,6 @@ def main() -> None:
             rows.append(row)
     kind = "Milvus Lite" if options.uri is None else "Milvus"
     save(options.out, "milvus", rows, title=f"{kind} through imgret, and by its client")
-
-
-def _made(items: int, dim: int) -> tuple[Embeddings, Embeddings]:
-    """Return vectors in clusters of uneven size, and queries like them that are not among them."""
-    generator = np.random.default_rng(0)
-    centres = generator.normal(size=(1000, dim))
-    of = np.minimum(generator.exponential(200, items + _QUERIES).astype(int), 999)
-    made = centres[of] + 0.6 * generator.normal(size=(len(of), dim))
-    found: Embeddings = unit_length(made.astype(np.float32))
-    return found[:items], found[items:]
 
 
 @contextmanager
@@ -86,10 +74,6 @@ def _gallery(place: str, dim: int, **options: Any) -> Iterator[tuple[Retriever, 
         client.close()
 
 
-def _facts(n: int) -> dict[str, Any]:
-    return {"n": n, "share": (n * 7919 % 100_000) / 100_000}
-
-
 def _layout(retriever: Retriever) -> Layout:
     """Return how the server keeps and searches vectors."""
     gallery = retriever._gallery  # noqa: SLF001  # as stored
@@ -99,7 +83,7 @@ def _layout(retriever: Retriever) -> Layout:
 def _load(place: str, vectors: Embeddings) -> Iterator[dict[str, Any]]:
     """Compare bulk loading with the client's insert of the same rows into the same fields."""
     keys = [f"{n}.jpg" for n in range(len(vectors))]
-    facts = [_facts(n) for n in range(len(vectors))]
+    facts = [facts_of(n) for n in range(len(vectors))]
     dim = vectors.shape[1]
     ours, plain = [], []
     for turn in range(3):
@@ -131,7 +115,7 @@ def _searches(
     place: str, index: str, vectors: Embeddings, queries: Embeddings
 ) -> Iterator[dict[str, Any]]:
     keys = [f"{n}.jpg" for n in range(len(vectors))]
-    facts = [_facts(n) for n in range(len(vectors))]
+    facts = [facts_of(n) for n in range(len(vectors))]
     opened = _gallery(f"{place}search", vectors.shape[1], index=index)
     with opened as (retriever, client, collection):
         started = time.perf_counter()
@@ -149,11 +133,11 @@ def _searches(
         for count in (1, 10):
             yield _compared(retriever, client, collection, queries, count)
         stored = vectors.astype(np.float16).astype(np.float32)
-        yield _recall("no filter", retriever, stored, queries, None, np.ones(len(vectors), bool))
+        yield recall_row("no filter", retriever, stored, queries, None, np.ones(len(vectors), bool))
         share = np.array([fact["share"] for fact in facts])
-        for name, limit in _SHARES.items():
+        for name, limit in SHARES.items():
             where = {"share": {"$lt": limit}}
-            yield _recall(name, retriever, stored, queries, where, share < limit)
+            yield recall_row(name, retriever, stored, queries, where, share < limit)
 
 
 def _index(client: MilvusClient, collection: str) -> None:
@@ -202,32 +186,6 @@ def _compared(
         "imgret a second": round(len(queries) / own),
         "client a second": round(len(queries) / theirs),
         "ratio": round(float(theirs / own), 2),
-    }
-
-
-def _recall(  # noqa: PLR0917  # in the order of the columns
-    name: str,
-    retriever: Retriever,
-    vectors: Embeddings,
-    queries: Embeddings,
-    where: dict[str, Any] | None,
-    passing: Any,
-) -> dict[str, Any]:
-    """Compare the answers to a filter with brute force over what passes."""
-    ids = np.flatnonzero(passing)
-    true = exact_search(queries, [(ids, unit_length(vectors[ids]))], _K, "cosine").ids
-    started, right, least = time.perf_counter(), 0, _K
-    answers = retriever.search_vectors(queries, k=_K, where=where)
-    for hits, expected in zip(answers, true.tolist(), strict=True):
-        found = {int(hit.key.removesuffix(".jpg")) for hit in hits}
-        right += len(found & set(expected))
-        least = min(least, len(found))
-    seconds = time.perf_counter() - started
-    return {
-        "what": f"filter: {name} pass ({len(ids):,})",
-        "imgret a second": round(len(queries) / seconds),
-        "recall@10": round(right / (len(queries) * min(_K, len(ids))), 4),
-        "least hits": least,
     }
 
 
