@@ -33,7 +33,7 @@ from imgret import Retriever
 from imgret.galleries.milvus import MilvusGallery
 from imgret.galleries.milvus.address import Address
 from imgret.galleries.milvus.rows import to_row
-from imgret.galleries.milvus.schema import Layout
+from imgret.galleries.milvus.schema import MilvusLayout
 from imgret.types import Embeddings, Item
 
 _K, _QUERIES, _ROUNDS, _LOADED, _PART = 10, 200, 5, 50_000, 10_000
@@ -74,7 +74,7 @@ def _gallery(place: str, dim: int, **options: Any) -> Iterator[tuple[Retriever, 
         client.close()
 
 
-def _layout(retriever: Retriever) -> Layout:
+def _layout(retriever: Retriever) -> MilvusLayout:
     """Return how the server keeps and searches vectors."""
     gallery = retriever._gallery  # noqa: SLF001  # as stored
     return cast("MilvusGallery", gallery).layout

@@ -93,7 +93,7 @@ from imgret.learning import (
 from imgret.learning.calibration import threshold_of
 from imgret.learning.curves import find_curve
 from imgret.learning.zero_shot import TEMPLATE, described, nearest_names, zero_shot
-from imgret.pipeline.attach import Places, attach
+from imgret.pipeline.attach import PartLocations, attach
 from imgret.pipeline.compatible import new_spec, same_cropper
 from imgret.pipeline.pipeline import Late, Pipeline, Runs
 from imgret.projections import LinearProjection, fit_pca
@@ -127,7 +127,7 @@ from imgret.support.given import (
 from imgret.support.tables import data_frame
 from imgret.transfer import (
     CopyReport,
-    Header,
+    GalleryHeader,
     all_items,
     copy_gallery,
     export_items,
@@ -201,7 +201,7 @@ class Retriever:
         spec, prepared = new_spec(embedder, cropper, index, metric, dtype)
         pipeline = Pipeline(Late(embedder), Late(cropper), max_pixels=max_pixels)
         gallery = LocalGallery.in_memory(spec, prepared)
-        self._compose(gallery, pipeline, Places(gallery))
+        self._compose(gallery, pipeline, PartLocations(gallery))
 
     @classmethod
     def open(
@@ -268,7 +268,7 @@ class Retriever:
                     with suppress(StoreExistsError):
                         gallery = kind.create(uri, spec, prepared)
                         pipeline = Pipeline(Late(embeds), Late(crops), max_pixels=max_pixels)
-                        return cls._of(gallery, pipeline, Places(gallery))
+                        return cls._of(gallery, pipeline, PartLocations(gallery))
                 gallery = kind.open(uri, writable=mode != "r")
                 break
             except StoreNotFoundError:
@@ -507,7 +507,7 @@ class Retriever:
         """
         with self._gallery.locked():
             view = all_items(self._gallery, where)
-            header = Header.of(self._gallery)
+            header = GalleryHeader.of(self._gallery)
             return export_items(view, header, path, overwrite=overwrite, progress=progress)
 
     def to_pandas(self, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -655,12 +655,12 @@ class Retriever:
         self.close()
 
     @classmethod
-    def _of(cls, gallery: Gallery, pipeline: Pipeline, places: Places) -> Self:
+    def _of(cls, gallery: Gallery, pipeline: Pipeline, places: PartLocations) -> Self:
         self = cls.__new__(cls)
         self._compose(gallery, pipeline, places)
         return self
 
-    def _compose(self, gallery: Gallery, pipeline: Pipeline, places: Places) -> None:
+    def _compose(self, gallery: Gallery, pipeline: Pipeline, places: PartLocations) -> None:
         self._gallery, self._pipeline, self._places = gallery, pipeline, places
         self._classifier: tuple[object, Classifier] | None = None  # keyed by version and k
         self._parsed: dict[str, tuple[Json, ScoreCalibration]] = {}  # JSON and its parsed form
@@ -2158,7 +2158,7 @@ class Retriever:
             for ids, embeddings in augmented_embeddings(view, k, alpha):
                 gallery.store.add(embeddings, list(view.items(ids)))
             gallery.project(self.projection)
-            return self._of(gallery, self._pipeline, Places(gallery))
+            return self._of(gallery, self._pipeline, PartLocations(gallery))
 
     # -- how good it is ------------------------------------------------------------------------
 

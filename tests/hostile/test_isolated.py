@@ -45,13 +45,13 @@ FILES = {
 def started(monkeypatch):
     """Processes that were started."""
     found = []
-    make = isolation._Worker
+    make = isolation._DecoderProcess
 
     def watched(*arguments):
         found.append(make(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(isolation, "_Worker", watched)
+    monkeypatch.setattr(isolation, "_DecoderProcess", watched)
     return found
 
 

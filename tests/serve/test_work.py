@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from imgret.serve import Limits, app, work
-from imgret.serve.work import Runs
+from imgret.serve.work import Batcher
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_what_waits_is_answered_together(one_thread, most):
         begun.wait(0.2 if len(sizes) == 1 else 0)  # meanwhile the others come
         return [2 * each for each in given]
 
-    runs = Runs(double, most)
+    runs = Batcher(double, most)
     assert asked(runs, *range(40)) == [2 * n for n in range(40)]
     assert sum(sizes) == 40
     assert max(sizes) <= most
@@ -52,7 +52,7 @@ def test_one_that_is_wrong_harms_no_other(one_thread):
     def inverse(given):
         return [1 / each for each in given]
 
-    runs = Runs(inverse, 8)
+    runs = Batcher(inverse, 8)
     found = asked(runs, 1, 2, 0, 4, 0, 5)
     assert [each for each in found if not isinstance(each, Exception)] == [1, 0.5, 0.25, 0.2]
     assert [type(each) for each in found].count(ZeroDivisionError) == 2
@@ -67,7 +67,7 @@ def test_what_is_given_up_is_not_answered(one_thread):
         go_on.wait(10)
         return given
 
-    runs = Runs(slow, 1)
+    runs = Batcher(slow, 1)
 
     async def ask():
         first = asyncio.create_task(runs("first"))
@@ -86,7 +86,7 @@ def test_what_is_given_up_is_not_answered(one_thread):
 
 def test_many_loops_and_threads():
     """No request is left over, however they meet."""
-    runs = Runs(list, 4)
+    runs = Batcher(list, 4)
     found = {}
 
     def ask(start):

@@ -31,7 +31,7 @@ from imgret.errors import (  # noqa: E402
 )
 from imgret.filters import parse_filter  # noqa: E402
 from imgret.galleries.postgres import PostgresGallery  # noqa: E402
-from imgret.galleries.postgres.database import Connection  # noqa: E402
+from imgret.galleries.postgres.database import PooledConnection  # noqa: E402
 from imgret.testing.data import clustered  # noqa: E402
 from imgret.testing.galleries import check_answer, new_spec  # noqa: E402
 from imgret.types import Item, Part  # noqa: E402
@@ -468,7 +468,7 @@ def test_a_connection_that_is_lost_around_a_commit(pg_uri, monkeypatch, after):
     """The change is made once, whether the server had committed it or not."""
     gallery = PostgresGallery.create(pg_uri, new_spec(dim=2))
     gallery.add([Item("a")], np.ones((1, 2), np.float32))
-    begin, lost = Connection.transaction, []
+    begin, lost = PooledConnection.transaction, []
 
     @contextlib.contextmanager
     def transaction(connection):
@@ -482,7 +482,7 @@ def test_a_connection_that_is_lost_around_a_commit(pg_uri, monkeypatch, after):
             connection.close()
             raise psycopg.OperationalError("lost")
 
-    monkeypatch.setattr(Connection, "transaction", transaction)
+    monkeypatch.setattr(PooledConnection, "transaction", transaction)
     gallery.add([Item("b")], np.ones((1, 2), np.float32))
     assert lost
     assert list(gallery) == ["a", "b"]

@@ -38,7 +38,7 @@ def export(
     is loaded. `imgret import` makes the gallery again from .parquet and .npz.
     """
     from imgret import registry  # noqa: PLC0415  # so that --help is quick
-    from imgret.transfer import FORMATS, Header, all_items, export_items  # noqa: PLC0415  # the same
+    from imgret.transfer import FORMATS, GalleryHeader, all_items, export_items  # noqa: PLC0415  # the same
 
     check_writable(file, "FILE", "a file")
     if file.suffix.lower() not in FORMATS:
@@ -48,7 +48,7 @@ def export(
     condition, uri = filter_of(where), os.fspath(gallery)
     with closing(registry.gallery(uri).open(uri, writable=False)) as opened:
         view = all_items(opened, condition)
-        count = export_items(view, Header.of(opened), file, overwrite=force)
+        count = export_items(view, GalleryHeader.of(opened), file, overwrite=force)
     size = file.stat().st_size
     if json_:
         typer.echo(json.dumps({"file": str(file), "items": count, "bytes": size}))

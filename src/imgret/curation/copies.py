@@ -114,7 +114,7 @@ def candidates(view: View, hashes: Hashes, *, progress: Progress = False) -> Can
     from imgret.indexes.faiss.hamming import near_hashes  # noqa: PLC0415  # loads Faiss
 
     n = len(view)
-    bits = _Pairs(n)
+    bits = _LeastPairs(n)
     # Equal hashes are compared once: a thousand copies of an image do not cost a thousand squared.
     distinct, first, number = np.unique(
         hashes.hashes, axis=0, return_index=True, return_inverse=True
@@ -126,7 +126,7 @@ def candidates(view: View, hashes: Hashes, *, progress: Progress = False) -> Can
             for part, rows, columns, apart in near_hashes(queries, distinct, RADIUS, _OF_EACH):
                 bits.add(places[rows], places[columns], apart)
                 bar.update(part.stop - part.start)
-        near = _Pairs(n)
+        near = _LeastPairs(n)
         for a, b, share in _nearest(view, bar.update):
             near.add(a, b, share)
     order = np.argsort(number.ravel(), kind="stable")
@@ -137,7 +137,7 @@ def candidates(view: View, hashes: Hashes, *, progress: Progress = False) -> Can
     return _joined(n, bits, near)
 
 
-class _Pairs:
+class _LeastPairs:
     """Pairs of positions with the least value of each."""
 
     def __init__(self, n: int) -> None:
@@ -162,7 +162,7 @@ class _Pairs:
         return codes, values[order][kept]
 
 
-def _joined(n: int, bits: _Pairs, near: _Pairs) -> Candidates:
+def _joined(n: int, bits: _LeastPairs, near: _LeastPairs) -> Candidates:
     by_bits, distances = bits.least()
     by_near, shares = near.least()
     codes = np.union1d(by_bits, by_near)

@@ -8,6 +8,6 @@
 Nothing is downloaded unless ``download=True`` is given.
 """
 
-from imgret.datasets.flowers import Flowers102, Part, flowers102
+from imgret.datasets.flowers import Flowers102, LabeledImages, flowers102
 
-__all__ = ["Flowers102", "Part", "flowers102"]
+__all__ = ["Flowers102", "LabeledImages", "flowers102"]

@@ -26,7 +26,7 @@ from imgret.errors import DatasetError, InvalidInputError
 from imgret.ingest.folder import find_images
 from imgret.ingest.progress import Progress
 
-__all__ = ["Flowers102", "Part", "flowers102"]
+__all__ = ["Flowers102", "LabeledImages", "flowers102"]
 
 Split = Literal["official", "stratified", "folders"]
 
@@ -40,7 +40,7 @@ _MD5 = {  # that of the archive is torchvision's
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class LabeledImages:
     """One part of a data set.
 
     Attributes
@@ -58,7 +58,7 @@ class Part:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        return f"Part({len(self)} images, {len(set(self.labels))} classes)"
+        return f"LabeledImages({len(self)} images, {len(set(self.labels))} classes)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +67,18 @@ class Flowers102:
 
     Attributes
     ----------
-    train : Part
+    train : LabeledImages
         Images to train with, in the order of their numbers.
-    valid : Part
-    test : Part
+    valid : LabeledImages
+    test : LabeledImages
     names : tuple of str
         The 102 classes in the order of their numbers: ``names[0]`` is class 1 of the files.
     split : {"official", "stratified", "folders"}
     """
 
-    train: Part
-    valid: Part
-    test: Part
+    train: LabeledImages
+    valid: LabeledImages
+    test: LabeledImages
     names: tuple[str, ...]
     split: Split
 
@@ -184,7 +184,7 @@ def flowers102(
         numbers = stratified(labels)
     _provide_images(folder, len(labels), download=download, progress=progress)
     parts = [
-        Part(
+        LabeledImages(
             paths=[folder / "jpg" / image_name(number) for number in part],
             labels=[FLOWERS[labels[number - 1] - 1] for number in part],
         )
@@ -239,13 +239,13 @@ def _vector(path: Path, name: str, least: int, most: int) -> list[int]:
     return [int(value) for value in values]
 
 
-def _folder_part(folder: Path) -> Part:
+def _folder_part(folder: Path) -> LabeledImages:
     """Read a folder of folders that are named by the numbers of classes."""
     paths: list[Path] = []
     if folder.is_dir():
         found, _ = find_images(folder)
         paths = sorted(found, key=lambda path: (path.name, path))
-    return Part(paths=paths, labels=list(_labels_of(paths, folder)))
+    return LabeledImages(paths=paths, labels=list(_labels_of(paths, folder)))
 
 
 def _labels_of(paths: Iterable[Path], folder: Path) -> Iterable[str]:

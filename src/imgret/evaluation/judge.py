@@ -35,7 +35,7 @@ _STANDS_OUT, _CROWD = 0.25, 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Queries:
     """Queries that could be embedded, as arrays."""
 
     rows: NDArray[np.int64]  # where their values go
@@ -45,8 +45,8 @@ class _Asked:
     n_relevant: NDArray[np.int64]
     itself: list[list[int]]
 
-    def part(self, which: Any) -> _Asked:
-        return _Asked(
+    def part(self, which: Any) -> _Queries:
+        return _Queries(
             self.rows[which],
             self.vectors[which],
             self.searched[which],
@@ -121,7 +121,7 @@ class Judge:
         if not read:
             return
         vectors = np.stack([block[n].vector for n in read])  # type: ignore[misc]  # none is missing
-        asked = _Asked(
+        asked = _Queries(
             np.array(read) + first,
             vectors,
             self._view.project(vectors, "queries"),
@@ -134,7 +134,7 @@ class Judge:
         for start in range(0, len(read), step):
             self._judge(asked.part(slice(start, start + step)))
 
-    def _judge(self, asked: _Asked) -> None:
+    def _judge(self, asked: _Queries) -> None:
         at_k = self._deepest
         depth = max(self._curve_depth, int(asked.n_relevant.max()))
         ids, scores = self._rank(asked, depth)
@@ -163,7 +163,7 @@ class Judge:
             self._found[0, place] += metrics.recall_at_k(relevant, n_relevant, k).sum()
             self._found[1, place] += metrics.top_k_accuracy(relevant, k).sum()
 
-    def _rank(self, asked: _Asked, depth: int) -> Neighbors:
+    def _rank(self, asked: _Queries, depth: int) -> Neighbors:
         """Search, and remove the query itself from the rankings."""
         extra = max(map(len, asked.itself))
         ids, scores = self._view.search(asked.searched, depth + extra)
@@ -177,11 +177,11 @@ class Judge:
             scores = np.take_along_axis(np.where(itself, -np.inf, scores), order, axis=1)
         return Neighbors(ids[:, :depth], scores[:, :depth])
 
-    def _relevant(self, asked: _Asked, ids: Ids) -> NDArray[np.bool_]:
+    def _relevant(self, asked: _Queries, ids: Ids) -> NDArray[np.bool_]:
         relevant: NDArray[np.bool_] = self._truth.class_of(ids) == asked.classes[:, None]
         return relevant & (ids >= 0)
 
-    def _look_deeper(self, asked: _Asked, depth: int) -> None:
+    def _look_deeper(self, asked: _Queries, depth: int) -> None:
         """Find the rank of the first relevant item if it lies beyond the ranking."""
         while len(asked.rows) and depth < self._truth.size:
             depth = min(depth * _DEEPER, self._truth.size)
@@ -192,7 +192,7 @@ class Judge:
                 self._values["mrr"][part.rows] = metrics.reciprocal_rank(relevant)
             asked = asked.part(self._values["mrr"][asked.rows] == 0)
 
-    def _note_matches(self, asked: _Asked, ids: Ids) -> None:
+    def _note_matches(self, asked: _Queries, ids: Ids) -> None:
         """Record which queries are identical or near-identical to an item."""
         best = ids[:, 0]
         found = best >= 0

@@ -24,7 +24,7 @@ from imgret.filters.tree import (
     leaves,
 )
 
-__all__ = ["Condition", "compile_filter", "expression_of", "json_number"]
+__all__ = ["PostgresCondition", "compile_filter", "expression_of", "json_number"]
 
 # From here on numbers are compared as float64, as everywhere.
 _LARGE = 2**63
@@ -32,7 +32,7 @@ _LARGE = 2**63
 _FLOAT8 = "1.7e308"
 
 
-class Condition(NamedTuple):
+class PostgresCondition(NamedTuple):
     """A filter as SQL.
 
     Attributes
@@ -50,12 +50,12 @@ class Condition(NamedTuple):
     fields: tuple[Field, ...]
 
 
-def compile_filter(where: Filter) -> Condition:
+def compile_filter(where: Filter) -> PostgresCondition:
     """Turn a parsed filter into SQL."""
     parameters: list[Any] = []
     sql = _sql(where, parameters)
     fields = (leaf.field for leaf in leaves(where) if not leaf.field.is_column)
-    return Condition(sql, tuple(parameters), tuple(dict.fromkeys(fields)))
+    return PostgresCondition(sql, tuple(parameters), tuple(dict.fromkeys(fields)))
 
 
 def expression_of(field: Field) -> str:

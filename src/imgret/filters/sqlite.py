@@ -24,7 +24,15 @@ from imgret.filters.tree import (
     leaves,
 )
 
-__all__ = ["Condition", "Ordered", "column_of", "compile_filter", "has_field", "is_a", "json_path"]
+__all__ = [
+    "Ordered",
+    "SqliteCondition",
+    "column_of",
+    "compile_filter",
+    "has_field",
+    "is_a",
+    "json_path",
+]
 
 Ordered: TypeAlias = Literal["number", "text"]
 
@@ -34,7 +42,7 @@ _GIVEN = "json_extract(?, '$')"
 _LISTED = "(SELECT value FROM json_each(?))"
 
 
-class Condition(NamedTuple):
+class SqliteCondition(NamedTuple):
     """A filter as SQL.
 
     Attributes
@@ -55,12 +63,12 @@ class Condition(NamedTuple):
     ordered: tuple[tuple[Field, Ordered], ...]
 
 
-def compile_filter(where: Filter) -> Condition:
+def compile_filter(where: Filter) -> SqliteCondition:
     """Turn a parsed filter into SQL."""
     parameters: list[str] = []
     sql = _sql(where, parameters)
     asked = [leaf for leaf in leaves(where) if not leaf.field.is_column]
-    return Condition(
+    return SqliteCondition(
         sql,
         tuple(parameters),
         tuple(dict.fromkeys(leaf.field for leaf in asked)),

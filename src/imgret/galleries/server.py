@@ -31,7 +31,7 @@ _BLOCK = 2**24
 _SHOWN = 20
 
 
-class _Server(Protocol):
+class _Backend(Protocol):
     @property
     def name(self) -> str: ...
     @property
@@ -64,7 +64,7 @@ class ServerGallery(Gallery):
 
     shared = True
 
-    def __init__(self, server: _Server, *, writable: bool) -> None:
+    def __init__(self, server: _Backend, *, writable: bool) -> None:
         super().__init__()
         self._server = server
         self._writable = writable

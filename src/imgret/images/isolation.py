@@ -130,7 +130,7 @@ class Workers:
 
     def __init__(self, *, memory: int, seconds: float, most: int, plain: bool) -> None:
         self.memory, self.seconds, self.most, self.plain = memory, seconds, most, plain
-        self._idle: list[_Worker] = []
+        self._idle: list[_DecoderProcess] = []
         self._busy = 0
         self._closed = False
         self._condition = Condition()
@@ -185,7 +185,7 @@ class Workers:
         is_usable = False
         try:
             if worker is None:
-                worker = _Worker(self.memory)
+                worker = _DecoderProcess(self.memory)
             facts, pixels = worker.ask(asked, data, self.seconds, path)
             is_usable = not worker.was_late
         finally:
@@ -203,7 +203,7 @@ class Workers:
 
 
 @final
-class _Worker:
+class _DecoderProcess:
     """A process that decodes one image at a time.
 
     A question is the length of its facts, of its data, the facts as JSON, and the data; so is an

@@ -13,12 +13,12 @@ from imgret.ingest.sources import (
     vector_items,
 )
 from imgret.ingest.writer import Writer
-from imgret.pipeline.embed import Known, Source, embed_sources, path_of
+from imgret.pipeline.embed import Existing, Source, embed_sources, path_of
 
 __all__ = [
+    "Existing",
     "IngestInterrupted",
     "IngestReport",
-    "Known",
     "Labels",
     "Line",
     "Metadata",

@@ -12,7 +12,7 @@ from imgret.files import is_url, place_of, state_of
 from imgret.ingest.progress import Progress
 from imgret.ingest.run import ingest
 from imgret.ingest.sources import check_sources
-from imgret.pipeline.embed import Known, Source, path_of
+from imgret.pipeline.embed import Existing, Source, path_of
 from imgret.pipeline.pipeline import Pipeline
 from imgret.types import ImageLike, Item
 
@@ -95,7 +95,7 @@ def update_item(
     """
     now = replace(gallery.get([key])[0], **changes)
     key = now.key  # the gallery's spelling may differ
-    source = Source(key, image, path_of(image), now.label, now.metadata, Known(now))
+    source = Source(key, image, path_of(image), now.label, now.metadata, Existing(now))
     check_sources([source])
     if image is not None:
         report = ingest(gallery, pipeline, [source], progress=False, raise_failures=True)
@@ -125,5 +125,5 @@ def whole_sources(keys: Sequence[str], gallery: Gallery) -> list[Source]:
         # Without size, time and hash the image counts as changed.
         item = replace(each, size=None, mtime_ns=None, sha256=None)
         path = place_of(item.path)
-        sources.append(Source(item.key, path, path, item.label, item.metadata, Known(item)))
+        sources.append(Source(item.key, path, path, item.label, item.metadata, Existing(item)))
     return sources

@@ -13,15 +13,15 @@ from imgret.errors import ImageError
 from imgret.files import Place, is_url, state_of
 from imgret.ingest.contents import Candidate, Contents
 from imgret.ingest.report import Line
-from imgret.ingest.sources import Found, check_sources, labeller
-from imgret.pipeline.embed import Known, Source, refusal
+from imgret.ingest.sources import FolderContents, check_sources, labeller
+from imgret.pipeline.embed import Existing, Source, refusal
 from imgret.support.given import label_or_none
 from imgret.types import Item
 
 __all__ = ["compare"]
 
 
-def compare(gallery: Gallery, contents: Contents, labels: Any) -> Found:
+def compare(gallery: Gallery, contents: Contents, labels: Any) -> FolderContents:
     """Return the images of a source with the items of the gallery that they update.
 
     An image belongs to the item of the same path, whatever its key, or else to that of its key.
@@ -29,7 +29,7 @@ def compare(gallery: Gallery, contents: Contents, labels: Any) -> Found:
     """
     held, lost, excluded = _held(gallery, contents)
     keys = [_key(one, held) for one in contents.candidates]
-    known = {key: Known(item) for key, item in gallery.match(keys).items()}
+    known = {key: Existing(item) for key, item in gallery.match(keys).items()}
     label_of = _label_of(labels, keys)
     failed = list(contents.failed)
     sources: list[Source] = []
@@ -52,7 +52,7 @@ def compare(gallery: Gallery, contents: Contents, labels: Any) -> Found:
         replaced = None if before is None else replace(before, rival=rival)
         sources.append(Source(own, one.image, one.path, label, one.metadata, replaced, one.state))
     check_sources(sources)
-    return Found(
+    return FolderContents(
         sources,
         failed,
         gallery.find(list(lost)),

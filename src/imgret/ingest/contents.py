@@ -19,7 +19,7 @@ from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import RAW_SUFFIXES, SUFFIXES
 from imgret.ingest.report import Line
 from imgret.ingest.sources import readable
-from imgret.ingest.table import Row
+from imgret.ingest.table import TableRow
 from imgret.support.given import is_frame
 
 __all__ = [
@@ -174,7 +174,7 @@ def of_files(files: Sequence[str], prefix: str, exclusion: Exclusion) -> Content
     return found
 
 
-def of_table(table: Any, rows: Sequence[Row], prefix: str, exclusion: Exclusion) -> Contents:
+def of_table(table: Any, rows: Sequence[TableRow], prefix: str, exclusion: Exclusion) -> Contents:
     """Return the images of a table."""
     name = "table" if is_frame(table) else Path(table).name
     base = Path() if is_frame(table) else Path(table).parent

@@ -16,16 +16,16 @@ from imgret.ingest.contents import exists, is_image
 from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import is_below
 from imgret.ingest.report import Line
-from imgret.ingest.table import Row, is_table, read_table
+from imgret.ingest.table import TableRow, is_table, read_table
 from imgret.support.given import is_frame
 
-__all__ = ["Given", "Prepared", "prepare"]
+__all__ = ["Prepared", "SourcesByKind", "prepare"]
 
 _LISTS = (".txt", ".lst", ".list")
 
 
 @dataclass(slots=True)
-class Given:
+class SourcesByKind:
     """Sources by their kinds, in the order given."""
 
     folders: list[Path]
@@ -40,8 +40,8 @@ class Given:
 class Prepared(NamedTuple):
     """Sources by their kinds, with what they contain."""
 
-    given: Given
-    tables: list[tuple[Any, list[Row]]]
+    given: SourcesByKind
+    tables: list[tuple[Any, list[TableRow]]]
     remote: list[RemoteFolder]
     archives: list[Archive]
 
@@ -100,7 +100,7 @@ def _listed(given: Any) -> tuple[list[Any], bool]:
     return found, len(found) == 1
 
 
-def _sorted(sources: Sequence[Any], exclusion: Exclusion, *, single: bool) -> Given:
+def _sorted(sources: Sequence[Any], exclusion: Exclusion, *, single: bool) -> SourcesByKind:
     """Sort sources by their kinds, each once; those of no kind are recorded as failed.
 
     Raises
@@ -110,7 +110,7 @@ def _sorted(sources: Sequence[Any], exclusion: Exclusion, *, single: bool) -> Gi
     InvalidInputError
         The only source is a text file; or an address is that of an archive or a table.
     """
-    found = Given([], [], [], [], [], [], [])
+    found = SourcesByKind([], [], [], [], [], [], [])
     seen: set[str] = set()
     for source in sources:
         if is_frame(source):
@@ -170,7 +170,7 @@ def _check_remote(url: Url) -> None:
         )
 
 
-def _drop_nested(found: Given, exclusion: Exclusion) -> None:
+def _drop_nested(found: SourcesByKind, exclusion: Exclusion) -> None:
     """Leave out folders that are read as part of another one."""
     real = {str(folder): os.path.realpath(folder) for folder in found.folders}
     kept = []

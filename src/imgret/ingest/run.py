@@ -17,7 +17,7 @@ from imgret.ingest.losses import Spared, spare
 from imgret.ingest.metadata import describe, read_sidecar
 from imgret.ingest.progress import Progress, progress_bar
 from imgret.ingest.report import IngestInterrupted, IngestReport, Line
-from imgret.ingest.sources import Found, folder_sources
+from imgret.ingest.sources import FolderContents, folder_sources
 from imgret.ingest.writer import Writer
 from imgret.pipeline.embed import Source
 from imgret.pipeline.pipeline import Runs
@@ -41,7 +41,7 @@ def ingest(
     threads: int | None = None,
     progress: Progress = None,
     raise_failures: bool = False,
-    found: Found | None = None,
+    found: FolderContents | None = None,
     prune: bool | Literal["all"] = False,
 ) -> IngestReport:
     """Embed sources and commit the outcomes.
@@ -56,7 +56,7 @@ def ingest(
         Cropper to use instead of the gallery's.
     raise_failures : bool
         If true, the error of a failed image is raised; for single images.
-    found : Found, optional
+    found : FolderContents, optional
         Contents of the folder that the sources come from.
     exif, duplicates, threads, progress, prune
         As for `imgret.Retriever.add_folder`.
@@ -175,7 +175,7 @@ def note_raw(report: IngestReport) -> None:
 def _prune(
     gallery: Gallery,
     vanished: Mapping[str, Item],
-    found: Found,
+    found: FolderContents,
     report: IngestReport,
     *,
     prune: bool | Literal["all"],

@@ -56,7 +56,7 @@ def ingest_from(
         raise InvalidInputError(f"prune: expected True, False or 'all', found {prune!r}")
     if not isinstance(given, Prepared):
         given = prepare(given, exclude=exclude, path_column=path_column, label_column=label_column)
-    run = _Run(
+    run = _Ingest(
         gallery,
         pipeline,
         labels=labels,
@@ -86,7 +86,7 @@ def ingest_from(
     return run.total
 
 
-class _Run:
+class _Ingest:
     """The ingest of one source after the other, with one report."""
 
     def __init__(

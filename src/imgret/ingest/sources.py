@@ -14,7 +14,7 @@ from imgret.ingest.exclude import Exclusion
 from imgret.ingest.folder import walk_folder
 from imgret.ingest.losses import find_losses
 from imgret.ingest.report import Line
-from imgret.pipeline.embed import Known, Source, path_of, refusal
+from imgret.pipeline.embed import Existing, Source, path_of, refusal
 from imgret.support.given import (
     by_key,
     label_or_none,
@@ -125,7 +125,7 @@ def need_new(keys: Sequence[str], gallery: Gallery) -> None:
         )
 
 
-class Found(NamedTuple):
+class FolderContents(NamedTuple):
     """Contents of a folder, compared with a gallery.
 
     Attributes
@@ -164,7 +164,7 @@ class Found(NamedTuple):
 
 def folder_sources(
     folder: Path, labels: Labels, prefix: str, gallery: Gallery, exclude: Any = ()
-) -> Found:
+) -> FolderContents:
     """Return the images below a folder, keyed by their path relative to it.
 
     An item belongs to the folder if its file is there, links resolved. It also belongs to it if
@@ -186,7 +186,7 @@ def folder_sources(
             where = readable(str(folder / name))
             reason = "its name is not UTF-8; rename it"
             failed.append(Line("failed", prefix + readable(name), where, reason))
-    known = {key: Known(item) for key, item in gallery.match(list(keyed)).items()}
+    known = {key: Existing(item) for key, item in gallery.match(list(keyed)).items()}
     # Keys as the gallery spells them.
     names = {key: known[key].item.key if key in known else key for key in keyed}
     label_of = labeller(labels, folder, list(names.values()))
@@ -221,7 +221,7 @@ def folder_sources(
     moved = {
         key: replace(vanished[key], path=str(Path(root, losses.names[key]))) for key in losses.moved
     }
-    return Found(
+    return FolderContents(
         sources,
         failed,
         vanished | moved,

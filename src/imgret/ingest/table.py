@@ -20,7 +20,7 @@ from imgret.ingest.metadata import csv_rows, json_rows, typed
 from imgret.support import tables
 from imgret.support.given import is_frame, label_or_none
 
-__all__ = ["LABEL_COLUMN", "PATH_COLUMNS", "TABLES", "Row", "is_table", "read_table"]
+__all__ = ["LABEL_COLUMN", "PATH_COLUMNS", "TABLES", "TableRow", "is_table", "read_table"]
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image_path", "image", "url")
 """Columns that are tried for the image, in this order, upper and lower case alike."""
@@ -29,7 +29,7 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _BATCH_ROWS = 4096
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One image of a table.
 
     Attributes
@@ -62,7 +62,7 @@ def is_table(path: str | os.PathLike[str]) -> bool:
 
 def read_table(
     table: Any, *, path_column: str | None = None, label_column: str | None = None
-) -> list[Row]:
+) -> list[TableRow]:
     """Read a table with one row per image.
 
     Parameters
@@ -109,7 +109,7 @@ def read_table(
             if value is not None
         }
         found.append(
-            Row(
+            TableRow(
                 line,
                 shown,
                 path,

@@ -265,7 +265,7 @@ def write(path: Path, bundle: Bundle) -> None:
     path.write_bytes(b"".join(kept) + protobuf.encode(_METADATA_PROPS, entry))
 
 
-def _parts(path: Path) -> list[protobuf.Field]:
+def _parts(path: Path) -> list[protobuf.MessageField]:
     """Return the fields of a model file, after checking that it is one."""
     try:
         parts = list(protobuf.fields(memoryview(path.read_bytes())))
@@ -278,7 +278,7 @@ def _parts(path: Path) -> list[protobuf.Field]:
     return parts
 
 
-def _entry(part: protobuf.Field) -> dict[str, str]:
+def _entry(part: protobuf.MessageField) -> dict[str, str]:
     """Return the key and value of an entry of ``metadata_props``; empty for other fields."""
     if part.number != _METADATA_PROPS or part.value is None:
         return {}

@@ -19,7 +19,7 @@ from imgret.errors import InvalidInputError, MissingExtraError, ModelError, Unkn
 from imgret.models.folder import VARIANTS
 from imgret.models.home import models_home
 
-__all__ = ["KNOWN", "Download", "Known", "fetch", "look"]
+__all__ = ["KNOWN", "Download", "KnownModel", "fetch", "look"]
 
 _RECORD = "imgret.json"
 _BESIDE = (
@@ -43,7 +43,7 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownModel:
     """A model that is known by a short name.
 
     Attributes
@@ -69,8 +69,8 @@ class Known:
 
 _CLIP = 'A. Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"'
 _DINO = 'M. Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2023'
-KNOWN: dict[str, Known] = {
-    "clip-vit-base-patch32": Known(
+KNOWN: dict[str, KnownModel] = {
+    "clip-vit-base-patch32": KnownModel(
         repository="Xenova/clip-vit-base-patch32",
         dim=512,
         reads_text=True,
@@ -78,7 +78,7 @@ KNOWN: dict[str, Known] = {
         figure="ImageNet zero-shot top-1 63.2 %",
         source=f"{_CLIP}, 2021",
     ),
-    "clip-vit-large-patch14": Known(
+    "clip-vit-large-patch14": KnownModel(
         repository="Xenova/clip-vit-large-patch14",
         dim=768,
         reads_text=True,
@@ -86,7 +86,7 @@ KNOWN: dict[str, Known] = {
         figure="ImageNet zero-shot top-1 75.3 %",
         source=f"{_CLIP}, 2021",
     ),
-    "siglip2-base-patch16-224": Known(
+    "siglip2-base-patch16-224": KnownModel(
         repository="onnx-community/siglip2-base-patch16-224-ONNX",
         dim=768,
         reads_text=True,
@@ -94,7 +94,7 @@ KNOWN: dict[str, Known] = {
         figure="ImageNet zero-shot top-1 78.2 %",
         source='M. Tschannen et al., "SigLIP 2: Multilingual Vision-Language Encoders", 2025',
     ),
-    "dinov2-small": Known(
+    "dinov2-small": KnownModel(
         repository="onnx-community/dinov2-small",
         dim=384,
         reads_text=False,
@@ -102,7 +102,7 @@ KNOWN: dict[str, Known] = {
         figure="ImageNet k-NN top-1 79.0 %",
         source=_DINO,
     ),
-    "dinov2-base": Known(
+    "dinov2-base": KnownModel(
         repository="onnx-community/dinov2-base",
         dim=768,
         reads_text=False,
@@ -110,7 +110,7 @@ KNOWN: dict[str, Known] = {
         figure="ImageNet k-NN top-1 82.1 %",
         source=_DINO,
     ),
-    "mobileclip-s0": Known(
+    "mobileclip-s0": KnownModel(
         repository="Xenova/mobileclip_s0",
         dim=512,
         reads_text=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Field", "encode", "encode_integer", "fields", "integers"]
+__all__ = ["MessageField", "encode", "encode_integer", "fields", "integers"]
 
 # Far more than the nodes and weights of any network; an empty field takes two bytes of the file,
 # and some hundred of memory.
@@ -16,7 +16,7 @@ _MOST_FIELDS = 100_000
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
-class Field(NamedTuple):
+class MessageField(NamedTuple):
     """One field of a message.
 
     Attributes
@@ -37,7 +37,7 @@ class Field(NamedTuple):
     integer: int | None = None
 
 
-def fields(message: memoryview) -> Iterator[Field]:
+def fields(message: memoryview) -> Iterator[MessageField]:
     """Yield the fields of a message in the order of the file.
 
     Raises
@@ -67,7 +67,7 @@ def fields(message: memoryview) -> Iterator[Field]:
             raise ValueError(f"wire type {wire} at byte {start}")
         if number == 0 or end > size:
             raise ValueError(f"field {number} at byte {start} ends at {end} of {size}")
-        yield Field(number, value, message[start:end], integer)
+        yield MessageField(number, value, message[start:end], integer)
         start = end
 
 

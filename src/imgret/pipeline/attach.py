@@ -11,16 +11,22 @@ from imgret import registry
 from imgret.abc import Cropper, Embedder, Gallery, GallerySpec
 from imgret.errors import UnsupportedError
 from imgret.indexes.make import EmbedderLike
-from imgret.pipeline.compatible import Found, check_files, check_given, same_cropper, same_embedder
+from imgret.pipeline.compatible import (
+    LocatedPart,
+    check_files,
+    check_given,
+    same_cropper,
+    same_embedder,
+)
 from imgret.pipeline.pipeline import Late, Pipeline
 from imgret.types import Part
 
-__all__ = ["Places", "attach"]
+__all__ = ["PartLocations", "attach"]
 
 _Part = TypeVar("_Part", Embedder, Cropper)
 
 
-class Places:
+class PartLocations:
     """Places where embedder and cropper were found; the gallery may store different ones.
 
     Parameters
@@ -33,7 +39,7 @@ class Places:
         self.found: dict[str, Part] = {}
 
     def take(
-        self, kind: str, same: Callable[[GallerySpec, str, None], Found[_Part]], home: str
+        self, kind: str, same: Callable[[GallerySpec, str, None], LocatedPart[_Part]], home: str
     ) -> _Part:
         """Make the embedder or cropper of the gallery, and record where it was found."""
         found = same(self._gallery.spec, home, None)
@@ -90,7 +96,7 @@ def attach(
     *,
     max_pixels: int,
     **given: Any,
-) -> tuple[Pipeline, Places]:
+) -> tuple[Pipeline, PartLocations]:
     """Return the embedder and cropper of an opened gallery, both made on first use.
 
     Parameters
@@ -112,7 +118,7 @@ def attach(
     """
     try:
         spec = gallery.spec
-        places = Places(gallery)
+        places = PartLocations(gallery)
         embeds: Late[Embedder] = Late(lambda: places.take("embedder", same_embedder, home))
         crops: Late[Cropper] = Late(lambda: places.take("cropper", same_cropper, home))
         if embedder is not None:

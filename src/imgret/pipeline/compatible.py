@@ -34,7 +34,7 @@ from imgret.support.places import candidates, paths_in, replaced, taken_over
 from imgret.types import Dtype, Metric, Part
 
 __all__ = [
-    "Found",
+    "LocatedPart",
     "check_files",
     "check_given",
     "new_spec",
@@ -75,14 +75,16 @@ def new_spec(
     return spec, prepared
 
 
-class Found(NamedTuple, Generic[_Part]):
+class LocatedPart(NamedTuple, Generic[_Part]):
     """An embedder or cropper, and its part with the present paths of its files."""
 
     made: _Part
     part: Part
 
 
-def same_embedder(spec: GallerySpec, home: str, given: EmbedderLike | None) -> Found[Embedder]:
+def same_embedder(
+    spec: GallerySpec, home: str, given: EmbedderLike | None
+) -> LocatedPart[Embedder]:
     """Return the embedder a gallery was made with.
 
     Parameters
@@ -116,7 +118,7 @@ def same_embedder(spec: GallerySpec, home: str, given: EmbedderLike | None) -> F
         )
 
     return _same(
-        _Asked("embedder", spec.embedder, spec, home, spec.fingerprint),
+        _AskedPart("embedder", spec.embedder, spec, home, spec.fingerprint),
         given,
         make=make_embedder,
         find=find_embedder,
@@ -127,7 +129,7 @@ def same_embedder(spec: GallerySpec, home: str, given: EmbedderLike | None) -> F
 
 def same_cropper(
     spec: GallerySpec, home: str, given: str | os.PathLike[str] | Cropper | None
-) -> Found[Cropper]:
+) -> LocatedPart[Cropper]:
     """Return the cropper a gallery was made with; works like `same_embedder`.
 
     Galleries of older versions store no fingerprint of the cropper. For them the cropper of the
@@ -155,7 +157,7 @@ def same_cropper(
         )
 
     return _same(
-        _Asked("cropper", spec.cropper, spec, home, kept),
+        _AskedPart("cropper", spec.cropper, spec, home, kept),
         given,
         make=make_cropper,
         find=find_cropper,
@@ -225,7 +227,7 @@ def _digests(fingerprint: str) -> list[str]:
     return re.findall(r"sha256:([0-9a-f]{64})", fingerprint)
 
 
-class _Asked(NamedTuple):
+class _AskedPart(NamedTuple):
     """The part asked for, and its gallery."""
 
     kind: str
@@ -236,20 +238,20 @@ class _Asked(NamedTuple):
 
 
 def _same(
-    asked: _Asked,
+    asked: _AskedPart,
     given: Any,
     *,
     make: Callable[[Part], _Part],
     find: Callable[[Any], _Part],
     agrees: Callable[[_Part], bool],
     refuse: Callable[[_Part], NoReturn],
-) -> Found[_Part]:
+) -> LocatedPart[_Part]:
     place = _place(given)
     if given is not None and place is None:
         made = find(given)
         if not agrees(made):
             refuse(made)
-        return Found(made, _mended(asked.part, made))
+        return LocatedPart(made, _mended(asked.part, made))
     others: list[_Part] = []
     errors: list[ImgretError] = []
     for part in _parts_at(asked, place):
@@ -259,13 +261,13 @@ def _same(
             errors.append(error)
             continue
         if agrees(made):
-            return Found(made, part)
+            return LocatedPart(made, part)
         others.append(made)
     if given is not None and not others:
         made = find(given)
         if not agrees(made):
             refuse(made)
-        return Found(made, _mended(asked.part, made))
+        return LocatedPart(made, _mended(asked.part, made))
     if others:
         refuse(others[0])
     raise _lost(asked, errors[0]) from errors[0]
@@ -282,7 +284,7 @@ def _place(given: Any) -> str | None:
     return None
 
 
-def _parts_at(asked: _Asked, place: str | None) -> Iterator[Part]:
+def _parts_at(asked: _AskedPart, place: str | None) -> Iterator[Part]:
     """Yield a part with possible places of its files, the likeliest first.
 
     If a place is given, one of its files is there.
@@ -306,7 +308,7 @@ def _mended(part: Part, made: Embedder | Cropper) -> Part:
     return now if made.name and paths_in(part.config) else part
 
 
-def _lost(asked: _Asked, error: ImgretError) -> ImgretError:
+def _lost(asked: _AskedPart, error: ImgretError) -> ImgretError:
     """Return an error that names the missing file, or the given error if none is missing."""
     at = {
         one: candidates(one, Path(asked.home), asked.spec.files)

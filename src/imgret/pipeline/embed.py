@@ -34,7 +34,7 @@ from imgret.support.locks import RLock
 from imgret.types import Box, Embeddings, Image, ImageLike, Item
 
 __all__ = [
-    "Known",
+    "Existing",
     "Outcome",
     "Seen",
     "Source",
@@ -68,7 +68,7 @@ _ALONE = RLock()
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Existing:
     """The item that a source is to replace, unless its file is unchanged.
 
     Attributes
@@ -95,7 +95,7 @@ class Source:
         File of the image, if it has one; a member of an archive, or an address.
     label : str or None
     metadata : mapping
-    known : Known or None
+    known : Existing or None
         Item of the gallery with this key, if there is one.
     state : State or None
         Size and time of the file, where a listing has given them.
@@ -106,7 +106,7 @@ class Source:
     path: Place | None = None
     label: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    known: Known | None = None
+    known: Existing | None = None
     state: State | None = None
 
 

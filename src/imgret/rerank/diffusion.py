@@ -144,7 +144,7 @@ class Diffusion(Reranker):
         return one_by_one(asked, k, rank)
 
 
-class _Graph(NamedTuple):
+class _Edges(NamedTuple):
     """Edges between mutual neighbours, each both ways, with scaled weights."""
 
     sources: NDArray[np.int64]
@@ -168,7 +168,7 @@ def _places(near: Ids, ids: Ids) -> NDArray[np.int64]:
     return found
 
 
-def _graph(vectors: Embeddings, rows: NDArray[np.int64], gamma: float) -> _Graph:
+def _graph(vectors: Embeddings, rows: NDArray[np.int64], gamma: float) -> _Edges:
     """Join mutual neighbours, given the rows of each item's nearest; -1 means none."""
     n = len(vectors)
     sources, targets = np.repeat(np.arange(n), rows.shape[1]), rows.ravel()
@@ -184,11 +184,11 @@ def _graph(vectors: Embeddings, rows: NDArray[np.int64], gamma: float) -> _Graph
     edge = weights > 0
     sources, targets, weights = sources[edge], targets[edge], weights[edge]
     degree = np.bincount(sources, weights=weights, minlength=n)
-    return _Graph(sources, targets, weights / np.sqrt(degree[sources] * degree[targets]))
+    return _Edges(sources, targets, weights / np.sqrt(degree[sources] * degree[targets]))
 
 
 def _spread(
-    graph: _Graph, entry: NDArray[np.float64], alpha: float, iterations: int
+    graph: _Edges, entry: NDArray[np.float64], alpha: float, iterations: int
 ) -> NDArray[np.float64]:
     """Return what arrives at each of m items from each of n queries: shape (n, m)."""
 

@@ -34,7 +34,7 @@ __all__ = ["Batch", "Hits", "HitsList", "Probability"]
 _COLUMNS = ("key", "rank", "score", "label", "path", "box", "metadata")
 
 
-class Searched(Protocol):
+class Lookup(Protocol):
     """Looks up the items of hits, as a `View` does."""
 
     def items(self, ids: Ids, /) -> Iterator[Item]:
@@ -69,7 +69,7 @@ class Batch:
         self,
         neighbors: Neighbors,
         metric: DistanceMetric | None,
-        searched: Searched,
+        searched: Lookup,
         threshold: float | None,
         *,
         best: NDArray[np.floating[Any]],
@@ -83,7 +83,7 @@ class Batch:
         self._squared = metric is not None and not metric.by_product
         self.calibrated = probability is not None
         self._probability = probability
-        self._searched: Searched | None = searched
+        self._searched: Lookup | None = searched
         self._rows: list[tuple[Hit, ...]] = []
 
     def __len__(self) -> int:

@@ -38,11 +38,11 @@ from imgret.pages.review import FORMAT, ReviewGroup
 from imgret.retriever import Retriever
 from imgret.serve import answers
 from imgret.serve.guard import Guard, Limits
-from imgret.serve.metrics import Measured, Metrics
+from imgret.serve.metrics import Metrics, MetricsMiddleware
 from imgret.serve.parameters import JPEG, Key, Limit, Offset, Where, filter_of
 from imgret.serve.search import PlainSearch, add_search, search_uploads
 from imgret.serve.site import Site
-from imgret.serve.work import Busy, Runs, TooSlow, Work
+from imgret.serve.work import Batcher, Busy, Executor, TooSlow
 from imgret.types import Item, Json
 from imgret.version import __version__
 
@@ -136,7 +136,7 @@ def create_app(
     limits = Limits() if limits is None else limits
     metrics = Metrics()
     site.observe = metrics.batches.observe
-    runs = Runs(partial(search_uploads, site), limits.concurrency)
+    runs = Batcher(partial(search_uploads, site), limits.concurrency)
     app = FastAPI(
         title="imgret",
         version=__version__,
@@ -148,7 +148,7 @@ def create_app(
     )
     _add_errors(app)
     _add_metrics(app, metrics, site)
-    work = Work(limits)
+    work = Executor(limits)
     app.router.routes.insert(0, PlainSearch(work, runs))
     app.include_router(_api(site, work, runs))
     app.include_router(_pages())
@@ -156,7 +156,7 @@ def create_app(
 
 
 def _lifespan(
-    runs: Runs[Any, Any], site: Site
+    runs: Batcher[Any, Any], site: Site
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -217,7 +217,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics, site: Site) -> None:
-    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
 
     @app.get("/metrics", include_in_schema=False)
     async def show() -> Response:
@@ -262,7 +262,7 @@ def _pages() -> APIRouter:
 # -- the API -------------------------------------------------------------------------------------
 
 
-def _api(site: Site, work: Work, runs: Runs[Any, bytes]) -> APIRouter:
+def _api(site: Site, work: Executor, runs: Batcher[Any, bytes]) -> APIRouter:
     router = APIRouter(prefix="/api", responses=_REFUSALS)
     add_search(router, site, work, runs)  # first, as routes are tried in their order
     _add_gallery(router, site, work)
@@ -273,7 +273,7 @@ def _api(site: Site, work: Work, runs: Runs[Any, bytes]) -> APIRouter:
     return router
 
 
-def _add_gallery(router: APIRouter, site: Site, work: Work) -> None:
+def _add_gallery(router: APIRouter, site: Site, work: Executor) -> None:
     @router.get("/gallery")
     async def gallery() -> answers.GalleryFacts:
         """Facts about the gallery."""
@@ -323,7 +323,7 @@ def _add_gallery(router: APIRouter, site: Site, work: Work) -> None:
         return await indexing()
 
 
-def _add_items(router: APIRouter, site: Site, work: Work) -> None:
+def _add_items(router: APIRouter, site: Site, work: Executor) -> None:
     @router.get("/items")
     async def items(where: Where = None, offset: Offset = 0, limit: Limit = 60) -> answers.ItemPage:
         """Return items in the order they were added."""
@@ -352,7 +352,7 @@ def _add_items(router: APIRouter, site: Site, work: Work) -> None:
         return await work(one)
 
 
-def _add_pictures(router: APIRouter, site: Site, work: Work) -> None:
+def _add_pictures(router: APIRouter, site: Site, work: Executor) -> None:
     def jpeg(data: bytes) -> Response:
         return Response(
             data, media_type="image/jpeg", headers={"cache-control": "private, max-age=600"}
@@ -379,7 +379,7 @@ def _add_pictures(router: APIRouter, site: Site, work: Work) -> None:
         return jpeg(await work(large))
 
 
-def _add_changes(router: APIRouter, site: Site, work: Work) -> None:
+def _add_changes(router: APIRouter, site: Site, work: Executor) -> None:
     @router.patch("/items/{key:path}")
     async def change(key: Key, change: answers.Change) -> answers.Changed:
         """Give an item another label, if it still has the expected one."""
@@ -413,7 +413,7 @@ class ConflictError(StoreLockedError):
     """An item is not as the caller last saw it."""
 
 
-def _add_curation(router: APIRouter, site: Site, work: Work) -> None:
+def _add_curation(router: APIRouter, site: Site, work: Executor) -> None:
     def told(what: Callable[[Retriever], Any]) -> Any:
         with site.use() as retriever:
             return what(retriever)

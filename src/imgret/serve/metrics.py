@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-__all__ = ["Measured", "Metrics"]
+__all__ = ["Metrics", "MetricsMiddleware"]
 
 Message: TypeAlias = MutableMapping[str, Any]
 
@@ -49,7 +49,7 @@ class Metrics:
 
 
 @final
-class Measured:
+class MetricsMiddleware:
     """ASGI application that measures the requests of another one."""
 
     def __init__(self, app: Any, *, metrics: Metrics) -> None:

@@ -94,13 +94,13 @@ def run(
 
     decoding = isolated(plain=False) if isolate else contextlib.nullcontext()
     with contextlib.suppress(KeyboardInterrupt), decoding:  # an interrupt is how one stops it
-        _Server(config, ready).run(sockets=[listening])
+        _WebServer(config, ready).run(sockets=[listening])
     site.close()  # done already, unless it was stopped before it had started
     _log.info("stopped")
 
 
 @final
-class _Server(uvicorn.Server):
+class _WebServer(uvicorn.Server):
     """Calls a function once requests are answered, and an interrupt ends it in order."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:

@@ -34,7 +34,7 @@ from imgret.serve.parameters import (
     filter_of,
 )
 from imgret.serve.site import Site
-from imgret.serve.work import Runs, Work
+from imgret.serve.work import Batcher, Executor
 from imgret.types import Embeddings, Image
 
 __all__ = ["PlainSearch", "add_search", "search_uploads"]
@@ -64,7 +64,7 @@ class PlainSearch(Route):
     FastAPI's route says what is wrong with it.
     """
 
-    def __init__(self, work: Work, runs: Runs[_Upload, bytes]) -> None:
+    def __init__(self, work: Executor, runs: Batcher[_Upload, bytes]) -> None:
         super().__init__("/api/search", self._answer, methods=["POST"], include_in_schema=False)
         self._work, self._runs = work, runs
 
@@ -99,14 +99,16 @@ def _plain(query: bytes, hits: int) -> _Upload | None:
     return _Upload(b"", None, where, None, offset, limit)
 
 
-def add_search(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, bytes]) -> None:
+def add_search(
+    router: APIRouter, site: Site, work: Executor, runs: Batcher[_Upload, bytes]
+) -> None:
     """Add the routes."""
     _add_hits(router, site, work, runs)
     _add_classes(router, site, work)
     _add_explanations(router, site, work)
 
 
-def _add_hits(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, bytes]) -> None:
+def _add_hits(router: APIRouter, site: Site, work: Executor, runs: Batcher[_Upload, bytes]) -> None:
     limits = work.limits
 
     async def search(  # noqa: PLR0917  # the parameters of a URL, by name
@@ -164,7 +166,7 @@ def _add_hits(router: APIRouter, site: Site, work: Work, runs: Runs[_Upload, byt
         )
 
 
-def _add_classes(router: APIRouter, site: Site, work: Work) -> None:
+def _add_classes(router: APIRouter, site: Site, work: Executor) -> None:
     async def classify(
         request: Request,
         key: Annotated[str | None, Query(description="An item, instead of an image.")] = None,
@@ -177,7 +179,7 @@ def _add_classes(router: APIRouter, site: Site, work: Work) -> None:
     _with_and_without_upload(router, "/classify", classify, ("classify_item", "classify_image"))
 
 
-def _add_explanations(router: APIRouter, site: Site, work: Work) -> None:
+def _add_explanations(router: APIRouter, site: Site, work: Executor) -> None:
     async def explain(
         request: Request,
         key: Annotated[str, Query(description="The hit.")],

@@ -38,7 +38,7 @@ from imgret.serve.thumbnails import Thumbnails, thumbnails_of
 from imgret.support.locks import RLock
 from imgret.types import Embeddings, Image, ImageLike, Json
 
-__all__ = ["Choice", "Indexing", "Site"]
+__all__ = ["Folder", "Indexing", "Site"]
 
 _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
@@ -49,7 +49,7 @@ _MOST_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Folder:
     """A folder that may be indexed.
 
     Attributes
@@ -169,7 +169,7 @@ class Site:
         self.indexing: Indexing | None = None
         self._thread: threading.Thread | None = None
         self._stop = False
-        self.choices: dict[str, Choice] = {}
+        self.choices: dict[str, Folder] = {}
         if folder is not None:
             self.index(Path(folder))
         elif self.place is not None:
@@ -469,14 +469,14 @@ def _labels(folder: Path) -> Literal["parent"] | None:
     return None if has_own else "parent"
 
 
-def _choices(root: Path) -> dict[str, Choice]:
+def _choices(root: Path) -> dict[str, Folder]:
     """Return the folders with images in a folder, and that folder itself."""
-    found: dict[str, Choice] = {}
+    found: dict[str, Folder] = {}
     for folder in [root, *(Path(entry) for entry in _entries(root) if entry.is_dir())]:
         if folder.name.startswith(".") or folder.suffix == ".imgret":
             continue
         if (count := _count(folder, _MOST_COUNTED)) and len(found) < _MOST_CHOICES:
-            found[str(len(found))] = Choice(str(len(found)), folder, count)
+            found[str(len(found))] = Folder(str(len(found)), folder, count)
     return found
 
 

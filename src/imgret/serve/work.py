@@ -15,7 +15,7 @@ from imgret.pipeline.embed import worker_count
 from imgret.serve.guard import Limits
 from imgret.support.locks import RLock
 
-__all__ = ["Busy", "Runs", "TooSlow", "Work"]
+__all__ = ["Batcher", "Busy", "Executor", "TooSlow"]
 
 _Asked = TypeVar("_Asked")
 _Found = TypeVar("_Found")
@@ -30,7 +30,7 @@ class TooSlow(Exception):  # noqa: N818  # the same
 
 
 @final
-class Work:
+class Executor:
     """Runs what takes time in threads, a limited number at once, for a limited time."""
 
     def __init__(self, limits: Limits) -> None:
@@ -71,7 +71,7 @@ class Work:
 
 
 @final
-class Runs(Generic[_Asked, _Found]):
+class Batcher(Generic[_Asked, _Found]):
     """Answers requests of one kind in a thread for each core, several together if several wait.
 
     A request that comes while a thread is free is answered at once, alone. Those that come while

@@ -22,7 +22,7 @@ from imgret.models.pooling import check_pooling
 from imgret.train import onnx_graph
 from imgret.train.export_report import ExportReport
 from imgret.train.parity import cosines, same_nearest
-from imgret.train.sources import Source, find_source
+from imgret.train.sources import SourceNetwork, find_source
 from imgret.types import Embeddings, Image, ImageLike
 
 __all__ = ["export"]
@@ -190,7 +190,7 @@ def _checked(path: Path) -> Path:
     return path
 
 
-def _check_preprocess(source: Source) -> None:
+def _check_preprocess(source: SourceNetwork) -> None:
     wanted = source.preprocess
     if wanted.layout != "NCHW" or wanted.dtype != "float32":
         raise InvalidInputError(
@@ -216,7 +216,7 @@ def _load(given: Iterable[ImageLike] | None) -> list[Image]:
     return loaded
 
 
-def _embed(source: Source, photos: Sequence[Image]) -> Embeddings:
+def _embed(source: SourceNetwork, photos: Sequence[Image]) -> Embeddings:
     """Return the network's own embeddings, after checking that they are embeddings."""
     pixels = source.preprocess.prepare([photos[0], photos[-1]])
     with torch.no_grad():
@@ -258,7 +258,7 @@ def _advice(found: object) -> str:
     return "wrap the module in one that returns a tensor"
 
 
-def _save(model: onnx.ModelProto, path: Path, given: Source, /, **facts: Any) -> None:
+def _save(model: onnx.ModelProto, path: Path, given: SourceNetwork, /, **facts: Any) -> None:
     try:
         onnx.save(model, path)
     except OSError as error:
@@ -271,7 +271,7 @@ def _save(model: onnx.ModelProto, path: Path, given: Source, /, **facts: Any) ->
     write_bundle(path, preprocess=onnx_graph.as_stored(given.preprocess), **facts)
 
 
-def _parity(expected: Embeddings, found: Embeddings, source: Source) -> Any:
+def _parity(expected: Embeddings, found: Embeddings, source: SourceNetwork) -> Any:
     parity = cosines(expected, found)
     if not parity.min() >= _LEAST:
         raise ModelError(
@@ -282,7 +282,7 @@ def _parity(expected: Embeddings, found: Embeddings, source: Source) -> Any:
     return parity
 
 
-def _own_parity(found: Embeddings, photos: Sequence[Image], source: Source) -> Any:
+def _own_parity(found: Embeddings, photos: Sequence[Image], source: SourceNetwork) -> Any:
     """Compare with embeddings of images that the network's own library has prepared."""
     if source.prepare is None:
         return None

@@ -23,7 +23,7 @@ from imgret.train.report import TrainReport
 from imgret.train.teacher import Teachers
 from imgret.train.trainer import Trainer
 from imgret.train.validate import embed, retrieval
-from imgret.train.work import Work, check_measuring, find_device, run_epochs
+from imgret.train.work import RunFiles, check_measuring, find_device, run_epochs
 
 __all__ = ["train"]
 
@@ -142,7 +142,7 @@ def train(
     _check_size(recipe, kind)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
-    work = Work(out)
+    work = RunFiles(out)
     work.check(resume)
     check_measuring(validate_every, patience)
     on = find_device(device)

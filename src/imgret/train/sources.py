@@ -20,7 +20,7 @@ from imgret.models.processor import from_hugging_face, from_timm
 from imgret.train.networks import backbones
 from imgret.types import Image
 
-__all__ = ["Source", "find_source"]
+__all__ = ["SourceNetwork", "find_source"]
 
 _TOKENS = "last_hidden_state"
 # Licences of timm's weights as SPDX expressions.
@@ -28,7 +28,7 @@ _LICENCES = {"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-nc-4.0": "CC-BY-NC
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class SourceNetwork:
     """A network and how its images are prepared.
 
     Attributes
@@ -67,7 +67,7 @@ def find_source(
     size: int | None,
     output: str | int | None,
     pooling: Pooling | None,
-) -> Source:
+) -> SourceNetwork:
     """Find out what a model is and how its images are prepared; see `imgret.train.export`.
 
     Raises
@@ -115,7 +115,7 @@ def find_source(
             f"'even', 'scaling': {{'mean': [123.675, 116.28, 103.53], 'std': [58.395, 57.12, "
             f"57.375]}}}}"
         )
-    return Source(
+    return SourceNetwork(
         network=_copied(_Embedding(model, output, pooling)),
         preprocess=preprocess if size is None else preprocess.resized(size),
         name=type(model).__name__,
@@ -133,7 +133,7 @@ def _of_timm(
     pretrained: bool,
     weights: Path | None,
     size: int | None,
-) -> Source:
+) -> SourceNetwork:
     licence = "NOASSERTION"
     if isinstance(model, str):
         name = backbones.timm_name(model)
@@ -163,7 +163,7 @@ def _of_timm(
         prepare = backbones.own_transform(config)
     elif size is not None:
         given = given.resized(size)
-    return Source(
+    return SourceNetwork(
         network=_copied(backbones.Backbone(network, 0)),
         preprocess=given,
         name=name,
@@ -189,7 +189,7 @@ def _of_transformers(
     size: int | None,
     output: str | int | None,
     pooling: Pooling | None,
-) -> Source:
+) -> SourceNetwork:
     config = model.config
     place = str(getattr(config, "_name_or_path", "") or "")
     prepare = None
@@ -199,7 +199,7 @@ def _of_transformers(
             prepare = _own_processor(inner)
     if size is not None:
         given = given.resized(size)
-    return Source(
+    return SourceNetwork(
         network=_copied(_Embedding(_ImageTower(model), output, pooling, kind=config.model_type)),
         preprocess=given,
         name=Path(place).name or type(model).__name__,

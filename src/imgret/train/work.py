@@ -18,11 +18,11 @@ from imgret.ingest.progress import progress_bar, say
 from imgret.train import checkpoint
 from imgret.train.course import Course, Epoch
 
-__all__ = ["Work", "check_measuring", "find_device", "run_epochs"]
+__all__ = ["RunFiles", "check_measuring", "find_device", "run_epochs"]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RunFiles:
     """Files of a run, next to the model."""
 
     out: Path
@@ -97,7 +97,7 @@ def check_measuring(validate_every: int, patience: int | None) -> None:
 
 def run_epochs(
     course: Course[Any],
-    work: Work,
+    work: RunFiles,
     *,
     n_images: int,
     measure: Callable[[], dict[str, float]] | None,
@@ -110,7 +110,7 @@ def run_epochs(
     Parameters
     ----------
     course : Course
-    work : Work
+    work : RunFiles
     n_images : int
         Number of images per epoch.
     measure : callable or None

@@ -1,7 +1,7 @@
 """Galleries to files and back, and to other galleries: Parquet, ``.npz``, CSV, other programs."""
 
 from imgret.transfer.copy import CopyReport, copy_gallery
-from imgret.transfer.header import Header
+from imgret.transfer.header import GalleryHeader
 from imgret.transfer.run import (
     FORMATS,
     Imported,
@@ -14,7 +14,7 @@ from imgret.transfer.run import (
 __all__ = [
     "FORMATS",
     "CopyReport",
-    "Header",
+    "GalleryHeader",
     "Imported",
     "all_items",
     "copy_gallery",

@@ -35,8 +35,8 @@ from imgret.pages.result import Result
 from imgret.pipeline.compatible import check_given
 from imgret.search import View
 from imgret.support.rounding import as_kept
-from imgret.transfer.header import Header
-from imgret.transfer.records import Batch
+from imgret.transfer.header import GalleryHeader
+from imgret.transfer.records import Records
 from imgret.types import Ids, Json, Part
 
 __all__ = ["CopyReport", "copy_gallery"]
@@ -117,16 +117,16 @@ def copy_gallery(
 # -- what the target is made of ----------------------------------------------------------------
 
 
-class _Wanted(NamedTuple):
+class _Target(NamedTuple):
     """The description of the target, as far as it can have what the source has."""
 
-    header: Header
+    header: GalleryHeader
     lost: dict[str, str]
 
 
-def _wanted(given: Gallery, kind: type[Gallery], index: str | None) -> _Wanted:
+def _wanted(given: Gallery, kind: type[Gallery], index: str | None) -> _Target:
     """Return the header for the target, and what is lost, by the name of the field."""
-    header, lost = Header.of(given), dict[str, str]()
+    header, lost = GalleryHeader.of(given), dict[str, str]()
     spec = header.spec
     part = _index(given, kind, index)
     if part != spec.index and index is None:
@@ -153,7 +153,7 @@ def _wanted(given: Gallery, kind: type[Gallery], index: str | None) -> _Wanted:
                     f"the {name.replace('_', ' ')} is left out, as it is for projected scores; "
                     f"run `imgret calibrate`"
                 )
-    return _Wanted(Header(spec.with_(**changes), projection), lost)
+    return _Target(GalleryHeader(spec.with_(**changes), projection), lost)
 
 
 def _index(given: Gallery, kind: type[Gallery], index: str | None) -> Part:
@@ -170,7 +170,7 @@ def _index(given: Gallery, kind: type[Gallery], index: str | None) -> Part:
     return index_part(name, {}, spec.dim, spec.metric)[0]
 
 
-def _notes(wanted: _Wanted, spec: GallerySpec) -> list[str]:
+def _notes(wanted: _Target, spec: GallerySpec) -> list[str]:
     """Return what the target lacks, as sentences."""
     lost = dict(wanted.lost)
     if spec.index != wanted.header.spec.index:  # that of a target that was there
@@ -178,7 +178,7 @@ def _notes(wanted: _Wanted, spec: GallerySpec) -> list[str]:
     return list(lost.values())
 
 
-def _describe(gallery: Gallery, wanted: _Wanted) -> None:
+def _describe(gallery: Gallery, wanted: _Target) -> None:
     """Give the target the projection and the calibrations that the source has."""
     spec, projection = wanted.header.spec, wanted.header.projection
     now = gallery.projection
@@ -221,7 +221,7 @@ def _frozen(gallery: Gallery) -> Iterator[View]:
 
 @contextmanager
 def _target(
-    kind: type[Gallery], target: str, view: View, wanted: _Wanted, index: str | None
+    kind: type[Gallery], target: str, view: View, wanted: _Target, index: str | None
 ) -> Iterator[tuple[Gallery, int]]:
     """Provide the target, open for writing, and the number of items that it has already."""
     spec = wanted.header.spec
@@ -343,14 +343,14 @@ def _place(target: str) -> Path:
 # -- items -----------------------------------------------------------------------------------------
 
 
-def _batches(view: View, ids: Ids) -> Iterator[Batch]:
+def _batches(view: View, ids: Ids) -> Iterator[Records]:
     """Yield items and embeddings, the same number at a time from every kind of gallery."""
     dim = view.projection.dim_in
     step = max(1, min(_ITEMS, _BYTES // (4 * dim)))
     for start in range(0, len(ids), step):
         block = ids[start : start + step]
         rows = [rows for _, rows in view.embedding_blocks(block)]
-        yield Batch(list(view.items(block)), rows[0] if len(rows) == 1 else np.concatenate(rows))
+        yield Records(list(view.items(block)), rows[0] if len(rows) == 1 else np.concatenate(rows))
 
 
 def _send(view: View, gallery: Gallery, done: int, progress: Progress) -> None:

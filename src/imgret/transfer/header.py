@@ -19,13 +19,13 @@ from imgret.support.metric import check_metric
 from imgret.types import Json, Part
 from imgret.version import __version__
 
-__all__ = ["FORMAT", "VERSION", "Header"]
+__all__ = ["FORMAT", "VERSION", "GalleryHeader"]
 
 FORMAT, VERSION = "imgret-items", 1
 
 
 @dataclass(frozen=True)
-class Header:
+class GalleryHeader:
     """Which gallery the items of a file are from.
 
     Attributes
@@ -40,7 +40,7 @@ class Header:
     projection: LinearProjection | None = None
 
     @classmethod
-    def of(cls, gallery: Gallery) -> Header:
+    def of(cls, gallery: Gallery) -> GalleryHeader:
         """Return the header for the items of a gallery."""
         given = {each.name: getattr(gallery.spec, each.name) for each in fields(GallerySpec)}
         return cls(GallerySpec(**{**given, "projection": None}), gallery.projection)
@@ -60,7 +60,7 @@ class Header:
         )
 
     @classmethod
-    def from_json(cls, text: str, path: Path) -> Header:
+    def from_json(cls, text: str, path: Path) -> GalleryHeader:
         """Read the header of a file.
 
         Raises

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from imgret.errors import DimensionError, InvalidInputError
 from imgret.support.json_text import loads
-from imgret.transfer.header import Header
+from imgret.transfer.header import GalleryHeader
 from imgret.transfer.plain import Columns, choose_columns, plain_item
-from imgret.transfer.records import Batch, item_of, record_of
+from imgret.transfer.records import Records, item_of, record_of
 from imgret.transfer.table import Table
 
 __all__ = ["NpzTable", "write_npz"]
@@ -46,7 +46,7 @@ _DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _UNREADABLE = (*_DAMAGED, ValueError, KeyError, SyntaxError, tokenize.TokenError)
 
 
-def write_npz(path: Path, header: Header, batches: Iterable[Batch]) -> int:
+def write_npz(path: Path, header: GalleryHeader, batches: Iterable[Records]) -> int:
     """Write an ``.npz`` file, and return the number of items.
 
     Vectors go into a temporary file until their number is known.
@@ -153,7 +153,7 @@ class NpzTable(Table):
                     f"{self.path}: expected an array {name!r}, found {error}"
                 ) from error
         if {"imgret", "items", "vectors"} <= set(names) and key is None and vector is None:
-            self.header = Header.from_json(str(self._whole("imgret")), self.path)
+            self.header = GalleryHeader.from_json(str(self._whole("imgret")), self.path)
             self._vector = "vectors"
         else:
             rows = {n: h[0] for n, h in self._headers.items() if h[2].kind in "fiu"}
@@ -178,7 +178,7 @@ class NpzTable(Table):
     def __len__(self) -> int:
         return self._count
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Records]:
         """Yield all items in pieces that fit memory."""
         items = self._items() if self._columns is None else self._plain_items(self._columns)
         for vectors in self._vectors():
@@ -187,7 +187,7 @@ class NpzTable(Table):
                 raise InvalidInputError(
                     f"{self.path}: expected one item for each of {self._count} vectors, found fewer"
                 )
-            yield Batch(some, vectors)
+            yield Records(some, vectors)
         if next(items, None) is not None:
             raise InvalidInputError(
                 f"{self.path}: expected one item for each of {self._count} vectors, found more"

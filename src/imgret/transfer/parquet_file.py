@@ -14,9 +14,9 @@ import numpy as np
 
 from imgret.errors import DimensionError, InvalidInputError
 from imgret.support.tables import arrow, parquet
-from imgret.transfer.header import Header
+from imgret.transfer.header import GalleryHeader
 from imgret.transfer.plain import Columns, choose_columns, plain_item
-from imgret.transfer.records import COLUMNS, OPTIONAL, Batch, item_of, record_of
+from imgret.transfer.records import COLUMNS, OPTIONAL, Records, item_of, record_of
 from imgret.transfer.table import Table
 from imgret.types import Item
 
@@ -30,7 +30,7 @@ _EXPORTED = tuple("modified" if name == "mtime_ns" else name for name in COLUMNS
 
 
 def write_parquet(
-    path: Path, header: Header, batches: Iterable[Batch], *, half: bool = False
+    path: Path, header: GalleryHeader, batches: Iterable[Records], *, half: bool = False
 ) -> int:
     """Write a Parquet file, and return the number of items.
 
@@ -40,8 +40,8 @@ def write_parquet(
     Parameters
     ----------
     path : Path
-    header : Header
-    batches : iterable of Batch
+    header : GalleryHeader
+    batches : iterable of Records
     half : bool
         Whether the gallery's float16 embeddings are written as float16, in a column of the name
         ``embedding``: a shard.
@@ -121,12 +121,12 @@ class ParquetTable(Table):
             self._vector = "vector"
             if "vector" not in schema.names and _FOOTER in (schema.metadata or {}):
                 self._vector = "embedding"  # of a shard
-            self.header: Header | None = None
+            self.header: GalleryHeader | None = None
             self._columns: Columns | None = None
             if key is None and vector is None:
                 footer = (schema.metadata or {}).get(_FOOTER)
                 if footer is not None:
-                    self.header = Header.from_json(footer.decode("utf-8", "replace"), path)
+                    self.header = GalleryHeader.from_json(footer.decode("utf-8", "replace"), path)
                     self._check(schema)
                     self.dim = self.header.spec.dim
                     return
@@ -195,7 +195,7 @@ class ParquetTable(Table):
     def __len__(self) -> int:
         return self._rows
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Records]:
         """Yield all items in pieces that fit memory."""
         names = self._file.schema_arrow.names
         if self._columns is None:
@@ -220,7 +220,7 @@ class ParquetTable(Table):
                 f"was imported"
             )
 
-    def _batch(self, batch: Any, done: int) -> Batch:
+    def _batch(self, batch: Any, done: int) -> Records:
         folder = self.path.absolute().parent
         name = self._vector if self._columns is None else self._columns.vector
         embeddings = self._vectors(batch.column(batch.schema.get_field_index(name)), name, done)
@@ -234,7 +234,7 @@ class ParquetTable(Table):
                 items.append(item_of(row, where))
             else:
                 items.append(plain_item(row, self._columns, folder, where))
-        return Batch(items, embeddings)
+        return Records(items, embeddings)
 
     def _vectors(self, column: Any, name: str, done: int) -> Any:
         """Return a column of lists as an array."""

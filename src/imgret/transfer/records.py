@@ -11,7 +11,7 @@ from imgret.support.items import check_item
 from imgret.support.json_text import loads
 from imgret.types import Box, Embeddings, Item
 
-__all__ = ["COLUMNS", "OPTIONAL", "Batch", "from_cell", "item_of", "record_of", "to_cell"]
+__all__ = ["COLUMNS", "OPTIONAL", "Records", "from_cell", "item_of", "record_of", "to_cell"]
 
 # The columns of an item, in the order in which every format has them.
 COLUMNS = (
@@ -22,7 +22,7 @@ COLUMNS = (
 OPTIONAL = frozenset({"phash"})
 
 
-class Batch(NamedTuple):
+class Records(NamedTuple):
     """Some items and their embeddings.
 
     Attributes

@@ -36,10 +36,10 @@ from imgret.search import View
 from imgret.support.given import plain_filter
 from imgret.support.rounding import as_kept
 from imgret.transfer.csv_file import read_csv, write_csv
-from imgret.transfer.header import Header
+from imgret.transfer.header import GalleryHeader
 from imgret.transfer.npz_file import NpzTable, write_npz
 from imgret.transfer.parquet_file import ParquetTable, write_parquet
-from imgret.transfer.records import Batch
+from imgret.transfer.records import Records
 from imgret.transfer.shards import shards_in
 from imgret.transfer.table import Table
 from imgret.types import Dtype, Item, Metric
@@ -92,7 +92,7 @@ def all_items(gallery: Gallery, where: Mapping[str, Any] | None = None) -> View:
 
 def export_items(
     view: View,
-    header: Header,
+    header: GalleryHeader,
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
@@ -105,7 +105,7 @@ def export_items(
     Parameters
     ----------
     view : View
-    header : Header
+    header : GalleryHeader
         Header for the items of the view's gallery.
     path : path
         File to write: ``.parquet``, ``.npz``, or ``.csv``, which has no vectors.
@@ -141,9 +141,9 @@ def export_items(
     return count
 
 
-def _batches(view: View, bar: Any) -> Iterator[Batch]:
+def _batches(view: View, bar: Any) -> Iterator[Records]:
     for ids, embeddings in view.embedding_blocks():
-        yield Batch(list(view.items(ids)), embeddings)
+        yield Records(list(view.items(ids)), embeddings)
         bar.update(len(ids))
 
 
@@ -192,7 +192,7 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
 # -- in --------------------------------------------------------------------------------------
 
 
-class _Wanted(NamedTuple):
+class _WantedParts(NamedTuple):
     """Parts that the user asks of a gallery; None where they are left to the file."""
 
     embedder: EmbedderLike | None = None
@@ -237,7 +237,7 @@ def load_items(
 ) -> LocalGallery:
     """Read a file into a new gallery in memory; parameters and errors as for `import_items`."""
     with open_table(path, key=key, vector=vector) as table:
-        header = _header_for(table, _Wanted(embedder, cropper, metric, dtype))
+        header = _header_for(table, _WantedParts(embedder, cropper, metric, dtype))
         gallery = LocalGallery.in_memory(header.spec)
         try:
             _fill(gallery, table, header, progress)
@@ -302,7 +302,7 @@ def import_items(
         with closing(kind.open(uri, writable=True)) as gallery:
             return _edit(gallery, Path(path))
     with open_table(path, key=key, vector=vector) as table:
-        wanted = _Wanted(embedder, cropper, metric, dtype)
+        wanted = _WantedParts(embedder, cropper, metric, dtype)
         if kind.is_taken(uri):
             with closing(kind.open(uri, writable=True)) as gallery:
                 _check_same(gallery, table, wanted)
@@ -325,7 +325,7 @@ def import_items(
         return Imported(count, 0, 0, count, table.chosen)
 
 
-def _header_for(table: Table, wanted: _Wanted) -> Header:
+def _header_for(table: Table, wanted: _WantedParts) -> GalleryHeader:
     """Return the header of a new gallery for the items of a file."""
     embedder, cropper, metric, dtype = wanted
     if table.header is not None:
@@ -353,10 +353,10 @@ def _header_for(table: Table, wanted: _Wanted) -> Header:
     spec, _ = new_spec(
         made, find_cropper(cropper or "none"), "flat", metric or "cosine", dtype or "float16"
     )
-    return Header(spec)
+    return GalleryHeader(spec)
 
 
-def _check_same(gallery: Gallery, table: Table, wanted: _Wanted) -> None:
+def _check_same(gallery: Gallery, table: Table, wanted: _WantedParts) -> None:
     """Raise if the vectors of a file do not belong into a gallery."""
     spec, name = gallery.spec, gallery.name
     check_given(spec, name, {"metric": wanted.metric, "dtype": wanted.dtype})
@@ -387,7 +387,7 @@ def _check_same(gallery: Gallery, table: Table, wanted: _Wanted) -> None:
         )
 
 
-def _fill(gallery: Gallery, table: Table, header: Header, progress: Progress) -> None:
+def _fill(gallery: Gallery, table: Table, header: GalleryHeader, progress: Progress) -> None:
     """Add everything to a new gallery."""
     with gallery.changing(), _bar(progress, len(table)) as bar:
         if header.projection is not None:

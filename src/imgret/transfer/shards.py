@@ -25,9 +25,9 @@ from imgret.filters import Filter
 from imgret.galleries.local.files import sync, writing
 from imgret.galleries.local.writer_lock import WriterLock
 from imgret.search import View
-from imgret.transfer.header import Header
+from imgret.transfer.header import GalleryHeader
 from imgret.transfer.parquet_file import ParquetTable, write_parquet
-from imgret.transfer.records import Batch
+from imgret.transfer.records import Records
 from imgret.types import Embeddings, Item
 
 __all__ = ["ShardGallery", "shards_in"]
@@ -78,7 +78,7 @@ class ShardGallery(Gallery):
             raise StoreExistsError(f"{folder}: expected a new or empty folder, found files in it")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / _FIRST, Header(spec.with_(projection=None)), [])
+            _write(folder / _FIRST, GalleryHeader(spec.with_(projection=None)), [])
         return cls(folder, writable=True)
 
     @classmethod
@@ -146,7 +146,7 @@ class ShardGallery(Gallery):
             raise DuplicateKeyError(f"key: expected new ones, found {next(iter(taken))!r}")
         path = self._folder / f"part-{self._number:06d}.parquet"
         with writing(self._folder):
-            _write(path, self._header, [Batch(list(items), embeddings)])
+            _write(path, self._header, [Records(list(items), embeddings)])
         self._number += 1
         self._items |= {item.key: item for item in items}
 
@@ -186,7 +186,7 @@ class ShardGallery(Gallery):
         )
 
 
-def _header_of(path: Path) -> Header:
+def _header_of(path: Path) -> GalleryHeader:
     with ParquetTable(path) as table:
         if table.header is None:
             raise InvalidInputError(
@@ -195,7 +195,7 @@ def _header_of(path: Path) -> Header:
         return table.header
 
 
-def _write(path: Path, header: Header, batches: Sequence[Batch]) -> None:
+def _write(path: Path, header: GalleryHeader, batches: Sequence[Records]) -> None:
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         write_parquet(unfinished, header, batches, half=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from imgret.transfer.header import Header
-from imgret.transfer.records import Batch
+from imgret.transfer.header import GalleryHeader
+from imgret.transfer.records import Records
 
 __all__ = ["Table"]
 
@@ -19,7 +19,7 @@ class Table(ABC):
     Attributes
     ----------
     path : Path
-    header : Header or None
+    header : GalleryHeader or None
         The gallery that the items are from; None for a file that imgret did not write.
     dim : int
         Dimension of the embeddings.
@@ -28,7 +28,7 @@ class Table(ABC):
     """
 
     path: Path
-    header: Header | None
+    header: GalleryHeader | None
     dim: int
     chosen: str = ""
 
@@ -37,7 +37,7 @@ class Table(ABC):
         """Return the number of items."""
 
     @abstractmethod
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Records]:
         """Yield all items in pieces that fit memory; may be called again.
 
         Raises

@@ -19,7 +19,7 @@ from imgret.errors import (
     UnsupportedError,
 )
 from imgret.galleries.milvus import gallery
-from imgret.galleries.milvus.connection import Connection
+from imgret.galleries.milvus.connection import MilvusConnection
 
 COLORS = {"red": (200, 30, 40), "green": (40, 190, 30), "blue": (20, 50, 210)}
 
@@ -149,13 +149,13 @@ def test_a_search_is_one_request(retriever, monkeypatch):
     monkeypatch.setattr(gallery, "_FRESH", 3600.0)  # seconds until items are counted again
     vector = retriever.embeddings(["blue/01.png"])
     retriever.search_vectors(vector, k=3)
-    asked, ask = [], Connection.ask
+    asked, ask = [], MilvusConnection.ask
 
     def noting(self, method, *args, **kwargs):
         asked.append(method)
         return ask(self, method, *args, **kwargs)
 
-    monkeypatch.setattr(Connection, "ask", noting)
+    monkeypatch.setattr(MilvusConnection, "ask", noting)
     (hits,) = retriever.search_vectors(vector, k=3)
     assert [hit.label for hit in hits] == ["blue"] * 3
     assert asked == ["search"]

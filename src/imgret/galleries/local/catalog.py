@@ -22,7 +22,7 @@ from imgret.errors import (
     StoreNotFoundError,
 )
 from imgret.filters import parse_filter
-from imgret.filters.sqlite import Condition, compile_filter
+from imgret.filters.sqlite import SqliteCondition, compile_filter
 from imgret.filters.tree import Filter
 from imgret.galleries.local.database import (
     CONNECTING,
@@ -344,7 +344,7 @@ class Catalog:
             yield from rows
             last = rows[-1][0]
 
-    def compile(self, where: Filter) -> Condition:
+    def compile(self, where: Filter) -> SqliteCondition:
         """Compile a filter; methods that take a filter also take the result."""
         return self._condition(where)
 
@@ -397,9 +397,9 @@ class Catalog:
             return self._matcher.is_listed(condition, asked, len(self), self.version)
 
     @staticmethod
-    def _condition(where: Condition | Filter | Mapping[str, Any]) -> Condition:
+    def _condition(where: SqliteCondition | Filter | Mapping[str, Any]) -> SqliteCondition:
         """Compile a filter, unless it is compiled already."""
-        if isinstance(where, Condition):
+        if isinstance(where, SqliteCondition):
             return where
         return compile_filter(where if isinstance(where, Filter) else parse_filter(where))
 

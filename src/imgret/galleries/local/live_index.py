@@ -21,7 +21,7 @@ from imgret.abc import VectorIndex
 from imgret.errors import InvalidInputError, UnknownNameError
 from imgret.galleries.local import planner as planning
 from imgret.galleries.local.checkpoint import Checkpoint
-from imgret.galleries.local.planner import Choice, SearchPlan
+from imgret.galleries.local.planner import FilterPlan, SearchPlan
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits, read_index, read_projection
 from imgret.indexes.make import IndexMaker, auto_choice, index_maker, make_index, part_of
@@ -143,7 +143,7 @@ class LiveIndex:
         vectors : float32 array of shape (n, dim)
             Vectors as `View.project` returns them.
         k : int
-        where : Condition, optional
+        where : SqliteCondition, optional
             Compiled filter.
         projection : LinearProjection or None
             Projection of the vectors.
@@ -209,7 +209,7 @@ class LiveIndex:
         """Return what a plan depends on."""
         return self._index, self._rows, self._seen
 
-    def _choice(self, k: int, where: Any, n_queries: int) -> Choice:
+    def _choice(self, k: int, where: Any, n_queries: int) -> FilterPlan:
         return planning.choose_way(
             self._required(),
             self._store.catalog,
@@ -219,7 +219,7 @@ class LiveIndex:
             n_queries=max(n_queries, 1),
         )
 
-    def _by_choice(self, choice: Choice, vectors: Embeddings, k: int, where: Any) -> Neighbors:
+    def _by_choice(self, choice: FilterPlan, vectors: Embeddings, k: int, where: Any) -> Neighbors:
         index = self._required()
         if choice.allowed is None:
             k = _clipped(k, len(index))
@@ -232,7 +232,7 @@ class LiveIndex:
         return _united(found, self._search_and_check(index, vectors, k, where, choice))
 
     def _search_and_check(
-        self, index: VectorIndex, vectors: Embeddings, k: int, where: Any, choice: Choice
+        self, index: VectorIndex, vectors: Embeddings, k: int, where: Any, choice: FilterPlan
     ) -> Neighbors:
         """Search for more neighbours than requested, and keep those that pass."""
         catalog, rows, listed = self._store.catalog, self._rows, choice.allowed

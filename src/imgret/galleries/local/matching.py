@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from imgret.errors import InvalidInputError
-from imgret.filters.sqlite import Condition, Ordered, has_field, is_a, json_path
+from imgret.filters.sqlite import Ordered, SqliteCondition, has_field, is_a, json_path
 from imgret.filters.tree import COLUMNS, Field
 from imgret.types import Ids
 
@@ -45,12 +45,12 @@ class Matcher:
         # checking that it still has the field does not.
         self._witnesses: dict[str, int] = {}
 
-    def ids(self, condition: Condition, rows: int, changes: int, state: object) -> Ids:
+    def ids(self, condition: SqliteCondition, rows: int, changes: int, state: object) -> Ids:
         """Return the ids of live items that meet a condition: increasing, read-only.
 
         Parameters
         ----------
-        condition : Condition
+        condition : SqliteCondition
         rows, changes : int
             State that a reader sees: ids below ``rows``, without those removed up to ``changes``.
         state : object
@@ -71,12 +71,12 @@ class Matcher:
             del self._kept[next(iter(self._kept))]
         return ids
 
-    def is_listed(self, condition: Condition, asked: int, items: int, state: object) -> bool:
+    def is_listed(self, condition: SqliteCondition, asked: int, items: int, state: object) -> bool:
         """Whether `ids` has its answer cached, or enough queries have come to make it worthwhile.
 
         Parameters
         ----------
-        condition : Condition
+        condition : SqliteCondition
         asked : int
             Number of queries now.
         items : int
@@ -93,7 +93,9 @@ class Matcher:
         self._asked[key] = self._asked.get(key, 0) + asked
         return self._asked[key] * _LISTED_FOR >= items
 
-    def passing(self, condition: Condition, ids: list[int], rows: int, changes: int) -> set[int]:
+    def passing(
+        self, condition: SqliteCondition, ids: list[int], rows: int, changes: int
+    ) -> set[int]:
         """Return those of the ids whose items are live and meet a condition."""
         # NOT INDEXED, as SQLite may prefer the index of the label to looking up each id.
         found = self._query(
@@ -104,7 +106,7 @@ class Matcher:
         return {row[0] for row in found}
 
     def share(
-        self, condition: Condition, sample: Ids, rows: int, changes: int, state: object
+        self, condition: SqliteCondition, sample: Ids, rows: int, changes: int, state: object
     ) -> float:
         """Return about what share of all items meets a condition, estimated from a sample.
 
@@ -122,7 +124,7 @@ class Matcher:
             self._shares[key] = sum(id_ in passing for id_ in ids) / (len(ids) + 2)
         return self._shares[key]
 
-    def check(self, condition: Condition, rows: int, changes: int) -> None:
+    def check(self, condition: SqliteCondition, rows: int, changes: int) -> None:
         """Raise if a condition names a field that no item has.
 
         Raises

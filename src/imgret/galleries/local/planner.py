@@ -27,7 +27,7 @@ from imgret.search.plan import SearchPlan, Way
 from imgret.support.plan import Plan
 from imgret.types import Ids
 
-__all__ = ["Choice", "SearchPlan", "Way", "choose_way", "explain"]
+__all__ = ["FilterPlan", "SearchPlan", "Way", "choose_way", "explain"]
 
 # Relative positions in the index of the ids by which a filter is judged.
 _SAMPLE = np.random.default_rng(0).random(100)
@@ -35,7 +35,7 @@ _SAMPLE = np.random.default_rng(0).random(100)
 _MOST = 0.5
 
 
-class Choice(NamedTuple):
+class FilterPlan(NamedTuple):
     """The part of a plan that a search needs.
 
     Attributes
@@ -57,7 +57,7 @@ class Choice(NamedTuple):
 
 def choose_way(
     index: VectorIndex, catalog: Catalog, *, rows: int, k: int, where: Any, n_queries: int
-) -> Choice:
+) -> FilterPlan:
     """Choose the way of a search.
 
     Parameters
@@ -77,20 +77,20 @@ def choose_way(
     """
     k = max(1, min(k, len(index)))
     if where is None:
-        return Choice("index", 1.0, None, index.plan(k, n_queries=n_queries))
+        return FilterPlan("index", 1.0, None, index.plan(k, n_queries=n_queries))
     ids = index.ids
     share = catalog.share_matching(where, ids[(_SAMPLE * len(ids)).astype(np.int64)])
     # Listing what passes reads every item once, and then makes each search cheaper. An exact index
     # is faster without the list.
     listed = not index.is_exact and catalog.is_listed(where, asked=n_queries)
     if share >= _MOST and not listed:
-        return Choice("index, then filter", share, None, index.plan(k, n_queries=n_queries))
+        return FilterPlan("index, then filter", share, None, index.plan(k, n_queries=n_queries))
     allowed = catalog.matching(where)
     if len(allowed) and allowed[-1] >= rows:
         allowed = allowed[: np.searchsorted(allowed, rows)]
     plan = index.plan(k, n_allowed=len(allowed), n_queries=n_queries)
     share = len(allowed) / max(len(index), 1)
-    return Choice("exact" if plan.exact else "index, filtered", share, allowed, plan)
+    return FilterPlan("exact" if plan.exact else "index, filtered", share, allowed, plan)
 
 
 def explain(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from imgret.galleries.milvus.address import Address
 
-__all__ = ["Connection"]
+__all__ = ["MilvusConnection"]
 
 _log = logging.getLogger(__name__)
 # Whatever pymilvus reports there is raised as well, with a name and with what to do.
@@ -65,7 +65,7 @@ _engines: dict[Path, _Engine] = {}
 _engines_lock = RLock()
 
 
-class Connection:
+class MilvusConnection:
     """A connection to a server, or to Milvus Lite in this process.
 
     Parameters

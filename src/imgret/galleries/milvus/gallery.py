@@ -21,9 +21,9 @@ from imgret.filters.milvus import ALL, Expression, compile_filter, in_list
 from imgret.filters.tree import COLUMNS, Exists, Field
 from imgret.galleries.milvus import schema
 from imgret.galleries.milvus.address import Address
-from imgret.galleries.milvus.connection import Connection
+from imgret.galleries.milvus.connection import MilvusConnection
 from imgret.galleries.milvus.rows import FIELDS, from_row, new_ids, size_of, to_row, vectors_of
-from imgret.galleries.milvus.schema import Layout
+from imgret.galleries.milvus.schema import MilvusLayout
 from imgret.galleries.milvus.view import MilvusView
 from imgret.galleries.server import ServerGallery, plain_fields
 from imgret.types import Embeddings, Ids, Item
@@ -57,11 +57,11 @@ class MilvusGallery(ServerGallery):
 
     Parameters
     ----------
-    connection : Connection
+    connection : MilvusConnection
     writable : bool
     """
 
-    def __init__(self, connection: Connection, *, writable: bool) -> None:
+    def __init__(self, connection: MilvusConnection, *, writable: bool) -> None:
         super().__init__(connection, writable=writable)
         self.connection = connection
         self._is_mine = False  # created by this object
@@ -74,8 +74,8 @@ class MilvusGallery(ServerGallery):
     def create(cls, uri: str, spec: GallerySpec, prepared: VectorIndex | None = None) -> Self:
         """Create the collections of an empty gallery; see `Gallery.create`."""
         del prepared  # the server has its own
-        Layout.of(spec)
-        connection = Connection(Address.parse(uri))
+        MilvusLayout.of(spec)
+        connection = MilvusConnection(Address.parse(uri))
         try:
             schema.create(connection, spec)
             gallery = cls(connection, writable=True)
@@ -91,7 +91,7 @@ class MilvusGallery(ServerGallery):
         address = Address.parse(uri)
         if address.file is not None and not address.file.exists():
             raise schema.nothing(address)
-        connection = Connection(address)
+        connection = MilvusConnection(address)
         try:
             schema.need(connection)
             gallery = cls(connection, writable=writable)
@@ -107,14 +107,14 @@ class MilvusGallery(ServerGallery):
         address = Address.parse(uri)
         if address.file is not None and not address.file.exists():
             return False
-        connection = Connection(address)
+        connection = MilvusConnection(address)
         try:
             return schema.exists(connection)
         finally:
             connection.close()
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> MilvusLayout:
         """How vectors are stored, compared and indexed."""
         return self._layout
 

@@ -31,14 +31,14 @@ from imgret.errors import (
     UnsupportedError,
 )
 from imgret.galleries.milvus.address import Address
-from imgret.galleries.milvus.connection import LOADING, Connection
+from imgret.galleries.milvus.connection import LOADING, MilvusConnection
 from imgret.galleries.milvus.rows import KEY_BYTES, LABEL_BYTES, PATH_BYTES, vectors_of
 from imgret.galleries.server import spec_of
 from imgret.support.metric import DistanceMetric
 from imgret.types import Embeddings, Json
 
 __all__ = [
-    "Layout",
+    "MilvusLayout",
     "change_state",
     "create",
     "drop",
@@ -97,7 +97,7 @@ _KINDS: dict[str, _Kind] = {
 }
 
 
-class Layout(NamedTuple):
+class MilvusLayout(NamedTuple):
     """How vectors of a gallery are stored, compared and indexed.
 
     Attributes
@@ -124,7 +124,7 @@ class Layout(NamedTuple):
     half: bool
 
     @classmethod
-    def of(cls, spec: GallerySpec, *, half: bool = False) -> Layout:
+    def of(cls, spec: GallerySpec, *, half: bool = False) -> MilvusLayout:
         """Return the layout for a spec.
 
         Raises
@@ -190,12 +190,12 @@ class Layout(NamedTuple):
         return list(np.asarray(vectors, dtype=np.float32))
 
 
-def exists(connection: Connection) -> bool:
+def exists(connection: MilvusConnection) -> bool:
     """Whether there is a collection of the gallery's name, whatever is in it."""
     return bool(connection.ask("has_collection", connection.address.collection))
 
 
-def need(connection: Connection) -> None:
+def need(connection: MilvusConnection) -> None:
     """Raise if there is no collection of the gallery's name."""
     if not exists(connection):
         raise nothing(connection.address)
@@ -209,7 +209,7 @@ def nothing(address: Address) -> StoreNotFoundError:
     )
 
 
-def create(connection: Connection, spec: GallerySpec) -> Layout:
+def create(connection: MilvusConnection, spec: GallerySpec) -> MilvusLayout:
     """Create the collections of an empty gallery.
 
     That of the items comes last, so that there is a gallery or nothing of its name.
@@ -219,7 +219,7 @@ def create(connection: Connection, spec: GallerySpec) -> Layout:
     StoreExistsError
         There is a collection of this name.
     """
-    layout = Layout.of(spec)
+    layout = MilvusLayout.of(spec)
     address = connection.address
     with connection.writing():
         if exists(connection):
@@ -244,13 +244,13 @@ def create(connection: Connection, spec: GallerySpec) -> Layout:
     return layout
 
 
-def drop(connection: Connection) -> None:
+def drop(connection: MilvusConnection) -> None:
     """Delete the collections of a gallery."""
     for name in (connection.address.collection, connection.address.spec_collection):
         connection.ask("drop_collection", name)
 
 
-def prepare(connection: Connection, layout: Layout) -> None:
+def prepare(connection: MilvusConnection, layout: MilvusLayout) -> None:
     """Create the indexes and load the collection, as far as that was not done."""
     name = connection.address.collection
     there = connection.ask("list_indexes", name)
@@ -275,13 +275,15 @@ def prepare(connection: Connection, layout: Layout) -> None:
         _load(connection, each)
 
 
-def read_spec(connection: Connection, before: Layout | None = None) -> tuple[GallerySpec, Layout]:
+def read_spec(
+    connection: MilvusConnection, before: MilvusLayout | None = None
+) -> tuple[GallerySpec, MilvusLayout]:
     """Return the spec of a gallery, and its layout.
 
     Parameters
     ----------
-    connection : Connection
-    before : Layout, optional
+    connection : MilvusConnection
+    before : MilvusLayout, optional
         The layout as it was read before; then only what may change is read.
 
     Raises
@@ -310,7 +312,7 @@ def read_spec(connection: Connection, before: Layout | None = None) -> tuple[Gal
     half = _checked(connection) if before is None else before.half
     try:
         spec = spec_of(content["spec"])
-        layout = Layout.of(spec, half=half)
+        layout = MilvusLayout.of(spec, half=half)
     except (KeyError, TypeError, AttributeError, InvalidInputError, UnsupportedError) as error:
         raise StoreCorruptError(
             f"{name}: expected the description of a gallery in {address.spec_collection!r}, found "
@@ -319,7 +321,7 @@ def read_spec(connection: Connection, before: Layout | None = None) -> tuple[Gal
     return spec, layout
 
 
-def _first(connection: Connection) -> Any:
+def _first(connection: MilvusConnection) -> Any:
     """Return the row ``spec``, or None, of a gallery that may not be loaded or not be there."""
     collection = connection.address.spec_collection
     if not connection.ask("has_collection", collection):
@@ -328,7 +330,7 @@ def _first(connection: Connection) -> Any:
     return _read(connection, "spec")
 
 
-def _checked(connection: Connection) -> bool:
+def _checked(connection: MilvusConnection) -> bool:
     """Check the fields of the items; return whether embeddings are kept as float16."""
     described = connection.ask("describe_collection", connection.address.collection)
     types = {each["name"]: each["type"] for each in described["fields"]}
@@ -342,13 +344,13 @@ def _checked(connection: Connection) -> bool:
     return half
 
 
-def _load(connection: Connection, collection: str) -> None:
+def _load(connection: MilvusConnection, collection: str) -> None:
     state = connection.ask("get_load_state", collection)["state"]
     if getattr(state, "name", str(state)) != "Loaded":
         connection.ask("load_collection", collection, timeout=LOADING)
 
 
-def write_spec(connection: Connection, changes: Json) -> None:
+def write_spec(connection: MilvusConnection, changes: Json) -> None:
     """Change fields of the spec."""
     content = _read(connection, "spec")
     if content is None:
@@ -358,17 +360,17 @@ def write_spec(connection: Connection, changes: Json) -> None:
     change_state(connection)
 
 
-def change_state(connection: Connection) -> None:
+def change_state(connection: MilvusConnection) -> None:
     """Make `read_state` return another text."""
     _write(connection, "state", secrets.token_hex(8))
 
 
-def read_state(connection: Connection) -> str:
+def read_state(connection: MilvusConnection) -> str:
     """Return a text that is another one after every change."""
     return str(_read(connection, "state"))
 
 
-def _read(connection: Connection, name: str, *, level: str = "Strong") -> Any:
+def _read(connection: MilvusConnection, name: str, *, level: str = "Strong") -> Any:
     rows = connection.ask(
         "query",
         connection.address.spec_collection,
@@ -385,7 +387,7 @@ def _read(connection: Connection, name: str, *, level: str = "Strong") -> Any:
         ) from error
 
 
-def _write(connection: Connection, name: str, content: Any) -> None:
+def _write(connection: MilvusConnection, name: str, content: Any) -> None:
     text = json.dumps(content, ensure_ascii=False)
     if len(text.encode()) > _SPEC_BYTES:
         raise StoreError(
@@ -396,7 +398,7 @@ def _write(connection: Connection, name: str, content: Any) -> None:
     connection.ask("upsert", connection.address.spec_collection, [row])
 
 
-def _create_spec_collection(connection: Connection) -> None:
+def _create_spec_collection(connection: MilvusConnection) -> None:
     name = connection.address.spec_collection
     schema = MilvusClient.create_schema(
         auto_id=False,
@@ -434,7 +436,7 @@ def _items_schema(dim: int, *, half: bool) -> Any:
     return schema
 
 
-def _keeps_half(connection: Connection) -> bool:
+def _keeps_half(connection: MilvusConnection) -> bool:
     """Try whether the server keeps float16: what it says of itself is not always so."""
     if connection.is_lite or connection.version < (2, 4):
         return False
@@ -473,7 +475,7 @@ def _within(option: str, value: Any, least: int, most: int, default: int) -> int
     return value
 
 
-def _taken(connection: Connection) -> StoreExistsError:
+def _taken(connection: MilvusConnection) -> StoreExistsError:
     collection = connection.address.collection
     return StoreExistsError(
         f"{connection.name}: expected no collection {collection!r}, found one; open it with mode "

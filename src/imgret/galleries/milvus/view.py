@@ -18,7 +18,7 @@ from imgret.types import Embeddings, Ids, Item, Neighbors
 
 if TYPE_CHECKING:
     from imgret.galleries.milvus.gallery import MilvusGallery
-    from imgret.galleries.milvus.schema import Layout
+    from imgret.galleries.milvus.schema import MilvusLayout
 
 __all__ = ["MilvusView"]
 
@@ -42,7 +42,7 @@ class MilvusView(ServerView):
     ----------
     gallery : MilvusGallery
     spec : GallerySpec
-    layout : Layout
+    layout : MilvusLayout
     where : Filter or None
     without : sequence of int
         Ids of items that are left out, increasing.
@@ -52,7 +52,7 @@ class MilvusView(ServerView):
         self,
         gallery: MilvusGallery,
         spec: GallerySpec,
-        layout: Layout,
+        layout: MilvusLayout,
         where: Filter | None,
         without: Sequence[int] = (),
     ) -> None:

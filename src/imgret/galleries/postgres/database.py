@@ -30,7 +30,7 @@ from imgret.galleries.postgres.rows import JsonLoader, register
 from imgret.support.locks import RLock
 from imgret.support.uris import without_secrets
 
-__all__ = ["Connection", "Database"]
+__all__ = ["Database", "PooledConnection"]
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -53,7 +53,7 @@ _KEY = re.compile(r"^Key \(key\)=\((?P<key>.*)\) (?:already exists|conflicts)", 
 _inherited: list[ConnectionPool[Any]] = []
 
 
-class Connection(psycopg.Connection[tuple[Any, ...]]):
+class PooledConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that knows how it searches graphs at present: ef_search and iterative_scan."""
 
     graph_options: tuple[int | None, str] | None = None
@@ -79,7 +79,7 @@ class Database:
     def __init__(self, uri: str) -> None:
         self._conninfo, self.schema, self.name = _parsed(uri)
         self._lock = RLock(brief=True)
-        self._pool: ConnectionPool[Connection] | None = None
+        self._pool: ConnectionPool[PooledConnection] | None = None
         self._pid = os.getpid()
         self._known: list[UUID] = []  # tokens of changes that are known to be committed
         self.closed = False
@@ -102,7 +102,7 @@ class Database:
 
     # -- reading and writing -----------------------------------------------------------------
 
-    def read(self, work: Callable[[Connection], _Answer]) -> _Answer:
+    def read(self, work: Callable[[PooledConnection], _Answer]) -> _Answer:
         """Run statements that change nothing, and repeat them on a new connection after a loss."""
         for attempt in range(_TRIES):
             with self.named(), self._taken() as connection:
@@ -115,7 +115,7 @@ class Database:
             self._opened().check()  # the others may be lost as well
         raise AssertionError  # the last attempt raised
 
-    def write(self, work: Callable[[Connection], _Answer], *, marked: bool = True) -> _Answer:
+    def write(self, work: Callable[[PooledConnection], _Answer], *, marked: bool = True) -> _Answer:
         """Run statements in one transaction, and repeat it where that is safe.
 
         It is safe after a deadlock, and after the connection was lost before the transaction was
@@ -159,7 +159,7 @@ class Database:
         raise AssertionError  # the last attempt raised
 
     def _marks(
-        self, connection: Connection, token: UUID, known: Sequence[UUID], *, again: bool
+        self, connection: PooledConnection, token: UUID, known: Sequence[UUID], *, again: bool
     ) -> bool:
         """Store the token of a change, and drop those nobody asks for; False if it is there.
 
@@ -182,7 +182,7 @@ class Database:
         return is_new
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
+    def snapshot(self) -> Iterator[PooledConnection]:
         """Provide a connection that sees the database as of now for the duration of a block."""
         with self.named(), self._taken() as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -197,7 +197,7 @@ class Database:
     # -- connections -------------------------------------------------------------------------
 
     @contextmanager
-    def _taken(self) -> Iterator[Connection]:
+    def _taken(self) -> Iterator[PooledConnection]:
         """Take a connection out of the pool for the duration of a block."""
         pool = self._opened()
         try:
@@ -210,7 +210,7 @@ class Database:
         finally:
             pool.putconn(connection)
 
-    def _opened(self) -> ConnectionPool[Connection]:
+    def _opened(self) -> ConnectionPool[PooledConnection]:
         with self._lock:
             if self._pool is not None and self._pid != os.getpid():
                 _inherited.append(self._pool)
@@ -219,7 +219,7 @@ class Database:
                 self._pid = os.getpid()
                 self._pool = ConnectionPool(
                     self._conninfo,
-                    connection_class=Connection,
+                    connection_class=PooledConnection,
                     kwargs={"autocommit": True},
                     configure=self._configure,
                     min_size=0,
@@ -230,11 +230,11 @@ class Database:
                 )
             return self._pool
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> PooledConnection:
         with self.named():
-            return Connection.connect(self._conninfo, autocommit=True)
+            return PooledConnection.connect(self._conninfo, autocommit=True)
 
-    def _configure(self, connection: Connection) -> None:
+    def _configure(self, connection: PooledConnection) -> None:
         """Set what each new connection needs: where names are looked up, and types."""
         connection.execute(
             sql.SQL(
@@ -318,17 +318,17 @@ def _explained(name: str, error: psycopg.Error) -> ImgretError:  # noqa: PLR0911
     return StoreError(f"{name}: {reason}")
 
 
-def _is_lost(connection: Connection) -> bool:
+def _is_lost(connection: PooledConnection) -> bool:
     return connection.closed or connection.broken
 
 
-def _check_open(connection: Connection) -> None:
+def _check_open(connection: PooledConnection) -> None:
     """Raise if a connection is closed, which psycopg passes over at the end of a transaction."""
     if _is_lost(connection):
         raise psycopg.OperationalError("the connection was closed")
 
 
-def _one(connection: Connection, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+def _one(connection: PooledConnection, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
     row = connection.execute(statement, parameters).fetchone()
     return None if row is None else row[0]
 

@@ -19,9 +19,9 @@ from imgret.filters.postgres import expression_of
 from imgret.filters.tree import COLUMNS as FIELDS
 from imgret.filters.tree import Field
 from imgret.galleries.postgres import schema
-from imgret.galleries.postgres.database import IDLE, Connection, Database
+from imgret.galleries.postgres.database import IDLE, Database, PooledConnection
 from imgret.galleries.postgres.rows import COLUMNS, check_keys, copied, from_row, to_row, unwire
-from imgret.galleries.postgres.view import Found, Listed, PostgresView
+from imgret.galleries.postgres.view import Listed, PostgresView, Status
 from imgret.galleries.server import ServerGallery, plain_fields
 from imgret.search import StaleViewError
 from imgret.types import Embeddings, Item
@@ -107,7 +107,7 @@ class PostgresGallery(ServerGallery):
         finally:
             database.close()
 
-    def _read_spec(self, connection: Connection) -> tuple[GallerySpec, int]:
+    def _read_spec(self, connection: PooledConnection) -> tuple[GallerySpec, int]:
         return schema.read_spec(connection, self.name)
 
     @property
@@ -168,7 +168,7 @@ class PostgresGallery(ServerGallery):
     def _add(self, items: Sequence[Item], embeddings: Embeddings, replacing: Sequence[str]) -> None:
         copy = f"COPY items ({COLUMNS}, embedding) FROM STDIN (FORMAT BINARY)"
 
-        def work(connection: Connection) -> None:
+        def work(connection: PooledConnection) -> None:
             if replacing:
                 connection.execute("DELETE FROM items WHERE key = ANY(%s::text[])", (replacing,))
             if len(items) > _MANY:
@@ -193,7 +193,7 @@ class PostgresGallery(ServerGallery):
         # Two steps, so that items can swap their keys: each row is found by its key as it was.
         rows = [(*_written(item), key) for key, item in items.items()]
 
-        def work(connection: Connection) -> None:
+        def work(connection: PooledConnection) -> None:
             ids = dict(
                 connection.execute(
                     "SELECT key, id FROM items WHERE key = ANY(%s::text[]) FOR UPDATE",
@@ -213,7 +213,7 @@ class PostgresGallery(ServerGallery):
     def _change_spec(self, changes: Mapping[str, Any]) -> None:
         plain = plain_fields(changes)
 
-        def work(connection: Connection) -> tuple[GallerySpec, int]:
+        def work(connection: PooledConnection) -> tuple[GallerySpec, int]:
             schema.write_spec(connection, plain)
             return self._read_spec(connection)
 
@@ -241,7 +241,7 @@ class PostgresGallery(ServerGallery):
             time.sleep(0.05)
         return False
 
-    def _drop(self, connection: Connection) -> bool:
+    def _drop(self, connection: PooledConnection) -> bool:
         with connection.transaction():
             connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE NOWAIT")
             ((is_used,),) = rows_of(
@@ -290,7 +290,7 @@ class PostgresGallery(ServerGallery):
         with self._database.snapshot() as connection:
             self._spec, self._revision = self._read_spec(connection)
 
-            def read(work: Callable[[Connection], _Answer]) -> _Answer:
+            def read(work: Callable[[PooledConnection], _Answer]) -> _Answer:
                 with self._database.named():
                     return work(connection)
 
@@ -306,7 +306,7 @@ class PostgresGallery(ServerGallery):
         if k >= known and self._count() > known:
             raise StaleViewError("view: items were added to the gallery")
 
-    def note(self, found: Found | None) -> None:
+    def note(self, found: Status | None) -> None:
         """Take note of what an answer says of the gallery; None if nothing was found."""
         self._items = 0 if found is None else found.items
         if found is not None and found.revision != self._revision:
@@ -325,7 +325,7 @@ class PostgresGallery(ServerGallery):
 
 
 def rows_of(
-    connection: Connection, statement: str, parameters: Sequence[Any] = ()
+    connection: PooledConnection, statement: str, parameters: Sequence[Any] = ()
 ) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows, which the server sends in binary form."""
     return connection.execute(statement, parameters, binary=True).fetchall()

@@ -186,24 +186,24 @@ def register(connection: Connection[Any]) -> None:
 
 
 def _dumper(oid_: int) -> type[Dumper]:
-    class Binary(Dumper):
+    class BinaryDumper(Dumper):
         format = Format.BINARY
         oid = oid_
 
         def dump(self, obj: bytes) -> Buffer:
             return bytes(obj)
 
-    return Binary
+    return BinaryDumper
 
 
 def _loader(kind: type[bytes]) -> type[Loader]:
-    class Binary(Loader):
+    class BinaryLoader(Loader):
         format = Format.BINARY
 
         def load(self, data: Buffer) -> bytes:
             return kind(data)
 
-    return Binary
+    return BinaryLoader
 
 
 class JsonLoader(Loader):

@@ -28,14 +28,14 @@ from imgret.errors import (
     StoreVersionError,
     UnsupportedError,
 )
-from imgret.galleries.postgres.database import Connection, Database
+from imgret.galleries.postgres.database import Database, PooledConnection
 from imgret.galleries.postgres.rows import TYPES
 from imgret.galleries.server import spec_of
 from imgret.support.metric import DistanceMetric
 from imgret.types import Dtype, Json
 
 __all__ = [
-    "Layout",
+    "PostgresLayout",
     "create",
     "has_schema",
     "migrate",
@@ -59,7 +59,7 @@ _RANGES = {"M": (2, 100), "ef_construction": (4, 1000), "ef_search": (1, 1000)}
 _OPERATORS = {"cosine": ("<=>", "cosine"), "ip": ("<#>", "ip"), "l2": ("<->", "l2")}
 
 
-class Layout(NamedTuple):
+class PostgresLayout(NamedTuple):
     """How vectors of a gallery are stored, compared and indexed, as SQL.
 
     Attributes
@@ -88,7 +88,7 @@ class Layout(NamedTuple):
     value: int
 
     @classmethod
-    def of(cls, spec: GallerySpec) -> Layout:
+    def of(cls, spec: GallerySpec) -> PostgresLayout:
         """Return the layout for a spec.
 
         Raises
@@ -163,7 +163,7 @@ def _hnsw(config: Json) -> dict[str, int]:
     return options
 
 
-def has_schema(connection: Connection, schema: str) -> bool:
+def has_schema(connection: PooledConnection, schema: str) -> bool:
     """Whether there is a schema of this name, whatever is in it."""
     found = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
     return found.fetchone() is not None
@@ -188,10 +188,10 @@ def create(database: Database, spec: GallerySpec) -> None:
     StoreError
         The database has no pgvector, an older one, or is not in UTF-8.
     """
-    layout = Layout.of(spec)
+    layout = PostgresLayout.of(spec)
     name = database.name
 
-    def work(connection: Connection) -> None:
+    def work(connection: PooledConnection) -> None:
         (encoding,) = connection.execute("SHOW server_encoding").fetchone() or ("",)
         if encoding != "UTF8":
             raise StoreError(
@@ -218,7 +218,7 @@ def create(database: Database, spec: GallerySpec) -> None:
     database.renew()  # the types of pgvector may be new
 
 
-def read_spec(connection: Connection, name: str) -> tuple[GallerySpec, int]:
+def read_spec(connection: PooledConnection, name: str) -> tuple[GallerySpec, int]:
     """Return the spec of a gallery and its revision.
 
     Raises
@@ -243,7 +243,7 @@ def read_spec(connection: Connection, name: str) -> tuple[GallerySpec, int]:
         )
     try:
         spec = spec_of(content)
-        Layout.of(spec)
+        PostgresLayout.of(spec)
     except (KeyError, TypeError, AttributeError, InvalidInputError) as error:
         raise StoreCorruptError(
             f"{name}: expected the description of a gallery in the table spec, found {error!r}"
@@ -251,7 +251,7 @@ def read_spec(connection: Connection, name: str) -> tuple[GallerySpec, int]:
     return spec, revision
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: PooledConnection) -> None:
     """Bring the tables of an older imgret up to date; in one transaction of the caller."""
     row = connection.execute("SELECT version FROM spec FOR UPDATE").fetchone()
     version = VERSION if row is None else row[0]
@@ -262,7 +262,7 @@ def migrate(connection: Connection) -> None:
     connection.execute("DELETE FROM commits WHERE made < now() - interval '1 day'")
 
 
-def write_spec(connection: Connection, changes: dict[str, Any]) -> None:
+def write_spec(connection: PooledConnection, changes: dict[str, Any]) -> None:
     """Change fields of the spec."""
     connection.execute(
         "UPDATE spec SET content = content || %s, revision = revision + 1", (Jsonb(changes),)
@@ -270,7 +270,7 @@ def write_spec(connection: Connection, changes: dict[str, Any]) -> None:
     connection.execute("UPDATE state SET changes = changes + 1")
 
 
-def _need_pgvector(connection: Connection, name: str) -> None:
+def _need_pgvector(connection: PooledConnection, name: str) -> None:
     advice = (
         f"pgvector {_PGVECTOR[0]}.{_PGVECTOR[1]} or newer; install it on the server, and let an "
         f"administrator run CREATE EXTENSION vector in this database"

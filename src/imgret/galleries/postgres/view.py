@@ -11,16 +11,16 @@ from imgret.abc import GallerySpec
 from imgret.filters import Filter
 from imgret.filters.postgres import compile_filter
 from imgret.galleries.postgres.rows import COLUMNS, IdArray, from_row, unwire, wire, wire_ids
-from imgret.galleries.postgres.schema import Layout
+from imgret.galleries.postgres.schema import PostgresLayout
 from imgret.galleries.server import ServerView
 from imgret.search import Origin
 from imgret.types import Embeddings, Ids, Item, Neighbors
 
 if TYPE_CHECKING:
-    from imgret.galleries.postgres.database import Connection
+    from imgret.galleries.postgres.database import PooledConnection
     from imgret.galleries.postgres.gallery import PostgresGallery
 
-__all__ = ["Found", "Listed", "PostgresView"]
+__all__ = ["Listed", "PostgresView", "Status"]
 
 # Rows read at once.
 _ROWS = 8192
@@ -43,7 +43,7 @@ _HEAD = 5
 _Row: TypeAlias = tuple[Any, ...]
 
 
-class Found(NamedTuple):
+class Status(NamedTuple):
     """What an answer says of the gallery at that moment."""
 
     items: int
@@ -51,7 +51,7 @@ class Found(NamedTuple):
     revision: int
 
     @classmethod
-    def of(cls, row: _Row) -> Found:
+    def of(cls, row: _Row) -> Status:
         """Return what a row says."""
         return cls(*row[2:5])
 
@@ -81,12 +81,12 @@ class PostgresView(ServerView):
     def __init__(
         self,
         gallery: PostgresGallery,
-        read: Callable[[Callable[[Connection], Any]], Any],
+        read: Callable[[Callable[[PooledConnection], Any]], Any],
         spec: GallerySpec,
         where: Filter | None,
         without: Sequence[int] = (),
     ) -> None:
-        layout = Layout.of(spec)
+        layout = PostgresLayout.of(spec)
         super().__init__(gallery, spec, layout, where, without)
         self._gallery, self._read_by, self._layout = gallery, read, layout
         conditions, self._parameters = [], list[Any]()
@@ -166,7 +166,7 @@ class PostgresView(ServerView):
                 scores[n, : len(rows)] = [row[1] for row in rows]
                 if len(last) > _HEAD:
                     self._fetched.update((row[0], from_row(row[_HEAD:])) for row in rows)
-        self._gallery.note(None if last is None else Found.of(last))
+        self._gallery.note(None if last is None else Status.of(last))
         return Neighbors(ids, scores)
 
     def _ways(self, k: int, *, exact: bool) -> list[str]:
@@ -210,7 +210,7 @@ class PostgresView(ServerView):
             if listed.ids is None:
                 return None
             found = self._answers(queries, k, "exact", among=listed.ids)
-            now = {Found.of(rows[0]).changes for rows in found if rows}
+            now = {Status.of(rows[0]).changes for rows in found if rows}
             if now <= {listed.changes} and (now or not self._changed(listed.changes)):
                 return found
             self._gallery.listed.pop(key, None)  # something was changed meanwhile
@@ -231,7 +231,7 @@ class PostgresView(ServerView):
         parameters = [(query, *values, query) for query in queries]
         options = self.value, way
 
-        def work(connection: Connection) -> list[list[_Row]]:
+        def work(connection: PooledConnection) -> list[list[_Row]]:
             if not exact and connection.graph_options != options:
                 connection.execute(
                     "SELECT set_config('hnsw.ef_search', %s, false), "
@@ -302,7 +302,7 @@ class PostgresView(ServerView):
 
 
 def _all_rows(
-    connection: Connection, statement: str, parameters: Sequence[tuple[Any, ...]]
+    connection: PooledConnection, statement: str, parameters: Sequence[tuple[Any, ...]]
 ) -> list[list[_Row]]:
     """Return the rows of a statement for each of several parameters, in one round trip."""
     with connection.cursor(binary=True) as cursor:

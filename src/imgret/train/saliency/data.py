@@ -18,7 +18,7 @@ from imgret.train.data import ahead, batch_starts, random_view
 from imgret.train.saliency.recipe import SaliencyRecipe
 from imgret.types import Box, Image
 
-__all__ = ["Pairs", "find_pairs", "masked_batches", "readable_pairs"]
+__all__ = ["MaskedImages", "find_pairs", "masked_batches", "readable_pairs"]
 
 # Crops come from images decoded at no less than this factor times the side of the crop.
 _ROOM = 1.25
@@ -28,7 +28,7 @@ _TRIES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class MaskedImages:
     """Images and their masks.
 
     Attributes
@@ -46,7 +46,7 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.photos)
 
-    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Pairs:
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> MaskedImages:
         """Return the pairs in the given rows."""
         return replace(
             self,
@@ -69,7 +69,7 @@ class Pairs:
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def find_pairs(photos: Path, masks: Path, *, max_pixels: int = images.MAX_PIXELS) -> Pairs:
+def find_pairs(photos: Path, masks: Path, *, max_pixels: int = images.MAX_PIXELS) -> MaskedImages:
     """Find images and their masks, which have the same relative path but end in ``.png``.
 
     Images without a mask are ignored.
@@ -92,10 +92,10 @@ def find_pairs(photos: Path, masks: Path, *, max_pixels: int = images.MAX_PIXELS
             f"{masks}: expected a mask for each image of {photos}, at the same relative path "
             f"with the suffix .png, found none for its {len(found)} images"
         )
-    return Pairs([photo for photo, _ in pairs], [mask for _, mask in pairs], max_pixels)
+    return MaskedImages([photo for photo, _ in pairs], [mask for _, mask in pairs], max_pixels)
 
 
-def readable_pairs(pairs: Pairs, threads: int) -> tuple[Pairs, list[ImageError]]:
+def readable_pairs(pairs: MaskedImages, threads: int) -> tuple[MaskedImages, list[ImageError]]:
     """Decode every image and mask once, and leave out unreadable pairs.
 
     Raises
@@ -125,7 +125,7 @@ def readable_pairs(pairs: Pairs, threads: int) -> tuple[Pairs, list[ImageError]]
 
 
 def masked_batches(
-    pairs: Pairs,
+    pairs: MaskedImages,
     order: NDArray[np.int64],
     *,
     side: int,
@@ -160,7 +160,7 @@ def masked_batches(
 
 
 def _view(
-    pairs: Pairs, row: int, side: int, recipe: SaliencyRecipe, generator: np.random.Generator
+    pairs: MaskedImages, row: int, side: int, recipe: SaliencyRecipe, generator: np.random.Generator
 ) -> tuple[Image, NDArray[np.uint8]]:
     """Return a random square view of an image, and its mask of the same size."""
     image = pairs.load(row, min_side=round(side * _ROOM))

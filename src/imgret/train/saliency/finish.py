@@ -14,7 +14,7 @@ from imgret.train import onnx_graph
 from imgret.train.finish import save_model
 from imgret.train.networks import count_parameters
 from imgret.train.networks.efficientnet import WEIGHTS_NOTICE, weights_source
-from imgret.train.saliency.data import Pairs
+from imgret.train.saliency.data import MaskedImages
 from imgret.train.saliency.report import (
     SaliencyReport,
     SaliencyVariant,
@@ -31,7 +31,7 @@ _COMPARED, _CALIBRATED = 8, 256
 
 def finish(
     trainer: SaliencyTrainer,
-    held: Pairs | None,
+    held: MaskedImages | None,
     out: Path,
     preprocess: Preprocess,
     *,
@@ -97,7 +97,7 @@ def finish(
     return report
 
 
-def _some(pairs: Pairs, count: int) -> list[Image]:
+def _some(pairs: MaskedImages, count: int) -> list[Image]:
     """Return images at even distances."""
     rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
     return [pairs.load(row) for row in rows.tolist()]

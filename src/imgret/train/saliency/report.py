@@ -16,7 +16,7 @@ from imgret.pages.document import document, figure
 from imgret.pages.result import Result
 from imgret.train.course import Epoch
 from imgret.train.report import draw_curves
-from imgret.train.saliency.data import Pairs
+from imgret.train.saliency.data import MaskedImages
 from imgret.train.saliency.recipe import SaliencyRecipe
 from imgret.types import Box, Json
 
@@ -140,7 +140,7 @@ class SaliencyReport(Result):
         return f'<h2>Boxes that agree least with the masks</h2><div class="row">{figures}</div>'
 
 
-def agreement(cropper: SaliencyCropper, pairs: Pairs) -> dict[str, float]:
+def agreement(cropper: SaliencyCropper, pairs: MaskedImages) -> dict[str, float]:
     """Measure the agreement of a cropper with masks.
 
     Returns
@@ -156,7 +156,7 @@ def agreement(cropper: SaliencyCropper, pairs: Pairs) -> dict[str, float]:
     }
 
 
-def _compare(cropper: SaliencyCropper, pairs: Pairs, row: int) -> tuple[float, float]:
+def _compare(cropper: SaliencyCropper, pairs: MaskedImages, row: int) -> tuple[float, float]:
     image = pairs.load(row)
     height, width = image.shape[:2]
     level = images.resize(pairs.load_mask(row), width, height)
@@ -166,7 +166,7 @@ def _compare(cropper: SaliencyCropper, pairs: Pairs, row: int) -> tuple[float, f
     return mae, cropper.boxes([image])[0].iou(true)
 
 
-def worst_boxes(cropper: SaliencyCropper, pairs: Pairs) -> tuple[tuple[Path, float], ...]:
+def worst_boxes(cropper: SaliencyCropper, pairs: MaskedImages) -> tuple[tuple[Path, float], ...]:
     """Return the images whose boxes agree least with the masks, worst first."""
     ious = [_compare(cropper, pairs, row)[1] for row in range(len(pairs))]
     order = np.argsort(ious, kind="stable")[:_WORST].tolist()

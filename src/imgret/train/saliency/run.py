@@ -16,11 +16,11 @@ from imgret.pipeline.embed import worker_count
 from imgret.support.checks import check_count
 from imgret.train import checkpoint
 from imgret.train.networks.efficientnet import SCALING
-from imgret.train.saliency.data import Pairs, find_pairs, readable_pairs
+from imgret.train.saliency.data import MaskedImages, find_pairs, readable_pairs
 from imgret.train.saliency.recipe import SaliencyRecipe
 from imgret.train.saliency.report import SaliencyReport
 from imgret.train.saliency.trainer import SaliencyTrainer, measure
-from imgret.train.work import Work, check_measuring, find_device, run_epochs
+from imgret.train.work import RunFiles, check_measuring, find_device, run_epochs
 
 __all__ = ["train_saliency"]
 
@@ -80,7 +80,7 @@ max_pixels, progress
     recipe = recipe or SaliencyRecipe()
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
-    work = Work(out)
+    work = RunFiles(out)
     work.check(resume)
     check_measuring(validate_every, patience)
     on = find_device(device)
@@ -93,7 +93,7 @@ max_pixels, progress
         trainer.load(checkpoint.read(Path(resume)), Path(resume))
     preprocess = Preprocess(size=recipe.size, resize="squash", scaling=SCALING)
 
-    def measured(shown: Pairs) -> dict[str, float]:
+    def measured(shown: MaskedImages) -> dict[str, float]:
         return measure(
             trainer.averaged_network(),
             shown,
@@ -132,7 +132,7 @@ def _pairs(
     seed: int,
     threads: int,
     max_pixels: int,
-) -> tuple[Pairs, Pairs | None, list[ImageError]]:
+) -> tuple[MaskedImages, MaskedImages | None, list[ImageError]]:
     pairs, failed = readable_pairs(find_pairs(*folders, max_pixels=max_pixels), threads)
     if valid is None or valid == 0:
         return pairs, None, failed

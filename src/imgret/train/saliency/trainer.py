@@ -20,7 +20,7 @@ from imgret.train.course import Course, scaled
 from imgret.train.data import unscaled
 from imgret.train.networks.efficientnet import SCALING
 from imgret.train.networks.saliency import Saliency, SaliencyNetwork
-from imgret.train.saliency.data import Pairs, masked_batches
+from imgret.train.saliency.data import MaskedImages, masked_batches
 from imgret.train.saliency.recipe import SaliencyRecipe
 from imgret.types import Box
 
@@ -35,7 +35,7 @@ class SaliencyTrainer(Course[SaliencyRecipe]):
     Parameters
     ----------
     recipe : SaliencyRecipe
-    pairs : Pairs
+    pairs : MaskedImages
         Training images and masks.
     device : torch.device
     seed : int
@@ -46,7 +46,7 @@ class SaliencyTrainer(Course[SaliencyRecipe]):
     def __init__(
         self,
         recipe: SaliencyRecipe,
-        pairs: Pairs,
+        pairs: MaskedImages,
         *,
         device: torch.device,
         seed: int,
@@ -101,7 +101,7 @@ class SaliencyTrainer(Course[SaliencyRecipe]):
 
 def measure(
     network: SaliencyNetwork,
-    pairs: Pairs,
+    pairs: MaskedImages,
     preprocess: Preprocess,
     threshold: float,
     *,
