@@ -10,7 +10,7 @@ import pytest
 
 from imgret.errors import StoreCorruptError
 from imgret.galleries.local.store import Store
-from imgret.ingest import IngestReport, Known, Line, Source, writer
+from imgret.ingest import Existing, IngestReport, Line, Source, writer
 from imgret.pipeline import embed
 from imgret.types import Box, Item
 
@@ -129,7 +129,7 @@ def test_changed_to_something_unreadable(kit, store, folder):
     assert (line.key, line.path) == ("c/4.jpg", str(folder / "c/4.jpg"))
     assert matches(kit, kit.content_of(store)["c/4.jpg"], kit.picture(3))  # the old one stays
     (folder / "c/4.jpg").unlink()
-    known = Known(kit.item(store, "c/4.jpg"))
+    known = Existing(kit.item(store, "c/4.jpg"))
     path = folder / "c/4.jpg"
     (outcome,) = kit.outcomes_of([Source("c/4.jpg", path, path, known=known)])
     assert outcome.reason == "there is no such file"
@@ -292,7 +292,7 @@ def test_pictures_in_memory_are_told_apart_by_name_only(kit, store):
     assert (report.ok, report.duplicate) == (["a", "b"], [])
     report = kit.ingest(store, [Source("c", kit.picture(1)), Source("d", kit.picture(1))])
     assert [line.key for line in report.duplicate] == ["d"]
-    known = Known(kit.item(store, "c"))
+    known = Existing(kit.item(store, "c"))
     report = kit.ingest(store, [Source("c", kit.picture(1), known=known)])
     assert [line.reason for line in report.skipped] == ["unchanged"]
 

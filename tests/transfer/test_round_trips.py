@@ -17,7 +17,7 @@ from imgret import Retriever
 from imgret.abc import Gallery
 from imgret.galleries.local import LocalGallery
 from imgret.testing.galleries import new_spec
-from imgret.transfer import Header, all_items, export_items, import_items, load_items
+from imgret.transfer import GalleryHeader, all_items, export_items, import_items, load_items
 from imgret.transfer.csv_file import read_csv
 from imgret.transfer.records import from_cell, to_cell
 from imgret.types import Box, Item
@@ -59,7 +59,7 @@ def gallery_of(items: list[Item], *, metric="cosine", dtype="float16", seed=0) -
 
 
 def export(gallery, path, **options):
-    return export_items(all_items(gallery), Header.of(gallery), path, **options)
+    return export_items(all_items(gallery), GalleryHeader.of(gallery), path, **options)
 
 
 def assert_equal(one, other):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imgret.projections import Discriminant, LinearProjection
+from imgret.projections import Discriminant, LinearProjection, projected
 from imgret.support.checks import check_scorable
 from imgret.support.exact import exact_search
 from imgret.support.statistics import fold_of
@@ -61,7 +61,7 @@ class CrossFit:
     ) -> tuple[Ids, Embeddings]:
         """Return positions and scores, (m, k) each, of the items nearest to held-out ones."""
         rest = np.flatnonzero(self._fold != fold)
-        vectors = self._embeddings if projection is None else projection.apply(self._embeddings)
+        vectors = projected(projection, self._embeddings)
         vectors = check_scorable(vectors, vectors.shape[1], self._metric, "embeddings")
         k = min(k, len(rest))
         found = list(_searched(vectors, queries, rest, k, self._metric))

@@ -26,8 +26,9 @@ __all__ = ["MilvusView"]
 _BLOCK = 2**24
 # The most neighbours that Milvus finds, and hits of all queries of a request.
 _NEAREST, _HITS = 16_384, 2**16
-# Hits whose items come with the answer of a search.
+# Hits whose items come with the answer of a search, and what is asked of them besides the key.
 _WITH_ITEMS = 2048
+_OF_HITS = [field for field in FIELDS if field != "key"]
 # Ids that an expression leaves out; if there are more, vectors are compared here.
 _LEFT_OUT = 8192
 # Candidates of a search whose filter lets more through than it should.
@@ -174,7 +175,7 @@ class MilvusView(ServerView):
             anns_field="embedding",
             limit=k,
             filter=expression,
-            output_fields=FIELDS if with_items else ["id"],
+            output_fields=_OF_HITS if with_items else ["id"],
             search_params=self._layout.parameters(self.value, k, filtered=self._filter is not None),
             consistency_level=self._gallery.connection.level,
         )
@@ -194,7 +195,7 @@ class MilvusView(ServerView):
         return sorted(found, key=lambda each: (-each[1], each[0]))
 
     def _score(self, distance: float) -> float:
-        return -distance if str(self.metric) == "l2" else distance
+        return distance if self.metric.by_product else -distance
 
     def _missing(self, ids: Ids, short: list[int]) -> list[int]:
         """Return the queries with fewer hits than there are items that pass."""
