@@ -148,6 +148,8 @@ class Hit:
     probability : float or None
         Probability that the hit is of the query's class. None if `Retriever.calibrate` has not
         been called, or was called for scores of another kind.
+    sha256 : bytes or None
+        Digest of the file that was embedded, if it is known.
     """
 
     key: str
@@ -159,6 +161,7 @@ class Hit:
     box: Box | None
     distance: float | None = None
     probability: float | None = None
+    sha256: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

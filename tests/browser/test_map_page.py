@@ -1,6 +1,8 @@
 """The page of a map, by mouse, touch and keyboard."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from imgret import images
 from imgret.curation import Map2D
 from imgret.demo import samples
+from imgret.files import ItemFile
 
 SPECIES = ("daisy", "rose", "tulip")
 COLUMNS, ROWS = 6, 5
@@ -27,6 +30,13 @@ def paths(tmp_path_factory):
     return made
 
 
+def file_of(path):
+    """The file of an item that was indexed as it is."""
+    if path is None or not Path(path).exists():
+        return path and ItemFile(path, None)
+    return ItemFile(path, hashlib.sha256(Path(path).read_bytes()).digest())
+
+
 def map_of(paths, **changes):
     """Lay items out in a grid of six columns, the first at the top left."""
     n = len(paths)
@@ -37,7 +47,7 @@ def map_of(paths, **changes):
         "keys": tuple(f"{SPECIES[i * 3 // n]}/{i}.jpg" for i in range(n)),
         "coordinates": grid,
         "labels": tuple(SPECIES[i * 3 // n] for i in range(n)),
-        "paths": tuple(paths),
+        "files": tuple(map(file_of, paths)),
         "method": "tsne",
     }
     return Map2D(**{**facts, **changes})

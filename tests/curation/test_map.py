@@ -1,9 +1,11 @@
 """The map of a gallery, and the page it is shown on."""
 
 import base64
+import hashlib
 import json
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +15,15 @@ from sklearn.decomposition import PCA
 from imgret import Retriever, images
 from imgret.curation import Map2D
 from imgret.errors import InvalidInputError, MissingExtraError
+from imgret.files import ItemFile
 from imgret.pages.map import build, points, tiles
 
 HOSTILE = "</script><script>alert(1)</script>\"'&amp;<!-- \u2028"
+
+
+def file_of(path):
+    """The file of an item that was indexed as it is."""
+    return path and ItemFile(path, hashlib.sha256(Path(path).read_bytes()).digest())
 
 
 class Page(HTMLParser):
@@ -126,7 +134,7 @@ def test_tiles_fill_several_sheets(photos, monkeypatch):
     monkeypatch.setattr(tiles, "_SHEET", 32)
     paths = [str(path) for path in sorted(photos.glob("*/*.jpg"))]
     paths.insert(4, None)
-    found = tiles.sheets(tiles.read(paths, threads=3, max_pixels=10**6), 13)
+    found = tiles.sheets(tiles.read(list(map(file_of, paths)), threads=3, max_pixels=10**6), 13)
     assert len(found["sheets"]) == 4  # four tiles a sheet
     assert found["sizes"].pop(4) == [0, 0]
     assert set(map(tuple, found["sizes"])) == {(16, 13)}
@@ -141,7 +149,7 @@ def test_many_items_get_smaller_images_and_no_large_ones(photos, monkeypatch):
     assert [tiles._side(n) for n in (1, 5_000, 5_001, 10_001, 20_000)] == [96, 96, 64, 48, 48]
     monkeypatch.setattr(tiles, "_MOST_PREVIEWS", 2)
     for n, previews in ((2, 2), (3, 0)):
-        found = tiles.sheets(tiles.read([path] * n, threads=1, max_pixels=10**6), n)
+        found = tiles.sheets(tiles.read([file_of(path)] * n, threads=1, max_pixels=10**6), n)
         assert len(found["previews"]) == previews
 
 
@@ -195,7 +203,7 @@ def test_a_notebook_gets_a_bounded_sketch():
         keys=("a",) * n,
         coordinates=rng.normal(size=(n, 2)).astype(np.float32),
         labels=tuple(str(code) for code in rng.integers(0, 50_000, n)),
-        paths=(None,) * n,
+        files=(None,) * n,
         method="pca",
     )
     assert len(found._repr_html_()) < 300_000

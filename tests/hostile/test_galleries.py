@@ -1,11 +1,13 @@
 """Galleries of somebody who means harm: links, schemas, stored indexes, projections, paths."""
 
+import hashlib
 import re
 import sqlite3
 import sys
 import time
 import zipfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from imgret import Retriever, images
 from imgret.abc import GallerySpec
 from imgret.errors import ImageNotFoundError, InvalidInputError, StoreCorruptError
-from imgret.files import read_bytes, state_of
+from imgret.files import ItemFile, read_bytes, state_of
 from imgret.galleries.local import database
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.checkpoint import Checkpoint
@@ -329,3 +331,43 @@ def test_pages_show_no_image_outside(tmp_path, mean_color):
         page = hits.to_html()
     assert page.count("data:image/jpeg") == 2  # the query and one hit
     assert "secret" in page
+
+
+def named_by_a_stranger(gallery, path, digest, embedder):
+    """Let the item of a gallery name another file, as whoever makes a catalog can."""
+    store = Retriever.open(gallery, "r+", embedder=embedder)
+    (key,) = store
+    item = store[key]
+    store._gallery.change({key: replace(item, path=str(path), sha256=digest)})
+    store.close()
+
+
+@pytest.mark.parametrize("digest", [None, hashlib.sha256(b"of what they have").digest()])
+def test_pages_show_no_image_that_its_gallery_does_not_know(tmp_path, mean_color, digest):
+    query, secret = image_at(tmp_path / "a.jpg"), image_at(tmp_path / "home/secret.jpg")
+    gallery = tmp_path / "g.imgret"
+    with Retriever.open(gallery, "a", embedder=mean_color) as retriever:
+        retriever.add([str(query)], keys=["a"])
+    named_by_a_stranger(gallery, secret, digest, mean_color)
+    with Retriever.load(gallery, embedder=mean_color) as retriever:
+        hits = retriever.search(str(query), k=1)
+        assert hits[0].path == str(secret)
+        pages = [hits.to_html(), ItemFile.of(hits[0])]
+        assert pages[0].count("data:image/jpeg") == 1  # the query
+        assert "indexed" in pages[0] or "--images-below" in pages[0]
+        with pytest.raises(ImageNotFoundError):
+            pages[1].read()
+        with images.only_below(tmp_path):  # then it is the reader's word
+            assert hits.to_html().count("data:image/jpeg") == 2
+
+
+def test_a_page_shows_what_was_indexed_and_nothing_later(tmp_path, mean_color):
+    first = image_at(tmp_path / "a.jpg")
+    retriever = Retriever(embedder=mean_color)
+    retriever.add([str(first)])
+    hits = retriever.search(np.full((8, 8, 3), 99, np.uint8), k=1)
+    assert hits.to_html().count("data:image/jpeg") == 2
+    first.write_bytes(images.encode(np.full((8, 8, 3), 10, np.uint8)))
+    page = hits.to_html()
+    assert page.count("data:image/jpeg") == 1
+    assert "not the one that was indexed; index its folder again" in page

@@ -1,6 +1,7 @@
 """Hits on pages: size, marks, links, and what a notebook shows of many queries."""
 
 import base64
+import hashlib
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from imgret import Retriever, images
 from imgret.curation import Map2D
+from imgret.files import ItemFile
 from imgret.pages import hits as hit_pages
 from imgret.pages.document import file_link, inline_image
 from imgret.pages.map.build import _files
@@ -64,7 +66,8 @@ def hits_of(pictures, folder, n):
         path = folder / f"{rank}.jpg"
         path.write_bytes(images.encode(pictures[rank % len(pictures)], "jpeg", quality=95))
         label = "right" if rank % 2 else "wrong"
-        hits.append(Hit(path.name, 1 / rank, rank, label, {}, str(path), None))
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        hits.append(Hit(path.name, 1 / rank, rank, label, {}, str(path), None, sha256=digest))
     return hits
 
 
@@ -172,7 +175,7 @@ def test_links_lead_to_the_file(name, tmp_path):
 )
 def test_a_link_is_one_that_a_browser_can_open(path, linked):
     assert file_link(path, "<a>") == (f'<a href="{path}">&lt;a&gt;</a>' if linked else "&lt;a&gt;")
-    on_a_map = _files([path, None])
+    on_a_map = _files([ItemFile(path, None), None])
     assert on_a_map["files"] == (["", None] if linked else [None, None])
     assert on_a_map["folder"] == (path if linked else "")
 
@@ -183,7 +186,7 @@ def test_an_address_of_an_unknown_kind_is_no_obstacle():
         keys=("a", "b"),
         coordinates=np.zeros((2, 2), np.float32),
         labels=(None, None),
-        paths=("nonsense://a.jpg", None),
+        files=(ItemFile("nonsense://a.jpg", None), None),
         method="pca",
     ).to_html()
     assert '"sizes":[[0,0],[0,0]]' in page

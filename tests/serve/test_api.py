@@ -287,6 +287,18 @@ def test_a_picture_that_is_gone(client, flowers, tmp_path, gallery, serve):
     assert "put the file back, or index the folder it was moved to" in error_of(answer)
 
 
+@pytest.mark.parametrize("route", ["thumbnail", "image"])
+def test_a_picture_that_is_another_by_now(flowers, tmp_path, serve, route):
+    with Retriever.open(tmp_path / "k.imgret", "a") as retriever:
+        photo = tmp_path / "a.jpg"
+        photo.write_bytes((flowers / "rose" / "0.jpg").read_bytes())
+        retriever.add(photo, keys="a")
+    photo.write_bytes((flowers / "tulip" / "0.jpg").read_bytes())
+    answer = serve(tmp_path / "k.imgret").get(f"/api/items/a/{route}")
+    assert answer.status_code == 404
+    assert "not the one that was indexed" in error_of(answer)
+
+
 # -- facets and curation ---------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The gallery behind a server: replaced, changed, indexed meanwhile; batches; thumbnails."""
 
+import hashlib
 import shutil
 import threading
 import time
@@ -16,9 +17,15 @@ from imgret.errors import (
     InvalidInputError,
     StoreNotFoundError,
 )
+from imgret.files import ItemFile
 from imgret.serve import site as sites
 from imgret.serve.batching import BatchingEmbedder
 from imgret.serve.thumbnails import Thumbnails, thumbnails_of
+
+
+def file_of(path):
+    """The file of an item that was indexed as it is."""
+    return ItemFile(str(path), hashlib.sha256(Path(path).read_bytes()).digest())
 
 
 def soon(true, seconds=20):
@@ -235,23 +242,23 @@ def test_thumbnails_are_made_once(flowers, tmp_path, monkeypatch):
     photo = tmp_path / "a.jpg"
     shutil.copy(flowers / "rose" / "0.jpg", photo)
     thumbs = Thumbnails(thumbnails_of(tmp_path / "g.imgret"), max_pixels=10**8)
-    first = thumbs.get(str(photo), 96)
+    first = thumbs.get(file_of(photo), 96)
     assert images.load(first).shape == (72, 96, 3)
     assert thumbnails_of(tmp_path / "g.imgret").is_dir()
     with monkeypatch.context() as patch:
-        patch.setattr(images, "load", lambda *_, **__: pytest.fail("made again"))
-        assert thumbs.get(str(photo), 96) == first
+        patch.setattr(images, "decode", lambda *_, **__: pytest.fail("made again"))
+        assert thumbs.get(file_of(photo), 96) == first
         fresh = Thumbnails(thumbnails_of(tmp_path / "g.imgret"), max_pixels=10**8)
-        assert fresh.get(str(photo), 96) == first
+        assert fresh.get(file_of(photo), 96) == first
     shutil.copy(flowers / "tulip" / "0.jpg", photo)  # another image by now
-    assert thumbs.get(str(photo), 96) != first
+    assert thumbs.get(file_of(photo), 96) != first
 
 
 def test_a_disk_that_cannot_be_written(flowers, tmp_path, caplog):
     taken = tmp_path / "file"
     taken.write_text("no folder")
     thumbs = Thumbnails(taken / "thumbs", max_pixels=10**8)
-    path = str(flowers / "rose" / "0.jpg")
+    path = file_of(flowers / "rose" / "0.jpg")
     assert thumbs.get(path, 96) == thumbs.get(path, 96)
     assert "kept in memory" in caplog.text
     assert len(caplog.records) == 1
@@ -260,7 +267,7 @@ def test_a_disk_that_cannot_be_written(flowers, tmp_path, caplog):
 def test_no_partial_files_stay(flowers, tmp_path, monkeypatch):
     thumbs = Thumbnails(tmp_path / "thumbs", max_pixels=10**8)
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-    assert thumbs.get(str(flowers / "rose" / "0.jpg"), 96)
+    assert thumbs.get(file_of(flowers / "rose" / "0.jpg"), 96)
     monkeypatch.undo()
     assert [file for file in (tmp_path / "thumbs").rglob("*") if file.is_file()] == []
 
@@ -269,18 +276,21 @@ def test_thumbnails_of_members_and_addresses(flowers, tmp_path):
     system = pytest.importorskip("fsspec").filesystem("memory")
     path = next(flowers.rglob("*.jpg"))
     archive = tmp_path / "a.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.write(path, "x/y.jpg")
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.write(path, "x/y.jpg")
     system.pipe("/bucket/x.jpg", path.read_bytes())
     thumbs = Thumbnails(tmp_path / "thumbs", max_pixels=10**8)
-    same = thumbs.get(str(path), 64)
+    file = file_of(path)
+    same = thumbs.get(file, 64)
     try:
-        assert thumbs.get(str(archive / "x" / "y.jpg"), 64) == same
-        assert thumbs.get("memory://bucket/x.jpg", 64) == same
+        assert thumbs.get(file._replace(path=str(archive / "x" / "y.jpg")), 64) == same
+        assert thumbs.get(file._replace(path="memory://bucket/x.jpg"), 64) == same
         with pytest.raises(ImageNotFoundError, match="no such member"):
-            thumbs.get(str(archive / "none.jpg"), 64)
+            thumbs.get(file._replace(path=str(archive / "none.jpg")), 64)
         with pytest.raises(ImageNotFoundError, match="no such file"):
-            thumbs.get("memory://bucket/none.jpg", 64)
+            thumbs.get(file._replace(path="memory://bucket/none.jpg"), 64)
     finally:
         system.store.clear()
-    assert thumbs.get("memory://bucket/x.jpg", 64) == same  # kept, the service may be away
+    assert (
+        thumbs.get(file._replace(path="memory://bucket/x.jpg"), 64) == same
+    )  # kept, the service may be away

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from imgret import images
-from imgret.errors import ImgretError
-from imgret.files import is_url
+from imgret.errors import ImageNotFoundError, ImgretError
+from imgret.files import ItemFile, is_url
 from imgret.files.archives import split
 from imgret.pages.review import Reviewed
 from imgret.pipeline.embed import worker_count
@@ -59,7 +59,7 @@ def sized(item: Item) -> Reviewed:
     problem, size = problem_of(FileState.of(item)), None
     if not problem:
         with suppress(ImgretError):
-            size = images.header(images.read(str(item.path))).size
+            size = images.header(_read(item)).size
     return Reviewed(
         item.key, item.path, item.label, *(size or (0, 0)), item.size, item.mtime_ns, None, problem
     )
@@ -70,12 +70,19 @@ def _look(item: Item, max_pixels: int) -> Reviewed:
     if item.path is None:
         return found
     try:
-        image = images.load(item.path, max_pixels=max_pixels)
+        image, _ = images.decode(_read(item), path=item.path, max_pixels=max_pixels)
     except ImgretError as error:
         return found._replace(problem=found.problem or getattr(error, "reason", str(error)))
     return found._replace(
         sharpness=images.sharpness(image), image=images.thumbnail(image, _THUMBNAIL)
     )
+
+
+def _read(item: Item) -> bytes:
+    file = ItemFile.of(item)
+    if file is None:
+        raise ImageNotFoundError("it has no file")
+    return file.read()
 
 
 def problem_of(file: FileState, since: str = "it was indexed") -> str:

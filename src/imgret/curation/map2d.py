@@ -10,6 +10,7 @@ import numpy as np
 
 from imgret.curation import layout
 from imgret.errors import InvalidInputError, MissingExtraError
+from imgret.files import ItemFile
 from imgret.images import MAX_PIXELS
 from imgret.ingest.progress import Progress, progress_bar
 from imgret.pages import map as map_pages
@@ -40,8 +41,10 @@ class Map2D(Tabular):
     keys : tuple of str
         Keys of the items, in the order they were added.
     coordinates : float32 array of shape (n, 2)
-    labels, paths : tuple of str or None
-        Label and path of each item; None if it has none.
+    labels : tuple of str or None
+        Label of each item; None if it has none.
+    files : tuple of ItemFile or None
+        Path of each item's file, and the digest of its content; None if it has none.
     method : {"tsne", "umap", "pca"}
         Method that was used.
     note : str
@@ -53,10 +56,15 @@ class Map2D(Tabular):
     keys: tuple[str, ...]
     coordinates: Embeddings
     labels: tuple[str | None, ...]
-    paths: tuple[str | None, ...]
+    files: tuple[ItemFile | None, ...]
     method: Literal["tsne", "umap", "pca"]
     note: str = ""
     max_pixels: int = MAX_PIXELS
+
+    @property
+    def paths(self) -> tuple[str | None, ...]:
+        """Path of each item's file; None if it has none."""
+        return tuple(None if file is None else file.path for file in self.files)
 
     def __repr__(self) -> str:
         return f"<Map2D of {len(self.keys)} items by {self.method}>"
@@ -90,7 +98,7 @@ class Map2D(Tabular):
             self.keys,
             self.coordinates,
             self.labels,
-            self.paths,
+            self.files,
             method=self.method,
             note=self.note,
             max_pixels=self.max_pixels,
@@ -147,7 +155,7 @@ def draw_map(
         keys=tuple(item.key for item in items),
         coordinates=coordinates,
         labels=tuple(item.label for item in items),
-        paths=tuple(item.path for item in items),
+        files=tuple(map(ItemFile.of, items)),
         method=chosen,
         note=_COARSE if method == "auto" and chosen == "pca" else "",
         max_pixels=max_pixels,

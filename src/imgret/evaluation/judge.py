@@ -99,7 +99,7 @@ class Judge:
         self._best_scores = np.full((total, _SHOWN_HITS), -np.inf, dtype=np.float32)
         self._names: list[str] = []
         self._labels: list[str] = []
-        self._images: list[Any] = []
+        self._images: list[tuple[Any, bytes | None]] = []
         self._failed: list[Failure] = []
         self._matches: list[Match] = []
         self._without: list[str] = []
@@ -112,7 +112,7 @@ class Judge:
         for query, r in zip(block, n_relevant, strict=True):
             self._names.append(query.name)
             self._labels.append(query.label)
-            self._images.append(query.image)
+            self._images.append((query.image, query.sha256))
             if query.vector is None:
                 self._failed.append(Failure(query.name, query.reason))
             if not r:
@@ -275,13 +275,14 @@ class Judge:
             Worst(
                 self._names[row],
                 self._labels[row],
-                self._images[row],
+                self._images[row][0],
                 float(precision[row]),
                 tuple(
                     self._hit(row, rank, items)
                     for rank, id_ in enumerate(self._best_ids[row])
                     if id_ >= 0
                 ),
+                self._images[row][1],
             )
             for row in rows
         )
@@ -289,7 +290,16 @@ class Judge:
     def _hit(self, row: int, place: int, items: dict[int, Item]) -> Hit:
         item = items[int(self._best_ids[row, place])]
         score = float(self._best_scores[row, place])
-        return Hit(item.key, score, place + 1, item.label, item.metadata, item.path, item.box)
+        return Hit(
+            item.key,
+            score,
+            place + 1,
+            item.label,
+            item.metadata,
+            item.path,
+            item.box,
+            sha256=item.sha256,
+        )
 
     def _confusions(self) -> tuple[Confusion, ...]:
         """Return the most frequent pairs of a class and the different class of its first hits."""
@@ -310,8 +320,9 @@ class Judge:
                 len(rows),
                 counts[label],
                 self._names[example],
-                self._images[example],
+                self._images[example][0],
                 self._hit(example, 0, items),
+                self._images[example][1],
             )
             for ((label, taken_for), rows), example in zip(most, examples, strict=True)
         )

@@ -39,6 +39,8 @@ class Query:
         Ids of the items that are this very image.
     reason : str
         Reason why the image could not be read.
+    sha256 : bytes or None
+        Digest of its file.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Query:
     vector: Embeddings | None
     itself: list[int]
     reason: str = ""
+    sha256: bytes | None = None
 
 
 def query_sources(queries: Queries, labels: QueryLabels | None) -> list[Source]:
@@ -162,6 +165,7 @@ def ask_images(
                 outcome.embedding if outcome.status == "ok" else None,
                 truth.same_image(outcome.source.path, outcome.sha256),
                 outcome.reason,
+                outcome.sha256,
             )
             for outcome in run
         ]
@@ -179,4 +183,4 @@ def ask_stored(view: View, truth: GroundTruth) -> Iterator[list[Query]]:
 def _stored(id_: int, item: Any, vector: Embeddings, truth: GroundTruth) -> Query:
     twins = truth.same_image(None, item.sha256)
     itself = [id_, *(twin for twin in twins if twin != id_)]
-    return Query(item.key, item.label, item.path, vector, itself)
+    return Query(item.key, item.label, item.path, vector, itself, sha256=item.sha256)

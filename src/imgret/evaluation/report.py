@@ -62,6 +62,7 @@ class Worst(NamedTuple):
     image: ImageLike | None
     average_precision: float
     hits: tuple[Hit, ...]
+    sha256: bytes | None = None
 
 
 class Confusion(NamedTuple):
@@ -83,6 +84,8 @@ class Confusion(NamedTuple):
         Its image.
     hit : Hit
         Its first hit.
+    sha256 : bytes or None
+        Digest of the file of the image.
     """
 
     label: str
@@ -92,6 +95,7 @@ class Confusion(NamedTuple):
     query: str
     image: ImageLike | None
     hit: Hit
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,11 +315,17 @@ class Report(Tabular):
                 without_relevant=tuple(content["without_relevant"]),
                 matches=tuple(Match(**each) for each in content["matches"]),
                 worst=tuple(
-                    Worst(**{**each, "hits": tuple(map(_hit_of, each["hits"]))})
+                    Worst(
+                        **{
+                            **each,
+                            "hits": tuple(map(_hit_of, each["hits"])),
+                            "sha256": _digest(each),
+                        }
+                    )
                     for each in content["worst"]
                 ),
                 confusions=tuple(
-                    Confusion(**{**each, "hit": _hit_of(each["hit"])})
+                    Confusion(**{**each, "hit": _hit_of(each["hit"]), "sha256": _digest(each)})
                     for each in content["confusions"]
                 ),
                 curves=Curves(**{name: _fixed(each) for name, each in content["curves"].items()}),
@@ -447,6 +457,7 @@ def _as_json(shown: Confusion | Worst) -> Json:
         content["hit"] = _hit_json(content["hit"])
     image = content["image"]
     content["image"] = str(image) if isinstance(image, (str, os.PathLike)) else None
+    content["sha256"] = _hex(content["sha256"])
     return content
 
 
@@ -458,6 +469,7 @@ def _hit_json(hit: Hit) -> Json:
         "label": hit.label,
         "path": hit.path,
         "box": None if hit.box is None else list(hit.box),
+        "sha256": _hex(hit.sha256),
     }
 
 
@@ -471,7 +483,18 @@ def _hit_of(content: Json) -> Hit:
         {},
         content["path"],
         None if box is None else Box(*box),
+        sha256=_digest(content),
     )
+
+
+def _hex(digest: bytes | None) -> str | None:
+    return None if digest is None else digest.hex()
+
+
+def _digest(content: Json) -> bytes | None:
+    """Return the digest of a file; None where it is unknown, as in older reports."""
+    text = content.get("sha256")
+    return None if text is None else bytes.fromhex(text)
 
 
 def _listed(value: Any) -> Any:

@@ -16,7 +16,7 @@ from imgret.explain.explanation import Explanation, HeatMap, Method, Region
 from imgret.explain.occlude import occlude
 from imgret.explain.places import Area, Places, pair_scores
 from imgret.explain.regions import best_links
-from imgret.files import place_of
+from imgret.files import ItemFile, place_of
 from imgret.pipeline.embed import Seen
 from imgret.pipeline.pipeline import Pipeline
 from imgret.search import View
@@ -133,7 +133,7 @@ def _seen(item: Item, pipeline: Pipeline) -> Seen:
         )
     path = place_of(item.path) or Path(item.path)
     try:
-        data = images.read(path)
+        data = images.read(path) if item.sha256 is not None else ItemFile(item.path, None).read()
     except ImageNotFoundError as error:
         raise ImageNotFoundError(
             f"{error.reason}; expected the image of {item.key!r}, which is read again to explain "

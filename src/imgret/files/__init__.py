@@ -7,8 +7,10 @@ or ``s3://bucket/photos/a.jpg``. Everything that reads an image reads it through
 from imgret.files.archives import is_archive
 from imgret.files.place import Place, State, Url, is_url, place_of, read_bytes, state_of
 from imgret.files.roots import only_below
+from imgret.files.stored import ItemFile
 
 __all__ = [
+    "ItemFile",
     "Place",
     "State",
     "Url",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imgret.errors import ImageNotFoundError, InvalidInputError
 
-__all__ = ["check_below", "only_below"]
+__all__ = ["check_below", "is_limited", "only_below"]
 
 _limits: list[tuple[str, ...]] = []
 
@@ -54,6 +54,11 @@ def only_below(*roots: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         _limits.remove(limit)  # blocks of other threads may have begun since
+
+
+def is_limited() -> bool:
+    """Whether images are only read below some folders at present."""
+    return bool(_limits)
 
 
 def check_below(path: str | os.PathLike[str]) -> None:

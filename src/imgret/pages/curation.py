@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imgret import images
+from imgret.files import ItemFile
 from imgret.pages.document import MAX_BYTES, file_link
 from imgret.pages.hits import MAX_TOTAL, image_figure
 from imgret.types import Item
@@ -127,7 +128,7 @@ def _figure(key: str, note: str, page_items: PageItems, max_bytes: int, word: st
     lines += [f'<span class="faint">{html.escape(note)}</span>'] if note else []
     lines += [file_link(item.path, key)]
     return image_figure(
-        item.path,
+        ItemFile.of(item),
         "<br>".join(lines),
         kind="query" if word else "",
         max_pixels=page_items.max_pixels,

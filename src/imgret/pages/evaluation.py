@@ -9,14 +9,15 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from imgret.files import ItemFile
 from imgret.pages.document import document, facts, file_link, table
 from imgret.pages.hits import Row, grid, image_figure
 from imgret.pages.plot import Axis, plot
-from imgret.types import Json
+from imgret.types import ImageLike, Json
 
 if TYPE_CHECKING:
     from imgret.evaluation import Report
-    from imgret.evaluation.report import Confusion
+    from imgret.evaluation.report import Confusion, Worst
 
 __all__ = ["notebook", "page", "summary", "worst_queries"]
 
@@ -133,13 +134,13 @@ def _pair(report: Report, pair: Confusion) -> str:
     )
     path = pair.image if isinstance(pair.image, (str, os.PathLike)) else None
     shown = image_figure(
-        pair.image,
+        _image_of(pair),
         f'<b class="word">query</b><br>{file_link(path, pair.query)}',
         kind="query",
         max_pixels=report.max_pixels,
     )
     found = image_figure(
-        pair.hit.path,
+        ItemFile.of(pair.hit),
         f'<span class="faint">1 · {pair.hit.score:.3f}</span><br>'
         f"{file_link(pair.hit.path, pair.hit.key)}",
         mark="wrong",
@@ -182,12 +183,19 @@ def _part(part: Json) -> str:
     return f"{part['name']} ({options})" if options else str(part["name"])
 
 
+def _image_of(query: Confusion | Worst) -> ImageLike | ItemFile | None:
+    """Return the image of a query; that of a file with what it contained."""
+    if isinstance(query.image, (str, os.PathLike)):
+        return ItemFile(str(query.image), query.sha256)
+    return query.image
+
+
 def worst_queries(report: Report) -> str:
     """Return the worst queries with their hits."""
     rows = [
         Row(
             f"{query.query} · AP {query.average_precision:.3f}",
-            query.image,
+            _image_of(query),
             query.hits,
             query.label,
         )

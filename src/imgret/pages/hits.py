@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from imgret import images
 from imgret.errors import ImageError, ImgretError
-from imgret.files import Url, is_url
+from imgret.files import ItemFile, Url, is_url
 from imgret.pages.document import MAX_BYTES, SIDE, Mark, document, figure, file_link
 from imgret.types import Box, Hit, Image, ImageLike
 
@@ -37,7 +37,7 @@ class Shown(NamedTuple):
     word : str
         Role of the image: ``"query"``, ``"unlike"``.
     title : str
-    image : ImageLike or None
+    image : ImageLike, ItemFile or None
     box : Box or None
         Box to draw into the image.
     is_text : bool
@@ -46,7 +46,7 @@ class Shown(NamedTuple):
 
     word: str
     title: str
-    image: ImageLike | None
+    image: ImageLike | ItemFile | None
     box: Box | None = None
     is_text: bool = False
 
@@ -57,7 +57,7 @@ class Row(NamedTuple):
     Attributes
     ----------
     title : str
-    image : ImageLike, list of Shown or None
+    image : ImageLike, ItemFile, list of Shown or None
         The query image, or all images of the query. These have their own titles; the title of
         the row is then a note.
     hits : sequence of Hit
@@ -66,7 +66,7 @@ class Row(NamedTuple):
     """
 
     title: str
-    image: ImageLike | list[Shown] | None
+    image: ImageLike | ItemFile | list[Shown] | None
     hits: Sequence[Hit]
     label: str | None = None
 
@@ -147,8 +147,11 @@ def mark_of(label: str | None, query_label: str | None) -> Mark | None:
     return "right" if label == query_label else "wrong"
 
 
-def small(image: ImageLike, max_pixels: int) -> tuple[Image, tuple[int, int]]:
+def small(image: ImageLike | ItemFile, max_pixels: int) -> tuple[Image, tuple[int, int]]:
     """Return an image, a large JPEG at reduced scale, and its full size."""
+    if isinstance(image, ItemFile):
+        data = image.read()
+        return images.decode(data, path=image.path, max_pixels=max_pixels, min_side=2 * SIDE)
     if isinstance(image, (str, os.PathLike)):
         path = Url(image) if is_url(image) else Path(image)
         data = images.read(path)
@@ -174,7 +177,7 @@ def boxed(image: Image, box: Box, size: tuple[int, int]) -> Image:
 
 
 def image_figure(
-    shown: ImageLike | None,
+    shown: ImageLike | ItemFile | None,
     caption: str,
     *,
     kind: str = "",
@@ -187,7 +190,7 @@ def image_figure(
 
     Parameters
     ----------
-    shown : ImageLike or None
+    shown : ImageLike, ItemFile or None
     caption : str
         HTML.
     kind : str
@@ -207,7 +210,8 @@ def image_figure(
         return figure(None, caption, alt=why, kind=kind, mark=mark)
     if box is not None:
         image = boxed(image, box, size)
-    alt = Path(shown).name if isinstance(shown, (str, Path)) else "query"
+    place = shown.path if isinstance(shown, ItemFile) else shown
+    alt = Path(place).name if isinstance(place, (str, Path)) else "query"
     return figure(image, caption, alt=alt, kind=kind, mark=mark, max_bytes=max_bytes)
 
 
@@ -238,7 +242,8 @@ def _shown(shown: Shown, draw: _Draw, label: str | None = None, note: str = "") 
         return figure(None, "<br>".join(lines), alt=shown.title, kind=f"{shown.word} words")
     if shown.image is None and not shown.title and label is None:
         return ""
-    path = shown.image if isinstance(shown.image, (str, os.PathLike)) else None
+    place = shown.image.path if isinstance(shown.image, ItemFile) else shown.image
+    path = place if isinstance(place, (str, os.PathLike)) else None
     lines += [file_link(path, shown.title)] if shown.title else []
     return draw(shown.image, "<br>".join(lines), kind=shown.word, box=shown.box)
 
@@ -249,10 +254,14 @@ def _hit(hit: Hit, query_label: str | None, draw: _Draw) -> str:
     lines += [f'<span class="faint">{hit.rank} · {hit.score:.3f}{likely}</span>']
     lines += [file_link(hit.path, hit.key)]
     mark = mark_of(hit.label, query_label)
-    return draw(hit.path, "<br>".join(lines), kind="hit", box=hit.box, mark=mark)
+    return draw(ItemFile.of(hit), "<br>".join(lines), kind="hit", box=hit.box, mark=mark)
 
 
 def _figure(
-    max_pixels: int, max_bytes: int, shown: ImageLike | None, caption: str, **options: Any
+    max_pixels: int,
+    max_bytes: int,
+    shown: ImageLike | ItemFile | None,
+    caption: str,
+    **options: Any,
 ) -> str:
     return image_figure(shown, caption, max_pixels=max_pixels, max_bytes=max_bytes, **options)

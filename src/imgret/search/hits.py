@@ -145,6 +145,7 @@ def _hit(item: Item, score: float, rank: int, probability: Any, *, squared: bool
         item.box,
         0.0 - score if squared else None,
         None if probability is None else float(probability),
+        item.sha256,
     )
 
 

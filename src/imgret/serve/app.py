@@ -34,6 +34,7 @@ from imgret.errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from imgret.files import ItemFile
 from imgret.pages.review import FORMAT, ReviewGroup
 from imgret.retriever import Retriever
 from imgret.serve import answers
@@ -363,7 +364,7 @@ def _add_pictures(router: APIRouter, site: Site, work: Executor) -> None:
         key: Key, side: Annotated[int, Query(ge=_THUMBNAIL[0], le=_THUMBNAIL[1])] = 256
     ) -> Response:
         """Return a small JPEG of an item's image."""
-        return jpeg(await work(lambda: site.thumbnails.get(site.path_of(key), side)))
+        return jpeg(await work(lambda: site.thumbnails.get(site.file_of(key), side)))
 
     @router.get("/items/{key:path}/image", response_class=Response, responses=JPEG)
     async def image(
@@ -372,8 +373,10 @@ def _add_pictures(router: APIRouter, site: Site, work: Executor) -> None:
         """Return a JPEG of an item's image."""
 
         def large() -> bytes:
-            path = site.path_of(key)
-            whole = images.load(path, max_pixels=site.max_pixels, min_side=side)
+            file = site.file_of(key)
+            whole, _ = images.decode(
+                file.read(), path=file.path, max_pixels=site.max_pixels, min_side=side
+            )
             return images.encode(images.thumbnail(whole, side), "jpeg", quality=88)
 
         return jpeg(await work(large))
@@ -521,9 +524,9 @@ def _duplicate_group(group: ReviewGroup) -> answers.DuplicateGroupFacts:
 
 def _item(item: Item, *, with_size: bool = False) -> answers.ItemFacts:
     size = None
-    if with_size and item.path is not None:
+    if with_size and (file := ItemFile.of(item)) is not None:
         with contextlib.suppress(ImageError, MissingExtraError):
-            size = images.header(images.read(item.path)).size
+            size = images.header(file.read()).size
     return answers.ItemFacts(
         key=item.key,
         label=item.label,

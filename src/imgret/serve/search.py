@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple, final
 from urllib.parse import parse_qsl
 
@@ -296,7 +295,7 @@ def _classify(site: Site, upload: bytes | None, key: str | None, k: int) -> answ
     with site.use() as retriever:
         if upload is None and key is None:
             raise InvalidInputError("key: expected an image or a key, found neither")
-        name = retriever.classify(site.path_of(str(key)) if upload is None else upload, k)
+        name = retriever.classify(site.file_of(str(key)).read() if upload is None else upload, k)
         return answers.NameFacts(
             label=name.label,
             confidence=name.confidence,
@@ -316,7 +315,7 @@ def _explain(  # noqa: PLR0917  # what a URL says, by name
     with site.use() as retriever:
         query: Any = upload
         if query is None and like is not None:
-            query = Path(site.path_of(like))
+            query = site.file_of(like).read()
         if query is None and text is None:
             raise InvalidInputError("like: expected an image, an item or words, found none")
         words = None if query is not None else text

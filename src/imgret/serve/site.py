@@ -23,6 +23,7 @@ from imgret.errors import (
     StoreReadOnlyError,
 )
 from imgret.explain import Explanation, explain_match
+from imgret.files import ItemFile
 from imgret.galleries.local.manifest import is_gallery
 from imgret.images import MAX_PIXELS
 from imgret.ingest.contents import is_image
@@ -248,8 +249,8 @@ class Site:
                 yield retriever
             self._look(at_once=True)
 
-    def path_of(self, key: str) -> str:
-        """Return the path of an item's image, which only the gallery knows.
+    def file_of(self, key: str) -> ItemFile:
+        """Return the file of an item's image, which only the gallery knows.
 
         Raises
         ------
@@ -257,10 +258,10 @@ class Site:
             The item has no file.
         """
         with self.use() as retriever:
-            path = retriever[key].path
-        if path is None:
+            file = ItemFile.of(retriever[key])
+        if file is None:
             raise ImageNotFoundError(f"{key!r}: expected an item with a file, found one without")
-        return path
+        return file
 
     def embed_parts(self, retriever: Retriever, parts: list[Image]) -> Embeddings:
         """Embed parts of images as they are, whatever the cropper of the gallery."""

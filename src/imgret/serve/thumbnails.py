@@ -13,7 +13,8 @@ from typing import final
 
 from imgret import images
 from imgret.errors import ImageError, ImageNotFoundError
-from imgret.files import State, is_url, state_of
+from imgret.files import ItemFile, State, is_url, state_of
+from imgret.files.roots import is_limited
 from imgret.galleries.local.files import thumbnails_of
 from imgret.support.locks import RLock
 
@@ -28,8 +29,8 @@ _QUALITY = 82
 class Thumbnails:
     """JPEGs of at most so many pixels a side, from files that may change.
 
-    They are kept by path, size and time of change of the file. Without a folder, or where it
-    cannot be written (a disk that is full or read-only), the latest are kept in memory.
+    They are kept by path, digest, size and time of change of the file. Without a folder, or where
+    it cannot be written (a disk that is full or read-only), the latest are kept in memory.
 
     Parameters
     ----------
@@ -47,22 +48,23 @@ class Thumbnails:
         # Of addresses, which are asked once: a service may take long, or not answer at all.
         self._states: dict[str, State] = {}
 
-    def get(self, path: str, side: int) -> bytes:
+    def get(self, file: ItemFile, side: int) -> bytes:
         """Return the JPEG of an image file.
 
         Raises
         ------
         ImageError
-            There is no such file, or it cannot be read.
+            There is no such file, it is not the one that was indexed, or it cannot be read.
         """
-        name = self._name(path, side)
+        name = self._name(file, side)
         found = self._read(name)
         if found is None:
-            found = self._make(path, side)
+            found = self._make(file, side)
             self._keep(name, found)
         return found
 
-    def _name(self, path: str, side: int) -> str:
+    def _name(self, file: ItemFile, side: int) -> str:
+        path = file.path
         try:
             state = self._states.get(path) or state_of(path)
         except ImageError:
@@ -74,11 +76,13 @@ class Thumbnails:
             ) from error
         if is_url(path):
             self._states[path] = state
-        facts = (os.fsencode(path), *state, side)
+        facts = (os.fsencode(path), file.sha256, is_limited(), *state, side)
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
 
-    def _make(self, path: str, side: int) -> bytes:
-        image = images.load(path, max_pixels=self._max_pixels, min_side=side)
+    def _make(self, file: ItemFile, side: int) -> bytes:
+        image, _ = images.decode(
+            file.read(), path=file.path, max_pixels=self._max_pixels, min_side=side
+        )
         return images.encode(images.thumbnail(image, side), "jpeg", quality=_QUALITY)
 
     def _file(self, name: str) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.files import ItemFile
 from imgret.pages.document import document, file_address
 from imgret.pages.map import tiles
 from imgret.pages.map.points import ranked, unit
@@ -30,7 +31,7 @@ def page(
     keys: Sequence[str],
     coordinates: Embeddings,
     labels: Sequence[str | None],
-    paths: Sequence[str | None],
+    files: Sequence[ItemFile | None],
     *,
     method: str,
     note: str,
@@ -43,7 +44,7 @@ def page(
     Parameters
     ----------
     title : str
-    keys, labels, paths : sequences of length n
+    keys, labels, files : sequences of length n
     coordinates : float32 array of shape (n, 2)
     method, note : str
         Name of the method and a remark, both shown below the title.
@@ -56,11 +57,11 @@ def page(
     """
     drawn, pictured = _samples(len(keys))
     places = drawn.tolist()
-    shown = [paths[place] for place in drawn[pictured].tolist()]
+    shown = [files[place] for place in drawn[pictured].tolist()]
     data = {
         **_points(coordinates, drawn),
         **_labels(labels, places),
-        **_files([paths[place] for place in places]),
+        **_files([files[place] for place in places]),
         "keys": [keys[place] for place in places],
         "pictured": None if len(pictured) == len(drawn) else pictured.tolist(),
         "tiles": _tiles(shown, threads, max_pixels, progress),
@@ -106,9 +107,9 @@ def _labels(labels: Sequence[str | None], places: list[int]) -> Json:
     }
 
 
-def _files(paths: list[str | None]) -> Json:
+def _files(files: list[ItemFile | None]) -> Json:
     """Return the URLs of the files, in two parts: what all have in common, and the rest."""
-    urls = [None if path is None else file_address(path) for path in paths]
+    urls = [None if file is None else file_address(file.path) for file in files]
     known = [url for url in urls if url is not None]
     folder = os.path.commonprefix(known)  # noqa: RUF071  # any shared start will do
     return {
@@ -118,18 +119,18 @@ def _files(paths: list[str | None]) -> Json:
 
 
 def _tiles(
-    paths: list[str | None],
+    files: list[ItemFile | None],
     threads: int,
     max_pixels: int,
     progress: Callable[[int], AbstractContextManager[Any]],
 ) -> Json:
-    if not any(paths):
+    if not any(files):
         return tiles.sheets((), 0)
 
     def watched(bar: Any) -> Iterator[tiles.Tile]:
-        for tile in tiles.read(paths, threads=threads, max_pixels=max_pixels):
+        for tile in tiles.read(files, threads=threads, max_pixels=max_pixels):
             yield tile
             bar.update()
 
-    with progress(len(paths)) as bar:
-        return tiles.sheets(watched(bar), len(paths))
+    with progress(len(files)) as bar:
+        return tiles.sheets(watched(bar), len(files))

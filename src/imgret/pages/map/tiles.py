@@ -11,6 +11,7 @@ import numpy as np
 
 from imgret import images
 from imgret.errors import ImgretError
+from imgret.files import ItemFile
 from imgret.types import Image, Json
 
 __all__ = ["MOST_TILES", "read", "sheets"]
@@ -31,26 +32,28 @@ class Tile(NamedTuple):
     preview: bytes | None
 
 
-def read(paths: Sequence[str | None], *, threads: int, max_pixels: int) -> Iterator[Tile]:
+def read(files: Sequence[ItemFile | None], *, threads: int, max_pixels: int) -> Iterator[Tile]:
     """Read images in parallel, in order; one that cannot be read does not stop the others.
 
     Parameters
     ----------
-    paths : sequence of str or None
-        At most `MOST_TILES` paths.
+    files : sequence of ItemFile or None
+        At most `MOST_TILES` files.
     threads : int
     max_pixels : int
         Images with more pixels are not read.
     """
-    side = _side(len(paths))
-    previewed = len(paths) <= _MOST_PREVIEWS
+    side = _side(len(files))
+    previewed = len(files) <= _MOST_PREVIEWS
     least = _PREVIEW if previewed else side
 
-    def one(path: str | None) -> Tile:
-        if path is None:
+    def one(file: ItemFile | None) -> Tile:
+        if file is None:
             return Tile(None, None)
         try:
-            image = images.load(path, max_pixels=max_pixels, min_side=least)
+            image, _ = images.decode(
+                file.read(), path=file.path, max_pixels=max_pixels, min_side=least
+            )
         except ImgretError:
             return Tile(None, None)
         image = images.thumbnail(image, least)
@@ -58,7 +61,7 @@ def read(paths: Sequence[str | None], *, threads: int, max_pixels: int) -> Itera
         return Tile(images.thumbnail(image, side), preview)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="imgret") as pool:
-        yield from pool.map(one, paths)
+        yield from pool.map(one, files)
 
 
 def sheets(tiles: Iterable[Tile], n: int) -> Json:
