@@ -182,7 +182,7 @@ def contents(path: Path) -> dict[str, tuple[Item, list[float]]]:
         return {key: (retriever[key], retriever.embeddings([key])[0].tolist()) for key in retriever}
 
 
-def ruin(path: Path, what: str) -> set[str]:  # noqa: C901  # one case a kind of damage
+def ruin(path: Path, what: str) -> set[str]:  # noqa: C901, PLR0912  # one case a kind of damage
     """Damage a gallery, and return the keys that are lost by it."""
     catalog = path / "catalog.sqlite"
     with closing(sqlite3.connect(catalog)) as db, db:
@@ -201,6 +201,9 @@ def ruin(path: Path, what: str) -> set[str]:  # noqa: C901  # one case a kind of
     match what:
         case "sqlite index":
             flip(catalog, page * 4096 - 3, 1)
+        case "column" | "type" | "table":  # in the text that describes the table
+            text = {"column": b"mtime_ns ", "type": b"TEXT NOT NULL,", "table": b"itemsitems"}[what]
+            flip(catalog, catalog.read_bytes().index(text) + 1, 6)
         case "vector":
             flip(path / "vectors.f16", 4 * DIM * 2, 0)
             return {"image-004"}
@@ -227,6 +230,9 @@ def ruin(path: Path, what: str) -> set[str]:  # noqa: C901  # one case a kind of
 RUINS = {
     "row": "catalog",
     "sqlite index": "catalog",
+    "column": "catalog",
+    "type": "catalog",
+    "table": "catalog",
     "removed": "catalog",
     "counts": "catalog",
     "vector": "vectors",

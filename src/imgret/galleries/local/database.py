@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,13 @@ from imgret.errors import (
     StoreReadOnlyError,
     StoreVersionError,
 )
-from imgret.galleries.local.known_schema import check_journal, check_schema, trust_nothing
+from imgret.galleries.local.known_schema import (
+    check_journal,
+    check_schema,
+    describe_tables,
+    misread_tables,
+    trust_nothing,
+)
 from imgret.galleries.local.own import check_no_link
 from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
@@ -25,9 +32,11 @@ from imgret.support.locks import RLock
 
 __all__ = [
     "CONNECTING",
+    "at_any_rate",
     "connect",
     "explained",
     "leave",
+    "legible",
     "patiently",
     "sum_rows",
     "upgrade",
@@ -181,6 +190,44 @@ def version_of(db: sqlite3.Connection) -> int:
     """Return the version of a catalog."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def legible(path: Path, copy: Path) -> Path:
+    """Return a catalog whose tables can be read, if that is a matter of their descriptions.
+
+    Parameters
+    ----------
+    path : Path
+    copy : Path
+        Where to put a copy with other descriptions, if that is needed.
+
+    Returns
+    -------
+    Path
+        The catalog, or the copy.
+    """
+    with suppress(sqlite3.Error):
+        with closing(at_any_rate(path)) as db:
+            wrong = misread_tables(db, _SCHEMA) if version_of(db) == _SCHEMA_VERSION else []
+        if wrong:
+            shutil.copyfile(path, copy)
+            with closing(at_any_rate(copy, mode="rw")) as db:
+                describe_tables(db, wrong)
+            return copy
+    return path
+
+
+def at_any_rate(path: Path, mode: str = "ro") -> sqlite3.Connection:
+    """Connect to a catalog that may be damaged."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
+    db.execute("PRAGMA writable_schema = ON")  # reads the table though an index is malformed
+    db.text_factory = lambda data: data.decode("utf-8", "replace")
+    try:
+        patiently(lambda: db.execute("SELECT 1 FROM sqlite_schema").fetchone(), path)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def leave(db: sqlite3.Connection) -> None:

@@ -16,9 +16,17 @@ from imgret.filters import metadata_field
 from imgret.filters.sqlite import column_of
 from imgret.filters.tree import COLUMNS, Field
 
-__all__ = ["check_journal", "check_schema", "filter_index", "trust_nothing"]
+__all__ = [
+    "check_journal",
+    "check_schema",
+    "describe_tables",
+    "filter_index",
+    "misread_tables",
+    "trust_nothing",
+]
 
 _FILTER = "filter:"
+_DESCRIBED = "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema"
 _STATISTICS = {"sqlite_stat1": "tbl,idx,stat", "sqlite_stat4": "tbl,idx,neq,nlt,ndlt,sample"}
 _CONFIG = {"DEFENSIVE": True, "ENABLE_TRIGGER": False, "ENABLE_VIEW": False}
 _COMMENT = re.compile(r"--[^\n]*")
@@ -120,6 +128,50 @@ def _known(schema: str, added: tuple[str, ...]) -> dict[tuple[str, str], str]:
         table = known["table", "items"]
         known["table", "items"] = table.replace(f",{_bare(column)}", "")
     return known
+
+
+def misread_tables(db: sqlite3.Connection, schema: str) -> list[tuple[int, str, str]]:
+    """Return the tables of a catalog that are not described as in the schema.
+
+    Descriptions are text, of which one wrong bit makes a table unreadable that is sound. They have
+    the same places in every catalog.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        Catalog of the current version.
+    schema : str
+        Statements of this version.
+
+    Returns
+    -------
+    list of (place, name, description)
+        As they should be.
+    """
+    known = sqlite3.connect(":memory:")
+    try:
+        known.executescript(schema)
+        tables = known.execute(f"{_DESCRIBED} WHERE type = 'table'").fetchall()
+    finally:
+        known.close()
+    found = {row[0]: row for row in db.execute(_DESCRIBED)}
+    return [
+        (place, name, sql)
+        for place, kind, name, of, sql in tables
+        if place in found
+        and (kind, name, of, _bare(sql)) != (*found[place][1:4], _bare(found[place][4]))
+    ]
+
+
+def describe_tables(db: sqlite3.Connection, tables: list[tuple[int, str, str]]) -> None:
+    """Write descriptions of tables, as `misread_tables` returns them, into a copy of a catalog."""
+    for place, name, sql in tables:
+        db.execute(
+            "UPDATE sqlite_schema SET type = 'table', name = ?1, tbl_name = ?1, sql = ?2 "
+            "WHERE rowid = ?3",
+            (name, sql, place),
+        )
+    db.commit()
 
 
 def _is_extra(kind: str, name: str, sql: str | None) -> bool:

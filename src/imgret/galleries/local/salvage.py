@@ -6,8 +6,9 @@ import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.database import patiently
+from imgret.galleries.local.database import at_any_rate, legible, patiently
 from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.rows import COLUMNS, item_of, row_checksum
 from imgret.galleries.local.store import CATALOG, PROJECTION, Store, vectors_path
@@ -73,7 +74,7 @@ class Salvage:
 
     def filter_fields(self) -> list[str]:
         """Return the fields that have an index for filters, if that can be read."""
-        with suppress(sqlite3.Error), closing(self._connect()) as db:
+        with suppress(sqlite3.Error), self._connected() as db:
             rows = db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'filter:%'")
             return [name.partition(":")[2] for (name,) in rows]
         return []
@@ -83,7 +84,7 @@ class Salvage:
         self._keys.clear()
         with ExitStack() as open_:
             try:
-                db = open_.enter_context(closing(self._connect()))
+                db = open_.enter_context(self._connected())
                 there = {str(name) for _, name, *_ in db.execute("PRAGMA table_info(items)")}
                 self.rows = bound = self._bound(db)
             except sqlite3.Error as error:
@@ -113,12 +114,12 @@ class Salvage:
 
     # -- inside --------------------------------------------------------------------------
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(f"{self._catalog.absolute().as_uri()}?mode=ro", uri=True)
-        db.execute("PRAGMA writable_schema = ON")  # reads the table though an index is malformed
-        db.text_factory = _text
-        patiently(lambda: db.execute("SELECT 1 FROM sqlite_schema").fetchone(), self._catalog)
-        return db
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            catalog = legible(self._catalog, Path(folder) / CATALOG)
+            with closing(at_any_rate(catalog)) as db:
+                yield db
 
     def _bound(self, db: sqlite3.Connection) -> int:
         """Return the bound of the ids to look for.
@@ -247,10 +248,6 @@ def _stored(file: BinaryIO | None, ids: list[int], width: int) -> list[bytes | N
     data = file.read((ids[-1] - ids[0] + 1) * width)
     parts = [data[(id_ - ids[0]) * width :][:width] for id_ in ids]
     return [part if len(part) == width else None for part in parts]
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
 
 
 def _read_of(row: tuple[Any, ...], *, sound: bool) -> Json:
