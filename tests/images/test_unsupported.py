@@ -176,3 +176,15 @@ def test_pil_without_a_decoder():
     picture._mode, picture._size = "RGB", (4, 4)
     with pytest.raises(ImageUnsupportedError, match="decoder jpeg2k not available"):
         images.load(picture)
+
+
+def test_a_message_names_a_few_of_thousands_of_depths():
+    count = 3000
+    entries = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, count, 8), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, 8), (277, 3, 1, count), (278, 3, 1, 8), (279, 4, 1, 192)]
+    depths = struct.pack(f"<{count}H", *range(1, count + 1))
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
+    data = b"II*\0" + struct.pack("<I", 8 + len(depths)) + depths + table + bytes(4)
+    with pytest.raises(ImageUnsupportedError, match=r"bits 1, 2, 3, 4, 5, \.\.\.; save") as found:
+        images.decode(data)
+    assert len(str(found.value)) < 400

@@ -57,6 +57,8 @@ _TAGS = HEADER_TAGS | frozenset(
     | {_TABLES, _LUMA, _SUBSAMPLING, _RANGE}
 )
 
+# Depths that a message names.
+_NAMED = 5
 WHITE, BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 _COLOR_BANDS = {WHITE: 1, BLACK: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
 _PHOTOMETRICS = {
@@ -271,10 +273,13 @@ def _refuse(tags: Tags, expected: str, found: str = "") -> NoReturn:
     compression = _first(tags, _COMPRESSION, 1)
     photometric = _photometric(tags)
     name = COMPRESSIONS.get(compression) or _NOT_UNDONE.get(compression, "unknown")
+    depths = [str(depth) for depth in _depths(tags)[:_NAMED]]
+    if len(_depths(tags)) > _NAMED:
+        depths.append("...")
     what = (
         f"{name} compression (tag {compression}), "
         f"{_PHOTOMETRICS.get(photometric, 'unknown')} (photometric {photometric}), "
-        f"{_first(tags, _SAMPLES, 1)} channels, bits {', '.join(map(str, _depths(tags)))}"
+        f"{_first(tags, _SAMPLES, 1)} channels, bits {', '.join(depths)}"
     )
     raise ImageUnsupportedError(
         f"expected a TIFF of {expected}, found {f'{found} in ' if found else ''}{what}; save the "
