@@ -27,8 +27,8 @@ from imgret.galleries.local.stored_index import fits, read_index, read_projectio
 from imgret.indexes.make import IndexMaker, auto_choice, index_maker, make_index, part_of
 from imgret.projections import IdentityProjection, LinearProjection, projected
 from imgret.search import StaleViewError
-from imgret.support.checks import check_count
-from imgret.support.exact import best_of, first_of
+from imgret.support.checks import check_count, check_scorable
+from imgret.support.exact import best_of, exact_search, first_of
 from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
 from imgret.support.plan import exact_cost
 from imgret.types import Embeddings, Ids, Json, Neighbors, Part
@@ -49,6 +49,10 @@ _PIECE_ITEMS = 16, 16_384
 _PLANS = 3
 # Factor by which a search is widened if a filter removes what is near.
 _WIDER = 32
+# Bytes of vectors that are compared at a time where they are stored: a cache holds them.
+_SCANNED_BYTES = 2**20
+# Candidates in addition to the best, as the last bits of their scores may differ.
+_SPARE = 8
 _AS_KEPT: Any = object()
 
 
@@ -68,6 +72,7 @@ class LiveIndex:
         # Shared by searches, and held exclusively while what they see changes.
         self._seeing = ReadWriteLock()
         self._make = index_maker(store.manifest.index, store.manifest.metric, prepared)
+        self._is_prepared = prepared is not None
         self._index: VectorIndex | None = None
         # The gallery whose stored index is still to be read, or was read and is not up to date.
         self._beside: Path | None = None
@@ -76,6 +81,7 @@ class LiveIndex:
         self._half = False  # whether it may hold items that searches must not see yet
         self._piece = 256  # items added at a time, adapted to the time they take
         self._trained_on = 0  # number of items when the index was built
+        self._asked = False  # whether something was searched for
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self._left = False  # whether the index is in use by the LiveIndex of another store by now
         self.generation = 0  # times that items got other ids
@@ -159,6 +165,8 @@ class LiveIndex:
         StaleViewError
             The gallery no longer uses ``projection``.
         """
+        if (empty := self._empty()) is not None:
+            return self._scanned(empty, vectors, k, where, projection)
         self._catch_up()
         if where is None:
             with self._seeing.read():
@@ -182,6 +190,48 @@ class LiveIndex:
         with self._seeing.read():  # there are changes all the time: make them wait
             self._check_projection(projection)
             return self._by_choice(self._choice(k, where, len(vectors)), vectors, k, where)
+
+    def _empty(self) -> VectorIndex | None:
+        """Return an index to be filled with what the first search finds; None for another search.
+
+        A command asks once. An index that compares all vectors would first have to read them and
+        keep a copy of them, which takes longer than to compare them where they are stored; that is
+        for the second search.
+        """
+        if self._index is not None or self._asked or not len(self._store.catalog):
+            return None
+        with self._syncing:
+            self._take_up()
+            self._asked = True
+            if self._index is not None or self._is_prepared:
+                return None
+            index = self._new(self.projection, len(self._store.catalog))
+            return index if index.is_exact and index.cheap_to_build else None
+
+    def _scanned(
+        self,
+        empty: VectorIndex,
+        vectors: Embeddings,
+        k: int,
+        where: Any,
+        projection: LinearProjection | None,
+    ) -> Neighbors:
+        self._check_projection(projection)
+        catalog = self._store.catalog
+        ids = catalog.live_ids() if where is None else catalog.matching(where)
+        dim, metric = self.dim, self._store.manifest.metric
+        blocks = (
+            (block, check_scorable(projected(projection, embeddings), dim, metric, "vectors"))
+            for block, embeddings in self._store.blocks(ids, _SCANNED_BYTES)
+        )
+        k = _clipped(k, len(ids))
+        found = exact_search(vectors, blocks, k + _SPARE, metric)
+        best = np.unique(found.ids[found.ids >= 0])
+        if not len(best):
+            return Neighbors(found.ids[:, :k], found.scores[:, :k])
+        # The index scores them, so that a score is the same in every search.
+        empty.add(projected(projection, self._store.read(best)), best)
+        return empty.find(vectors, k)
 
     def _check_projection(self, projection: LinearProjection | None) -> None:
         self._check_not_left()
@@ -500,15 +550,8 @@ class LiveIndex:
         catalog = self._store.catalog
         changes, rows = catalog.changes, catalog.rows
         ids = catalog.live_ids()
-        dim = self._store.dim if projection is None else projection.dim_out
         started = time.perf_counter()
-        try:
-            index = make(dim, len(ids))
-        except (InvalidInputError, UnknownNameError) as error:  # an option that is in the manifest
-            raise type(error)(
-                f"{self._store.name}: its index cannot be made: {error}; give it another with "
-                f"reindex()"
-            ) from error
+        index = self._new(projection, len(ids), make)
         if index.needs_training and not index.is_trained and len(ids):
             sample = ids
             if len(ids) > _TRAINING_ITEMS:
@@ -526,6 +569,19 @@ class LiveIndex:
             seconds = time.perf_counter() - started
             _log.info("built index %s of %d vectors in %.2f s", index.name, len(ids), seconds)
         return index
+
+    def _new(
+        self, projection: LinearProjection | None, n: int, make: IndexMaker | None = None
+    ) -> VectorIndex:
+        """Return an empty index for so many items."""
+        dim = self._store.dim if projection is None else projection.dim_out
+        try:
+            return (make or self._make)(dim, n)
+        except (InvalidInputError, UnknownNameError) as error:  # an option that is in the manifest
+            raise type(error)(
+                f"{self._store.name}: its index cannot be made: {error}; give it another with "
+                f"reindex()"
+            ) from error
 
     def _prepare(
         self, index: VectorIndex, projection: LinearProjection | None, tuned: Json | None

@@ -359,15 +359,17 @@ class Store:
                 self._check_new(flat, table.take(flat, axis=0))
         return table
 
-    def blocks(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
+    def blocks(self, ids: Ids, size: int | None = None) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield increasing ids and their embeddings in pieces, checked for damage.
+
+        A piece takes 32 MB as float32, or ``size`` bytes.
 
         Raises
         ------
         StoreCorruptError
             A vector is not what was committed; the message names its item.
         """
-        for block, rows in self._vectors.blocks(ids):
+        for block, rows in self._vectors.blocks(ids, size=size):
             self._check(block, self.catalog.checksums(block), rows)
             yield block, widened(rows)
 

@@ -233,17 +233,25 @@ class VectorLog:
         """Return the rows of these ids: float32, shape (n, dim)."""
         return widened(self.stored(ids))
 
-    def blocks(self, ids: Ids, *, rows: int | None = None) -> Iterator[tuple[Ids, NDArray[Any]]]:
-        """Yield ids and their stored rows, in pieces of about 32 MB as float32.
+    def blocks(
+        self, ids: Ids, *, rows: int | None = None, size: int | None = None
+    ) -> Iterator[tuple[Ids, NDArray[Any]]]:
+        """Yield increasing ids and their stored rows in pieces.
 
-        ``rows`` is the bound of the ids, if another process may have added some of them.
+        A piece takes about 32 MB as float32, or ``size`` bytes. ``rows`` is the bound of the ids,
+        if another process may have added some of them.
         """
-        step, bound = self._step(), rows
+        step, bound = max(1, (size or _BLOCK_BYTES) // (self.dim * 4)), rows
         for start in range(0, len(ids), step):
             block = ids[start : start + step]
             # Mapped for this block alone: the pages that were read are released with it.
             with self._reading.read():
-                found = self._first(self._rows if bound is None else bound).take(block, axis=0)
+                stored = self._first(self._rows if bound is None else bound)
+                first, last = int(block[0]), int(block[-1])
+                if last - first == len(block) - 1:
+                    found = stored[first : last + 1].copy()
+                else:
+                    found = stored.take(block, axis=0)
             yield block, found
 
     def to_memory(self, rows: int) -> VectorLog:
@@ -292,9 +300,6 @@ class VectorLog:
 
     def _bytes(self, rows: int) -> int:
         return rows * self.dim * self._stored.itemsize
-
-    def _step(self) -> int:
-        return max(1, _BLOCK_BYTES // (self.dim * 4))
 
     def _check_length(self, rows: int) -> None:
         assert self._file is not None  # noqa: S101  # only called where it is

@@ -25,6 +25,7 @@ from imgret.indexes.faiss.base import (
     search_params,
     threads,
 )
+from imgret.indexes.faiss.directions import directions
 from imgret.support.checks import check_count
 from imgret.support.interrupts import aside
 from imgret.support.locks import RLock
@@ -269,8 +270,8 @@ class _InvertedFile(FaissIndex):
         self._trained_probes: int | None = None  # for inner products
 
     @abstractmethod
-    def _untrained(self, nlist: int) -> Any:
-        """Return an untrained Faiss index with ``nlist`` lists."""
+    def _untrained(self, nlist: int, vectors: Embeddings) -> Any:
+        """Return an untrained Faiss index with ``nlist`` lists, for vectors like these."""
 
     @property
     def nlist(self) -> int | None:
@@ -323,7 +324,7 @@ class _InvertedFile(FaissIndex):
             )
         if count < self._least_training:  # some vectors become several centroids
             vectors = np.resize(vectors, (self._least_training, self.dim))
-        index = self._untrained(nlist)
+        index = self._untrained(nlist, vectors)
         cells = faiss.extract_index_ivf(index).cp
         cells.min_points_per_centroid = 1  # checked above
         share = 2 * self._probes_by_default(nlist) / nlist
@@ -398,7 +399,7 @@ class IVFIndex(_InvertedFile):
     ) -> None:
         super().__init__(dim, metric, nlist=nlist, nprobe=nprobe)
 
-    def _untrained(self, nlist: int) -> Any:
+    def _untrained(self, nlist: int, vectors: Embeddings) -> Any:  # noqa: ARG002  # the same for all
         return faiss.index_factory(self.dim, f"IVF{nlist},Flat", self._faiss_metric)
 
 
@@ -408,7 +409,8 @@ class IVFPQIndex(_InvertedFile):
 
     It takes ``code_bytes + 16`` bytes per vector. The residual of a vector from the centre of its
     cell is rotated at random, so that all dimensions matter equally, and split into
-    ``2 * code_bytes`` pieces of 4 bits. The distance tables of the pieces stay in registers, where
+    ``2 * code_bytes`` pieces of 4 bits. If the training vectors differ mostly in a few directions,
+    only these are coded. The distance tables of the pieces stay in registers, where
     many distances are added at once. A gallery re-ranks the results by the stored embeddings;
     without a gallery, the codes alone determine the recall.
 
@@ -468,12 +470,17 @@ class IVFPQIndex(_InvertedFile):
     def _options(self) -> Json:
         return {**super()._options(), "code_bytes": self.code_bytes, "refine": self.refine}
 
-    def _untrained(self, nlist: int) -> Any:
+    def _untrained(self, nlist: int, vectors: Embeddings) -> Any:
         pieces = 2 * self.code_bytes
+        coded = directions(vectors, pieces)
         # Rotated into a dimension that the pieces divide, which may be slightly larger.
-        wide = pieces * math.ceil(self.dim / pieces)
+        wide = pieces * math.ceil(self.dim / pieces) if coded is None else len(coded)
         factory = f"RR{wide},IVF{nlist},PQ{pieces}x4fsr"
         index = faiss.index_factory(self.dim, factory, self._faiss_metric)
+        if coded is not None:
+            turn = faiss.downcast_VectorTransform(index.chain.at(0))
+            faiss.copy_array_to_vector(coded.ravel(), turn.A)
+            turn.is_trained = turn.is_orthonormal = True
         inner = faiss.downcast_index(index.index)
         inner.pq.cp.min_points_per_centroid = 1  # avoids a warning on stderr
         inner.cp.max_points_per_centroid = _POINTS_FOR_CODES

@@ -1,0 +1,59 @@
+"""The first search of an exact index compares vectors where they are stored, as every other one."""
+
+import numpy as np
+import pytest
+
+from imgret import Retriever
+from imgret.errors import StoreCorruptError
+from imgret.galleries.local import live_index
+from imgret.testing.data import Given
+
+N, DIM = 3000, 32
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((N, DIM)).astype(np.float32)
+    vectors[7:12] = vectors[6]  # which score the same
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM)) as retriever:
+        facts = [{"part": n % 3} for n in range(N)]
+        retriever.add_vectors(vectors, keys=[f"{n:04}" for n in range(N)], metadata=facts)
+        retriever.remove(["0008", "0500"])
+    return path
+
+
+@pytest.mark.parametrize("where", [None, {"part": 1}, {"part": 9}, {"key": "0009"}])
+@pytest.mark.parametrize("k", [1, 3, 10, 5000])
+@pytest.mark.parametrize("queries", [1, 20])
+def test_it_finds_what_the_next_one_finds(gallery, monkeypatch, queries, k, where):
+    monkeypatch.setattr(live_index, "_SCANNED_BYTES", 4 * DIM * 170)
+    rows = np.random.default_rng(1).standard_normal((queries, DIM)).astype(np.float32)
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        rows[0] = retriever.embeddings(["0006"])[0]
+        first = retriever.search_vectors(rows, k=k, where=where)
+        second = retriever.search_vectors(rows, k=k, where=where)
+    assert first.to_dict() == second.to_dict()
+    count = N - 2 if where is None else {1: 1000, 9: 0}.get(where.get("part"), 1)
+    assert [len(hits) for hits in first] == [min(k, count)] * queries
+
+
+def test_only_the_first_one_is_spared_an_index(gallery):
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        live = retriever._gallery.live
+        for is_there in (False, True, True):
+            retriever.search_vectors(np.ones((1, DIM)))
+            assert (live._index is not None) is is_there
+
+
+def test_damage_is_found_by_the_first_search(gallery):
+    file = gallery / "vectors.f16"
+    data = bytearray(file.read_bytes())
+    data[2 * DIM * 1234] ^= 64
+    file.write_bytes(data)
+    with (
+        Retriever.open(gallery, embedder=Given(DIM)) as retriever,
+        pytest.raises(StoreCorruptError, match="1234"),
+    ):
+        retriever.search_vectors(np.ones((1, DIM)))
