@@ -49,12 +49,18 @@ _SINGULAR: dict[Kind, str] = {
 
 
 @cache
+def _installed() -> Any:
+    """Return the entry points of all packages, which takes milliseconds to find."""
+    return entry_points()
+
+
+@cache
 def _found(kind: Kind) -> dict[str, list[EntryPoint]]:
     if kind not in _SINGULAR:
         expected = ", ".join(map(repr, _SINGULAR))
         raise InvalidInputError(f"kind: expected one of {expected}, found {kind!r}")
     found: dict[str, list[EntryPoint]] = {}
-    for entry in entry_points(group=f"imgret.{kind}"):
+    for entry in _installed().select(group=f"imgret.{kind}"):
         rivals = found.setdefault(entry.name, [])
         if all(entry.value != rival.value for rival in rivals):  # the same package seen twice
             rivals.append(entry)
@@ -63,6 +69,7 @@ def _found(kind: Kind) -> dict[str, list[EntryPoint]]:
 
 def refresh() -> None:
     """Look for plugins again, to find those installed while the process is running."""
+    _installed.cache_clear()
     _found.cache_clear()
 
 

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self, TypeAlias
 
-from tqdm import tqdm
-
 __all__ = ["Progress", "in_notebook", "progress_bar", "say"]
 
 # Whether to draw a bar, or a function of the number of images done and of all.
@@ -63,6 +61,8 @@ def in_notebook() -> bool:
 
 
 def _bar_type() -> Any:
+    from tqdm import tqdm  # noqa: PLC0415  # a search shows no progress
+
     if not in_notebook():
         return tqdm
     with warnings.catch_warnings():
