@@ -33,7 +33,7 @@ def said(process):
 
 
 def test_constant_use(tmp_path, times):
-    seconds, items = times(5, 1800), times(300, 3000)
+    seconds, items = times(10, 1800), times(300, 3000)
     writer = begun(tmp_path, seconds, items, 1)
     readers = [started("read", tmp_path, seconds - 1) for _ in range(times(1, 2))]
     *samples, last = said(writer)
