@@ -135,7 +135,7 @@ class Sample:
             asked = view.sample(n_queries, seed)
             items = view.read(asked)
             count = k if index.is_exact else max(k, _AROUND)
-            near = exact_search(items, view.blocks(), count + 1, view.metric)
+            near = exact_search(items, view.scan(), count + 1, view.metric)
             self._truth = Truth(view, items, asked, k=k, found=near)
             if len(asked) > 1 and len(view) > k + 2 and not index.is_exact:
                 self._synthesize(asked, near.ids, seed)

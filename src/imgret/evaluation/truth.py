@@ -11,6 +11,9 @@ from imgret.types import Embeddings, Ids, Neighbors
 
 __all__ = ["Truth"]
 
+# Values of vectors that are read at a time: 32 MB.
+_READ_VALUES = 2**23
+
 
 class Truth:
     """True neighbours of queries, to compare a search with.
@@ -52,7 +55,8 @@ class Truth:
         self.wanted = k if asked is None else k + 1
         self.queries = queries
         if found is None:
-            found = exact_search(queries, view.blocks(among), self.wanted, view.metric)
+            blocks = view.scan() if among is None else view.blocks(among)
+            found = exact_search(queries, blocks, self.wanted, view.metric)
         scores = found.scores
         if asked is not None:
             scores = np.where(found.ids == asked[:, None], -np.inf, scores)
@@ -70,7 +74,15 @@ class Truth:
             compressed index may differ.
         """
         held = np.where(ids >= 0, ids, self._view.ids[0])
-        scores = pair_scores(self.queries, held, self._view.read, self._view.metric)
+        scores = np.empty(held.shape, dtype=np.float32)
+        step = max(1, _READ_VALUES // (held.shape[1] * self._view.dim))
+        for start in range(0, len(held), step):
+            part = slice(start, start + step)
+            some, places = np.unique(held[part], return_inverse=True)
+            places, vectors = places.reshape(held[part].shape), self._view.read(some)
+            scores[part] = pair_scores(
+                self.queries[part], places, vectors.__getitem__, self._view.metric
+            )
         good = (scores >= self._least) & (ids >= 0)
         if self._asked is not None:
             good &= ids != self._asked[:, None]

@@ -133,6 +133,10 @@ class View(ABC):
     def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield increasing ids and their embeddings in pieces that fit memory."""
 
+    def _scan(self) -> Iterator[tuple[Ids, Embeddings]]:
+        """Yield all ids and vectors; an override may read them in another order."""
+        yield from self.blocks()
+
     @abstractmethod
     def _read(self, ids: Ids) -> Embeddings:
         """Return the embeddings of some ids, in their order."""
@@ -328,6 +332,11 @@ class View(ABC):
             yield block, self.scorable(self.projection.apply(embeddings))
 
     @final
+    def scan(self) -> Iterator[tuple[Ids, Embeddings]]:
+        """Yield all ids and vectors in pieces, in whatever order they are read fastest."""
+        yield from self._scan()
+
+    @final
     def embedding_blocks(self, ids: Ids | None = None) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield ids and their stored embeddings in pieces, with the parameters of `blocks`."""
         yield from self._embeddings(self.ids if ids is None else ids)
@@ -484,7 +493,7 @@ class _Refitted(View):
         return self._base.ids
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
-        return exact_search(vectors, self.blocks(), k, self.metric)
+        return exact_search(vectors, self.scan(), k, self.metric)
 
     def _embeddings(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         return self._base.embedding_blocks(ids)

@@ -133,10 +133,10 @@ class MilvusView(ServerView):
 
     def _compared(self, vectors: Embeddings, k: int) -> Neighbors:
         """Search by comparing all items here."""
-        return exact_search(self.scorable(vectors), self._scanned(), k, self.metric)
+        return exact_search(self.scorable(vectors), self.scan(), k, self.metric)
 
-    def _scanned(self) -> Iterator[tuple[Ids, Embeddings]]:
-        """Yield ids and vectors as they are now: an item that is removed meanwhile is no error."""
+    def _scan(self) -> Iterator[tuple[Ids, Embeddings]]:
+        """Yield what is there now: an item that is removed meanwhile is no error."""
         step = max(1, _BLOCK // (4 * self.dim))
         rows = self._rows(["id", "embedding"])
         while block := list(islice(rows, step)):
