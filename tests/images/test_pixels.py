@@ -1,5 +1,6 @@
 """How many pixels are decoded, and where the limit is given."""
 
+import hashlib
 import io
 import struct
 
@@ -239,18 +240,21 @@ def test_hits_of_large_photos_are_drawn_at_reduced_scale(mean_color, tmp_path):
     big = np.full((1600, 2400, 3), 200, np.uint8)
     big[400:800, 600:1200] = 30
     path.write_bytes(images.encode(big))
-    hit = Hit("a", 1.0, 1, label=None, path=str(path), box=Box(600, 400, 1200, 800), metadata={})
+    digest, box = hashlib.sha256(path.read_bytes()).digest(), Box(600, 400, 1200, 800)
+    hit = Hit("a", 1.0, 1, None, {}, str(path), box, sha256=digest)
     page = hits.grid([hits.Row("q", str(path), [hit])])
     assert page.count("data:image/jpeg") == 2
 
 
 def test_pages_keep_to_the_limit_of_the_retriever(mean_color, photo):
-    """Files may have changed since."""
+    """Files may have changed since, and are shown where the reader vouches for the folder."""
     retriever = Retriever(embedder=mean_color, max_pixels=480_000)
     retriever.add_folder(photo.parents[1], labels="parent", progress=False)
     Pil.new("RGB", (900, 700)).save(photo)
     hits = retriever.search(photo.with_name("b.jpg"), 2)
-    for page in (hits.to_html(), hits._repr_html_()):
+    with images.only_below(photo.parents[1]):
+        pages = [hits.to_html(), hits._repr_html_()]
+    for page in pages:
         assert page.count("data:image/jpeg") == 2  # the query and itself
         assert "900 x 700 = 630,000" in page
     retriever.add([np.zeros((9, 9, 3), np.uint8)], keys=["third"])
