@@ -92,12 +92,13 @@ def test_deep_pixels_count_for_the_bytes_they_take(bits, color, most):
 def unit(kind, *fields):
     """A unit of an AV1 stream of numbers, each with its bits."""
     digits = "".join(f"{number:0{bits}b}" for number, bits in fields)
-    body = int(digits.ljust(128, "0"), 2).to_bytes(16, "big")
+    body = int(digits.ljust(192, "0"), 2).to_bytes(24, "big")
     return bytes([kind << 3 | 2, len(body)]) + body
 
 
-def sequence(width, height, *, is_short=True):
-    start = [(0, 4), (1, 1), (0, 5)] if is_short else [(0, 4), (0, 1), (0, 2), (0, 5 + 12 + 5)]
+def sequence(width, height, *, is_short=True, timing=((0, 1),)):
+    points = [(0, 4), (0, 1), *timing, (0, 1), (0, 5 + 12 + 5)]
+    start = [(0, 4), (1, 1), (0, 5)] if is_short else points
     sizes = [(15, 4), (15, 4), (width - 1, 16), (height - 1, 16)]
     return unit(1, *start, *sizes, *([] if is_short else [(0, 9), (3, 2)]))
 
@@ -137,6 +138,15 @@ def test_a_frame_that_gives_its_own_size_counts_by_what_it_can_give(has_own, lar
     for kind in (3, 6):
         stream = sequence(8, 8, is_short=False) + unit(kind, *key_frame)
         assert largest_frame(stream) == largest
+
+
+@pytest.mark.parametrize("picks", [[(1, 1)], [(0b00101, 5)], [(1, 4), (0b101, 3)]])
+@pytest.mark.parametrize("is_regular", [True, False])
+def test_a_sequence_may_say_when_its_frames_are_shown(is_regular, picks):
+    timing = [(1, 1), (7, 64), (int(is_regular), 1), *(picks if is_regular else []), (0, 1)]
+    stream = sequence(640, 480, is_short=False, timing=timing)
+    stream += unit(3, (0, 1), (0, 2), (1, 1), (0, 2), (0, 1))
+    assert largest_frame(stream) == (640, 480)
 
 
 def test_the_frames_of_encoders_have_the_size_of_their_sequence():

@@ -233,6 +233,14 @@ def test_gamma_of_png():
     assert_close(images.decode(data).image, shown(STORED / 255), 2)
 
 
+@pytest.mark.parametrize(
+    ("gamma", "is_srgb"), [(2.2, True), (2.28, True), (2.12, True), (2.35, False)]
+)
+def test_about_the_gamma_of_srgb_means_srgb(gamma, is_srgb):
+    data = png_with(chunk(b"gAMA", struct.pack(">I", round(100_000 / gamma))))
+    assert np.array_equal(images.decode(data).image, STORED) is is_srgb
+
+
 def gray_profile(gamma):
     tone = struct.pack(">4s4xIH2x", b"curv", 1, round(256 * gamma))
     white = struct.pack(">4s4x3i", b"XYZ ", 63190, 65536, 54061)

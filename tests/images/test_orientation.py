@@ -271,7 +271,7 @@ class TestExifItems:
         head = b"" if version is None else struct.pack(">I", version << 24 | flags)
         return struct.pack(">I4s", 8 + len(head) + len(body), kind) + head + body
 
-    def file(self, *, iloc=0, infe=2, inside=False, parts=1, junk=b""):
+    def file(self, *, iloc=0, infe=2, inside=False, parts=1, junk=b"", beside=b""):
         block = struct.pack(">I", 6 + len(junk)) + junk + b"Exif\0\0" + exif(Make="Item")
         wide = "I" if infe == 3 else "H"
         entry = struct.pack(f">{wide}H4s", 7, 0, b"Exif") + b"\0"
@@ -303,7 +303,7 @@ class TestExifItems:
             return self.box(b"iloc", body, iloc)
 
         def meta(base):
-            idat = self.box(b"idat", block) if inside else b""
+            idat = self.box(b"idat", block) if inside else beside
             return self.box(b"meta", pitm + iinf + iprp + location(base) + idat, 0)
 
         ftyp = self.box(b"ftyp", b"avif\0\0\0\0mif1avif")
@@ -319,6 +319,11 @@ class TestExifItems:
     @pytest.mark.parametrize("parts", [1, 2])
     def test_in_the_box_itself(self, parts):
         head = images.header(self.file(iloc=1, inside=True, parts=parts))
+        assert images.exif_facts(head.exif) == {"make": "Item"}
+
+    @pytest.mark.parametrize("iloc", [0, 1, 2])
+    def test_beside_a_box_of_something_else(self, iloc):
+        head = images.header(self.file(iloc=iloc, beside=self.box(b"idat", b"something else")))
         assert images.exif_facts(head.exif) == {"make": "Item"}
 
     def test_cut_short(self):

@@ -215,7 +215,7 @@ def assemble(parts, tags, end, order, *, big=False):
     behind = end + struct.calcsize("<" + count) + len(tags) * struct.calcsize("<" + entry) + room
     for tag, (kind, values) in sorted(tags.items()):
         value = struct.pack(f"{order}{len(values)}{kind.removesuffix('/')}", *values)
-        number = {"B": 7, "H": 3, "I": 4, "I/": 5, "Q": 16}[kind]
+        number = {"b": 1, "B": 7, "H": 3, "I": 4, "I/": 5, "Q": 16}[kind]
         if len(value) > room:
             value, longer = (
                 struct.pack(order + ("Q" if big else "I"), behind + len(longer)),
@@ -476,6 +476,14 @@ REFUSED = {
         "tiles",
     ),
 }
+
+
+def test_numbers_may_be_bytes():
+    tags = {258: ("b", [8, 8, 8]), 262: ("b", [RGB]), 274: ("b", [6]), 277: ("b", [3])}
+    variant = Variant(orientation=6)
+    data = write(Variant(orientation=6, tags=tags))
+    assert images.header(data).orientation == 6
+    np.testing.assert_array_equal(images.decode(data).image, images.decode(write(variant)).image)
 
 
 @pytest.mark.parametrize("name", REFUSED)
