@@ -55,6 +55,7 @@ PARTS = {
             "tests/galleries",
             "tests/hostile/test_galleries.py",
             "tests/test_old_galleries.py",
+            "tests/retriever/test_against_the_query.py",
             "tests/retriever/test_disk.py",
             "tests/retriever/test_opening.py",
             "tests/retriever/test_planner_machine.py",

@@ -14,7 +14,6 @@ from pathlib import Path
 from imgret.errors import InvalidInputError, StoreCorruptError
 from imgret.filters import metadata_field
 from imgret.filters.sqlite import column_of
-from imgret.filters.tree import COLUMNS, Field
 
 __all__ = [
     "check_journal",
@@ -80,8 +79,8 @@ def check_journal(path: Path) -> None:
 
 def filter_index(name: str) -> str:
     """Return the statement that makes a database index for filters on a field."""
-    field = Field(name) if name in COLUMNS else metadata_field(name)
-    return f'CREATE INDEX "{_FILTER}{name}" ON items ({column_of(field)}) WHERE removed_at IS NULL'
+    column = column_of(metadata_field(name))
+    return f'CREATE INDEX "{_FILTER}{name}" ON items ({column}) WHERE removed_at IS NULL'
 
 
 def check_schema(
