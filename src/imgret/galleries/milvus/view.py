@@ -26,9 +26,9 @@ __all__ = ["MilvusView"]
 _BLOCK = 2**24
 # The most neighbours that Milvus finds, and hits of all queries of a request.
 _NEAREST, _HITS = 16_384, 2**16
-# Hits whose items come with the answer of a search, and what is asked of them besides the key.
+# Hits whose items come with the answer of a search. The key is asked for, too: servers before 2.4
+# do not send it by itself.
 _WITH_ITEMS = 2048
-_OF_HITS = [field for field in FIELDS if field != "key"]
 # Ids that an expression leaves out; if there are more, vectors are compared here.
 _LEFT_OUT = 8192
 # Candidates of a search whose filter lets more through than it should.
@@ -175,7 +175,7 @@ class MilvusView(ServerView):
             anns_field="embedding",
             limit=k,
             filter=expression,
-            output_fields=_OF_HITS if with_items else ["id"],
+            output_fields=FIELDS if with_items else ["id"],
             search_params=self._layout.parameters(self.value, k, filtered=self._filter is not None),
             consistency_level=self._gallery.connection.level,
         )
