@@ -376,3 +376,10 @@ def test_sqlite_and_python_sum_the_same(item, removed):
         ((text, *row),) = catalog._query(f"SELECT {SUMMED_TEXT}, id, {COLUMNS} FROM items")  # noqa: S608  # constants
         ((stored,),) = catalog._query("SELECT row_crc FROM items")
         assert crc32(text) == row_checksum(tuple(row)) == stored - (3 if removed else 0)
+
+
+def test_a_damaged_catalog_says_how_it_is_repaired(gallery):
+    ruin(gallery, "type")
+    with pytest.raises(StoreCorruptError) as found:
+        Retriever.open(gallery, embedder=Given(DIM))
+    assert str(found.value).endswith(f"or run `imgret check {gallery} --repair`")

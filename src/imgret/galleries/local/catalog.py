@@ -296,7 +296,7 @@ class Catalog:
         """
         self.check_rows()
         places: dict[str, int] = {}
-        with self._lock, explained(self._name):
+        with self._lock, explained(self._named):
             rows = self._execute(
                 "SELECT id, label FROM items WHERE id < ? AND label IS NOT NULL "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
@@ -312,13 +312,13 @@ class Catalog:
     @property
     def version(self) -> tuple[int, int, int]:
         """A value that changes with every commit, also of labels and by other processes."""
-        with self._lock, explained(self._name):
+        with self._lock, explained(self._named):
             (seen,) = self._execute("PRAGMA data_version").fetchone()
             return self._reopened, self._db.total_changes, int(seen)
 
     def live_ids(self, start: int = 0) -> Ids:
         """Return the ids from ``start`` on that are not removed: int64, increasing."""
-        with self._lock, explained(self._name):
+        with self._lock, explained(self._named):
             rows = self._execute(
                 "SELECT id FROM items WHERE id >= ? AND id < ? "
                 "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id",
@@ -714,7 +714,7 @@ class Catalog:
     @contextmanager
     def _unchanging(self) -> Iterator[None]:
         """Read one state during the block, whatever other processes commit."""
-        with explained(self._name):
+        with explained(self._named):
             self._db.execute("BEGIN")
             try:
                 yield
@@ -745,7 +745,7 @@ class Catalog:
         copy = Catalog()
         copy._named = self._named
         try:
-            with self._lock, explained(self._name):
+            with self._lock, explained(self._named):
                 self._db.backup(copy._db)
                 upgrade(copy._db)
             copy._take(copy._counts("count(*)"))
@@ -849,7 +849,7 @@ class Catalog:
         return db
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, explained(self._name):
+        with self._lock, explained(self._named):
             return self._execute(statement, values).fetchall()
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
@@ -861,7 +861,7 @@ class Catalog:
         """Commit what the block does; on an error, roll it back."""
         if self._path is not None and self._for_writing and self._process != os.getpid():
             raise forked(self._path, self._process)
-        with self._lock, explained(self._name):
+        with self._lock, explained(self._named):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield

@@ -25,7 +25,7 @@ from imgret.galleries.local.known_schema import (
     misread_tables,
     trust_nothing,
 )
-from imgret.galleries.local.own import check_no_link
+from imgret.galleries.local.own import check_no_link, remedy
 from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.support.locks import RLock
@@ -289,8 +289,9 @@ def _roll_back(path: Path) -> None:
 
 
 @contextmanager
-def explained(path: Path | str | None) -> Iterator[None]:
+def explained(path: Path | None) -> Iterator[None]:
     """Turn an SQLite error into one that names the file and says what to do."""
+    name = "gallery" if path is None else path
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -302,13 +303,14 @@ def explained(path: Path | str | None) -> Iterator[None]:
         match code & 0xFF:  # the upper bits hold details
             case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 raise StoreCorruptError(
-                    f"{path}: expected a catalog, found: {error}; restore it from a copy"
+                    f"{name}: expected a catalog, found: {error}; "
+                    f"{remedy(Path('GALLERY') if path is None else path.parent)}"
                 ) from error
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                raise StoreReadOnlyError(f"{path}: cannot be written: {error}") from error
+                raise StoreReadOnlyError(f"{name}: cannot be written: {error}") from error
             case sqlite3.SQLITE_BUSY:
                 raise StoreLockedError(
-                    f"{path}: another process kept it locked for {_BUSY_SECONDS:.0f} s; try again"
+                    f"{name}: another process kept it locked for {_BUSY_SECONDS:.0f} s; try again"
                 ) from error
             case _:
-                raise StoreError(f"{path}: cannot be read or written: {error}") from error
+                raise StoreError(f"{name}: cannot be read or written: {error}") from error

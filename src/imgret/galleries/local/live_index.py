@@ -500,6 +500,7 @@ class LiveIndex:
         """
         new = LiveIndex(store)
         new._make, new._piece, new.projection = self._make, self._piece, self.projection
+        new._is_prepared = self._is_prepared
         new.generation = self.generation + 1
         with self._syncing, self._seeing.write():
             self._left = True

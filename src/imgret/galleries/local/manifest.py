@@ -20,6 +20,7 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local.files import write_text
+from imgret.galleries.local.own import remedy
 from imgret.galleries.local.vectors import SUFFIXES
 from imgret.support.checks import MAX_DIM
 from imgret.support.json_text import loads
@@ -139,12 +140,12 @@ class Manifest(GallerySpec):
             raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise StoreCorruptError(
-                f"{path}: expected JSON, found {error}; {_what_to_do(directory)}"
+                f"{path}: expected JSON, found {error}; {remedy(directory)}"
             ) from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise StoreCorruptError(
                 f"{path}: expected the manifest of a gallery ({FORMAT!r}), found another file; "
-                f"choose another directory, or {_what_to_do(directory)}"
+                f"choose another directory, or {remedy(directory)}"
             )
         version = content.get("version")
         if not isinstance(version, int) or version < 1:
@@ -216,12 +217,8 @@ def _check_sum(path: Path, content: Json, version: int) -> None:
     if expected is not None and expected != found:
         raise StoreCorruptError(
             f"{path}: expected content with the checksum {expected}, found {found}; "
-            f"{_what_to_do(path.parent)}. If you have changed it by hand, set its {_SUM!r} to null"
+            f"{remedy(path.parent)}. If you have changed it by hand, set its {_SUM!r} to null"
         )
-
-
-def _what_to_do(directory: Path) -> str:
-    return f"restore it from a copy, or run `imgret check {directory} --repair`"
 
 
 def _check_tuned(tuned: Any) -> Json | None:

@@ -1,4 +1,4 @@
-"""Files that are written to must lie in the gallery itself: links are not followed.
+"""Files of a gallery: those that are written to must lie in it, as links are not followed.
 
 A gallery from somebody else may contain links to files elsewhere. Reading through them does no
 harm; writing would overwrite those files.
@@ -13,10 +13,15 @@ from typing import BinaryIO
 
 from imgret.errors import StoreCorruptError
 
-__all__ = ["check_no_link", "create_file", "discard_tree", "open_file"]
+__all__ = ["check_no_link", "create_file", "discard_tree", "open_file", "remedy"]
 
 # Neither is there on Windows, where making links takes a privilege.
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def remedy(directory: Path) -> str:
+    """Return what to do about a damaged file of a gallery."""
+    return f"restore it from a copy, or run `imgret check {directory} --repair`"
 
 
 def check_no_link(path: Path) -> None:

@@ -25,7 +25,7 @@ from imgret.errors import (
     StoreError,
     StoreReadOnlyError,
 )
-from imgret.galleries.local.own import open_file
+from imgret.galleries.local.own import open_file, remedy
 from imgret.support.locks import ReadWriteLock
 from imgret.types import Dtype, Embeddings, Ids
 
@@ -307,7 +307,8 @@ class VectorLog:
         if size < self._bytes(rows):
             raise StoreCorruptError(
                 f"{self._path}: expected {rows} rows of {self.dim} {self.dtype} "
-                f"({self._bytes(rows)} bytes), found {size} bytes; restore it from a copy"
+                f"({self._bytes(rows)} bytes), found {size} bytes; "
+                f"{'restore it from a copy' if self._path is None else remedy(self._path.parent)}"
             )
 
     def _reserve(self, rows: int) -> None:
