@@ -22,6 +22,7 @@ from imgret.errors import (
 )
 from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.store import Store
+from imgret.projections import IdentityProjection, LinearProjection
 from imgret.types import Item, Part
 
 
@@ -162,7 +163,7 @@ def test_open_for_reading_changes_nothing(saved, kit):
             lambda: kit.add(store, 9),
             lambda: store.remove([0]),
             lambda: store.change_manifest(metric="l2"),
-            lambda: store.set_projection(None, None),
+            lambda: store.set_projection(IdentityProjection(store.dim)),
             lambda: store.write_index(Checkpoint(0, 0, Part("x"), None, 0), lambda _: None),
             store.drop_index,
         ):
@@ -317,25 +318,32 @@ def test_manifest_changes_last(saved):
         assert (store.manifest.index, store.manifest.metric) == (Part("flat"), "l2")
 
 
-def test_projection_in_and_out(saved):
+def test_projection_in_and_out(saved, monkeypatch):
     current, waiting = Store.projection_files(saved)
 
-    def fail(path):
+    def fail(_, path):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with closing(Store.open(saved, writable=True)) as store:
-        store.set_projection("one", lambda path: path.write_bytes(b"one"))
-        with pytest.raises(OSError, match="No space left on device"):
-            store.set_projection("two", fail)
-        assert (current.read_bytes(), waiting.exists()) == (b"one", False)
-        assert store.manifest.projection == "one"
-        store.set_projection(None, None)
+        one, two = (
+            LinearProjection(np.full((store.dim, 1), value), np.zeros(store.dim), kind="pca")
+            for value in (1.0, 2.0)
+        )
+        store.set_projection(one)
+        stored = current.read_bytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(LinearProjection, "save", fail)
+            with pytest.raises(OSError, match="No space left on device"):
+                store.set_projection(two)
+        assert (current.read_bytes(), waiting.exists()) == (stored, False)
+        assert store.manifest.projection == one.fingerprint
+        store.set_projection(IdentityProjection(store.dim))
         assert not current.exists()
     with closing(Store.load(saved)) as store:
         assert store.manifest.projection is None
-        store.set_projection("in memory", None)
-        assert store.manifest.projection == "in memory"
+        store.set_projection(two)
+        assert store.manifest.projection == two.fingerprint
 
 
 def test_index_beside_it(saved):

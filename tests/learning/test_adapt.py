@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from imgret import Embedder, Retriever
 from imgret.errors import InvalidInputError, StoreReadOnlyError
 from imgret.learning.folds import CrossFit, sample_items
+from imgret.projections import IdentityProjection
 from imgret.support.statistics import fold_of
 
 
@@ -141,10 +142,11 @@ def test_whoever_is_held_out_leaves_one_of_its_class(codes, folds):
 
 
 def test_nothing_held_out_is_searched():
-    cross = CrossFit(vectors_of(CODES), CODES, "cosine")
+    vectors = vectors_of(CODES)
+    cross, identity = CrossFit(vectors, CODES, "cosine"), IdentityProjection(vectors.shape[1])
     assert sorted(np.concatenate(cross.held_out)) == list(range(240))
     for fold, held_out in enumerate(cross.held_out):
-        found, scores = cross.neighbors(fold, held_out, 5)
+        found, scores = cross.neighbors(fold, held_out, 5, identity)
         assert found.shape == scores.shape == (80, 5)
         assert not np.isin(found, held_out).any()
 

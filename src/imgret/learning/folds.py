@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imgret.projections import Discriminant, LinearProjection, projected
+from imgret.projections import Discriminant, LinearProjection, Projection
 from imgret.support.checks import check_scorable
 from imgret.support.exact import exact_search
 from imgret.support.statistics import fold_of
@@ -57,11 +57,11 @@ class CrossFit:
         self._fits: list[Discriminant | None] = [None] * folds
 
     def neighbors(
-        self, fold: int, queries: Ids, k: int, projection: LinearProjection | None = None
+        self, fold: int, queries: Ids, k: int, projection: Projection
     ) -> tuple[Ids, Embeddings]:
         """Return positions and scores, (m, k) each, of the items nearest to held-out ones."""
         rest = np.flatnonzero(self._fold != fold)
-        vectors = projected(projection, self._embeddings)
+        vectors = projection.apply(self._embeddings)
         vectors = check_scorable(vectors, vectors.shape[1], self._metric, "embeddings")
         k = min(k, len(rest))
         found = list(_searched(vectors, queries, rest, k, self._metric))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from imgret.errors import InvalidInputError
 from imgret.learning.adapt_report import Gain
 from imgret.learning.folds import CrossFit
+from imgret.projections import IdentityProjection, Projection
 from imgret.support.statistics import interval, resampled_means
 from imgret.types import Embeddings, Ids, Metric
 
@@ -89,14 +90,16 @@ def try_out(
     cross = CrossFit(embeddings, codes, metric)
     candidates = _SHRINKAGES if shrinkage is None else (shrinkage,)
 
-    def answered(fold: int, queries: Ids, value: float | None) -> Floats:
-        projection = None if value is None else cross.projection(fold, value, dim)
+    def answered(fold: int, queries: Ids, projection: Projection) -> Floats:
         found, _ = cross.neighbors(fold, queries, _HITS, projection)
         return _measures(codes[found], codes[queries])
 
-    before = [answered(fold, queries, None) for fold, queries in enumerate(cross.held_out)]
+    identity = IdentityProjection(embeddings.shape[1])
+    before = [answered(fold, queries, identity) for fold, queries in enumerate(cross.held_out)]
     tried = [
-        np.stack([answered(fold, queries, value) for value in candidates])
+        np.stack(
+            [answered(fold, queries, cross.projection(fold, value, dim)) for value in candidates]
+        )
         for fold, queries in enumerate(cross.held_out)
     ]
     # Sum of top-1 and average precision for each fold and candidate.

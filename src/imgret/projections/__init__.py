@@ -5,7 +5,7 @@ without reading an image.
 """
 
 from imgret.projections.lda import Discriminant
-from imgret.projections.linear import IdentityProjection, LinearProjection, projected
+from imgret.projections.linear import IdentityProjection, LinearProjection, Projection
 from imgret.projections.pca import fit_pca
 
-__all__ = ["Discriminant", "IdentityProjection", "LinearProjection", "fit_pca", "projected"]
+__all__ = ["Discriminant", "IdentityProjection", "LinearProjection", "Projection", "fit_pca"]

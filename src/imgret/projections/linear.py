@@ -9,7 +9,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from imgret.support.json_text import loads
 from imgret.support.lazy import cached_property
 from imgret.types import Embeddings, Json
 
-__all__ = ["IdentityProjection", "LinearProjection", "projected"]
+__all__ = ["IdentityProjection", "LinearProjection", "Projection"]
 
 _FORMAT = 1
 
@@ -65,6 +65,9 @@ class IdentityProjection:
     def apply(self, embeddings: Any) -> Any:
         """Return the embeddings themselves, without checking them."""
         return embeddings
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write nothing: a gallery with no file of a projection has this one."""
 
     def __repr__(self) -> str:
         return f"IdentityProjection({self.dim_in})"
@@ -266,6 +269,4 @@ def _check_version(path: Path, version: int) -> None:
         )
 
 
-def projected(projection: LinearProjection | None, embeddings: Any) -> Any:
-    """Return the vectors to index: the embeddings themselves if there is no projection."""
-    return embeddings if projection is None else projection.apply(embeddings)
+Projection: TypeAlias = IdentityProjection | LinearProjection

@@ -32,7 +32,7 @@ from imgret.galleries.local.store import CATALOG, Store, vectors_path
 from imgret.galleries.local.stored_index import read_index, read_projection
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.galleries.report import CheckReport, Damage
-from imgret.projections import LinearProjection, projected
+from imgret.projections import IdentityProjection, Projection
 from imgret.types import Ids
 
 __all__ = ["check_directory"]
@@ -212,9 +212,10 @@ class _Check:
 
     # -- what can be made again ------------------------------------------------------------
 
-    def _check_projection(self, manifest: Manifest) -> LinearProjection | None:
+    def _check_projection(self, manifest: Manifest) -> Projection:
+        identity = IdentityProjection(manifest.dim)
         if manifest.projection is None:
-            return None
+            return identity
         try:
             return read_projection(self._path, manifest.projection)
         except ImgretError as error:
@@ -225,9 +226,9 @@ class _Check:
                 "a repair drops it, and searches use the full embeddings until "
                 "`Retriever.project` or `adapt` is called again",
             )
-            return None
+            return identity
 
-    def _check_index(self, projection: LinearProjection | None) -> None:
+    def _check_index(self, projection: Projection) -> None:
         if not has_index(self._path):
             return
         problem = None
@@ -259,7 +260,7 @@ class _Check:
 
 
 def _difference(
-    store: Store, index: VectorIndex, checkpoint: Checkpoint, projection: LinearProjection | None
+    store: Store, index: VectorIndex, checkpoint: Checkpoint, projection: Projection
 ) -> str | None:
     """Return how a stored index differs from the vectors it was made of; None if it does not."""
     catalog = store.catalog
@@ -276,7 +277,7 @@ def _difference(
     if len(sample) < 2:
         return None
     there = index.reconstruct(sample)
-    vectors = index.metric.prepare(projected(projection, store.read(sample)))
+    vectors = index.metric.prepare(projection.apply(store.read(sample)))
     distances = np.linalg.norm(there - vectors, axis=1)
     if index.is_compressed:
         share = float((distances <= np.linalg.norm(there - np.roll(vectors, 1, 0), axis=1)).mean())

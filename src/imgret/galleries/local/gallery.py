@@ -23,7 +23,7 @@ from imgret.galleries.local.store import Store
 from imgret.galleries.local.view import LocalView
 from imgret.galleries.report import CheckReport
 from imgret.indexes.make import index_part
-from imgret.projections import LinearProjection
+from imgret.projections import IdentityProjection, LinearProjection
 from imgret.search import SearchPlan, StaleViewError
 from imgret.support.interrupts import held
 from imgret.types import Embeddings, Ids, Item, Json, Part
@@ -260,10 +260,11 @@ class LocalGallery(Gallery):
     @property
     def projection(self) -> LinearProjection | None:
         """The map from embedding to indexed vector; None if they are the same."""
-        return self.live.projection
+        kept = self.live.projection
+        return kept if isinstance(kept, LinearProjection) else None
 
     def _project(self, projection: LinearProjection | None) -> None:
-        self.live.project(projection)
+        self.live.project(projection or IdentityProjection(self.spec.dim))
 
     @property
     def index(self) -> VectorIndex:
@@ -304,12 +305,7 @@ class LocalGallery(Gallery):
             self.live.checkpoint()
             return
         self.live.sync()
-        projection = self.live.projection
-        self.store.save(
-            path,
-            projection=None if projection is None else projection.save,
-            index=self.live.to_copy,
-        )
+        self.store.save(path, projection=self.live.projection.save, index=self.live.to_copy)
 
     def _check(self, *, repair: bool) -> CheckReport:
         path = self.store.path
@@ -339,14 +335,11 @@ class LocalGallery(Gallery):
 
     def _drop_removed(self) -> None:
         """Replace the store by one without the rows of removed items, as a view sees it or not."""
-        projection = self.live.projection
         if self.live.is_there:
             with suppress(ImgretError):  # a search says so, or another index is built
                 self.live.sync()  # so that it has the ids of the items that are kept
         with held():
-            self.store, ids = self.store.without_removed(
-                None if projection is None else projection.save
-            )
+            self.store, ids = self.store.without_removed(self.live.projection.save)
             self.live = self.live.moved_to(self.store, ids)
 
     def _compact_if_due(self, *, closing: bool = False) -> None:

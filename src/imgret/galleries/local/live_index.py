@@ -25,7 +25,7 @@ from imgret.galleries.local.planner import FilterPlan, SearchPlan
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits, read_index, read_projection
 from imgret.indexes.make import IndexMaker, auto_choice, index_maker, make_index, part_of
-from imgret.projections import IdentityProjection, LinearProjection, projected
+from imgret.projections import IdentityProjection, Projection
 from imgret.search import StaleViewError
 from imgret.support.checks import check_count, check_scorable
 from imgret.support.exact import best_of, exact_search, first_of
@@ -85,8 +85,7 @@ class LiveIndex:
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self._left = False  # whether the index is in use by the LiveIndex of another store by now
         self.generation = 0  # times that items got other ids
-        self.projection: LinearProjection | None = None
-        self.identity = IdentityProjection(store.dim)  # used without a projection
+        self.projection: Projection = IdentityProjection(store.dim)
         renew_in_child(self)
 
     def renew(self) -> None:
@@ -110,7 +109,7 @@ class LiveIndex:
     @property
     def dim(self) -> int:
         """Dimension of the indexed vectors."""
-        return self._store.dim if self.projection is None else self.projection.dim_out
+        return self.projection.dim_out
 
     def describe(self) -> str:
         """Name the index, and what ``"auto"`` chose."""
@@ -136,9 +135,7 @@ class LiveIndex:
             return None
         return auto_choice(part, n, self.dim).name, n
 
-    def find(
-        self, vectors: Embeddings, k: int, where: Any, projection: LinearProjection | None
-    ) -> Neighbors:
+    def find(self, vectors: Embeddings, k: int, where: Any, projection: Projection) -> Neighbors:
         """Find the ids nearest to vectors, among those that pass a filter.
 
         The result is from one state of the gallery: a change that another thread is adding to the
@@ -151,7 +148,7 @@ class LiveIndex:
         k : int
         where : SqliteCondition, optional
             Compiled filter.
-        projection : LinearProjection or None
+        projection : Projection
             Projection of the vectors.
 
         Returns
@@ -214,14 +211,14 @@ class LiveIndex:
         vectors: Embeddings,
         k: int,
         where: Any,
-        projection: LinearProjection | None,
+        projection: Projection,
     ) -> Neighbors:
         self._check_projection(projection)
         catalog = self._store.catalog
         ids = catalog.live_ids() if where is None else catalog.matching(where)
         dim, metric = self.dim, self._store.manifest.metric
         blocks = (
-            (block, check_scorable(projected(projection, embeddings), dim, metric, "vectors"))
+            (block, check_scorable(projection.apply(embeddings), dim, metric, "vectors"))
             for block, embeddings in self._store.blocks(ids, _SCANNED_BYTES)
         )
         k = _clipped(k, len(ids))
@@ -230,12 +227,12 @@ class LiveIndex:
         if not len(best):
             return Neighbors(found.ids[:, :k], found.scores[:, :k])
         # The index scores them, so that a score is the same in every search.
-        empty.add(projected(projection, self._store.read(best)), best)
+        empty.add(projection.apply(self._store.read(best)), best)
         return empty.find(vectors, k)
 
-    def _check_projection(self, projection: LinearProjection | None) -> None:
+    def _check_projection(self, projection: Projection) -> None:
         self._check_not_left()
-        if projection is not self.projection:
+        if projection.fingerprint != self.projection.fingerprint:
             raise StaleViewError("view: the projection of the gallery has changed")
 
     def _check_not_left(self) -> None:
@@ -403,16 +400,13 @@ class LiveIndex:
             self._stored = None
             self._store.drop_index()
 
-    def project(self, projection: LinearProjection | None) -> None:
+    def project(self, projection: Projection) -> None:
         """Change the projection and rebuild the index."""
         with self._syncing:
             self._build(self._make, self._store.manifest.tuned, projection=projection)
             self._store.drop_index()
             self._stored = None
-            self._store.set_projection(
-                None if projection is None else projection.fingerprint,
-                None if projection is None else projection.save,
-            )
+            self._store.set_projection(projection)
 
     # -- on disk ---------------------------------------------------------------------------
 
@@ -450,7 +444,7 @@ class LiveIndex:
             rows=self._rows,
             changes=self._seen,
             part=part_of(index),
-            projection=None if self.projection is None else self.projection.fingerprint,
+            projection=self.projection.fingerprint,
             trained_on=self._trained_on,
         )
         return checkpoint, index.save_state
@@ -558,9 +552,9 @@ class LiveIndex:
             if len(ids) > _TRAINING_ITEMS:
                 generator = np.random.default_rng(0)
                 sample = np.sort(generator.choice(ids, _TRAINING_ITEMS, replace=False))
-            index.train(projected(projection, self._store.read(sample)), expected=len(ids))
+            index.train(projection.apply(self._store.read(sample)), expected=len(ids))
         for block, embeddings in self._store.blocks(ids):
-            index.add(projected(projection, embeddings), block)
+            index.add(projection.apply(embeddings), block)
         self._prepare(index, projection, self._store.manifest.tuned if tuned is _AS_KEPT else tuned)
         with self._seeing.write():
             self._index, self.projection = index, projection
@@ -571,27 +565,22 @@ class LiveIndex:
             _log.info("built index %s of %d vectors in %.2f s", index.name, len(ids), seconds)
         return index
 
-    def _new(
-        self, projection: LinearProjection | None, n: int, make: IndexMaker | None = None
-    ) -> VectorIndex:
+    def _new(self, projection: Projection, n: int, make: IndexMaker | None = None) -> VectorIndex:
         """Return an empty index for so many items."""
-        dim = self._store.dim if projection is None else projection.dim_out
         try:
-            return (make or self._make)(dim, n)
+            return (make or self._make)(projection.dim_out, n)
         except (InvalidInputError, UnknownNameError) as error:  # an option that is in the manifest
             raise type(error)(
                 f"{self._store.name}: its index cannot be made: {error}; give it another with "
                 f"reindex()"
             ) from error
 
-    def _prepare(
-        self, index: VectorIndex, projection: LinearProjection | None, tuned: Json | None
-    ) -> None:
+    def _prepare(self, index: VectorIndex, projection: Projection, tuned: Json | None) -> None:
         """Let an index re-rank by the stored embeddings, and search as it was tuned."""
         store = self._store  # not `self`, which has the index: a cycle would keep the files open
         index.refine_by(
-            lambda ids: projected(projection, store.read(ids)),
-            store.table if projection is None else None,
+            lambda ids: projection.apply(store.read(ids)),
+            store.table if projection.fingerprint is None else None,
         )
         if tuned is not None and tuned["index"] == index.name:
             index.configure(**tuned["settings"])
@@ -599,7 +588,7 @@ class LiveIndex:
     def _pieces(self, ids: Ids) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield increasing ids and their vectors, in pieces that are added quickly."""
         for block, embeddings in self._store.blocks(ids):
-            vectors = projected(self.projection, embeddings)
+            vectors = self.projection.apply(embeddings)
             start = 0
             while start < len(block):
                 piece = slice(start, start + self._piece)

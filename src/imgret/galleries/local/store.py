@@ -44,6 +44,7 @@ from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
 from imgret.galleries.local.own import check_no_link
 from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
+from imgret.projections import Projection
 from imgret.support.interrupts import held, let_through
 from imgret.support.locks import RLock
 from imgret.support.rounding import as_kept, refusals
@@ -418,27 +419,28 @@ class Store:
                 manifest.write(self.path)
         self.manifest = manifest
 
-    def set_projection(self, fingerprint: str | None, write: Callable[[Path], None] | None) -> None:
-        """Store a projection in the gallery, or remove it.
+    def set_projection(self, projection: Projection) -> None:
+        """Store the projection in the gallery; of the identity, no file.
 
         The new file is written beside the old one, the manifest names it, and then it replaces the
         old one. Whatever interrupts this, one of `projection_files` is the right one.
         """
         self.check_writable()
+        fingerprint = projection.fingerprint
         if self.path is None:
             self.change_manifest(projection=fingerprint)
             return
         current, waiting = self.projection_files(self.path)
         with writing(self.path):
-            if write is not None:
+            if fingerprint is not None:
                 try:
-                    write(waiting)
+                    projection.save(waiting)
                     sync(waiting)
                 except BaseException:
                     waiting.unlink(missing_ok=True)
                     raise
             self.change_manifest(projection=fingerprint)
-            if write is None:
+            if fingerprint is None:
                 current.unlink(missing_ok=True)
             else:
                 waiting.replace(current)

@@ -13,7 +13,7 @@ from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.indexes.make import make_index
-from imgret.projections import LinearProjection, projected
+from imgret.projections import LinearProjection, Projection
 
 __all__ = ["fits", "read_index", "read_projection"]
 
@@ -61,7 +61,7 @@ def fits(manifest: Manifest, checkpoint: Checkpoint) -> bool:
 
 
 def read_index(
-    store: Store, path: Path, projection: LinearProjection | None
+    store: Store, path: Path, projection: Projection
 ) -> tuple[VectorIndex, Checkpoint] | None:
     """Read the index stored beside a gallery.
 
@@ -70,7 +70,7 @@ def read_index(
     store : Store
     path : Path
         Path where the store was opened; another gallery may be there by now.
-    projection : LinearProjection or None
+    projection : Projection
         Projection applied to its vectors.
 
     Returns
@@ -79,7 +79,6 @@ def read_index(
         The index holds nothing that the store does not see, even if the checkpoint covers more.
         None if no stored index is usable, with a warning if it is damaged.
     """
-    dim = store.dim if projection is None else projection.dim_out
     for _ in range(_READS):
         found = Store.read_checkpoint(path)
         if found is None or not fits(store.manifest, found[0]):
@@ -89,7 +88,7 @@ def read_index(
             return None  # no one else writes, so one of the two is damaged, and not the items
         problem: object = None
         try:
-            index = make_index(checkpoint.part, dim, store.manifest.metric)
+            index = make_index(checkpoint.part, projection.dim_out, store.manifest.metric)
             index.load_state(state)
             _try(index)
         except Exception as error:  # noqa: BLE001  # an index is a cache, whatever is wrong with it
@@ -116,7 +115,7 @@ def _try(index: VectorIndex) -> None:
 
 
 def _turn_back(
-    store: Store, index: VectorIndex, checkpoint: Checkpoint, projection: LinearProjection | None
+    store: Store, index: VectorIndex, checkpoint: Checkpoint, projection: Projection
 ) -> bool:
     """Roll an index that was stored after a reader opened back to what the reader sees.
 
@@ -135,5 +134,5 @@ def _turn_back(
         index.remove(later)
     seen = catalog.removed_by_others()
     for block, embeddings in store.blocks(seen[~index.holds(seen)]):
-        index.add(projected(projection, embeddings), block)
+        index.add(projection.apply(embeddings), block)
     return True

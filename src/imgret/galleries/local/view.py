@@ -44,9 +44,8 @@ class LocalView(View):
         where: Filter | None = None,
         without: Sequence[int] = (),
     ) -> None:
-        self._projection = searcher.projection  # as of now
         spec = store.manifest
-        super().__init__(spec.metric, self._projection or searcher.identity, spec.dtype)
+        super().__init__(spec.metric, searcher.projection, spec.dtype)
         self._store = store
         self._size = store.catalog.live  # as of now, so that the width of answers is fixed
         self._searcher = searcher
@@ -69,7 +68,7 @@ class LocalView(View):
 
     def _search(self, vectors: Embeddings, k: int) -> Neighbors:
         removed = len(self._removed)
-        found = self._searcher.find(vectors, k + removed, self._where, self._projection)
+        found = self._searcher.find(vectors, k + removed, self._where, self.projection)
         if not removed:
             return found
         left = (found.ids >= 0) & ~np.isin(found.ids, self._removed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ class MilvusGallery(ServerGallery):
         self.connection = connection
         self._is_mine = False  # created by this object
         self._spec, self._layout = schema.read_spec(connection)
-        self._most, self._at = 0, -_FRESH
+        self._most, self._at = 0, -math.inf
 
     # -- where it is -------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class MilvusGallery(ServerGallery):
             try:
                 yield
             finally:
-                self._at = -_FRESH
+                self._at = -math.inf
                 schema.change_state(self.connection)
 
     def _need_unused(self, keys: Sequence[str]) -> None:
