@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from imgret.cli.app import app
+from imgret.cli.app import make_app
 from imgret.cli.help import record
 
 
@@ -71,7 +71,7 @@ class Commands(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
-        text = "\n\n".join(panels(typer.main.get_command(app)))
+        text = "\n\n".join(panels(typer.main.get_command(make_app())))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 

@@ -17,27 +17,6 @@ import numpy as np
 from imgret import registry
 from imgret.abc import Cropper, Embedder, Gallery, VectorIndex
 from imgret.croppers import NoCrop
-from imgret.curation import (
-    Clusters,
-    Copies,
-    DuplicateGroup,
-    Duplicates,
-    LabelIssues,
-    Map2D,
-    Moved,
-    NeighborGraph,
-    Outliers,
-    build_neighbor_graph,
-    draw_map,
-    find_copies_of,
-    find_duplicates,
-    find_mislabelled,
-    find_outliers,
-    fit_clusters,
-    move_extra,
-    move_listed,
-)
-from imgret.curation.map2d import Method
 from imgret.errors import (
     DuplicateKeyError,
     EmptyGalleryError,
@@ -47,18 +26,6 @@ from imgret.errors import (
     StoreNotFoundError,
     UnsupportedError,
 )
-from imgret.evaluation import (
-    CropReport,
-    Recall,
-    Report,
-    Tuning,
-    evaluate,
-    measure_recall,
-    report_crops,
-    tune,
-)
-from imgret.evaluation.queries import Queries, QueryLabels
-from imgret.explain import Explanation, explain_match
 from imgret.filters import parse_filter
 from imgret.galleries.local import LocalGallery
 from imgret.images import MAX_PIXELS, load
@@ -77,22 +44,6 @@ from imgret.ingest import (
 )
 from imgret.ingest.again import ingest_all, items_to_reembed, update_item, whole_sources
 from imgret.ingest.progress import Progress
-from imgret.learning import (
-    AdaptReport,
-    CalibrationReport,
-    Classifier,
-    Name,
-    ScoreCalibration,
-    adapt,
-    calibrate,
-    given_pairs,
-    given_text_pairs,
-    near_pairs,
-    near_text_pairs,
-)
-from imgret.learning.calibration import threshold_of
-from imgret.learning.curves import find_curve
-from imgret.learning.zero_shot import TEMPLATE, described, nearest_names, zero_shot
 from imgret.pipeline.attach import PartLocations, attach
 from imgret.pipeline.compatible import new_spec, same_cropper
 from imgret.pipeline.pipeline import Late, Pipeline, Runs
@@ -113,6 +64,7 @@ from imgret.search.query import (
 )
 from imgret.support.checks import check_count, check_number, check_seed, check_vectors
 from imgret.support.given import (
+    TEMPLATE,
     is_frame,
     label_or_none,
     many_images,
@@ -124,22 +76,36 @@ from imgret.support.given import (
     texts,
     threshold_or_none,
 )
+from imgret.support.lazy import LazyModule
 from imgret.support.tables import data_frame
-from imgret.transfer import (
-    CopyReport,
-    GalleryHeader,
-    all_items,
-    copy_gallery,
-    export_items,
-    import_items,
-    load_items,
-)
 from imgret.types import Box, Dtype, Embeddings, Hit, ImageLike, Item, Json, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from imgret import curation, evaluation, explain, learning, transfer
+    from imgret.curation import (
+        Clusters,
+        Copies,
+        DuplicateGroup,
+        Duplicates,
+        LabelIssues,
+        Map2D,
+        Moved,
+        NeighborGraph,
+        Outliers,
+    )
+    from imgret.curation.map2d import Method
+    from imgret.evaluation import CropReport, Recall, Report, Tuning
+    from imgret.evaluation.queries import Queries, QueryLabels
+    from imgret.explain import Explanation
     from imgret.galleries.report import CheckReport
+    from imgret.learning import AdaptReport, CalibrationReport, Classifier, Name, ScoreCalibration
+    from imgret.transfer import CopyReport
+else:  # a search needs none of them
+    curation, evaluation = LazyModule("imgret.curation"), LazyModule("imgret.evaluation")
+    explain, learning = LazyModule("imgret.explain"), LazyModule("imgret.learning")
+    transfer = LazyModule("imgret.transfer")
 
 __all__ = ["Retriever"]
 
@@ -390,7 +356,9 @@ class Retriever:
         StoreError
             The target cannot be written, or differs from the source at the end.
         """
-        return copy_gallery(os.fspath(source), os.fspath(target), index=index, progress=progress)
+        return transfer.copy_gallery(
+            os.fspath(source), os.fspath(target), index=index, progress=progress
+        )
 
     @classmethod
     def from_parquet(
@@ -459,9 +427,9 @@ class Retriever:
             "progress": progress,
         }
         if output is not None:
-            import_items(path, os.fspath(output), **given)
+            transfer.import_items(path, os.fspath(output), **given)
             return cls.open(output, "r+", embedder=embedder, cropper=cropper, max_pixels=max_pixels)
-        gallery = load_items(path, **given)
+        gallery = transfer.load_items(path, **given)
         home = str(Path(path).absolute().parent)
         return cls._of(gallery, *attach(gallery, home, embedder, cropper, max_pixels=max_pixels))
 
@@ -506,9 +474,9 @@ class Retriever:
             PyArrow is not installed.
         """
         with self._gallery.locked():
-            view = all_items(self._gallery, where)
-            header = GalleryHeader.of(self._gallery)
-            return export_items(view, header, path, overwrite=overwrite, progress=progress)
+            view = transfer.all_items(self._gallery, where)
+            header = transfer.GalleryHeader.of(self._gallery)
+            return transfer.export_items(view, header, path, overwrite=overwrite, progress=progress)
 
     def to_pandas(self, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return a data frame with one row per item, in the order they were added.
@@ -538,7 +506,7 @@ class Retriever:
                     item.mtime_ns,
                     dict(item.metadata),
                 )
-                for item in all_items(self._gallery, where).items()
+                for item in transfer.all_items(self._gallery, where).items()
             ]
         columns = ("key", "label", "path", "box", "size", "modified", "metadata")
         return data_frame(columns, rows, what="to_pandas", times=("modified",), counts=("size",))
@@ -781,7 +749,7 @@ class Retriever:
             return None
         if queries not in self._parsed or self._parsed[queries][0] is not content:
             try:
-                self._parsed[queries] = content, ScoreCalibration.from_json(content)
+                self._parsed[queries] = content, learning.ScoreCalibration.from_json(content)
             except StoreCorruptError as error:
                 raise StoreCorruptError(f"{self._gallery.name}: {error}") from error
         found = self._parsed[queries][1]
@@ -1720,7 +1688,7 @@ class Retriever:
         the exact method; M. Zeiler and R. Fergus, "Visualizing and Understanding Convolutional
         Networks", 2014, for occlusion.
         """
-        return explain_match(
+        return explain.explain_match(
             self.view(),
             self._pipeline,
             None if query is None else one_image(query, "query"),
@@ -1805,14 +1773,14 @@ class Retriever:
             )
         if labels is not None:
             names = list(texts(labels, "labels", ordered=False))
-            words = described(names, template, self._pipeline.embed_text)
+            words = learning.described(names, template, self._pipeline.embed_text)
             embeddings = self._pipeline.embed(queries, threads=threads)
-            return zero_shot(embeddings, names, words, threshold)
+            return learning.classify_by_names(embeddings, names, words, threshold)
         if labels is not None:
             names = list(texts(labels, "labels", ordered=False))
-            words = described(names, template, self._pipeline.embed_text)
+            words = learning.described(names, template, self._pipeline.embed_text)
             embeddings = self._pipeline.embed(queries, threads=threads)
-            return zero_shot(embeddings, names, words, threshold)
+            return learning.classify_by_names(embeddings, names, words, threshold)
         classifier = self._classify_by(check_count(k, "k"))
         found = self.search_many(queries, k, threads=threads)
         return [classifier.name(hits, threshold) for hits in found]
@@ -1893,7 +1861,7 @@ class Retriever:
         if queries is not None:
             queries = many_images(queries, "queries", single="give a list of them")
         with self._gallery.changing(), self._gallery.viewed() as view:
-            tuning = tune(
+            tuning = evaluation.tune(
                 view,
                 recall=recall,
                 k=k,
@@ -1979,7 +1947,7 @@ class Retriever:
         started = time.perf_counter()
         self._gallery.need("projection")
         with self._gallery.changing(), self._gallery.viewed() as view:
-            projection, report = adapt(view, dim=dim, shrinkage=shrinkage)
+            projection, report = learning.adapt(view, dim=dim, shrinkage=shrinkage)
             if projection is not None:
                 self._gallery.project(projection)
         return replace(report, seconds=time.perf_counter() - started)
@@ -2040,7 +2008,7 @@ class Retriever:
         Probability Estimates", 2002. J. Platt, "Probabilistic Outputs for Support Vector Machines
         and Comparisons to Regularized Likelihood Methods", 1999.
         """
-        find_curve(method)
+        learning.find_curve(method)
         k, n_queries, seed = (
             check_count(k, "k"),
             check_count(n_queries, "n_queries"),
@@ -2048,10 +2016,10 @@ class Retriever:
         )
         with self._gallery.changing(), self._gallery.viewed() as view:
             if pairs is None:
-                known = near_pairs(view, k=k, n_queries=n_queries, seed=seed)
+                known = learning.near_pairs(view, k=k, n_queries=n_queries, seed=seed)
             else:
-                known = given_pairs(view, pairs)
-            learned, report = calibrate(
+                known = learning.given_pairs(view, pairs)
+            learned, report = learning.calibrate(
                 known, method=method, metric=view.metric, projection=self._fingerprint, seed=seed
             )
             self._gallery.change_spec(calibration=learned.to_json())
@@ -2095,11 +2063,11 @@ class Retriever:
         InvalidInputError, KeyNotFoundError, EmptyGalleryError, StoreReadOnlyError
             As for `calibrate`.
         """
-        find_curve(method)
+        learning.find_curve(method)
         k, seed = check_count(k, "k"), check_seed(seed)
         with self._gallery.changing(), self._gallery.viewed() as view:
             if pairs is not None:
-                known = given_text_pairs(view, pairs, self._pipeline.embed_text)
+                known = learning.given_text_pairs(view, pairs, self._pipeline.embed_text)
             elif view.projection.from_labels:
                 raise UnsupportedError(
                     "calibrate_text: expected a gallery that is not adapted to its labels, found "
@@ -2107,9 +2075,9 @@ class Retriever:
                 )
             else:
                 names = view.labels.names
-                words = described(names, template, self._pipeline.embed_text)
-                known = near_text_pairs(view, names, words, k=k)
-            learned, report = calibrate(
+                words = learning.described(names, template, self._pipeline.embed_text)
+                known = learning.near_text_pairs(view, names, words, k=k)
+            learned, report = learning.calibrate(
                 known, method=method, metric=view.metric, projection=self._fingerprint, seed=seed
             )
             self._gallery.change_spec(text_calibration=learned.to_json())
@@ -2216,7 +2184,7 @@ class Retriever:
             The gallery is empty.
         """
         with self._gallery.viewed() as view:
-            return evaluate(
+            return evaluation.evaluate(
                 view,
                 None if queries is None else self.embedder,
                 None if queries is None else self.cropper,
@@ -2287,7 +2255,7 @@ class Retriever:
         """
         with self._gallery.viewed() as view:
             embeddings = None if queries is None else self.embed(queries)
-            return measure_recall(
+            return evaluation.measure_recall(
                 view, k=k, queries=embeddings, n_queries=n_queries, seed=check_seed(seed)
             )
 
@@ -2337,7 +2305,7 @@ class Retriever:
             return other.evaluate(k=(1, 5))
 
         with self._gallery.viewed() as view:
-            return report_crops(
+            return evaluation.report_crops(
                 view,
                 self.embedder,
                 find_cropper(cropper),
@@ -2400,7 +2368,7 @@ class Retriever:
         computed: dict[str, bytes] = {}
         with self._gallery.locked():
             with self._gallery.viewed() as view:
-                groups = find_duplicates(
+                groups = curation.find_duplicates(
                     view,
                     threshold=threshold,
                     max_pixels=self._pipeline.max_pixels,
@@ -2446,7 +2414,7 @@ class Retriever:
         whole = load(image, max_pixels=max_pixels)
         embedding = self._embed_queries([whole], None)
         with self._gallery.viewed() as view:
-            return find_copies_of(view, whole, embedding, max_pixels=max_pixels)
+            return curation.find_copies_of(view, whole, embedding, max_pixels=max_pixels)
 
     def move_duplicates(
         self,
@@ -2485,8 +2453,8 @@ class Retriever:
         """
         with self._gallery.changing():
             if isinstance(groups, (str, os.PathLike)):
-                return move_listed(self._gallery, Path(groups), Path(folder))
-            return move_extra(self._gallery, groups, Path(folder))
+                return curation.move_listed(self._gallery, Path(groups), Path(folder))
+            return curation.move_extra(self._gallery, groups, Path(folder))
 
     def clusters(
         self,
@@ -2540,12 +2508,16 @@ class Retriever:
                     "texts are, found one with a projection; call project(None) first"
                 )
             names = list(texts(words, "words", ordered=False))
-            told = described(names, template, self._pipeline.embed_text)
+            told = learning.described(names, template, self._pipeline.embed_text)
         with self._gallery.viewed() as view:
-            clusters = fit_clusters(view, n=n, seed=seed, max_pixels=self._pipeline.max_pixels)
+            clusters = curation.fit_clusters(
+                view, n=n, seed=seed, max_pixels=self._pipeline.max_pixels
+            )
         if told is None:
             return clusters
-        return replace(clusters, names=tuple(nearest_names(clusters.centroids, names, told)))
+        return replace(
+            clusters, names=tuple(learning.nearest_names(clusters.centroids, names, told))
+        )
 
     def neighbor_graph(self, k: int = 10) -> NeighborGraph:
         """Find the nearest neighbours of every item, without the item itself.
@@ -2568,7 +2540,7 @@ class Retriever:
             There are no items.
         """
         with self._gallery.viewed() as view:
-            return build_neighbor_graph(view, k=k)
+            return curation.build_neighbor_graph(view, k=k)
 
     def outliers(self, n: int = 100, *, k: int = 10) -> Outliers:
         """Find the items that are least similar to the rest and may not belong here.
@@ -2603,7 +2575,7 @@ class Retriever:
         Spaces", 2002, for the mean.
         """
         with self._gallery.viewed() as view:
-            return find_outliers(view, k=k, n=n, max_pixels=self._pipeline.max_pixels)
+            return curation.find_outliers(view, k=k, n=n, max_pixels=self._pipeline.max_pixels)
 
     def mislabelled(self, *, k: int = 20, threshold: float = 0.5) -> LabelIssues:
         """Find the items that may have the wrong label.
@@ -2641,7 +2613,7 @@ class Retriever:
         S. Dudani, "The Distance-Weighted k-Nearest-Neighbor Rule", 1976, for the weights.
         """
         with self._gallery.viewed() as view:
-            return find_mislabelled(
+            return curation.find_mislabelled(
                 view, k=k, threshold=threshold, max_pixels=self._pipeline.max_pixels
             )
 
@@ -2687,7 +2659,7 @@ class Retriever:
         preserving global data structure in both t-SNE and UMAP", 2021.
         """
         with self._gallery.viewed() as view:
-            return draw_map(
+            return curation.draw_map(
                 view,
                 method=method,
                 seed=check_seed(seed),
@@ -2735,7 +2707,7 @@ class Retriever:
         calibration = self._calibration("texts" if by_text else "images", stored)
         if precision is not None:
             is_other = calibration is None and stored is not None
-            least = threshold_of(
+            least = learning.threshold_of(
                 precision, calibration, of_another_projection=is_other, of_texts=by_text
             )
             if not (single and kept):
@@ -2764,7 +2736,7 @@ class Retriever:
         calibration = request.calibration
         if calibration is not None and calibration.projection != view.projection.fingerprint:
             if request.precision is not None:
-                threshold_of(request.precision, None, of_another_projection=True)  # raises
+                learning.threshold_of(request.precision, None, of_another_projection=True)  # raises
             request = request._replace(calibration=None)
         vectors, view = query(view)
         batch = answer(vectors, request, view, max_pixels=self._pipeline.max_pixels)
@@ -2776,5 +2748,5 @@ class Retriever:
         with self._gallery.viewed() as view:
             basis = (self._gallery.version, k)
             if self._classifier is None or self._classifier[0] != basis:
-                self._classifier = basis, Classifier.learn(view, k)
+                self._classifier = basis, learning.Classifier.learn(view, k)
             return self._classifier[1]

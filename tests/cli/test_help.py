@@ -9,9 +9,9 @@ import sys
 import pytest
 import typer
 
-from imgret.cli.app import app
+from imgret.cli.app import make_app
 
-ROOT = typer.main.get_command(app)
+ROOT = typer.main.get_command(make_app())
 COMMANDS = {
     **ROOT.commands,
     **{f"models {name}": each for name, each in ROOT.commands["models"].commands.items()},

@@ -90,7 +90,7 @@ def test_half_written_files_that_are_links_are_replaced(gallery, mine):
     store = Store.open(gallery, writable=True)
     store.change_manifest(index=Part("hnsw", {}))
     projection = LinearProjection(np.eye(DIM), np.zeros(DIM), kind="pca")
-    store.set_projection(projection.fingerprint, projection.save)
+    store.set_projection(projection)
     store.close()
     assert LinearProjection.load(gallery / "projection.npz").fingerprint == projection.fingerprint
     assert not (gallery / "projection.npz").is_symlink()

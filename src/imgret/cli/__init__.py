@@ -50,7 +50,7 @@ def _run(arguments: list[str], ctrl_c: CtrlC) -> int:
     """Run the command and return its exit code."""
     import typer  # noqa: PLC0415  # so that the package stays cheap to import
 
-    from imgret.cli.app import app  # noqa: PLC0415  # the same
+    from imgret.cli.app import make_app  # noqa: PLC0415  # the same
     from imgret.cli.complete import complete_on_first_tab  # noqa: PLC0415  # the same
     from imgret.cli.ctrl_c import INTERRUPTED  # noqa: PLC0415  # the same
     from imgret.cli.logs import log_shown  # noqa: PLC0415  # the same
@@ -68,7 +68,9 @@ def _run(arguments: list[str], ctrl_c: CtrlC) -> int:
     try:
         with log_shown(arguments) as left:
             ctrl_c.begin(cut_off=left[:1] != ["serve"])  # which finishes requests first
-            code = app(left or ["--help"], prog_name="imgret", standalone_mode=False)
+            words = left or ["--help"]
+            app = make_app(() if "_IMGRET_COMPLETE" in os.environ else words)
+            code = app(words, prog_name="imgret", standalone_mode=False)
     except SystemExit as ended:  # typer raises it for a closed pipe and after a completion
         return int(ended.code or 0) if "_IMGRET_COMPLETE" in os.environ else 0
     except (KeyboardInterrupt, typer.Abort):

@@ -10,16 +10,22 @@ module               contents
 `curves`             isotonic and logistic curves
 `pairs`              pairs of items with a score, of the same class or not
 `trial`, `folds`     cross-validation of a projection
+`zero_shot`          classes by their names alone
 ==================== =====================================================================
 """
 
 from imgret.learning.adapt_report import AdaptReport, Gain
 from imgret.learning.adaptation import adapt
-from imgret.learning.calibration import ScoreCalibration, calibrate
+from imgret.learning.calibration import ScoreCalibration, calibrate, threshold_of
 from imgret.learning.calibration_report import CalibrationReport, Level
 from imgret.learning.classify import Classifier, Name
 from imgret.learning.confidence import Confidence, calibration_error
-from imgret.learning.curves import IsotonicCurve, LogisticCurve, pool_adjacent_violators
+from imgret.learning.curves import (
+    IsotonicCurve,
+    LogisticCurve,
+    find_curve,
+    pool_adjacent_violators,
+)
 from imgret.learning.pairs import (
     Pairs,
     given_pairs,
@@ -27,6 +33,7 @@ from imgret.learning.pairs import (
     near_pairs,
     near_text_pairs,
 )
+from imgret.learning.zero_shot import classify_by_names, described, nearest_names
 
 __all__ = [
     "AdaptReport",
@@ -43,9 +50,14 @@ __all__ = [
     "adapt",
     "calibrate",
     "calibration_error",
+    "classify_by_names",
+    "described",
+    "find_curve",
     "given_pairs",
     "given_text_pairs",
     "near_pairs",
     "near_text_pairs",
+    "nearest_names",
     "pool_adjacent_violators",
+    "threshold_of",
 ]

@@ -11,9 +11,8 @@ from imgret.learning.classify import Name
 from imgret.support.unit import unit_length
 from imgret.types import Embeddings
 
-__all__ = ["TEMPLATE", "described", "nearest_names", "zero_shot"]
+__all__ = ["classify_by_names", "described", "nearest_names"]
 
-TEMPLATE = "a photo of a {}"
 # The temperature that CLIP learned: A. Radford et al., "Learning Transferable Visual Models From
 # Natural Language Supervision", 2021.
 _TEMPERATURE = 0.01
@@ -55,7 +54,7 @@ def described(
     return unit_length(vectors.mean(axis=0))
 
 
-def zero_shot(
+def classify_by_names(
     images: Embeddings, names: Sequence[str], texts: Embeddings, threshold: float | None
 ) -> list[Name]:
     """Classify images by which description is most like each.

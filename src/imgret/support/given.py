@@ -29,6 +29,7 @@ import numpy as np
 from imgret.errors import InvalidInputError
 
 __all__ = [
+    "TEMPLATE",
     "by_key",
     "is_frame",
     "is_image",
@@ -47,6 +48,9 @@ __all__ = [
     "texts",
     "threshold_or_none",
 ]
+
+# Describes an image of the class whose name stands for ``{}``; models were trained with such texts.
+TEMPLATE = "a photo of a {}"
 
 _CHANNELS = {1, 3, 4}
 _IMAGE = "a path, bytes, a binary file object, a uint8 array or a PIL image"

@@ -1,12 +1,32 @@
-"""A property that is computed once, without a lock."""
+"""Properties that are computed once, without a lock, and modules imported when they are used."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-__all__ = ["cached_property"]
+__all__ = ["LazyModule", "cached_property"]
+
+
+class LazyModule:
+    """Stands for a module, which is imported when one of its names is first used.
+
+    Parameters
+    ----------
+    name : str
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+    def __repr__(self) -> str:
+        return f"LazyModule({self._name!r})"
+
 
 if TYPE_CHECKING or sys.version_info >= (3, 12):
     from functools import cached_property

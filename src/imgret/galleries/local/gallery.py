@@ -16,7 +16,6 @@ import numpy as np
 from imgret.abc import Gallery, GallerySpec, Stored, VectorIndex
 from imgret.errors import ImgretError, StoreCorruptError, UnsupportedError
 from imgret.filters import Filter
-from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.live_index import LiveIndex
 from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
@@ -314,6 +313,8 @@ class LocalGallery(Gallery):
                 "gallery in memory: expected one in a directory; it was checked when it was "
                 "loaded, so check the directory it comes from"
             )
+        from imgret.galleries.local.check import check_directory  # noqa: PLC0415  # seldom needed
+
         report = check_directory(path)
         if report.ok or not repair:
             return report

@@ -244,14 +244,8 @@ class VectorLog:
         step, bound = max(1, (size or _BLOCK_BYTES) // (self.dim * 4)), rows
         for start in range(0, len(ids), step):
             block = ids[start : start + step]
-            # Mapped for this block alone: the pages that were read are released with it.
             with self._reading.read():
-                stored = self._first(self._rows if bound is None else bound)
-                first, last = int(block[0]), int(block[-1])
-                if last - first == len(block) - 1:
-                    found = stored[first : last + 1].copy()
-                else:
-                    found = stored.take(block, axis=0)
+                found = self._block(block, self._rows if bound is None else bound)
             yield block, found
 
     def to_memory(self, rows: int) -> VectorLog:
@@ -289,11 +283,35 @@ class VectorLog:
         if sys.platform == "linux" and self._waits:  # ask the disk for all at once
             for place in places:
                 os.posix_fadvise(file, place, width, os.POSIX_FADV_WILLNEED)
-        rows = bytearray().join([os.pread(file, width, place) for place in places])
+        try:
+            rows = bytearray().join([os.pread(file, width, place) for place in places])
+        except OSError as error:
+            raise self._unreadable(error) from error
         self._waits = time.perf_counter() - started > _CACHED_SECONDS * len(places)
         if len(rows) < width * len(places):
             self._check_length(self._rows)  # another program may have truncated it meanwhile
         return np.frombuffer(rows, dtype=self._stored).reshape(len(ids), self.dim)
+
+    def _block(self, ids: Ids, bound: int) -> NDArray[Any]:
+        """Return a copy of the rows of increasing ids below a bound."""
+        first, last = int(ids[0]), int(ids[-1])
+        if last - first >= len(ids):
+            # Mapped for this block alone: the pages that were read are released with it.
+            return self._first(bound).take(ids, axis=0)
+        if self._file is None or sys.platform == "win32":
+            return self._first(bound)[first : last + 1].copy()
+        self._check_open()
+        self._check_length(bound)
+        found = self._empty(len(ids))
+        place, data = self._bytes(first), found.data.cast("B")
+        try:
+            while data and (read := os.preadv(self._file.fileno(), [data], place)):
+                place, data = place + read, data[read:]
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if data:  # another program has truncated it meanwhile
+            self._check_length(bound)
+        return found
 
     def _empty(self, rows: int) -> NDArray[Any]:
         return np.empty((rows, self.dim), dtype=self._stored)
@@ -310,6 +328,9 @@ class VectorLog:
                 f"({self._bytes(rows)} bytes), found {size} bytes; "
                 f"{'restore it from a copy' if self._path is None else remedy(self._path.parent)}"
             )
+
+    def _unreadable(self, error: OSError) -> StoreError:
+        return StoreError(f"{self._path}: cannot be read: {error.strerror}")
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._table):
@@ -345,4 +366,4 @@ class VectorLog:
 
 def checksums(rows: NDArray[Any]) -> list[int]:
     """Return the CRC-32 of each row of a C-contiguous array."""
-    return [zlib.crc32(row) for row in np.ascontiguousarray(rows)]
+    return list(map(zlib.crc32, np.ascontiguousarray(rows)))
