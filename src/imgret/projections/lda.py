@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import InvalidInputError
 from imgret.projections.linear import LinearProjection
+from imgret.support.blas import eigh
 from imgret.support.checks import check_count, check_vectors
 from imgret.types import Embeddings, Ids
 
@@ -63,7 +64,7 @@ class Discriminant:
         within = (products - weighted.T @ weighted) / (self.items - classes)
         mean = sums.sum(axis=0) / self.items
         self._mean: Matrix = origin + mean
-        variances, self._directions = np.linalg.eigh(within)
+        variances, self._directions = eigh(within)
         self._variances = np.maximum(variances, 0.0)
         if self._variances[-1] <= np.trace(products) / self.items * 1e-12:
             raise InvalidInputError(
@@ -118,10 +119,10 @@ class Discriminant:
         scale = 1 / np.sqrt(shrunk)
         means = self._means * scale
         if len(means) <= means.shape[1]:  # the smaller of two matrices with the same eigenvalues
-            spread, vectors = np.linalg.eigh(means @ means.T)
+            spread, vectors = eigh(means @ means.T)
             vectors = means.T @ vectors / np.sqrt(np.maximum(spread, spread[-1] * 1e-15 + 1e-300))
         else:
-            spread, vectors = np.linalg.eigh(means.T @ means)
+            spread, vectors = eigh(means.T @ means)
         spread, vectors = spread[::-1], vectors[:, ::-1]
         rank = min(self.max_dim, int((spread > spread[0] * 1e-10).sum()))
         if not rank or spread[0] <= 0:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imgret.errors import DimensionError, EmptyGalleryError, InvalidInputError
 from imgret.projections.linear import LinearProjection
+from imgret.support.blas import eigh, one_thread
 from imgret.support.checks import check_count, check_vectors
 from imgret.types import Embeddings
 
@@ -73,7 +74,7 @@ def fit_pca(blocks: Iterable[Embeddings], dim: int, *, whiten: float = 0.0) -> L
     total = float(np.trace(scatter))
     few = not whiten and dim <= _FEW and len(mean) >= _WIDE
     found = _largest(scatter, dim) if few else None
-    variances, directions = np.linalg.eigh(scatter) if found is None else found
+    variances, directions = eigh(scatter) if found is None else found
     variances = np.maximum(variances[::-1], 0.0)
     # Variance that rounding leaves in a direction in which the rows do not differ.
     noise = variances[0] * len(mean) * np.finfo(np.float64).eps
@@ -113,14 +114,15 @@ def _largest(
     None if the eigenvalues are too much alike for it.
     """
     image = np.random.default_rng(0).normal(size=(len(covariance), n + _SPARE))
-    for _ in range(_MOST):
-        basis, _ = np.linalg.qr(image)
-        image = covariance @ basis
-        values, turn = np.linalg.eigh(basis.T @ image)
-        values, turn = values[-n:], turn[:, -n:]
-        vectors = basis @ turn
-        if np.abs(image @ turn - vectors * values).max() <= _TOLERANCE * values[-1]:
-            return values, vectors
+    with one_thread():
+        for _ in range(_MOST):
+            basis, _ = np.linalg.qr(image)
+            image = covariance @ basis
+            values, turn = np.linalg.eigh(basis.T @ image)
+            values, turn = values[-n:], turn[:, -n:]
+            vectors = basis @ turn
+            if np.abs(image @ turn - vectors * values).max() <= _TOLERANCE * values[-1]:
+                return values, vectors
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret.support.blas import one_thread
 from imgret.types import Ids
 
 __all__ = [
@@ -151,14 +152,16 @@ def logistic_regression(columns: Floats, targets: Floats, ridge: Any = 1e-9) -> 
     """
     weights = np.zeros(columns.shape[1])
     penalty = np.broadcast_to(np.asarray(ridge, dtype=np.float64), weights.shape)
-    for _ in range(_STEPS):
-        predicted = sigmoid(columns @ weights)
-        slope = columns.T @ (predicted - targets) + penalty * weights
-        curve = (columns * (predicted * (1 - predicted))[:, None]).T @ columns + np.diag(penalty)
-        step = np.linalg.solve(curve, slope)
-        weights -= step * min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
+    with one_thread():
+        for _ in range(_STEPS):
+            predicted = sigmoid(columns @ weights)
+            slope = columns.T @ (predicted - targets) + penalty * weights
+            slopes = predicted * (1 - predicted)
+            curve = (columns * slopes[:, None]).T @ columns + np.diag(penalty)
+            step = np.linalg.solve(curve, slope)
+            weights -= step * min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-12))
+            if np.abs(step).max() < 1e-8:
+                break
     return weights
 
 

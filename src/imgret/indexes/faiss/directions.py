@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from imgret.support.blas import eigh, qr
 from imgret.types import Embeddings
 
 __all__ = ["directions"]
@@ -46,7 +47,7 @@ def directions(vectors: Embeddings, pieces: int) -> Embeddings | None:
     some = vectors[:: -(-len(vectors) // max(_SAMPLE, _PER_DIMENSION * dim))]
     mean = some.mean(axis=0, dtype=np.float64)
     some = some - mean.astype(np.float32)
-    variances, axes = np.linalg.eigh((some.T @ some).astype(np.float64))
+    variances, axes = eigh((some.T @ some).astype(np.float64))
     shares = np.cumsum(variances[::-1]) / max(float(variances.sum()), 1e-300)
     widths = np.arange(1, -(-dim // pieces) + 1)
     kept = shares[np.minimum(widths * pieces, dim) - 1]
@@ -60,6 +61,6 @@ def directions(vectors: Embeddings, pieces: int) -> Embeddings | None:
     if np.linalg.norm(left) > 1e-3 * np.sqrt(np.mean(np.vecdot(some, some))):
         rows[-1] = left - rows[:-1].T @ (rows[:-1] @ left)
         rows[-1] /= np.linalg.norm(rows[-1])
-    turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((count, count)))
+    turn, _ = qr(np.random.default_rng(0).standard_normal((count, count)))
     found: Embeddings = np.ascontiguousarray(turn @ rows, dtype=np.float32)
     return found
