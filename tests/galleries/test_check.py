@@ -21,6 +21,7 @@ from imgret.errors import (
     StoreLockedError,
     StoreNotFoundError,
     StoreReadOnlyError,
+    StoreVersionError,
     UnsupportedError,
 )
 from imgret.galleries.local import check as checking
@@ -332,6 +333,16 @@ def test_who_may_check_and_repair(gallery, tmp_path):
         assert retriever.search_vectors(vectors()[4:5], k=1)[0][0].key == "image-004"
     with pytest.raises(UnsupportedError, match="in memory"):
         Retriever(embedder=Given(DIM)).check()
+
+
+def test_a_newer_catalog_is_no_damage(gallery):
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = (gallery / "catalog.sqlite").read_bytes()
+    for repair in (False, True):
+        with pytest.raises(StoreVersionError, match="found 99; upgrade imgret"):
+            check_directory(gallery, repair=repair)
+    assert (gallery / "catalog.sqlite").read_bytes() == before
 
 
 def test_a_report_shows_itself(gallery):

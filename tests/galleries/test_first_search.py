@@ -6,6 +6,7 @@ import pytest
 from imgret import Retriever
 from imgret.errors import StoreCorruptError
 from imgret.galleries.local import live_index
+from imgret.indexes import FlatIndex, HNSWIndex
 from imgret.testing.data import Given
 
 N, DIM = 3000, 32
@@ -45,6 +46,16 @@ def test_only_the_first_one_is_spared_an_index(gallery):
         for is_there in (False, True, True):
             retriever.search_vectors(np.ones((1, DIM)))
             assert (live._index is not None) is is_there
+
+
+@pytest.mark.parametrize("make", [FlatIndex, HNSWIndex])
+def test_an_index_that_was_empty_grows_as_items_come(make):
+    index = make(DIM)
+    retriever = Retriever(embedder=Given(DIM), index=index)
+    for count in (20, 40):
+        keys = [str(n) for n in range(count, count + 20)]
+        retriever.add_vectors(np.eye(DIM)[:20], keys=keys)
+        assert len(index) == count
 
 
 def test_damage_is_found_by_the_first_search(gallery):

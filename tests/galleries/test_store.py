@@ -16,6 +16,7 @@ from imgret.errors import (
     StoreClosedError,
     StoreCorruptError,
     StoreExistsError,
+    StoreForkedError,
     StoreNotFoundError,
     StoreReadOnlyError,
     StoreVersionError,
@@ -171,6 +172,19 @@ def test_open_for_reading_changes_nothing(saved, kit):
     assert {name: (saved / name).stat() for name in kit.names(saved)}.keys() == before.keys()
     for name, status in before.items():
         assert (saved / name).stat().st_mtime_ns == status.st_mtime_ns
+
+
+def test_a_writer_in_a_forked_child_is_for_reading(saved, kit, monkeypatch):
+    with closing(Store.open(saved, writable=True)) as store:
+        parent = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+        assert kit.content_of(store) == kit.expected_of(0, 1, 2, 4)
+        assert not store.writable
+        with pytest.raises(StoreForkedError, match=f"opened for writing by process {parent}"):
+            kit.add(store, 9)
+        monkeypatch.undo()
+        kit.add(store, 9)
+        assert kit.content_of(store) == kit.expected_of(0, 1, 2, 4, 9)
 
 
 def test_paths_need_not_be_absolute(path, manifest, kit, monkeypatch, tmp_path):
