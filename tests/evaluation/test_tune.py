@@ -234,6 +234,9 @@ def test_the_ways_of_a_search(mean_color, vectors):
         assert plan.settings == {"ef_search": 8}
         assert plan.to_dict()["way"] == way
         assert str(plan).startswith(f"{way}: ")
+        about = "about " if way == "index, then filter" else ""
+        assert f"  matching  {about}{plan.matching:,} of 1,500 items\n" in str(plan)
+        assert f"{plan.matching:,} of 1,500 items</td>" in plan._repr_html_()
         (hits,) = retriever.search_vectors(vectors[:1], 3, where=where)
         assert len(hits) == 3
     many = retriever.explain(3, where={"n": {"$lt": 100}}, n_queries=500)

@@ -294,6 +294,16 @@ def test_given_pairs_calibrate():
     assert report.error < 0.05
 
 
+def test_ten_pairs_of_each_kind_are_enough():
+    made = gallery()
+    same = [(str(n), str(n + 12), True) for n in range(10)]
+    different = [(str(n), str(n + 25), False) for n in range(10)]
+    report = made.calibrate(same + different, method="logistic")
+    assert (report.pairs, report.same) == (20, 10)
+    with pytest.raises(InvalidInputError, match="at least 10 of one class .* found 10 and 9"):
+        made.calibrate(same + different[1:])
+
+
 @pytest.mark.parametrize(
     ("pairs", "error", "message"),
     [

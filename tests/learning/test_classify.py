@@ -1,6 +1,7 @@
 """Names, how sure they are, and when there is none."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,14 @@ def test_unlabelled_neighbours_have_no_vote():
     assert all(None not in name.votes and "None" not in name.votes for name in names)
 
 
+def test_a_query_far_from_everything_has_votes_too():
+    """Shares depend on the differences of scores alone."""
+    made = gallery()
+    namer, (hits,) = made._classify_by(10), made.search_vectors(vectors_of([0]), 10)
+    far = [replace(hit, score=hit.score - 1e6) for hit in hits]
+    assert namer.name(far).votes == pytest.approx(namer.name(hits).votes, rel=1e-3)
+
+
 @pytest.mark.parametrize("labels", [[None] * 240, ["one"] * 240])
 def test_too_few_labels(labels):
     with pytest.raises(InvalidInputError, match="label more images first"):
@@ -176,6 +185,23 @@ def test_all_right_is_not_certain():
     _, confidence = calibration.name(np.zeros((1, 5), dtype=np.int64), np.ones((1, 5)))
     assert 0.9 < confidence[0] < 1
     assert calibration.accuracy == 1
+
+
+def test_more_votes_or_a_better_score_never_make_less_certain():
+    """Not even where what is wrong has more of both, as here."""
+    own, wrong = np.repeat([0, 1], 40), np.arange(80) % 2 == 1
+    mixed = np.stack([own, own, own, 1 - own, 1 - own], axis=1)
+    codes = np.where(wrong[:, None], 1 - own[:, None], mixed)
+    steps = np.linspace(0.1, 0, 5)
+    scores = np.where(wrong, 0.8, 0.2)[:, None] + steps + 0.01 * (np.arange(80) % 7)[:, None]
+    learned = Confidence.learn(own, codes, scores, 5)
+    votes, levels = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]]), np.linspace(0, 1, 9)
+    few, many = (
+        learned.name(np.repeat(some[None], 9, axis=0), levels[:, None] + steps)[1] for some in votes
+    )
+    assert (many >= few).all()
+    assert (np.diff(few) >= 0).all()
+    assert (np.diff(many) >= 0).all()
 
 
 def test_calibration_error():
