@@ -53,6 +53,7 @@ PARTS = {
         ("galleries/local/*.py",),
         (
             "tests/evaluation/test_tune.py",
+            "tests/filters/test_mistakes.py",
             "tests/filters/test_searching.py",
             "tests/galleries",
             "tests/hostile/test_galleries.py",

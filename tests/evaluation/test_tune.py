@@ -186,6 +186,8 @@ def test_a_gallery_open_for_reading_cannot_be_tuned(mean_color, vectors, tmp_pat
         {"index": "ivf"},
         {"index": 1, "settings": {}},
         {"index": "ivf", "settings": {"nprobe": "x"}},
+        {"index": "ivf", "settings": {"nprobe": 0}},
+        {"index": "ivf", "settings": {"nprobe": 1.5}},
     ],
 )
 def test_a_manifest_that_is_no_such_thing(mean_color, vectors, tmp_path, tuned):

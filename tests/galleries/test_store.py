@@ -279,6 +279,15 @@ def test_missing_file(saved, name):
     assert not (saved / name).exists()
 
 
+def test_opening_that_fails_lets_the_lock_go(saved):
+    aside = (saved / "vectors.f16").rename(saved / "aside")
+    with pytest.raises(StoreCorruptError) as caught:  # whose traceback refers to the lock
+        Store.open(saved, writable=True)
+    aside.rename(saved / "vectors.f16")
+    Store.open(saved, writable=True).close()
+    assert "missing" in str(caught.value)
+
+
 @pytest.mark.parametrize("bit", range(16))
 def test_a_flipped_bit_names_the_item(saved, kit, bit):
     data = bytearray((saved / "vectors.f16").read_bytes())

@@ -102,6 +102,7 @@ def test_what_auto_chose_is_known_before_the_index_is_read(
         retriever.reindex("auto", **options)
         named, why = repr(retriever), retriever.index_reason
         assert f"'auto' ({chosen})" in named
+        assert str(_N) in why
     monkeypatch.setattr(LiveIndex, "sync", None)
     with Retriever.open(path, embedder=mean_color) as retriever:
         assert (repr(retriever), retriever.index_reason) == (named, why)
