@@ -62,6 +62,7 @@ PARTS = {
             "tests/retriever/test_disk.py",
             "tests/retriever/test_opening.py",
             "tests/retriever/test_planner_machine.py",
+            "tests/retriever/test_threads.py",
         ),
     ),
     "search": Part(
