@@ -68,6 +68,7 @@ PARTS = {
     "search": Part(
         ("search/*.py",),
         (
+            "tests/evaluation/test_tune.py",
             "tests/filters/test_searching.py",
             "tests/galleries/test_labelled.py",
             "tests/galleries/test_plain_gallery.py",
@@ -78,6 +79,7 @@ PARTS = {
             "tests/rerank",
             "tests/retriever/test_against_the_query.py",
             "tests/retriever/test_arguments.py",
+            "tests/retriever/test_facets.py",
             "tests/retriever/test_large_k.py",
             "tests/retriever/test_planner_machine.py",
             "tests/retriever/test_query_forms.py",
