@@ -111,6 +111,16 @@ def test_a_precision_is_one():
     assert list(a) == list(b)
 
 
+def test_levels_are_what_new_queries_get():
+    made = gallery()
+    report = made.calibrate(method="logistic", k=30)
+    every, _ = judged(made, 0.01)
+    for level in report.levels[:2]:
+        right, _ = judged(made, level.precision)
+        assert right.mean() == pytest.approx(level.measured, abs=0.05)
+        assert right.sum() / every.sum() == pytest.approx(level.recall, abs=0.1)
+
+
 def test_a_stranger_has_no_match():
     made = gallery(noise=0.3)
     made.calibrate()
@@ -302,6 +312,14 @@ def test_ten_pairs_of_each_kind_are_enough():
     assert (report.pairs, report.same) == (20, 10)
     with pytest.raises(InvalidInputError, match="at least 10 of one class .* found 10 and 9"):
         made.calibrate(same + different[1:])
+
+
+@pytest.mark.parametrize("count", [24, 30, 36, 42])
+def test_three_queries_are_enough(count):
+    """They are in three of five folds at most."""
+    pairs = [(str(q), str(q + n + 3), n % 2 == 0) for q in range(3) for n in range(count)]
+    report = gallery().calibrate(pairs, method="logistic")
+    assert (report.pairs, report.images) == (3 * count, 3)
 
 
 @pytest.mark.parametrize(

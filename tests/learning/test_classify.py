@@ -99,6 +99,7 @@ def test_classify_a_picture():
     assert str(name) == f"red ({name.confidence:.2f})"
     assert sum(name.votes.values()) == pytest.approx(1)
     assert len(name.hits) == 10
+    assert name.hits[9].key in name._repr_html_()
     (unknown,) = made.classify_many([picture(*[(190, 30, 30)] * 4)], threshold=1.0)
     assert unknown.label is None
     assert unknown.confidence == name.confidence
@@ -185,6 +186,17 @@ def test_all_right_is_not_certain():
     _, confidence = calibration.name(np.zeros((1, 5), dtype=np.int64), np.ones((1, 5)))
     assert 0.9 < confidence[0] < 1
     assert calibration.accuracy == 1
+
+
+def test_confidence_is_the_share_where_that_is_the_probability():
+    rng = np.random.default_rng(0)
+    votes = rng.integers(11, 21, 4000)  # of 20, for the winner
+    own = np.where(rng.random(4000) < votes / 20, 0, 1)
+    codes = (np.arange(20) >= votes[:, None]).astype(np.int64)
+    learned = Confidence.learn(own, codes, np.ones(codes.shape), 20)
+    asked = np.arange(11, 20)
+    _, confidence = learned.name((np.arange(20) >= asked[:, None]).astype(int), np.ones((9, 20)))
+    np.testing.assert_allclose(confidence, asked / 20, atol=0.03)
 
 
 def test_more_votes_or_a_better_score_never_make_less_certain():
