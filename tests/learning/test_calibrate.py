@@ -14,7 +14,8 @@ from imgret.errors import (
     StoreCorruptError,
     StoreReadOnlyError,
 )
-from imgret.learning import Pairs, calibrate, given_pairs, near_pairs
+from imgret.learning import CalibrationReport, Pairs, calibrate, given_pairs, near_pairs
+from imgret.learning.calibration_report import Level
 
 DIM = 16
 
@@ -374,6 +375,21 @@ def test_the_figures_are_of_pictures_held_out():
     assert "2000 pairs of 400 images" in text
     facts = json.loads(report.to_json())
     assert [level["precision"] for level in facts["levels"]] == [0.9, 0.95, 0.99]
+
+
+def test_a_report_says_where_no_score_reaches_a_precision():
+    levels = (Level(0.9, 0.5, 0.95, 0.25), Level(0.99, None, None, 0.0))
+    report = CalibrationReport("isotonic", 20, 10, 5, 0.0125, levels)
+    assert str(report).splitlines() == [
+        "isotonic: 20 pairs of 5 images with other images, 10 of one class",
+        "expected calibration error 0.0125, cross-validated",
+        "precision  from score   measured   recall",
+        "0.9            0.5000     0.9500   0.2500",
+        "0.99             none          -   0.0000",
+    ]
+    shown = report._repr_html_()
+    for cells in (["0.9", "0.5000", "0.9500", "0.2500"], ["0.99", "none", "-", "0.0000"]):
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in shown
 
 
 # -- as data, and on the command line --------------------------------------------------------
