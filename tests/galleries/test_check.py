@@ -335,6 +335,20 @@ def test_who_may_check_and_repair(gallery, tmp_path):
         Retriever(embedder=Given(DIM)).check()
 
 
+@pytest.mark.parametrize("index", ["hnsw", "hnsw-sq8"])
+def test_an_index_of_other_vectors_is_found(tmp_path, index):
+    path, other = tmp_path / "g.imgret", tmp_path / "other.imgret"
+    for place, rows in ((path, vectors()), (other, vectors()[::-1])):
+        with Retriever.open(place, "a", embedder=Given(DIM), index=index) as retriever:
+            retriever.add_vectors(rows, keys=[str(n) for n in range(N)])
+    shutil.rmtree(path / "index")
+    shutil.copytree(other / "index", path / "index")
+    (damage,) = check_directory(path).damages
+    assert (damage.part, damage.what) == ("index", "its vectors are not those of the items")
+    assert check_directory(path, repair=True).repaired
+    assert check_directory(path).ok
+
+
 def test_a_newer_catalog_is_no_damage(gallery):
     with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db:
         db.execute("PRAGMA user_version = 99")
