@@ -120,6 +120,15 @@ def test_nesting_and_length_have_limits_that_sqlite_can_take(catalog, form):
         catalog.matching(itself)
 
 
+def test_filters_are_nested_in_sixteen_levels_at_most(catalog):
+    where = {"year": {"$gte": 1}}
+    for _ in range(15):
+        where = {"$and": [where]}
+    catalog.matching(where)
+    with pytest.raises(InvalidInputError, match="at most 16 levels of nesting"):
+        catalog.matching({"$and": [where]})
+
+
 def test_number_of_conditions_has_a_limit(catalog):
     assert len(catalog.matching({"$or": [{"year": n} for n in range(1900, 2140)]})) == 2
     for many in ([{"year": n} for n in range(5000)], [{}] * 100_000):
