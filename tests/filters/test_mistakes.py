@@ -65,6 +65,7 @@ def catalog():
         ({"label": 5}, "expected text, as the label of an item is text, found 5"),
         ({"key": {"$gt": 5}}, r"\$gt of 'key': expected text"),
         ({"path": {"$contains": 1}}, "expected text"),
+        ({"label": {"$contains": None}}, "as the label of an item is text, found None"),
         ({"yaer": 1}, "found 'yaer'; did you mean 'year'[?] Known fields: key, label, path, exif,"),
         ({"exif.mak": 1}, "did you mean 'exif.make'[?] Known fields: exif.make"),
         ({"year.month": 1}, "none below year"),
