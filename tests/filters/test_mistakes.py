@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imgret.errors import InvalidInputError
+from imgret.filters import parse_filter
 from imgret.galleries.local.catalog import Catalog
 from imgret.types import Item
 
@@ -137,6 +138,9 @@ def test_number_of_conditions_has_a_limit(catalog):
             catalog.matching({"$or": many})
     with pytest.raises(InvalidInputError, match="at most 500 conditions"):
         catalog.matching({f"field {n}": 1 for n in range(501)})
+    parse_filter({f"field {n}": 1 for n in range(499)})  # and the mapping itself
+    with pytest.raises(InvalidInputError, match="at most 500 conditions"):
+        parse_filter({f"field {n}": 1 for n in range(500)})
     assert len(catalog.matching({"year": {"$in": list(range(100_000))}})) == 2
 
 
