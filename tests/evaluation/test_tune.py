@@ -186,6 +186,8 @@ def test_a_gallery_open_for_reading_cannot_be_tuned(mean_color, vectors, tmp_pat
         {"index": "ivf"},
         {"index": 1, "settings": {}},
         {"index": "ivf", "settings": {"nprobe": "x"}},
+        {"index": "ivf", "settings": {"nprobe": 0}},
+        {"index": "ivf", "settings": {"nprobe": 1.5}},
     ],
 )
 def test_a_manifest_that_is_no_such_thing(mean_color, vectors, tmp_path, tuned):
@@ -234,6 +236,9 @@ def test_the_ways_of_a_search(mean_color, vectors):
         assert plan.settings == {"ef_search": 8}
         assert plan.to_dict()["way"] == way
         assert str(plan).startswith(f"{way}: ")
+        about = "about " if way == "index, then filter" else ""
+        assert f"  matching  {about}{plan.matching:,} of 1,500 items\n" in str(plan)
+        assert f"{plan.matching:,} of 1,500 items</td>" in plan._repr_html_()
         (hits,) = retriever.search_vectors(vectors[:1], 3, where=where)
         assert len(hits) == 3
     many = retriever.explain(3, where={"n": {"$lt": 100}}, n_queries=500)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imgret.errors import InvalidInputError
+from imgret.filters import parse_filter
 from imgret.galleries.local.catalog import Catalog
 from imgret.types import Item
 
@@ -65,6 +66,7 @@ def catalog():
         ({"label": 5}, "expected text, as the label of an item is text, found 5"),
         ({"key": {"$gt": 5}}, r"\$gt of 'key': expected text"),
         ({"path": {"$contains": 1}}, "expected text"),
+        ({"label": {"$contains": None}}, "as the label of an item is text, found None"),
         ({"yaer": 1}, "found 'yaer'; did you mean 'year'[?] Known fields: key, label, path, exif,"),
         ({"exif.mak": 1}, "did you mean 'exif.make'[?] Known fields: exif.make"),
         ({"year.month": 1}, "none below year"),
@@ -120,6 +122,15 @@ def test_nesting_and_length_have_limits_that_sqlite_can_take(catalog, form):
         catalog.matching(itself)
 
 
+def test_filters_are_nested_in_sixteen_levels_at_most(catalog):
+    where = {"year": {"$gte": 1}}
+    for _ in range(15):
+        where = {"$and": [where]}
+    catalog.matching(where)
+    with pytest.raises(InvalidInputError, match="at most 16 levels of nesting"):
+        catalog.matching({"$and": [where]})
+
+
 def test_number_of_conditions_has_a_limit(catalog):
     assert len(catalog.matching({"$or": [{"year": n} for n in range(1900, 2140)]})) == 2
     for many in ([{"year": n} for n in range(5000)], [{}] * 100_000):
@@ -127,6 +138,9 @@ def test_number_of_conditions_has_a_limit(catalog):
             catalog.matching({"$or": many})
     with pytest.raises(InvalidInputError, match="at most 500 conditions"):
         catalog.matching({f"field {n}": 1 for n in range(501)})
+    parse_filter({f"field {n}": 1 for n in range(499)})  # and the mapping itself
+    with pytest.raises(InvalidInputError, match="at most 500 conditions"):
+        parse_filter({f"field {n}": 1 for n in range(500)})
     assert len(catalog.matching({"year": {"$in": list(range(100_000))}})) == 2
 
 

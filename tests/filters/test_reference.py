@@ -181,6 +181,7 @@ wheres = st.recursive(
 @example([(None, None, {"a": 1}), (None, None, {"a": {"b": None}})], {"a.b": {"$exists": True}})
 @example([(None, None, {"a": [True]}), (None, None, {"a": [1, "x"]})], {"a": {"$contains": True}})
 @example([(None, None, {"a": 2**63}), (None, None, {"a": -(2**63)})], {"a": 2.0**63})
+@example([(None, None, {"a": 2**63 + 1}), (None, None, {"a": 2**63 - 1})], {"a": 2.0**63})
 def test_passes_what_the_reference_passes(rows, where):
     items = [
         Item(f"{n}'", label=label, path=path, metadata=metadata)

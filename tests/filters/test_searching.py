@@ -222,7 +222,12 @@ def test_only_some_answers_are_remembered(monkeypatch):
         catalog.add([Item(f"k{n}") for n in range(50)], [0] * 50)
         kept = catalog._matcher._kept
         for n in range(200):
-            catalog.matching({"key": f"none-{n}"})
+            where = {"key": f"none-{n}"}
+            catalog.matching(where)
+            catalog.share_matching(where, np.arange(50))
+            catalog.is_listed({"key": f"other-{n}"}, asked=0)
+            assert len(catalog._matcher._shares) <= matching._KEPT
+            assert len(catalog._matcher._asked) <= matching._KEPT
         assert len(kept) == matching._KEPT
         monkeypatch.setattr(matching, "_KEPT_BYTES", 1000)
         for n in range(10):

@@ -19,6 +19,7 @@ from imgret.errors import (
     InvalidInputError,
     KeyNotFoundError,
     StoreCorruptError,
+    StoreError,
     StoreReadOnlyError,
     StoreVersionError,
 )
@@ -331,6 +332,15 @@ def test_no_database_at_all(tmp_path, content):
     assert path.read_bytes() == content
 
 
+def test_the_limit_of_a_look_at_the_schema_is_none_of_queries(monkeypatch):
+    monkeypatch.setattr(database, "_LOOKING_SECONDS", 0.0)
+    with closing(Catalog()) as catalog:
+        assert catalog._query(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers "
+            "LIMIT 100000) SELECT max(n) FROM numbers"
+        ) == [(100_000,)]
+
+
 def test_counts_are_lost(tmp_path):
     path = tmp_path / "c.sqlite"
     Catalog(path).close()
@@ -367,6 +377,7 @@ def test_a_reader_keeps_its_view(tmp_path):
         writer.remove([2])
         with closing(Catalog(path, writable=False)) as reader:
             writer.add(items("a", "d"), [0] * 2, replaced=[0])
+            assert reader.matching({"key": {"$ne": "x"}}).tolist() == [0, 1]
             writer.remove([1])
             writer.add(items("b"), [0])
             assert list(reader) == ["a", "b"]
@@ -388,6 +399,41 @@ def test_copies_are_whole_and_apart(tmp_path, catalog):
             each.remove([0])
             assert len(each) == 1
     assert len(catalog) == 2
+
+
+def test_a_copy_that_cannot_be_made(tmp_path):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    with (
+        closing(Catalog(path, writable=False)) as reader,
+        pytest.raises(StoreError, match=r"nowhere/copy\.sqlite.*: cannot be read or written"),
+    ):
+        reader.without_removed(tmp_path / "nowhere" / "copy.sqlite")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        list,
+        lambda catalog: list(catalog.files()),
+        lambda catalog: list(catalog.origins()),
+        Catalog.labelled,
+        lambda catalog: catalog.require(["b"]),
+        lambda catalog: catalog.items([1]),
+        lambda catalog: catalog.by_sha256(b"2" * 32),
+    ],
+)
+def test_a_damaged_row_is_an_error_whoever_reads_it(tmp_path, read):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item("a", label="x"), Item("b", "/b", b"2" * 32, label="y")], [0, 0])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE items SET label = 'z' WHERE key = 'b'")
+    with (
+        closing(Catalog(path, writable=False)) as catalog,
+        pytest.raises(StoreCorruptError, match=r"the row of item 1 .* \(key 'b'\); restore"),
+    ):
+        read(catalog)
 
 
 def refuse(path):

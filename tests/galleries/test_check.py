@@ -21,6 +21,7 @@ from imgret.errors import (
     StoreLockedError,
     StoreNotFoundError,
     StoreReadOnlyError,
+    StoreVersionError,
     UnsupportedError,
 )
 from imgret.galleries.local import check as checking
@@ -332,6 +333,30 @@ def test_who_may_check_and_repair(gallery, tmp_path):
         assert retriever.search_vectors(vectors()[4:5], k=1)[0][0].key == "image-004"
     with pytest.raises(UnsupportedError, match="in memory"):
         Retriever(embedder=Given(DIM)).check()
+
+
+@pytest.mark.parametrize("index", ["hnsw", "hnsw-sq8"])
+def test_an_index_of_other_vectors_is_found(tmp_path, index):
+    path, other = tmp_path / "g.imgret", tmp_path / "other.imgret"
+    for place, rows in ((path, vectors()), (other, vectors()[::-1])):
+        with Retriever.open(place, "a", embedder=Given(DIM), index=index) as retriever:
+            retriever.add_vectors(rows, keys=[str(n) for n in range(N)])
+    shutil.rmtree(path / "index")
+    shutil.copytree(other / "index", path / "index")
+    (damage,) = check_directory(path).damages
+    assert (damage.part, damage.what) == ("index", "its vectors are not those of the items")
+    assert check_directory(path, repair=True).repaired
+    assert check_directory(path).ok
+
+
+def test_a_newer_catalog_is_no_damage(gallery):
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = (gallery / "catalog.sqlite").read_bytes()
+    for repair in (False, True):
+        with pytest.raises(StoreVersionError, match="found 99; upgrade imgret"):
+            check_directory(gallery, repair=repair)
+    assert (gallery / "catalog.sqlite").read_bytes() == before
 
 
 def test_a_report_shows_itself(gallery):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from imgret import Retriever
-from imgret.errors import StoreCorruptError, StoreReadOnlyError
+from imgret.errors import StoreCorruptError, StoreLockedError, StoreReadOnlyError
 from imgret.galleries.local import gallery as gallery_module
 from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.store import Store, discard_if_empty
@@ -77,6 +77,8 @@ def test_nothing_of_removed_items_is_left(gallery):
             assert retriever.calibration is not None
             retriever.add_vectors(vectors()[:1] + 1, keys=["new"])
             assert len(retriever.view({"note": "kept"})) == N // 4
+            with pytest.raises(StoreLockedError):  # it is still the writer, and the only one
+                Retriever.open(gallery, "r+", embedder=Given(DIM))
         assert content(reader) == before  # the files it has open stay
     assert left_in(gallery) == []
     assert (gallery / "index").exists()

@@ -1,12 +1,17 @@
 """The first search of an exact index compares vectors where they are stored, as every other one."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
 from imgret import Retriever
 from imgret.errors import StoreCorruptError
-from imgret.galleries.local import live_index
+from imgret.galleries.local import LocalGallery, live_index
+from imgret.indexes import FlatIndex, HNSWIndex
 from imgret.testing.data import Given
+from imgret.testing.galleries import new_spec
+from imgret.types import Item
 
 N, DIM = 3000, 32
 
@@ -45,6 +50,16 @@ def test_only_the_first_one_is_spared_an_index(gallery):
         for is_there in (False, True, True):
             retriever.search_vectors(np.ones((1, DIM)))
             assert (live._index is not None) is is_there
+
+
+@pytest.mark.parametrize("make", [FlatIndex, HNSWIndex])
+def test_an_index_that_was_empty_grows_as_items_come(make):
+    """So that little is left to do once all images are embedded."""
+    index = make(DIM)
+    with closing(LocalGallery.in_memory(new_spec("cosine", dim=DIM), index)) as gallery:
+        for count in (20, 40):
+            gallery.add([Item(str(n)) for n in range(count, count + 20)], np.eye(DIM)[:20])
+            assert len(index) == count
 
 
 def test_damage_is_found_by_the_first_search(gallery):

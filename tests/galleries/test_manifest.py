@@ -63,14 +63,15 @@ def test_none_there(tmp_path):
 
 
 def test_near_names_are_suggested(tmp_path):
-    for name in ("photos.imgret", "paintings.imgret"):
+    for name in ("photos.imgret", "photos-2.imgret", "paintings.imgret"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").touch()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "0.jpg").touch()
     for name in ("photos", "photo.imgret", "photos.imget"):
-        with pytest.raises(StoreNotFoundError, match=r"did you mean \S+/photos.imgret\?"):
+        with pytest.raises(StoreNotFoundError, match=r"did you mean \S+/photos.imgret\?") as caught:
             Manifest.read(tmp_path / name)
+        assert str(caught.value).count("did you mean") == 1
     with pytest.raises(StoreNotFoundError, match=r"found nothing; `imgret index"):
         Manifest.read(tmp_path / "mine.imgret")
     with pytest.raises(StoreNotFoundError, match=r"found nothing; `imgret index"):
@@ -165,6 +166,11 @@ def test_a_change_by_hand_says_so(tmp_path, content):
     assert Manifest.read(tmp_path).metric == "l2"
     Manifest.read(tmp_path).write(tmp_path)
     assert json.loads((tmp_path / "manifest.json").read_text())["crc32"] > 0
+
+
+def test_the_order_of_the_fields_does_not_matter(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(json.dumps(dict(reversed(content.items()))))
+    assert Manifest.read(tmp_path).metric == content["metric"]
 
 
 def test_what_is_not_said_is_not_written(content):

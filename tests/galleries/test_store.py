@@ -16,6 +16,7 @@ from imgret.errors import (
     StoreClosedError,
     StoreCorruptError,
     StoreExistsError,
+    StoreForkedError,
     StoreNotFoundError,
     StoreReadOnlyError,
     StoreVersionError,
@@ -174,6 +175,19 @@ def test_open_for_reading_changes_nothing(saved, kit):
         assert (saved / name).stat().st_mtime_ns == status.st_mtime_ns
 
 
+def test_a_writer_in_a_forked_child_is_for_reading(saved, kit, monkeypatch):
+    with closing(Store.open(saved, writable=True)) as store:
+        parent = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+        assert kit.content_of(store) == kit.expected_of(0, 1, 2, 4)
+        assert not store.writable
+        with pytest.raises(StoreForkedError, match=f"opened for writing by process {parent}"):
+            kit.add(store, 9)
+        monkeypatch.undo()
+        kit.add(store, 9)
+        assert kit.content_of(store) == kit.expected_of(0, 1, 2, 4, 9)
+
+
 def test_paths_need_not_be_absolute(path, manifest, kit, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     from pathlib import Path  # only here
@@ -264,6 +278,15 @@ def test_missing_file(saved, name):
         with pytest.raises(StoreCorruptError, match=f"{name}: missing; restore"):
             make(saved)
     assert not (saved / name).exists()
+
+
+def test_opening_that_fails_lets_the_lock_go(saved):
+    aside = (saved / "vectors.f16").rename(saved / "aside")
+    with pytest.raises(StoreCorruptError) as caught:  # whose traceback refers to the lock
+        Store.open(saved, writable=True)
+    aside.rename(saved / "vectors.f16")
+    Store.open(saved, writable=True).close()
+    assert "missing" in str(caught.value)
 
 
 @pytest.mark.parametrize("bit", range(16))

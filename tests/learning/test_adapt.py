@@ -168,3 +168,19 @@ def test_neighbours_of_some_items_where_others_are_held_out():
         ((ids, found),) = view.nearest_unseen(np.array([id_]), 3)
         assert ids.tolist() == [id_]
         assert id_ not in found.ids
+
+
+def test_parts_of_a_view_with_items_held_out_have_its_projection():
+    retriever = gallery(CODES, [None if n % 4 == 0 else f"class {c}" for n, c in enumerate(CODES)])
+    assert retriever.adapt(dim=4).applied
+    view = retriever.view()
+    rest = view.held_out(view.ids[::9])
+    queries = rest.project(vectors_of(CODES[:5], seed=1))
+    assert not np.allclose(queries, view.project(vectors_of(CODES[:5], seed=1)), atol=1e-3)
+    whole = rest.search(queries, len(rest))
+    for part in (rest.labelled(), rest.without(view.ids[::5])):
+        assert 100 < len(part) < len(rest)
+        there = np.isin(whole.ids, part.ids)
+        found = part.search(queries, len(part))
+        assert np.array_equal(found.ids.ravel(), whole.ids[there])
+        np.testing.assert_allclose(found.scores.ravel(), whole.scores[there], atol=1e-6)

@@ -14,7 +14,8 @@ from imgret.errors import (
     StoreCorruptError,
     StoreReadOnlyError,
 )
-from imgret.learning import Pairs, calibrate, given_pairs, near_pairs
+from imgret.learning import CalibrationReport, Pairs, calibrate, given_pairs, near_pairs
+from imgret.learning.calibration_report import Level
 
 DIM = 16
 
@@ -109,6 +110,16 @@ def test_a_precision_is_one():
         made.search_vectors(vectors, 30, threshold=0.6),
     )
     assert list(a) == list(b)
+
+
+def test_levels_are_what_new_queries_get():
+    made = gallery()
+    report = made.calibrate(method="logistic", k=30)
+    every, _ = judged(made, 0.01)
+    for level in report.levels[:2]:
+        right, _ = judged(made, level.precision)
+        assert right.mean() == pytest.approx(level.measured, abs=0.05)
+        assert right.sum() / every.sum() == pytest.approx(level.recall, abs=0.1)
 
 
 def test_a_stranger_has_no_match():
@@ -294,6 +305,24 @@ def test_given_pairs_calibrate():
     assert report.error < 0.05
 
 
+def test_ten_pairs_of_each_kind_are_enough():
+    made = gallery()
+    same = [(str(n), str(n + 12), True) for n in range(10)]
+    different = [(str(n), str(n + 25), False) for n in range(10)]
+    report = made.calibrate(same + different, method="logistic")
+    assert (report.pairs, report.same) == (20, 10)
+    with pytest.raises(InvalidInputError, match="at least 10 of one class .* found 10 and 9"):
+        made.calibrate(same + different[1:])
+
+
+@pytest.mark.parametrize("count", [24, 30, 36, 42])
+def test_three_queries_are_enough(count):
+    """They are in three of five folds at most."""
+    pairs = [(str(q), str(q + n + 3), n % 2 == 0) for q in range(3) for n in range(count)]
+    report = gallery().calibrate(pairs, method="logistic")
+    assert (report.pairs, report.images) == (3 * count, 3)
+
+
 @pytest.mark.parametrize(
     ("pairs", "error", "message"),
     [
@@ -346,6 +375,21 @@ def test_the_figures_are_of_pictures_held_out():
     assert "2000 pairs of 400 images" in text
     facts = json.loads(report.to_json())
     assert [level["precision"] for level in facts["levels"]] == [0.9, 0.95, 0.99]
+
+
+def test_a_report_says_where_no_score_reaches_a_precision():
+    levels = (Level(0.9, 0.5, 0.95, 0.25), Level(0.99, None, None, 0.0))
+    report = CalibrationReport("isotonic", 20, 10, 5, 0.0125, levels)
+    assert str(report).splitlines() == [
+        "isotonic: 20 pairs of 5 images with other images, 10 of one class",
+        "expected calibration error 0.0125, cross-validated",
+        "precision  from score   measured   recall",
+        "0.9            0.5000     0.9500   0.2500",
+        "0.99             none          -   0.0000",
+    ]
+    shown = report._repr_html_()
+    for cells in (["0.9", "0.5000", "0.9500", "0.2500"], ["0.99", "none", "-", "0.0000"]):
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in shown
 
 
 # -- as data, and on the command line --------------------------------------------------------

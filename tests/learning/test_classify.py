@@ -1,6 +1,7 @@
 """Names, how sure they are, and when there is none."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,7 @@ def test_classify_a_picture():
     assert str(name) == f"red ({name.confidence:.2f})"
     assert sum(name.votes.values()) == pytest.approx(1)
     assert len(name.hits) == 10
+    assert name.hits[9].key in name._repr_html_()
     (unknown,) = made.classify_many([picture(*[(190, 30, 30)] * 4)], threshold=1.0)
     assert unknown.label is None
     assert unknown.confidence == name.confidence
@@ -124,6 +126,14 @@ def test_unlabelled_neighbours_have_no_vote():
     labels = [f"class {c}" if n % 2 else None for n, c in enumerate(CODES)]
     names = named(gallery(labels=labels, noise=0.3), vectors_of(CODES, noise=0.3))
     assert all(None not in name.votes and "None" not in name.votes for name in names)
+
+
+def test_a_query_far_from_everything_has_votes_too():
+    """Shares depend on the differences of scores alone."""
+    made = gallery()
+    namer, (hits,) = made._classify_by(10), made.search_vectors(vectors_of([0]), 10)
+    far = [replace(hit, score=hit.score - 1e6) for hit in hits]
+    assert namer.name(far).votes == pytest.approx(namer.name(hits).votes, rel=1e-3)
 
 
 @pytest.mark.parametrize("labels", [[None] * 240, ["one"] * 240])
@@ -176,6 +186,34 @@ def test_all_right_is_not_certain():
     _, confidence = calibration.name(np.zeros((1, 5), dtype=np.int64), np.ones((1, 5)))
     assert 0.9 < confidence[0] < 1
     assert calibration.accuracy == 1
+
+
+def test_confidence_is_the_share_where_that_is_the_probability():
+    rng = np.random.default_rng(0)
+    votes = rng.integers(11, 21, 4000)  # of 20, for the winner
+    own = np.where(rng.random(4000) < votes / 20, 0, 1)
+    codes = (np.arange(20) >= votes[:, None]).astype(np.int64)
+    learned = Confidence.learn(own, codes, np.ones(codes.shape), 20)
+    asked = np.arange(11, 20)
+    _, confidence = learned.name((np.arange(20) >= asked[:, None]).astype(int), np.ones((9, 20)))
+    np.testing.assert_allclose(confidence, asked / 20, atol=0.03)
+
+
+def test_more_votes_or_a_better_score_never_make_less_certain():
+    """Not even where what is wrong has more of both, as here."""
+    own, wrong = np.repeat([0, 1], 40), np.arange(80) % 2 == 1
+    mixed = np.stack([own, own, own, 1 - own, 1 - own], axis=1)
+    codes = np.where(wrong[:, None], 1 - own[:, None], mixed)
+    steps = np.linspace(0.1, 0, 5)
+    scores = np.where(wrong, 0.8, 0.2)[:, None] + steps + 0.01 * (np.arange(80) % 7)[:, None]
+    learned = Confidence.learn(own, codes, scores, 5)
+    votes, levels = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]]), np.linspace(0, 1, 9)
+    few, many = (
+        learned.name(np.repeat(some[None], 9, axis=0), levels[:, None] + steps)[1] for some in votes
+    )
+    assert (many >= few).all()
+    assert (np.diff(few) >= 0).all()
+    assert (np.diff(many) >= 0).all()
 
 
 def test_calibration_error():

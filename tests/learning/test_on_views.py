@@ -5,8 +5,9 @@ import pytest
 
 from imgret.errors import InvalidInputError
 from imgret.learning import Classifier, adapt, calibrate, given_pairs, near_pairs
+from imgret.learning.adapt_report import Gain
 from imgret.learning.confidence import Confidence
-from imgret.learning.trial import _measures
+from imgret.learning.trial import Trial, _measures
 
 
 @pytest.fixture
@@ -99,6 +100,15 @@ def test_what_an_adaptation_is_judged_by():
     top1, average = _measures(found, np.array([0, 0]))
     assert top1.tolist() == [1, 0]
     assert average.tolist() == pytest.approx([(1 + 2 / 3) / 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("low", "after", "helps"),
+    [(0.01, 0.5, True), (0.01, 0.49, False), (0.0, 0.6, False), (-0.01, 0.49, False)],
+)
+def test_an_adaptation_raises_top1_for_sure_and_never_lowers_map(low, after, helps):
+    trial = Trial(0.1, Gain(0.5, 0.55, low, 0.1), Gain(0.5, after, -0.1, 0.1), queries=100)
+    assert trial.helps is helps
 
 
 def test_classes_of_two_are_enough_to_adapt(view_of):

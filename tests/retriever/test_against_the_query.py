@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from imgret import Retriever
+from imgret.abc import VectorIndex
 from imgret.testing.data import Given
 
 N, CLASSES, K = 2400, 12, 10
@@ -131,3 +132,77 @@ def test_an_index_compares_with_everything_on_request(gallery, vectors):
         expected = -np.sort(-true, axis=1)[:, :K]
         # An index that holds other vectors than it was given still knows those of the gallery.
         np.testing.assert_allclose(found.scores, expected, atol=1e-3)
+
+
+# -- what an index misses ----------------------------------------------------------------------
+
+
+class Line(VectorIndex):
+    """Vectors on a line; the index misses what approximate ones may miss.
+
+    Among the ids that are allowed it misses the nearest. Among all, every other one in the farther
+    half of what it looks at.
+    """
+
+    name = "line"
+    supports_allowed = True
+
+    def _options(self):
+        return {}
+
+    def _add(self, vectors, ids):
+        self.rows = np.concatenate([getattr(self, "rows", vectors[:0]), vectors])
+
+    def _search(self, queries, k, allowed):
+        positions = np.arange(len(self.rows)) if allowed is None else self._ids.positions(allowed)
+        scores = -(np.subtract(queries, self.rows[positions, 0]) ** 2)
+        order = np.argsort(-scores, axis=1)
+        if allowed is None:
+            order = np.concatenate([order[:, : k // 2], order[:, k // 2 :: 2]], axis=1)
+        else:
+            order = order[:, 1:]
+        short = k - len(order[0])
+        order = np.pad(order[:, :k], ((0, 0), (0, max(short, 0))))
+        found = self._ids.at(positions[order])
+        scores = np.take_along_axis(scores, order, axis=1)
+        if short > 0:
+            found[:, -short:], scores[:, -short:] = -1, -np.inf
+        return found, scores
+
+    def _reconstruct(self, ids):
+        return self.rows[self._ids.positions(ids)]
+
+    def _comparisons(self, k, n_allowed):
+        return float(k)
+
+    def _save(self, directory):
+        pass
+
+    def _load(self, directory):
+        pass
+
+
+def on_a_line(count):
+    made = Retriever(embedder=Given(1), index=Line(1, "l2"), metric="l2", dtype="float32")
+    made.add_vectors(
+        np.arange(count)[:, None],
+        keys=[str(n) for n in range(count)],
+        metadata=[{"n": n, "third": n % 3} for n in range(count)],
+    )
+    return made
+
+
+def test_what_a_filtered_walk_misses_is_found_by_a_wide_one():
+    gallery, where = on_a_line(61), {"third": 0}
+    assert gallery.explain(1, where=where).way == "index, filtered"
+    asked = np.arange(0, 61, 3)
+    found = gallery.search_vectors(asked[:, None], 1, where=where)
+    assert [hits[0].key for hits in found] == [str(n) for n in asked]
+
+
+def test_the_gaps_of_a_wide_walk_are_looked_into():
+    """What passes begins where the second search has gaps; all that the first one finds fails."""
+    gallery, where = on_a_line(1000), {"n": {"$gte": 301}}
+    assert gallery.explain(2, where=where).way == "index, then filter"
+    (hits,) = gallery.search_vectors([[0]], 5, where=where)
+    assert [hit.key for hit in hits] == ["301", "302", "303", "304", "305"]

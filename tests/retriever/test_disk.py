@@ -233,9 +233,11 @@ def test_saving_over_other_things(saved, mean_color, tmp_path):
 
 def test_a_closed_gallery_says_so(saved, mean_color, photos):
     retriever = Retriever.open(saved, "r+", embedder=mean_color)
+    assert repr(retriever).startswith(f"<Retriever of 12 items at {str(saved)!r}: embedder")
     retriever.close()
     retriever.close()
-    assert "closed" in repr(retriever)
+    assert repr(retriever) == f"<Retriever closed, at {str(saved)!r}>"
+    assert "of 0 items in memory: " in repr(Retriever(embedder=mean_color))
     for use in (
         lambda: len(retriever),
         lambda: "x" in retriever,

@@ -5,13 +5,16 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from imgret import Retriever
 from imgret.abc import VectorIndex
+from imgret.galleries.local import LocalGallery
 from imgret.galleries.local.live_index import LiveIndex
+from imgret.types import Item
 
 _INDEXES = ["hnsw", "ivf", "ivf-pq"]
 _N = 600
@@ -93,6 +96,13 @@ def test_opening_reads_neither_index_nor_vectors(make, mean_color, vectors, monk
         assert read == ["vectors" if index == "flat" else "index"]
 
 
+def test_a_stored_index_grows_as_items_come(make, vectors, monkeypatch):
+    with closing(LocalGallery.open(str(make("hnsw")), writable=True)) as gallery:
+        gallery.add([Item(key) for key in names(_N, _N + 300)], vectors[_N:])
+        monkeypatch.setattr(LiveIndex, "_add", None)  # there is nothing left to add
+        assert len(gallery.index) == _N + 300
+
+
 @pytest.mark.parametrize(("options", "chosen"), [({}, "flat"), ({"memory_bytes": 1}, "faiss:SQ4")])
 def test_what_auto_chose_is_known_before_the_index_is_read(
     make, mean_color, monkeypatch, options, chosen
@@ -102,6 +112,7 @@ def test_what_auto_chose_is_known_before_the_index_is_read(
         retriever.reindex("auto", **options)
         named, why = repr(retriever), retriever.index_reason
         assert f"'auto' ({chosen})" in named
+        assert str(_N) in why
     monkeypatch.setattr(LiveIndex, "sync", None)
     with Retriever.open(path, embedder=mean_color) as retriever:
         assert (repr(retriever), retriever.index_reason) == (named, why)

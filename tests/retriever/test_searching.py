@@ -33,7 +33,9 @@ def test_hits(retriever, photos):
     assert [hit.rank for hit in hits] == [1, 2, 3]
     assert sorted((hit.score for hit in hits), reverse=True) == [hit.score for hit in hits]
     assert hits[-1] == hits[2] == hits[1:][1]
-    assert "sand/2.jpg" in repr(hits)
+    shown = ", ".join(f"{hit.key!r} {hit.score:.3f}" for hit in hits)
+    assert repr(hits) == f"<Hits: 3 [{shown}]>"
+    assert repr(retriever.search(photos / "sand" / "2.jpg", k=4)) == f"<Hits: 4 [{shown}, ...]>"
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])

@@ -15,6 +15,7 @@ import pytest
 from imgret import Retriever
 from imgret.abc.reranker import Asked, Reranker
 from imgret.errors import EmptyGalleryError, InvalidInputError
+from imgret.testing.data import Given
 from imgret.types import Neighbors
 
 SECONDS = float(os.environ.get("IMGRET_STRESS_SECONDS", "1"))
@@ -123,6 +124,36 @@ def test_searches_see_whole_changes(mean_color, tmp_path, indexes, on_disk):
     assert written["added"] + written["removed"] > 0
     print(f"{sum(seen.values())} searches, {written}")  # noqa: T201  # shown by pytest -s
     retriever.close()
+
+
+@pytest.mark.parametrize("where", [None, {"n": {"$gte": 0}}])
+def test_half_of_a_change_is_not_seen(where, monkeypatch):
+    """The first piece of a change is in the index, and the last one waits for the search."""
+    retriever = Retriever(embedder=Given(2), metric="l2", dtype="float32")
+    rows = np.arange(1, 100)[:, None] * np.ones(2)
+    facts = [{"n": n} for n in range(len(rows))]
+    retriever.add_vectors(rows[-2:], keys=["x", "y"], metadata=facts[:2])
+    index = retriever.index
+    find, threads, retriever._gallery.live._piece = index.find, [], 16
+
+    def find_meanwhile(*given, **options):
+        if not threads:
+            keys = [str(n) for n in range(len(rows) - 2)]
+            change = {"keys": keys, "metadata": facts[2:]}
+            threads.append(
+                threading.Thread(target=retriever.add_vectors, args=[rows[:-2]], kwargs=change)
+            )
+            threads[0].start()
+            while len(index) == 2:
+                time.sleep(0.001)
+        return find(*given, **options)
+
+    monkeypatch.setattr(index, "find", find_meanwhile)
+    (hits,) = retriever.search_vectors([[0, 0]], 1, where=where)
+    assert [hit.key for hit in hits] == ["x"]
+    threads[0].join()
+    (hits,) = retriever.search_vectors([[0, 0]], 1, where=where)
+    assert [hit.key for hit in hits] == ["0"]
 
 
 class ChangesOnce(Reranker):

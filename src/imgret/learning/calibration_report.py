@@ -35,10 +35,13 @@ class Level:
     measured: float | None
     recall: float
 
-    def __str__(self) -> str:
+    def _cells(self) -> list[str]:
         score = "none" if self.threshold is None else f"{self.threshold:.4f}"
         measured = "-" if self.measured is None else f"{self.measured:.4f}"
-        return f"{self.precision:<11g}{score:>10}{measured:>11}{self.recall:>9.4f}"
+        return [f"{self.precision:g}", score, measured, f"{self.recall:.4f}"]
+
+    def __str__(self) -> str:
+        return "{:<11}{:>10}{:>11}{:>9}".format(*self._cells())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +81,7 @@ class CalibrationReport(Result):
 
     def _body(self) -> str:
         names = ["precision", "from score", "measured precision", "recall"]
-        rows = [
-            [
-                f"{level.precision:g}",
-                "none" if level.threshold is None else f"{level.threshold:.4f}",
-                "-" if level.measured is None else f"{level.measured:.4f}",
-                f"{level.recall:.4f}",
-            ]
-            for level in self.levels
-        ]
+        rows = [level._cells() for level in self.levels]  # noqa: SLF001  # of the same module
         head = "".join(f"<p>{html.escape(line)}</p>" for line in self._head())
         return f"{head}{table(names, rows)}"
 

@@ -49,24 +49,18 @@ class SearchPlan(Result):
         """Return JSON values."""
         return asdict(self)
 
-    def _body(self) -> str:
+    def _rows(self) -> dict[str, str]:
         settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
         about = "about " if self.way == "index, then filter" else ""
-        rows = {
-            "way": self.way,
-            "reason": self.reason,
+        return {
             "index": f"{self.index}{f' ({settings})' if settings else ''}",
             "matching": f"{about}{self.matching:,} of {self.items:,} items",
             "compared": f"about {self.compared:,} vectors per query",
         }
-        return facts(rows)
+
+    def _body(self) -> str:
+        return facts({"way": self.way, "reason": self.reason, **self._rows()})
 
     def __str__(self) -> str:
-        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
-        about = "about " if self.way == "index, then filter" else ""
-        return (
-            f"{self.way}: {self.reason}\n"
-            f"  index     {self.index}{f' ({settings})' if settings else ''}\n"
-            f"  matching  {about}{self.matching:,} of {self.items:,} items\n"
-            f"  compared  about {self.compared:,} vectors per query"
-        )
+        rows = [f"  {name:<10}{text}" for name, text in self._rows().items()]
+        return "\n".join([f"{self.way}: {self.reason}", *rows])

@@ -466,27 +466,28 @@ class View(ABC):
         compares with all items that are left.
         """
         rest = self._without(ids)
-        if not self.projection.from_labels:
-            return rest
-        return _Refitted(rest)
+        return _Projected(rest, _refitted(rest)) if self.projection.from_labels else rest
 
 
-class _Refitted(View):
-    """A view whose projection is refitted to the labels that are left in it."""
+def _refitted(view: View) -> LinearProjection:
+    """Return the projection of a view, refitted to the labels that are in it."""
+    ids, codes, _ = view.labels
+    present, renumbered = np.unique(codes, return_inverse=True)
 
-    def __init__(self, base: View) -> None:
+    def labelled() -> Iterator[tuple[Embeddings, Ids]]:
+        for block, embeddings in view.embedding_blocks(ids):
+            yield embeddings, renumbered[np.searchsorted(ids, block)]
+
+    before = view.projection
+    fit = Discriminant(labelled(), len(present))
+    return fit.projection(float(before.info["shrinkage"]), min(before.dim_out, fit.max_dim))
+
+
+class _Projected(View):
+    """A view by another projection, which compares with all items."""
+
+    def __init__(self, base: View, projection: IdentityProjection | LinearProjection) -> None:
         self._base = base
-        ids, codes, _ = base.labels
-        present, renumbered = np.unique(codes, return_inverse=True)
-
-        def labelled() -> Iterator[tuple[Embeddings, Ids]]:
-            for block, embeddings in base.embedding_blocks(ids):
-                yield embeddings, renumbered[np.searchsorted(ids, block)]
-
-        before = base.projection
-        fit = Discriminant(labelled(), len(present))
-        shrinkage = float(before.info["shrinkage"])
-        projection = fit.projection(shrinkage, min(before.dim_out, fit.max_dim))
         super().__init__(base.metric, projection, base.dtype)
 
     def _ids(self) -> Ids:
@@ -515,10 +516,10 @@ class _Refitted(View):
         return self._base.labels
 
     def _without(self, ids: Ids) -> View:
-        return self._base._without(ids)  # noqa: SLF001  # of the same family
+        return _Projected(self._base.without(ids), self.projection)
 
     def _labelled(self) -> View:
-        return self._base._labelled()  # noqa: SLF001  # the same
+        return _Projected(self._base.labelled(), self.projection)
 
 
 def padded(found: Neighbors, k: int) -> Neighbors:

@@ -93,8 +93,6 @@ class LiveIndex:
         if self._seeing.abandoned or (self._index is not None and self._index.is_abandoned):
             self._seeing = ReadWriteLock()
             self._index, self._beside = None, self._store.path
-            self._rows = self._seen = self._trained_on = 0
-            self._half = False
 
     @property
     def store(self) -> Store:
