@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +67,9 @@ class MilvusGallery(ServerGallery):
         self.connection = connection
         self._is_mine = False  # created by this object
         self._spec, self._layout = schema.read_spec(connection)
-        self._most, self._at = 0, -_FRESH
+        self._most, self._at = 0, -math.inf
+        self._state = ""  # as it was when items were counted, by expression
+        self._counts: dict[str, int] = {}
 
     # -- where it is -------------------------------------------------------------------------
 
@@ -223,7 +226,7 @@ class MilvusGallery(ServerGallery):
             try:
                 yield
             finally:
-                self._at = -_FRESH
+                self._at = -math.inf
                 schema.change_state(self.connection)
 
     def _need_unused(self, keys: Sequence[str]) -> None:
@@ -342,11 +345,26 @@ class MilvusGallery(ServerGallery):
         self._look()
         return max(self._most, PAGE)
 
+    def passing(self, expression: str) -> tuple[int, int]:
+        """Return how many rows match an expression and how many there are, as of the last second.
+
+        They are counted again only after a change, as counting may take as long as a search.
+        """
+        self._look()
+        counts = self._counts
+        if expression and expression not in counts:
+            counts[expression] = self.count(expression, level=self.connection.level)
+        return counts.get(expression, self._most), self._most
+
     def _look(self) -> None:
         """Read spec and number of items again after a while, or after a change of ours."""
         if time.monotonic() - self._at > _FRESH:
+            level = self.connection.level
+            state = schema.read_state(self.connection, level=level)
+            if state != self._state:
+                self._state, self._counts = state, {}
             self._spec, self._layout = schema.read_spec(self.connection, self._layout)
-            self._most = self.count("", level=self.connection.level)
+            self._most = self.count("", level=level)
             self._at = time.monotonic()
 
     # -- requests ------------------------------------------------------------------------------
@@ -382,10 +400,12 @@ class MilvusGallery(ServerGallery):
         for start in range(0, len(values), step):
             yield from self.query(in_list(field, values[start : start + step]), fields)
 
-    def scan(self, expression: str, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def scan(
+        self, expression: str, fields: Sequence[str], *, level: str = "Strong"
+    ) -> Iterator[dict[str, Any]]:
         """Yield the rows that match an expression, in the order of their keys."""
         page = self.page(fields, PAGE)
-        first = self.query(expression or "id >= 0", fields, limit=page)
+        first = self.query(expression or "id >= 0", fields, limit=page, level=level)
         if len(first) < page:
             yield from first
             return
@@ -403,14 +423,14 @@ class MilvusGallery(ServerGallery):
             iterator.close()
 
     def matching(
-        self, where: Filter | None, fields: Sequence[str] = ("id",)
+        self, where: Filter | None, fields: Sequence[str] = ("id",), *, level: str = "Strong"
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows of items that pass a filter, in no order."""
         expression = self.compiled(where)
         if where is None or expression.exact:
-            yield from self.scan(expression.text, fields)
+            yield from self.scan(expression.text, fields, level=level)
             return
-        for row in self.scan(expression.text, [*dict.fromkeys([*FIELDS, *fields])]):
+        for row in self.scan(expression.text, [*dict.fromkeys([*FIELDS, *fields])], level=level):
             if passes(from_row(row), where):
                 yield row
 
