@@ -64,7 +64,7 @@ _LARGEST_HALF = 65504.0
 # The largest `ef` of a search in Milvus.
 _WIDEST = 32_768
 # How much wider a search with a filter is than the share of items that pass asks for.
-_SPREAD = 4
+_SPREAD = 8
 
 
 class _Kind(NamedTuple):

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MilvusView"]
 
-# Bytes of embeddings read at once, and from a server for a search among a few items.
-_BLOCK, _FEW = 2**24, 2**20
+# Bytes of embeddings read at once.
+_BLOCK = 2**24
+# Number of items that pass a filter up to which they may be compared here, which reads them.
+_FEW = 1024
 # The most neighbours that Milvus finds, and hits of all queries of a request.
 _NEAREST, _HITS = 16_384, 2**16
 # Hits whose items come with the answer of a search. The key is asked for, too: servers before 2.4
@@ -140,11 +142,9 @@ class MilvusView(ServerView):
         """
         if self._filter is None or self.is_exact:
             return self.value
-        passing, items = self._gallery.passing(self._expression.text)
-        width = self._layout.wide(self.value, passing, items)
-        few = _BLOCK if self._gallery.connection.is_lite else _FEW
-        is_quick = 4 * self.dim * passing <= few
-        return None if is_quick and self._layout.sees_all(width, passing) else width
+        passing = self._gallery.passing(self._expression.text)
+        width = self._layout.wide(self.value, passing, self._gallery.passing(""))
+        return None if passing <= _FEW and self._layout.sees_all(width, passing) else width
 
     def _compared(self, vectors: Embeddings, k: int) -> Neighbors:
         """Search by comparing all items here."""
