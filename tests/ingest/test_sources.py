@@ -9,7 +9,7 @@ import pytest
 
 from imgret.errors import DuplicateKeyError, ImageNotFoundError, InvalidInputError
 from imgret.galleries.local import LocalGallery
-from imgret.ingest import folder_sources, list_sources, one_each, path_of
+from imgret.ingest import folder_sources, list_sources, one_each, path_of, vector_items
 from imgret.ingest.folder import find_images, walk_folder
 from imgret.types import Item
 
@@ -256,3 +256,12 @@ def test_one_each():
     assert one_each(["a"], 1, "x", single=True) == ["a"]
     with pytest.raises(InvalidInputError):
         one_each(["a", "b"], 1, "x", single=True)
+
+
+def test_items_of_vectors_are_like_others(store):
+    facts = [{"year": 2020}, None, {}]
+    made = vector_items(["a", "b", None], ["tulip", None, ""], facts, LocalGallery(store))
+    assert made[:2] == [Item("a", label="tulip", metadata={"year": 2020}), Item("b")]
+    assert made[2] == Item(made[2].key, label="")
+    assert made[0].metadata is not facts[0]
+    assert vector_items([], [], [], LocalGallery(store)) == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -98,8 +100,13 @@ def vector_items(
 ) -> list[Item]:
     """Return items without an image, which are checked when they are added."""
     names = _names(keys, gallery)
-    rows = zip(names, plain_labels(labels), plain_rows(metadata, names), strict=True)
-    return [Item(name, label=label, metadata=facts) for name, label, facts in rows]
+    columns = {"key": names, "label": plain_labels(labels), "metadata": plain_rows(metadata, names)}
+    # Set field by field of all items: the class is frozen, and takes three times as long for each.
+    items = [object.__new__(Item) for _ in names]
+    for each in fields(Item):
+        values = columns.get(each.name) or repeat(each.default)
+        deque(map(getattr(Item, each.name).__set__, items, values), maxlen=0)
+    return items
 
 
 def _names(given: Sequence[Any], gallery: Gallery) -> list[Any]:

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("pymilvus", reason="Milvus: pip install 'imgret[milvus]'")
 
+from pymilvus import MilvusClient
+
 from imgret import Retriever, images
 from imgret.errors import (
     ImgretError,
@@ -18,8 +20,12 @@ from imgret.errors import (
     StoreNotFoundError,
     UnsupportedError,
 )
-from imgret.galleries.milvus import gallery
+from imgret.filters import parse_filter
+from imgret.galleries.milvus import MilvusGallery, gallery
+from imgret.galleries.milvus.address import Address
 from imgret.galleries.milvus.connection import MilvusConnection
+from imgret.testing.galleries import new_spec
+from imgret.types import Item, Part
 
 COLORS = {"red": (200, 30, 40), "green": (40, 190, 30), "blue": (20, 50, 210)}
 
@@ -143,6 +149,41 @@ def test_its_index_is_measured_and_tuned(uri, mean_color, index, option):
         assert sum(map(len, right)) / best.size >= 0.9
     with Retriever.open(uri, embedder=mean_color) as retriever:
         assert retriever._gallery.view().index.settings() == tuning.chosen.settings
+
+
+@pytest.mark.parametrize(
+    ("index", "option"), [("hnsw", {"ef_search": 10}), ("ivf", {"nlist": 64, "nprobe": 4})]
+)
+def test_a_filter_loses_no_recall(lite, index, option):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 48))
+    rows = centres[rng.integers(40, size=4000)] + rng.normal(size=(4000, 48))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    queries = centres[rng.integers(40, size=100)] + rng.normal(size=(100, 48))
+    uri = lite.new_uri()
+    made = MilvusGallery.create(uri, new_spec("cosine", dim=48).with_(index=Part(index, option)))
+    made.add([Item(str(n), metadata={"n": n % 200}) for n in range(4000)], rows.astype("f4"))
+    built(uri)
+    for below in (1, 2, 20, 40, 100):  # of 200
+        view = made.view(parse_filter({"n": {"$lt": below}}))
+        there = np.flatnonzero(np.arange(4000) % 200 < below)
+        best = there[np.argsort(-queries @ rows[there].T, axis=1)[:, :10]]
+        found = view.search(queries, 10)
+        keys = [item.key for item in view.items(found.ids.ravel())]
+        hits = np.array(keys, dtype=int).reshape(100, 10)
+        right = sum(len(set(h) & set(b)) for h, b in zip(hits, best, strict=True))
+        assert right / best.size >= 0.97, (below, right / best.size)
+    made.close()
+
+
+def built(uri):
+    """Wait for the index, which is built of what was written to files."""
+    address = Address.parse(uri)
+    client = MilvusClient(address.target)
+    client.flush(address.collection)
+    client.release_collection(address.collection)
+    client.load_collection(address.collection)
+    client.close()
 
 
 def test_a_search_is_one_request(retriever, monkeypatch):

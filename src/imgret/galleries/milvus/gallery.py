@@ -35,8 +35,10 @@ __all__ = ["MilvusGallery"]
 PAGE, _LISTED = 16_384, 2048
 # Bytes of a request, well below the limit of a server (64 MB), and of an answer.
 _REQUEST, _ANSWER = 2**24, 2**25
-# Seconds for which spec and number of items, which others may change, are taken for true.
+# Seconds for which spec and numbers of items, which others may change, are taken for true.
 _FRESH = 1.0
+# Expressions whose items are counted only once between changes.
+_COUNTED = 256
 # Items whose fields are listed when a filter names one that does not exist.
 _LOOKED_AT = 1000
 
@@ -67,7 +69,9 @@ class MilvusGallery(ServerGallery):
         self.connection = connection
         self._is_mine = False  # created by this object
         self._spec, self._layout = schema.read_spec(connection)
-        self._most, self._at = 0, -math.inf
+        self._at = -math.inf  # when it was looked at
+        self._state = ""
+        self._counts: dict[str, int] = {}  # of items in this state, by expression
 
     # -- where it is -------------------------------------------------------------------------
 
@@ -131,9 +135,8 @@ class MilvusGallery(ServerGallery):
         return self.count("")
 
     def _is_empty(self) -> bool:
-        # Every search asks; what was counted within the last second saves it a request.
-        self._look()
-        return not self._most and not self._count()
+        # Every search asks; what was counted before saves it a request.
+        return not self.passing("") and not self._count()
 
     def _keys(self) -> Iterator[str]:
         return (row["key"] for row in self.ordered(["key", "id"]))
@@ -338,16 +341,32 @@ class MilvusGallery(ServerGallery):
     def most(self) -> int:
         """Return an upper bound of the number of items.
 
-        What others added in the last second may be missing, but only beyond what one request finds.
+        What others added in the last second, or were killed while adding, may be missing, but only
+        beyond what one request finds.
+        """
+        return max(self.passing(""), PAGE)
+
+    def passing(self, expression: str) -> int:
+        """Return how many items match an expression, as of the last second.
+
+        They are counted again only after a change, as that may take as long as a search.
         """
         self._look()
-        return max(self._most, PAGE)
+        counts = self._counts
+        found = counts.get(expression)
+        if found is None:
+            if len(counts) >= _COUNTED:
+                counts.clear()
+            found = counts[expression] = self.count(expression, level=self.connection.level)
+        return found
 
     def _look(self) -> None:
-        """Read spec and number of items again after a while, or after a change of ours."""
+        """Read the spec again after a while, or after a change of ours; see what has changed."""
         if time.monotonic() - self._at > _FRESH:
+            state = schema.read_state(self.connection, level=self.connection.level)
+            if state != self._state:
+                self._state, self._counts = state, {}
             self._spec, self._layout = schema.read_spec(self.connection, self._layout)
-            self._most = self.count("", level=self.connection.level)
             self._at = time.monotonic()
 
     # -- requests ------------------------------------------------------------------------------
@@ -383,10 +402,12 @@ class MilvusGallery(ServerGallery):
         for start in range(0, len(values), step):
             yield from self.query(in_list(field, values[start : start + step]), fields)
 
-    def scan(self, expression: str, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def scan(
+        self, expression: str, fields: Sequence[str], *, level: str = "Strong"
+    ) -> Iterator[dict[str, Any]]:
         """Yield the rows that match an expression, in the order of their keys."""
         page = self.page(fields, PAGE)
-        first = self.query(expression or "id >= 0", fields, limit=page)
+        first = self.query(expression or "id >= 0", fields, limit=page, level=level)
         if len(first) < page:
             yield from first
             return
@@ -404,14 +425,14 @@ class MilvusGallery(ServerGallery):
             iterator.close()
 
     def matching(
-        self, where: Filter | None, fields: Sequence[str] = ("id",)
+        self, where: Filter | None, fields: Sequence[str] = ("id",), *, level: str = "Strong"
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows of items that pass a filter, in no order."""
         expression = self.compiled(where)
         if where is None or expression.exact:
-            yield from self.scan(expression.text, fields)
+            yield from self.scan(expression.text, fields, level=level)
             return
-        for row in self.scan(expression.text, [*dict.fromkeys([*FIELDS, *fields])]):
+        for row in self.scan(expression.text, [*dict.fromkeys([*FIELDS, *fields])], level=level):
             if passes(from_row(row), where):
                 yield row
 

@@ -12,6 +12,7 @@ collection          contents
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from contextlib import suppress
 from dataclasses import asdict
@@ -62,37 +63,32 @@ _NO_WAIT = {"sync": False}
 _LARGEST_HALF = 65504.0
 # The largest `ef` of a search in Milvus.
 _WIDEST = 32_768
+# How much wider a search with a filter is than the share of items that pass asks for.
+_SPREAD = 8
 
 
 class _Kind(NamedTuple):
-    """An index of Milvus: its name there, and imgret's options by name with range and default.
-
-    With a filter, a search is ``wider`` times as wide as without: what the filter leaves out is
-    passed on the way to the nearest items, and these are spread over more lists.
-    """
+    """An index of Milvus: its name there, and imgret's options by name with range and default."""
 
     name: str
     build: dict[str, tuple[str, int, int, int]]
     search: tuple[str, str, int, int, int] | None
     sweep: list[int]
-    wider: int
 
 
 _KINDS: dict[str, _Kind] = {
-    "flat": _Kind("FLAT", {}, None, [], 1),
+    "flat": _Kind("FLAT", {}, None, []),
     "hnsw": _Kind(
         "HNSW",
         {"M": ("M", 2, 2048, 16), "ef_construction": ("efConstruction", 1, 2**31 - 1, 200)},
         ("ef_search", "ef", 1, _WIDEST, 64),
         [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024],
-        8,
     ),
     "ivf": _Kind(
         "IVF_FLAT",
         {"nlist": ("nlist", 1, 65536, 1024)},
         ("nprobe", "nprobe", 1, 65536, 16),
         [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024],
-        64,
     ),
 }
 
@@ -172,11 +168,21 @@ class MilvusLayout(NamedTuple):
         steps = [step for step in _KINDS[self.name].sweep if step < most]
         return [*steps, most] if self.name == "ivf" else steps
 
-    def parameters(self, value: int, k: int, *, filtered: bool = False) -> Json:
+    def wide(self, value: int, passing: int, items: int) -> int:
+        """Return the value of the option for a search among the items that pass a filter.
+
+        The nearest of these are among as many more of all items as fewer pass. A graph loses paths
+        where it passes items that do not, so it is searched more widely than that.
+        """
+        return math.ceil(_SPREAD * value * items / max(passing, 1))
+
+    def sees_all(self, value: int, passing: int) -> bool:
+        """Whether a search with this value looks at as many items as pass, or at all of them."""
+        return bool(value >= self.build.get("nlist", passing))
+
+    def parameters(self, value: int, k: int) -> Json:
         """Return the parameters of a search for ``k`` items."""
         params = {}
-        if filtered:
-            value *= _KINDS[self.name].wider
         if self.name == "hnsw":
             params["ef"] = max(min(value, _WIDEST), k)
         elif self.name == "ivf":
@@ -365,9 +371,9 @@ def change_state(connection: MilvusConnection) -> None:
     _write(connection, "state", secrets.token_hex(8))
 
 
-def read_state(connection: MilvusConnection) -> str:
+def read_state(connection: MilvusConnection, *, level: str = "Strong") -> str:
     """Return a text that is another one after every change."""
-    return str(_read(connection, "state"))
+    return str(_read(connection, "state", level=level))
 
 
 def _read(connection: MilvusConnection, name: str, *, level: str = "Strong") -> Any:

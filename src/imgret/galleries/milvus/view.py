@@ -24,6 +24,8 @@ __all__ = ["MilvusView"]
 
 # Bytes of embeddings read at once.
 _BLOCK = 2**24
+# Number of items that pass a filter up to which they may be compared here, which reads them.
+_FEW = 1024
 # The most neighbours that Milvus finds, and hits of all queries of a request.
 _NEAREST, _HITS = 16_384, 2**16
 # Hits whose items come with the answer of a search. The key is asked for, too: servers before 2.4
@@ -111,7 +113,7 @@ class MilvusView(ServerView):
 
     def _answer(self, vectors: Embeddings, k: int, *, exact: bool) -> Neighbors:
         here = k > _NEAREST or len(self._removed) > _LEFT_OUT or (exact and not self.is_exact)
-        if here:
+        if here or (width := self._width()) is None:
             return self._compared(vectors, k)
         ids: Ids = np.full((len(vectors), k), -1, dtype=np.int64)
         scores: Embeddings = np.full((len(vectors), k), -np.inf, dtype=np.float32)
@@ -121,7 +123,7 @@ class MilvusView(ServerView):
         step = max(1, min(step, _BLOCK // (4 * self.dim), _NEAREST))
         for start in range(0, len(vectors), step):
             some = vectors[start : start + step]
-            answers, all_there = self._answers(some, k, with_items=with_items)
+            answers, all_there = self._answers(some, k, width, with_items=with_items)
             for n, found in enumerate(answers, start):
                 for m, (id_, score) in enumerate(found[:k]):
                     ids[n, m], scores[n, m] = id_, score
@@ -131,6 +133,19 @@ class MilvusView(ServerView):
             ids[few], scores[few] = self._compared(vectors[few], k)
         return Neighbors(ids, scores)
 
+    def _width(self) -> int | None:
+        """Return the value of the option that trades recall for speed; None to compare here.
+
+        An index meets items that do not pass on its way to those that do. If it would meet most
+        items, the few that pass are compared here: Milvus Lite never does that by itself, and a
+        server only where it has built the index.
+        """
+        if self._filter is None or self.is_exact:
+            return self.value
+        passing = self._gallery.passing(self._expression.text)
+        width = self._layout.wide(self.value, passing, self._gallery.passing(""))
+        return None if passing <= _FEW and self._layout.sees_all(width, passing) else width
+
     def _compared(self, vectors: Embeddings, k: int) -> Neighbors:
         """Search by comparing all items here."""
         return exact_search(self.scorable(vectors), self.scan(), k, self.metric)
@@ -138,19 +153,19 @@ class MilvusView(ServerView):
     def _scan(self) -> Iterator[tuple[Ids, Embeddings]]:
         """Yield what is there now: an item that is removed meanwhile is no error."""
         step = max(1, _BLOCK // (4 * self.dim))
-        rows = self._rows(["id", "embedding"])
+        rows = self._rows(["id", "embedding"], level=self._gallery.connection.level)
         while block := list(islice(rows, step)):
             ids = np.fromiter((row["id"] for row in block), np.int64, len(block))
             order = np.argsort(ids)
             yield ids[order], self.scorable(vectors_of(block, self.dim)[order])
 
     def _answers(
-        self, vectors: Embeddings, k: int, *, with_items: bool
+        self, vectors: Embeddings, k: int, width: int, *, with_items: bool
     ) -> tuple[list[list[tuple[int, float]]], bool]:
         """Return ids and scores of the nearest items, and whether short answers are complete."""
         asked = k if self._expression.exact else min(k + _SPARE, _NEAREST)
         while True:
-            hits = self._hits(vectors, asked, with_items=with_items)
+            hits = self._hits(vectors, asked, width, with_items=with_items)
             answers = [self._passing(each) for each in hits]
             # Where the expression lets too much through, more candidates are asked for.
             cut = [
@@ -161,9 +176,9 @@ class MilvusView(ServerView):
                 return answers, self.is_exact
             if asked == _NEAREST:
                 return answers, False
-            asked = min(4 * asked, _NEAREST)
+            asked, width = min(4 * asked, _NEAREST), 4 * width
 
-    def _hits(self, vectors: Embeddings, k: int, *, with_items: bool) -> list[Any]:
+    def _hits(self, vectors: Embeddings, k: int, width: int, *, with_items: bool) -> list[Any]:
         expression = self._expression.text
         if self._removed:
             left_out = f"id not in [{', '.join(map(str, self._removed))}]"
@@ -176,7 +191,7 @@ class MilvusView(ServerView):
             limit=k,
             filter=expression,
             output_fields=FIELDS if with_items else ["id"],
-            search_params=self._layout.parameters(self.value, k, filtered=self._filter is not None),
+            search_params=self._layout.parameters(width, k),
             consistency_level=self._gallery.connection.level,
         )
         return found
@@ -204,8 +219,8 @@ class MilvusView(ServerView):
 
     # -- rows --------------------------------------------------------------------------------
 
-    def _rows(self, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
-        rows = self._gallery.matching(self._filter, fields)
+    def _rows(self, fields: Sequence[str], *, level: str = "Strong") -> Iterator[dict[str, Any]]:
+        rows = self._gallery.matching(self._filter, fields, level=level)
         return (row for row in rows if row["id"] not in self._gone_ids)
 
     def _has(self, row: dict[str, Any]) -> bool:
