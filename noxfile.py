@@ -136,14 +136,15 @@ def build(session: nox.Session) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         session.run("python", "-m", "build", "--no-isolation", *what, "--outdir", str(folder))
     sdist, wheel = sorted(dist.iterdir(), key=lambda file: file.suffix)
+    name = sdist.name.removesuffix(".tar.gz")
     for file in (sdist, wheel):
         if file.read_bytes() != (again / file.name).read_bytes():
             session.error(f"{file.name}: two builds differ")
     if wheel.stat().st_size > MOST_WHEEL:
         session.error(f"{wheel.name}: expected at most {MOST_WHEEL:,} bytes")
     for tag in session.posargs:
-        if sdist.name != f"imgret-{tag.removeprefix('v')}.tar.gz":
-            session.error(f"{sdist.name}: expected version {tag}")
+        if name != f"imgret-{tag.removeprefix('v')}":
+            session.error(f"{name}: expected version {tag}")
     session.run("twine", "check", "--strict", str(sdist), str(wheel))
     session.run("check-wheel-contents", str(wheel))
     session.run("python", "-m", "venv", "--clear", "--without-pip", str(venv))
@@ -153,10 +154,16 @@ def build(session: nox.Session) -> None:
         session.run(*pip, *what)
         with session.chdir(work):  # where there is no repository
             session.run(str(programs / "imgret"), "demo", external=True)
-    sbom = dist / f"{sdist.name.removesuffix('.tar.gz')}.cdx.json"
+    described = work / "pyproject.toml"  # cyclonedx-py knows no versions that a build finds
+    described.write_text(
+        Path("pyproject.toml")
+        .read_text(encoding="utf-8")
+        .replace('dynamic = ["version"]', f'version = "{name.removeprefix("imgret-")}"'),
+        encoding="utf-8",
+    )
     session.run(
-        *("cyclonedx-py", "environment", "--output-reproducible", "--pyproject", "pyproject.toml"),
-        *("--output-file", str(sbom), str(venv)),
+        *("cyclonedx-py", "environment", "--output-reproducible", "--pyproject", str(described)),
+        *("--output-file", str(dist / f"{name}.cdx.json"), str(venv)),
     )
 
 
@@ -265,7 +272,12 @@ def audit(session: nox.Session) -> None:
     """Look up known vulnerabilities of what imgret and its extras install, but for torch."""
     extras = set(PYPROJECT["project"]["optional-dependencies"]) - {"timm", "train"}
     session.install("-e", f".[{','.join(sorted(extras))}]", *group("audit"))
-    session.run("pip-audit", "--skip-editable", *session.posargs)
+    found = session.run("python", "-m", "pip", "freeze", "--exclude-editable", silent=True)
+    installed = Path(session.create_tmp()) / "installed.txt"
+    installed.write_text(str(found), encoding="utf-8")
+    # A package that PyPI does not answer for is an error, not a line that nobody reads.
+    options = ("--strict", "--disable-pip", "--no-deps")
+    session.run("pip-audit", *options, "--requirement", str(installed), *session.posargs)
 
 
 @nox.session(default=False)
