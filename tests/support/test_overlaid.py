@@ -48,7 +48,7 @@ def test_two_packages_are_named_with_the_remedy(site):
     write(site)
     install(site, "twofold-small", "twofold/__init__.py", "twofold/data.bin")
     install(site, "twofold-large", "twofold/__init__.py")
-    with pytest.warns(UserWarning, match="twofold-large and twofold-small have all") as caught:
+    with pytest.warns(UserWarning, match="twofold-large and twofold-small have each") as caught:
         open_door()
     assert "pip uninstall --yes twofold-large twofold-small" in str(caught[0].message)
 

@@ -49,7 +49,7 @@ def one_owner(module: str, *, package: str) -> Iterator[None]:
     owners = _owners(module, package)
     if len(owners) > 1:
         warnings.warn(
-            f"{' and '.join(owners)} have all installed the module {module}, and the last one has "
+            f"{' and '.join(owners)} have each installed the module {module}, and the last one has "
             f"overwritten files of the others; uninstall them, then install the one you need: pip "
             f"uninstall --yes {' '.join(owners)}",
             stacklevel=3,
