@@ -1,6 +1,8 @@
 """All checks and tests: plain ``nox`` runs what a change must pass; ``nox -l`` lists the rest."""
 
+import datetime as dt
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -18,9 +20,11 @@ if not any(word.startswith(BY_NAME) for word in sys.argv[1:]):  # those show out
     nox.options.parallel = 2
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)  # the classifiers: what has been run
 # Tests run in a process a core, each with a thread; what a file prepares is prepared once.
 PARALLEL = ("-n", "auto", "--dist", "loadfile")
 ONE_EACH = {"OMP_NUM_THREADS": "1"}
+MOST_WHEEL = 20_000_000  # bytes
 # Of what is installed, a third at most is imported, and compiled then: once, as the tests start
 # hundreds of interpreters.
 os.environ["PIP_COMPILE"] = "no"
@@ -32,13 +36,26 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
+def may_install() -> bool:
+    """Return whether this process may install Debian's packages."""
+    return bool(shutil.which("apt-get")) and hasattr(os, "geteuid") and os.geteuid() == 0
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style, format, the notes of changes, and the files that other programs read."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("hadolint", "Dockerfile")
+    session.run("actionlint", *map(str, Path(".github/workflows").glob("*.yml")))
+    session.run("zizmor", "--offline", "--quiet", ".github")
+    for schema, file in (
+        ("dependabot", ".github/dependabot.yml"),
+        ("citation-file-format", "CITATION.cff"),
+    ):
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", file)
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
 
 
 @nox.session
@@ -60,27 +77,6 @@ def tests(session: nox.Session) -> None:
     """Run the tests."""
     session.install("-e", ".", *group("test"))
     session.run("pytest", *PARALLEL, *session.posargs, env=ONE_EACH)
-
-
-@nox.session(default=False)
-def coverage(session: nox.Session) -> None:
-    """Run the tests with branch coverage, which takes half as long again."""
-    session.install("-e", ".", *group("test"))
-    session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs, env=ONE_EACH)
-
-
-@nox.session(default=False)
-def lowest(session: nox.Session) -> None:
-    """Run the tests with the lowest versions of what every user has."""
-    floors = [need.replace(">=", "==") + ".*" for need in PYPROJECT["project"]["dependencies"]]
-    constraints = Path(session.create_tmp()).absolute() / "lowest.txt"
-    constraints.write_text("\n".join(floors) + "\n", encoding="utf-8")
-    session.install("-e", ".", *group("test"), "--constraint", str(constraints))
-    # Old releases of Faiss crash on import where the first is an error; the others are of typer
-    # beside a newer click, and of Pillow, which has taken it back since.
-    known = ("builtin type", "'click", "'mode' parameter")
-    quiet = [part for text in known for part in ("-W", f"ignore:{text}:DeprecationWarning")]
-    session.run("pytest", *PARALLEL, *quiet, *session.posargs, env=ONE_EACH)
 
 
 @nox.session
@@ -110,37 +106,6 @@ def servers(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, "tests/servers", *session.posargs, env=ONE_EACH)
 
 
-@nox.session(default=False)
-def cluster(session: nox.Session) -> None:
-    """Test embedding on a Ray cluster of this machine, and what opens its Parquet shards."""
-    session.install(
-        "-e", ".[milvus-lite,postgres,ray,remote,tables]", *group("test"), *group("cluster")
-    )
-    session.run("pytest", *PARALLEL, "tests/cluster", *session.posargs, env=ONE_EACH)
-
-
-@nox.session(default=False)
-def attack(session: nox.Session) -> None:
-    """Kill galleries, cut their power, damage their files, use them for half an hour."""
-    session.install("-e", ".", *group("test"))
-    # Constant use, which takes longest, beside all the others.
-    first = ("tests/faults/test_soak.py", "tests/faults", "tests/crash", "tests/fuzz")
-    what = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-rP", *first)
-    session.run("pytest", *(session.posargs or what), env=ONE_EACH | {"IMGRET_ATTACK": "long"})
-
-
-@nox.session(default=False)
-def mutation(session: nox.Session) -> None:
-    """Change modules at random, and count the changes that no test notices."""
-    session.install("-e", ".", *group("test"))
-    session.run("python", "tools/mutate.py", *session.posargs)
-
-
-def may_install() -> bool:
-    """Return whether this process may install Debian's packages."""
-    return bool(shutil.which("apt-get")) and hasattr(os, "geteuid") and os.geteuid() == 0
-
-
 @nox.session
 def plugins(session: nox.Session) -> None:
     """Install the example plugins as a stranger's packages, and run their tests."""
@@ -162,18 +127,81 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel, install it into an empty environment, do the main job with it."""
-    session.install("build")
+    """Build wheel, sdist and SBOM, check them, and do the main job with what they install."""
+    session.install(*PYPROJECT["build-system"]["requires"], *group("build"))
     work = Path(session.create_tmp()).absolute()
-    shutil.rmtree(work / "dist", ignore_errors=True)
-    session.run("python", "-m", "build", "--wheel", "--outdir", str(work / "dist"))
-    (wheel,) = (work / "dist").glob("*.whl")
-    session.run("python", "-m", "venv", "--clear", str(work / "venv"))
-    programs = work / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
-    pip = (str(programs / "python"), "-m", "pip")
-    session.run(*pip, "install", "-q", str(wheel), external=True)
-    with session.chdir(work):
-        session.run(str(programs / "imgret"), "demo", external=True)
+    dist, again, venv = Path("dist").absolute(), work / "again", work / "venv"
+    # The wheel from the sdist, then from the tree: the same to the byte, so nothing is missing.
+    for folder, what in ((dist, ()), (again, ("--sdist", "--wheel"))):
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("python", "-m", "build", "--no-isolation", *what, "--outdir", str(folder))
+    sdist, wheel = sorted(dist.iterdir(), key=lambda file: file.suffix)
+    name = sdist.name.removesuffix(".tar.gz")
+    for file in (sdist, wheel):
+        if file.read_bytes() != (again / file.name).read_bytes():
+            session.error(f"{file.name}: two builds differ")
+    if wheel.stat().st_size > MOST_WHEEL:
+        session.error(f"{wheel.name}: expected at most {MOST_WHEEL:,} bytes")
+    for tag in session.posargs:
+        if name != f"imgret-{tag.removeprefix('v')}":
+            session.error(f"{name}: expected version {tag}")
+    session.run("twine", "check", "--strict", str(sdist), str(wheel))
+    session.run("check-wheel-contents", str(wheel))
+    session.run("python", "-m", "venv", "--clear", "--without-pip", str(venv))
+    programs = venv / ("Scripts" if sys.platform == "win32" else "bin")
+    pip = ("python", "-m", "pip", "--python", str(venv), "install", "-q")
+    for what in ((str(wheel),), ("--force-reinstall", "--no-deps", str(sdist))):
+        session.run(*pip, *what)
+        with session.chdir(work):  # where there is no repository
+            session.run(str(programs / "imgret"), "demo", external=True)
+    described = work / "pyproject.toml"  # cyclonedx-py knows no versions that a build finds
+    described.write_text(
+        Path("pyproject.toml")
+        .read_text(encoding="utf-8")
+        .replace('dynamic = ["version"]', f'version = "{name.removeprefix("imgret-")}"'),
+        encoding="utf-8",
+    )
+    session.run(
+        *("cyclonedx-py", "environment", "--output-reproducible", "--pyproject", str(described)),
+        *("--output-file", str(dist / f"{name}.cdx.json"), str(venv)),
+    )
+
+
+@nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Run the tests with branch coverage, half as long again."""
+    session.install("-e", ".", *group("test"))
+    session.run("pytest", *PARALLEL, "--cov", "--cov-report=term", *session.posargs, env=ONE_EACH)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def minimum(session: nox.Session) -> None:
+    """Run the tests with the lowest versions of the core dependencies, and of Python."""
+    floors = [need.replace(">=", "==") + ".*" for need in PYPROJECT["project"]["dependencies"]]
+    constraints = Path(session.create_tmp()).absolute() / "minimum.txt"
+    constraints.write_text("\n".join(floors) + "\n", encoding="utf-8")
+    session.install("-e", ".", *group("test"), "--constraint", str(constraints))
+    # Old releases of Faiss crash on import where the first is an error; the others are of typer
+    # beside a newer click, and of Pillow, which has taken it back since.
+    known = ("builtin type", "'click", "'mode' parameter")
+    quiet = [part for text in known for part in ("-W", f"ignore:{text}:DeprecationWarning")]
+    session.run("pytest", *PARALLEL, *quiet, *session.posargs, env=ONE_EACH)
+
+
+@nox.session(default=False)
+def latest(session: nox.Session) -> None:
+    """Run the tests with the newest versions, pre-releases included; warnings are no errors."""
+    session.install("--pre", "--upgrade", "-e", ".", *group("test"))
+    session.run("pytest", *PARALLEL, "-W", "default", *session.posargs, env=ONE_EACH)
+
+
+@nox.session(default=False)
+def cluster(session: nox.Session) -> None:
+    """Test embedding on a Ray cluster of this machine, and what opens its Parquet shards."""
+    session.install(
+        "-e", ".[milvus-lite,postgres,ray,remote,tables]", *group("test"), *group("cluster")
+    )
+    session.run("pytest", *PARALLEL, "tests/cluster", *session.posargs, env=ONE_EACH)
 
 
 @nox.session(default=False)
@@ -194,6 +222,23 @@ def stress(session: nox.Session) -> None:
         *session.posargs,
         env={"IMGRET_STRESS_SECONDS": "60"},
     )
+
+
+@nox.session(default=False)
+def attack(session: nox.Session) -> None:
+    """Kill galleries, cut their power, damage their files, use them for half an hour."""
+    session.install("-e", ".", *group("test"))
+    # Constant use, which takes longest, beside all the others.
+    first = ("tests/faults/test_soak.py", "tests/faults", "tests/crash", "tests/fuzz")
+    what = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-rP", *first)
+    session.run("pytest", *(session.posargs or what), env=ONE_EACH | {"IMGRET_ATTACK": "long"})
+
+
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Change modules at random, and count the changes that no test notices."""
+    session.install("-e", ".", *group("test"))
+    session.run("python", "tools/mutate.py", *session.posargs)
 
 
 @nox.session(default=False)
@@ -220,3 +265,36 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/adapt.py")
     if folder:
         session.run("python", "benchmarks/map.py", *folder, *out)
+
+
+@nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Look up known vulnerabilities of what imgret and its extras install, but for torch."""
+    extras = set(PYPROJECT["project"]["optional-dependencies"]) - {"timm", "train"}
+    session.install("-e", f".[{','.join(sorted(extras))}]", *group("audit"))
+    found = session.run("python", "-m", "pip", "freeze", "--exclude-editable", silent=True)
+    installed = Path(session.create_tmp()) / "installed.txt"
+    installed.write_text(str(found), encoding="utf-8")
+    # A package that PyPI does not answer for is an error, not a line that nobody reads.
+    options = ("--strict", "--disable-pip", "--no-deps")
+    session.run("pip-audit", *options, "--requirement", str(installed), *session.posargs)
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Set the version, and gather what changed in CHANGELOG.md: ``nox -s release -- 0.2.0``."""
+    if len(session.posargs) != 1:
+        session.error("expected a version: nox -s release -- 0.2.0")
+    (version,) = session.posargs
+    day = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    final = ".dev" not in version
+    cited = f"version: {version}" + (f"\ndate-released: {day}" if final else "")
+    for file, line, new in (
+        ("src/imgret/version.py", r"__version__ = .*", f'__version__ = "{version}"'),
+        ("CITATION.cff", r"version: .*(\ndate-released: .*)?", cited),
+    ):
+        text = Path(file).read_text(encoding="utf-8")
+        Path(file).write_text(re.sub(rf"(?m)^{line}$", new, text), encoding="utf-8")
+    if final:
+        session.install(*group("lint"))
+        session.run("towncrier", "build", "--yes", "--version", version, "--date", day)

@@ -58,7 +58,7 @@ TEXT = ["tokenizers", "huggingface_hub", "imgret.models.text", "imgret.models.hu
 
 def loaded_by(code: str) -> set[str]:
     heavy = ["cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "torch", "pytest", "typer"]
-    heavy += TEXT
+    heavy += ["rich.console", *TEXT]
     probe = f"{code}\nimport sys\nprint(*[name for name in {heavy} if name in sys.modules])"
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", probe], capture_output=True, text=True, check=True
@@ -70,6 +70,15 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded_by("import imgret") == set()
 
 
+COMMAND = """
+from imgret.cli import main
+try:
+    main(["models", "--help"])
+except SystemExit as ended:
+    assert ended.code == 0
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
@@ -78,6 +87,7 @@ def test_importing_the_package_loads_nothing_heavy():
         ("from imgret import Retriever", {"faiss", "onnxruntime", "pytest", "torch"}),
         ("from imgret import ExactIndex", {"faiss", "cv2", "onnxruntime", "sqlite3"}),
         ("from imgret.errors import ImgretError", {"numpy"}),
+        (COMMAND, {"cv2", "faiss", "numpy", "onnxruntime", "rich.console"}),
     ],
 )
 def test_a_part_loads_only_what_it_needs(code, absent):

@@ -11,6 +11,7 @@ anyway, so ``except ValueError`` and ``except ImgretError`` both work::
     ├── UnknownNameError (LookupError)          no such model, cropper, index or format
     ├── PluginError (ImportError)               a plugin is installed but cannot be used
     ├── MissingExtraError (ImportError)         an optional dependency is not installed
+    ├── InstallationError (ImportError)         a dependency is damaged, or not installed
     ├── ImageError (ValueError)                 an image cannot be read
     │   ├── ImageNotFoundError (FileNotFoundError)
     │   ├── ImageFormatError                    not an image, or in an unknown format
@@ -55,6 +56,7 @@ __all__ = [
     "ImageTooLargeError",
     "ImageUnsupportedError",
     "ImgretError",
+    "InstallationError",
     "InvalidInputError",
     "KeyNotFoundError",
     "MissingExtraError",
@@ -115,6 +117,10 @@ class MissingExtraError(ImgretError, ImportError):
     def of(cls, what: str, *, extra: str) -> MissingExtraError:
         """Return the error for a feature that needs an extra of imgret."""
         return cls(f"{what} needs an optional part of imgret: pip install 'imgret[{extra}]'")
+
+
+class InstallationError(ImgretError, ImportError):
+    """A package that imgret depends on is damaged or missing; the message gives the remedy."""
 
 
 class ImageError(ImgretError, ValueError):

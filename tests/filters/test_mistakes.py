@@ -52,7 +52,7 @@ def catalog():
         ),
         ({"taken": {"$in": [date(2024, 5, 1)]}}, r"such as '2024-05-01' \(ISO 8601"),
         ({"taken": np.datetime64("2024-05-01")}, r"such as '2024-05-01' \(ISO 8601"),
-        ({"taken": np.datetime64("NaT")}, "write None for a missing value"),
+        ({"taken": np.datetime64("NaT", "s")}, "write None for a missing value"),
         ({"zz": 1}, "found 'zz'; known fields: key, label, path, exif,"),
         ({"year": "\ud800"}, "Unicode"),
         ({"year": "a\0b"}, "without NUL"),

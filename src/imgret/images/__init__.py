@@ -1,5 +1,6 @@
 """Reading images from files, bytes and objects; resizing, cropping and encoding them."""
 
+import imgret.images.opencv  # noqa: F401  # first: it checks the package
 from imgret.files import only_below
 from imgret.images.alignment import SKETCH_SIDE, Sketch, is_copy, mirrored, sketch
 from imgret.images.decoding import MAX_PIXELS, Decoded, decode

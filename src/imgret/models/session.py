@@ -19,13 +19,15 @@ from imgret.errors import InvalidInputError, ModelError
 from imgret.models.external import locations
 from imgret.models.limits import check_limits
 from imgret.support.locks import ReadWriteLock, RLock, renew_in_child
+from imgret.support.overlaid import one_owner
 
 # From 1.32 on, onnxruntime looks up a host for telemetry, and writes a device ID and a database of
 # events below the user's cache directory. It reads this variable when it is loaded; set it to 0
 # beforehand to allow telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime as ort  # after the variable is set
+with one_owner("onnxruntime", package="onnxruntime"):
+    import onnxruntime as ort  # after the variable is set
 
 __all__ = ["Session", "Tensor", "available_providers", "batch_size", "short_name"]
 
