@@ -127,6 +127,7 @@ RECIPES = {
         ),
     )
 }
+"""The recipes by name."""
 
 
 def on_network(recipe: Recipe, network: str, *, size: int | None = None) -> Recipe:
