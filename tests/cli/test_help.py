@@ -17,7 +17,8 @@ COMMANDS = {
     **{f"models {name}": each for name, each in ROOT.commands["models"].commands.items()},
 }
 del COMMANDS["models"]
-PANELS = ["Search:", "Data:", "Curate:", "Evaluate and tune:", "Models:", "Try it:", "Options:"]
+PANELS = ["Search:", "Data:", "Curate:", "Evaluate and tune:", "Models:", "Try it:"]
+PANELS += ["Get help:", "Options:"]
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,7 @@ from imgret.cli.plugins import plugins
 from imgret.cli.reindex import reindex
 from imgret.cli.relocate import relocate
 from imgret.cli.remove import remove
+from imgret.cli.report import report
 from imgret.cli.search import search
 from imgret.cli.serve import serve
 from imgret.cli.show import show
@@ -102,6 +103,7 @@ _PANELS: dict[str, tuple[tuple[str, Callable[..., None] | typer.Typer], ...]] = 
         ("models", models),  # typer puts groups after commands
     ),
     "Try it": (("demo", demo),),
+    "Get help": (("report", report),),
 }
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands:
