@@ -152,8 +152,8 @@ TEXT = ["tokenizers", "huggingface_hub", "imgret.models.text", "imgret.models.hu
 
 
 def loaded_by(code: str) -> set[str]:
-    heavy = ["cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "torch", "pytest", "typer"]
-    heavy += TEXT
+    heavy = ["PIL", "cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "torch", "pytest", "tqdm"]
+    heavy += ["typer", *TEXT]
     probe = f"{code}\nimport sys\nprint(*[name for name in {heavy} if name in sys.modules])"
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", probe], capture_output=True, text=True, check=True
