@@ -52,7 +52,7 @@ def unlisted() -> dict[str, set[str]]:
         node = _definitions(home)[name] if name else None
         members: list[ast.stmt] = [node] if isinstance(node, ast.FunctionDef) else []
         if isinstance(node, ast.ClassDef):
-            members = [each for each in node.body if _is_public(_label(each), options)]
+            members = [each for each in node.body if _is_public(each, options)]
         for word in {word for member in members for word in _words(member)}:
             if word not in _definitions(home):
                 continue
@@ -84,12 +84,12 @@ def _named() -> list[tuple[str, Mapping[str, str]]]:
             options = dict(re.findall(r":([\w-]+):(.*)", found["options"]))
             names = found["names"].split()
             named += [(full, options) for full in names]
-            if found["kind"] != "automodule" or "no-members" in options:
+            if found["kind"] != "automodule" or "members" not in options:
                 continue
             (module,) = names
-            listed = _list(options.get("members", "")) or _exported(module)
+            listed = _list(options["members"]) or _exported(module)
             excluded = _list(options.get("exclude-members", ""))
-            named += [(f"{module}.{member}", {}) for member in listed - excluded]
+            named += [(f"{module}.{member}", {"members": ""}) for member in listed - excluded]
     return named
 
 
@@ -180,7 +180,7 @@ def _class(full: str, home: str, node: ast.ClassDef, options: Mapping[str, str])
         for member in each.body:
             if isinstance(member, ast.FunctionDef) and member.name == "__init__":
                 made = _signature(member).removesuffix(" -> None")
-            elif (label := _label(member)) and _is_public(label, options):
+            elif (label := _label(member)) and _is_public(member, options):
                 own[label] = _signature(member)
     bases = ", ".join(map(ast.unparse, node.bases))
     yield f"{full}{made}" + f" <- {bases}" * bool(bases)
@@ -206,11 +206,14 @@ def _label(member: ast.stmt) -> str:
     return ""
 
 
-def _is_public(label: str, options: Mapping[str, str]) -> bool:
-    if options.get("members", ""):
-        return label in _list(options["members"])
+def _is_public(member: ast.stmt, options: Mapping[str, str]) -> bool:
+    label = _label(member)
+    if isinstance(member, ast.AnnAssign):  # described by the docstring of the class
+        return not label.startswith("_")
     if label in _list(options.get("private-members", "")):
         return True
+    if options.get("members", "") or "members" not in options:
+        return label in _list(options.get("members", ""))
     return not label.startswith("_") or (label.endswith("__") and label != "__repr__")
 
 

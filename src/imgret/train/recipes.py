@@ -127,7 +127,6 @@ RECIPES = {
         ),
     )
 }
-"""The recipes by name."""
 
 
 def on_network(recipe: Recipe, network: str, *, size: int | None = None) -> Recipe:
