@@ -33,6 +33,7 @@ def test_what_the_system_is(run, monkeypatch):
     assert "gallery" not in facts
 
 
+@pytest.mark.slow
 def test_the_text_has_the_same_facts(run):
     lines = run("report").out.splitlines()
     facts = json.loads(run("report", "--json").out)

@@ -50,6 +50,7 @@ def true_recall(retriever, vectors, k=10):
     return np.mean(shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("index", "target"),
     [

@@ -54,6 +54,7 @@ def test_the_best_is_found_whatever_the_lengths(name, options, sigma):
     assert found(index, vectors, queries) >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ivf", "ivf-pq"])
 def test_as_much_is_found_as_of_equal_lengths(name):
     for sigma in (0.25, 1.0, 2.0):
