@@ -38,6 +38,7 @@ def found(index, vectors, queries):
     return np.mean(index.search(queries, 10).ids[:, 0] == best)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.0, 0.1, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize(
     ("name", "options"),
