@@ -67,9 +67,15 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types, strictly."""
-    session.install("-e", ".[milvus,postgres,serve,train]", *group("torch"), *group("types"))
+    """Check the types, strictly; also those that the code of others meets."""
+    session.install(".[milvus,postgres,serve,train]", *group("torch"), *group("types"))
     session.run("mypy")
+    # A stranger's code has no source tree beside it, and no configuration of ours.
+    plugin = Path("examples", "plugin-embedder", "src").absolute()
+    with session.chdir("tests/consumer"):
+        files = ("parts.py", "plain_gallery.py", "search.py")
+        session.run("mypy", "--config-file=", "--strict", *files, env={"MYPYPATH": str(plugin)})
+        session.run("basedpyright", "--project", "pyrightconfig.json")
 
 
 @nox.session(allow_parallel=False)

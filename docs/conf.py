@@ -56,7 +56,6 @@ suppress_warnings = ["ref.python"]
 # Types stand in the docstrings, in words: "float32 array of shape (n, dim)".
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True}
 napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False

@@ -1,8 +1,14 @@
 """What CONTRIBUTING.md says of the tree is true."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -64,3 +70,46 @@ def test_workflows_run_sessions_that_are_there_on_the_pythons_that_are_declared(
     declared = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
     (matrix,) = re.findall(r"python: \[(.+)\]", texts["ci"])
     assert re.findall(r"3\.\d+", matrix) == declared
+
+
+@pytest.mark.slow
+def test_the_first_change_works_as_it_is_written(tmp_path):
+    """Its blocks are put where the text says, in a copy; its commands then fail and pass."""
+    section = TEXT.split("## Your first change", 1)[1].split("\n## ", 1)[0]
+    assert len(section.splitlines()) <= 35
+    skip = shutil.ignore_patterns("__pycache__", "*.onnx")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=skip)
+    shutil.copytree(ROOT / "tests" / "metrics", tmp_path / "tests" / "metrics", ignore=skip)
+    for file in ("pyproject.toml", "tests/conftest.py"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    steps = re.findall(
+        r"at the end of\s+`([\w/.]+)`:\n\n```python\n(.*?)```\n\nNow `pytest (.+?)` (fails|passes)",
+        section,
+        re.DOTALL,
+    )
+    assert [outcome for *_, outcome in steps] == ["fails", "passes"]
+    for file, code, words, outcome in steps:
+        with (tmp_path / file).open("a", encoding="utf-8") as out:
+            out.write(f"\n\n{code}")
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words.split()],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ("1 failed" if outcome == "fails" else "1 passed") in run.stdout, run.stdout
+
+
+def test_pre_commit_uses_the_versions_of_the_lint_session():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    used = re.findall(r'additional_dependencies: \["(.+)"\]', config)
+    assert len(used) == config.count("- id: ")
+    assert set(used) <= set(project["dependency-groups"]["lint"])
+
+
+def test_the_bug_form_asks_for_the_report():
+    form = (ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text(encoding="utf-8")
+    assert "Output of `imgret report`" in form

@@ -81,6 +81,7 @@ def run_here(language: str) -> list[Path]:
     return [page for page in PAGES if page.name not in ON_SERVERS and blocks(page, language)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", run_here("python"), ids=named)
 def test_python_blocks_run(page, pictures, log_kept):
     if page.name in {"train.md", "own-model.md"}:
@@ -93,6 +94,7 @@ def test_python_blocks_run(page, pictures, log_kept):
         exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)  # noqa: S102  # it is the point
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", run_here("sh"), ids=named)
 def test_commands_run(page, pictures):
     if page.name == "data-in-and-out.md":
@@ -139,6 +141,7 @@ def test_every_part_is_in_the_reference():
                 assert f"`{name}" in rows, f"{kind}: {name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=named)
 def test_examples_run(example, pictures, monkeypatch, capsys):
     import runpy

@@ -32,6 +32,7 @@ def plugin(tmp_path, monkeypatch):
     registry.refresh()
 
 
+@pytest.mark.slow
 def test_every_builtin_can_be_made():
     for kind, contract, options in (
         ("embedders", Embedder, {}),

@@ -42,9 +42,11 @@ __all__ = [
     "Ids",
     "Image",
     "ImageLike",
+    "Item",
     "Json",
     "Metric",
     "Neighbors",
+    "Part",
 ]
 
 ImageLike: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Any

@@ -123,6 +123,7 @@ def test_search_json_is_one_object_a_line(work, run):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [99999999999, 2**63, 10**30])
 def test_a_k_far_above_the_gallery_gives_all_there_are(work, run, k):
     n = len(list((work / "photos").rglob("*.jpg")))
@@ -135,6 +136,7 @@ def test_a_k_far_above_the_gallery_gives_all_there_are(work, run, k):
     assert ended.err.startswith("imgret: error: ")
 
 
+@pytest.mark.slow
 def test_search_leaves_out_hits_below_the_threshold(work, run):
     def scores(*arguments):
         out = run("search", "photos.imgret", "query.jpg", "--json", *arguments).out
@@ -191,6 +193,7 @@ def test_remove_is_all_or_nothing(work, run):
     assert len(gallery_keys("photos.imgret")) == 12
 
 
+@pytest.mark.slow
 def test_reindex_changes_the_index_and_not_the_answers(work, run):
     def keys():
         out = run("search", "photos.imgret", "query.jpg", "-k5", "--json").out
@@ -204,6 +207,7 @@ def test_reindex_changes_the_index_and_not_the_answers(work, run):
     assert run("reindex", "photos.imgret").out.startswith("HNSWIndex(")
 
 
+@pytest.mark.slow
 def test_every_command_answers_in_json(work, run):
     """What is done is told, and nothing else is printed."""
 
@@ -247,6 +251,7 @@ def test_plugins_lists_all_registered_names(run):
         assert len(starts) == 1  # one under the other
 
 
+@pytest.mark.slow
 def test_models_list_and_check(run):
     facts = [json.loads(line) for line in run("models", "list", "--json").out.splitlines()]
     general = next(fact for fact in facts if fact["name"] == "general")
@@ -306,6 +311,7 @@ def test_evaluate_prints_the_four_numbers_people_read(work, run):
     assert "--all" not in whole.err
 
 
+@pytest.mark.slow
 def test_stage_seconds_on_request(work, command):
     ended = command(["index", "photos", "-o", "new.imgret", "-v"])
     assert "\nseconds over all threads: read 0." in ended.stderr

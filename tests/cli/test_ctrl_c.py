@@ -15,9 +15,10 @@ import pytest
 
 from imgret import Retriever, images
 
-pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="Windows has no SIGINT for one process"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process"),
+]
 MOMENTS = int(os.environ.get("IMGRET_MOMENTS", "2"))
 WHOLE = re.compile(r"\A\d+ added; [\d.]+ s, \d+ images/s\n\Z")
 SENTENCE = "imgret: interrupted; committed work is kept"

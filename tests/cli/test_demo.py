@@ -5,6 +5,8 @@ import pytest
 from imgret import Retriever
 from imgret.demo import samples
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_demo_draws_indexes_searches_and_shows(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)

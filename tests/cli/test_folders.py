@@ -91,6 +91,7 @@ def test_what_is_ignored_is_named(work, run):
     assert "3 other files ignored: 2 .psd, 1 .txt" in index(run).err
 
 
+@pytest.mark.slow
 def test_a_linked_folder_is_searched_through(work, run):
     (work / "linked").mkdir()
     (work / "linked" / "flowers").symlink_to(work / "photos")

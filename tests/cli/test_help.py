@@ -17,7 +17,8 @@ COMMANDS = {
     **{f"models {name}": each for name, each in ROOT.commands["models"].commands.items()},
 }
 del COMMANDS["models"]
-PANELS = ["Search:", "Data:", "Curate:", "Evaluate and tune:", "Models:", "Try it:", "Options:"]
+PANELS = ["Search:", "Data:", "Curate:", "Evaluate and tune:", "Models:", "Try it:"]
+PANELS += ["Get help:", "Options:"]
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +118,7 @@ def test_commands_and_options_are_completed(complete):
     assert learn in complete("imgret cal", "zsh")[0]  # not cut off
 
 
+@pytest.mark.slow
 def test_galleries_and_keys_are_completed(work, complete):
     assert complete("imgret search p") == ["photos.imgret"]
     assert complete("imgret info ./p") == ["./photos.imgret"]
@@ -147,6 +149,7 @@ _SHELLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "expected"),
     {

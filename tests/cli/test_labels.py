@@ -31,6 +31,7 @@ def ran(capsys, *words):
     return ended.value.code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_adapt_and_back(labelled, capsys):
     code, out, err = ran(capsys, "adapt", labelled)
     assert (code, err) == (0, "")

@@ -52,6 +52,7 @@ def test_copies_need_no_threshold(doubled, run):
     )
 
 
+@pytest.mark.slow
 def test_duplicates_are_moved(doubled, run):
     ended = run("duplicates", "photos.imgret", "--move", "out", "--json")
     moved = [json.loads(line) for line in ended.out.splitlines()]
@@ -207,6 +208,7 @@ def test_clusters_of_a_small_gallery(work, run):
     assert run("clusters", "photos.imgret").out.startswith("Clusters: 2 of 2 items")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["outliers", "mislabelled", "clusters"])
 def test_the_pages(mixed, run, command):
     ended = run(command, "photos.imgret", "--html", "page.html")

@@ -166,6 +166,7 @@ addEventListener("load", () => {
 </script></body>"""
 
 
+@pytest.mark.slow
 def test_a_browser_shows_every_picture(searched, tmp_path):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:

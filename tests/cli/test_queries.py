@@ -127,6 +127,7 @@ def test_items_without_a_file_are_left_out(work, run):
     assert ended.err == ("imgret: warning: 1 item has no file and was left out: bytes\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such file names, and no xargs")
 def test_other_commands_get_odd_names_as_they_are(work, run):
     shutil.copy("query.jpg", "photos/café 'one'\ntwo.jpg")
@@ -140,6 +141,7 @@ def test_other_commands_get_odd_names_as_they_are(work, run):
     assert [path.name for path in (work / "to").iterdir()] == ["café 'one'\ntwo.jpg"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of a shell")
 def test_a_reader_of_paths_that_has_seen_enough(work):
     line = f"'{sys.executable}' -m imgret search photos.imgret photos -k12 -l | true"

@@ -36,6 +36,7 @@ def test_a_gallery_works_from_every_directory(mine, run):
         assert run(*command).code == 0
 
 
+@pytest.mark.slow
 def test_commands_that_need_no_model_work_without_it(mine, run, tmp_path):
     gallery = mine / "mine.imgret"
     (mine / "model.onnx").unlink()
@@ -53,6 +54,7 @@ def test_commands_that_need_no_model_work_without_it(mine, run, tmp_path):
         assert ended.code == 0 or command[0] == "calibrate"
 
 
+@pytest.mark.slow
 def test_the_model_is_given_where_it_is_missing(mine, run, tmp_path):
     gallery, query = mine / "mine.imgret", mine / "query.jpg"
     at = shutil.move(mine / "model.onnx", tmp_path / "moved.onnx")
@@ -80,6 +82,7 @@ def test_index_keeps_the_new_place(mine, run, tmp_path):
     assert (ended.code, model_of(mine / "mine.imgret")) == (0, str(at))
 
 
+@pytest.mark.slow
 def test_another_model_is_refused(mine, run):
     gallery = mine / "mine.imgret"
     query = mine / "query.jpg"

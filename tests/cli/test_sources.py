@@ -23,6 +23,7 @@ def keys(gallery):
         return list(retriever)
 
 
+@pytest.mark.slow
 def test_folders_archives_and_tables_at_once(work, run):
     with zipfile.ZipFile("p.zip", "w") as archive:
         archive.write("query.jpg", "q/query.jpg")
@@ -72,6 +73,7 @@ def test_an_archive_that_cannot_be_read_makes_no_gallery(work, run):
     assert not (work / "new.imgret").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["nothing", "an empty folder", "a gallery"])
 def test_sources_without_images_leave_no_gallery_behind(work, run, before):
     for folder in ("empty", "texts"):
@@ -113,6 +115,7 @@ def test_an_address_that_fails_leaves_no_gallery_behind(work, run):
     assert not (work / "new.imgret").exists()
 
 
+@pytest.mark.slow
 def test_a_query_at_an_address(work, run):
     pytest.importorskip("fsspec", reason="needs the extra 'remote'")
     import fsspec

@@ -9,6 +9,8 @@ import pytest
 
 from imgret import Retriever
 
+pytestmark = pytest.mark.slow
+
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="descriptors closed by a shell")
 
 

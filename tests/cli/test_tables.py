@@ -36,6 +36,7 @@ def test_list_of_an_empty_gallery(work, run):
     assert run("list", "empty.imgret", "--where", '{"x": 1}') == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_list_is_cut_off_quietly(work):
     line = f"'{sys.executable}' -m imgret list photos.imgret --json | head -n 1"
@@ -79,6 +80,7 @@ NEAR = {
 }
 
 
+@pytest.mark.slow
 def test_show_names_keys_near_an_unknown_one(work, run):
     for key, near in NEAR.items():
         ended = run("show", "photos.imgret", key)
@@ -87,6 +89,7 @@ def test_show_names_keys_near_an_unknown_one(work, run):
     assert run("show", "photos.imgret", "zzz", "rose/0.jpg").code == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "npz"])
 def test_export_and_import_are_a_round_trip(work, run, kind):
     if kind == "parquet":
@@ -169,6 +172,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 def test_a_mistake_is_answered_in_one_line(work, run):
     run("export", "photos.imgret", "x.npz")
     before = sorted(path.name for path in work.iterdir())
@@ -203,6 +207,7 @@ def test_very_verbose_shows_more(work, run):
     assert run("list", "photos.imgret").err == ""  # only that command
 
 
+@pytest.mark.slow
 def test_the_library_prints_nothing_by_itself(work):
     """Not even a warning, unless the program asks for it."""
     code = (

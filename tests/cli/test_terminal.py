@@ -77,6 +77,7 @@ def on_terminal(root, *command):
     return received.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -91,6 +92,7 @@ def test_no_command_reaches_a_terminal(evil, command):
     assert not [line for line in received.splitlines() if line.startswith("\u202e")]
 
 
+@pytest.mark.slow
 def test_pipes_get_exact_names(evil):
     def piped(*options):
         command = [sys.executable, "-m", "imgret", "list", "g.imgret", *options]

@@ -20,6 +20,7 @@ def gallery(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_it_tunes_and_keeps(gallery, tmp_path, run):
     ended = run("tune", gallery, "--recall", "0.9", "--plot", tmp_path / "t.svg")
     assert ended.code == 0
@@ -32,6 +33,7 @@ def test_it_tunes_and_keeps(gallery, tmp_path, run):
     assert json.loads((gallery / "manifest.json").read_text())["tuned"] != tuned
 
 
+@pytest.mark.slow
 def test_pictures_to_ask_with(gallery, photos, run):
     assert "12 given queries" in run("tune", gallery, "--queries", photos).out
 

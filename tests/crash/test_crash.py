@@ -12,7 +12,7 @@ import pytest
 from harness import KINDS, Disk, files_below, records
 from script import Script, fault
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*the stored index is unusable")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*the stored index is unusable")]
 
 
 def after(script, answer):

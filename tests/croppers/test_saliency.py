@@ -84,6 +84,7 @@ def test_boxes_are_valid_and_the_same_alone_and_together(kind, images):
     _check(CROPPERS[kind](), images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_boxes_of_networks_are_valid_whatever_they_see(kind):
     cropper = NETWORKS[kind]()

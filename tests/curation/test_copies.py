@@ -72,6 +72,7 @@ def names(groups):
 EVERY = {frozenset([f"{name}.png", *(f"{name}-{kind}.jpg" for kind in COPIES)]) for name in PHOTOS}
 
 
+@pytest.mark.slow
 def test_every_copy_is_found_and_nothing_else(made):
     told = []
     groups = made.duplicates(progress=lambda done, total: told.append((done, total)))
@@ -91,6 +92,7 @@ def test_without_files_the_hashes_decide(made):
     assert sum(len(group.keys) for group in groups) >= 0.7 * len(made)
 
 
+@pytest.mark.slow
 def test_hashes_that_are_missing_are_computed_and_kept(folder, tmp_path):
     with Retriever.open(tmp_path / "g.imgret", "a") as retriever:
         retriever.add_folder(folder, progress=False)
@@ -129,6 +131,7 @@ def test_one_item_and_every_metric(gallery_of, metric):
     assert len(gallery_of(np.ones((30, 4)), metric=metric).duplicates()) == 1
 
 
+@pytest.mark.slow
 def test_copies_of_a_new_image(made):
     image = crop(photo("coffee"), 0.8)
     found = made.duplicates_of(image)

@@ -218,6 +218,7 @@ def test_tsne_of_few_is_finite(gallery_of, clustered, n):
     assert len(np.unique(found.coordinates, axis=0)) == n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "metric"),
     [("tsne", "cosine"), ("tsne", "l2"), ("tsne", "ip"), ("umap", "cosine")],

@@ -52,6 +52,7 @@ def test_pictures_are_upright_and_wide():
     assert any(height < width for height, width in shapes)
 
 
+@pytest.mark.slow
 def test_gallery_is_a_folder_a_species(tmp_path):
     gallery = samples.write_gallery(tmp_path / "flowers", per_species=2)
     assert len(gallery) == 2 * len(samples.species())
@@ -63,12 +64,14 @@ def test_gallery_is_a_folder_a_species(tmp_path):
         assert np.abs(np.asarray(picture) - drawn).mean() < 12
 
 
+@pytest.mark.slow
 def test_writing_again_gives_the_same_bytes(tmp_path):
     first = samples.write_gallery(tmp_path / "a", per_species=1, seed=5)
     again = samples.write_gallery(tmp_path / "b", per_species=1, seed=5)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
+@pytest.mark.slow
 def test_queries_are_in_no_gallery(tmp_path):
     gallery = samples.write_gallery(tmp_path, per_species=2)
     queries = samples.write_queries(tmp_path, per_species=2)
@@ -77,6 +80,7 @@ def test_queries_are_in_no_gallery(tmp_path):
     assert len(files) == len(gallery) + len(queries)
 
 
+@pytest.mark.slow
 def test_galleries_of_two_seeds_differ(tmp_path):
     first = samples.write_gallery(tmp_path / "a", per_species=1, seed=0)
     other = samples.write_gallery(tmp_path / "b", per_species=1, seed=1)

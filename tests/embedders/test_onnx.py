@@ -60,6 +60,7 @@ def test_many_threads_give_what_one_gives(general, photos):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_reduced_decoding_hardly_moves_the_embedding(general, photos):
     moved = []
     for photo in photos:

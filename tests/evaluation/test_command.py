@@ -51,6 +51,7 @@ def run(capsys):
     return run_here
 
 
+@pytest.mark.slow
 def test_json_of_a_folder(work, run):
     code, out, err = run("evaluate", "photos.imgret", "queries", "--labels", "parent", "--json")
     assert code == 0

@@ -110,6 +110,7 @@ def test_everything_is_told(gallery, framed, tmp_path):
     assert page.count("<figure>") == len(report.worst)
 
 
+@pytest.mark.slow
 def test_without_a_cropper_it_is_that_of_the_gallery(framed, mean_color):
     made = Retriever(embedder=mean_color, cropper=CenterCrop(0.5))
     made.add_folder(framed, labels="parent", progress=False)
@@ -156,6 +157,7 @@ def test_keeping_whole_what_is_not_there_changes_nothing(gallery):
         gallery.keep_whole(["red/0.png", "no file"])
 
 
+@pytest.mark.slow
 def test_the_command(framed, tmp_path, capsys):
     made = Retriever()
     made.add_folder(framed, labels="parent", progress=False)

@@ -59,6 +59,7 @@ def test_leave_one_out_by_hand(circle):
     assert report.per_class["b"]["map2"].keys() == {"hits", "min_k_r", "r"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [None, 500])
 def test_leave_one_out_is_the_whole_matrix(large, blocks, monkeypatch):
     if blocks is not None:  # deep rankings come a few queries at a time

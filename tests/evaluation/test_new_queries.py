@@ -7,6 +7,8 @@ from imgret import Embedder, Retriever
 from imgret.errors import InvalidInputError
 from imgret.evaluation import sample
 
+pytestmark = pytest.mark.slow
+
 N, NEW, DIM, K = 1500, 1500, 32, 10
 LOW = {
     "hnsw": {"M": 8, "ef_construction": 40, "ef_search": 10},

@@ -57,6 +57,7 @@ def test_the_network_alone_is_given_batches_of_the_size(monkeypatch):
     assert seen == {((5, 3, 64, 64), embedder.network.output)}
 
 
+@pytest.mark.slow
 def test_defaults():
     report = bench(MODELS / "vit", **QUICK)
     counts = sorted({1, worker_count()})

@@ -50,6 +50,7 @@ def true_recall(retriever, vectors, k=10):
     return np.mean(shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("index", "target"),
     [
@@ -73,6 +74,7 @@ def test_the_target_is_reached_by_the_fastest(mean_color, vectors, index, target
     assert sum(line.startswith(">") for line in str(tuning).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_it_is_part_of_the_gallery_until_another_index_is_chosen(mean_color, vectors, tmp_path):
     path = tmp_path / "g.imgret"
     with gallery(mean_color, vectors, "ivf", path=path) as retriever:
@@ -100,6 +102,7 @@ def test_it_is_part_of_the_gallery_until_another_index_is_chosen(mean_color, vec
     assert copy.index.settings() == chosen
 
 
+@pytest.mark.slow
 def test_a_stored_index_stays_of_use_when_options_named_before_were_tuned(
     mean_color, vectors, tmp_path, monkeypatch
 ):
@@ -131,6 +134,7 @@ def test_an_exact_index_has_nothing_to_choose(mean_color, vectors):
     assert tuning.chosen.recall == 1
 
 
+@pytest.mark.slow
 def test_what_is_searched_by_a_projection_is_tuned_by_it(mean_color, vectors):
     retriever = gallery(mean_color, vectors, "ivf")
     retriever.project("pca", dim=6)
@@ -147,6 +151,7 @@ def test_impossible_targets(mean_color, vectors, target):
     assert retriever.index.config() == before
 
 
+@pytest.mark.slow
 def test_a_recall_that_is_not_reached_changes_nothing(mean_color, vectors):
     # Codes of one byte, of which no candidates are re-ranked by enough.
     retriever = gallery(mean_color, vectors, "ivf-pq")
@@ -199,6 +204,7 @@ def test_a_manifest_that_is_no_such_thing(mean_color, vectors, tmp_path, tuned):
         Retriever.open(path, embedder=mean_color)
 
 
+@pytest.mark.slow
 def test_the_plot_shows_every_try(mean_color, vectors):
     tuning = gallery(mean_color, vectors, "hnsw").tune(0.9)
     svg = ET.fromstring(tuning.to_svg())  # noqa: S314  # our own

@@ -17,6 +17,7 @@ from imgret.models.preprocess import Preprocess
 GENERAL = OnnxEmbedder("general")
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 10_000),
     species=st.sampled_from(["rose", "daisy", "tulip", "sunflower"]),
@@ -41,6 +42,7 @@ def test_constants_are_apart(name):
     assert np.linalg.norm(rest) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize(
     ("name", "projection"),
@@ -71,6 +73,7 @@ def test_places_add_up_to_the_score(folder, metric, projection, name):
         assert heat.values.sum() + heat.rest == pytest.approx(found.score, abs=1e-5, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 def test_pairs_add_up_to_the_heat(folder, metric):
     retriever = Retriever(metric=metric)

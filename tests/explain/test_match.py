@@ -32,6 +32,7 @@ def turned(picture, orientation):
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["exact", "occlusion"])
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_orientation_is_applied(planted, middle_of_heat, orientation, method):
@@ -257,6 +258,7 @@ def ran(capsys, *words):
     return ended.value.code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_command(flowers, folder, tmp_path, capsys):
     gallery, query = tmp_path / "f.imgret", folder / "rose" / "0.jpg"
     flowers.save(gallery)

@@ -29,6 +29,7 @@ def test_the_heat_is_where_the_flower_is(planted, mean_color, middle_of_heat, me
         assert heat.values.sum() + heat.rest == pytest.approx(found.score, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_it_can_be_asked_for(flowers, folder):
     found = flowers.explain_match(folder / "rose" / "0.jpg", "rose/1.jpg", method="occlusion")
     assert (found.method, found.reason) == ("occlusion", "")
@@ -39,6 +40,7 @@ def test_it_can_be_asked_for(flowers, folder):
     assert found.query.area == pytest.approx(exact.query.area)
 
 
+@pytest.mark.slow
 def test_two_views_are_not_a_sum_over_places(planted, middle_of_heat):
     retriever = Retriever(embedder=TwoViewEmbedder("general", "center"))
     retriever.add(planted(115, 75), keys="a")
@@ -74,6 +76,7 @@ def test_a_text_has_heat_on_the_hit_alone(folder):
     assert found.to_dict()["query_map"] is None
 
 
+@pytest.mark.slow
 def test_a_large_image_is_made_smaller_first(planted, monkeypatch):
     from imgret.explain import occlude
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from corrupt import KINDS
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 # The manifest and its copy, the catalog, the vectors, the projection, thumbnails; and the index.
 FILES = {"flat": 6, "ivf-pq": 10, "hnsw-sq8": 10}

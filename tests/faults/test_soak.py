@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 RSS, DISK = 1.05, 2.0  # at most: of what it was after the warm-up, of the live data
 

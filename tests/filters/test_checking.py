@@ -42,6 +42,7 @@ def galleries(draw):
     return vectors, numbers, queries + rng.integers(0, 2, queries.shape)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it keeps nothing
 @given(
     galleries(),

@@ -172,6 +172,7 @@ wheres = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.lists(st.tuples(columns, columns, metadatas), min_size=1, max_size=8), wheres)
 @example([(None, None, {"a": 1}), (None, None, {"a": True}), (None, None, {"a": "1"})], {"a": 1})

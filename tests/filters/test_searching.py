@@ -291,6 +291,7 @@ def command(capsys, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_command_indexes_metadata_and_filters(command, photos, tmp_path):
     table, where = tmp_path / "m.csv", '{"stars": {"$gte": 3}}'
     table.write_text("file,stars\nlake/0.jpg,3\nsand/1.jpg,5\nsand/2.jpg,1\ngone.jpg,4\n")

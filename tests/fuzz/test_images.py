@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 # Seconds of one image, on a busy machine, of its processor time, and memory of the process.
 SECONDS, CPU_SECONDS, BYTES = 30, 3.0, 600 << 20

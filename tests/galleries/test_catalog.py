@@ -151,6 +151,7 @@ def test_label_count(catalog):
     assert catalog.label_count() == 1
 
 
+@pytest.mark.slow
 def test_many_keys(catalog):
     keys = [f"{n:05}" for n in range(25_000)]
     catalog.add(items(*keys), [0] * len(keys))

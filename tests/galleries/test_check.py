@@ -246,6 +246,7 @@ RUINS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("what", RUINS)
 def test_a_repair_keeps_every_sound_item(gallery, what):

@@ -49,5 +49,5 @@ class Machine(GalleryMachine):
         return str(folder / "g.imgret")
 
 
-TestMachine = Machine.TestCase
+TestMachine = pytest.mark.slow(Machine.TestCase)
 TestMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -32,6 +32,7 @@ def where_the_counts_are(file):
     return start, start + int.from_bytes(file.read_bytes()[start + 8 :][:2], "big"), start + size
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_the_counts_costs_a_vector(path, kit):
     file, vectors = path / "catalog.sqlite", (path / "vectors.f16").read_bytes()
     whole = file.read_bytes()

@@ -12,6 +12,8 @@ from imgret.errors import StoreExistsError
 from imgret.galleries.local import files
 from imgret.galleries.local.store import Store, discard_if_empty
 
+pytestmark = pytest.mark.slow
+
 RACE = """
 import time
 from pathlib import Path

@@ -29,6 +29,7 @@ def gallery(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [None, {"part": 1}, {"part": 9}, {"key": "0009"}])
 @pytest.mark.parametrize("k", [1, 3, 10, 5000])
 @pytest.mark.parametrize("queries", [1, 20])

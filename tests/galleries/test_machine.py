@@ -131,6 +131,7 @@ class Machine(RuleBasedStateMachine):
             assert self.memory.catalog.changes == reader.catalog.changes == changes
 
 
+@pytest.mark.slow
 def test_disk_memory_and_a_dictionary_agree(manifest):
     machine = type("Machine", (Machine,), {"manifest": manifest})
     run_state_machine_as_test(

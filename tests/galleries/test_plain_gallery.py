@@ -1,227 +1,23 @@
-"""A gallery of dictionaries: the contract filled in with as little as it takes.
+"""The contract suite, and a retriever, on a gallery of dictionaries."""
 
-Several handles of one place may change it at once, as on a server.
-"""
-
-import itertools
-import threading
+import sys
+from importlib import util
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from imgret import Retriever, images, registry
-from imgret.abc import Gallery, Stored
-from imgret.errors import (
-    DuplicateKeyError,
-    StoreExistsError,
-    StoreMismatchError,
-    StoreNotFoundError,
-    UnsupportedError,
-)
-from imgret.filters import passes
-from imgret.projections import IdentityProjection
-from imgret.search import View
-from imgret.support.exact import exact_search
+from imgret.errors import StoreMismatchError, StoreNotFoundError, UnsupportedError
 from imgret.testing import GalleryMachine, GalleryTests
 
-SERVER = {}  # place -> what is there
-
-
-class Place:
-    def __init__(self, spec):
-        self.spec = spec
-        self.rows = {}  # id -> (item, embedding)
-        self.ids = itertools.count(1)
-        self.named = itertools.count(1)
-        self.changes = 0
-        self.lock = threading.RLock()
-
-
-class PlainIndex:
-    """Looks at as many vectors as it is told to."""
-
-    name = "plain"
-    is_exact = False
-    finds_itself = False
-
-    def __init__(self, view):
-        self.view = view
-
-    def sweep(self):
-        return {"look_at": [30, 60, 120]}
-
-    def settings(self):
-        return {"look_at": self.view.look_at}
-
-    def configure(self, *, look_at):
-        self.view.look_at = look_at
-
-    def search(self, queries, k, *, exact=False):
-        blocks = self.view.blocks(self.view.ids if exact else self.view.ids[: self.view.look_at])
-        return exact_search(self.view.scorable(queries), blocks, k, self.view.metric)
-
-
-class PlainView(View):
-    def __init__(self, spec, rows):
-        super().__init__(spec.metric, IdentityProjection(spec.dim), spec.dtype)
-        self.rows = rows
-        self.look_at = 10**6
-
-    @property
-    def index(self):
-        return PlainIndex(self)
-
-    def _ids(self):
-        return np.array(sorted(self.rows), dtype=np.int64)
-
-    def _search(self, vectors, k):
-        return exact_search(self.scorable(vectors), self.blocks(), k, self.metric)
-
-    @property
-    def is_exact(self):
-        return True
-
-    def _embeddings(self, ids):
-        if len(ids):
-            yield ids, self._read(ids)
-
-    def _read(self, ids):
-        rows = [self.rows[id_][1] for id_ in ids.tolist()]
-        return np.array(rows, dtype=np.float32).reshape(-1, self.dim)
-
-    def _items(self, ids):
-        return {id_: self.rows[id_][0] for id_ in ids}
-
-    def _by_key(self):
-        return {item.key: id_ for id_, (item, _) in self.rows.items()}
-
-    def _without(self, ids):
-        gone = set(ids.tolist())
-        return self._of(lambda id_, _: id_ not in gone)
-
-    def _labelled(self):
-        return self._of(lambda _, item: item.label is not None)
-
-    def _of(self, keep):
-        view = PlainView.__new__(PlainView)
-        View.__init__(view, self.metric, self.projection, self.dtype)
-        view.rows = {id_: row for id_, row in self.rows.items() if keep(id_, row[0])}
-        return view
-
-
-class PlainGallery(Gallery):
-    shared = True
-    consistent_views = True
-
-    def __init__(self, uri, writable):
-        super().__init__()
-        self.uri, self._writable, self._closed = uri, writable, False
-
-    @classmethod
-    def create(cls, uri, spec, prepared=None):
-        if uri in SERVER:
-            raise StoreExistsError(f"{uri}: expected nothing, found a gallery")
-        SERVER[uri] = Place(spec)
-        return cls(uri, writable=True)
-
-    @classmethod
-    def open(cls, uri, *, writable):
-        if uri not in SERVER:
-            raise StoreNotFoundError(f"{uri}: expected a gallery, found nothing")
-        return cls(uri, writable=writable)
-
-    @classmethod
-    def is_taken(cls, uri):
-        return uri in SERVER
-
-    @property
-    def place(self):
-        return SERVER[self.uri]
-
-    name = property(lambda self: self.uri)
-    spec = property(lambda self: self.place.spec)
-    closed = property(lambda self: self._closed)
-    writable = property(lambda self: self._writable)
-    version = property(lambda self: self.place.changes)
-
-    def _by_key(self):
-        return {item.key: id_ for id_, (item, _) in self.place.rows.items()}
-
-    def _count(self):
-        return len(self.place.rows)
-
-    def _keys(self):
-        return iter([item.key for _, (item, _) in sorted(self.place.rows.items())])
-
-    def _find(self, keys):
-        ids = self._by_key()
-        return {key: self.place.rows[ids[key]][0] for key in keys if key in ids}
-
-    def _embeddings(self, keys):
-        ids = self._by_key()
-        wanted = list(self._keys()) if keys is None else keys
-        rows = [self.place.rows[ids[key]][1] for key in wanted]
-        return np.array(rows, dtype=np.float32).reshape(-1, self.spec.dim)
-
-    def copy_of(self, sha256):
-        for _, (item, embedding) in sorted(self.place.rows.items()):
-            if item.sha256 == sha256:
-                return Stored(item, embedding)
-        return None
-
-    def files(self):
-        return iter([(item.key, item.path) for item, _ in self.place.rows.values()])
-
-    def unused_keys(self, count):
-        names = (f"image-{n}" for n in self.place.named)
-        return list(itertools.islice((name for name in names if name not in self), count))
-
-    def _add(self, items, embeddings, replacing):
-        with self.place.lock:
-            ids, rows = self._by_key(), dict(self.place.rows)
-            for key in replacing:
-                del rows[ids[key]]
-            taken = {item.key for item, _ in rows.values()}
-            if clash := next((item.key for item in items if item.key in taken), None):
-                raise DuplicateKeyError(f"key: expected new ones, found {clash!r}")
-            for item, embedding in zip(items, embeddings, strict=True):
-                rows[next(self.place.ids)] = item, embedding.copy()
-            self._commit(rows)
-
-    def _remove(self, keys):
-        with self.place.lock:
-            ids = self._by_key()
-            going = {ids[key] for key in keys}
-            self._commit({id_: r for id_, r in self.place.rows.items() if id_ not in going})
-
-    def _change(self, items):
-        with self.place.lock:
-            ids, rows = self._by_key(), dict(self.place.rows)
-            for key, item in items.items():
-                rows[ids[key]] = item, rows[ids[key]][1]
-            if len({item.key for item, _ in rows.values()}) < len(rows):
-                raise DuplicateKeyError("key: expected new ones")
-            self._commit(rows)
-
-    def _commit(self, rows):
-        self.place.rows = rows
-        self.place.changes += 1
-
-    def _change_spec(self, changes):
-        self.place.spec = self.place.spec.with_(**changes)
-
-    def _create_filter_index(self, field):
-        pass
-
-    def view(self, where=None):
-        rows = self.place.rows
-        if where is not None:
-            rows = {id_: row for id_, row in rows.items() if passes(row[0], where)}
-        return PlainView(self.spec, rows)
-
-    def _close(self):
-        self._closed = True
+_SPEC = util.spec_from_file_location(
+    "plain_gallery", Path(__file__).parents[1] / "consumer" / "plain_gallery.py"
+)
+plain_gallery = sys.modules[_SPEC.name] = util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(plain_gallery)
+PlainGallery, SERVER = plain_gallery.PlainGallery, plain_gallery.SERVER
 
 
 class TestPlain(GalleryTests):

@@ -17,6 +17,8 @@ from imgret.galleries.local.store import Store
 from imgret.galleries.local.writer_lock import WriterLock
 from imgret.types import Item
 
+pytestmark = pytest.mark.slow
+
 OPEN = """
 from pathlib import Path
 from imgret.errors import StoreError

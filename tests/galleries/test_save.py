@@ -172,6 +172,7 @@ def test_failure_at_any_step(path, other, kit, monkeypatch, step, error):
     assert loaded(path, kit) == kit.expected_of(1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
 @pytest.mark.parametrize("limit", [5_000, 60_000, 400_000])
 def test_disk_full(path, kit, limit):
@@ -345,6 +346,7 @@ def test_opening_waits_for_a_save(path, other, kit, monkeypatch):
     assert kit.names(path.parent) == ["g.imgret"]
 
 
+@pytest.mark.slow
 def test_readers_while_saves_go_on(path, other, kit, manifest):
     """Whatever the moment, a reader gets all of one gallery."""
     process = kit.python(

@@ -35,6 +35,7 @@ def with_scans(side, scans, between=b""):
     return plain[:-2] + (between + plain[table:-2]) * scans + b"\xff\xd9"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "scans", "most"), [(2000, 5000, 750), (9990, 300, 30)])
 def test_a_jpeg_of_hundreds_of_scans_is_refused(side, scans, most):
     data = with_scans(side, scans)

@@ -12,6 +12,7 @@ from imgret.models.protobuf import encode, encode_integer
 FLOAT, INT64, BOOL = 1, 7, 9
 
 
+@pytest.mark.slow
 def test_a_file_of_empty_graphs_is_refused_soon(tmp_path):
     path = tmp_path / "empty.onnx"
     path.write_bytes(b"\x3a\x00" * (8 << 20))
@@ -21,6 +22,7 @@ def test_a_file_of_empty_graphs_is_refused_soon(tmp_path):
     assert time.process_time() - started < 5
 
 
+@pytest.mark.slow
 def test_a_message_has_a_limited_number_of_fields():
     assert sum(1 for _ in protobuf.fields(memoryview(b"\x3a\x00" * 100_000))) == 100_000
     with pytest.raises(ValueError, match="more than 100,000 fields"):

@@ -59,6 +59,7 @@ if find_spec("pillow_heif"):
     FILES["heic"] = file.getvalue()
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @pytest.mark.parametrize("name", FILES)
 def test_damage_gives_a_picture_or_an_image_error(name, data):

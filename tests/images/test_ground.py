@@ -99,6 +99,7 @@ def test_an_opaque_image_stays_as_it_is():
     np.testing.assert_array_equal(images.load(opaque), rgb)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, 32, 96, 400])
 def test_the_ground_is_the_same_at_every_size(size):
     for name in ("disc", "cross", "star"):

@@ -190,6 +190,7 @@ def run(*arguments):
     return caught.value.code
 
 
+@pytest.mark.slow
 def test_command_line(photo, tmp_path, capsys):
     gallery = tmp_path / "g.imgret"
     run("index", photo.parent.parent, "-o", gallery, "--labels", "parent", "--max-pixels", 479_999)

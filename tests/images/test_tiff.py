@@ -321,6 +321,7 @@ PIXELS = [
 LAYOUTS = list(itertools.product([None, (16, 16), (48, 32)], [False, True]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", COMPRESS)
 def test_equals_tifffile(compression):
     """These must all be decoded; with what follows some 2,200 variants."""
@@ -738,6 +739,7 @@ class TestPillow:
         assert not tiff_data._has(5)
         tiff_data._has.cache_clear()
 
+    @pytest.mark.slow
     def test_errors_are_told_apart_by_thread(self, capfd):
         good = write(Variant(4, 1, WHITE))
         expected = images.decode(good).image

@@ -32,6 +32,7 @@ def some():
     return vectors.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("order", ["first", "last", "shuffled"])
 def test_copies_of_one_hide_no_other(some, name, order):

@@ -45,6 +45,7 @@ def test_too_few_vectors_tell_nothing():
     assert directions.directions(spread_over(4000, FEW), DIM) is None  # a piece for each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 def test_more_is_found_by_codes_as_short(monkeypatch, tmp_path, metric):
     vectors, queries = spread_over(8000, FEW, 1.0), spread_over(100, FEW, 1.0, seed=1)

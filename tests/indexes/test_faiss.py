@@ -87,6 +87,7 @@ def test_a_batch_of_any_size_gets_the_hits_of_its_queries_alone(metric, dim, siz
             np.testing.assert_array_equal(scores, np.concatenate([a.scores for a in alone[:size]]))
 
 
+@pytest.mark.slow
 def test_searching_while_another_thread_changes_a_graph(many):
     vectors, ids = many
     index = HNSWIndex(16, "l2", M=8, ef_construction=20, ef_search=16)

@@ -38,6 +38,7 @@ def found(index, vectors, queries):
     return np.mean(index.search(queries, 10).ids[:, 0] == best)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.0, 0.1, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize(
     ("name", "options"),
@@ -54,6 +55,7 @@ def test_the_best_is_found_whatever_the_lengths(name, options, sigma):
     assert found(index, vectors, queries) >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ivf", "ivf-pq"])
 def test_as_much_is_found_as_of_equal_lengths(name):
     for sigma in (0.25, 1.0, 2.0):

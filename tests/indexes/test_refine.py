@@ -47,6 +47,7 @@ def viewed(index):
     index.refine_by(lambda ids: TABLE[ids], lambda _ids: TABLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize(

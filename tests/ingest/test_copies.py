@@ -56,6 +56,7 @@ def test_a_file_six_hundred_times(counting, encoded, tmp_path, threads):
     np.testing.assert_array_equal(rows[0], whole.embeddings(["x"])[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=120),

@@ -149,6 +149,7 @@ def test_exif_of_bytes_and_beside_given_metadata(retriever):
     assert retriever["y"].metadata == {"exif": "mine"}
 
 
+@pytest.mark.slow
 def test_hostile_exif_breaks_no_ingest(retriever, tmp_path):
     good = encoded()
     start = good.index(b"Exif\0\0") + 6

@@ -77,6 +77,7 @@ def judged(made, precision, seed=1, k=30):
     return right, likely
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize("method", ["isotonic", "logistic"])
 def test_probability_is_how_often_it_is_right(metric, method):
@@ -409,6 +410,7 @@ def test_probability_is_among_the_data():
     assert before[0].probability is None
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path, capsys):
     from imgret import images
 

@@ -107,6 +107,7 @@ def test_map_at_r_is_map_at_each_r(ranked):
     np.testing.assert_allclose(found, expected)
 
 
+@pytest.mark.slow
 @given(rankings(whole=True))
 def test_against_scikit_learn(ranked):
     relevant, n_relevant, k = ranked

@@ -44,6 +44,7 @@ def copied(tmp_path, *names, **renamed):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", ["fast", "pil"])
 @pytest.mark.parametrize(
     ("folder", "options", "kind", "least"),

@@ -85,6 +85,7 @@ def test_fifty_hits_stay_below_a_megabyte(kind, photographs, tmp_path):
         assert len(text.encode()) < 1_000_000
 
 
+@pytest.mark.slow
 def test_a_notebook_cell_stays_below_a_megabyte_whatever_it_is_asked_for(tmp_path):
     hits = hits_of([noise(n) for n in range(4)], tmp_path, 60)
     rows = [hit_pages.Row(f"query {n}", noise(n), hits) for n in range(5)]

@@ -43,6 +43,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_json_is_text_of_the_dict(results, kind):
     result = results[kind]

@@ -36,6 +36,7 @@ def test_equal_scores_are_in_the_order_of_adding(gallery, vectors, name):
             assert copies == sorted(copies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *sorted(names("rerankers"))])
 def test_a_query_is_ranked_alone_as_among_others(gallery, vectors, name):
     queries = np.resize(vectors[:20] + 0.1, (400 if name is None else 40, 16))

@@ -61,6 +61,7 @@ def other_classes(number, some):
     return where, np.flatnonzero(np.isin(np.arange(N) % CLASSES, codes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gallery", INDEXES, indirect=True, scope="module")
 @pytest.mark.parametrize("some", [CLASSES - 1, 5])
 def test_what_is_farther_is_found_as_well_as_what_is_near(gallery, vectors, some):

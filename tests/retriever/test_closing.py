@@ -45,6 +45,7 @@ def path(tmp_path, mean_color):
     return path, vectors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "read"])
 @pytest.mark.parametrize("name", READS)
 def test_reading_while_it_is_closed(path, mean_color, monkeypatch, name, mapped):
@@ -83,6 +84,7 @@ def test_reading_while_it_is_closed(path, mean_color, monkeypatch, name, mapped)
     assert seen == [None] * 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["flat", "hnsw", "ivf-pq"])
 def test_a_writer_that_is_dropped_frees_its_files_at_once(tmp_path, mean_color, index):
     rows = np.random.default_rng(0).standard_normal((600, 48))

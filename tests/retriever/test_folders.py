@@ -530,6 +530,7 @@ def test_a_linked_folder_is_indexed_and_kept_in_step(retriever, photos, tmp_path
 # -- whatever happens to a folder ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(

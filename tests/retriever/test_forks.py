@@ -15,7 +15,10 @@ import pytest
 
 import imgret
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here"),
+]
 
 START = """
 import gc, os, signal, sys, threading, time, warnings

@@ -153,4 +153,4 @@ RetrieverMachine.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-TestRetriever = RetrieverMachine.TestCase
+TestRetriever = pytest.mark.slow(RetrieverMachine.TestCase)

@@ -154,4 +154,6 @@ PlannerMachine.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-TestPlanner = pytest.mark.filterwarnings("ignore:nlist=4 needs")(PlannerMachine.TestCase)
+TestPlanner = pytest.mark.slow(
+    pytest.mark.filterwarnings("ignore:nlist=4 needs")(PlannerMachine.TestCase)
+)

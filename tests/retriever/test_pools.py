@@ -15,6 +15,8 @@ import pytest
 from imgret import Retriever
 from imgret.errors import StoreClosedError, UnsupportedError
 
+pytestmark = pytest.mark.slow
+
 ROWS = np.random.default_rng(0).standard_normal((30, 48)).astype(np.float32)
 KEYS = [f"k{n}" for n in range(30)]
 START = """

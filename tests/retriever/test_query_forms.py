@@ -305,6 +305,7 @@ def test_by_key_reads_no_picture(retriever, photos, monkeypatch):
 # -- re-ranked -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize("pca", [None, 8])

@@ -184,6 +184,7 @@ def test_an_index_that_was_filled_in_part_is_filled_up(mean_color, monkeypatch):
     assert found == {*(f"a{n}" for n in range(20)), *(f"b{n}" for n in range(80))} - {"b3", "b70"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["flat", "exact", "hnsw"])
 def test_a_search_between_two_pieces_sees_nothing_of_them(mean_color, monkeypatch, index):
     from imgret.galleries.local import live_index as searcher

@@ -80,6 +80,7 @@ def read(retriever, deadline, seed, seen, wrong, exact):
         seen[seed] += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("indexes", "on_disk"),
     [
@@ -188,6 +189,7 @@ def test_a_search_is_of_one_projection(mean_color, dim, where):
         ]
 
 
+@pytest.mark.slow
 def test_searches_while_the_projection_changes(mean_color):
     retriever = Retriever(embedder=mean_color)
     for group in range(len(CENTRES)):

@@ -110,6 +110,7 @@ def verdicts(tmp_path_factory):
     return [line for line in run.stdout.splitlines() if line.startswith("FAILED")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("test", "part"), FAULTY.values(), ids=FAULTY)
 def test_a_faulty_part_is_caught(verdicts, test, part):
     failed = [line for line in verdicts if f"Test{part}::" in line]

@@ -74,6 +74,7 @@ def small(monkeypatch):
     monkeypatch.setattr(copying, "_ITEMS", 8)
 
 
+@pytest.mark.slow
 def test_a_copy_is_equal_in_everything(source, tmp_path, small):
     seen = []
     report = Retriever.copy(

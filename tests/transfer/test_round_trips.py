@@ -71,6 +71,7 @@ def assert_equal(one, other):
         assert getattr(other.spec, name) == getattr(one.spec, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 @given(items=st.lists(ITEMS, max_size=5, unique_by=lambda item: item.key))
 @settings(max_examples=30)
@@ -88,6 +89,7 @@ def test_any_value_comes_back_from_a_cell(value):
     assert json.dumps(again) == json.dumps(value)  # 1 is not 1.0, nor true
 
 
+@pytest.mark.slow
 @given(items=st.lists(ITEMS, max_size=4, unique_by=lambda item: item.key))
 @settings(max_examples=60)
 def test_any_label_and_metadata_come_back_from_a_csv(items, tmp_path_factory):
@@ -195,6 +197,7 @@ def test_old_times_and_empty_galleries(tmp_path):
     assert export(gallery_of([]), tmp_path / "empty.csv") == 0
 
 
+@pytest.mark.slow
 def test_vectors_pass_through_in_pieces(tmp_path, monkeypatch):
     """Vectors of 16 MB, in pieces of one."""
     import tracemalloc

@@ -41,6 +41,7 @@ _PANELS = {
     ),
     "Models": ("train", "train-saliency", "plugins", "models"),  # typer puts groups after commands
     "Try it": ("demo",),
+    "Get help": ("report",),
 }
 # A command is the function of its name in the module of its name, but these.
 _NAMED_OTHERWISE = {

@@ -15,9 +15,10 @@ from imgret.support.terminal import shown
 
 if TYPE_CHECKING:
     from imgret.abc import GallerySpec
+    from imgret.cli.gallery_at import GalleryPlace
     from imgret.types import Json as Json_
 
-__all__ = ["info"]
+__all__ = ["facts_of", "info"]
 
 
 def info(gallery: GalleryAt, json_: Json = False) -> None:
@@ -28,8 +29,7 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
     No model is loaded. What is removed takes room until more than half of the items are, or until
     `imgret compact`; what is left over goes when the gallery is next opened for writing.
     """
-    path = gallery.directory
-    facts = _of_server(os.fspath(gallery)) if path is None else _of_directory(path)
+    facts = facts_of(gallery)
     if json_:
         typer.echo(json.dumps(facts))
         return
@@ -38,6 +38,12 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
             options = ", ".join(f"{k}={v!r}" for k, v in value.items() if k != "name")
             value = f"{value['name']} {options}".strip()  # noqa: PLW2901
         typer.echo(f"{name:<15} {_shown(value)}")
+
+
+def facts_of(gallery: GalleryPlace) -> Json_:
+    """Return the facts of a gallery by name, as JSON values."""
+    path = gallery.directory
+    return _of_server(os.fspath(gallery)) if path is None else _of_directory(path)
 
 
 def _of_directory(path: Path) -> Json_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import typer
 
@@ -20,7 +21,7 @@ def plugins(json_: Json = False) -> None:
     """
     from imgret import registry  # noqa: PLC0415
 
-    kinds: list[registry.Kind] = ["embedders", "croppers", "indexes", "rerankers", "galleries"]
+    kinds: tuple[registry.Kind, ...] = get_args(registry.Kind)
     if json_:
         typer.echo(json.dumps({kind: registry.names(kind) for kind in kinds}))
         return

@@ -32,8 +32,11 @@ __all__ = [
 ]
 
 Metadata: TypeAlias = (
-    "Callable[[Path], Mapping[str, Any] | None] | Mapping[str, Mapping[str, Any]] "
-    "| str | os.PathLike[str] | None"
+    Callable[[Path], Mapping[str, Any] | None]
+    | Mapping[str, Mapping[str, Any]]
+    | str
+    | os.PathLike[str]
+    | None
 )
 
 _NAMES = ("key", "path", "file")

@@ -37,4 +37,5 @@ class ColorHistogram(Embedder):
     def _histogram(self, image: Image) -> Embeddings:
         cells = images.resize(image, 64, 64).reshape(-1, 3).astype(np.int64) * self.bins // 256
         counts = np.bincount(cells @ (self.bins**2, self.bins, 1), minlength=self.dim)
-        return np.sqrt(counts / counts.sum()).astype(np.float32)
+        overlap: Embeddings = np.sqrt(counts / counts.sum()).astype(np.float32)
+        return overlap
