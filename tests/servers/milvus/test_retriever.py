@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -174,6 +175,30 @@ def test_a_filter_loses_no_recall(lite, index, option):
         right = sum(len(set(h) & set(b)) for h, b in zip(hits, best, strict=True))
         assert right / best.size >= 0.97, (below, right / best.size)
     made.close()
+
+
+def test_items_are_counted_again_after_a_change_by_others(uri, monkeypatch):
+    rows = np.eye(6, dtype=np.float32)
+    made = MilvusGallery.create(uri, new_spec(dim=6).with_(index=Part("hnsw")))
+    made.add([Item(str(n), label="a") for n in range(3)], rows[:3])
+    other = MilvusGallery.open(uri, writable=False)
+    monkeypatch.setattr(gallery, "_FRESH", 0.0)
+    asked, count = [], MilvusGallery.count
+    monkeypatch.setattr(
+        MilvusGallery, "count", lambda self, *a, **b: asked.append(a) or count(self, *a, **b)
+    )
+    where = parse_filter({"label": "a"})
+    for _ in range(2):
+        assert (other.view(where).search(rows, 3).ids >= 0).all()
+    assert len(asked) == 2  # those that pass, and all
+    made.add([Item("new", label="a")], rows[3:4])
+    until = time.monotonic() + 10  # a server shows changes by others after a while
+    text = other.compiled(where).text
+    while (counted := other.passing(text)) < 4 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert counted == other.passing("") == 4
+    made.close()
+    other.close()
 
 
 def built(uri):
