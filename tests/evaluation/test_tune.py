@@ -119,6 +119,15 @@ def test_a_stored_index_stays_of_use_when_options_named_before_were_tuned(
         assert retriever.index.settings() == chosen
 
 
+def test_settings_given_to_a_gallery_are_those_of_its_next_search(mean_color, vectors):
+    retriever = gallery(mean_color, vectors[:200], "hnsw")
+    before = retriever.index.settings()["ef_search"]
+    retriever._gallery.configure({"index": "hnsw", "settings": {"ef_search": before + 7}})
+    assert retriever.index.settings() == {"ef_search": before + 7}
+    retriever.reindex()
+    assert retriever.index.settings() == {"ef_search": before + 7}
+
+
 def test_queries_can_be_given(mean_color, vectors, make_picture):
     retriever = gallery(mean_color, vectors, "hnsw")
     tuning = retriever.tune(0.5, 5, queries=[make_picture(n) for n in range(20)])
