@@ -106,6 +106,7 @@ def _of_system() -> Json_:
     from imgret.indexes.faiss import faiss  # noqa: PLC0415  # so that --help is quick
     from imgret.models.session import available_providers  # noqa: PLC0415  # the same
 
+    blas, threads = _blas()
     return {
         "imgret": __version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -115,8 +116,8 @@ def _of_system() -> Json_:
         "memory_bytes": _memory(),
         "execution_providers": available_providers(),
         "faiss": faiss.get_compile_options().strip(),
-        "blas": _blas(),
-        "threads": {"blas": _blas_threads(), "openmp": faiss.omp_get_max_threads()},
+        "blas": blas,
+        "threads": {"blas": threads, "openmp": faiss.omp_get_max_threads()},
         "environment": {
             variable: value if (value := os.environ[variable]).isdigit() else _HIDDEN
             for variable in _VARIABLES
@@ -149,27 +150,14 @@ def _memory() -> int | None:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _blas() -> str:
-    """Return name and version of the BLAS that NumPy was built with."""
-    import numpy as np  # noqa: PLC0415  # so that --help is quick
+def _blas() -> tuple[str, int | None]:
+    """Return the BLAS libraries of NumPy and Faiss, and the number of threads of the first."""
+    import numpy as np  # noqa: F401, PLC0415  # which loads it
+    from threadpoolctl import threadpool_info  # noqa: PLC0415  # so that --help is quick
 
-    built: Any = np.show_config(mode="dicts")
-    blas = built.get("Build Dependencies", {}).get("blas", {})
-    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
-
-
-def _blas_threads() -> int | None:
-    """Return the number of threads of the OpenBLAS in NumPy's wheels; None for another BLAS."""
-    import ctypes  # noqa: PLC0415  # so that --help is quick
-
-    import numpy as np  # noqa: PLC0415  # the same
-
-    home = Path(np.__file__).parent
-    for file in [*home.parent.glob("numpy.libs/*openblas*"), *home.glob(".dylibs/*openblas*")]:
-        count = getattr(ctypes.CDLL(str(file)), "scipy_openblas_get_num_threads64_", None)
-        if count is not None:
-            return int(count())
-    return None
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    names = ", ".join(f"{library['internal_api']} {library['version']}" for library in found)
+    return names or "unknown", found[0]["num_threads"] if found else None
 
 
 def _packages() -> Iterator[tuple[str, str | None]]:
