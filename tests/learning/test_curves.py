@@ -151,3 +151,11 @@ def test_what_is_written_is_read(kind):
 def test_what_is_damaged_is_told(content):
     with pytest.raises(StoreCorruptError, match=r"calibration: expected.*call calibrate\(\) again"):
         ScoreCalibration.from_json(content)
+
+
+def test_a_threshold_lies_between_the_corners():
+    curve = IsotonicCurve((0.0, 1.0, 3.0), (0.1, 0.5, 0.9))
+    assert curve.threshold(0.7) == pytest.approx(2)
+    assert curve.threshold(0.2) == pytest.approx(0.25)
+    assert curve.threshold(0.05) == 0
+    assert curve.threshold(0.95) is None

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from imgret.errors import InvalidInputError
-from imgret.learning import Classifier, adapt, calibrate, given_pairs, near_pairs
+from imgret.learning import (
+    Classifier,
+    adapt,
+    calibrate,
+    given_pairs,
+    given_text_pairs,
+    near_pairs,
+)
 from imgret.learning.adapt_report import Gain
 from imgret.learning.confidence import Confidence
 from imgret.learning.trial import Trial, _measures
@@ -53,6 +60,17 @@ def test_given_pairs_are_scored_by_the_metric(view_of):
     pairs = given_pairs(view_of([[0, 0], [3, 4], [1, 0]]), [("0", "1", False), ("0", "2", True)])
     assert pairs.scores.tolist() == [-25, -1]
     assert pairs.same.tolist() == [False, True]
+
+
+def test_given_pairs_of_a_text_are_scored_by_the_metric(view_of):
+    def embed_text(words):
+        return np.array([[len(word), 0] for word in words], dtype=np.float32)
+
+    view = view_of([[0, 0], [3, 4], [1, 0]])
+    given = [("rose", "1", False), ("a", "2", True), ("rose", "0", True)]
+    pairs = given_text_pairs(view, given, embed_text)
+    assert pairs.scores.tolist() == [-17, 0, -16]
+    assert pairs.same.tolist() == [False, True, True]
 
 
 def test_a_classifier_is_sure_of_what_lies_apart(view_of):
