@@ -122,6 +122,18 @@ def test_is_learned_again_when_the_gallery_has_changed():
     assert made._classify_by(10) is not third
 
 
+def test_the_votes_of_a_name_are_those_that_were_counted():
+    made = gallery()
+    namer = made._classify_by(10)
+    (hits,) = made.search_vectors(vectors_of(np.array([2]), seed=3), 10)
+    name = namer.name(hits)
+    places = {label: place for place, label in enumerate(dict.fromkeys(h.label for h in hits))}
+    codes, scores = np.array([[places[h.label] for h in hits]]), np.array([[h.score for h in hits]])
+    (winner,), (share,) = vote(codes, scores, namer.confidence.temperature)
+    assert len(name.votes) > 1
+    assert next(iter(name.votes.items())) == (list(places)[winner], pytest.approx(share))
+
+
 def test_unlabelled_neighbours_have_no_vote():
     labels = [f"class {c}" if n % 2 else None for n, c in enumerate(CODES)]
     names = named(gallery(labels=labels, noise=0.3), vectors_of(CODES, noise=0.3))
@@ -184,7 +196,7 @@ def test_all_right_is_not_certain():
     own = np.repeat([0, 1], 30)
     calibration = Confidence.learn(own, np.repeat(own[:, None], 5, axis=1), np.ones((60, 5)), 5)
     _, confidence = calibration.name(np.zeros((1, 5), dtype=np.int64), np.ones((1, 5)))
-    assert 0.9 < confidence[0] < 1
+    assert confidence[0] == pytest.approx(61 / 62, abs=0.002)  # Platt's target
     assert calibration.accuracy == 1
 
 
@@ -219,3 +231,5 @@ def test_more_votes_or_a_better_score_never_make_less_certain():
 def test_calibration_error():
     assert calibration_error([0.8] * 10, [True] * 8 + [False] * 2) == pytest.approx(0)
     assert calibration_error([1.0] * 10, [True] * 5 + [False] * 5) == pytest.approx(0.5)
+    # The last bin has both its ends.
+    assert calibration_error([1.0, 0.6], [False, True], bins=2) == pytest.approx(0.3)
