@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -51,13 +52,7 @@ def parse_filter(where: Any) -> Filter:
         ``where`` is not a valid filter: it has an unknown operator, a value that cannot be
         compared, or too many levels or conditions.
     """
-    try:
-        return _Parser().filter(where, 0)
-    except RecursionError:  # a message would show the value
-        raise InvalidInputError(
-            "where: expected a text, number, True, False, None or a list of these to compare with, "
-            "found a value of too many levels"
-        ) from None
+    return _Parser().filter(where, 0)
 
 
 def metadata_field(name: str) -> Field:
@@ -85,7 +80,7 @@ class _Parser:
     def filter(self, where: Any, depth: int) -> Filter:
         if not isinstance(where, Mapping):
             raise InvalidInputError(
-                f"where: expected a mapping such as {{'label': 'rose'}}, found {where!r}"
+                f"where: expected a mapping such as {{'label': 'rose'}}, found {_shown(where)}"
             )
         _check_depth(depth)
         self._count()
@@ -95,7 +90,7 @@ class _Parser:
         if name in {"$and", "$or"}:
             if not isinstance(given, (list, tuple)) or not given:
                 raise InvalidInputError(
-                    f"{name}: expected a list of at least one filter, found {given!r}"
+                    f"{name}: expected a list of at least one filter, found {_shown(given)}"
                 )
             parts = tuple(self.filter(each, depth) for each in given)
             return _all(parts) if name == "$and" else _any(parts)
@@ -127,26 +122,28 @@ class _Parser:
         if operator in {"$eq", "$ne", "$in", "$nin"}:
             values = [value] if operator in {"$eq", "$ne"} else value
             if not isinstance(values, (list, tuple)):
-                raise InvalidInputError(f"{where}: expected a list of values, found {value!r}")
+                raise InvalidInputError(
+                    f"{where}: expected a list of values, found {_shown(value)}"
+                )
             # Long lists are common; repeated values in them are harmless and dropped.
             among = OneOf(field, tuple(dict.fromkeys(_value(field, v, where) for v in values)))
             return among if operator in {"$eq", "$in"} else Not(among)
         if operator in _ORDERED:
             if value is None or isinstance(value, bool):
                 raise InvalidInputError(
-                    f"{where}: expected a number or text to compare with, found {value!r}"
+                    f"{where}: expected a number or text to compare with, found {_shown(value)}"
                 )
             return Compare(field, _ORDERED[operator], _value(field, value, where))
         if operator == "$contains":
             return Contains(field, _value(field, value, where, may_be_null=not field.is_column))
         if operator == "$exists":
             if not isinstance(value, bool):
-                raise InvalidInputError(f"{where}: expected True or False, found {value!r}")
+                raise InvalidInputError(f"{where}: expected True or False, found {_shown(value)}")
             return Exists(field) if value else Not(Exists(field))
         if operator == "$not":
             if not isinstance(value, Mapping):
                 raise InvalidInputError(
-                    f"{where}: expected operators such as {{'$gt': 1}}, found {value!r}"
+                    f"{where}: expected operators such as {{'$gt': 1}}, found {_shown(value)}"
                 )
             return Not(self._tests(field, value, depth + 1))
         raise _unknown(operator)
@@ -175,7 +172,7 @@ def _value(field: Field, value: Any, where: str, *, may_be_null: bool = True) ->
     else:
         raise InvalidInputError(
             f"{where}: expected text (Unicode, without NUL), a finite number, True, False or "
-            f"None, found {value!r}{_remedy(value)}"
+            f"None, found {_shown(value)}{_remedy(value)}"
         )
     if field.is_column and found.kind != "text":
         raise _not_text(field, value, where)
@@ -193,6 +190,14 @@ def _remedy(value: Any) -> str:
         f"; dates and times are stored as text: write it as the items have it, such as {text!r} "
         f"(ISO 8601 compares in order of time)"
     )
+
+
+def _shown(value: Any) -> str:
+    """Return a value as messages show it, however long it is and however many levels it has."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = shown.maxlong = 200
+    shown.maxlist = shown.maxtuple = shown.maxset = shown.maxdict = 20
+    return shown.repr(value)
 
 
 def _all(parts: tuple[Filter, ...]) -> Filter:
@@ -213,11 +218,12 @@ def _check_depth(depth: int) -> None:
 
 def _not_text(field: Field, found: Any, where: str) -> InvalidInputError:
     return InvalidInputError(
-        f"{where}: expected text, as the {field.name} of an item is text, found {found!r}"
+        f"{where}: expected text, as the {field.name} of an item is text, found {_shown(found)}"
     )
 
 
 def _unknown(found: Any) -> InvalidInputError:
     return InvalidInputError(
-        f"where: expected a field or one of the operators {', '.join(_OPERATORS)}, found {found!r}"
+        f"where: expected a field or one of the operators {', '.join(_OPERATORS)}, found "
+        f"{_shown(found)}"
     )
