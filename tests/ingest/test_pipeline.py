@@ -172,12 +172,12 @@ def test_an_embedder_that_raises(kit, threads):
 
 
 def test_who_stops_listening_stops_the_work(kit):
-    embedder = kit.MeanColor()
+    embedder, before = kit.MeanColor(), set(threading.enumerate())
     runs = kit.embed_sources(sources_of([kit.picture(0)] * 1000), embedder, kit.NoCrop(), threads=2)
     next(runs)
     runs.close()
     assert len(embedder.seen) < 500
-    assert not [t for t in threading.enumerate() if t.name.startswith("imgret")]
+    assert not [t for t in {*threading.enumerate()} - before if t.name.startswith("imgret")]
 
 
 # -- threads -------------------------------------------------------------------------------------

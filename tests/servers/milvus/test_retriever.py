@@ -22,7 +22,7 @@ from imgret.errors import (
     UnsupportedError,
 )
 from imgret.filters import parse_filter
-from imgret.galleries.milvus import MilvusGallery, gallery
+from imgret.galleries.milvus import MilvusGallery, gallery, view
 from imgret.galleries.milvus.address import Address
 from imgret.galleries.milvus.connection import MilvusConnection
 from imgret.testing.galleries import new_spec
@@ -209,6 +209,30 @@ def built(uri):
     client.release_collection(address.collection)
     client.load_collection(address.collection)
     client.close()
+
+
+def test_many_queries_with_a_filter_are_several_requests(uri, mean_color, monkeypatch):
+    """One of them alone could take longer than a request may."""
+    rows = np.random.default_rng(0).normal(size=(3000, 48))
+    queries = np.random.default_rng(1).normal(size=(40, 48))
+    with Retriever.open(uri, "a", embedder=mean_color, index="hnsw") as retriever:
+        half = [{"half": n % 2 == 0} for n in range(3000)]
+        retriever.add_vectors(rows, keys=[str(n) for n in range(3000)], metadata=half)
+        list(retriever.search_vectors(queries[:1], k=3, where={"half": True}))  # counts
+        widths, ask = [], MilvusConnection.ask
+
+        def noting(self, method, *args, **kwargs):
+            if method == "search":
+                widths.append((len(kwargs["data"]), kwargs["search_params"]["params"]["ef"]))
+            return ask(self, method, *args, **kwargs)
+
+        monkeypatch.setattr(MilvusConnection, "ask", noting)
+        monkeypatch.setattr(view, "_COST", 2**13)
+        found = retriever.search_vectors(queries, k=3, where={"half": True})
+        assert [len(hits) for hits in found] == [3] * 40
+    assert sum(count for count, _ in widths) == 40
+    assert len(widths) > 1
+    assert all(count * ef <= 2**13 for count, ef in widths)
 
 
 def test_a_search_is_one_request(retriever, monkeypatch):

@@ -180,6 +180,16 @@ class MilvusLayout(NamedTuple):
         """Whether a search with this value looks at as many items as pass, or at all of them."""
         return bool(value >= self.build.get("nlist", passing))
 
+    def cost(self, value: int, items: int) -> int:
+        """Return what a search with this value costs, in items that a graph looks at.
+
+        Comparing the items of a list in their order costs a hundredth of that.
+        """
+        if self.name == "hnsw":
+            return max(1, value)
+        nlist: int = self.build["nlist"]
+        return max(1, min(value, nlist) * items // nlist // 100)
+
     def parameters(self, value: int, k: int) -> Json:
         """Return the parameters of a search for ``k`` items."""
         params = {}

@@ -24,6 +24,9 @@ __all__ = ["MilvusView"]
 
 # Bytes of embeddings read at once.
 _BLOCK = 2**24
+# What the queries of one request may cost together, so that it ends long before its timeout: see
+# `MilvusLayout.cost`. With a filter that few items pass, each costs thousands.
+_COST = 2**18
 # Number of items that pass a filter up to which they may be compared here, which reads them.
 _FEW = 1024
 # The most neighbours that Milvus finds, and hits of all queries of a request.
@@ -120,6 +123,8 @@ class MilvusView(ServerView):
         with_items = not self._expression.exact or k * len(vectors) <= _WITH_ITEMS
         short = []
         step = (_WITH_ITEMS if with_items else _HITS) // k
+        if self._filter is not None and not self.is_exact:
+            step = min(step, _COST // self._layout.cost(width, self._gallery.passing("")))
         step = max(1, min(step, _BLOCK // (4 * self.dim), _NEAREST))
         for start in range(0, len(vectors), step):
             some = vectors[start : start + step]
