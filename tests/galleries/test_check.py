@@ -123,6 +123,15 @@ def test_a_damaged_row_is_named(gallery, text):
             read(gallery)
 
 
+def test_a_row_that_is_gone_is_not_left_out_of_a_copy(gallery, tmp_path):
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
+        db.execute("DELETE FROM items WHERE id = 9")
+    with Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever:
+        for copy in (retriever.compact, lambda: retriever.save(tmp_path / "copy.imgret")):
+            with pytest.raises(StoreCorruptError, match="expected 58 items in the order of their"):
+                copy()
+
+
 def test_a_row_that_is_gone_is_noticed(gallery):
     with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
         db.execute("DELETE FROM items WHERE id = 9")

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from imgret import Retriever
+from imgret.filters import parse_filter
 from imgret.galleries.local.catalog import Catalog
+from imgret.testing.data import Given
 from imgret.types import Item
 
 
@@ -43,3 +46,21 @@ def test_every_commit_is_a_new_version(tmp_path):
     assert len(set(seen)) == 4
     assert catalog.version == seen[-1]
     catalog.close()
+
+
+def test_labels_of_a_part():
+    retriever = Retriever(embedder=Given(2))
+    labels = ["rose", "daisy", None, "rose"]
+    retriever.add_vectors(np.eye(4, 2) + 1, keys=list("abcd"), labels=labels)
+    with retriever._gallery.viewed() as view:
+        for part, expected in (
+            (view, {0: "rose", 1: "daisy", 3: "rose"}),
+            (view.without(np.array([0])), {1: "daisy", 3: "rose"}),
+        ):
+            ids, codes, names = part.labels
+            assert {int(i): names[code] for i, code in zip(ids, codes, strict=True)} == expected
+    ids, codes, names = retriever._gallery.view(parse_filter({"label": "rose"})).labels
+    assert [(int(i), names[code]) for i, code in zip(ids, codes, strict=True)] == [
+        (0, "rose"),
+        (3, "rose"),
+    ]
