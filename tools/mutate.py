@@ -60,6 +60,7 @@ PARTS = {
             "tests/test_old_galleries.py",
             "tests/retriever/test_against_the_query.py",
             "tests/retriever/test_disk.py",
+            "tests/retriever/test_forks.py",
             "tests/retriever/test_opening.py",
             "tests/retriever/test_planner_machine.py",
             "tests/retriever/test_threads.py",
