@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 import sys
+import threading
 import zlib
 from contextlib import closing
 from dataclasses import replace
@@ -96,6 +97,29 @@ def test_ids_are_never_given_twice(catalog):
     assert catalog.ids_of(["b", "zz", "a"]) == {"a": 0, "b": 3}
     assert catalog.require(["b", "a"]) == [3, 0]
     assert catalog.items([1])[1].key == "b"  # a hit found earlier can still be named
+
+
+def test_ids_are_of_one_commit_while_another_thread_commits(catalog):
+    done = threading.Event()
+
+    def change():
+        for n in range(60):
+            (id_,) = catalog.add(items(f"new-{n}"), [0])
+            catalog.remove([id_])
+        done.set()
+
+    catalog.add(items(*map(str, range(50))), [0] * 50)
+    writer = threading.Thread(target=change)
+    writer.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        while not done.is_set():
+            assert len(catalog.live_ids()) in {50, 51}
+            assert len(catalog.live_ids(49)) in {1, 2}
+    finally:
+        sys.setswitchinterval(interval)
+        writer.join()
 
 
 def test_removed_since_follows_every_change(catalog):

@@ -318,21 +318,23 @@ class Catalog:
 
     def live_ids(self, start: int = 0) -> Ids:
         """Return the ids from ``start`` on that are not removed: int64, increasing."""
-        seen = (start, self.rows, self.changes)
         with self._lock, explained(self._named):
+            rows, changes, expected = self.rows, self.changes, self.live  # of one commit
             (live,) = self._execute(
                 "SELECT count(*) FROM items WHERE id >= ? AND id < ? "
                 "AND (removed_at IS NULL OR removed_at > ?)",
-                seen,
+                (start, rows, changes),
             ).fetchone()
             removed = self._execute(
-                "SELECT id FROM items WHERE id >= ? AND id < ? AND removed_at <= ?", seen
+                "SELECT id FROM items WHERE id >= ? AND id < ? AND removed_at <= ?",
+                (start, rows, changes),
             ).fetchall()
         # Far quicker than to fetch the ids one by one.
-        left = np.ones(max(0, self.rows - start), dtype=np.bool_)
+        left = np.ones(max(0, rows - start), dtype=np.bool_)
         left[[id_ - start for (id_,) in removed]] = False
         ids = np.flatnonzero(left) + start
-        expected = live if start else self.live
+        if start:
+            expected = live
         self._check_order(ids if live == expected else ids[:live], expected)
         return ids
 
