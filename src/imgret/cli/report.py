@@ -106,7 +106,6 @@ def _of_system() -> Json_:
     from imgret.indexes.faiss import faiss  # noqa: PLC0415  # so that --help is quick
     from imgret.models.session import available_providers  # noqa: PLC0415  # the same
 
-    blas, threads = _blas()
     return {
         "imgret": __version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -116,8 +115,8 @@ def _of_system() -> Json_:
         "memory_bytes": _memory(),
         "execution_providers": available_providers(),
         "faiss": faiss.get_compile_options().strip(),
-        "blas": blas,
-        "threads": {"blas": threads, "openmp": faiss.omp_get_max_threads()},
+        "blas": _blas(),
+        "openmp_threads": faiss.omp_get_max_threads(),
         "environment": {
             variable: value if (value := os.environ[variable]).isdigit() else _HIDDEN
             for variable in _VARIABLES
@@ -150,14 +149,16 @@ def _memory() -> int | None:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _blas() -> tuple[str, int | None]:
-    """Return the BLAS libraries of NumPy and Faiss, and the number of threads of the first."""
+def _blas() -> list[str]:
+    """Return the BLAS libraries of NumPy and Faiss, with their numbers of threads."""
     import numpy as np  # noqa: F401, PLC0415  # which loads it
     from threadpoolctl import threadpool_info  # noqa: PLC0415  # so that --help is quick
 
-    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    names = ", ".join(f"{library['internal_api']} {library['version']}" for library in found)
-    return names or "unknown", found[0]["num_threads"] if found else None
+    return [
+        f"{library['internal_api']} {library['version']} ({library['num_threads']} threads)"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]
 
 
 def _packages() -> Iterator[tuple[str, str | None]]:

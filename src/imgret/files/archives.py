@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple, final
@@ -84,7 +85,8 @@ class Archive(ABC):
         """Close the files."""
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(OSError):  # of a descriptor that something else has closed
+            self.close()
 
     @final
     def read(self, name: str) -> bytes:

@@ -319,7 +319,7 @@ class Catalog:
     def live_ids(self, start: int = 0) -> Ids:
         """Return the ids from ``start`` on that are not removed: int64, increasing."""
         with self._lock, explained(self._named):
-            rows, changes, expected = self.rows, self.changes, self.live  # of one commit
+            rows, changes, counted = self.rows, self.changes, self.live  # of one commit
             (live,) = self._execute(
                 "SELECT count(*) FROM items WHERE id >= ? AND id < ? "
                 "AND (removed_at IS NULL OR removed_at > ?)",
@@ -333,9 +333,8 @@ class Catalog:
         left = np.ones(max(0, rows - start), dtype=np.bool_)
         left[[id_ - start for (id_,) in removed]] = False
         ids = np.flatnonzero(left) + start
-        if start:
-            expected = live
-        self._check_order(ids if live == expected else ids[:live], expected)
+        for expected in [live] if start else [live, counted]:
+            self._check_order(ids, expected)
         return ids
 
     def _check_order(self, ids: Ids, count: int) -> None:
