@@ -75,7 +75,7 @@ def types(session: nox.Session) -> None:
     with session.chdir("tests/consumer"):
         files = ("parts.py", "plain_gallery.py", "search.py")
         session.run("mypy", "--config-file=", "--strict", *files, env={"MYPYPATH": str(plugin)})
-        session.run("basedpyright", "--project", "pyrightconfig.json")
+        session.run("pyright", "--project", "pyrightconfig.json")
 
 
 @nox.session(allow_parallel=False)
