@@ -492,7 +492,7 @@ def test_a_connection_that_is_lost_around_a_commit(pg_uri, monkeypatch, after):
     gallery.close()
 
 
-def test_a_full_disk_on_the_server(pg_uri):
+def test_no_room_on_the_server(pg_uri):
     gallery = PostgresGallery.create(pg_uri, new_spec(dim=2))
     _run(
         pg_uri,

@@ -48,6 +48,7 @@ _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 # Codes of servers and of gRPC, and words of pymilvus.
 _UNKNOWN_USER = frozenset({grpc.StatusCode.UNAUTHENTICATED, 1400})
 _FULL = frozenset({3, 7, 9})  # of memory, of disk, of a quota
+_NO_ROOM = ("quota", "disk", "no space left")
 _LOST = ("unavailable", "failed to connect", "fail connecting", "retry timeout", "connection")
 
 
@@ -290,7 +291,7 @@ def _explained(name: str, error: BaseException, seconds: float) -> ImgretError:
         kind, told = StoreReadOnlyError, f"not allowed: {reason}"
     elif "database not found" in plain:
         kind, told = StoreNotFoundError, f"{reason}; create the database first"
-    elif code in _FULL or "quota" in plain or "disk" in plain:
+    elif code in _FULL or any(word in plain for word in _NO_ROOM):
         told = f"the server takes no more: {reason}. Make room there, and try again"
     elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
         told = (
