@@ -650,7 +650,7 @@ class Catalog:
             whole.unlink(missing_ok=True)
 
     def _renumbered(self, path: Path | None) -> Renumbered:
-        with self._lock, self._unchanging():
+        with self._lock:  # no other process writes to what is in memory, ours, or a private copy
             ((total, live, changes),) = self._query("SELECT rows, live, changes FROM counts")
             if total == live and path is not None:
                 return Renumbered(self._copied(path), np.arange(live), 0)
@@ -723,17 +723,6 @@ class Catalog:
             )
         except sqlite3.IntegrityError as error:
             raise self._damaged(f"rows with one key each, found {error}") from None
-
-    @contextmanager
-    def _unchanging(self) -> Iterator[None]:
-        """Read one state during the block, whatever other processes commit."""
-        with explained(self._named):
-            self._db.execute("BEGIN")
-            try:
-                yield
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
 
     def reader(self) -> sqlite3.Connection:
         """Return another connection to the file, for `retire`."""
