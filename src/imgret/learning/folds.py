@@ -72,8 +72,8 @@ class CrossFit:
         fit = self._fits[fold]
         if fit is None:
             rest = np.flatnonzero(self._fold != fold)
-            _, codes = np.unique(self._codes[rest], return_inverse=True)
-            fit = Discriminant([(self._embeddings[rest], codes)], int(codes.max()) + 1)
+            blocks = [(self._embeddings[rest], self._codes[rest])]  # all classes: see `fold_of`
+            fit = Discriminant(blocks, int(self._codes.max()) + 1)
             self._fits[fold] = fit
         return fit.projection(shrinkage, None if dim is None else min(dim, fit.max_dim))
 
