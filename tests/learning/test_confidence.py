@@ -167,7 +167,9 @@ def test_calibration_error_is_of_fifteen_bins():
     assert calibration_error([0.75], [True]) == pytest.approx(0.25)
     assert calibration_error([], []) == 0
     assert calibration_error([0.61, 0.66], [False, True]) == pytest.approx(0.135)  # 9/15 to 10/15
-    assert calibration_error([0.66, 0.67], [False, True]) == pytest.approx((0.66 + 0.33) / 2)
+    for low, high in ((0.66, 0.67), (0.93, 0.94)):
+        gaps = low + (1 - high)
+        assert calibration_error([low, high], [False, True]) == pytest.approx(gaps / 2)
 
 
 # -- names -----------------------------------------------------------------------------------------

@@ -144,6 +144,8 @@ def test_pairs_may_be_a_set(view_of):
 
 def test_two_classes_differ_in_one_direction(view_of):
     rows = np.random.default_rng(0).normal(size=(50, 3))
+    _, report = adapt(view_of(rows, list("ab") * 25))
+    assert (report.classes, report.dim) == (2, 1)
     for dim in (0, 2):
         with pytest.raises(InvalidInputError, match=f"expected 1 to 1, because 2 .* found {dim}"):
             adapt(view_of(rows, list("ab") * 25), dim=dim)

@@ -29,7 +29,7 @@ def sample_items(codes: Ids, most: int, seed: int = 0) -> Ids:
         return np.arange(len(codes))
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(codes))
-    rank = generator.permutation(int(codes.max()) + 1)  # random order of the classes
+    rank = generator.permutation(len(np.bincount(codes)))  # random order of the classes
     order = shuffled[np.argsort(rank[codes[shuffled]], kind="stable")]
     _, starts, counts = np.unique(rank[codes[order]], return_index=True, return_counts=True)
     within = np.arange(len(order)) - np.repeat(starts, counts)
