@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from imgret import Embedder, Retriever
 from imgret.errors import InvalidInputError, StoreReadOnlyError
 from imgret.learning.folds import CrossFit, sample_items
-from imgret.projections import IdentityProjection
+from imgret.learning.trial import try_out
+from imgret.projections import Discriminant, IdentityProjection
 from imgret.support.statistics import fold_of
 
 
@@ -159,6 +160,63 @@ def test_sampling_takes_whole_classes():
     assert set(np.bincount(codes[chosen])) == {0, 7}
     assert (np.diff(chosen) > 0).all()
     assert len(sample_items(np.array([0] * 500 + [1] * 20), 100)) == 20
+    assert sample_items(np.zeros(100, np.int64), 100).tolist() == list(range(100))
+    few = np.repeat(np.arange(10), 5)
+    assert set(np.bincount(few[sample_items(few, 10)])) <= {0, 2}  # no class is alone
+
+
+def test_a_fold_has_no_more_dimensions_than_its_classes_give():
+    cross = CrossFit(vectors_of(CODES[:90]), CODES[:90], "cosine")
+    assert cross.projection(0, 0.3, 9).dim_out == 2
+    assert cross.projection(0, 0.3, None).dim_out == 2
+    assert cross.projection(0, 0.3, 1).dim_out == 1
+    many = CrossFit(vectors_of(np.repeat([0, 1], 1000)), np.repeat([0, 1], 1000), "l2")
+    found, _ = many.neighbors(0, many.held_out[0], 2000, IdentityProjection(24))
+    assert found.shape == (len(many.held_out[0]), 2000 - len(many.held_out[0]))
+
+
+def folds_of_hits(vectors, codes, projections):
+    """Top-1 and average precision among 5, of each fold searched for among the rest: by l2."""
+    fold = fold_of(codes, 3)
+    found = []
+    for number, projection in enumerate(projections):
+        rest = fold != number
+        applied = projection(vectors[rest], codes[rest]).apply(vectors).astype(np.float64)
+        gaps = applied[fold == number][:, None] - applied[rest]
+        near = np.argsort((gaps**2).sum(axis=2), axis=1)[:, :5]
+        right = codes[rest][near] == codes[fold == number][:, None]
+        average = [
+            np.mean([row[: place + 1].mean() for place in np.flatnonzero(row)] or [0])
+            for row in right
+        ]
+        found.append(np.array([right[:, 0], average]))
+    return found
+
+
+@pytest.mark.parametrize(("seed", "best"), [(3, 0.1), (8, 0.3), (30, 0.6)])
+def test_each_fold_is_judged_with_what_did_best_on_others(seed, best):
+    codes = np.repeat(np.arange(4), 11)
+    vectors = vectors_of(codes, seed=seed, dim=8, signal=0.7)
+
+    def fitted(shrinkage):
+        return lambda rows, own: Discriminant([(rows, own)], 4).projection(shrinkage)
+
+    tried = {value: folds_of_hits(vectors, codes, [fitted(value)] * 3) for value in (0.1, 0.3, 0.6)}
+    after = []
+    for fold in range(3):
+        others = {v: sum(t[n].sum() for n in range(3) if n != fold) for v, t in tried.items()}
+        after.append(tried[max(others, key=others.get)][fold])
+    before = folds_of_hits(vectors, codes, [lambda *_: IdentityProjection(8)] * 3)
+    trial = try_out(vectors, codes, "l2")
+    assert trial.shrinkage == best
+    for gain, plain, adapted in zip(
+        (trial.top1, trial.map5), np.hstack(before), np.hstack(after), strict=True
+    ):
+        assert gain.before == pytest.approx(plain.mean())
+        assert gain.after == pytest.approx(adapted.mean())
+    alone = try_out(vectors, codes, "l2", shrinkage=0.6)
+    assert alone.shrinkage == 0.6
+    assert alone.top1.after == pytest.approx(np.hstack(tried[0.6])[0].mean())
 
 
 def test_neighbours_of_some_items_where_others_are_held_out():

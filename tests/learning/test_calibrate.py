@@ -14,8 +14,20 @@ from imgret.errors import (
     StoreCorruptError,
     StoreReadOnlyError,
 )
-from imgret.learning import CalibrationReport, Pairs, calibrate, given_pairs, near_pairs
-from imgret.learning.calibration_report import Level
+from imgret.learning import (
+    CalibrationReport,
+    IsotonicCurve,
+    Level,
+    LogisticCurve,
+    Pairs,
+    ScoreCalibration,
+    calibrate,
+    calibration_error,
+    given_pairs,
+    near_pairs,
+    threshold_of,
+)
+from imgret.learning.calibration import _level
 
 DIM = 16
 
@@ -376,6 +388,62 @@ def test_the_figures_are_of_pictures_held_out():
     assert "2000 pairs of 400 images" in text
     facts = json.loads(report.to_json())
     assert [level["precision"] for level in facts["levels"]] == [0.9, 0.95, 0.99]
+
+
+@pytest.mark.parametrize("kind", [IsotonicCurve, LogisticCurve])
+def test_each_pair_is_judged_without_the_fold_of_its_query(kind):
+    """Against a loop over pairs; many scores are equal."""
+    rng = np.random.default_rng(0)
+    queries, others = rng.integers(0, 43, (2, 600))
+    scores = np.round(rng.normal(size=600), 1)
+    same = rng.random(600) < 1 / (1 + np.exp(-4 * scores))
+    learned, report = calibrate(
+        Pairs(queries, others, scores, same), method=kind.method, metric="ip", projection="a"
+    )
+    assert learned == ScoreCalibration(kind.fit(scores, same), "ip", "a")
+    fold = np.random.default_rng(0).permutation(np.arange(43) % 5)
+    without = [(fold[queries] != n) & (fold[others] != n) for n in range(5)]
+    fits = [kind.fit(scores[rest], same[rest]) for rest in without]
+    mine = [fits[n] for n in fold[queries]]
+    likely = [float(curve.probability(score)) for curve, score in zip(mine, scores, strict=True)]
+    assert report.error == pytest.approx(calibration_error(likely, same))
+    assert [level.precision for level in report.levels] == [0.9, 0.95, 0.99]
+    for level in report.levels:
+        least = [curve.threshold(level.precision) for curve in mine]
+        kept = scores >= [np.inf if score is None else score for score in least]
+        assert level.threshold == learned.curve.threshold(level.precision)
+        assert level.measured == (same[kept].mean() if kept.any() else None)
+        assert level.recall == kept[same].mean()
+    assert report.levels[0].recall > 0.2
+    counts = (report.method, report.pairs, report.same, report.images, report.queries)
+    assert counts == (kind.method, 600, same.sum(), 43, "images")
+
+
+def test_the_lowest_score_of_a_precision_is_kept():
+    queries, others = np.repeat(np.arange(50), 6), np.tile(np.arange(50, 56), 50)
+    same = np.arange(300) % 20 != 7
+    pairs = Pairs(queries, others, np.full(300, 0.25), same)
+    _, report = calibrate(pairs, method="isotonic", metric="cosine", projection=None)
+    assert report.levels[0] == Level(0.9, 0.25, 0.95, 1.0)
+    assert report.levels[2] == Level(0.99, None, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("same", "kept", "measured", "recall"),
+    [([1, 0], [1, 0], 1.0, 1.0), ([1, 1, 0, 0], [1, 0, 1, 1], 1 / 3, 0.5), ([0], [0], None, 0.0)],
+)
+def test_a_level_by_hand(same, kept, measured, recall):
+    found = _level(0.5, LogisticCurve(1.0, 0.25, 9.0), np.array(same, bool), np.array(kept, bool))
+    assert found == Level(0.5, -0.25, measured, recall)
+
+
+def test_a_precision_without_a_calibration():
+    with pytest.raises(InvalidInputError, match=r"scores are calibrated, found none; call calib"):
+        threshold_of(0.5, None, of_another_projection=False)
+    with pytest.raises(InvalidInputError, match=r"of texts are .* --text`"):
+        threshold_of(0.5, None, of_another_projection=False, of_texts=True)
+    with pytest.raises(InvalidInputError, match="expected a number over 0 and below 1, found 2"):
+        threshold_of(2, None, of_another_projection=False)
 
 
 def test_a_report_says_where_no_score_reaches_a_precision():

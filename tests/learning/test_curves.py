@@ -159,3 +159,36 @@ def test_a_threshold_lies_between_the_corners():
     assert curve.threshold(0.2) == pytest.approx(0.25)
     assert curve.threshold(0.05) == 0
     assert curve.threshold(0.95) is None
+
+
+def test_corners_are_the_first_and_the_last_score_of_a_level():
+    scores = np.array([0.0, 1, 2, 3, 4, 5, 6])
+    same = np.array([0, 0, 0, 1, 0, 1, 1], dtype=bool)
+    curve = IsotonicCurve.fit(scores, same)
+    low, high = 1 / 6, 4 / 5  # Platt's targets: 3 of one class, 4 of different ones
+    assert curve.scores == (0, 2, 3, 4, 5, 6)
+    middle = (low + high) / 2
+    assert curve.probabilities == pytest.approx((low, low, middle, middle, high, high))
+    curve = IsotonicCurve.fit(np.repeat([1.0, 2.0], 2), np.array([0, 0, 1, 1], dtype=bool))
+    assert curve.scores == (1, 2)
+    assert curve.probabilities == pytest.approx((1 / 4, 3 / 4))
+
+
+def test_a_logistic_threshold_by_hand():
+    curve = LogisticCurve(2.0, -1.0, 0.5)
+    assert curve.threshold(0.5) == 0.5  # the highest score is one
+    assert curve.threshold(0.51) is None
+    assert curve.threshold(0.2) == pytest.approx((np.log(0.25) + 1) / 2)
+    assert curve.probability([0.5, 1.0]) == pytest.approx([0.5, 1 / (1 + np.exp(-1))])
+
+
+def test_a_weak_slope_is_kept():
+    scores = np.repeat([0.0, 1.0], 20)
+    same = np.arange(40) % 20 < np.repeat([9, 11], 20)  # 9 of 20, then 11
+    curve = LogisticCurve.fit(scores, same)
+    yes, no = 21 / 22, 1 / 22  # Platt's targets
+    low, high = (9 * yes + 11 * no) / 20, (11 * yes + 9 * no) / 20
+    assert curve.probability([0, 1]) == pytest.approx([low, high])
+    assert curve.highest == 1
+    even = LogisticCurve.fit(np.ones(40), same)
+    assert even.probability(1) == pytest.approx(0.5)

@@ -1,20 +1,25 @@
 """What labels teach, on views of made-up classes, without a `Retriever`."""
 
+from dataclasses import replace
+from time import perf_counter
+
 import numpy as np
 import pytest
 
 from imgret.errors import InvalidInputError
 from imgret.learning import (
+    AdaptReport,
     Classifier,
     adapt,
     calibrate,
     given_pairs,
     given_text_pairs,
     near_pairs,
+    near_text_pairs,
 )
 from imgret.learning.adapt_report import Gain
 from imgret.learning.confidence import Confidence
-from imgret.learning.trial import Trial, _measures
+from imgret.learning.trial import Trial, _gains, _measures
 
 
 @pytest.fixture
@@ -57,9 +62,13 @@ def test_pairs_of_one_class_score_higher(view_of):
 
 
 def test_given_pairs_are_scored_by_the_metric(view_of):
-    pairs = given_pairs(view_of([[0, 0], [3, 4], [1, 0]]), [("0", "1", False), ("0", "2", True)])
+    view = view_of([[0, 0], [3, 4], [1, 0]])
+    pairs = given_pairs(view, [("0", "1", False), ("0", "2", True)])
     assert pairs.scores.tolist() == [-25, -1]
     assert pairs.same.tolist() == [False, True]
+    assert (pairs.queries.tolist(), pairs.others.tolist()) == ([0, 0], [1, 2])
+    many = [("0", "1", False), ("2", "1", True), ("0", "2", True)] * 2000
+    assert given_pairs(view, many).scores.tolist() == [-25, -20, -1] * 2000
 
 
 def test_given_pairs_of_a_text_are_scored_by_the_metric(view_of):
@@ -69,8 +78,34 @@ def test_given_pairs_of_a_text_are_scored_by_the_metric(view_of):
     view = view_of([[0, 0], [3, 4], [1, 0]])
     given = [("rose", "1", False), ("a", "2", True), ("rose", "0", True)]
     pairs = given_text_pairs(view, given, embed_text)
+    assert pairs.queries.tolist() == [-1, -2, -1]
+    assert pairs.others.tolist() == [1, 2, 0]
     assert pairs.scores.tolist() == [-17, 0, -16]
     assert pairs.same.tolist() == [False, True, True]
+    # A text may be spelled like a key; pairs may be many, or a set.
+    many = given_text_pairs(view, [("1", "1", True), *given] * 1500, embed_text)
+    assert many.scores.tolist() == [-20, -17, 0, -16] * 1500
+    assert given_text_pairs(view, set(given), embed_text).same.sum() == 2
+
+
+def test_descriptions_find_labelled_items(view_of):
+    view = view_of([[0, 0], [3, 4], [1, 0], [3, 5]], ["b", "a", "b", None])
+    texts = np.array([[3, 4], [0, 0]], dtype=np.float32)
+    pairs = near_text_pairs(view, ["a", "b"], texts, k=2)
+    assert pairs.queries.tolist() == [-1, -1, -2, -2]
+    assert pairs.others.tolist() == [1, 2, 0, 2]
+    assert pairs.scores.tolist() == [0, -20, 0, -1]
+    assert pairs.same.tolist() == [True, False, True, True]
+    assert len(near_text_pairs(view, ["a", "b"], texts, k=9).scores) == 6
+
+
+def test_a_lone_item_makes_no_pair(view_of):
+    for labels in (["a"], [None]):
+        pairs = near_pairs(view_of([[0, 0]], labels), k=3, n_queries=5, seed=0)
+        assert [each.dtype for each in pairs] == [np.int64, np.int64, np.float64, bool]
+        assert [len(each) for each in pairs] == [0, 0, 0, 0]
+    pairs = near_pairs(view_of([[0, 0], [3, 4]], ["a", "a"]), k=3, n_queries=5, seed=0)
+    assert [each.tolist() for each in pairs] == [[0, 1], [1, 0], [-25, -25], [True, True]]
 
 
 def test_a_classifier_is_sure_of_what_lies_apart(view_of):
@@ -109,15 +144,51 @@ def test_pairs_may_be_a_set(view_of):
 
 def test_two_classes_differ_in_one_direction(view_of):
     rows = np.random.default_rng(0).normal(size=(50, 3))
-    with pytest.raises(InvalidInputError, match="expected 1 to 1, because 2 classes"):
-        adapt(view_of(rows, list("ab") * 25), dim=2)
+    _, report = adapt(view_of(rows, list("ab") * 25))
+    assert (report.classes, report.dim) == (2, 1)
+    for dim in (0, 2):
+        with pytest.raises(InvalidInputError, match=f"expected 1 to 1, because 2 .* found {dim}"):
+            adapt(view_of(rows, list("ab") * 25), dim=dim)
+    with pytest.raises(InvalidInputError, match="label more images first"):  # whatever dim is
+        adapt(view_of(rows, ["a"] * 50), dim=1)
 
 
 def test_what_an_adaptation_is_judged_by():
-    found = np.array([[0, 1, 0, 1, 1], [1, 1, 1, 1, 1]])
-    top1, average = _measures(found, np.array([0, 0]))
-    assert top1.tolist() == [1, 0]
-    assert average.tolist() == pytest.approx([(1 + 2 / 3) / 2, 0])
+    found = np.array([[0, 1, 0, 1, 1], [1, 1, 1, 1, 1], [1, 0, 1, 1, 1]])
+    top1, average = _measures(found, np.array([0, 0, 0]))
+    assert top1.tolist() == [1, 0, 0]
+    assert average.tolist() == pytest.approx([(1 + 2 / 3) / 2, 0, 1 / 2])
+
+
+def test_a_gain_has_an_interval():
+    before = np.stack([np.zeros(400), np.full(400, 0.5)])
+    after = np.stack([np.arange(400) % 4 == 0, np.full(400, 0.75)]).astype(float)
+    top1, map5 = _gains(before, after)
+    assert map5 == Gain(0.5, 0.75, 0.25, 0.25)
+    assert (top1.before, top1.after) == (0, 0.25)
+    error = 1.96 * (0.25 * 0.75 / 400) ** 0.5
+    assert (top1.low, top1.high) == pytest.approx((0.25 - error, 0.25 + error), abs=0.006)
+
+
+def test_a_report_of_an_adaptation():
+    gains = Gain(0.5, 0.75, 0.125, 0.375), Gain(0.25, 0.5, 0.2, 0.3)
+    report = AdaptReport(True, *gains, 30, 40, 8, 2, 3, 7, 0.3, 1.25)
+    basis = (
+        "measured with 30 images held out in turn; 40 labelled images of 8 classes "
+        "(2 of a single image), 3 without a label"
+    )
+    assert str(report).splitlines() == [
+        "adapted: 7 dimensions, shrinkage 0.3; 1.2 s",
+        "top-1  0.500 -> 0.750 (+0.250, 95% interval +0.125 to +0.375)",
+        "mAP@5  0.250 -> 0.500 (+0.250, 95% interval +0.200 to +0.300)",
+        basis,
+    ]
+    shown = report._repr_html_()
+    for text in ("adapted: 7 dimensions", "<td>0.7500</td><td>+0.2500</td>", basis):
+        assert text in shown
+    kept = str(replace(report, applied=False))
+    assert kept.startswith("not adapted, the gallery is unchanged: no reliable gain; 1.2 s")
+    assert report.to_dict()["top1"] == {"before": 0.5, "after": 0.75, "low": 0.125, "high": 0.375}
 
 
 @pytest.mark.parametrize(
@@ -130,9 +201,16 @@ def test_an_adaptation_raises_top1_for_sure_and_never_lowers_map(low, after, hel
 
 
 def test_classes_of_two_are_enough_to_adapt(view_of):
-    rows = np.random.default_rng(0).normal(size=(32, 5))
-    _, report = adapt(view_of(rows, [f"c{n // 2}" for n in range(32)]))
-    assert report.queries == 32
+    rows = np.random.default_rng(0).normal(size=(34, 5))
+    labels = [f"c{n // 2}" for n in range(32)] + [None, None]
+    started = perf_counter()
+    _, report = adapt(view_of(rows[:33], [*labels[:30], "lone", None, None]))
+    assert 0 < report.seconds < perf_counter() - started
+    counts = (report.queries, report.items, report.classes, report.singles, report.unlabelled)
+    assert counts == (30, 31, 16, 1, 2)
+    assert report.dim == 5
+    with pytest.raises(InvalidInputError, match="found 16 classes and 28 such images"):
+        adapt(view_of(rows[:30], [*labels[:29], "lone"]))
 
 
 def test_confidence_grows_with_the_best_score_of_a_vote():

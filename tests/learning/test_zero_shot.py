@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from imgret.learning.zero_shot import classify_by_names, nearest_names
+from imgret.errors import InvalidInputError
+from imgret.learning.zero_shot import classify_by_names, described, nearest_names
 
 
 def test_confidence_is_the_softmax_of_clip():
@@ -29,3 +30,25 @@ def test_two_clusters_are_named_by_what_sets_them_apart():
     # differs from the others in nothing else.
     texts = np.array([[1, 0, 0], [0.8, 0.6, 0], [0.6, 0.8, 0]], dtype=np.float32)
     assert nearest_names(centroids, ["a", "b", "c"], texts) == ["b", "a"]
+
+
+def test_a_description_is_the_mean_direction_of_the_templates():
+    vectors = {"a x": [2, 0], "a y": [0, 3], "x or x": [0, 5], "y or y": [0, 1]}
+
+    def embed_text(texts):
+        return np.array([vectors[text] for text in texts], dtype=np.float32)
+
+    found = described(["x", "y"], ["a {}", "{} or {}"], embed_text)
+    np.testing.assert_allclose(found, [[0.5**0.5, 0.5**0.5], [0, 1]], rtol=1e-6)
+    assert described(["x"], "a {}", embed_text).tolist() == [[1, 0]]
+    with pytest.raises(InvalidInputError, match="each name once, found 'y' twice"):
+        described(["x", "y", "y"], "a {}", embed_text)
+
+
+def test_without_a_threshold_there_always_is_a_label():
+    texts = np.tile(np.float32([1, 0]), (20, 1))
+    (found,) = classify_by_names(texts[:1], list("abcdefghijklmnopqrst"), texts, None)
+    assert (found.label, found.threshold, found.hits) == ("a", 0.0, ())
+    assert found.confidence == pytest.approx(0.05)
+    (sure,) = classify_by_names(texts[:1], ["a"], texts[:1], 1.0)
+    assert (sure.label, sure.confidence) == ("a", 1.0)

@@ -39,8 +39,7 @@ def adapt(
     """
     started = perf_counter()
     ids, codes, names = view.labels
-    counts = np.bincount(codes, minlength=len(names))
-    most = min(max(len(names) - 1, 0), view.projection.dim_in)
+    most = min(len(names) - 1, view.projection.dim_in)
     if dim is not None and len(names) > 1 and not 1 <= dim <= most:
         raise InvalidInputError(
             f"dim: expected 1 to {most}, because {len(names)} classes cannot differ in more "
@@ -65,7 +64,7 @@ def adapt(
         queries=trial.queries,
         items=len(ids),
         classes=len(names),
-        singles=int((counts == 1).sum()),
+        singles=int((np.bincount(codes) == 1).sum()),
         unlabelled=len(view) - len(ids),
         dim=dim or most if projection is None else projection.dim_out,
         shrinkage=trial.shrinkage,

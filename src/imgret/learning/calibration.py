@@ -98,7 +98,7 @@ class ScoreCalibration:
             kind = find_curve(curve.pop("method"))
             metric, projection = curve.pop("metric"), curve.pop("projection")
             made = kind(**{name: _plain(value) for name, value in curve.items()})
-            made.probability([0.0])
+            made.probability(())
         except (KeyError, TypeError, ValueError) as error:
             raise StoreCorruptError(
                 f"calibration: expected what calibrate() wrote into the manifest, found {error!r}; "
@@ -164,7 +164,7 @@ def calibrate(
         pairs=len(pairs.same),
         same=same,
         images=len(np.unique(pairs.queries)),
-        queries="texts" if (pairs.queries < 0).all() else "images",
+        queries="texts" if pairs.queries.min() < 0 else "images",
         error=calibration_error(probabilities[judged], pairs.same[judged]),
         levels=tuple(
             _level(precision, curve, pairs.same[judged], some[judged])

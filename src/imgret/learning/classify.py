@@ -13,7 +13,7 @@ from imgret.pages.result import Result
 from imgret.search import View
 from imgret.search.hits import Hits
 from imgret.support.terminal import plain
-from imgret.types import Hit, Json
+from imgret.types import Hit, Json, Neighbors
 
 __all__ = ["Classifier", "Name"]
 
@@ -109,22 +109,14 @@ class Classifier:
             There are too few labels.
         """
         labels = view.labels
-        several = np.bincount(labels.codes, minlength=1)[labels.codes] > 1
+        several = np.bincount(labels.codes)[labels.codes] > 1
         asked = view.sample(_QUERIES, 0, among=labels.ids[several])
-        reach = min(_REACH, len(view) - 1)
-        parts = list(view.nearest_unseen(asked, reach)) if len(asked) else []
-        own = [labels.of(ids) for ids, _ in parts]
-        codes = [labels.of(found.ids) for _, found in parts]
-        scores = [found.scores for _, found in parts]
-        return cls(
-            Confidence.learn(
-                np.concatenate([np.empty(0, np.int64), *own]),
-                np.concatenate(codes or [np.empty((0, 1), np.int64)]),
-                np.concatenate(scores or [np.empty((0, 1), np.float32)]),
-                k,
-            ),
-            k,
-        )
+        nothing = Neighbors(asked[:, None], asked[:, None].astype(np.float32))
+        parts = list(view.nearest_unseen(asked, _REACH)) or [(asked, nothing)]
+        own = labels.of(np.concatenate([ids for ids, _ in parts]))
+        codes = labels.of(np.concatenate([found.ids for _, found in parts]))
+        scores = np.concatenate([found.scores for _, found in parts])
+        return cls(Confidence.learn(own, codes, scores, k), k)
 
     def name(self, hits: Sequence[Hit], threshold: float | None = None) -> Name:
         """Classify the query that the hits were found for.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ def vote(codes: Ids, scores: Any, temperature: float) -> tuple[Ids, Floats]:
     """
     voting = codes >= 0
     values = np.where(voting, np.asarray(scores, dtype=np.float64), -np.inf)
-    best = values.max(axis=1, keepdims=True)
-    weights = np.exp((values - np.where(np.isfinite(best), best, 0.0)) / temperature)
+    best = np.nan_to_num(values.max(axis=1, keepdims=True))  # finite even if nobody votes
+    weights = np.exp((values - best) / temperature)
     rows = np.arange(len(codes))
     # One number per row and label, so that summing needs no k x k comparisons.
     _, labels = np.unique(codes + rows[:, None] * (codes.max(initial=0) + 2), return_inverse=True)
@@ -53,7 +54,8 @@ def vote(codes: Ids, scores: Any, temperature: float) -> tuple[Ids, Floats]:
     first = totals.argmax(axis=1)
     # Summed in the same order, so that the share of a unanimous vote is exactly 1.
     everything = np.bincount(np.repeat(rows, codes.shape[1]), weights.ravel(), len(codes))
-    return codes[rows, first], totals[rows, first] / np.maximum(everything, 1e-300)
+    # The best vote weighs 1: less than that is no vote at all.
+    return codes[rows, first], totals[rows, first] / np.maximum(everything, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +123,12 @@ class Confidence:
         spread = max(float(np.median(ranges[finite.any(axis=1)])), float(largest) * 1e-6, 1e-12)
         fits = [_fit(own, *known, spread * factor) for factor in _TEMPERATURES]
         _, temperature, weights = min(fits, key=lambda fit: fit[0])
-        made = cls(temperature, *weights, threshold=0.5, accuracy=0.0, queries=len(own))
-
+        made = cls(temperature, *weights, threshold=nan, accuracy=nan, queries=len(own))
         winners, confidence = made.name(*known)
         right = winners == own
         strange, unsure = made.name(*_without(own, codes, scores, k))
-        return cls(
-            temperature,
-            *weights,
-            threshold=_threshold(confidence, right, unsure[strange >= 0]),
-            accuracy=float(right.mean()),
-            queries=len(own),
-        )
+        threshold = _threshold(confidence, right, unsure[strange >= 0])
+        return replace(made, threshold=threshold, accuracy=float(right.mean()))
 
     def name(self, codes: Ids, scores: Any) -> tuple[Ids, Floats]:
         """Return the winner of each vote and the confidence in it, each of shape (n,).
@@ -162,7 +158,7 @@ def calibration_error(confidence: Any, right: Any, bins: int = 15) -> float:
     """
     confidence, right = np.asarray(confidence, float), np.asarray(right, float)
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(place, confidence - right, minlength=bins)
+    gaps = np.bincount(place, confidence - right)
     return float(np.abs(gaps).sum() / max(len(confidence), 1))
 
 

@@ -86,9 +86,9 @@ class IsotonicCurve:
         values, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
         means = np.bincount(places, weights=_targets(same)) / counts
         fitted = pool_adjacent_violators(means, counts)
+        rises = np.diff(fitted) > 0
         # The first and the last score of each level.
-        turns = np.diff(fitted, prepend=-1.0, append=2.0) != 0
-        corners = turns[:-1] | turns[1:]
+        corners = np.append(True, rises) | np.append(rises, True)
         return cls(tuple(values[corners].tolist()), tuple(fitted[corners].tolist()))
 
     def probability(self, scores: Any) -> Floats:

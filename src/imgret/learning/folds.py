@@ -29,7 +29,7 @@ def sample_items(codes: Ids, most: int, seed: int = 0) -> Ids:
         return np.arange(len(codes))
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(codes))
-    rank = generator.permutation(int(codes.max()) + 1)  # random order of the classes
+    rank = generator.permutation(len(np.bincount(codes)))  # random order of the classes
     order = shuffled[np.argsort(rank[codes[shuffled]], kind="stable")]
     _, starts, counts = np.unique(rank[codes[order]], return_index=True, return_counts=True)
     within = np.arange(len(order)) - np.repeat(starts, counts)
@@ -72,8 +72,8 @@ class CrossFit:
         fit = self._fits[fold]
         if fit is None:
             rest = np.flatnonzero(self._fold != fold)
-            _, codes = np.unique(self._codes[rest], return_inverse=True)
-            fit = Discriminant([(self._embeddings[rest], codes)], int(codes.max()) + 1)
+            blocks = [(self._embeddings[rest], self._codes[rest])]  # all classes: see `fold_of`
+            fit = Discriminant(blocks, int(self._codes.max()) + 1)
             self._fits[fold] = fit
         return fit.projection(shrinkage, None if dim is None else min(dim, fit.max_dim))
 

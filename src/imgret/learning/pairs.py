@@ -53,9 +53,8 @@ def near_pairs(view: View, *, k: int, n_queries: int, seed: int) -> Pairs:
     """
     labels = view.labels
     asked = view.sample(n_queries, seed, among=labels.ids)
-    k = min(k, len(view) - 1)
     queries, others, scores, same = [], [], [], []
-    for ids, found in view.nearest_unseen(asked, k) if k and len(asked) else ():
+    for ids, found in view.nearest_unseen(asked, min(k, len(view))):
         codes = labels.of(found.ids)
         known = codes >= 0
         rows = np.nonzero(known)[0]
@@ -113,7 +112,7 @@ def near_text_pairs(view: View, names: Sequence[str], texts: Embeddings, *, k: i
     there = found.ids >= 0
     rows = np.nonzero(there)[0]
     return Pairs(
-        -1 - rows.astype(np.int64),
+        ~rows.astype(np.int64),
         found.ids[there],
         found.scores[there].astype(np.float64),
         view.labels.of(found.ids[there]) == codes[rows],
@@ -147,7 +146,7 @@ def given_text_pairs(
         scores[some] = view.metric.scores(
             vectors[places[some]], view.read(others[some]).astype(np.float64)
         )
-    return Pairs(-1 - places, others, scores, np.array([row[2] for row in rows], dtype=bool))
+    return Pairs(~places, others, scores, np.array([row[2] for row in rows], dtype=bool))
 
 
 def _checked(number: int, pair: Any, query: str = "key") -> tuple[str, str, bool]:

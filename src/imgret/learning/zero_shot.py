@@ -50,8 +50,8 @@ def described(
     if not templates:
         raise InvalidInputError("template: expected at least one text, found none")
     texts = [each.replace("{}", name) for each in templates for name in names]
-    vectors = unit_length(embed_text(texts)).reshape(len(templates), len(names), -1)
-    return unit_length(vectors.mean(axis=0))
+    by_template = np.split(unit_length(embed_text(texts)), len(templates))
+    return unit_length(np.mean(by_template, axis=0))
 
 
 def classify_by_names(
