@@ -333,13 +333,17 @@ class Catalog:
         left = np.ones(max(0, rows - start), dtype=np.bool_)
         left[[id_ - start for (id_,) in removed]] = False
         ids = np.flatnonzero(left) + start
-        for expected in [live] if start else [live, counted]:
-            self._check_order(ids, expected)
+        for expected in [len(ids)] if start else [counted, len(ids)]:
+            if live != expected:
+                raise self._out_of_order(expected, live)
         return ids
 
     def _check_order(self, ids: Ids, count: int) -> None:
         if len(ids) != count or not (ids[1:] > ids[:-1]).all():
-            raise self._damaged(f"{count} items in the order of their rows, found {len(ids)}")
+            raise self._out_of_order(count, len(ids))
+
+    def _out_of_order(self, expected: int, found: int) -> StoreCorruptError:
+        return self._damaged(f"{expected} items in the order of their rows, found {found}")
 
     def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
         """Yield id, path, sha256 and label of every live item, by id."""
