@@ -8,6 +8,7 @@ import threading
 import zlib
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ from imgret.errors import (
 )
 from imgret.galleries.local import database
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.rows import COLUMNS, row_checksum
+from imgret.galleries.local.known_schema import filter_index
 from imgret.types import Box, Item
 
+DATA = Path(__file__).parents[1] / "data"
 ITEM = Item(
     key="lake/1.jpg",
     path="/photos/lake/1.jpg",
@@ -100,13 +102,10 @@ def test_ids_are_never_given_twice(catalog):
 
 
 def test_ids_are_of_one_commit_while_another_thread_commits(catalog):
-    done = threading.Event()
-
     def change():
         for n in range(60):
             (id_,) = catalog.add(items(f"new-{n}"), [0])
             catalog.remove([id_])
-        done.set()
 
     catalog.add(items(*map(str, range(50))), [0] * 50)
     writer = threading.Thread(target=change)
@@ -114,7 +113,7 @@ def test_ids_are_of_one_commit_while_another_thread_commits(catalog):
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        while not done.is_set():
+        while writer.is_alive():
             assert len(catalog.live_ids()) in {50, 51}
             assert len(catalog.live_ids(49)) in {1, 2}
     finally:
@@ -292,22 +291,60 @@ def test_a_backslash_before_u0000_is_no_nul(catalog):
     assert catalog.matching({"t": {"$contains": "u0000"}}).tolist() == [0]
 
 
-def test_nul_that_an_older_imgret_stored_reads_as_filters_see_it(tmp_path):
-    path = tmp_path / "c.sqlite"
-    with closing(Catalog(path)) as catalog:
-        catalog.add([Item("a", metadata={"t": "-"}), Item("b", metadata={"t": "ab"})], [0, 0])
-    stored = r'{"t": "ab\u0000c", "l": ["x\u0000"]}'
+def old_with_nul(path):
+    """Make a catalog of version 2 as an imgret that let NUL in left it under another SQLite."""
+    path.write_bytes((DATA / "galleries" / "v2.imgret" / "catalog.sqlite").read_bytes())
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE items SET metadata = ? WHERE id = 0", (stored,))
-        (row,) = db.execute(f"SELECT id, {COLUMNS} FROM items WHERE id = 0").fetchall()  # noqa: S608  # a constant
-        db.execute("UPDATE items SET row_crc = ? WHERE id = 0", (row_checksum(row),))
+        for name in ("t", "n"):
+            db.execute(filter_index(name))
+        for id_, metadata in (
+            (8, r'{"t": "ab\u0001c", "l": ["x\u0001"], "n\u0001m": {"ä": 1}}'),
+            (9, '{"t": "ab"}'),
+        ):
+            db.execute("UPDATE items SET metadata = ? WHERE id = ?", (metadata, id_))
+    path.write_bytes(path.read_bytes().replace(rb"\u0001", rb"\u0000"))  # not in the indexes
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_nul_that_an_older_imgret_stored_reads_as_filters_see_it(tmp_path, writable):
+    path = tmp_path / "c.sqlite"
+    old_with_nul(path)
+    before = path.read_bytes()
+    with closing(Catalog(path, writable=writable)) as catalog:
+        item = catalog.items([8])[8]
+        assert item.metadata == {"t": "ab", "l": ["x"], "n": {"ä": 1}}
+        assert catalog.matching({"t": "ab"}).tolist() == [8, 9]
+        assert catalog.matching({"t": {"$exists": True, "$ne": "ab"}}).tolist() == []
+        assert catalog.matching({"t": {"$lte": "ab"}}).tolist() == [8, 9]
+        assert catalog.matching({"t": {"$contains": "c"}}).tolist() == []
+        assert catalog.matching({"l": {"$contains": "x"}}).tolist() == [8]
+        assert catalog.matching({"n.ä": 1}).tolist() == [8]
+        assert catalog.passing({"n.ä": 1}, [8, 9]) == {8}
+        with pytest.raises(InvalidInputError, match="path, l, n, number, t, tags"):
+            catalog.matching({"zzz": 1})
+        with closing(catalog.without_removed(tmp_path / "copy.sqlite").catalog) as copy:
+            assert copy.items([7])[7] == item
+            assert copy.matching({"t": "ab"}).tolist() == [7, 8]
+            assert copy.check_structure() == []
+    if writable:
+        with closing(Catalog(path)) as catalog:
+            assert catalog.check_structure() == []
+            catalog.replace(8, item)
+    else:
+        assert path.read_bytes() == before
+
+
+def test_old_metadata_that_cannot_be_read_stay_as_they_are(tmp_path):
+    path = tmp_path / "c.sqlite"
+    old_with_nul(path)
+    plain(path, 'DROP INDEX "filter:t"')
+    plain(path, 'DROP INDEX "filter:n"')
+    stored = path.read_bytes()
+    path.write_bytes(stored.replace(rb'{"t": "ab\u0000c"', rb'["t", "ab\u0000c"'))
     with closing(Catalog(path)) as catalog:
-        item = catalog.items([0])[0]
-        assert item.metadata == {"t": "ab", "l": ["x"]}
-        assert catalog.matching({"t": "ab"}).tolist() == [0, 1]
-        assert catalog.matching({"t": {"$ne": "ab"}}).tolist() == []
-        assert catalog.matching({"l": {"$contains": "x"}}).tolist() == [0]
-        catalog.replace(0, item)  # and can be changed
+        assert catalog.items([9])[9].metadata == {"t": "ab"}
+        with pytest.raises(StoreCorruptError, match="the row of item 8 as it was committed"):
+            catalog.items([8])
 
 
 @settings(max_examples=60, deadline=None)

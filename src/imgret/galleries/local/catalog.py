@@ -878,9 +878,9 @@ class Catalog:
     def _mark_removed(self, ids: Sequence[int], change: int) -> int:
         """Mark items as removed, and return how many of them were live."""
         return self._db.executemany(
-            "UPDATE items SET removed_at = ?1, row_crc = row_crc + ?1 + 1 "
-            "WHERE id = ?2 AND removed_at IS NULL",
-            ((change, int(id_)) for id_ in ids),
+            "UPDATE items SET removed_at = ?, row_crc = row_crc + ? + 1 "
+            "WHERE id = ? AND removed_at IS NULL",
+            ((change, change, int(id_)) for id_ in ids),
         ).rowcount
 
     def _taken(

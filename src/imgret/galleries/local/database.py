@@ -26,7 +26,7 @@ from imgret.galleries.local.known_schema import (
     trust_nothing,
 )
 from imgret.galleries.local.own import check_no_link, remedy
-from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum
+from imgret.galleries.local.rows import COLUMNS, HASHED, SUMMED, row_checksum, without_nul
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.support.locks import RLock
 
@@ -75,6 +75,7 @@ INSERT INTO counts VALUES (0, 0, 0);
 """
 # Columns that a version added, to the end of the table.
 _ADDED = {HASHED: ("phash BLOB",), SUMMED: ("row_crc INTEGER",)}
+_WITH_NUL = r"instr(metadata, '\u0000')"
 _BUSY_SECONDS = 30.0
 _WAIT_SECONDS = 0.005
 _T = TypeVar("_T")
@@ -112,6 +113,8 @@ def connect(path: Path | None, *, writable: bool) -> sqlite3.Connection:
                 patiently(lambda: _prepare(db, path, writable=writable), path)
             if writable:
                 upgrade(db)
+            elif version_of(db) < SUMMED:
+                patiently(lambda: _hide_nul(db), path)
         except BaseException:
             db.close()
             raise
@@ -154,7 +157,7 @@ def _limited(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def upgrade(db: sqlite3.Connection) -> None:
-    """Bring a catalog of an earlier version to the current one; its rows stay as they are."""
+    """Bring a catalog of an earlier version to the current one, without NUL in metadata."""
     if version_of(db) == _SCHEMA_VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
@@ -163,6 +166,10 @@ def upgrade(db: sqlite3.Connection) -> None:
         if version < HASHED:
             db.execute("ALTER TABLE items ADD COLUMN phash BLOB")
         if version < SUMMED:
+            if _has_nul(db):
+                # An index for filters may hold what another version of SQLite makes of a NUL.
+                db.execute("REINDEX")
+                db.execute(f"UPDATE items SET metadata = without_nul(metadata) WHERE {_WITH_NUL}")  # noqa: S608  # a constant
             db.execute("ALTER TABLE items ADD COLUMN row_crc INTEGER")
             sum_rows(db, "TRUE")
             db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
@@ -171,6 +178,22 @@ def upgrade(db: sqlite3.Connection) -> None:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _hide_nul(db: sqlite3.Connection) -> None:
+    """Let a reader, which changes no row, find metadata as `upgrade` leaves them."""
+    if _has_nul(db):
+        names = ", ".join(row[1] for row in db.execute("PRAGMA table_info(items)"))
+        shown = names.replace("metadata", "without_nul(metadata) AS metadata")
+        db.execute("PRAGMA query_only = OFF")
+        db.execute(f"CREATE TEMP VIEW items AS SELECT {shown} FROM main.items")  # noqa: S608  # of a known schema
+        db.execute("PRAGMA query_only = ON")
+
+
+def _has_nul(db: sqlite3.Connection) -> bool:
+    """Whether metadata may hold a NUL, at which some versions of SQLite end a text."""
+    db.create_function("without_nul", 1, without_nul, deterministic=True)
+    return bool(db.execute(f"SELECT 1 FROM items WHERE {_WITH_NUL} LIMIT 1").fetchone())  # noqa: S608  # a constant
 
 
 def sum_rows(db: sqlite3.Connection, condition: str) -> None:

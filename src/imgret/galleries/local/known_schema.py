@@ -166,9 +166,9 @@ def describe_tables(db: sqlite3.Connection, tables: list[tuple[int, str, str]]) 
     """Write descriptions of tables, as `misread_tables` returns them, into a copy of a catalog."""
     for place, name, sql in tables:
         db.execute(
-            "UPDATE sqlite_schema SET type = 'table', name = ?1, tbl_name = ?1, sql = ?2 "
-            "WHERE rowid = ?3",
-            (name, sql, place),
+            "UPDATE sqlite_schema SET type = 'table', name = ?, tbl_name = ?, sql = ? "
+            "WHERE rowid = ?",
+            (name, name, sql, place),
         )
     db.commit()
 

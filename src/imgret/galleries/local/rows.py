@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from zlib import crc32
 
@@ -19,6 +20,7 @@ __all__ = [
     "row_checksum",
     "selected",
     "to_row",
+    "without_nul",
 ]
 
 # Columns that hold an item, in the order in which its checksum takes them after the id.
@@ -116,11 +118,21 @@ def item_of(row: tuple[Any, ...]) -> Item:
 
 
 def _loaded(metadata: str) -> Any:
-    """Return metadata as filters see it: up to a NUL, which an older imgret let in."""
+    """Return metadata whose texts end before a NUL, which imgret let in before version 4."""
     loaded = loads(metadata)
     if not isinstance(loaded, dict):
         raise TypeError("metadata that is no JSON object")
     return _cut(loaded) if _NUL_IN_JSON in metadata else loaded
+
+
+def without_nul(metadata: str) -> str:
+    """Return stored metadata as `item_of` reads them; what it cannot read stays as it is."""
+    try:
+        text = json.dumps(_loaded(metadata), ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError):
+        return metadata
+    return text
 
 
 def _cut(value: Any) -> Any:
