@@ -112,6 +112,7 @@ def test_commands_and_options_are_completed(complete):
     assert complete("imgret cl") == ["classify", "clusters"]
     assert complete("imgret models d") == ["describe"]
     assert complete("imgret search --th") == ["--threshold"]
+    assert complete("imgret serch ph") == ["file,ph"]  # no such command
     assert complete("imgret out", "zsh")[2] == "Find images that are unlike all others."
     learn = "Learn from the labels how likely a hit is to be right."
     assert complete("imgret cal", "zsh")[2] == learn  # not cut off

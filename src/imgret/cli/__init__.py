@@ -50,10 +50,9 @@ def _run(arguments: list[str], ctrl_c: CtrlC) -> int:
     """Run the command and return its exit code."""
     import click  # noqa: PLC0415  # so that the package stays cheap to import
 
-    from imgret.cli.app import app  # noqa: PLC0415  # the same
+    from imgret.cli.app import ASKED_BY, app  # noqa: PLC0415  # the same
     from imgret.cli.ctrl_c import INTERRUPTED  # noqa: PLC0415  # the same
     from imgret.cli.logs import log_shown  # noqa: PLC0415  # the same
-    from imgret.cli.shells import ASKED_BY, complete  # noqa: PLC0415  # the same
     from imgret.errors import ImgretError  # noqa: PLC0415
 
     _open_streams()
@@ -65,8 +64,10 @@ def _run(arguments: list[str], ctrl_c: CtrlC) -> int:
     _guard_streams()
     code = 0
     try:
-        if ASKED_BY in os.environ:
-            return complete(app, os.environ[ASKED_BY])
+        if asked := os.environ.get(ASKED_BY):
+            from imgret.cli.shells import complete  # noqa: PLC0415  # needed here only
+
+            return complete(asked)
         with log_shown(arguments) as left:
             ctrl_c.begin(cut_off=left[:1] != ["serve"])  # which finishes requests first
             # `app()` would write an empty line when it is interrupted.

@@ -10,10 +10,12 @@ import click
 
 from imgret.cli import options
 from imgret.cli.help import Group
-from imgret.cli.shells import install_completion, show_completion
 from imgret.version import __version__
 
-__all__ = ["app"]
+__all__ = ["ASKED_BY", "app"]
+
+ASKED_BY = "_IMGRET_COMPLETE"
+"""The variable by which the script of a shell asks what to offer."""
 
 # What `imgret --help` shows: the panels by use, the commands of each by use.
 _PANELS = {
@@ -65,15 +67,19 @@ class _Commands(Group):
         return command
 
 
-def _only_below(
-    context: click.Context,
-    parameter: click.Parameter,  # noqa: ARG001  # given to callbacks
-    folders: tuple[Path, ...],
-) -> None:
-    if folders and not context.resilient_parsing:
+def _only_below(ctx: click.Context, param: click.Parameter, folders: tuple[Path, ...]) -> None:
+    if folders and not ctx.resilient_parsing:
         from imgret.files.roots import only_below  # noqa: PLC0415  # loads more than --help needs
 
-        context.with_resource(only_below(*folders))
+        ctx.with_resource(only_below(*folders))
+
+
+def _completion(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from imgret.cli import shells  # noqa: PLC0415  # the same
+
+        (shells.install if param.name == "install_completion" else shells.show)()
+        ctx.exit()
 
 
 @click.group(
@@ -96,8 +102,20 @@ def _only_below(
 @click.option(  # looked for by imgret.cli.main
     "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
 )
-@install_completion
-@show_completion
+@click.option(
+    "--install-completion",
+    is_flag=True,
+    callback=_completion,
+    expose_value=False,
+    help="Install completion for the current shell.",
+)
+@click.option(
+    "--show-completion",
+    is_flag=True,
+    callback=_completion,
+    expose_value=False,
+    help="Show completion for the current shell, to copy it or customize the installation.",
+)
 def app() -> None:
     """Find images by image, by words and by example.
 

@@ -20,7 +20,7 @@ __all__ = ["complete_galleries", "complete_keys"]
 _MOST = 200
 
 
-def complete_galleries(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's hook
+def complete_galleries(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the galleries that a path may become; without any, the shell offers files."""
     folder, _, start = incomplete.rpartition("/")
     folder = f"{folder}/" if "/" in incomplete else ""
@@ -36,7 +36,7 @@ def complete_galleries(ctx: click.Context, param: click.Parameter, incomplete: s
     ]
 
 
-def complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's hook
+def complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return keys of the gallery that was named before, at most 200."""
     from imgret import registry  # noqa: PLC0415  # so that --help is quick
 

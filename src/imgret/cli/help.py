@@ -25,7 +25,7 @@ class Argument(click.Argument):
         self.help = help
         self.metavar: str = self.metavar or str(self.name).upper()  # also in messages
 
-    def get_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's hook
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Return the argument as it is written."""
         word = self.metavar if self.required else f"[{self.metavar}]"
         return [word if self.nargs == 1 else f"{word}..."]
@@ -50,7 +50,7 @@ class Command(click.Command):
         self.format_help_text(ctx, formatter)
         self.format_options(ctx, formatter)
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's hook
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write paragraphs, each filled; those that start with a command keep their lines."""
         for part in (self.help or "").split("\n\n"):
             formatter.write_paragraph()
@@ -70,7 +70,7 @@ class Command(click.Command):
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
-    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002  # click's hook
+    def get_short_help_str(self, limit: int = 0) -> str:
         """Return the first paragraph of the help, never cut off, also for shells."""
         return " ".join((self.help or "").partition("\n\n")[0].split())
 
@@ -84,7 +84,7 @@ class Group(Command, click.Group):
         """Return the titles of the panels, with the names of their commands."""
         return {"Commands": list(self.commands)}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's hook
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return [name for names in self.panels().values() for name in names]
 
@@ -93,7 +93,8 @@ class Group(Command, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is asked for; the error about another names those like it."""
         names = self.list_commands(ctx)
-        if args[0] not in names and (near := get_close_matches(args[0], names)):
+        near = [] if args[0] in names else get_close_matches(args[0], names)
+        if near and not ctx.resilient_parsing:  # else a shell asks
             ctx.fail(f"No such command {args[0]!r}. Did you mean {', '.join(map(repr, near))}?")
         return super().resolve_command(ctx, args)
 

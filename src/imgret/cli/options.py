@@ -113,11 +113,7 @@ training = _together(
 )
 
 
-def at_least_one(
-    context: click.Context,  # noqa: ARG001  # given to callbacks
-    parameter: click.Parameter,  # noqa: ARG001  # the same
-    number: int | None,
-) -> int | None:
+def at_least_one(ctx: click.Context, param: click.Parameter, number: int | None) -> int | None:
     """Check that a number given as an option is at least 1."""
     if number is not None and number < 1:
         raise click.BadParameter(f"expected a whole number of at least 1, found {number}")

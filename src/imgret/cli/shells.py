@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
-__all__ = ["ASKED_BY", "complete", "install_completion", "show_completion"]
+from imgret.cli.app import ASKED_BY, app
+from imgret.errors import InvalidInputError
 
-ASKED_BY = "_IMGRET_COMPLETE"
-"""The variable by which a script asks what to offer."""
+__all__ = ["complete", "install", "show"]
 
 # Below the home directory: the file of the script, and the one that loads it, by which line.
 _FILES = {
@@ -31,20 +31,37 @@ class _OrFiles(ShellComplete):
         return found or [CompletionItem(incomplete, type="file")]
 
 
-def complete(app: click.Command, instruction: str) -> int:
+def complete(instruction: str) -> int:
     """Print what a shell may offer, or its script, and return the exit code."""
     shell, _, wanted = instruction.partition("_")
-    completion = _completion(app, shell)
+    completion = _completion(shell)
     text = completion.complete() + "\n" if wanted == "complete" else completion.source()
     click.echo(text.encode(), nl=False)  # no line ends of Windows
     return 0
 
 
-def _completion(app: click.Command, shell: str) -> ShellComplete:
+def show() -> None:
+    """Print the script of the shell in use."""
+    click.echo(_completion(_shell_in_use()).source(), nl=False)
+
+
+def install() -> None:
+    """Write the script of the shell in use, and the line that loads it."""
+    shell = _shell_in_use()
+    script = _completion(shell).source()
+    file, loader, line = _places(shell)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(script, encoding="utf-8")
+    if line and not (loader.is_file() and line.encode() in loader.read_bytes()):
+        with loader.open("a", encoding="utf-8") as lines:
+            lines.write(f"\n{line}\n")
+    click.secho(f"{shell} completion installed in {file}", fg="green")
+    click.echo("Completion will take effect once you restart the terminal")
+
+
+def _completion(shell: str) -> ShellComplete:
     known = get_completion_class("powershell" if shell in _POWERSHELLS else shell)
     if known is None:
-        from imgret.errors import InvalidInputError  # noqa: PLC0415  # so that --help is quick
-
         raise InvalidInputError(
             "shell in use: expected bash, zsh, fish, or PowerShell with click 8.5 or newer, "
             f"found {shell or 'none of them'}"
@@ -79,28 +96,6 @@ def _shell_in_use() -> str:
     return Path(login or "").name
 
 
-def _show(context: click.Context, parameter: click.Parameter, asked: bool) -> None:  # noqa: ARG001, FBT001  # click's hook
-    if asked and not context.resilient_parsing:
-        click.echo(_completion(context.command, _shell_in_use()).source(), nl=False)
-        context.exit()
-
-
-def _install(context: click.Context, parameter: click.Parameter, asked: bool) -> None:  # noqa: ARG001, FBT001  # click's hook
-    if not asked or context.resilient_parsing:
-        return
-    shell = _shell_in_use()
-    script = _completion(context.command, shell).source()
-    file, loader, line = _places(shell)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(script, encoding="utf-8")
-    if line and not (loader.is_file() and line.encode() in loader.read_bytes()):
-        with loader.open("a", encoding="utf-8") as lines:
-            lines.write(f"\n{line}\n")
-    click.secho(f"{shell} completion installed in {file}", fg="green")
-    click.echo("Completion will take effect once you restart the terminal")
-    context.exit()
-
-
 def _places(shell: str) -> tuple[Path, Path, str]:
     """Return the file for the script, the file that loads it, and the line that does."""
     if shell in _POWERSHELLS:
@@ -116,19 +111,3 @@ def _places(shell: str) -> tuple[Path, Path, str]:
     file, loader, line = _FILES[shell]
     script = Path.home() / file
     return script, Path.home() / loader, line.format(script)
-
-
-install_completion = click.option(
-    "--install-completion",
-    is_flag=True,
-    expose_value=False,
-    callback=_install,
-    help="Install completion for the current shell.",
-)
-show_completion = click.option(
-    "--show-completion",
-    is_flag=True,
-    expose_value=False,
-    callback=_show,
-    help="Show completion for the current shell, to copy it or customize the installation.",
-)
