@@ -73,7 +73,7 @@ __all__ = ["index"]
     help="Remove images whose files are gone from a folder or an archive. If more than "
     "half are gone, as when a disk is not mounted, only --prune=all removes them.",
 )
-@click.option("--prune-all", is_flag=True, hidden=True)
+@click.option("--prune-all", is_flag=True, hidden=True)  # what main makes of --prune=all
 @click.option(
     "--exclude",
     multiple=True,
