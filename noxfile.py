@@ -187,9 +187,9 @@ def minimum(session: nox.Session) -> None:
     constraints = Path(session.create_tmp()).absolute() / "minimum.txt"
     constraints.write_text("\n".join(floors) + "\n", encoding="utf-8")
     session.install("-e", ".", *group("test"), "--constraint", str(constraints))
-    # Old releases of Faiss crash on import where the first is an error; the others are of typer
-    # beside a newer click, and of Pillow, which has taken it back since.
-    known = ("builtin type", "'click", "'mode' parameter")
+    # Old releases of Faiss crash on import where the first is an error; the other is of Pillow,
+    # which has taken it back since.
+    known = ("builtin type", "'mode' parameter")
     quiet = [part for text in known for part in ("-W", f"ignore:{text}:DeprecationWarning")]
     session.run("pytest", *PARALLEL, *quiet, *session.posargs, env=ONE_EACH)
 

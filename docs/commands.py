@@ -7,26 +7,24 @@ arguments and options. Nothing is kept beside the code that could become wrong.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import typer
+import click
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from imgret.cli.app import make_app
-from imgret.cli.help import record
+from imgret.cli.app import app
+from imgret.cli.help import Group, record
 
 
-def describe(command: Any, name: str) -> Iterator[str]:
+def describe(command: click.Command, name: str, above: click.Context) -> Iterator[str]:
     """Yield the Markdown of a command, or of each command of a group."""
-    commands = getattr(command, "commands", None)
-    if commands is not None:
-        for word, each in commands.items():
-            yield from describe(each, f"{name} {word}")
+    context = click.Context(command, parent=above, info_name=name)
+    if isinstance(command, Group):
+        for word in command.list_commands(context):
+            yield from describe(command.get_command(context, word), word, context)
         return
-    context = typer.Context(command, info_name=name)
-    yield f"### {name}"
+    yield f"### {context.command_path}"
     yield from map(_block, command.help.split("\n\n"))
     usage = " ".join(command.get_usage(context).removeprefix("Usage: ").split())
     yield f"```text\n{usage}\n```"
@@ -35,18 +33,13 @@ def describe(command: Any, name: str) -> Iterator[str]:
         yield "\n".join(["| option | |", "| --- | --- |", *rows])
 
 
-def panels(group: Any) -> Iterator[str]:
+def panels() -> Iterator[str]:
     """Yield the Markdown of all commands, in the groups in which ``--help`` shows them."""
-    found: dict[str, list[tuple[str, Any]]] = {}
-    for word, command in group.commands.items():
-        panel = getattr(command, "rich_help_panel", None)
-        found.setdefault(panel if isinstance(panel, str) else "Commands", []).append(
-            (word, command)
-        )
-    for panel, commands in found.items():
+    context = click.Context(app, info_name="imgret", **app.context_settings)
+    for panel, words in app.panels().items():
         yield f"## {panel}"
-        for word, command in commands:
-            yield from describe(command, f"imgret {word}")
+        for word in words:
+            yield from describe(app.get_command(context, word), word, context)
 
 
 def _block(text: str) -> str:
@@ -57,7 +50,7 @@ def _block(text: str) -> str:
     return " ".join(line.strip() for line in lines).replace("*", r"\*")
 
 
-def _row(parameter: Any, context: Any) -> str | None:
+def _row(parameter: click.Parameter, context: click.Context) -> str | None:
     described = record(parameter, context)
     if described is None or "--help" in parameter.opts:
         return None
@@ -71,7 +64,7 @@ class Commands(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
-        text = "\n\n".join(panels(typer.main.get_command(make_app())))
+        text = "\n\n".join(panels())
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 

@@ -21,7 +21,7 @@ def watch(event, arguments):
         calls.append((event, arguments))
 
 sys.addaudithook(watch)
-from imgret.cli.app import make_app
+from imgret.cli.app import app
 
 folder = sys.argv[1]
 for command in (
@@ -31,7 +31,7 @@ for command in (
     ["classify", f"{folder}/g.imgret", f"{folder}/photos/b/1.png"],
 ):
     try:
-        make_app()(command, standalone_mode=False)
+        app(command, standalone_mode=False)
     except SystemExit as ended:
         assert not ended.code, command
 assert "onnxruntime" in sys.modules

@@ -153,7 +153,7 @@ TEXT = ["tokenizers", "huggingface_hub", "imgret.models.text", "imgret.models.hu
 
 def loaded_by(code: str) -> set[str]:
     heavy = ["PIL", "cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "torch", "pytest", "tqdm"]
-    heavy += ["typer", "rich.console", *TEXT]
+    heavy += ["click", *TEXT]
     probe = f"{code}\nimport sys\nprint(*[name for name in {heavy} if name in sys.modules])"
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", probe], capture_output=True, text=True, check=True
@@ -177,12 +177,12 @@ except SystemExit as ended:
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import imgret.cli", {"cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "typer"}),
+        ("import imgret.cli", {"cv2", "faiss", "numpy", "onnxruntime", "sqlite3", "click"}),
         ("from imgret import registry; registry.names('indexes')", {"faiss", "numpy", "cv2"}),
         ("from imgret import Retriever", {"faiss", "onnxruntime", "pytest", "torch"}),
         ("from imgret import ExactIndex", {"faiss", "cv2", "onnxruntime", "sqlite3"}),
         ("from imgret.errors import ImgretError", {"numpy"}),
-        (COMMAND, {"cv2", "faiss", "numpy", "onnxruntime", "rich.console"}),
+        (COMMAND, {"cv2", "faiss", "numpy", "onnxruntime"}),
     ],
 )
 def test_a_part_loads_only_what_it_needs(code, absent):

@@ -17,9 +17,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# What is imported of a package in use, where that is not the module of its name: to read a command
-# line, typer imports pydantic.
-IMPORTS = {"pillow": "PIL.Image", "typer": "typer, pydantic; pydantic.TypeAdapter"}
+# What is imported of a package in use, where that is not the module of its name.
+IMPORTS = {"pillow": "PIL.Image"}
 CLOCK = "import time; print(time.process_time())"
 
 

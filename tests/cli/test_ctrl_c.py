@@ -58,7 +58,7 @@ import sys, time
 from imgret.cli import main
 class Slow:
     def find_spec(self, name, *_):
-        if name == "typer":
+        if name == "click":
             print("importing", flush=True)
             time.sleep(60)
 sys.meta_path.insert(0, Slow())

@@ -46,7 +46,7 @@ def test_recipes_can_be_read_without_torch():
 def test_nothing_else_brings_torch_in():
     code = (
         "import sys, imgret; from imgret import Retriever; import imgret.train; "
-        "from imgret.cli.app import make_app; make_app(); "
+        "from imgret.cli.app import app; app.get_command(None, 'train'); "
         "print([m for m in ('torch', 'onnx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

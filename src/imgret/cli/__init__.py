@@ -21,7 +21,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from imgret.cli.ctrl_c import CtrlC
@@ -48,10 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str], ctrl_c: CtrlC) -> int:
     """Run the command and return its exit code."""
-    import typer  # noqa: PLC0415  # so that the package stays cheap to import
+    import click  # noqa: PLC0415  # so that the package stays cheap to import
 
-    from imgret.cli.app import make_app  # noqa: PLC0415  # the same
-    from imgret.cli.complete import complete_on_first_tab  # noqa: PLC0415  # the same
+    from imgret.cli.app import ASKED_BY, app  # noqa: PLC0415  # the same
     from imgret.cli.ctrl_c import INTERRUPTED  # noqa: PLC0415  # the same
     from imgret.cli.logs import log_shown  # noqa: PLC0415  # the same
     from imgret.errors import ImgretError  # noqa: PLC0415
@@ -59,36 +58,41 @@ def _run(arguments: list[str], ctrl_c: CtrlC) -> int:
     _open_streams()
     debug = "--debug" in arguments  # in any position
     arguments = [word for word in arguments if word != "--debug"]
-    # typer has no options with an optional value.
+    # An option with an optional value would take the next word for it.
     arguments = ["--prune-all" if word == "--prune=all" else word for word in arguments]
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # it looks at the first alone
     _guard_streams()
-    complete_on_first_tab()
-    usage_error: Any = typer.BadParameter.__base__  # typer does not export it
+    code = 0
     try:
+        if asked := os.environ.get(ASKED_BY):
+            from imgret.cli.shells import complete  # noqa: PLC0415  # needed here only
+
+            return complete(asked)
         with log_shown(arguments) as left:
             ctrl_c.begin(cut_off=left[:1] != ["serve"])  # which finishes requests first
-            words = left or ["--help"]
-            app = make_app(() if "_IMGRET_COMPLETE" in os.environ else words)
-            code = app(words, prog_name="imgret", standalone_mode=False)
-    except SystemExit as ended:  # typer raises it for a closed pipe and after a completion
-        return int(ended.code or 0) if "_IMGRET_COMPLETE" in os.environ else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
-    except usage_error as error:
+            # `app()` would write an empty line when it is interrupted.
+            with app.make_context("imgret", left or ["--help"]) as context:
+                app.invoke(context)
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # Python would report it again as it ends
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # kept open
+    except click.UsageError as error:
         if debug:
             raise
         command = error.ctx.command_path if error.ctx else "imgret"
         _say(f"error: {error.format_message().rstrip('.')}; see `{command} -h`")
-        return 2
+        code = 2
     except Exception as error:
         if ctrl_c.came():  # some libraries make another error of it
             return INTERRUPTED
         if debug or not isinstance(error, (ImgretError, OSError)):
             raise
         _say(f"error: {_text(error)}")
-        return 1
-    return int(code or 0)
+        code = 1
+    return code
 
 
 def _open_streams() -> None:

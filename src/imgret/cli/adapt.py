@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.options import Json, LabelledAt
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 
 __all__ = ["adapt"]
 
 
-def adapt(
-    gallery: LabelledAt,
-    dim: Annotated[
-        int | None, typer.Option(help="Dimension of the indexed vectors. [classes - 1]")
-    ] = None,
-    off: Annotated[
-        bool, typer.Option("--off", help="Drop the projection; search by the embeddings again.")
-    ] = False,
-    json_: Json = False,
-) -> None:
+@click.command(cls=Command)
+@options.labelled_gallery
+@click.option("--dim", type=int, help="Dimension of the indexed vectors. [classes - 1]")
+@click.option("--off", is_flag=True, help="Drop the projection; search by the embeddings again.")
+@options.json
+def adapt(*, gallery: GalleryPlace, dim: int | None, off: bool, json_: bool) -> None:
     """Learn from the labels how to tell the classes apart.
 
     imgret adapt photos.imgret
@@ -33,13 +30,13 @@ def adapt(
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     if off and dim is not None:
-        raise typer.BadParameter("expected --off or --dim, found both", param_hint="--off")
+        raise click.BadParameter("expected --off or --dim, found both", param_hint="--off")
     with Retriever.open(gallery, "r+") as retriever:
         if off:
             retriever.project(None)
-            typer.echo(json.dumps({"projection": None}) if json_ else repr(retriever)[1:-1])
+            click.echo(json.dumps({"projection": None}) if json_ else repr(retriever)[1:-1])
             return
         report = retriever.adapt(dim=dim)
-    typer.echo(report.to_json() if json_ else str(report))
+    click.echo(report.to_json() if json_ else str(report))
     if not report.applied:
-        raise typer.Exit(3)
+        raise click.exceptions.Exit(3)

@@ -1,18 +1,21 @@
-"""The commands. Each imports what it needs when it runs, so that ``--help`` is quick."""
+"""The commands. Each is imported when it is asked for, so that the others take no time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.help import Command, Group
+from imgret.cli import options
+from imgret.cli.help import Group
 from imgret.version import __version__
 
-__all__ = ["make_app"]
+__all__ = ["ASKED_BY", "app"]
+
+ASKED_BY = "_IMGRET_COMPLETE"
+"""The variable by which the script of a shell asks what to offer."""
 
 # What `imgret --help` shows: the panels by use, the commands of each by use.
 _PANELS = {
@@ -39,7 +42,7 @@ _PANELS = {
         "tune",
         "crop-report",
     ),
-    "Models": ("train", "train-saliency", "plugins", "models"),  # typer puts groups after commands
+    "Models": ("train", "train-saliency", "plugins", "models"),
     "Try it": ("demo",),
     "Get help": ("report",),
 }
@@ -49,74 +52,76 @@ _NAMED_OTHERWISE = {
     "list": "listing.list_keys",
     "map": "map.draw_map",
 }
-_HELP = """Find images by image, by words and by example.
-
-imgret index photos -o photos.imgret
-imgret search photos.imgret query.jpg
-imgret serve photos.imgret --open
-
-`imgret COMMAND -h` explains a command and its options."""
 
 
-def make_app(words: Sequence[str] = ()) -> typer.Typer:
-    """Return the application, with all commands, or the only one that the first word names.
+class _Commands(Group):
+    def panels(self) -> Mapping[str, Sequence[str]]:
+        return _PANELS
 
-    Typer reads the options of every command it is given, and that takes as long as a search.
-    """
-    app = typer.Typer(
-        cls=Group,
-        help=_HELP,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_common)
-    known = bool(words) and any(words[0] in names for names in _PANELS.values())
-    for panel, names in _PANELS.items():
-        for name in names:
-            if known and name != words[0]:
-                continue
-            own = name.replace("-", "_")
-            module, function = _NAMED_OTHERWISE.get(name, f"{own}.{own}").split(".")
-            command = getattr(import_module(f"imgret.cli.{module}"), function)
-            if isinstance(command, typer.Typer):
-                app.add_typer(command, name=name, rich_help_panel=panel)
-            else:
-                app.command(name, cls=Command, rich_help_panel=panel)(command)
-    return app
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        own = cmd_name.replace("-", "_")
+        module, function = _NAMED_OTHERWISE.get(cmd_name, f"{own}.{own}").split(".")
+        command: click.Command = getattr(import_module(f"imgret.cli.{module}"), function)
+        return command
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001  # what typer calls
-    if asked:
-        typer.echo(f"imgret {__version__}")
-        raise typer.Exit
-
-
-def _only_below(context: typer.Context, folders: list[Path] | None) -> list[Path]:
-    if folders:
+def _only_below(ctx: click.Context, param: click.Parameter, folders: tuple[Path, ...]) -> None:
+    if folders and not ctx.resilient_parsing:
         from imgret.files.roots import only_below  # noqa: PLC0415  # loads more than --help needs
 
-        context.with_resource(only_below(*folders))
-    return folders or []  # Typer 0.17 asks for its length
+        ctx.with_resource(only_below(*folders))
 
 
-def _common(
-    version: Annotated[  # acted on above
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-    verbose: Annotated[  # looked for by imgret.cli.main
-        bool, typer.Option("-v", "--verbose", help="Show what is done; -vv shows more.")
-    ] = False,
-    images_below: Annotated[  # acted on above
-        list[Path] | None,
-        typer.Option(
-            metavar="FOLDER",
-            callback=_only_below,
-            help="Read no image outside this folder, whatever a gallery says; can be repeated.",
-        ),
-    ] = None,
-    debug: Annotated[  # looked for by imgret.cli.main
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
-    ] = False,
-) -> None:
-    """Handle the options given before the command."""
+def _completion(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from imgret.cli import shells  # noqa: PLC0415  # the same
+
+        (shells.install if param.name == "install_completion" else shells.show)()
+        ctx.exit()
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
+@click.version_option(__version__, message="imgret %(version)s", help="Show the version.")
+@click.option(  # looked for by imgret.cli.main
+    "-v", "--verbose", is_flag=True, expose_value=False, help="Show what is done; -vv shows more."
+)
+@click.option(
+    "--images-below",
+    multiple=True,
+    type=options.PATH,
+    metavar="FOLDER",
+    callback=_only_below,
+    expose_value=False,
+    help="Read no image outside this folder, whatever a gallery says; can be repeated.",
+)
+@click.option(  # looked for by imgret.cli.main
+    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
+@click.option(
+    "--install-completion",
+    is_flag=True,
+    callback=_completion,
+    expose_value=False,
+    help="Install completion for the current shell.",
+)
+@click.option(
+    "--show-completion",
+    is_flag=True,
+    callback=_completion,
+    expose_value=False,
+    help="Show completion for the current shell, to copy it or customize the installation.",
+)
+def app() -> None:
+    """Find images by image, by words and by example.
+
+    imgret index photos -o photos.imgret
+    imgret search photos.imgret query.jpg
+    imgret serve photos.imgret --open
+
+    `imgret COMMAND -h` explains a command and its options.
+    """

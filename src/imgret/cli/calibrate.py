@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from imgret.cli.options import LabelledAt
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 
 __all__ = ["calibrate"]
 
 
+@click.command(cls=Command)
+@options.labelled_gallery
+@click.option("--method", default="isotonic", help="isotonic, or logistic for few images.")
+@click.option(
+    "-k", type=click.IntRange(min=1), default=50, help="Neighbours compared with each image."
+)
+@click.option("--text", is_flag=True, help="Calibrate searches by words: each label is a query.")
+@click.option("--template", default="a photo of a {}", help="With --text: description of a label.")
+@options.json
 def calibrate(
-    gallery: LabelledAt,
-    method: Annotated[str, typer.Option(help="isotonic, or logistic for few images.")] = "isotonic",
-    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours compared with each image.")] = 50,
-    text: Annotated[
-        bool, typer.Option("--text", help="Calibrate searches by words: each label is a query.")
-    ] = False,
-    template: Annotated[
-        str, typer.Option(help="With --text: description of a label.")
-    ] = "a photo of a {}",
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    *, gallery: GalleryPlace, method: str, k: int, text: bool, template: str, json_: bool
 ) -> None:
     """Learn from the labels how likely a hit is to be right.
 
@@ -35,4 +35,4 @@ def calibrate(
             report = retriever.calibrate_text(template=template, method=method, k=k)  # type: ignore[arg-type]  # checked there
         else:
             report = retriever.calibrate(method=method, k=k)  # type: ignore[arg-type]  # checked there
-    typer.echo(report.to_json() if json_ else str(report))
+    click.echo(report.to_json() if json_ else str(report))

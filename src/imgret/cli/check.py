@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from imgret.cli.options import GalleryAt, Json
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 
 if TYPE_CHECKING:
     from imgret.galleries.report import CheckReport
@@ -16,13 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-def check(
-    gallery: GalleryAt,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Repair the damage; every sound item is kept.")
-    ] = False,
-    json_: Json = False,
-) -> None:
+@click.command(cls=Command)
+@options.gallery
+@click.option("--repair", is_flag=True, help="Repair the damage; every sound item is kept.")
+@options.json
+def check(*, gallery: GalleryPlace, repair: bool, json_: bool) -> None:
     """Check the files of a gallery for damage.
 
     imgret check photos.imgret
@@ -31,12 +31,12 @@ def check(
     Exits with 3 if something is damaged, or if a repair had to remove items.
     """
     report = _checked(gallery, repair=repair)
-    typer.echo(report.to_json() if json_ else str(report))
+    click.echo(report.to_json() if json_ else str(report))
     if report.lost or not (report.ok or report.repaired):
-        raise typer.Exit(3)
+        raise click.exceptions.Exit(3)
 
 
-def _checked(gallery: GalleryAt, *, repair: bool) -> CheckReport:
+def _checked(gallery: GalleryPlace, *, repair: bool) -> CheckReport:
     if gallery.directory is not None:
         from imgret.galleries.local.check import check_directory  # noqa: PLC0415  # so that --help is quick
 

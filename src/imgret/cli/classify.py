@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, LabelledAt, MaxPixels
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Argument, Command
 from imgret.cli.paths import Queries, path
 from imgret.support.terminal import shown
 
 __all__ = ["classify"]
 
 
+@click.command(cls=Command)
+@options.labelled_gallery
+@click.argument(
+    "queries",
+    cls=Argument,
+    nargs=-1,
+    required=True,
+    type=path,
+    help="Images to classify, folders of them, or - for a list on standard input.",
+)
+@click.option(
+    "-k", type=click.IntRange(min=1), default=10, help="Number of nearest images that vote."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0, max=1),
+    help="Answer unknown below this confidence. [learned]",
+)
+@click.option("--json", "json_", is_flag=True, help="Print one JSON object per query.")
+@options.opening
 def classify(
-    gallery: LabelledAt,
-    queries: Annotated[
-        list[Any],  # as in `search`
-        typer.Argument(
-            parser=path,
-            help="Images to classify, folders of them, or - for a list on standard input.",
-        ),
-    ],
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of nearest images that vote.")] = 10,
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Answer unknown below this confidence. [learned]"),
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per query.")] = False,
-    embedder: EmbedderAt = None,
-    cropper: CropperAt = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    *,
+    gallery: GalleryPlace,
+    queries: tuple[Any, ...],
+    k: int,
+    threshold: float | None,
+    json_: bool,
+    **opening: Any,
 ) -> None:
     """Label images by a vote of their nearest neighbours.
 
@@ -45,9 +57,7 @@ def classify(
     from imgret.retriever import Retriever  # noqa: PLC0415  # the same
 
     images = Queries(queries)
-    with Retriever.open(
-        gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
-    ) as retriever:
+    with Retriever.open(gallery, **opening) as retriever:
         for query in images:
             try:
                 name = retriever.classify(query, k, threshold=threshold)
@@ -62,5 +72,5 @@ def classify(
                 "threshold": name.threshold,
                 "votes": name.votes,
             }
-            typer.echo(json.dumps(facts) if json_ else f"{shown(str(query))}: {name}")
+            click.echo(json.dumps(facts) if json_ else f"{shown(str(query))}: {name}")
     images.exit()

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from imgret.cli.options import MAX_PIXELS, GalleryAt, Json, MaxPixels, Null, Page, Paths
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 from imgret.cli.paths import PathPrinter, check_writable
 from imgret.support.terminal import shown
 
 __all__ = ["clusters"]
 
 
+@click.command(cls=Command)
+@options.gallery
+@click.option("-n", type=click.IntRange(min=1), help="Number of clusters. [10]")
+@click.option(
+    "--word",
+    multiple=True,
+    help="Name to choose from for each cluster; can be repeated. Needs an embedder that "
+    "reads text.",
+)
+@click.option(
+    "--cluster", type=click.IntRange(min=0), help="Print the images of this cluster only."
+)
+@options.json
+@options.paths
+@options.null
+@options.page
+@options.max_pixels
 def clusters(
-    gallery: GalleryAt,
-    n: Annotated[int | None, typer.Option("-n", min=1, help="Number of clusters. [10]")] = None,
-    word: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--word",
-            help="Name to choose from for each cluster; can be repeated. Needs an embedder that "
-            "reads text.",
-        ),
-    ] = None,
-    cluster: Annotated[
-        int | None,
-        typer.Option("--cluster", min=0, help="Print the images of this cluster only."),
-    ] = None,
-    json_: Json = False,
-    paths: Paths = False,
-    null: Null = False,
-    html: Page = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    *,
+    gallery: GalleryPlace,
+    n: int | None,
+    word: tuple[str, ...],
+    cluster: int | None,
+    json_: bool,
+    paths: bool,
+    null: bool,
+    html: Path | None,
+    max_pixels: int,
 ) -> None:
     """Divide a gallery into groups of similar images.
 
@@ -49,19 +59,19 @@ def clusters(
     printer = PathPrinter.of(paths=paths, null=null, json=json_)
     with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
         number = n if n is not None else max(1, min(10, len(retriever)))
-        found = retriever.clusters(number, words=word)
+        found = retriever.clusters(number, words=word or None)
         keys = found.representatives if cluster is None else found.members(cluster)
         if printer is not None:
             printer.print((key, retriever[key].path) for key in keys)
     if printer is not None:
         printer.close()
     elif json_:
-        typer.echo(found.to_json())
+        click.echo(found.to_json())
     elif cluster is not None:
-        typer.echo("\n".join(map(shown, keys)))
+        click.echo("\n".join(map(shown, keys)))
     else:
-        typer.echo(str(found))
+        click.echo(str(found))
     if html is not None:
         page = found.to_html(title=f"Clusters of {gallery.name}")
         html.write_text(page, encoding="utf-8", errors="replace")
-        typer.echo(f"wrote {html}", err=True)
+        click.echo(f"wrote {html}", err=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 
-import typer
+import click
 
-from imgret.cli.options import GalleryAt, Json
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 
 __all__ = ["compact"]
 
 
-def compact(gallery: GalleryAt, json_: Json = False) -> None:
+@click.command(cls=Command)
+@options.gallery
+@options.json
+def compact(*, gallery: GalleryPlace, json_: bool) -> None:
     """Delete what is left of removed images.
 
     imgret compact photos.imgret
@@ -26,15 +31,15 @@ def compact(gallery: GalleryAt, json_: Json = False) -> None:
         removed = retriever.compact()
     after = _bytes(gallery)
     if json_:
-        typer.echo(json.dumps({"removed": removed, "bytes_before": before, "bytes": after}))
+        click.echo(json.dumps({"removed": removed, "bytes_before": before, "bytes": after}))
     elif removed:
-        typer.echo(f"deleted what was left of {removed:,} removed images")
-        typer.echo(f"{before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now", err=True)
+        click.echo(f"deleted what was left of {removed:,} removed images")
+        click.echo(f"{before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now", err=True)
     else:
-        typer.echo("nothing is left of removed images")
+        click.echo("nothing is left of removed images")
 
 
-def _bytes(gallery: GalleryAt) -> int:
+def _bytes(gallery: GalleryPlace) -> int:
     path = gallery.directory
     if path is None:
         return 0

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.options import Json
+from imgret.cli import options
+from imgret.cli.help import Argument, Command
 from imgret.cli.paths import check_writable
 
 __all__ = ["compare"]
 
 
-def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Report that `imgret evaluate` wrote.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Report on the same queries.")],
-    metric: Annotated[
-        str | None,
-        typer.Option(help="Metric that decides, such as top1. [mAP@k (min_k_r), largest k]"),
-    ] = None,
-    json_: Json = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with all classes and what differs.")
-    ] = None,
-) -> None:
+@click.command(cls=Command)
+@click.argument("a", cls=Argument, type=options.PATH, help="Report that `imgret evaluate` wrote.")
+@click.argument("b", cls=Argument, type=options.PATH, help="Report on the same queries.")
+@click.option("--metric", help="Metric that decides, such as top1. [mAP@k (min_k_r), largest k]")
+@options.json
+@click.option(
+    "--html", type=options.PATH, help="Write an HTML page with all classes and what differs."
+)
+def compare(*, a: Path, b: Path, metric: str | None, json_: bool, html: Path | None) -> None:
     """Say which of two evaluations is better, and where.
 
     imgret evaluate photos.imgret queries --save a.json
@@ -38,7 +35,7 @@ def compare(
     check_writable(html, "--html")
     names = (a.name, b.name) if a.name != b.name else (str(a), str(b))
     found = compare_reports(Report.load(a), Report.load(b), metric=metric, names=names)
-    typer.echo(found.to_json() if json_ else str(found))
+    click.echo(found.to_json() if json_ else str(found))
     if html is not None:
         found.save(html)
-        typer.echo(f"wrote {html}", err=True)
+        click.echo(f"wrote {html}", err=True)

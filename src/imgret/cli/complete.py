@@ -7,38 +7,20 @@ itself says why.
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-import typer
+import click
 
 from imgret.errors import ImgretError
 
-__all__ = ["complete_galleries", "complete_keys", "complete_on_first_tab"]
+__all__ = ["complete_galleries", "complete_keys"]
 
 _MOST = 200
-_ZSH = """
-
-[[ $zsh_eval_context[-1] == loadautofunc ]] && %(complete_func)s "$@"
-"""
 
 
-def complete_on_first_tab() -> None:
-    """Have typer's script for zsh complete as soon as it is loaded.
-
-    zsh loads it on the first Tab, but all it does is to define a function: until the second Tab,
-    nothing is offered. Should another typer keep its scripts elsewhere, that stays so.
-    """
-    with suppress(ImportError, AttributeError, KeyError, TypeError):
-        from typer import _completion_shared as shared  # noqa: PLC0415  # no public way
-
-        scripts = shared._completion_scripts  # noqa: SLF001
-        if "zsh_eval_context" not in scripts["zsh"]:
-            scripts["zsh"] = scripts["zsh"].rstrip() + _ZSH
-
-
-def complete_galleries(incomplete: str) -> list[str]:
+def complete_galleries(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the galleries that a path may become; without any, the shell offers files."""
     folder, _, start = incomplete.rpartition("/")
     folder = f"{folder}/" if "/" in incomplete else ""
@@ -54,7 +36,7 @@ def complete_galleries(incomplete: str) -> list[str]:
     ]
 
 
-def complete_keys(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return keys of the gallery that was named before, at most 200."""
     from imgret import registry  # noqa: PLC0415  # so that --help is quick
 

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
+from imgret.cli import options
 from imgret.cli.complete import complete_galleries
 from imgret.cli.ctrl_c import last_words
-from imgret.cli.options import Json
+from imgret.cli.help import Argument, Command
 
 __all__ = ["copy"]
 
 
-def copy(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Gallery to copy: a directory, or a URI such as postgresql://host/photos.",
-            autocompletion=complete_galleries,
-        ),
-    ],
-    target: Annotated[
-        str,
-        typer.Argument(help="Where it goes: a new directory or URI, or a copy to be continued."),
-    ],
-    index: Annotated[
-        str | None,
-        typer.Option(help="Index of the new gallery. [that of SOURCE, or the nearest]"),
-    ] = None,
-    json_: Json = False,
-) -> None:
+@click.command(cls=Command)
+@click.argument(
+    "source",
+    cls=Argument,
+    shell_complete=complete_galleries,
+    help="Gallery to copy: a directory, or a URI such as postgresql://host/photos.",
+)
+@click.argument(
+    "target", cls=Argument, help="Where it goes: a new directory or URI, or a copy to be continued."
+)
+@click.option("--index", help="Index of the new gallery. [that of SOURCE, or the nearest]")
+@options.json
+def copy(*, source: str, target: str, index: str | None, json_: bool) -> None:
     """Copy a gallery, also to a server and back.
 
     imgret copy photos.imgret postgresql://db.example/photos
@@ -44,8 +38,8 @@ def copy(
     last_words.append(lambda: "imgret: run the same command to continue")
     report = copy_gallery(source, target, index=index)
     if json_:
-        typer.echo(report.to_json())
+        click.echo(report.to_json())
         return
     for note in report.notes:
-        typer.echo(f"imgret: note: {note}", err=True)
-    typer.echo(str(report).splitlines()[0])
+        click.echo(f"imgret: note: {note}", err=True)
+    click.echo(str(report).splitlines()[0])

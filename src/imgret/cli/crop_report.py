@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
-from imgret.cli.options import MAX_PIXELS, EmbedderAt, LabelledAt, MaxPixels
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 from imgret.cli.paths import check_writable
 
 __all__ = ["crop_report"]
 
 
+@click.command(cls=Command)
+@options.labelled_gallery
+@click.option("--cropper", help="Name or model file of the cropper. [the gallery's, or saliency]")
+@options.json
+@click.option("--html", type=options.PATH, help="Write an HTML page with the crops that cost most.")
+@options.embedder
+@options.max_pixels
 def crop_report(
-    gallery: LabelledAt,
-    cropper: Annotated[
-        str | None,
-        typer.Option(help="Name or model file of the cropper. [the gallery's, or saliency]"),
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with the crops that cost most.")
-    ] = None,
-    embedder: EmbedderAt = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    *,
+    gallery: GalleryPlace,
+    cropper: str | None,
+    json_: bool,
+    html: Path | None,
+    **opening: Any,
 ) -> None:
     """Measure what cropping to the subject would change.
 
@@ -36,9 +40,9 @@ def crop_report(
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     check_writable(html, "--html")
-    with Retriever.open(gallery, embedder=embedder, max_pixels=max_pixels) as retriever:
+    with Retriever.open(gallery, **opening) as retriever:
         report = retriever.crop_report(cropper)
-    typer.echo(report.to_json() if json_ else str(report))
+    click.echo(report.to_json() if json_ else str(report))
     if html is not None:
         report.save(html)
-        typer.echo(f"wrote {html}", err=True)
+        click.echo(f"wrote {html}", err=True)

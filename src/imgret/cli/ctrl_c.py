@@ -139,7 +139,7 @@ def _text() -> str:
     return "".join(f"{line}\n" for line in [*words, f"imgret: {SENTENCE}"])
 
 
-def _leave_at_once(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # a handler's
+def _leave_at_once(number: int, frame: FrameType | None) -> NoReturn:
     _write(f"imgret: {SENTENCE}\n")
     _end()
 

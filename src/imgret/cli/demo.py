@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
+from imgret.cli import options
+from imgret.cli.help import Command
 from imgret.support.terminal import plain
 
 __all__ = ["demo"]
@@ -18,17 +18,21 @@ _HITS = 6
 _QUERIES = 8
 
 
+@click.command(cls=Command)
+@click.option("--folder", type=options.PATH, help="Use these images instead of drawn ones.")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PATH,
+    default=Path("imgret-demo"),
+    help="Folder for images, gallery and page.",
+)
+@click.option("--index", default="flat", help="As in `imgret index`.")
+@click.option("--cropper", default="none", help="As in `imgret index`.")
+@options.max_pixels
+@options.json
 def demo(
-    folder: Annotated[
-        Path | None, typer.Option(help="Use these images instead of drawn ones.")
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for images, gallery and page.")
-    ] = Path("imgret-demo"),
-    index: Annotated[str, typer.Option(help="As in `imgret index`.")] = "flat",
-    cropper: Annotated[str, typer.Option(help="As in `imgret index`.")] = "none",
-    max_pixels: MaxPixels = MAX_PIXELS,
-    json_: Json = False,
+    *, folder: Path | None, output: Path, index: str, cropper: str, max_pixels: int, json_: bool
 ) -> None:
     """Try imgret on drawn flowers, or on a folder of images.
 
@@ -38,7 +42,7 @@ def demo(
     Some of the images are held back and searched with; a page shows what was found.
     """
     if output.exists() and not output.is_dir():
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{output}: expected a folder or an unused path, found a file",
             param_hint="--output",
         )
@@ -98,7 +102,7 @@ def _run(
     say(f"try next:  imgret search {store} {queries[0]}")
     if json_:
         facts = {"gallery": str(store), "items": len(retriever), "page": str(result)}
-        typer.echo(json.dumps({**facts, "queries": found, "report": report.to_dict()}))
+        click.echo(json.dumps({**facts, "queries": found, "report": report.to_dict()}))
 
 
 def _drawn(output: Path, say: Callable[[str], None]) -> tuple[Path, list[Path]]:

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
+from imgret.cli import options
 from imgret.cli.complete import complete_keys
-from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, GalleryAt, Json, MaxPixels
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Argument, Command
 from imgret.cli.paths import check_writable, path
 
 __all__ = ["explain"]
 
 
+@click.command(cls=Command)
+@options.gallery
+@click.argument("query", cls=Argument, type=path, help="Query image.")
+@click.argument(
+    "key",
+    cls=Argument,
+    required=False,
+    shell_complete=complete_keys,
+    help="Key of the item. [the best hit]",
+)
+@click.option(
+    "--method",
+    default="auto",
+    help="auto, exact or occlusion; auto is exact where that is possible.",
+)
+@options.json
+@click.option(
+    "--html", type=options.PATH, help="Write an HTML page with both images, their heat inline."
+)
+@options.opening
 def explain(
-    gallery: GalleryAt,
-    query: Annotated[Any, typer.Argument(parser=path, help="Query image.")],
-    key: Annotated[
-        str | None,
-        typer.Argument(help="Key of the item. [the best hit]", autocompletion=complete_keys),
-    ] = None,
-    method: Annotated[
-        str, typer.Option(help="auto, exact or occlusion; auto is exact where that is possible.")
-    ] = "auto",
-    json_: Json = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with both images, their heat inline.")
-    ] = None,
-    embedder: EmbedderAt = None,
-    cropper: CropperAt = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    *,
+    gallery: GalleryPlace,
+    query: Any,
+    key: str | None,
+    method: str,
+    json_: bool,
+    html: Path | None,
+    **opening: Any,
 ) -> None:
     """Show which parts of two images make them similar.
 
@@ -41,15 +55,13 @@ def explain(
 
     check_writable(html, "--html")
     if method not in {"auto", "exact", "occlusion"}:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"expected auto, exact or occlusion, found {method!r}", param_hint="--method"
         )
-    with Retriever.open(
-        gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
-    ) as retriever:
+    with Retriever.open(gallery, **opening) as retriever:
         hit = key if key is not None else retriever.search(query, 1)[0]
         explanation = retriever.explain_match(query, hit, method=method)  # type: ignore[arg-type]  # checked above
-    typer.echo(explanation.to_json() if json_ else str(explanation))
+    click.echo(explanation.to_json() if json_ else str(explanation))
     if html is not None:
         explanation.save(html)
-        typer.echo(f"wrote {html}", err=True)
+        click.echo(f"wrote {html}", err=True)

@@ -6,28 +6,31 @@ import json
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.options import GalleryAt, Json
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Argument, Command
 from imgret.cli.paths import check_writable
-from imgret.cli.where import Where, filter_of
+from imgret.cli.where import filter_of, where_option
 
 __all__ = ["export"]
 
 
+@click.command(cls=Command)
+@options.gallery
+@click.argument(
+    "file",
+    cls=Argument,
+    type=options.PATH,
+    help="File to write: .parquet, .npz, or .csv, which has no vectors.",
+)
+@where_option
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@options.json
 def export(
-    gallery: GalleryAt,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="File to write: .parquet, .npz, or .csv, which has no vectors."
-        ),
-    ],
-    where: Where = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
-    json_: Json = False,
+    *, gallery: GalleryPlace, file: Path, where: str | None, force: bool, json_: bool
 ) -> None:
     """Write the items of a gallery to a table.
 
@@ -42,7 +45,7 @@ def export(
 
     check_writable(file, "FILE", "a file")
     if file.suffix.lower() not in FORMATS:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{file}: expected a file name that ends in {', '.join(FORMATS)}", param_hint="FILE"
         )
     condition, uri = filter_of(where), os.fspath(gallery)
@@ -51,8 +54,8 @@ def export(
         count = export_items(view, GalleryHeader.of(opened), file, overwrite=force)
     size = file.stat().st_size
     if json_:
-        typer.echo(json.dumps({"file": str(file), "items": count, "bytes": size}))
+        click.echo(json.dumps({"file": str(file), "items": count, "bytes": size}))
     else:
         images = "image" if count == 1 else "images"
         shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
-        typer.echo(f"{file}: {count:,} {images}, {shown}")
+        click.echo(f"{file}: {count:,} {images}, {shown}")

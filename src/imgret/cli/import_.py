@@ -5,44 +5,44 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.options import Json, OutputAt
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Argument, Command
 
 __all__ = ["import_file"]
 
 
+@click.command("import", cls=Command)
+@click.argument(
+    "file",
+    cls=Argument,
+    type=options.PATH,
+    help=".parquet or .npz file of `imgret export` or of another program; a folder of "
+    "Parquet shards; or a .csv file of `imgret export`, whose labels and metadata replace "
+    "those of the gallery.",
+)
+@options.output_gallery
+@click.option(
+    "--embedder",
+    help="Model that made the vectors: needed for the file of another program; else its "
+    "new path, if it was moved.",
+)
+@click.option("--key-column", help="Column of the keys. [key, id, image_path or the like]")
+@click.option("--vector-column", help="Column of the vectors. [vector, embedding or the like]")
+@click.option("--metric", help="With the file of another program: cosine, ip or l2. [cosine]")
+@options.json
 def import_file(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help=".parquet or .npz file of `imgret export` or of another program; a folder of "
-            "Parquet shards; or a .csv file of `imgret export`, whose labels and metadata replace "
-            "those of the gallery.",
-        ),
-    ],
-    output: OutputAt,
-    embedder: Annotated[
-        str | None,
-        typer.Option(
-            help="Model that made the vectors: needed for the file of another program; else its "
-            "new path, if it was moved."
-        ),
-    ] = None,
-    key_column: Annotated[
-        str | None, typer.Option(help="Column of the keys. [key, id, image_path or the like]")
-    ] = None,
-    vector_column: Annotated[
-        str | None, typer.Option(help="Column of the vectors. [vector, embedding or the like]")
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(help="With the file of another program: cosine, ip or l2. [cosine]"),
-    ] = None,
-    json_: Json = False,
+    *,
+    file: Path,
+    output: GalleryPlace,
+    embedder: str | None,
+    key_column: str | None,
+    vector_column: str | None,
+    metric: str | None,
+    json_: bool,
 ) -> None:
     """Make a gallery from a table, or add to one.
 
@@ -64,11 +64,11 @@ def import_file(
     if json_:
         facts = {"gallery": str(output), "items": done.total, "added": done.added}
         facts |= {"changed": done.changed, "unchanged": done.unchanged}
-        typer.echo(json.dumps(facts))
+        click.echo(json.dumps(facts))
         return
     if done.columns:
-        typer.echo(f"imgret: {file}: {done.columns}", err=True)
+        click.echo(f"imgret: {file}: {done.columns}", err=True)
     counts = (("added", done.added), ("changed", done.changed), ("unchanged", done.unchanged))
     changes = ", ".join(f"{count:,} {name}" for name, count in counts if count)
     images = "image" if done.total == 1 else "images"
-    typer.echo(f"{output}: {done.total:,} {images}" + (f" ({changes})" if changes else ""))
+    click.echo(f"{output}: {done.total:,} {images}" + (f" ({changes})" if changes else ""))

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
+from imgret.cli import options
 from imgret.cli.ctrl_c import last_words
-from imgret.cli.options import MAX_PIXELS, Json, MaxPixels, OutputAt, at_least_one, json_or_file
+from imgret.cli.help import Argument, Command
 from imgret.cli.paths import check_lists, read_list
 
 if TYPE_CHECKING:
@@ -23,112 +24,105 @@ if TYPE_CHECKING:
 __all__ = ["index"]
 
 
+@click.command(cls=Command)
+@click.argument(
+    "sources",
+    cls=Argument,
+    nargs=-1,
+    required=True,
+    help="Folders (with subfolders), images, archives (.zip, .tar, .tar.gz...), addresses "
+    "(s3://..., https://...), tables (.csv, .parquet...); - for a list of paths on "
+    "standard input, separated by newlines or NUL.",
+)
+@options.output_gallery
+@click.option("--labels", help="'parent': the label of an image is the name of its folder.")
+@click.option(
+    "--path-column", help="With a table: column of paths. [path, file, filename, image or url]"
+)
+@click.option("--label-column", help="With a table: column of labels. [label]")
+@click.option("--embedder", help="Name of a model, its ONNX file, or its folder. [general]")
+@click.option("--variant", help="With a folder: the file to use, such as fp16 or quantized.")
+@click.option("--pooling", help="With a model of several vectors per image: cls, mean or none.")
+@click.option(
+    "--text-model",
+    type=options.PATH,
+    help="Folder of the text tower, if it is not that of the image tower.",
+)
+@click.option(
+    "--preprocess",
+    help="With a file that does not describe its input: JSON, or a JSON file; see "
+    "`imgret models bundle -h`.",
+)
+@click.option("--cropper", help="none, center, spectral or the path of a model. [none]")
+@click.option(
+    "--index", help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, faiss:FACTORY or a plugin. [flat]"
+)
+@click.option("--metric", help="cosine, ip or l2. [cosine]")
+@click.option(
+    "--metadata",
+    type=options.PATH,
+    help="CSV or JSONL file, one row per image, named by key, path or file.",
+)
+@click.option("--exif", is_flag=True, help="Store date, camera and place from EXIF as metadata.")
+@click.option(
+    "--prefix", help="Prefix of each key. Several folders have their names as prefixes without it."
+)
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Remove images whose files are gone from a folder or an archive. If more than "
+    "half are gone, as when a disk is not mounted, only --prune=all removes them.",
+)
+@click.option("--prune-all", is_flag=True, hidden=True)  # what main makes of --prune=all
+@click.option(
+    "--exclude",
+    multiple=True,
+    help="Pattern of files and folders to skip, such as raw, '*.png' or '2019/**/a'; can "
+    "be repeated. @eaDir, __MACOSX and the like are always skipped.",
+)
+@click.option(
+    "--threads", type=int, callback=options.at_least_one, help="Number of threads. [one per core]"
+)
+@options.max_pixels
+@click.option(
+    "--on",
+    help="Cluster that embeds the images: ray, or an address such as ray://host:10001. "
+    "[this process]",
+)
+@click.option(
+    "--shards",
+    is_flag=True,
+    help="Fill the folder --output with Parquet shards, for `imgret import` and others.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show how long each stage took.")
+@options.json
 def index(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Folders (with subfolders), images, archives (.zip, .tar, .tar.gz...), addresses "
-            "(s3://..., https://...), tables (.csv, .parquet...); - for a list of paths on "
-            "standard input, separated by newlines or NUL."
-        ),
-    ],
-    output: OutputAt,
-    labels: Annotated[
-        str | None, typer.Option(help="'parent': the label of an image is the name of its folder.")
-    ] = None,
-    path_column: Annotated[
-        str | None,
-        typer.Option(help="With a table: column of paths. [path, file, filename, image or url]"),
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="With a table: column of labels. [label]")
-    ] = None,
-    embedder: Annotated[
-        str | None,
-        typer.Option(help="Name of a model, its ONNX file, or its folder. [general]"),
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(help="With a folder: the file to use, such as fp16 or quantized."),
-    ] = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(help="With a model of several vectors per image: cls, mean or none."),
-    ] = None,
-    text_model: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the text tower, if it is not that of the image tower."),
-    ] = None,
-    preprocess: Annotated[
-        str | None,
-        typer.Option(
-            help="With a file that does not describe its input: JSON, or a JSON file; see "
-            "`imgret models bundle -h`."
-        ),
-    ] = None,
-    cropper: Annotated[
-        str | None, typer.Option(help="none, center, spectral or the path of a model. [none]")
-    ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option(
-            help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, faiss:FACTORY or a plugin. [flat]"
-        ),
-    ] = None,
-    metric: Annotated[str | None, typer.Option(help="cosine, ip or l2. [cosine]")] = None,
-    metadata: Annotated[
-        Path | None,
-        typer.Option(help="CSV or JSONL file, one row per image, named by key, path or file."),
-    ] = None,
-    exif: Annotated[
-        bool, typer.Option("--exif", help="Store date, camera and place from EXIF as metadata.")
-    ] = False,
-    prefix: Annotated[
-        str | None,
-        typer.Option(
-            help="Prefix of each key. Several folders have their names as prefixes without it."
-        ),
-    ] = None,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune",
-            help="Remove images whose files are gone from a folder or an archive. If more than "
-            "half are gone, as when a disk is not mounted, only --prune=all removes them.",
-        ),
-    ] = False,
-    prune_all: Annotated[  # what imgret.cli.main makes of --prune=all
-        bool, typer.Option("--prune-all", hidden=True)
-    ] = False,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Pattern of files and folders to skip, such as raw, '*.png' or '2019/**/a'; can "
-            "be repeated. @eaDir, __MACOSX and the like are always skipped."
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(callback=at_least_one, help="Number of threads. [one per core]")
-    ] = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            help="Cluster that embeds the images: ray, or an address such as ray://host:10001. "
-            "[this process]"
-        ),
-    ] = None,
-    shards: Annotated[
-        bool,
-        typer.Option(
-            "--shards",
-            help="Fill the folder --output with Parquet shards, for `imgret import` and others.",
-        ),
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Show how long each stage took.")
-    ] = False,
-    json_: Json = False,
+    *,
+    sources: tuple[str, ...],
+    output: GalleryPlace,
+    labels: str | None,
+    path_column: str | None,
+    label_column: str | None,
+    embedder: str | None,
+    variant: str | None,
+    pooling: str | None,
+    text_model: Path | None,
+    preprocess: str | None,
+    cropper: str | None,
+    index: str | None,
+    metric: str | None,
+    metadata: Path | None,
+    exif: bool,
+    prefix: str | None,
+    prune: bool,
+    prune_all: bool,
+    exclude: tuple[str, ...],
+    threads: int | None,
+    max_pixels: int,
+    on: str | None,
+    shards: bool,
+    verbose: bool,
+    json_: bool,
 ) -> None:
     """Index images; run it again to update the gallery.
 
@@ -143,16 +137,14 @@ def index(
     from imgret.ingest.given import prepare  # noqa: PLC0415
 
     if labels not in {None, "parent"}:
-        raise typer.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
+        raise click.BadParameter(f"expected 'parent', found {labels!r}", param_hint="--labels")
     given = _sources(sources)
     if metadata is not None and not metadata.is_file():
-        raise typer.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
+        raise click.BadParameter(f"{metadata}: expected a file", param_hint="--metadata")
     _check_output(output, shards=shards)
     if on is not None:
         import imgret.cluster  # noqa: F401, PLC0415  # a missing extra is named before a gallery is made
-    prepared = prepare(
-        given, exclude=exclude or (), path_column=path_column, label_column=label_column
-    )
+    prepared = prepare(given, exclude=exclude, path_column=path_column, label_column=label_column)
     made = _with_options(
         embedder, variant=variant, pooling=pooling, text_model=text_model, preprocess=preprocess
     )
@@ -177,7 +169,7 @@ def index(
                 exif=exif,
                 prefix=prefix,
                 prune="all" if prune_all else prune,
-                exclude=exclude or (),
+                exclude=exclude,
                 path_column=path_column,
                 label_column=label_column,
                 threads=threads,
@@ -190,24 +182,24 @@ def index(
         n = len(retriever)
         if json_:
             facts = {"gallery": str(output), "items": n, **report.to_dict()}
-            typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+            click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         else:
-            typer.echo(str(report), err=True)
+            click.echo(str(report), err=True)
             if verbose and report.stages:
-                typer.echo(report.timings(), err=True)
+                click.echo(report.timings(), err=True)
             if n or not is_new:
-                typer.echo(f"{output}: {n:,} {'image' if n == 1 else 'images'}")
+                click.echo(f"{output}: {n:,} {'image' if n == 1 else 'images'}")
     if is_new and not n:
         found = "none that can be read" if report.failed else "none"
         stays = directory is None and not _is_new(output)
-        typer.echo(
+        click.echo(
             f"imgret: error: {', '.join(given[:3])}{', ...' if len(given) > 3 else ''}: expected "
             f"images, found {found}; {output} {'is empty' if stays else 'was not created'}",
             err=True,
         )
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
     if report.failed or report.unpruned:
-        raise typer.Exit(3 if report.total > len(report.failed) else 1)
+        raise click.exceptions.Exit(3 if report.total > len(report.failed) else 1)
 
 
 def _is_new(output: GalleryPlace) -> bool:
@@ -242,7 +234,7 @@ def _opened(
             directory.mkdir(exist_ok=True)
 
 
-def _sources(given: list[str]) -> list[str]:
+def _sources(given: tuple[str, ...]) -> list[str]:
     """Return the sources, those listed on standard input included.
 
     What is named on the command line must exist, before a gallery is created for it; what a list
@@ -257,13 +249,13 @@ def _sources(given: list[str]) -> list[str]:
         if source == "-":
             listed = read_list()
             if not listed:
-                raise typer.BadParameter(
+                raise click.BadParameter(
                     "expected a list of paths on standard input, found nothing",
                     param_hint="SOURCES",
                 )
             found += listed
         elif not is_url(source) and not _is_there(source):
-            raise typer.BadParameter(
+            raise click.BadParameter(
                 f"{source}: expected a folder, an image, an archive or a table, found nothing",
                 param_hint="SOURCES",
             )
@@ -287,19 +279,19 @@ def _with_options(
     embedder: str | None, *, preprocess: str | None, **given: str | Path | None
 ) -> OnnxEmbedder | None:
     """Return the model with options of its own; None without such options."""
-    options = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
     if preprocess is not None:
-        options["preprocess"] = json_or_file(preprocess, "--preprocess")
-    if not options:
+        chosen["preprocess"] = options.json_or_file(preprocess, "--preprocess")
+    if not chosen:
         return None
-    names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+    names = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
     if embedder is None:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"expected the model that {names} is for, found none", param_hint="--embedder"
         )
     from imgret.embedders import OnnxEmbedder  # noqa: PLC0415
 
-    return OnnxEmbedder(embedder, **options)  # type: ignore[arg-type]  # checked there
+    return OnnxEmbedder(embedder, **chosen)  # type: ignore[arg-type]  # checked there
 
 
 def _check_output(output: GalleryPlace, *, shards: bool) -> None:
@@ -308,7 +300,7 @@ def _check_output(output: GalleryPlace, *, shards: bool) -> None:
 
     directory, found = output.directory, ""
     if shards and directory is None:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"expected a folder to fill with shards, found {output}", param_hint="--output"
         )
     if shards or directory is None:
@@ -318,7 +310,7 @@ def _check_output(output: GalleryPlace, *, shards: bool) -> None:
     elif directory.is_dir() and not is_gallery(directory) and any(directory.iterdir()):
         found = "a folder of other files"
     if found:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{output}: expected a gallery or an unused path, found {found}; choose another "
             f"path, such as photos.imgret",
             param_hint="--output",

@@ -8,9 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from imgret.cli.options import GalleryAt, Json
+from imgret.cli import options
+from imgret.cli.help import Command
 from imgret.support.terminal import shown
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["facts_of", "info"]
 
 
-def info(gallery: GalleryAt, json_: Json = False) -> None:
+@click.command(cls=Command)
+@options.gallery
+@options.json
+def info(*, gallery: GalleryPlace, json_: bool) -> None:
     """Show what a gallery is made of.
 
     imgret info photos.imgret
@@ -31,13 +35,13 @@ def info(gallery: GalleryAt, json_: Json = False) -> None:
     """
     facts = facts_of(gallery)
     if json_:
-        typer.echo(json.dumps(facts))
+        click.echo(json.dumps(facts))
         return
     for name, value in facts.items():
         if isinstance(value, dict):
             options = ", ".join(f"{k}={v!r}" for k, v in value.items() if k != "name")
             value = f"{value['name']} {options}".strip()  # noqa: PLW2901
-        typer.echo(f"{name:<15} {_shown(value)}")
+        click.echo(f"{name:<15} {_shown(value)}")
 
 
 def facts_of(gallery: GalleryPlace) -> Json_:

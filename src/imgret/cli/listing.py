@@ -6,28 +6,30 @@ import json
 import os
 import sys
 from contextlib import closing
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.options import GalleryAt, at_least_one
-from imgret.cli.where import Where, filter_of
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
+from imgret.cli.where import filter_of, where_option
 from imgret.support.terminal import shown
 
 __all__ = ["list_keys"]
 
 
+@click.command("list", cls=Command)
+@options.gallery
+@where_option
+@click.option(
+    "--limit", type=int, callback=options.at_least_one, help="List no more than so many. [all]"
+)
+@click.option("--json", "json_", is_flag=True, help="Print one JSON object per image.")
+@click.option(
+    "-0", "--null", is_flag=True, help="End each key with NUL, without labels, for xargs -0."
+)
 def list_keys(
-    gallery: GalleryAt,
-    where: Where = None,
-    limit: Annotated[
-        int | None, typer.Option(callback=at_least_one, help="List no more than so many. [all]")
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
-    null: Annotated[
-        bool,
-        typer.Option("-0", "--null", help="End each key with NUL, without labels, for xargs -0."),
-    ] = False,
+    *, gallery: GalleryPlace, where: str | None, limit: int | None, json_: bool, null: bool
 ) -> None:
     """List the keys of a gallery, with their labels.
 
@@ -40,7 +42,7 @@ def list_keys(
     from imgret.transfer import all_items  # noqa: PLC0415  # the same
 
     if json_ and null:
-        raise typer.BadParameter("expected --json or -0, found both", param_hint="-0")
+        raise click.BadParameter("expected --json or -0, found both", param_hint="-0")
     condition, uri = filter_of(where), os.fspath(gallery)
     with closing(registry.gallery(uri).open(uri, writable=False)) as opened:
         view = all_items(opened, condition)

@@ -38,14 +38,13 @@ def log_shown(arguments: Sequence[str]) -> Iterator[list[str]]:
 
 def _has_its_own(arguments: Sequence[str]) -> bool:
     """Whether the command among the arguments has an option ``--verbose``."""
-    from typer.main import get_command  # noqa: PLC0415  # only where it is asked for
+    import click  # noqa: PLC0415  # only where it is asked for
 
-    from imgret.cli.app import make_app  # noqa: PLC0415  # the same
+    from imgret.cli.app import app  # noqa: PLC0415  # the same
 
-    commands = getattr(get_command(make_app()), "commands", {})
     name = next((word for word in arguments if not word.startswith("-")), "")
-    options = getattr(commands.get(name), "params", [])
-    return any("--verbose" in option.opts for option in options)
+    command = app.get_command(click.Context(app), name)
+    return command is not None and any("--verbose" in option.opts for option in command.params)
 
 
 class _Lines(logging.Formatter):

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.options import MAX_PIXELS, GalleryAt, Json, MaxPixels
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 from imgret.cli.paths import check_writable
 
 __all__ = ["draw_map"]
 
 
+@click.command("map", cls=Command)
+@options.gallery
+@click.option("-o", "--output", required=True, type=options.PATH, help="HTML page to write.")
+@click.option(
+    "--method",
+    default="auto",
+    help="tsne (needs imgret[map]), umap (needs imgret[umap]), pca, or auto: tsne if it is "
+    "installed, pca otherwise.",
+)
+@options.max_pixels
+@options.json
 def draw_map(
-    gallery: GalleryAt,
-    output: Annotated[Path, typer.Option("-o", "--output", help="HTML page to write.")],
-    method: Annotated[
-        str,
-        typer.Option(
-            help="tsne (needs imgret[map]), umap (needs imgret[umap]), pca, or auto: tsne if it is "
-            "installed, pca otherwise."
-        ),
-    ] = "auto",
-    max_pixels: MaxPixels = MAX_PIXELS,
-    json_: Json = False,
+    *, gallery: GalleryPlace, output: Path, method: str, max_pixels: int, json_: bool
 ) -> None:
     """Draw a map on which similar images lie close together.
 
@@ -39,17 +41,17 @@ def draw_map(
     check_writable(output, "--output")
     if method not in METHODS:
         expected = ", ".join(METHODS)
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"expected one of {expected}, found {method!r}", param_hint="--method"
         )
     with Retriever.open(gallery, max_pixels=max_pixels) as retriever:
         map2d = retriever.map2d(method, progress=None)
     page = map2d.to_html(title=f"Map of {gallery.name}")
     if map2d.note:
-        typer.echo(map2d.note, err=True)
+        click.echo(map2d.note, err=True)
     output.write_text(page, encoding="utf-8", errors="replace")
     if json_:
         facts = {"page": str(output), "method": map2d.method, "items": len(map2d.keys)}
-        typer.echo(json.dumps(facts))
+        click.echo(json.dumps(facts))
     else:
-        typer.echo(f"wrote {output}", err=True)
+        click.echo(f"wrote {output}", err=True)

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from imgret.cli.options import MAX_PIXELS, Json, LabelledAt, MaxPixels, Null, Page, Paths
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 from imgret.cli.paths import PathPrinter, check_writable
 from imgret.support.terminal import shown
 
 __all__ = ["mislabelled"]
 
 
+@click.command(cls=Command)
+@options.labelled_gallery
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0, max=1),
+    default=0.5,
+    help="Lowest confidence that a label is wrong.",
+)
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    default=20,
+    help="Neighbours that vote; about the size of a class.",
+)
+@options.json
+@options.paths
+@options.null
+@options.page
+@options.max_pixels
 def mislabelled(
-    gallery: LabelledAt,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Lowest confidence that a label is wrong.")
-    ] = 0.5,
-    k: Annotated[
-        int, typer.Option("-k", min=1, help="Neighbours that vote; about the size of a class.")
-    ] = 20,
-    json_: Json = False,
-    paths: Paths = False,
-    null: Null = False,
-    html: Page = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    *,
+    gallery: GalleryPlace,
+    threshold: float,
+    k: int,
+    json_: bool,
+    paths: bool,
+    null: bool,
+    html: Path | None,
+    max_pixels: int,
 ) -> None:
     """Find images whose label may be wrong.
 
@@ -46,14 +64,14 @@ def mislabelled(
     if printer is not None:
         printer.close()
     elif json_:
-        typer.echo(issues.to_json())
+        click.echo(issues.to_json())
     else:
         changes = [f"{shown(issue.label)} -> {shown(issue.suggested)}" for issue in issues]
         width = max(map(len, changes), default=0)
         for issue, change in zip(issues, changes, strict=True):
-            typer.echo(f"{issue.confidence:.2f}  {change:<{width}}  {shown(issue.key)}")
-        typer.echo(f"{len(issues):,} labels that may be wrong", err=True)
+            click.echo(f"{issue.confidence:.2f}  {change:<{width}}  {shown(issue.key)}")
+        click.echo(f"{len(issues):,} labels that may be wrong", err=True)
     if html is not None:
         page = issues.to_html(title=f"Labels of {gallery.name} that may be wrong")
         html.write_text(page, encoding="utf-8", errors="replace")
-        typer.echo(f"wrote {html}", err=True)
+        click.echo(f"wrote {html}", err=True)

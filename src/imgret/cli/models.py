@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from imgret.cli.help import Command, Group
-from imgret.cli.options import Json, json_or_file
+from imgret.cli import options
+from imgret.cli.help import Argument, Group
 
 __all__ = ["models"]
 
-models = typer.Typer(cls=Group, help="List, download, check, measure and bundle models.")
+
+@click.group(cls=Group, no_args_is_help=False)
+def models() -> None:
+    """List, download, check, measure and bundle models."""
 
 
-@models.command("list", cls=Command)
-def list_models(json_: Json = False) -> None:
+@models.command("list")
+@options.json
+def list_models(*, json_: bool) -> None:
     """List the built-in models.
 
     imgret models list
@@ -37,7 +41,7 @@ def list_models(json_: Json = False) -> None:
             "precision": bundle.precision,
             "licence": bundle.licence,
         }
-        typer.echo(
+        click.echo(
             json.dumps(facts)
             if json_
             else f"{name:<{width}}  {bundle.kind}, {f'{bundle.dim}-d, ' if bundle.dim else ''}"
@@ -45,20 +49,23 @@ def list_models(json_: Json = False) -> None:
         )
 
 
-@models.command("get", cls=Command)
+@models.command("get")
+@click.argument(
+    "model", cls=Argument, required=False, help="A name, or hf:owner/name. [list the names]"
+)
+@click.option("--variant", help="fp16, quantized, int8 or another that is there.")
+@click.option("-o", "--output", type=options.PATH, help="Folder. [one of the model's name]")
+@click.option("--revision", help="Branch, tag or commit.")
+@click.option("--dry-run", is_flag=True, help="Only print the sizes.")
+@options.json
 def get_model(
-    model: Annotated[
-        str | None, typer.Argument(help="A name, or hf:owner/name. [list the names]")
-    ] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="fp16, quantized, int8 or another that is there.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder. [one of the model's name]")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the sizes.")] = False,
-    json_: Json = False,
+    *,
+    model: str | None,
+    variant: str | None,
+    output: Path | None,
+    revision: str | None,
+    dry_run: bool,
+    json_: bool,
 ) -> None:
     """Download a model from Hugging Face.
 
@@ -75,7 +82,7 @@ def get_model(
         for name, known in hub.KNOWN.items():
             reads = "images and text" if known.reads_text else "images"
             facts = {**asdict(known), "name": name}
-            typer.echo(
+            click.echo(
                 json.dumps(facts)
                 if json_
                 else f"{name:<25} {known.dim:>4}-d, {reads}, {known.licence}; {known.figure}"
@@ -83,8 +90,8 @@ def get_model(
         return
     download = hub.look(model, variant=variant, revision=revision, folder=output)
     for file, size in download.files.items():
-        typer.echo(f"{size / 1e6:>9.1f} MB  {file}", err=True)
-    typer.echo(
+        click.echo(f"{size / 1e6:>9.1f} MB  {file}", err=True)
+    click.echo(
         f"{download.total / 1e6:>9.1f} MB from {download.repository} "
         f"({download.revision[:10]}, {download.licence}) into {download.folder}",
         err=True,
@@ -94,19 +101,16 @@ def get_model(
     if json_:
         facts = {"name": download.name, "folder": str(download.folder)}
         facts |= {"repository": download.repository, "revision": download.revision}
-        typer.echo(json.dumps({**facts, "bytes": download.total, "licence": download.licence}))
+        click.echo(json.dumps({**facts, "bytes": download.total, "licence": download.licence}))
     elif not dry_run:
         where = download.name if output is None else str(download.folder)
-        typer.echo(f"imgret index FOLDER -o photos.imgret --embedder {where}")
+        click.echo(f"imgret index FOLDER -o photos.imgret --embedder {where}")
 
 
-@models.command("check", cls=Command)
-def check_models(
-    which: Annotated[
-        list[str] | None, typer.Argument(help="Names or paths. [all built-in ones]")
-    ] = None,
-    json_: Json = False,
-) -> None:
+@models.command("check")
+@click.argument("which", cls=Argument, nargs=-1, help="Names or paths. [all built-in ones]")
+@options.json
+def check_models(*, which: tuple[str, ...], json_: bool) -> None:
     """Check that models give the expected output.
 
     imgret models check
@@ -121,7 +125,7 @@ def check_models(
         result = check(model)
         verdict = "ok" if result.ok else "DIFFERENT"
         facts = {"model": model, "ok": bool(result.ok), "cosine": float(result.cosine)}
-        typer.echo(
+        click.echo(
             json.dumps({**facts, "cosine_at_least": result.cosine_at_least})
             if json_
             else f"{model}: {verdict}, cosine {result.cosine:.4f} (at least "
@@ -129,27 +133,28 @@ def check_models(
         )
         bad += not result.ok
     if bad:
-        raise typer.Exit(3)
+        raise click.exceptions.Exit(3)
 
 
-@models.command("bench", cls=Command)
+@models.command("bench")
+@click.argument(
+    "model", cls=Argument, help="Name of an embedder, an ONNX file or a model's folder."
+)
+@click.option("--batch", help="Batch sizes, such as 1,8,32. [1,8,32]")
+@click.option("--threads", help="Numbers of threads, such as 1,2. [1 and one per core]")
+@click.option("--provider", help="Execution providers, such as cpu,cuda. [cpu]")
+@click.option("--variant", help="fp16, quantized, int8 or another file in the folder.")
+@click.option("--seconds", default=1.0, help="Seconds per measurement.")
+@options.json
 def bench_model(
-    model: Annotated[
-        str, typer.Argument(help="Name of an embedder, an ONNX file or a model's folder.")
-    ],
-    batch: Annotated[str | None, typer.Option(help="Batch sizes, such as 1,8,32. [1,8,32]")] = None,
-    threads: Annotated[
-        str | None,
-        typer.Option(help="Numbers of threads, such as 1,2. [1 and one per core]"),
-    ] = None,
-    provider: Annotated[
-        str | None, typer.Option(help="Execution providers, such as cpu,cuda. [cpu]")
-    ] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="fp16, quantized, int8 or another file in the folder.")
-    ] = None,
-    seconds: Annotated[float, typer.Option(help="Seconds per measurement.")] = 1.0,
-    json_: Json = False,
+    *,
+    model: str,
+    batch: str | None,
+    threads: str | None,
+    provider: str | None,
+    variant: str | None,
+    seconds: float,
+    json_: bool,
 ) -> None:
     """Measure how many images per second a model embeds.
 
@@ -170,7 +175,7 @@ def bench_model(
         variant=variant,
         seconds=seconds,
     )
-    typer.echo(json.dumps(report.to_dict()) if json_ else str(report))
+    click.echo(json.dumps(report.to_dict()) if json_ else str(report))
 
 
 def _words(text: str) -> list[str]:
@@ -184,20 +189,17 @@ def _numbers(text: str | None, option: str) -> list[int] | None:
     words = _words(text)
     numbers = [int(word) for word in words if word.isdecimal()]
     if not numbers or len(numbers) < len(words) or min(numbers) < 1:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"expected whole numbers of at least 1, separated by commas, found {text!r}",
             param_hint=option,
         )
     return numbers
 
 
-@models.command("describe", cls=Command)
-def describe_model(
-    model: Annotated[
-        str, typer.Argument(help="Name of a built-in model, an ONNX file, or a folder.")
-    ],
-    json_: Json = False,
-) -> None:
+@models.command("describe")
+@click.argument("model", cls=Argument, help="Name of a built-in model, an ONNX file, or a folder.")
+@options.json
+def describe_model(*, model: str, json_: bool) -> None:
     """Show the inputs, outputs and description of a model.
 
     imgret models describe general
@@ -206,30 +208,30 @@ def describe_model(
 
     facts = describe(model)
     if json_:
-        typer.echo(json.dumps(facts))
+        click.echo(json.dumps(facts))
         return
-    typer.echo(f"path           {facts['path']}")
-    typer.echo(f"fingerprint    {facts['fingerprint']}")
-    typer.echo(f"input          {_tensor(facts['input'])}")
+    click.echo(f"path           {facts['path']}")
+    click.echo(f"fingerprint    {facts['fingerprint']}")
+    click.echo(f"input          {_tensor(facts['input'])}")
     for tensor in facts["outputs"]:
-        typer.echo(f"output         {_tensor(tensor)}")
-    typer.echo(f"providers      {', '.join(facts['providers'])}")
+        click.echo(f"output         {_tensor(tensor)}")
+    click.echo(f"providers      {', '.join(facts['providers'])}")
     if (folder := facts.get("folder")) is not None:
-        typer.echo(f"kind           {folder['kind'] or 'unknown'}")
-        typer.echo(f"text           {folder['text'] or 'none: ' + folder['no_text']}")
+        click.echo(f"kind           {folder['kind'] or 'unknown'}")
+        click.echo(f"text           {folder['text'] or 'none: ' + folder['no_text']}")
         input_ = folder["input"]
         shown = input_ and ", ".join(f"{k} {json.dumps(v)}" for k, v in input_.items())
-        typer.echo(f"prepared       {shown or 'the folder does not say; give --preprocess'}")
+        click.echo(f"prepared       {shown or 'the folder does not say; give --preprocess'}")
         return
     if facts["bundle"] is None:
-        typer.echo("bundle         none: imgret cannot know how to prepare the input; write that")
-        typer.echo("               into the file with `imgret models bundle`, or pass preprocess=")
+        click.echo("bundle         none: imgret cannot know how to prepare the input; write that")
+        click.echo("               into the file with `imgret models bundle`, or pass preprocess=")
         return
     for name, value in facts["bundle"].items():
         if name == "input":
             value = ", ".join(f"{k} {json.dumps(v)}" for k, v in value.items())  # noqa: PLW2901
         if value is not None:
-            typer.echo(f"{'prepared' if name == 'input' else name:<14} {value}")
+            click.echo(f"{'prepared' if name == 'input' else name:<14} {value}")
 
 
 def _tensor(tensor: dict[str, Any]) -> str:
@@ -237,30 +239,32 @@ def _tensor(tensor: dict[str, Any]) -> str:
     return f"{tensor['name']}: {tensor['dtype']} ({shape})"
 
 
-@models.command("bundle", cls=Command)
+@models.command("bundle")
+@click.argument("model", cls=Argument, type=options.PATH, help="ONNX file of an embedder.")
+@click.option(
+    "--preprocess",
+    required=True,
+    help="Preprocessing of its input: JSON, or the path of a .json file. Keys: size, "
+    "scaling, resize, short_side, fill, layout, dtype.",
+)
+@click.option("-o", "--output", type=options.PATH, help="File to write. [the model's file]")
+@click.option("--name", help="Short name. [the file's name]")
+@click.option("--version", default="1", help="Version; change it with the weights.")
+@click.option("--tensor", help="Output that is the embedding. [the only one]")
+@click.option("--precision", default="unknown", help="Precision, such as fp32 or int8.")
+@click.option("--training-data", default="unknown", help="Data the model was trained on.")
+@click.option("--source", default="unknown", help="Origin of the weights.")
+@click.option("--licence", default="NOASSERTION", help="Licence, as an SPDX expression.")
+@click.option("--notice", default="", show_default=False, help="Copyright notice of the weights.")
+@options.json
 def bundle_model(
-    model: Annotated[Path, typer.Argument(help="ONNX file of an embedder.")],
-    preprocess: Annotated[
-        str,
-        typer.Option(
-            help="Preprocessing of its input: JSON, or the path of a .json file. Keys: size, "
-            "scaling, resize, short_side, fill, layout, dtype."
-        ),
-    ],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write. [the model's file]")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Short name. [the file's name]")] = None,
-    version: Annotated[str, typer.Option(help="Version; change it with the weights.")] = "1",
-    tensor: Annotated[
-        str | None, typer.Option(help="Output that is the embedding. [the only one]")
-    ] = None,
-    precision: Annotated[str, typer.Option(help="Precision, such as fp32 or int8.")] = "unknown",
-    training_data: Annotated[str, typer.Option(help="Data the model was trained on.")] = "unknown",
-    source: Annotated[str, typer.Option(help="Origin of the weights.")] = "unknown",
-    licence: Annotated[str, typer.Option(help="Licence, as an SPDX expression.")] = "NOASSERTION",
-    notice: Annotated[str, typer.Option(help="Copyright notice of the weights.")] = "",
-    json_: Json = False,
+    *,
+    model: Path,
+    preprocess: str,
+    output: Path | None,
+    tensor: str | None,
+    json_: bool,
+    **facts: Any,
 ) -> None:
     """Write into a model file how to prepare its input.
 
@@ -273,19 +277,13 @@ def bundle_model(
     bundle = write_bundle(
         model,
         output,
-        preprocess=json_or_file(preprocess, "--preprocess"),
-        name=name,
-        version=version,
+        preprocess=options.json_or_file(preprocess, "--preprocess"),
         output=tensor,
-        precision=precision,
-        training_data=training_data,
-        source=source,
-        licence=licence,
-        notice=notice,
+        **facts,
     )
     if json_:
-        facts = {"path": str(output or model), "name": bundle.name, "dim": bundle.dim}
-        typer.echo(json.dumps({**facts, "normalized": bundle.normalized}))
+        made = {"path": str(output or model), "name": bundle.name, "dim": bundle.dim}
+        click.echo(json.dumps({**made, "normalized": bundle.normalized}))
         return
     length = "length 1" if bundle.normalized else "any length"
-    typer.echo(f"{output or model}: {bundle.name}, {bundle.dim}-d, {length}")
+    click.echo(f"{output or model}: {bundle.name}, {bundle.dim}-d, {length}")

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from imgret.cli.options import MAX_PIXELS, GalleryAt, Json, MaxPixels, Null, Page, Paths
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 from imgret.cli.paths import PathPrinter, check_writable
 from imgret.support.terminal import shown
 
 __all__ = ["outliers"]
 
 
+@click.command(cls=Command)
+@options.gallery
+@click.option("-n", type=click.IntRange(min=1), default=20, help="Number of images to list.")
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    default=10,
+    help="Neighbours that each image is compared with.",
+)
+@options.json
+@options.paths
+@options.null
+@options.page
+@options.max_pixels
 def outliers(
-    gallery: GalleryAt,
-    n: Annotated[int, typer.Option("-n", min=1, help="Number of images to list.")] = 20,
-    k: Annotated[
-        int, typer.Option("-k", min=1, help="Neighbours that each image is compared with.")
-    ] = 10,
-    json_: Json = False,
-    paths: Paths = False,
-    null: Null = False,
-    html: Page = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    *,
+    gallery: GalleryPlace,
+    n: int,
+    k: int,
+    json_: bool,
+    paths: bool,
+    null: bool,
+    html: Path | None,
+    max_pixels: int,
 ) -> None:
     """Find images that are unlike all others.
 
@@ -44,14 +59,14 @@ def outliers(
         printer.print((item.key, item.path) for item in items)
         printer.close()
     elif json_:
-        typer.echo(found.to_json())
+        click.echo(found.to_json())
     else:
         width = max((len(item.label or "") for item in items), default=0)
         for outlier, item in zip(found, items, strict=True):
             named = f"{shown(item.label or ''):<{width}}  {shown(item.key)}".strip()
-            typer.echo(f"{outlier.score:.4f}  {named}")
-        typer.echo(f"the {len(found):,} of {total:,} images that are least like others", err=True)
+            click.echo(f"{outlier.score:.4f}  {named}")
+        click.echo(f"the {len(found):,} of {total:,} images that are least like others", err=True)
     if html is not None:
         page = found.to_html(title=f"Outliers of {gallery.name}")
         html.write_text(page, encoding="utf-8", errors="replace")
-        typer.echo(f"wrote {html}", err=True)
+        click.echo(f"wrote {html}", err=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from imgret.support.terminal import plain
 
@@ -29,7 +29,7 @@ def check_writable(file: Path | None, option: str, what: str = "a page") -> None
     """Raise if no file can be written at a path; None is always accepted."""
     if file is not None and (file.is_dir() or not file.parent.is_dir()):
         found = "a folder" if file.is_dir() else f"no folder {file.parent}"
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{file}: expected the path of {what} to write, found {found}", param_hint=option
         )
 
@@ -82,20 +82,20 @@ class Queries:
     def fail(self, reason: object) -> None:
         """Report a query that could not be read; the others are searched all the same."""
         self.failed += 1
-        typer.echo(f"imgret: error: {plain(str(reason))}", err=True)
+        click.echo(f"imgret: error: {plain(str(reason))}", err=True)
 
     def exit(self) -> None:
         """Leave with the exit code for what failed, if anything did."""
         if self.failed:
-            raise typer.Exit(3 if self.done else 1)
+            raise click.exceptions.Exit(3 if self.done else 1)
 
 
 def check_lists(count: int, *, example: str, argument: str) -> None:
     """Raise if ``-`` is given more than once, or if standard input has no list."""
     if count > 1:
-        raise typer.BadParameter("expected - once, found it twice", param_hint=argument)
+        raise click.BadParameter("expected - once, found it twice", param_hint=argument)
     if count and sys.stdin.isatty():
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"expected a list of paths on standard input, found a terminal; use it as in: "
             f"{example}",
             param_hint=argument,
@@ -105,7 +105,7 @@ def check_lists(count: int, *, example: str, argument: str) -> None:
 def read_list() -> list[str]:
     """Return the paths on standard input, separated by line breaks, or else by NUL."""
     # Bytes, as names of files may not be valid text.
-    content = typer.get_binary_stream("stdin").read()
+    content = sys.stdin.buffer.read()
     lines = content.split(b"\0") if b"\0" in content else content.splitlines()
     return [os.fsdecode(line) for line in lines if line.strip()]
 
@@ -128,7 +128,7 @@ class PathPrinter:
     def of(cls, *, paths: bool, null: bool, json: bool) -> PathPrinter | None:
         """Return a printer if the options ask for paths, else None."""
         if json and (paths or null):
-            raise typer.BadParameter(
+            raise click.BadParameter(
                 "expected one form of output, found --json as well", param_hint="-l / -0"
             )
         return cls(null=null) if paths or null else None
@@ -142,9 +142,9 @@ class PathPrinter:
                 self._seen.add(place)
                 # Bytes would pass by the stream that shows what a terminal takes for a command.
                 if sys.stdout.isatty():
-                    typer.echo(plain(place))
+                    click.echo(plain(place))
                 else:
-                    typer.echo(os.fsencode(place) + self._end, nl=False)
+                    click.echo(os.fsencode(place) + self._end, nl=False)
 
     def close(self) -> None:
         """Report the items that have no file."""
@@ -152,4 +152,4 @@ class PathPrinter:
             first, n = self._without[0], len(self._without)
             what = f"{n:,} items have no file and were left out, such as"
             what = "1 item has no file and was left out:" if n == 1 else what
-            typer.echo(f"imgret: warning: {what} {plain(first)}", err=True)
+            click.echo(f"imgret: warning: {what} {plain(first)}", err=True)

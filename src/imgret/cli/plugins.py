@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from typing import get_args
 
-import typer
+import click
 
-from imgret.cli.options import Json
+from imgret.cli import options
+from imgret.cli.help import Command
 
 __all__ = ["plugins"]
 
 
-def plugins(json_: Json = False) -> None:
+@click.command(cls=Command)
+@options.json
+def plugins(*, json_: bool) -> None:
     """List the installed embedders, indexes and other parts.
 
     imgret plugins
@@ -23,10 +26,10 @@ def plugins(json_: Json = False) -> None:
 
     kinds: tuple[registry.Kind, ...] = get_args(registry.Kind)
     if json_:
-        typer.echo(json.dumps({kind: registry.names(kind) for kind in kinds}))
+        click.echo(json.dumps({kind: registry.names(kind) for kind in kinds}))
         return
     for kind in kinds:
-        typer.echo(kind)
+        click.echo(kind)
         found = registry.names(kind)
         for name, home in found.items():
-            typer.echo(f"  {name:<{max(map(len, found))}}  {home}")
+            click.echo(f"  {name:<{max(map(len, found))}}  {home}")

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
 
-import typer
+import click
 
-from imgret.cli.options import GalleryAt, Json
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 
 __all__ = ["reindex"]
 
 
-def reindex(
-    gallery: GalleryAt,
-    index: Annotated[
-        str | None,
-        typer.Option(help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, ... [the one in use]"),
-    ] = None,
-    json_: Json = False,
-) -> None:
+@click.command(cls=Command)
+@options.gallery
+@click.option("--index", help="flat, ivf-pq, hnsw-sq8, hnsw, ivf, auto, ... [the one in use]")
+@options.json
+def reindex(*, gallery: GalleryPlace, index: str | None, json_: bool) -> None:
     """Rebuild the index, or build a different one.
 
     imgret reindex photos.imgret --index hnsw
@@ -36,8 +34,8 @@ def reindex(
         built, reason = retriever.index, retriever.index_reason
     if json_:
         facts = {"index": built.name, "config": built.config(), "items": len(built)}
-        typer.echo(json.dumps({**facts, "reason": reason, "seconds": seconds}))
+        click.echo(json.dumps({**facts, "reason": reason, "seconds": seconds}))
         return
-    typer.echo(f"{built!r} in {seconds:.2f} s")
+    click.echo(f"{built!r} in {seconds:.2f} s")
     if reason is not None:
-        typer.echo(reason)
+        click.echo(reason)

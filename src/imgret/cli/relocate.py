@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 
-import typer
+import click
 
-from imgret.cli.options import CropperAt, EmbedderAt, GalleryAt, Json
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 
 __all__ = ["relocate"]
 
 
+@click.command(cls=Command)
+@options.gallery
+@options.embedder
+@options.cropper
+@options.json
 def relocate(
-    gallery: GalleryAt,
-    embedder: EmbedderAt = None,
-    cropper: CropperAt = None,
-    json_: Json = False,
+    *, gallery: GalleryPlace, embedder: str | None, cropper: str | None, json_: bool
 ) -> None:
     """Store new paths of the model files of a gallery.
 
@@ -26,13 +30,13 @@ def relocate(
     from imgret.retriever import Retriever  # noqa: PLC0415  # so that --help is quick
 
     if embedder is None and cropper is None:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             "expected --embedder or --cropper with the new path of a model, found neither"
         )
     with Retriever.open(gallery, "r+", embedder=embedder, cropper=cropper):
         pass
     if json_:
         facts = {"gallery": str(gallery), "embedder": embedder, "cropper": cropper}
-        typer.echo(json.dumps(facts))
+        click.echo(json.dumps(facts))
     else:
-        typer.echo(f"{gallery}: {' and '.join(at for at in (embedder, cropper) if at)}")
+        click.echo(f"{gallery}: {' and '.join(at for at in (embedder, cropper) if at)}")

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-import typer
+import click
 
+from imgret.cli import options
 from imgret.cli.complete import complete_keys
-from imgret.cli.options import GalleryAt, Json
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Argument, Command
 
 __all__ = ["remove"]
 
 
-def remove(
-    gallery: GalleryAt,
-    keys: Annotated[
-        list[str],
-        typer.Argument(help="Keys of the images to remove.", autocompletion=complete_keys),
-    ],
-    json_: Json = False,
-) -> None:
+@click.command(cls=Command)
+@options.gallery
+@click.argument(
+    "keys",
+    cls=Argument,
+    nargs=-1,
+    required=True,
+    shell_complete=complete_keys,
+    help="Keys of the images to remove.",
+)
+@options.json
+def remove(*, gallery: GalleryPlace, keys: tuple[str, ...], json_: bool) -> None:
     """Remove images from a gallery, but not their files.
 
     imgret remove photos.imgret rose/001.jpg rose/002.jpg
@@ -31,6 +36,6 @@ def remove(
         removed = retriever.remove(keys)
         left = len(retriever)
     if json_:
-        typer.echo(json.dumps({"removed": removed, "left": left}))
+        click.echo(json.dumps({"removed": removed, "left": left}))
     else:
-        typer.echo(f"removed {removed:,}; {left:,} {'image' if left == 1 else 'images'} left")
+        click.echo(f"removed {removed:,}; {left:,} {'image' if left == 1 else 'images'} left")

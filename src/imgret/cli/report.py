@@ -8,13 +8,14 @@ import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import typer
+import click
 
+from imgret.cli import options
 from imgret.cli.complete import complete_galleries
 from imgret.cli.gallery_at import GalleryPlace
-from imgret.cli.options import Json
+from imgret.cli.help import Argument, Command
 from imgret.support.terminal import shown
 from imgret.version import __version__
 
@@ -55,18 +56,17 @@ _GALLERY = (
 _HIDDEN = "..."
 
 
-def report(
-    gallery: Annotated[
-        GalleryPlace | None,
-        typer.Argument(
-            parser=GalleryPlace,
-            metavar="[GALLERY]",
-            help="Directory or URI of a gallery that the report is about.",
-            autocompletion=complete_galleries,
-        ),
-    ] = None,
-    json_: Json = False,
-) -> None:
+@click.command(cls=Command)
+@click.argument(
+    "gallery",
+    cls=Argument,
+    required=False,
+    type=GalleryPlace,
+    shell_complete=complete_galleries,
+    help="Directory or URI of a gallery that the report is about.",
+)
+@options.json
+def report(*, gallery: GalleryPlace | None, json_: bool) -> None:
     """Print what a bug report has to say about your system.
 
     imgret report
@@ -79,15 +79,15 @@ def report(
     if gallery is not None:
         facts["gallery"] = _of_gallery(gallery)
     if json_:
-        typer.echo(json.dumps(facts))
+        click.echo(json.dumps(facts))
         return
     for name, value in facts.items():
         if isinstance(value, dict):
-            typer.echo(name)
+            click.echo(name)
             for key, one in value.items():
-                typer.echo(f"  {key:<24} {_text(one)}")
+                click.echo(f"  {key:<24} {_text(one)}")
         else:
-            typer.echo(f"{name:<26} {_text(value)}")
+            click.echo(f"{name:<26} {_text(value)}")
 
 
 def _text(value: Any) -> str:

@@ -7,23 +7,16 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from imgret.cli.options import (
-    MAX_PIXELS,
-    CropperAt,
-    EmbedderAt,
-    GalleryAt,
-    MaxPixels,
-    Null,
-    Page,
-    Paths,
-    at_least_one,
-)
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Argument, Command
 from imgret.cli.paths import PathPrinter, Queries, check_writable, path
-from imgret.cli.where import Where, filter_of
+from imgret.cli.where import filter_of, where_option
 from imgret.support.terminal import shown
 
 if TYPE_CHECKING:
@@ -37,47 +30,57 @@ __all__ = ["search"]
 _GROUP = 64  # queries, enough for all cores and few enough that the first answers come soon
 
 
+@click.command(cls=Command)
+@options.gallery
+@click.argument(
+    "queries",
+    cls=Argument,
+    nargs=-1,
+    type=path,
+    help="Images to search with, each by itself; folders of them; addresses (https://...); "
+    "- reads a list from standard input.",
+)
+@click.option(
+    "--text",
+    multiple=True,
+    help="Words to search with, alone or together with each image; needs an embedder that "
+    "reads text, such as CLIP.",
+)
+@click.option("--not-text", multiple=True, help="Words that hits should not match.")
+@click.option("-k", default=10, callback=options.at_least_one, help="Hits per query.")
+@where_option
+@click.option("--threshold", type=float, help="Leave out hits with a lower score.")
+@click.option(
+    "--precision",
+    type=float,
+    help="Leave out hits with a lower probability of being right; see calibrate.",
+)
+@click.option(
+    "--rerank",
+    multiple=True,
+    help="average-qe, alpha-qe, k-reciprocal, diffusion or mmr; can be repeated.",
+)
+@click.option("--json", "json_", is_flag=True, help="Print one JSON object per query.")
+@options.paths
+@options.null
+@options.page
+@options.opening
 def search(
-    gallery: GalleryAt,
-    queries: Annotated[
-        list[Any] | None,  # old releases of typer would make a path of what the parser returns
-        typer.Argument(
-            parser=path,
-            help="Images to search with, each by itself; folders of them; addresses (https://...); "
-            "- reads a list from standard input.",
-        ),
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text",
-            help="Words to search with, alone or together with each image; needs an embedder that "
-            "reads text, such as CLIP.",
-        ),
-    ] = None,
-    not_text: Annotated[
-        list[str] | None, typer.Option("--not-text", help="Words that hits should not match.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", callback=at_least_one, help="Hits per query.")] = 10,
-    where: Where = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Leave out hits with a lower score.")
-    ] = None,
-    precision: Annotated[
-        float | None,
-        typer.Option(help="Leave out hits with a lower probability of being right; see calibrate."),
-    ] = None,
-    rerank: Annotated[
-        list[str] | None,
-        typer.Option(help="average-qe, alpha-qe, k-reciprocal, diffusion or mmr; can be repeated."),
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per query.")] = False,
-    paths: Paths = False,
-    null: Null = False,
-    html: Page = None,
-    embedder: EmbedderAt = None,
-    cropper: CropperAt = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    *,
+    gallery: GalleryPlace,
+    queries: tuple[Any, ...],
+    text: tuple[str, ...],
+    not_text: tuple[str, ...],
+    k: int,
+    where: str | None,
+    threshold: float | None,
+    precision: float | None,
+    rerank: tuple[str, ...],
+    json_: bool,
+    paths: bool,
+    null: bool,
+    html: Path | None,
+    **opening: Any,
 ) -> None:
     """Find the images most similar to each query.
 
@@ -94,26 +97,24 @@ def search(
 
     check_writable(html, "--html")
     printer = PathPrinter.of(paths=paths, null=null, json=json_)
-    if not all(map(str.strip, [*(text or []), *(not_text or [])])):
-        raise typer.BadParameter("expected words, found none", param_hint="--text")
+    if not all(map(str.strip, [*text, *not_text])):
+        raise click.BadParameter("expected words, found none", param_hint="--text")
     if not queries and not text:
-        raise typer.BadParameter("expected an image or --text, found neither", param_hint="QUERIES")
+        raise click.BadParameter("expected an image or --text, found neither", param_hint="QUERIES")
     condition = filter_of(where)
-    images = Queries(queries or ())
+    images = Queries(queries)
     unmatched = False
     rows: list[hit_pages.Row] = []
-    with Retriever.open(
-        gallery, embedder=embedder, cropper=cropper, max_pixels=max_pixels
-    ) as retriever:
+    with Retriever.open(gallery, **opening) as retriever:
         for query, hits in _answers(
             retriever,
             images if queries else (None,),
-            {"text": text, "negative_text": not_text},
+            {"text": text or None, "negative_text": not_text or None},
             k=k,
             where=condition,
             threshold=threshold,
             precision=precision,
-            rerank=rerank,
+            rerank=rerank or None,
         ):
             if isinstance(hits, ImageError):
                 images.fail(hits)
@@ -123,19 +124,19 @@ def search(
             if printer is not None:
                 printer.print((hit.key, hit.path) for hit in hits)
             else:
-                typer.echo(_as_json(query, hits) if json_ else _as_text(_named(query, hits), hits))
+                click.echo(_as_json(query, hits) if json_ else _as_text(_named(query, hits), hits))
             if html is not None:
                 rows.append(hits.to_row())
         if unmatched:
-            typer.echo(
+            click.echo(
                 f"imgret: warning: no image fits --where{_near(retriever, condition)}", err=True
             )
         if rows and html is not None:
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
-            page = hit_pages.page(rows, title=title, note=note, max_pixels=max_pixels)
+            page = hit_pages.page(rows, title=title, note=note, max_pixels=opening["max_pixels"])
             html.write_text(page, encoding="utf-8", errors="replace")
-            typer.echo(f"wrote {html}", err=True)
+            click.echo(f"wrote {html}", err=True)
     if printer is not None:
         printer.close()
     images.exit()

@@ -4,62 +4,72 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
 
-import typer
+import click
 
+from imgret.cli import options
 from imgret.cli.gallery_at import GalleryPlace
-from imgret.cli.options import MAX_PIXELS, MaxPixels
+from imgret.cli.help import Argument, Command
 
 __all__ = ["serve"]
 
 
+@click.command(cls=Command)
+@click.argument(
+    "gallery",
+    cls=Argument,
+    required=False,
+    type=GalleryPlace,
+    metavar="GALLERY | FOLDER",
+    help="Gallery, or folder of images, which is indexed into FOLDER.imgret meanwhile. "
+    "[choose a folder in the browser]",
+)
+@click.option(
+    "--host", default="127.0.0.1", help="Address to listen at; 0.0.0.0 opens it to the network."
+)
+@click.option(
+    "--port", type=click.IntRange(min=0, max=65535), default=8080, help="Port; 0 takes a free one."
+)
+@click.option("--token", help="Secret that requests must have; auto makes one.")
+@click.option(
+    "--allow-host", multiple=True, help="Host name the server may be called by; can be repeated."
+)
+@click.option("--write", is_flag=True, help="Let items be relabelled and removed.")
+@click.option("--open", "open_", is_flag=True, help="Show the page in the browser.")
+@click.option("--embedder", help="Model for a folder, or new path of the gallery's model.")
+@click.option("--max-bytes", type=click.IntRange(min=1), default=32 * 2**20, help="Largest upload.")
+@options.max_pixels
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), help="Requests worked on at once. [four per core]"
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.001),
+    default=60.0,
+    help="Seconds after which a request is given up.",
+)
+@click.option(
+    "--isolate/--no-isolate",
+    default=True,
+    help="Decode images in processes with limits of memory and time, except plain JPEG and PNG.",
+)
+@click.option("--json", "json_", is_flag=True, help="Write the log as JSON lines.")
 def serve(
-    gallery: Annotated[
-        GalleryPlace | None,
-        typer.Argument(
-            parser=GalleryPlace,
-            metavar="[GALLERY | FOLDER]",
-            help="Gallery, or folder of images, which is indexed into FOLDER.imgret meanwhile. "
-            "[choose a folder in the browser]",
-        ),
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 opens it to the network.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
-    token: Annotated[
-        str | None, typer.Option(help="Secret that requests must have; auto makes one.")
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Host name the server may be called by; can be repeated."),
-    ] = None,
-    write: Annotated[
-        bool, typer.Option("--write", help="Let items be relabelled and removed.")
-    ] = False,
-    open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
-    embedder: Annotated[
-        str | None,
-        typer.Option(help="Model for a folder, or new path of the gallery's model."),
-    ] = None,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Largest upload.")] = 32 * 2**20,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Requests worked on at once. [four per core]")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.001, help="Seconds after which a request is given up.")
-    ] = 60.0,
-    isolate: Annotated[
-        bool,
-        typer.Option(
-            "--isolate/--no-isolate",
-            help="Decode images in processes with limits of memory and time, except plain JPEG "
-            "and PNG.",
-        ),
-    ] = True,
-    json_: Annotated[bool, typer.Option("--json", help="Write the log as JSON lines.")] = False,
+    *,
+    gallery: GalleryPlace | None,
+    host: str,
+    port: int,
+    token: str | None,
+    allow_host: tuple[str, ...],
+    write: bool,
+    open_: bool,
+    embedder: str | None,
+    max_bytes: int,
+    max_pixels: int,
+    concurrency: int | None,
+    timeout: float,
+    isolate: bool,
+    json_: bool,
 ) -> None:
     """Search and browse a gallery in the browser.
 
@@ -92,7 +102,7 @@ def serve(
         host=host,
         port=port,
         token=token,
-        hosts=allow_host or (),
+        hosts=allow_host,
         limits=Limits(bytes=max_bytes, seconds=timeout, **cores),
         open_browser=open_,
         isolate=isolate,

@@ -6,12 +6,14 @@ import json
 import os
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
+from imgret.cli import options
 from imgret.cli.complete import complete_keys
-from imgret.cli.options import GalleryAt
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Argument, Command
 from imgret.support.terminal import shown
 
 if TYPE_CHECKING:
@@ -20,14 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 
-def show(
-    gallery: GalleryAt,
-    keys: Annotated[
-        list[str],
-        typer.Argument(help="Keys, as `imgret list` prints them.", autocompletion=complete_keys),
-    ],
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
-) -> None:
+@click.command(cls=Command)
+@options.gallery
+@click.argument(
+    "keys",
+    cls=Argument,
+    nargs=-1,
+    required=True,
+    shell_complete=complete_keys,
+    help="Keys, as `imgret list` prints them.",
+)
+@click.option("--json", "json_", is_flag=True, help="Print one JSON object per image.")
+def show(*, gallery: GalleryPlace, keys: tuple[str, ...], json_: bool) -> None:
     """Show everything that is known of some images.
 
     imgret show photos.imgret rose/001.jpg
@@ -45,19 +51,19 @@ def show(
             if key not in found:
                 lost += 1
                 hint = near(key, opened)
-                typer.echo(
+                click.echo(
                     f"imgret: error: key: expected one of the {len(opened)} in the gallery, found "
                     f"{key!r}{'; near it: ' + ', '.join(map(repr, hint)) if hint else ''}",
                     err=True,
                 )
                 continue
             if json_:
-                typer.echo(json.dumps(_facts(found[key]), ensure_ascii=False))
+                click.echo(json.dumps(_facts(found[key]), ensure_ascii=False))
             else:
-                typer.echo(("" if first else "\n") + _text(found[key]))
+                click.echo(("" if first else "\n") + _text(found[key]))
             first = False
     if lost:
-        raise typer.Exit(3 if lost < len(keys) else 1)
+        raise click.exceptions.Exit(3 if lost < len(keys) else 1)
 
 
 def _facts(item: Item) -> dict[str, Any]:

@@ -4,67 +4,55 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
+from imgret.cli import options
 from imgret.cli.ctrl_c import last_words, to_resume
-from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
+from imgret.cli.help import Argument, Command
 
 __all__ = ["train"]
 
 
+@click.command(cls=Command)
+@click.argument(
+    "folder", cls=Argument, type=options.PATH, help="Folder with a subfolder for each class."
+)
+@click.option("-o", "--out", required=True, type=options.PATH, help="The .onnx file to write.")
+@click.option("--recipe", default="finetune", help="finetune, compact or reference.")
+@click.option("--network", help="Another network, such as timm:resnet18 of timm. [the recipe's]")
+@click.option(
+    "--weights",
+    type=options.PATH,
+    help="Weights of the timm network to start from: .safetensors or .pth.",
+)
+@click.option("--valid", type=options.PATH, help="Validation folder with the same classes.")
+@click.option(
+    "--hold-out", default=0.1, help="Share of each class held out for validation; 0 for none."
+)
+@click.option("--epochs", type=int, help="Number of epochs. [the recipe's]")
+@click.option("--batch-size", type=int, help="Images per batch. [the recipe's]")
+@click.option("--lr", type=float, help="Learning rate. [the recipe's]")
+@click.option("--dim", type=int, help="Length of the embedding. [128]")
+@click.option("--head", help="arcface, subcenter or softmax. [the recipe's]")
+@click.option("--teacher", multiple=True, help="Teacher model to learn from; can be repeated.")
+@click.option("--init", type=options.PATH, help="Checkpoint of the same network to start from.")
+@options.training
+@options.json
 def train(
-    folder: Annotated[Path, typer.Argument(help="Folder with a subfolder for each class.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
-    recipe: Annotated[str, typer.Option(help="finetune, compact or reference.")] = "finetune",
-    network: Annotated[
-        str | None,
-        typer.Option(help="Another network, such as timm:resnet18 of timm. [the recipe's]"),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights of the timm network to start from: .safetensors or .pth."),
-    ] = None,
-    valid: Annotated[
-        Path | None, typer.Option(help="Validation folder with the same classes.")
-    ] = None,
-    hold_out: Annotated[
-        float, typer.Option(help="Share of each class held out for validation; 0 for none.")
-    ] = 0.1,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs. [the recipe's]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per batch. [the recipe's]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. [the recipe's]")] = None,
-    dim: Annotated[int | None, typer.Option(help="Length of the embedding. [128]")] = None,
-    head: Annotated[
-        str | None, typer.Option(help="arcface, subcenter or softmax. [the recipe's]")
-    ] = None,
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option(help="Teacher model to learn from; can be repeated."),
-    ] = None,
-    init: Annotated[
-        Path | None, typer.Option(help="Checkpoint of the same network to start from.")
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Checkpoint of this run to resume: OUT.training/last.pt")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another torch device.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads that load images. [one per core]")
-    ] = None,
-    validate_every: Annotated[int, typer.Option(help="Epochs between two validations.")] = 2,
-    patience: Annotated[
-        int | None, typer.Option(help="Validations without improvement before it stops. [never]")
-    ] = None,
-    int8: Annotated[bool, typer.Option(help="Also write the 8-bit model.")] = True,
-    name: Annotated[str | None, typer.Option(help="Name of the model. [that of OUT]")] = None,
-    training_data: Annotated[
-        str | None, typer.Option(help="Description of the images, stored in the model file.")
-    ] = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    json_: Json = False,
+    *,
+    folder: Path,
+    out: Path,
+    recipe: str,
+    valid: Path | None,
+    hold_out: float,
+    batch_size: int | None,
+    lr: float | None,
+    dim: int | None,
+    head: str | None,
+    json_: bool,
+    **course: Any,
 ) -> None:
     """Train an embedder on your own images.
 
@@ -81,28 +69,9 @@ def train(
     given = {"batch_size": batch_size, "lr": lr, "dim": dim, "head": head}
     chosen = replace(chosen, **{n: v for n, v in given.items() if v is not None})  # type: ignore[arg-type]  # checked there
     last_words.append(lambda: to_resume(out))
-    report = run(
-        folder,
-        out,
-        recipe=chosen,
-        network=network,
-        weights=weights,
-        valid=hold_out if valid is None else valid,
-        epochs=epochs,
-        teacher=teacher or [],
-        init=init,
-        resume=resume,
-        device=device,
-        seed=seed,
-        threads=threads,
-        validate_every=validate_every,
-        patience=patience,
-        int8=int8,
-        name=name,
-        training_data=training_data,
-        max_pixels=max_pixels,
-    )
-    typer.echo(report.to_json() if json_ else str(report))
-    typer.echo(f"report: {out.with_suffix('.html')}", err=True)
+    held_out = hold_out if valid is None else valid
+    report = run(folder, out, recipe=chosen, valid=held_out, **course)
+    click.echo(report.to_json() if json_ else str(report))
+    click.echo(f"report: {out.with_suffix('.html')}", err=True)
     if report.failed:
-        raise typer.Exit(3)
+        raise click.exceptions.Exit(3)

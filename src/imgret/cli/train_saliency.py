@@ -3,53 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
+from imgret.cli import options
 from imgret.cli.ctrl_c import last_words, to_resume
-from imgret.cli.options import MAX_PIXELS, Json, MaxPixels
+from imgret.cli.help import Argument, Command
 
 __all__ = ["train_saliency"]
 
 
+@click.command(cls=Command)
+@click.argument("images", cls=Argument, type=options.PATH, help="Folder of images.")
+@click.argument(
+    "masks",
+    cls=Argument,
+    type=options.PATH,
+    help="Folder of masks: the same relative paths, ending in .png.",
+)
+@click.option("-o", "--out", required=True, type=options.PATH, help="The .onnx file to write.")
+@click.option(
+    "--teacher", type=options.PATH, help="Saliency model that first draws the missing masks."
+)
+@click.option(
+    "--valid",
+    type=(options.PATH, options.PATH),
+    metavar="PATH PATH",
+    help="Folders of validation images and of their masks.",
+)
+@click.option(
+    "--hold-out", default=0.05, help="Share of the images held out for validation; 0 for none."
+)
+@click.option("--epochs", type=int, help="Number of epochs. [the recipe's]")
+@options.training
+@options.json
 def train_saliency(
-    images: Annotated[Path, typer.Argument(help="Folder of images.")],
-    masks: Annotated[
-        Path, typer.Argument(help="Folder of masks: the same relative paths, ending in .png.")
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
-    teacher: Annotated[
-        Path | None,
-        typer.Option(help="Saliency model that first draws the missing masks."),
-    ] = None,
-    valid: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(help="Folders of validation images and of their masks."),
-    ] = None,
-    hold_out: Annotated[
-        float, typer.Option(help="Share of the images held out for validation; 0 for none.")
-    ] = 0.05,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs. [the recipe's]")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Checkpoint of this run to resume: OUT.training/last.pt")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another torch device.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads that load images. [one per core]")
-    ] = None,
-    validate_every: Annotated[int, typer.Option(help="Epochs between two validations.")] = 2,
-    patience: Annotated[
-        int | None, typer.Option(help="Validations without improvement before it stops. [never]")
-    ] = None,
-    int8: Annotated[bool, typer.Option(help="Also write the 8-bit model.")] = True,
-    name: Annotated[str | None, typer.Option(help="Name of the model. [that of OUT]")] = None,
-    training_data: Annotated[
-        str | None, typer.Option(help="Description of the images, stored in the model file.")
-    ] = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    json_: Json = False,
+    *,
+    images: Path,
+    masks: Path,
+    out: Path,
+    teacher: Path | None,
+    valid: tuple[Path, Path] | None,
+    hold_out: float,
+    json_: bool,
+    **course: Any,
 ) -> None:
     """Train the network of a saliency cropper.
 
@@ -72,29 +70,13 @@ def train_saliency(
             images,
             masks,
             SaliencyCropper(teacher),
-            threads=threads,
-            max_pixels=max_pixels,
+            threads=course["threads"],
+            max_pixels=course["max_pixels"],
         )
         for error in undrawn:
-            typer.echo(f"imgret: error: {error}", err=True)
-    report = run(
-        images,
-        masks,
-        out,
-        valid=hold_out if valid is None else valid,
-        epochs=epochs,
-        resume=resume,
-        device=device,
-        seed=seed,
-        threads=threads,
-        validate_every=validate_every,
-        patience=patience,
-        int8=int8,
-        name=name,
-        training_data=training_data,
-        max_pixels=max_pixels,
-    )
-    typer.echo(report.to_json() if json_ else str(report))
-    typer.echo(f"report: {out.with_suffix('.html')}", err=True)
+            click.echo(f"imgret: error: {error}", err=True)
+    report = run(images, masks, out, valid=hold_out if valid is None else valid, **course)
+    click.echo(report.to_json() if json_ else str(report))
+    click.echo(f"report: {out.with_suffix('.html')}", err=True)
     if report.failed or undrawn:
-        raise typer.Exit(3)
+        raise click.exceptions.Exit(3)

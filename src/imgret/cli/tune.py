@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
-from imgret.cli.options import MAX_PIXELS, CropperAt, EmbedderAt, GalleryAt, MaxPixels
+from imgret.cli import options
+from imgret.cli.gallery_at import GalleryPlace
+from imgret.cli.help import Command
 from imgret.cli.paths import check_writable
 
 __all__ = ["tune"]
 
 
+@click.command(cls=Command)
+@options.gallery
+@click.option("--recall", default=0.95, help="Share of the true neighbours to find.")
+@click.option("-k", default=10, help="Neighbours per query.")
+@click.option("--queries", type=options.PATH, help="Folder of query images. [items of the gallery]")
+@click.option("--plot", type=options.PATH, help="Write the plot as SVG.")
+@options.json
+@options.opening
 def tune(
-    gallery: GalleryAt,
-    recall: Annotated[float, typer.Option(help="Share of the true neighbours to find.")] = 0.95,
-    k: Annotated[int, typer.Option("-k", help="Neighbours per query.")] = 10,
-    queries: Annotated[
-        Path | None,
-        typer.Option(help="Folder of query images. [items of the gallery]"),
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the plot as SVG.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    embedder: EmbedderAt = None,
-    cropper: CropperAt = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    *,
+    gallery: GalleryPlace,
+    recall: float,
+    k: int,
+    queries: Path | None,
+    plot: Path | None,
+    json_: bool,
+    **opening: Any,
 ) -> None:
     """Find the fastest search settings that reach a recall.
 
@@ -43,15 +49,13 @@ def tune(
     if queries is not None:
         if not queries.is_dir():
             found = "a file" if queries.exists() else "nothing"
-            raise typer.BadParameter(
+            raise click.BadParameter(
                 f"{queries}: expected a folder, found {found}", param_hint="--queries"
             )
         images, _ = find_images(queries)
-    with Retriever.open(
-        gallery, "r+", embedder=embedder, cropper=cropper, max_pixels=max_pixels
-    ) as retriever:
+    with Retriever.open(gallery, "r+", **opening) as retriever:
         tuning = retriever.tune(recall, k, queries=images)
     if plot is not None:
         plot.write_text(tuning.to_svg(), encoding="utf-8")
-        typer.echo(f"wrote {plot}", err=True)
-    typer.echo(json.dumps(tuning.to_dict()) if json_ else str(tuning))
+        click.echo(f"wrote {plot}", err=True)
+    click.echo(json.dumps(tuning.to_dict()) if json_ else str(tuning))

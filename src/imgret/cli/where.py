@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
-import typer
+import click
 
 from imgret.support.json_text import loads
 
-__all__ = ["Where", "filter_of"]
+__all__ = ["filter_of", "where_option"]
 
-Where: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--where", help='Filter, as JSON: \'{"label": "rose", "year": {"$gte": 2020}}\'.'),
-]
+where_option = click.option(
+    "--where", help='Filter, as JSON: \'{"label": "rose", "year": {"$gte": 2020}}\'.'
+)
 
 
 def filter_of(where: str | None) -> Any:
@@ -21,7 +20,7 @@ def filter_of(where: str | None) -> Any:
     try:
         return None if where is None else loads(where)
     except ValueError as error:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f'expected JSON, such as {{"label": "rose"}}, found {where!r}: {error}',
             param_hint="--where",
         ) from error
