@@ -98,7 +98,7 @@ class ScoreCalibration:
             kind = find_curve(curve.pop("method"))
             metric, projection = curve.pop("metric"), curve.pop("projection")
             made = kind(**{name: _plain(value) for name, value in curve.items()})
-            made.probability(())
+            made.probability([0.0])
         except (KeyError, TypeError, ValueError) as error:
             raise StoreCorruptError(
                 f"calibration: expected what calibrate() wrote into the manifest, found {error!r}; "
