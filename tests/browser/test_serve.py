@@ -580,7 +580,9 @@ def test_clusters(page, url, shot):
     page.get_by_label("Number").select_option("6")
     expect(cards(page)).to_have_count(6)
     shot(page)
-    size = int(cards(page).first.locator(".score").inner_text().split()[0])
+    score = cards(page).first.locator(".score")
+    expect(score).to_contain_text("image")
+    size = int(score.text_content().split()[0])
     shots(page).first.focus()
     page.keyboard.press("+")  # a cluster has no marks
     page.keyboard.press("ArrowRight")
