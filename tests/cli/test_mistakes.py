@@ -15,8 +15,9 @@ MISTAKES = {
     "no query": ("search photos.imgret", 2, ["expected an image or --text", "imgret search -h"]),
     "words that are blank": ("search photos.imgret --text=", 2, ["--text", "expected words"]),
     "no command of models": ("models", 2, ["command", "imgret models -h"]),
+    "n of x": ("outliers photos.imgret -n x", 2, ["-n", "at least 1, found x"]),
     "k of 0": ("search photos.imgret query.jpg -k 0", 2, ["-k", "at least 1", "found 0"]),
-    "k of no number": ("search photos.imgret query.jpg -k many", 2, ["-k", "integer"]),
+    "k of no number": ("search photos.imgret query.jpg -k many", 2, ["-k", "1, found many"]),
     "no threads": ("index photos -o new.imgret --threads 0", 2, ["--threads", "found 0"]),
     "no gallery": (
         "search none.imgret query.jpg",

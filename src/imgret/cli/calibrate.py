@@ -14,9 +14,7 @@ __all__ = ["calibrate"]
 @click.command(cls=Command)
 @options.labelled_gallery
 @click.option("--method", default="isotonic", help="isotonic, or logistic for few images.")
-@click.option(
-    "-k", type=click.IntRange(min=1), default=50, help="Neighbours compared with each image."
-)
+@click.option("-k", type=options.COUNT, default=50, help="Neighbours compared with each image.")
 @click.option("--text", is_flag=True, help="Calibrate searches by words: each label is a query.")
 @click.option("--template", default="a photo of a {}", help="With --text: description of a label.")
 @options.json

@@ -26,9 +26,7 @@ __all__ = ["classify"]
     type=path,
     help="Images to classify, folders of them, or - for a list on standard input.",
 )
-@click.option(
-    "-k", type=click.IntRange(min=1), default=10, help="Number of nearest images that vote."
-)
+@click.option("-k", type=options.COUNT, default=10, help="Number of nearest images that vote.")
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0, max=1),

@@ -17,7 +17,7 @@ __all__ = ["clusters"]
 
 @click.command(cls=Command)
 @options.gallery
-@click.option("-n", type=click.IntRange(min=1), help="Number of clusters. [10]")
+@click.option("-n", type=options.COUNT, help="Number of clusters. [10]")
 @click.option(
     "--word",
     multiple=True,
@@ -27,11 +27,7 @@ __all__ = ["clusters"]
 @click.option(
     "--cluster", type=click.IntRange(min=0), help="Print the images of this cluster only."
 )
-@options.json
-@options.paths
-@options.null
-@options.page
-@options.max_pixels
+@options.listed
 def clusters(
     *,
     gallery: GalleryPlace,

@@ -80,9 +80,7 @@ __all__ = ["index"]
     help="Pattern of files and folders to skip, such as raw, '*.png' or '2019/**/a'; can "
     "be repeated. @eaDir, __MACOSX and the like are always skipped.",
 )
-@click.option(
-    "--threads", type=int, callback=options.at_least_one, help="Number of threads. [one per core]"
-)
+@click.option("--threads", type=options.COUNT, help="Number of threads. [one per core]")
 @options.max_pixels
 @click.option(
     "--on",

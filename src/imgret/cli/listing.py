@@ -21,9 +21,7 @@ __all__ = ["list_keys"]
 @click.command("list", cls=Command)
 @options.gallery
 @where_option
-@click.option(
-    "--limit", type=int, callback=options.at_least_one, help="List no more than so many. [all]"
-)
+@click.option("--limit", type=options.COUNT, help="List no more than so many. [all]")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON object per image.")
 @click.option(
     "-0", "--null", is_flag=True, help="End each key with NUL, without labels, for xargs -0."

@@ -25,15 +25,11 @@ __all__ = ["mislabelled"]
 )
 @click.option(
     "-k",
-    type=click.IntRange(min=1),
+    type=options.COUNT,
     default=20,
     help="Neighbours that vote; about the size of a class.",
 )
-@options.json
-@options.paths
-@options.null
-@options.page
-@options.max_pixels
+@options.listed
 def mislabelled(
     *,
     gallery: GalleryPlace,

@@ -8,21 +8,23 @@ from typing import Any, TypeVar
 
 import click
 
-from imgret.cli.complete import complete_galleries
+from imgret.cli.complete import complete_galleries, complete_keys
 from imgret.cli.gallery_at import GalleryPlace
 from imgret.cli.help import Argument
 from imgret.support.json_text import loads
 
 __all__ = [
+    "COUNT",
     "MAX_PIXELS",
     "PATH",
-    "at_least_one",
     "cropper",
     "embedder",
     "gallery",
     "json",
     "json_or_file",
+    "keys",
     "labelled_gallery",
+    "listed",
     "max_pixels",
     "null",
     "opening",
@@ -38,6 +40,21 @@ MAX_PIXELS = 100_000_000
 """The default of `imgret.images`, repeated here as that module is slow to import."""
 
 PATH = click.Path(path_type=Path)
+
+
+class _Count(click.types.IntParamType):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"expected a whole number of at least 1, found {value}", param, ctx)
+        return number
+
+
+COUNT = _Count()
+"""The type of options that take a whole number of at least 1."""
 
 gallery = click.argument(
     "gallery",
@@ -72,12 +89,21 @@ null = click.option(
 page = click.option(
     "--html", metavar="PAGE", type=PATH, help="Write an HTML page, with the images inline."
 )
+
+
+def keys(help: str) -> Callable[[Decorated], Decorated]:  # noqa: A002  # as for an argument
+    """Return a decorator that adds the argument for keys of the gallery."""
+    return click.argument(
+        "keys", cls=Argument, nargs=-1, required=True, shell_complete=complete_keys, help=help
+    )
+
+
 embedder = click.option("--embedder", help="New path of the gallery's model, if it was moved.")
 cropper = click.option("--cropper", help="New path of the cropper's model, if it was moved.")
 max_pixels = click.option(
     "--max-pixels",
     default=MAX_PIXELS,
-    type=click.IntRange(min=1),
+    type=COUNT,
     help="Refuse images with more pixels; a large JPEG counts at the scale it is decoded at.",
 )
 
@@ -93,6 +119,8 @@ def _together(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated
     return add
 
 
+# What is done with the images that a command lists.
+listed = _together(json, paths, null, page, max_pixels)
 # What goes into `Retriever.open` as it is, and into the functions that train.
 opening = _together(embedder, cropper, max_pixels)
 training = _together(
@@ -111,13 +139,6 @@ training = _together(
     click.option("--training-data", help="Description of the images, stored in the model file."),
     max_pixels,
 )
-
-
-def at_least_one(ctx: click.Context, param: click.Parameter, number: int | None) -> int | None:
-    """Check that a number given as an option is at least 1."""
-    if number is not None and number < 1:
-        raise click.BadParameter(f"expected a whole number of at least 1, found {number}")
-    return number
 
 
 def json_or_file(text: str, option: str) -> Any:

@@ -17,18 +17,14 @@ __all__ = ["outliers"]
 
 @click.command(cls=Command)
 @options.gallery
-@click.option("-n", type=click.IntRange(min=1), default=20, help="Number of images to list.")
+@click.option("-n", type=options.COUNT, default=20, help="Number of images to list.")
 @click.option(
     "-k",
-    type=click.IntRange(min=1),
+    type=options.COUNT,
     default=10,
     help="Neighbours that each image is compared with.",
 )
-@options.json
-@options.paths
-@options.null
-@options.page
-@options.max_pixels
+@options.listed
 def outliers(
     *,
     gallery: GalleryPlace,

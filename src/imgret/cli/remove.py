@@ -7,23 +7,15 @@ import json
 import click
 
 from imgret.cli import options
-from imgret.cli.complete import complete_keys
 from imgret.cli.gallery_at import GalleryPlace
-from imgret.cli.help import Argument, Command
+from imgret.cli.help import Command
 
 __all__ = ["remove"]
 
 
 @click.command(cls=Command)
 @options.gallery
-@click.argument(
-    "keys",
-    cls=Argument,
-    nargs=-1,
-    required=True,
-    shell_complete=complete_keys,
-    help="Keys of the images to remove.",
-)
+@options.keys("Keys of the images to remove.")
 @options.json
 def remove(*, gallery: GalleryPlace, keys: tuple[str, ...], json_: bool) -> None:
     """Remove images from a gallery, but not their files.

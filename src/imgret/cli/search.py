@@ -47,7 +47,7 @@ _GROUP = 64  # queries, enough for all cores and few enough that the first answe
     "reads text, such as CLIP.",
 )
 @click.option("--not-text", multiple=True, help="Words that hits should not match.")
-@click.option("-k", default=10, callback=options.at_least_one, help="Hits per query.")
+@click.option("-k", default=10, type=options.COUNT, help="Hits per query.")
 @where_option
 @click.option("--threshold", type=float, help="Leave out hits with a lower score.")
 @click.option(

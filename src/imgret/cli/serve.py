@@ -37,10 +37,10 @@ __all__ = ["serve"]
 @click.option("--write", is_flag=True, help="Let items be relabelled and removed.")
 @click.option("--open", "open_", is_flag=True, help="Show the page in the browser.")
 @click.option("--embedder", help="Model for a folder, or new path of the gallery's model.")
-@click.option("--max-bytes", type=click.IntRange(min=1), default=32 * 2**20, help="Largest upload.")
+@click.option("--max-bytes", type=options.COUNT, default=32 * 2**20, help="Largest upload.")
 @options.max_pixels
 @click.option(
-    "--concurrency", type=click.IntRange(min=1), help="Requests worked on at once. [four per core]"
+    "--concurrency", type=options.COUNT, help="Requests worked on at once. [four per core]"
 )
 @click.option(
     "--timeout",

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.cli import options
-from imgret.cli.complete import complete_keys
 from imgret.cli.gallery_at import GalleryPlace
-from imgret.cli.help import Argument, Command
+from imgret.cli.help import Command
 from imgret.support.terminal import shown
 
 if TYPE_CHECKING:
@@ -24,14 +23,7 @@ __all__ = ["show"]
 
 @click.command(cls=Command)
 @options.gallery
-@click.argument(
-    "keys",
-    cls=Argument,
-    nargs=-1,
-    required=True,
-    shell_complete=complete_keys,
-    help="Keys, as `imgret list` prints them.",
-)
+@options.keys("Keys, as `imgret list` prints them.")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON object per image.")
 def show(*, gallery: GalleryPlace, keys: tuple[str, ...], json_: bool) -> None:
     """Show everything that is known of some images.
