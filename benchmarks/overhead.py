@@ -10,12 +10,17 @@ index, and "by huge pages" compares that index with raw Faiss; each pair takes t
 part of the gallery's time that is not spent in Faiss. "Hits read" includes the time to read the
 keys, labels and metadata of every hit. "Rested" are calls after a pause, as in a service that gets
 a request now and then, after other programs have used the processor's caches.
+
+The second table is of galleries that are opened in place and whose index is ranked again by the
+stored vectors: what it costs that these are compared with their checksums, once that was done
+("known") and the first time that they are read ("new").
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +32,7 @@ from results import save
 
 from imgret import Embedder, Retriever
 from imgret.pages.plot import Axis, Point, plot
-from imgret.types import Embeddings, Image, Json
+from imgret.types import Embeddings, Ids, Image, Json
 
 # Between two rested calls, in seconds, and how many of these there are.
 _PAUSE = 0.01
@@ -140,6 +145,64 @@ def raw_twin(retriever: Retriever, vectors: Embeddings) -> faiss.Index:
     return raw
 
 
+def checking(options: argparse.Namespace, vectors: Embeddings, queries: Embeddings) -> list[Json]:
+    """Return what it costs to compare stored vectors with their checksums before they are ranked.
+
+    The same gallery takes turns with and without, in the same places of memory.
+    """
+    rows: list[Json] = []
+    for index in ("ivf-pq", "hnsw-sq8"):
+        with tempfile.TemporaryDirectory() as folder:
+            path, embedder = Path(folder) / "gallery", Given(options.dim)
+            with Retriever.open(path, mode="a", embedder=embedder, index=index) as made:
+                made.add_vectors(vectors, keys=[str(n) for n in range(len(vectors))])
+                made.search_vectors(queries[:1], options.k)
+            with Retriever.open(path, mode="r", embedder=embedder) as retriever:
+                retriever.search_vectors(queries, options.k)
+                store: Any = retriever._gallery.store  # type: ignore[attr-defined]  # noqa: SLF001
+                compare = store._check_new  # noqa: SLF001
+                for size in (1, 10, 100, 1000):
+                    seconds, more = differences(
+                        _checked_or_not(retriever, store, compare, queries[:size], options.k),
+                        options.rounds * max(4, 100 // size),
+                    )
+                    rows.append(
+                        {
+                            "index": index,
+                            "queries": size,
+                            "unchecked, us": 1e6 * seconds["unchecked"],
+                            "known, us more": 1e6 * more["known"],
+                            "known, more": more["known"] / seconds["unchecked"],
+                            "new, us more": 1e6 * more["new"],
+                            "new, more": more["new"] / seconds["unchecked"],
+                        }
+                    )
+    return rows
+
+
+def _checked_or_not(
+    retriever: Retriever, store: Any, compare: Any, queries: Embeddings, k: int
+) -> dict[str, Callable[[], object]]:
+    def unchecked() -> None:
+        store._check_new = _take_as_sound  # noqa: SLF001
+        retriever.search_vectors(queries, k)
+
+    def known() -> None:
+        store._check_new = compare  # noqa: SLF001
+        retriever.search_vectors(queries, k)
+
+    def new() -> None:
+        store._check_new = compare  # noqa: SLF001
+        store._sound[:] = False  # noqa: SLF001  # 2 us for 100,000 rows
+        retriever.search_vectors(queries, k)
+
+    return {"unchecked": unchecked, "known": known, "new": new}
+
+
+def _take_as_sound(ids: Ids, rows: object) -> None:
+    """Stand for the comparison."""
+
+
 def main() -> None:
     """Print ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -221,6 +284,12 @@ def main() -> None:
                 best=False,
             )
         },
+    )
+    save(
+        options.out,
+        "overhead-checked",
+        checking(options, vectors, queries),
+        title=f"Checksums of ranked vectors: {options.items:,} x {options.dim}, k = {k}",
     )
 
 

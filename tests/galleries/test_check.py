@@ -163,6 +163,91 @@ def test_damaged_vectors_are_not_ranked_read_or_copied(made, tmp_path):
         assert not (tmp_path / "copy.imgret").exists()
 
 
+@pytest.fixture
+def unasked(monkeypatch):
+    """Let no vector be compared with the checksum in the catalog."""
+
+    def fail(*args):
+        raise AssertionError("the catalog was asked for checksums")
+
+    monkeypatch.setattr(Catalog, "checksums_of", fail)
+
+
+def searched(path: Path) -> list[list[tuple[str, float]]]:
+    with Retriever.open(path, embedder=Given(DIM)) as retriever:
+        found = retriever.search_vectors(vectors() + 0.1, k=5)
+    return [[(hit.key, hit.score) for hit in hits] for hits in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["as made", "copied", "compacted"])
+def test_a_search_does_without_the_checksums_in_the_catalog(made, tmp_path, unasked, kind, how):
+    path = Path(shutil.copytree(made[kind], tmp_path / "g.imgret"))
+    if how == "copied":
+        with Retriever.open(path, embedder=Given(DIM)) as retriever:
+            retriever.save(tmp_path / "copy.imgret")
+        path = tmp_path / "copy.imgret"
+    if how == "compacted":
+        with Retriever.open(path, "r+", embedder=Given(DIM)) as retriever:
+            retriever.compact()
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as db:
+        stored = [crc for (crc,) in db.execute("SELECT crc FROM items ORDER BY id")]
+    assert len(stored) == (N if how == "as made" else N - 2)
+    assert np.fromfile(path / "index" / "checksums.u32", dtype="<u4").tolist() == stored
+    assert searched(path) == searched(made[kind])
+
+
+@pytest.mark.parametrize("change", ["missing", "short", "a directory", "damaged"])
+def test_without_its_copy_the_catalog_has_the_checksums(gallery, made, monkeypatch, change):
+    copy = gallery / "index" / "checksums.u32"
+    if change == "damaged":
+        copy.write_bytes(bytes(4 * N))
+    elif change == "short":
+        copy.write_bytes(copy.read_bytes()[:-4])
+    else:
+        copy.unlink()
+    if change == "a directory":
+        copy.mkdir()
+    asked, look_up = set(), Catalog.checksums_of
+
+    def counted(self, ids):
+        asked.update(ids.tolist())
+        return look_up(self, ids)
+
+    monkeypatch.setattr(Catalog, "checksums_of", counted)
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        for _ in range(2):
+            found = retriever.search_vectors(vectors() + 0.1, k=5)
+            assert len(asked) == N - 2
+        hits = [[(hit.key, hit.score) for hit in hits] for hits in found]
+        assert hits == searched(made["ivf-pq"])
+
+
+def test_vectors_newer_than_the_copy_are_compared(gallery, tmp_path):
+    kept = shutil.copytree(gallery / "index", tmp_path / "kept")
+    new = np.full((1, DIM), 3, dtype=np.float32)
+    with Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever:
+        retriever.add_vectors(new, keys=["new"])
+    shutil.rmtree(gallery / "index")
+    shutil.copytree(kept, gallery / "index")  # as if it had been killed
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        assert retriever.search_vectors(new, k=1)[0][0].key == "new"
+    flip(gallery / "vectors.f16", N * DIM * 2 + 1, 5)
+    with (
+        Retriever.open(gallery, embedder=Given(DIM)) as retriever,
+        pytest.raises(StoreCorruptError, match="'new'"),
+    ):
+        retriever.search_vectors(new, k=1)
+
+
+def test_an_index_that_was_built_has_read_all_vectors(gallery, request):
+    shutil.rmtree(gallery / "index")
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        assert len(retriever.index) == N - 2
+        request.getfixturevalue("unasked")
+        retriever.search_vectors(vectors(), k=5)
+
+
 def test_a_damaged_row_is_not_copied(gallery, tmp_path):
     with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
         db.execute("UPDATE items SET label = 'else' WHERE id = 9")
@@ -230,6 +315,8 @@ def ruin(path: Path, what: str) -> set[str]:  # noqa: C901, PLR0912  # one case 
         case "index of others":
             file = path / "index" / "checkpoint.json"
             file.write_text(file.read_text().replace('"rows": 60', '"rows": 59'))
+        case "checksums of the index":
+            flip(path / "index" / "checksums.u32", 4 * 17, 3)
         case "thumbnail":
             folder = path.with_name(f".{path.name}.thumbnails") / "ab"
             folder.mkdir(parents=True)
@@ -251,6 +338,7 @@ RUINS = {
     "manifest copy": "manifest",
     "index": "index",
     "index of others": "index",
+    "checksums of the index": "index",
     "thumbnail": "thumbnails",
 }
 
@@ -353,6 +441,7 @@ def test_an_index_of_other_vectors_is_found(tmp_path, index):
             retriever.add_vectors(rows, keys=[str(n) for n in range(N)])
     shutil.rmtree(path / "index")
     shutil.copytree(other / "index", path / "index")
+    (path / "index" / "checksums.u32").unlink()  # which an older imgret does not write
     (damage,) = check_directory(path).damages
     assert (damage.part, damage.what) == ("index", "its vectors are not those of the items")
     assert check_directory(path, repair=True).repaired

@@ -8,15 +8,26 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgret.galleries.local.own import discard_tree
 from imgret.support.json_text import loads
 from imgret.types import Part
 
-__all__ = ["Checkpoint", "drop_index", "has_index", "read_checkpoint", "write_index"]
+__all__ = [
+    "Checkpoint",
+    "drop_index",
+    "has_index",
+    "read_checkpoint",
+    "read_checksums",
+    "write_index",
+]
 
 _INDEX = "index"
 _STATE = "state"
 _FILE = "checkpoint.json"
+_CHECKSUMS = "checksums.u32"
 
 
 @dataclass(frozen=True)
@@ -44,8 +55,15 @@ class Checkpoint:
     trained_on: int
 
 
-def write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path], None]) -> None:
+def write_index(
+    directory: Path,
+    checkpoint: Checkpoint,
+    write: Callable[[Path], None],
+    checksums: NDArray[np.uint32] | None = None,
+) -> None:
     """Write the index of a gallery; ``write`` fills the directory it is given.
+
+    The checksums of its rows go with it, if they are known: see `read_checksums`.
 
     Nothing is synced: checksums detect what a power loss has damaged. The old index stays until
     the new one is complete; only between two renames does a reader find none.
@@ -56,6 +74,8 @@ def write_index(directory: Path, checkpoint: Checkpoint, write: Callable[[Path],
     try:
         (temporary / _STATE).mkdir(parents=True)
         write(temporary / _STATE)
+        if checksums is not None:
+            (temporary / _CHECKSUMS).write_bytes(checksums.astype("<u4").tobytes())
         content = json.dumps({"crc32": _crc(checkpoint), **asdict(checkpoint)}, indent=2)
         (temporary / _FILE).write_text(content + "\n", encoding="utf-8")
         if (directory / _INDEX).exists():
@@ -87,6 +107,22 @@ def read_checkpoint(directory: Path) -> tuple[Checkpoint, Path] | None:
     if crc != _crc(checkpoint):
         return None
     return checkpoint, directory / _INDEX / _STATE
+
+
+def read_checksums(directory: Path, rows: int) -> NDArray[np.uint32] | None:
+    """Return the CRC-32 of the vectors of the first rows; None without these.
+
+    They are copies of those in the catalog, where looking up a few takes as long as a search does.
+    Those in the catalog count where they differ.
+    """
+    path = directory / _INDEX / _CHECKSUMS
+    try:
+        if not path.is_file() or path.stat().st_size != 4 * rows:
+            return None
+        found = np.fromfile(path, dtype="<u4")
+    except OSError:
+        return None
+    return found if len(found) == rows else None
 
 
 def _crc(checkpoint: Checkpoint) -> int:

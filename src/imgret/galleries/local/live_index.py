@@ -514,6 +514,7 @@ class LiveIndex:
             self._beside = None
             return
         index, checkpoint = found
+        self._store.take_checksums(self._beside, checkpoint.rows)
         self._prepare(index, self.projection, self._store.manifest.tuned)
         catalog = self._store.catalog
         self._index = index

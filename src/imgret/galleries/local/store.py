@@ -24,7 +24,13 @@ from imgret.errors import (
     StoreReadOnlyError,
 )
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.checkpoint import Checkpoint, drop_index, read_checkpoint, write_index
+from imgret.galleries.local.checkpoint import (
+    Checkpoint,
+    drop_index,
+    read_checkpoint,
+    read_checksums,
+    write_index,
+)
 from imgret.galleries.local.files import (
     discard,
     file_id,
@@ -119,6 +125,7 @@ class Store:
         self._source = None if path is None else file_id(path / CATALOG)
         # Rows of the vectors file that were compared with their checksums since it was opened.
         self._sound: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._copied: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)  # see `read_checksums`
 
     @classmethod
     def in_memory(cls, manifest: Manifest) -> Store:
@@ -370,6 +377,8 @@ class Store:
         """
         for block, rows in self._vectors.blocks(ids, size=size):
             self._check(block, self.catalog.checksums(block), rows)
+            if self.path is not None:
+                self._flags()[block] = True
             yield block, widened(rows)
 
     def _check(self, ids: Ids, expected: list[int], rows: NDArray[Any]) -> None:
@@ -405,12 +414,17 @@ class Store:
         if self._all_sound(ids):
             return
         flags = self._flags()
-        new, places = np.unique(ids, return_index=True)
-        unknown = ~flags[new]
-        new, places = new[unknown], places[unknown]
-        for start in range(0, len(new), _CHECKED_AT_ONCE):
-            part = slice(start, start + _CHECKED_AT_ONCE)
-            self._check(new[part], self.catalog.checksums_of(new[part]), rows[places[part]])
+        places = np.flatnonzero(~flags.take(ids))
+        new, first = np.unique(ids[places], return_index=True)
+        places, copied = places[first], self._copied
+        found = np.array(checksums(rows[places]), dtype=np.uint32)
+        differs = new >= len(copied)
+        if len(copied):
+            differs |= copied.take(new, mode="clip") != found
+        places = places[differs]
+        for start in range(0, len(places), _CHECKED_AT_ONCE):
+            part = places[start : start + _CHECKED_AT_ONCE]
+            self._check(ids[part], self.catalog.checksums_of(ids[part]), rows[part])
         flags[new] = True
 
     # -- what it is made of --------------------------------------------------------------
@@ -468,7 +482,33 @@ class Store:
             return
         self.check_writable()
         with writing(self.path):
-            write_index(self.path, checkpoint, write)
+            checksums = self._checksums_of(np.arange(checkpoint.rows))
+            write_index(self.path, checkpoint, write, checksums)
+            self._copied = checksums if checksums is not None else self._copied
+
+    def _checksums_of(self, ids: Ids) -> NDArray[np.uint32] | None:
+        """Return the checksums of the vectors of increasing ids; None if the catalog is damaged."""
+        found: NDArray[np.uint32] = np.empty(len(ids), dtype=np.uint32)
+        try:
+            for start in range(0, len(ids), _CHECKED_AT_ONCE):
+                part = slice(start, start + _CHECKED_AT_ONCE)
+                found[part] = self.catalog.checksums(ids[part])
+        except (ImgretError, ValueError, TypeError, OverflowError):
+            return None
+        return found
+
+    def take_checksums(self, path: Path, rows: int) -> None:
+        """Read the checksums that are stored with the index of so many rows, if they are there."""
+        if self.path is not None and rows <= self.catalog.rows:
+            copied = read_checksums(path, rows)
+            self._copied = self._copied if copied is None else copied
+
+    def differing_checksums(self, rows: int) -> int:
+        """Return how many of the checksums stored with the index of so many rows are wrong."""
+        assert self.path is not None  # noqa: S101  # only asked of a directory
+        copied = read_checksums(self.path, rows)
+        expected = None if copied is None else self._checksums_of(np.arange(rows))
+        return 0 if expected is None else int(np.count_nonzero(copied != expected))
 
     def drop_index(self) -> None:
         """Delete the stored copy of the index."""
@@ -534,7 +574,7 @@ class Store:
             kept = self._copy_to(new, projection)
             found = None if index is None else index(kept)
             if found is not None:
-                write_index(new, *found)
+                write_index(new, *found, self._checksums_of(kept[: found[0].rows]))
 
     def _copy_to(self, new: Path, projection: Callable[[Path], None] | None) -> Ids:
         """Write the live items into a new directory; what is damaged is not copied, but raised.
