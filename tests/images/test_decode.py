@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pil
@@ -13,6 +14,7 @@ from PIL import ImageOps
 
 from imgret import images
 from imgret.errors import ImageError
+from imgret.images import decoding
 
 ROWS, COLUMNS = np.mgrid[:40, :60]
 RGB = np.stack([COLUMNS * 4, ROWS * 6, (COLUMNS + ROWS) * 2], axis=-1).astype(np.uint8)
@@ -179,6 +181,28 @@ def test_reduced_scale_keeps_what_is_left_after_shrinking():
     assert reduced.shape == (120, 160, 3)
     small = [images.resize(image, 64, 48).astype(int) for image in (full, reduced)]
     assert np.abs(small[0] - small[1]).mean() < 1.5
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("width", "height"), [(1203, 907), (1200, 900), (905, 1601)])
+def test_a_large_jpeg_is_decoded_at_an_eighth_and_enlarged(monkeypatch, width, height, orientation):
+    """What is returned has the size and nearly the pixels of what takes twice as long to decode."""
+    data = save(OPAQUE.resize((width, height)), "JPEG", quality=95, exif=upright(orientation))
+    at_an_eighth, decode = [], cv2.imdecode
+
+    def imdecode(data, flags):
+        at_an_eighth.append(bool(flags & cv2.IMREAD_REDUCED_GRAYSCALE_8))
+        return decode(data, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", imdecode)
+    quick = images.decode(data, min_side=80)
+    monkeypatch.setattr(decoding, "_EIGHTH_MARGIN", 99)
+    slow = images.decode(data, min_side=80)
+    assert at_an_eighth == [True, False]
+    assert quick.size == slow.size
+    assert quick.image.shape == slow.image.shape
+    small = [images.resize(image, 108, 80).astype(int) for image in (quick.image, slow.image)]
+    assert np.abs(small[0] - small[1]).max() <= 3
 
 
 def test_other_formats_are_decoded_in_full():
