@@ -267,6 +267,9 @@ def bench(session: nox.Session) -> None:
     if folder:
         session.run("python", "benchmarks/serve.py", *folder, *out)
     session.run("python", "benchmarks/ingest.py", *folder)
+    photos = str(Path(session.create_tmp()) / "photos")
+    session.run("python", "tools/draw_photos.py", photos)
+    session.run("python", "benchmarks/photos.py", photos, *out)
     session.run("python", "benchmarks/models.py", *folder, *out)
     session.run("python", "benchmarks/adapt.py")
     if folder:
