@@ -1,5 +1,6 @@
 """The public surface: it changes on purpose only, and costs nothing until it is used."""
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -145,6 +146,34 @@ def test_the_page_lists_the_packages_without_a_public_name(public):
     named = {name.rpartition(".")[0] for name in public.names()} | public.names()
     without = {each for each in packages if not any(f"{n}.".startswith(f"{each}.") for n in named)}
     assert re.findall(r"`([\w.]+)`", listed) == sorted(without)
+
+
+def deprecations(source: str) -> list[str]:
+    """The messages of the deprecation warnings that a source raises."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        ast.literal_eval(call.args[0])
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr == "warn"
+        and "DeprecationWarning"
+        in map(ast.unparse, [*call.args[1:], *(each.value for each in call.keywords)])
+    ]
+
+
+def test_a_deprecation_says_since_when_until_when_and_what_to_use_instead():
+    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    example = page.split("```{code-block} python3\n")[1].split("```")[0]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
+    form = re.compile(r"\S+ is deprecated since 0\.(\d+) and will be removed in 0\.(\d+); use \S+")
+    messages = {message: source for source in sources for message in deprecations(source)}
+    for message in [*messages, *deprecations(example)]:
+        since, gone = map(int, form.fullmatch(message).groups())
+        assert gone - since >= 2, message
+    for message, source in messages.items():
+        assert f".. deprecated:: 0.{form.fullmatch(message)[1]}" in source, message
+    assert len(deprecations(example)) == 1
+    assert ("At present nothing is deprecated." in page) == (not messages)
 
 
 # What texts and downloads need.

@@ -43,7 +43,7 @@ def interrupted(process: subprocess.Popen[str]) -> list[str]:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - began < SECONDS
-    if process.returncode == -signal.SIGINT and WHOLE.search(err):
+    if process.returncode in {0, -signal.SIGINT} and WHOLE.search(err):
         return []  # all was done, and Python on its way out
     assert process.returncode == 130, err
     assert "Traceback" not in err
@@ -97,6 +97,27 @@ import imgret.galleries.local.manifest as manifest
 def read(*_):
     print("begun", flush=True)
     exec({call!r})
+manifest.Manifest.read = read
+main(["info", {str(tmp_path)!r}])
+"""
+    (tmp_path / "manifest.json").write_text('{"format": "imgret"}')
+    process = started("-c", code)
+    assert process.stdout.readline() == "begun\n"
+    assert interrupted(process) == []
+
+
+def test_where_python_cannot_raise_it(tmp_path):
+    code = f"""
+import time, weakref
+from imgret.cli import info, main
+import imgret.galleries.local.manifest as manifest
+def hang(_):
+    print("begun", flush=True)
+    time.sleep(60)
+def read(*_):
+    memory = {{1}}
+    reference = weakref.ref(memory, hang)
+    del memory
 manifest.Manifest.read = read
 main(["info", {str(tmp_path)!r}])
 """

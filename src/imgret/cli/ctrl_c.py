@@ -67,6 +67,8 @@ class CtrlC:
             if hasattr(os, "register_at_fork"):  # an interrupt of a child is its own
                 os.register_at_fork(after_in_child=self._forget)
             threading.Thread(target=self._look_on, args=(near,), daemon=True).start()
+        if not isinstance(sys.unraisablehook, _NoInterrupts):
+            sys.unraisablehook = _NoInterrupts(sys.unraisablehook)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def came(self) -> bool:
@@ -126,6 +128,20 @@ class CtrlC:
             _write("\n" if sys.stderr.isatty() else "")  # below a progress bar
             _write(_text())
         _end()
+
+
+class _NoInterrupts:
+    """Print all that Python cannot raise but interrupts, which end in callbacks of weak references.
+
+    What the command still has to do is then cut off; as the process ends, there is nothing to say.
+    """
+
+    def __init__(self, hook: Callable[[sys.UnraisableHookArgs], object]) -> None:
+        self._hook = hook
+
+    def __call__(self, unraisable: sys.UnraisableHookArgs, /) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._hook(unraisable)
 
 
 def to_resume(model: Path) -> str | None:
