@@ -740,7 +740,6 @@ class Catalog:
             assert self._connection is not None  # noqa: S101  # of a catalog that is open
             self._connection.close()
             self._connection, self._for_writing = reader, False
-            self._reopened += 1
 
     def to_memory(self) -> Catalog:
         """Return a consistent copy in memory, with everything committed so far."""

@@ -424,8 +424,6 @@ class LiveIndex:
     def checkpoint(self) -> None:
         """Write the index beside the gallery, unless the copy there is current."""
         with self._syncing:
-            if self._index is not None and not len(self._store.catalog):
-                return
             kept = self.to_checkpoint()
             if kept is not None and self._stored != (kept[0].rows, kept[0].changes):
                 self._store.write_index(*kept)
