@@ -56,7 +56,7 @@ def items(*keys):
 
 
 def plain(path, statement):
-    with closing(sqlite3.connect(path)) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         return db.execute(statement).fetchall()
 
 
@@ -473,6 +473,7 @@ def test_a_copy_that_cannot_be_made(tmp_path):
         reader.without_removed(tmp_path / "nowhere" / "copy.sqlite")
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
 @pytest.mark.parametrize(
     "read",
     [
@@ -480,22 +481,110 @@ def test_a_copy_that_cannot_be_made(tmp_path):
         lambda catalog: list(catalog.files()),
         lambda catalog: list(catalog.origins()),
         Catalog.labelled,
-        lambda catalog: catalog.require(["b"]),
-        lambda catalog: catalog.items([1]),
-        lambda catalog: catalog.by_sha256(b"2" * 32),
+        lambda catalog: catalog.require(["b", "a"]),
+        lambda catalog: catalog.items([1, 0]),
+        lambda catalog: (catalog.by_sha256(b"1" * 32), catalog.by_sha256(b"2" * 32)),
+        lambda catalog: catalog.without_removed(None),
+        lambda catalog: catalog.without_removed(catalog._path.with_name("copy.sqlite")),
+        lambda catalog: catalog.to_memory(),
     ],
 )
-def test_a_damaged_row_is_an_error_whoever_reads_it(tmp_path, read):
+def test_a_damaged_row_is_an_error_whoever_reads_it(tmp_path, read, name):
     path = tmp_path / "c.sqlite"
     with closing(Catalog(path)) as catalog:
-        catalog.add([Item("a", label="x"), Item("b", "/b", b"2" * 32, label="y")], [0, 0])
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE items SET label = 'z' WHERE key = 'b'")
+        catalog.add(
+            [Item("a", "/a", b"1" * 32, label="x"), Item("b", "/b", b"2" * 32, label="y")], [0, 0]
+        )
+    plain(path, f"UPDATE items SET label = 'z' WHERE key = '{name}'")  # noqa: S608  # from above
+    id_ = "ab".index(name)
+    for writable in (False, True):
+        with closing(Catalog(path, writable=writable)) as catalog:
+            for _ in range(2):
+                with pytest.raises(
+                    StoreCorruptError,
+                    match=rf"{path}: .* row of item {id_} .* \(key '{name}'\); restore .*"
+                    rf"imgret check {tmp_path}`",
+                ):
+                    read(catalog)
+    assert not (tmp_path / "c.sqlite.whole").exists()
+
+
+@pytest.mark.parametrize("removed", [[], [3]])
+def test_rows_in_another_order_are_not_copied(tmp_path, removed):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item(f"{n}", label="x" * 900) for n in range(12)], [0] * 12)
+        catalog.remove(removed)
+    data = path.read_bytes()
+    pages = [data[start : start + 4096] for start in range(0, len(data), 4096)]
+    a, b = [n for n, page in enumerate(pages) if page[0] == 13 and b"x" * 900 in page][:2]
+    pages[a], pages[b] = pages[b], pages[a]  # each of them sound
+    path.write_bytes(b"".join(pages))
     with (
         closing(Catalog(path, writable=False)) as catalog,
-        pytest.raises(StoreCorruptError, match=r"the row of item 1 .* \(key 'b'\); restore"),
+        pytest.raises(StoreCorruptError, match=r"in the order of their rows|out of order"),
     ):
-        read(catalog)
+        catalog.without_removed(tmp_path / "copy.sqlite")
+
+
+def test_rows_that_are_gone_are_missed_in_a_copy(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a", "b", "c", "d"), [0] * 4)
+        catalog.remove([0])
+    plain(path, "DELETE FROM items WHERE id = 2")
+    with (
+        closing(Catalog(path, writable=False)) as catalog,
+        pytest.raises(StoreCorruptError, match="expected 3 items in the order of their rows"),
+    ):
+        catalog.without_removed(tmp_path / "copy.sqlite")
+
+
+def test_what_is_in_memory_can_be_rolled_back_after_it_was_copied(catalog):
+    catalog.add(items("a", "b"), [0, 0])
+    catalog.remove([0])
+    with closing(catalog.without_removed(None).catalog) as copy:
+        with pytest.raises(DuplicateKeyError):
+            copy.add(items("c", "b"), [0, 0])
+        assert list(copy) == ["b"]
+        assert copy.add(items("c"), [0]) == range(1, 2)
+
+
+def test_a_key_that_is_given_again_with_what_it_replaces(catalog):
+    catalog.add(items("a", "b"), [0, 0])
+    catalog.add(items("b", "c"), [0, 0], replaced=[1])
+    for keys, replaced, taken in ((["d", "a", "a"], [0], "a"), (["a", "b", "c"], [0, 2], "c")):
+        with pytest.raises(DuplicateKeyError, match=f"found '{taken}'"):
+            catalog.add(items(*keys), [0] * len(keys), replaced=replaced)
+    with pytest.raises(DuplicateKeyError, match="found 'b'"):
+        catalog.replace_all({0: Item("z"), 3: Item("b")})
+    catalog.replace_all({0: Item("z"), 3: Item("a")})
+    assert list(catalog) == ["z", "b", "a"]
+
+
+def test_fields_with_an_index_are_told_and_taken_along(tmp_path):
+    with closing(Catalog(tmp_path / "c.sqlite")) as catalog:
+        catalog.add([Item(key, metadata={"year": 1, "who: by": 2}) for key in "abc"], [0] * 3)
+        for name in ("year", "key", "label", "who: by", "year"):
+            catalog.create_filter_index(name)
+        assert catalog.filter_fields() == ["year", "who: by"]
+        catalog.remove([0])
+        with closing(catalog.without_removed(None).catalog) as copy:
+            assert copy.filter_fields() == ["year", "who: by"]
+
+
+def test_a_copy_has_the_vectors_checksums_and_the_changes_of_its_items(catalog):
+    catalog.add(items("a", "b", "c"), [5, 6, 7])
+    catalog.remove([1])
+    copied = catalog.without_removed(None)
+    assert (copied.ids.tolist(), copied.dropped) == ([0, 2], 1)
+    with closing(copied.catalog) as copy:
+        assert copy.checksums(np.array([0, 1])) == copy.checksums_of(np.array([0, 1])) == [5, 7]
+        assert (copy.rows, copy.live, copy.changes) == (2, 2, 2)
+    with pytest.raises(StoreCorruptError, match="the row of item 9, and found none"):
+        catalog.checksums_of(np.array([0, 9]))
+    with pytest.raises(StoreCorruptError, match="the row of item 8, and found none"):
+        catalog.items([9, 0, 8])
 
 
 def refuse(path):
@@ -548,6 +637,9 @@ def test_origins_are_those_of_the_live_items():
         (["/a/b/c.jpg", None, "/a/b2/c.jpg", "/a/b/d/e.jpg"], "/a"),
         (["/a/b/c.jpg", "/a/b/../../etc/d.jpg"], None),
         (["/a/b/c.jpg", "s3://bucket/c.jpg"], None),
+        (["http://a/c.jpg", "/a/b/c.jpg", "x/c.jpg"], None),
+        (["b/c.jpg", "/a/b/c.jpg"], None),
+        (["b/c.jpg", "b/d/e.jpg"], "b"),
     ],
 )
 def test_the_folder_of_all_images(paths, folder):

@@ -107,6 +107,44 @@ def test_interrupt_around_the_commit(store, kit, monkeypatch, after_commit):
             assert len(kit.content_of(again)) == (4 if after_commit else 2)
 
 
+def test_two_interrupts_around_a_commit(store, kit, monkeypatch):
+    """Vectors that the second one keeps from being dropped are dropped by the next `add`."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    kit.add(store, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.catalog, "add", interrupted)
+        patch.setattr(
+            store.catalog,
+            "reload_counts",
+            lambda: patch.setattr(store.catalog, "reload_counts", interrupted),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            kit.add(store, 2, 3)
+    kit.add(store, 4)
+    assert kit.content_of(store) == kit.expected_of(1, 4)
+
+
+def test_vectors_are_on_the_disk_before_their_items_are_committed(store, kit, monkeypatch):
+    steps = []
+    for owner, name in (
+        (store._vectors, "append"),
+        (store._vectors, "sync"),
+        (store.catalog, "add"),
+    ):
+        step = getattr(owner, name)
+
+        def noted(*args, name=name, step=step, **options):
+            steps.append(name)
+            return step(*args, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+    kit.add(store, 1)
+    assert steps == ["append", "sync", "add"]
+
+
 def test_closed(store, kit):
     kit.add(store, 1)
     store.close()
@@ -302,6 +340,19 @@ def test_a_flipped_bit_names_the_item(saved, kit, bit):
             list(store.blocks(store.catalog.live_ids()))
 
 
+def test_the_first_three_of_many_damaged_vectors_are_named(saved):
+    (saved / "vectors.f16").write_bytes(b"\1" * 60)
+    where = {Store.load: f"{saved}: "}
+    for make in (Store.load, lambda path: Store.open(path, writable=False)):
+        with pytest.raises(StoreCorruptError) as caught, closing(make(saved)) as store:
+            list(store.blocks(store.catalog.live_ids()))
+        assert str(caught.value) == (
+            f"{where.get(make, f'{saved}/vectors.f16: ')}4 stored vectors are damaged, the first "
+            f"of 'k0', 'k1', 'k2'; restore the file from a copy, or see what `imgret check "
+            f"{saved}` can save"
+        )
+
+
 def test_damage_of_removed_items_does_not_matter(saved, kit):
     data = bytearray((saved / "vectors.f16").read_bytes())
     data[3 * 12 : 4 * 12] = b"\xff" * 12
@@ -367,6 +418,29 @@ def test_projection_in_and_out(saved, monkeypatch):
         assert store.manifest.projection is None
         store.set_projection(two)
         assert store.manifest.projection == two.fingerprint
+
+
+def test_what_is_of_no_use_is_counted(saved, path, manifest, kit):
+    catalog = (saved / "catalog.sqlite").stat().st_size
+    with closing(Store.open(saved, writable=False)) as store:
+        assert store.waste() == (1, 12 + catalog // 5, [], 0)
+        with (saved / "vectors.f16").open("ab") as file:
+            file.write(bytes(7))
+        (saved / "index.tmp" / "state").mkdir(parents=True)
+        (saved / "index.tmp" / "state" / "graph").write_bytes(bytes(100))
+        (saved / "index.tmp" / "link").symlink_to(saved / "catalog.sqlite")
+        assert store.waste() == (1, 12 + catalog // 5, [saved / "index.tmp"], 107)
+        (saved / "vectors.f16").write_bytes(b"")  # of another gallery, which replaced this one
+        assert store.waste().left_over_bytes == 100
+    empty = path.with_name("empty.imgret")
+    with closing(Store.create(empty, manifest)) as store:
+        assert store.waste() == (0, 0, [], 0)
+
+
+def test_a_gallery_in_memory_has_no_index_beside_it(manifest):
+    with closing(Store.in_memory(manifest)) as store:
+        store.write_index(Checkpoint(0, 0, Part("x"), None, 0), None)
+        store.drop_index()
 
 
 def test_index_beside_it(saved):
