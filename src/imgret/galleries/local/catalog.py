@@ -237,7 +237,7 @@ class Catalog:
                 tuple(chunk),
             )
             found.update(zip([row[0] for row in rows], self._items_of(rows), strict=True))
-        if len(found) < len(wanted) and (lost := set(wanted) - found.keys()):
+        if lost := set(wanted) - found.keys():
             raise self._damaged(f"the row of item {min(lost)}, and found none")
         return found
 
