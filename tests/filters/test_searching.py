@@ -215,6 +215,25 @@ def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
     assert keys(hits)[:20] == keys(before)[20:]
 
 
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
+def test_a_plan_of_what_has_changed_since_is_made_again(mean_color, monkeypatch, index):
+    retriever = fill(Retriever(embedder=mean_color, index=index))
+    where, live = {"n": {"$lt": 40}}, retriever._gallery.live
+    (before,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
+    choose, gone = live._choice, []
+
+    def late(*given):
+        plan = choose(*given)
+        if not gone:
+            gone.append(keys(before)[0])
+            retriever.remove(gone[0])
+        return plan
+
+    monkeypatch.setattr(live, "_choice", late)
+    (hits,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
+    assert keys(hits) == keys(before)[1:]
+
+
 def test_only_some_answers_are_remembered(monkeypatch):
     from imgret.galleries.local import matching
 
@@ -245,6 +264,10 @@ def test_the_answer_that_was_used_last_is_kept_longest(monkeypatch):
             assert catalog.matching({"key": f"k{n}"}).tolist() == [n]
         listed = [n for n in range(5) if catalog.is_listed({"key": f"k{n}"}, asked=0)]
         assert listed == [0, 2, 3]
+        monkeypatch.setattr(matching, "_KEPT_BYTES", 7)  # less than one takes
+        for n in range(2):
+            assert catalog.matching({"key": f"k{n}"}) is catalog.matching({"key": f"k{n}"})
+        assert len(catalog._matcher._kept) == 1
 
 
 @pytest.mark.parametrize(("items", "expected"), [(250, True), (251, False)])

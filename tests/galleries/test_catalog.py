@@ -20,11 +20,16 @@ from imgret.errors import (
     ImgretError,
     InvalidInputError,
     KeyNotFoundError,
+    StoreClosedError,
     StoreCorruptError,
     StoreError,
+    StoreForkedError,
+    StoreLockedError,
+    StoreNotFoundError,
     StoreReadOnlyError,
     StoreVersionError,
 )
+from imgret.galleries.local import catalog as module
 from imgret.galleries.local import database
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.known_schema import filter_index
@@ -540,6 +545,119 @@ def test_rows_that_are_gone_are_missed_in_a_copy(tmp_path):
         catalog.without_removed(tmp_path / "copy.sqlite")
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 4])
+def test_what_is_read_in_pieces_is_all_there(catalog, monkeypatch, chunk):
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    live = [n for n in range(13) if n not in (0, 3, 4, 7)]
+    added = [Item(f"k{n}", f"/{n}", b"%032d" % n, label=f"l{n}") for n in range(13)]
+    catalog.add(added, range(13))
+    catalog.remove([0, 3, 4, 7])
+    keys = [f"k{n}" for n in live]
+    assert list(catalog) == keys
+    assert list(catalog.files()) == [(n, f"k{n}", f"/{n}") for n in live]
+    assert list(catalog.origins()) == [(n, f"/{n}", b"%032d" % n, f"l{n}") for n in live]
+    assert catalog.require(keys[::-1]) == live[::-1]
+    assert catalog.items(range(13)) == dict(enumerate(added))
+    with closing(catalog.without_removed(None).catalog) as copy:
+        assert list(copy.items(range(9)).values()) == [added[n] for n in live]
+        assert copy.checksums(np.arange(9)) == live
+
+
+@pytest.mark.parametrize("id_", [0, 2, 3, 8])
+def test_damage_in_any_piece_is_found_also_later(tmp_path, monkeypatch, id_):
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items(*"abcdefghi"), [0] * 9)
+        for _ in range(2):  # what is sound is compared once
+            assert list(catalog) == list("abcdefghi")
+            assert catalog.items([id_])[id_].key == "abcdefghi"[id_]
+        catalog.add(items("j"), [0])
+        plain(path, "UPDATE items SET label = 'x' WHERE key = 'j'")
+        for read in (list, lambda catalog: catalog.items([9])):
+            with pytest.raises(StoreCorruptError, match="the row of item 9"):
+                read(catalog)
+    plain(path, f"UPDATE items SET label = 'x' WHERE id = {id_}")  # noqa: S608  # a number
+    with (
+        closing(Catalog(path, writable=False)) as catalog,
+        pytest.raises(StoreCorruptError, match=f"the row of item {id_}"),
+    ):
+        list(catalog)
+
+
+def test_two_rows_with_one_key_are_not_copied(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a", "b", "c"), [0] * 3)
+        catalog.remove([0])
+        plain(path, "DROP INDEX items_key")
+        catalog.add(items("b"), [0])
+        with pytest.raises(
+            StoreCorruptError, match="expected rows with one key each, found UNIQUE"
+        ):
+            catalog.without_removed(None)
+
+
+def test_in_a_forked_child_the_next_query_connects_again(tmp_path, monkeypatch):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a"), [0])
+        parent, seen = catalog._connection, catalog.version
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, "getpid", lambda: -1)
+            catalog.renew()
+            catalog.renew()  # of a child of it, before it reads
+            assert list(catalog) == ["a"]
+            assert catalog.version != seen
+            with pytest.raises(StoreForkedError, match="from which this one, -1, was forked"):
+                catalog.replace(0, Item("b"))
+            catalog._connection.close()
+            catalog._connection = None
+            path.rename(tmp_path / "aside")
+            Catalog(path).close()
+            with pytest.raises(StoreNotFoundError, match="another gallery has replaced"):
+                list(catalog)
+        assert parent.execute("SELECT key FROM items").fetchall() == [("a",)]
+        parent.close()
+
+
+def test_a_closed_catalog_says_so(catalog):
+    catalog.close()
+    catalog.close()
+    for use in (list, lambda it: it.add([], []), lambda it: it.matching({"key": "a"})):
+        with pytest.raises(StoreClosedError, match="closed; open it again with"):
+            use(catalog)
+
+
+def test_a_file_that_another_program_keeps_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog, closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreLockedError, match="kept it locked for 0 s; try again"):
+            catalog.add(items("a"), [0])
+        other.execute("ROLLBACK")
+        assert catalog.add(items("a"), [0]) == range(1)
+
+
+def test_an_upgrade_that_fails_changes_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "c.sqlite"
+    path.write_bytes((DATA / "galleries" / "v1.imgret" / "catalog.sqlite").read_bytes())
+    before = plain(path, "SELECT sql FROM sqlite_schema")
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "sum_rows", fail)
+        with pytest.raises(KeyboardInterrupt):
+            Catalog(path)
+    assert plain(path, "PRAGMA user_version") == [(1,)]
+    assert plain(path, "SELECT sql FROM sqlite_schema") == before
+    Catalog(path).close()
+    assert plain(path, "PRAGMA user_version") == [(4,)]
+
+
 def test_what_is_in_memory_can_be_rolled_back_after_it_was_copied(catalog):
     catalog.add(items("a", "b"), [0, 0])
     catalog.remove([0])
@@ -565,12 +683,13 @@ def test_a_key_that_is_given_again_with_what_it_replaces(catalog):
 def test_fields_with_an_index_are_told_and_taken_along(tmp_path):
     with closing(Catalog(tmp_path / "c.sqlite")) as catalog:
         catalog.add([Item(key, metadata={"year": 1, "who: by": 2}) for key in "abc"], [0] * 3)
-        for name in ("year", "key", "label", "who: by", "year"):
+        for name in ("year", "key", "label", "who: by", "INDEX of INDEX", "year"):
             catalog.create_filter_index(name)
-        assert catalog.filter_fields() == ["year", "who: by"]
+        fields = ["year", "who: by", "INDEX of INDEX"]
+        assert catalog.filter_fields() == fields
         catalog.remove([0])
         with closing(catalog.without_removed(None).catalog) as copy:
-            assert copy.filter_fields() == ["year", "who: by"]
+            assert copy.filter_fields() == fields
 
 
 def test_a_copy_has_the_vectors_checksums_and_the_changes_of_its_items(catalog):

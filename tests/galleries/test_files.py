@@ -79,6 +79,21 @@ def test_every_part_of_a_new_directory_is_on_the_disk_before_it_is_in_place(tmp_
     assert len(steps) == 6
 
 
+def test_a_replacement_that_fails_lets_the_locks_go(tmp_path):
+    path, held = tmp_path / "g", []
+    path.mkdir()
+    (path / "mark").touch()
+    with pytest.raises(KeyError) as caught, files.replacement(path, mark="mark") as new:  # noqa: PT012  # what fails
+        for each in (path, new):
+            with pytest.raises(StoreLockedError):
+                WriterLock(each / "lock")
+        held.append(new)
+        raise KeyError
+    WriterLock(path / "lock").release()
+    assert not held[0].exists()
+    assert caught.value.args == ()  # whose traceback refers to the locks
+
+
 @pytest.mark.parametrize("replaces", [True, False])
 def test_what_comes_in_between_is_not_replaced(tmp_path, replaces):
     path = tmp_path / "g"

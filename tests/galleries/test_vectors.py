@@ -344,6 +344,32 @@ def test_a_file_that_cannot_be_truncated(tmp_path):
     assert str(caught.value) == f"{path}: cannot be written: Input/output error"
 
 
+@pytest.mark.parametrize("call", ["pread", "preadv"])
+def test_a_file_that_cannot_be_read(tmp_path, monkeypatch, call):
+    monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+    path = tmp_path / "v"
+    with closing(VectorLog(3, path=path)) as log:
+        log.append(rows(3))
+
+        def read():
+            return log.read(np.arange(3)) if call == "pread" else list(log.blocks(np.arange(3)))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, call, mock.Mock(side_effect=OSError(5, "Input/output error")))
+            with pytest.raises(StoreError) as caught:
+                read()
+        assert str(caught.value) == f"{path}: cannot be read: Input/output error"
+
+        def truncated(*_):
+            os.truncate(path, 17)  # after its length was checked
+            return b"" if call == "pread" else 0
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, call, truncated)
+            with pytest.raises(StoreCorruptError, match="expected 3 rows.* found 17 bytes"):
+                read()
+
+
 @pytest.mark.parametrize(("size", "pieces"), [(None, [7]), (24, [2, 2, 2, 1]), (1, [1] * 7)])
 def test_the_size_of_a_piece_is_that_of_float32(log, size, pieces):
     log.append(rows(7))
