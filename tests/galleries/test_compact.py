@@ -242,6 +242,27 @@ def test_a_failed_try_leaves_the_change(tmp_path, monkeypatch, caplog):
     assert len(Retriever.load(path, embedder=Given(8))) == 13
 
 
+def test_after_a_failed_try_the_next_one_waits_for_twice_as_many(monkeypatch):
+    monkeypatch.setattr(gallery_module, "_FEW", 5)
+    tries, keys = [], [f"k{n}" for n in range(40)]
+    retriever = Retriever(embedder=Given(8))
+    retriever.add_vectors(many(40), keys=keys)
+    gallery = retriever._gallery
+
+    def fail():
+        tries.append(gallery.store.catalog.rows - len(gallery))
+        raise StoreCorruptError("damaged")
+
+    monkeypatch.setattr(gallery, "_drop_removed", fail)
+    for n in range(39):
+        retriever.remove(keys[n])
+    retriever.add_vectors(many(3), keys=list("abc"))
+    for key in "abc":
+        assert tries == [21]
+        retriever.remove(key)
+    assert tries == [21, 42]
+
+
 def test_searches_of_other_threads_go_on(monkeypatch):
     monkeypatch.setattr(gallery_module, "_FEW", 5)
     rows, stop, faults = many(250), threading.Event(), []

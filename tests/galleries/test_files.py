@@ -195,6 +195,18 @@ def test_a_link_that_is_made_just_now_is_not_followed(tmp_path, monkeypatch):
         open_file(tmp_path / "link", creates=True)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="other permissions")
+def test_a_file_is_for_whom_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        os.close(open_file(tmp_path / "file", creates=True))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    with pytest.raises(FileNotFoundError):
+        open_file(tmp_path / "none")
+
+
 def test_a_tree_is_discarded_and_of_a_link_the_link_alone(tmp_path):
     folder = tmp_path / "folder"
     (folder / "deep").mkdir(parents=True)

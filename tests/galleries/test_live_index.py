@@ -200,6 +200,71 @@ def test_what_is_not_yet_seen_is_not_found(make, below):
     assert found.ids.shape[1] >= min(below, 3)
 
 
+@pytest.mark.parametrize("index", ["hnsw", "ivf", "faiss:SQ4", "flat"])
+@pytest.mark.parametrize("added", [0, 2])
+def test_a_reader_turns_the_index_back_to_what_it_sees(tmp_path, index, added):
+    path, n = tmp_path / "g.imgret", 200
+    with Retriever.open(path, "a", embedder=Given(DIM)) as retriever:
+        retriever.add_vectors(rows(n), keys=[str(k) for k in range(n)])
+        retriever.reindex(index, **({"nlist": 2, "nprobe": 2} if index == "ivf" else {}))
+    with Retriever.open(path, embedder=Given(DIM)) as reader:
+        with Retriever.open(path, "r+", embedder=Given(DIM)) as writer:
+            writer.remove(["0", "5"])
+            writer.add_vectors(rows(n)[5 : 5 + added], keys=[f"new{k}" for k in range(added)])
+        assert len(reader.index) == n
+        for key in (0, 5, 199):
+            (hits,) = reader.search_vectors(rows(n)[key : key + 1], k=3)
+            assert hits[0].key == str(key)
+            assert not any(hit.key.startswith("new") for hit in hits)
+
+
+def test_items_that_an_index_cannot_take_yet_are_stored():
+    retriever = Retriever(embedder=Given(DIM), index="ivf-pq")
+    with pytest.warns(UserWarning, match="^the items are stored, but cannot be searched yet: "):
+        retriever.add_vectors(rows(3), keys=list("abc"))
+    assert list(retriever) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
+@pytest.mark.parametrize("where", [None, {"odd": True}])
+@pytest.mark.parametrize("without", [[], ["k1", "k30"], ["k1", "k3", "k4"]])
+def test_a_view_is_of_its_items_alone(index, where, without):
+    n = 40
+    retriever = Retriever(embedder=Given(DIM), index=index, metric="ip")
+    retriever.add_vectors(
+        rows(n),
+        keys=[f"k{k}" for k in range(n)],
+        labels=[None if k % 5 == 0 else f"l{k % 3}" for k in range(n)],
+        metadata=[{"odd": k % 2 == 1} for k in range(n)],
+    )
+    retriever.remove("k7")
+    ids = [k for k in range(n) if k != 7 and (where is None or k % 2)]
+    view = retriever.view(where)
+    gone = [int(key[1:]) for key in without if int(key[1:]) in ids]
+    for id_ in gone:  # one after the other
+        view = view.without(np.array([id_]))
+    ids = [id_ for id_ in ids if id_ not in gone]
+    assert len(view) == len(ids)
+    assert view.ids.tolist() == ids
+    assert [item.key for item in view.items()] == [f"k{k}" for k in ids]
+    assert list(view.require([f"k{k}" for k in ids[::-1]])) == ids[::-1]
+    for key in [*without, "k7"]:
+        if where is None or int(key[1:]) % 2:
+            with pytest.raises(KeyError):
+                view.require([key])
+    labelled = [k for k in ids if k % 5]
+    labels = view.labels
+    assert labels.ids.tolist() == labelled
+    assert [labels.names[code] for code in labels.codes] == [f"l{k % 3}" for k in labelled]
+    assert view.labelled().ids.tolist() == labelled
+    scores = rows(n) @ rows(1, seed=1)[0]
+    best = sorted(ids, key=lambda k: -scores[k])
+    for k in (1, 4, len(ids)):
+        found = view.search(view.project(rows(1, seed=1)), k)
+        assert found.ids[0].tolist() == best[:k]
+    assert np.allclose(view.embeddings(view.ids[:3]), rows(n)[ids[:3]], atol=1e-2)
+
+
 # -- which stored index fits -----------------------------------------------------------------------
 
 
