@@ -215,6 +215,25 @@ def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
     assert keys(hits)[:20] == keys(before)[20:]
 
 
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
+def test_a_plan_of_what_has_changed_since_is_made_again(mean_color, monkeypatch, index):
+    retriever = fill(Retriever(embedder=mean_color, index=index))
+    where, live = {"n": {"$lt": 40}}, retriever._gallery.live
+    (before,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
+    choose, gone = live._choice, []
+
+    def late(*given):
+        plan = choose(*given)
+        if not gone:
+            gone.append(keys(before)[0])
+            retriever.remove(gone[0])
+        return plan
+
+    monkeypatch.setattr(live, "_choice", late)
+    (hits,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
+    assert keys(hits) == keys(before)[1:]
+
+
 def test_only_some_answers_are_remembered(monkeypatch):
     from imgret.galleries.local import matching
 
@@ -233,6 +252,58 @@ def test_only_some_answers_are_remembered(monkeypatch):
         for n in range(10):
             assert len(catalog.matching({"key": {"$ne": f"none-{n}"}})) == 50
         assert sum(ids.nbytes for ids in kept.values()) <= 1000
+
+
+def test_the_answer_that_was_used_last_is_kept_longest(monkeypatch):
+    from imgret.galleries.local import matching
+
+    monkeypatch.setattr(matching, "_KEPT", 3)
+    with closing(Catalog()) as catalog:
+        catalog.add([Item(f"k{n}") for n in range(9)], [0] * 9)
+        for n in (0, 1, 2, 0, 3):  # 1 is the one that was not used for longest
+            assert catalog.matching({"key": f"k{n}"}).tolist() == [n]
+        listed = [n for n in range(5) if catalog.is_listed({"key": f"k{n}"}, asked=0)]
+        assert listed == [0, 2, 3]
+        monkeypatch.setattr(matching, "_KEPT_BYTES", 7)  # less than one takes
+        for n in range(2):
+            assert catalog.matching({"key": f"k{n}"}) is catalog.matching({"key": f"k{n}"})
+        assert len(catalog._matcher._kept) == 1
+
+
+@pytest.mark.parametrize(("items", "expected"), [(250, True), (251, False)])
+def test_what_passes_is_listed_once_it_pays(items, expected):
+    with closing(Catalog()) as catalog:
+        catalog.add([Item(f"k{n}") for n in range(items)], [0] * items)
+        where = {"key": "k1"}
+        assert catalog.is_listed(where, asked=1) is expected
+        assert catalog.is_listed(where, asked=1)  # two by now
+        assert not catalog.is_listed({"key": "k2"}, asked=0)
+        catalog.remove([0])
+        assert not catalog.is_listed(where, asked=0)  # they are counted again
+
+
+def test_a_share_is_that_of_the_sample_with_two_more_that_fail():
+    with closing(Catalog()) as catalog:
+        catalog.add([Item(f"k{n}", metadata={"n": n}) for n in range(20)], [0] * 20)
+        for where, share in (({"n": {"$lt": 5}}, 5 / 12), ({"n": {"$gte": 0}}, 10 / 12)):
+            assert catalog.share_matching(where, np.arange(10)) == share
+            assert catalog.share_matching(where, np.arange(3)) == share  # as before
+        catalog.remove([0])
+        assert catalog.share_matching({"n": {"$lt": 5}}, np.arange(10)) == 4 / 12
+
+
+@pytest.mark.parametrize("count", [17, 18])
+def test_twenty_known_fields_are_told(count):
+    from imgret.filters.tree import COLUMNS
+
+    names = [f"field-{n:02}" for n in range(count)]
+    with closing(Catalog()) as catalog:
+        catalog.add([Item("k", metadata=dict.fromkeys(names, 1))], [0])
+        known = [*COLUMNS, *names]
+        shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+        with pytest.raises(InvalidInputError) as caught:
+            catalog.matching({"qqq": 1})
+        assert str(caught.value).endswith(f"known fields: {shown}")
 
 
 # -- indexes on fields -------------------------------------------------------------------------

@@ -20,11 +20,16 @@ from imgret.errors import (
     ImgretError,
     InvalidInputError,
     KeyNotFoundError,
+    StoreClosedError,
     StoreCorruptError,
     StoreError,
+    StoreForkedError,
+    StoreLockedError,
+    StoreNotFoundError,
     StoreReadOnlyError,
     StoreVersionError,
 )
+from imgret.galleries.local import catalog as module
 from imgret.galleries.local import database
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.known_schema import filter_index
@@ -56,7 +61,7 @@ def items(*keys):
 
 
 def plain(path, statement):
-    with closing(sqlite3.connect(path)) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         return db.execute(statement).fetchall()
 
 
@@ -473,6 +478,7 @@ def test_a_copy_that_cannot_be_made(tmp_path):
         reader.without_removed(tmp_path / "nowhere" / "copy.sqlite")
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
 @pytest.mark.parametrize(
     "read",
     [
@@ -480,22 +486,224 @@ def test_a_copy_that_cannot_be_made(tmp_path):
         lambda catalog: list(catalog.files()),
         lambda catalog: list(catalog.origins()),
         Catalog.labelled,
-        lambda catalog: catalog.require(["b"]),
-        lambda catalog: catalog.items([1]),
-        lambda catalog: catalog.by_sha256(b"2" * 32),
+        lambda catalog: catalog.require(["b", "a"]),
+        lambda catalog: catalog.items([1, 0]),
+        lambda catalog: (catalog.by_sha256(b"1" * 32), catalog.by_sha256(b"2" * 32)),
+        lambda catalog: catalog.without_removed(None),
+        lambda catalog: catalog.without_removed(catalog._path.with_name("copy.sqlite")),
+        lambda catalog: catalog.to_memory(),
     ],
 )
-def test_a_damaged_row_is_an_error_whoever_reads_it(tmp_path, read):
+def test_a_damaged_row_is_an_error_whoever_reads_it(tmp_path, read, name):
     path = tmp_path / "c.sqlite"
     with closing(Catalog(path)) as catalog:
-        catalog.add([Item("a", label="x"), Item("b", "/b", b"2" * 32, label="y")], [0, 0])
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE items SET label = 'z' WHERE key = 'b'")
+        catalog.add(
+            [Item("a", "/a", b"1" * 32, label="x"), Item("b", "/b", b"2" * 32, label="y")], [0, 0]
+        )
+    plain(path, f"UPDATE items SET label = 'z' WHERE key = '{name}'")  # noqa: S608  # from above
+    id_ = "ab".index(name)
+    for writable in (False, True):
+        with closing(Catalog(path, writable=writable)) as catalog:
+            for _ in range(2):
+                with pytest.raises(
+                    StoreCorruptError,
+                    match=rf"{path}: .* row of item {id_} .* \(key '{name}'\); restore .*"
+                    rf"imgret check {tmp_path}`",
+                ):
+                    read(catalog)
+    assert not (tmp_path / "c.sqlite.whole").exists()
+
+
+@pytest.mark.parametrize("removed", [[], [3]])
+def test_rows_in_another_order_are_not_copied(tmp_path, removed):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item(f"{n}", label="x" * 900) for n in range(12)], [0] * 12)
+        catalog.remove(removed)
+    data = path.read_bytes()
+    pages = [data[start : start + 4096] for start in range(0, len(data), 4096)]
+    a, b = [n for n, page in enumerate(pages) if page[0] == 13 and b"x" * 900 in page][:2]
+    pages[a], pages[b] = pages[b], pages[a]  # each of them sound
+    path.write_bytes(b"".join(pages))
     with (
         closing(Catalog(path, writable=False)) as catalog,
-        pytest.raises(StoreCorruptError, match=r"the row of item 1 .* \(key 'b'\); restore"),
+        pytest.raises(StoreCorruptError, match=r"in the order of their rows|out of order"),
     ):
-        read(catalog)
+        catalog.without_removed(tmp_path / "copy.sqlite")
+
+
+def test_rows_that_are_gone_are_missed_in_a_copy(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a", "b", "c", "d"), [0] * 4)
+        catalog.remove([0])
+    plain(path, "DELETE FROM items WHERE id = 2")
+    with (
+        closing(Catalog(path, writable=False)) as catalog,
+        pytest.raises(StoreCorruptError, match="expected 3 items in the order of their rows"),
+    ):
+        catalog.without_removed(tmp_path / "copy.sqlite")
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4])
+def test_what_is_read_in_pieces_is_all_there(catalog, monkeypatch, chunk):
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    live = [n for n in range(13) if n not in (0, 3, 4, 7)]
+    added = [Item(f"k{n}", f"/{n}", b"%032d" % n, label=f"l{n}") for n in range(13)]
+    catalog.add(added, range(13))
+    catalog.remove([0, 3, 4, 7])
+    keys = [f"k{n}" for n in live]
+    assert list(catalog) == keys
+    assert list(catalog.files()) == [(n, f"k{n}", f"/{n}") for n in live]
+    assert list(catalog.origins()) == [(n, f"/{n}", b"%032d" % n, f"l{n}") for n in live]
+    assert catalog.require(keys[::-1]) == live[::-1]
+    assert catalog.items(range(13)) == dict(enumerate(added))
+    with closing(catalog.without_removed(None).catalog) as copy:
+        assert list(copy.items(range(9)).values()) == [added[n] for n in live]
+        assert copy.checksums(np.arange(9)) == live
+
+
+@pytest.mark.parametrize("id_", [0, 2, 3, 8])
+def test_damage_in_any_piece_is_found_also_later(tmp_path, monkeypatch, id_):
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items(*"abcdefghi"), [0] * 9)
+        for _ in range(2):  # what is sound is compared once
+            assert list(catalog) == list("abcdefghi")
+            assert catalog.items([id_])[id_].key == "abcdefghi"[id_]
+        catalog.add(items("j"), [0])
+        plain(path, "UPDATE items SET label = 'x' WHERE key = 'j'")
+        for read in (list, lambda catalog: catalog.items([9])):
+            with pytest.raises(StoreCorruptError, match="the row of item 9"):
+                read(catalog)
+    plain(path, f"UPDATE items SET label = 'x' WHERE id = {id_}")  # noqa: S608  # a number
+    with (
+        closing(Catalog(path, writable=False)) as catalog,
+        pytest.raises(StoreCorruptError, match=f"the row of item {id_}"),
+    ):
+        list(catalog)
+
+
+def test_two_rows_with_one_key_are_not_copied(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a", "b", "c"), [0] * 3)
+        catalog.remove([0])
+        plain(path, "DROP INDEX items_key")
+        catalog.add(items("b"), [0])
+        with pytest.raises(
+            StoreCorruptError, match="expected rows with one key each, found UNIQUE"
+        ):
+            catalog.without_removed(None)
+
+
+def test_in_a_forked_child_the_next_query_connects_again(tmp_path, monkeypatch):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a"), [0])
+        parent, seen = catalog._connection, catalog.version
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, "getpid", lambda: -1)
+            catalog.renew()
+            catalog.renew()  # of a child of it, before it reads
+            assert list(catalog) == ["a"]
+            assert catalog.version != seen
+            with pytest.raises(StoreForkedError, match="from which this one, -1, was forked"):
+                catalog.replace(0, Item("b"))
+            catalog._connection.close()
+            catalog._connection = None
+            path.rename(tmp_path / "aside")
+            Catalog(path).close()
+            with pytest.raises(StoreNotFoundError, match="another gallery has replaced"):
+                list(catalog)
+        assert parent.execute("SELECT key FROM items").fetchall() == [("a",)]
+        parent.close()
+
+
+def test_a_closed_catalog_says_so(catalog):
+    catalog.close()
+    catalog.close()
+    for use in (list, lambda it: it.add([], []), lambda it: it.matching({"key": "a"})):
+        with pytest.raises(StoreClosedError, match="closed; open it again with"):
+            use(catalog)
+
+
+def test_a_file_that_another_program_keeps_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog, closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreLockedError, match="kept it locked for 0 s; try again"):
+            catalog.add(items("a"), [0])
+        other.execute("ROLLBACK")
+        assert catalog.add(items("a"), [0]) == range(1)
+
+
+def test_an_upgrade_that_fails_changes_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "c.sqlite"
+    path.write_bytes((DATA / "galleries" / "v1.imgret" / "catalog.sqlite").read_bytes())
+    before = plain(path, "SELECT sql FROM sqlite_schema")
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "sum_rows", fail)
+        with pytest.raises(KeyboardInterrupt):
+            Catalog(path)
+    assert plain(path, "PRAGMA user_version") == [(1,)]
+    assert plain(path, "SELECT sql FROM sqlite_schema") == before
+    Catalog(path).close()
+    assert plain(path, "PRAGMA user_version") == [(4,)]
+
+
+def test_what_is_in_memory_can_be_rolled_back_after_it_was_copied(catalog):
+    catalog.add(items("a", "b"), [0, 0])
+    catalog.remove([0])
+    with closing(catalog.without_removed(None).catalog) as copy:
+        with pytest.raises(DuplicateKeyError):
+            copy.add(items("c", "b"), [0, 0])
+        assert list(copy) == ["b"]
+        assert copy.add(items("c"), [0]) == range(1, 2)
+
+
+def test_a_key_that_is_given_again_with_what_it_replaces(catalog):
+    catalog.add(items("a", "b"), [0, 0])
+    catalog.add(items("b", "c"), [0, 0], replaced=[1])
+    for keys, replaced, taken in ((["d", "a", "a"], [0], "a"), (["a", "b", "c"], [0, 2], "c")):
+        with pytest.raises(DuplicateKeyError, match=f"found '{taken}'"):
+            catalog.add(items(*keys), [0] * len(keys), replaced=replaced)
+    with pytest.raises(DuplicateKeyError, match="found 'b'"):
+        catalog.replace_all({0: Item("z"), 3: Item("b")})
+    catalog.replace_all({0: Item("z"), 3: Item("a")})
+    assert list(catalog) == ["z", "b", "a"]
+
+
+def test_fields_with_an_index_are_told_and_taken_along(tmp_path):
+    with closing(Catalog(tmp_path / "c.sqlite")) as catalog:
+        catalog.add([Item(key, metadata={"year": 1, "who: by": 2}) for key in "abc"], [0] * 3)
+        for name in ("year", "key", "label", "who: by", "INDEX of INDEX", "year"):
+            catalog.create_filter_index(name)
+        fields = ["year", "who: by", "INDEX of INDEX"]
+        assert catalog.filter_fields() == fields
+        catalog.remove([0])
+        with closing(catalog.without_removed(None).catalog) as copy:
+            assert copy.filter_fields() == fields
+
+
+def test_a_copy_has_the_vectors_checksums_and_the_changes_of_its_items(catalog):
+    catalog.add(items("a", "b", "c"), [5, 6, 7])
+    catalog.remove([1])
+    copied = catalog.without_removed(None)
+    assert (copied.ids.tolist(), copied.dropped) == ([0, 2], 1)
+    with closing(copied.catalog) as copy:
+        assert copy.checksums(np.array([0, 1])) == copy.checksums_of(np.array([0, 1])) == [5, 7]
+        assert (copy.rows, copy.live, copy.changes) == (2, 2, 2)
+    with pytest.raises(StoreCorruptError, match="the row of item 9, and found none"):
+        catalog.checksums_of(np.array([0, 9]))
+    with pytest.raises(StoreCorruptError, match="the row of item 8, and found none"):
+        catalog.items([9, 0, 8])
 
 
 def refuse(path):
@@ -548,6 +756,9 @@ def test_origins_are_those_of_the_live_items():
         (["/a/b/c.jpg", None, "/a/b2/c.jpg", "/a/b/d/e.jpg"], "/a"),
         (["/a/b/c.jpg", "/a/b/../../etc/d.jpg"], None),
         (["/a/b/c.jpg", "s3://bucket/c.jpg"], None),
+        (["http://a/c.jpg", "/a/b/c.jpg", "x/c.jpg"], None),
+        (["b/c.jpg", "/a/b/c.jpg"], None),
+        (["b/c.jpg", "b/d/e.jpg"], "b"),
     ],
 )
 def test_the_folder_of_all_images(paths, folder):

@@ -25,10 +25,14 @@ from imgret.errors import (
     UnsupportedError,
 )
 from imgret.galleries.local import check as checking
+from imgret.galleries.local import salvage as salvaging
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.check import check_directory
+from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.rows import COLUMNS, SUMMED_TEXT, row_checksum
+from imgret.galleries.local.salvage import salvage_of
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
+from imgret.galleries.report import Damage
 from imgret.testing.data import Given
 from imgret.types import Box, Item
 
@@ -173,9 +177,11 @@ def unasked(monkeypatch):
     monkeypatch.setattr(Catalog, "checksums_of", fail)
 
 
-def searched(path: Path) -> list[list[tuple[str, float]]]:
-    with Retriever.open(path, embedder=Given(DIM)) as retriever:
-        found = retriever.search_vectors(vectors() + 0.1, k=5)
+def searched(path: Path | Retriever) -> list[list[tuple[str, float]]]:
+    if isinstance(path, Path):
+        with Retriever.open(path, embedder=Given(DIM)) as retriever:
+            return searched(retriever)
+    found = path.search_vectors(vectors() + 0.1, k=5)
     return [[(hit.key, hit.score) for hit in hits] for hits in found]
 
 
@@ -190,6 +196,7 @@ def test_a_search_does_without_the_checksums_in_the_catalog(made, tmp_path, unas
     if how == "compacted":
         with Retriever.open(path, "r+", embedder=Given(DIM)) as retriever:
             retriever.compact()
+            assert searched(retriever) == searched(made[kind])
     with closing(sqlite3.connect(path / "catalog.sqlite")) as db:
         stored = [crc for (crc,) in db.execute("SELECT crc FROM items ORDER BY id")]
     assert len(stored) == (N if how == "as made" else N - 2)
@@ -208,17 +215,17 @@ def test_without_its_copy_the_catalog_has_the_checksums(gallery, made, monkeypat
         copy.unlink()
     if change == "a directory":
         copy.mkdir()
-    asked, look_up = set(), Catalog.checksums_of
+    asked, look_up = list[int](), Catalog.checksums_of
 
     def counted(self, ids):
-        asked.update(ids.tolist())
+        asked.extend(ids.tolist())
         return look_up(self, ids)
 
     monkeypatch.setattr(Catalog, "checksums_of", counted)
     with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
         for _ in range(2):
             found = retriever.search_vectors(vectors() + 0.1, k=5)
-            assert len(asked) == N - 2
+            assert sorted(asked) == [n for n in range(N) if n not in (7, 31)]  # once
         hits = [[(hit.key, hit.score) for hit in hits] for hits in found]
         assert hits == searched(made["ivf-pq"])
 
@@ -362,6 +369,126 @@ def test_a_repair_keeps_every_sound_item(gallery, what):
         assert retriever.calibration is not None
         assert retriever.projection.dim_out == 6
         assert len(retriever.search_vectors(vectors()[:1], k=99)[0]) == N - 2 - len(lost)
+
+
+def test_what_is_read_of_a_damaged_item_is_reported(gallery):
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
+        db.execute("UPDATE items SET path = '/photos/4.jpg' WHERE id = 4")
+        db.execute("DELETE FROM items WHERE id IN (20, 50)")
+    flip(gallery / "vectors.f16", 9 * DIM * 2, 0)
+    report = check_directory(gallery)
+    assert 0 <= report.seconds < 60
+    row, vector, missing = sorted(report.damages, key=lambda damage: damage.what[:3] != "row")
+    if vector.part == "catalog":
+        vector, missing = missing, vector
+    again = "a repair removes the item; `imgret index` with the folder of its image adds it again"
+    read = {"sound": False, "path": "/photos/4.jpg", "label": LABELS[1]}
+    assert row == Damage(
+        "catalog",
+        "row 4 is not what was stored",
+        again,
+        "image-004",
+        {**read, "metadata": '{"number": 4, "where": "house 4"}'},
+    )
+    assert vector == Damage(
+        "vectors",
+        "the vector in row 9 is damaged",
+        again,
+        "image-009",
+        {
+            "sound": True,
+            "path": None,
+            "label": LABELS[0],
+            "metadata": '{"number": 9, "where": "house 9"}',
+        },
+    )
+    assert (missing.part, missing.what, missing.key, missing.item) == (
+        "catalog",
+        "2 rows are missing or cannot be read",
+        None,
+        {"sound": False},
+    )
+    assert report.items == N - 2 - 4
+
+
+def test_a_file_of_vectors_that_is_missing_is_reported(gallery):
+    (gallery / "vectors.f16").unlink()
+    damages = check_directory(gallery).damages
+    assert [damage.what for damage in damages[:2]] == [
+        "the file is missing",
+        "the vector in row 0 is missing",
+    ]
+    assert len(damages) == 1 + N - 2
+
+
+@pytest.mark.parametrize("rows", [-3, 0, 5, 59, 61, 10**12])
+@pytest.mark.parametrize("vectors_there", [True, False])
+def test_a_wrong_number_of_rows_hides_no_item(gallery, rows, vectors_there):
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
+        db.execute(f"UPDATE counts SET rows = {rows}")  # noqa: S608  # a number
+    if not vectors_there:
+        (gallery / "vectors.f16").unlink()
+    salvage = salvage_of(gallery, Manifest.read(gallery))
+    found = sum(len(good.items) for good in salvage.good())
+    if vectors_there:
+        assert (found, salvage.rows, salvage.damages) == (N - 2, N, [])
+    else:
+        assert (found, salvage.rows) == (0, max(0, min(rows, N)))
+
+
+def test_rows_that_cannot_be_read_cost_no_others(gallery, monkeypatch):
+    """Each half is read by itself, down to a row."""
+    read = salvaging.patiently
+
+    def failing(query, path):
+        found = read(query, path)
+        if any(row[0] == 33 for row in found):
+            raise sqlite3.DatabaseError("malformed")
+        return found
+
+    monkeypatch.setattr(salvaging, "patiently", failing)
+    salvage = salvage_of(gallery, Manifest.read(gallery))
+    keys = [item.key for good in salvage.good() for item in good.items]
+    assert keys == [f"image-{n:03d}" for n in range(N) if n not in (7, 31, 33)]
+    assert [damage.what for damage in salvage.damages] == ["1 rows are missing or cannot be read"]
+
+
+def test_what_is_no_database_has_no_items_and_no_fields(gallery):
+    (gallery / "catalog.sqlite").write_bytes(b"no database" * 999)
+    salvage = salvage_of(gallery, Manifest.read(gallery))
+    assert list(salvage.good()) == []
+    assert salvage.filter_fields() == []
+    assert [damage.remedy for damage in salvage.damages] == ["restore it from a copy"]
+
+
+@pytest.mark.parametrize("name", ["v1.imgret", "v2.imgret"])
+def test_items_of_an_old_gallery_are_checked_as_far_as_they_can_be(tmp_path, name):
+    path = Path(
+        shutil.copytree(Path(__file__).parents[1] / "data/galleries" / name, tmp_path / name)
+    )
+    assert check_directory(path).ok
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as db, db:
+        db.execute("UPDATE items SET metadata = '[1]' WHERE id = 2")
+    (damage,) = check_directory(path).damages
+    assert (damage.what, damage.key) == ("row 2 is not what was stored", "picture-2")
+    assert check_directory(path, repair=True).repaired
+    assert check_directory(path).items == 8
+
+
+def test_vectors_of_an_index_are_compared_by_a_sample(gallery, monkeypatch):
+    monkeypatch.setattr(checking, "_SAMPLE", 10)
+    assert check_directory(gallery).ok
+
+
+def test_an_index_of_other_items_is_found(gallery):
+    file = gallery / "index" / "checkpoint.json"
+    content = json.loads(file.read_text())
+    content["rows"] = N - 1
+    del content["crc32"]
+    crc = crc32(json.dumps(content, sort_keys=True).encode())
+    file.write_text(json.dumps({"crc32": crc, **content}))
+    (damage,) = check_directory(gallery).damages
+    assert damage.what == f"it holds {N - 2} vectors, not those of the {N - 3} items it is for"
 
 
 def test_a_projection_that_is_lost_is_set_aside(gallery):

@@ -188,6 +188,23 @@ def test_rows_of_removed_items_go_by_themselves(tmp_path, monkeypatch, index):
     assert Retriever.open(path, embedder=Given(8)).check().ok
 
 
+@pytest.mark.parametrize("how", ["save", "reindex", "close", "no"])
+def test_what_is_due_is_done_by_the_next_change(tmp_path, monkeypatch, how):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(8)) as retriever:
+        retriever.add_vectors(many(9), keys=[f"k{n}" for n in range(9)])
+        retriever.remove([f"k{n}" for n in range(5)])
+        monkeypatch.setattr(gallery_module, "_FEW", 6 if how == "no" else 5)
+        {
+            "save": lambda: retriever.save(path),
+            "reindex": lambda: retriever.reindex("hnsw"),
+        }.get(how, lambda: None)()
+        rows = retriever._gallery.store.catalog.rows
+        assert rows == (9 if how in {"close", "no"} else 4)
+    with Retriever.open(path, embedder=Given(8)) as retriever:
+        assert retriever._gallery.store.catalog.rows == (9 if how == "no" else 4)
+
+
 def test_removing_one_by_one_writes_few_times(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery_module, "_FEW", 10)
     times, without_removed = [], Store.without_removed
@@ -223,6 +240,27 @@ def test_a_failed_try_leaves_the_change(tmp_path, monkeypatch, caplog):
             list(reader)
     assert check_directory(path, repair=True).ok is False
     assert len(Retriever.load(path, embedder=Given(8))) == 13
+
+
+def test_after_a_failed_try_the_next_one_waits_for_twice_as_many(monkeypatch):
+    monkeypatch.setattr(gallery_module, "_FEW", 5)
+    tries, keys = [], [f"k{n}" for n in range(40)]
+    retriever = Retriever(embedder=Given(8))
+    retriever.add_vectors(many(40), keys=keys)
+    gallery = retriever._gallery
+
+    def fail():
+        tries.append(gallery.store.catalog.rows - len(gallery))
+        raise StoreCorruptError("damaged")
+
+    monkeypatch.setattr(gallery, "_drop_removed", fail)
+    for n in range(39):
+        retriever.remove(keys[n])
+    retriever.add_vectors(many(3), keys=list("abc"))
+    for key in "abc":
+        assert tries == [21]
+        retriever.remove(key)
+    assert tries == [21, 42]
 
 
 def test_searches_of_other_threads_go_on(monkeypatch):

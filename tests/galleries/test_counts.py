@@ -60,7 +60,10 @@ def test_no_flipped_bit_of_the_counts_costs_a_vector(path, kit):
 
 @pytest.mark.parametrize(
     "change",
-    ["rows = 44", "rows = 556", "rows = 0", "live = 44", "live = 300", "live = -1", "changes = 1"],
+    [
+        *("rows = 44", "rows = 556", "rows = 0", "live = 44", "live = 300", "live = -1"),
+        *("changes = 1", f"changes = {2**62}"),
+    ],
 )
 def test_counts_that_do_not_agree_with_the_items(path, change):
     with closing(sqlite3.connect(path / "catalog.sqlite")) as db:
@@ -81,3 +84,23 @@ def test_counts_that_are_damaged_while_it_is_open(path, kit):
         with pytest.raises(StoreCorruptError, match="counts that agree with the items"):
             kit.add(store, 1000)
     assert (path / "vectors.f16").stat().st_size == N * 12
+
+
+def test_any_number_of_changes_that_can_be_is_believed(path):
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as db:
+        db.execute(f"UPDATE counts SET changes = {2**62 - 1}")  # noqa: S608  # a number
+        db.commit()
+    with closing(Store.open(path, writable=False)) as store:
+        assert store.catalog.changes == 2**62 - 1
+
+
+def test_a_table_of_counts_has_one_row(path):
+    for statement, found in (
+        ("INSERT INTO counts VALUES (300, 297, 2)", 2),
+        ("DELETE FROM counts", 0),
+    ):
+        with closing(sqlite3.connect(path / "catalog.sqlite")) as db:
+            db.execute(statement)
+            db.commit()
+        with pytest.raises(StoreCorruptError, match=f"one row of counts, found {found}"):
+            Store.open(path, writable=False)

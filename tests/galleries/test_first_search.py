@@ -53,6 +53,39 @@ def test_only_the_first_one_is_spared_an_index(gallery):
             assert (live._index is not None) is is_there
 
 
+def test_adding_to_a_gallery_does_not_read_all_of_it(gallery):
+    with closing(LocalGallery.open(str(gallery), writable=True)) as opened:
+        opened.add([Item("new")], np.ones((1, DIM), dtype=np.float32))
+        assert opened.live._index is None
+        assert len(opened.index) == N - 1
+
+
+@pytest.mark.parametrize("where", [None, {"part": 0}])
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_the_first_item_is_found_and_the_best_k_in_order(tmp_path, where, metric):
+    rows = np.eye(9, 12) * 2 + np.arange(9)[:, None] / 9 * np.eye(9, 12)[0]
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(12), metric=metric) as retriever:
+        facts = [{"part": n % 2} for n in range(9)]
+        retriever.add_vectors(rows, keys=[f"{n}" for n in range(9)], metadata=facts)
+    stored = rows.astype(np.float16).astype(np.float64)
+    query = np.eye(1, 12)[0]
+    scores = {
+        "ip": stored @ query,
+        "cosine": stored @ query / np.linalg.norm(stored, axis=1),
+        "l2": -((stored - query) ** 2).sum(axis=1),
+    }[metric]
+    among = [n for n in range(9) if where is None or n % 2 == 0]
+    best = [str(n) for n in sorted(among, key=lambda n: -scores[n])]
+    for k in (1, 2, 9):
+        with Retriever.open(path, embedder=Given(12)) as retriever:
+            (hits,) = retriever.search_vectors(query[None], k=k, where=where)
+        assert [hit.key for hit in hits] == best[:k]
+        np.testing.assert_allclose(
+            [hit.score for hit in hits], [scores[int(key)] for key in best[:k]], rtol=1e-3
+        )
+
+
 @pytest.mark.parametrize("make", [FlatIndex, HNSWIndex])
 def test_an_index_that_was_empty_grows_as_items_come(make):
     """So that little is left to do once all images are embedded."""

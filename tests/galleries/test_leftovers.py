@@ -11,9 +11,17 @@ import pytest
 
 from imgret import Retriever
 from imgret.cli import main
-from imgret.galleries.local.files import unfinished
+from imgret.galleries.local.files import thumbnails_of, unfinished
+from imgret.galleries.local.leftovers import (
+    bytes_of,
+    clear_leftovers,
+    drop_thumbnails,
+    leftovers,
+)
+from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
+from imgret.projections import LinearProjection
 from imgret.testing.data import Given
 
 DIM = 4
@@ -65,6 +73,78 @@ def test_the_next_writer_clears_up(gallery, tmp_path, capsys):
     assert (gallery / "vectors.f16").stat().st_size == 4 * DIM * 2
     found = facts(capsys, gallery)
     assert (found["left_over"], found["left_over_bytes"]) == ([], 0)
+
+
+@pytest.mark.parametrize("kind", ["waits", "is another", "is a link", "is none"])
+def test_a_projection_beside_its_place_is_kept_where_it_is_the_one_named(gallery, kind):
+    current, waiting = Store.projection_files(gallery)
+    named = current.read_bytes()
+    manifest = Manifest.read(gallery)
+    if kind == "waits":
+        waiting.write_bytes(named)
+        current.write_bytes(b"another")
+    elif kind == "is another":
+        LinearProjection(np.eye(DIM), np.zeros(DIM), kind="pca").save(waiting)
+    elif kind == "is a link":
+        current.rename(gallery.with_name("elsewhere"))
+        waiting.symlink_to(gallery.with_name("elsewhere"))
+    else:
+        waiting.write_bytes(named)
+        manifest = manifest.with_(projection=None)
+    assert leftovers(gallery, manifest) == ([] if kind == "waits" else [waiting])
+    clear_leftovers(gallery, manifest)
+    assert not waiting.is_symlink()
+    assert not waiting.exists()
+    if kind != "is a link":
+        assert current.read_bytes() == named
+
+
+@pytest.mark.parametrize("change", ["created", "dim", "unreadable", "no manifest", "none"])
+def test_what_stands_aside_goes_where_it_is_of_this_gallery(gallery, tmp_path, change):
+    aside = tmp_path / ".g.imgret.old"
+    shutil.copytree(gallery, aside)
+    manifest = Manifest.read(gallery)
+    if change == "created":
+        manifest.with_(created="2020-01-01T00:00:00").write(aside)
+    elif change == "dim":
+        manifest.with_(dim=DIM + 1).write(aside)
+    elif change == "unreadable":
+        (aside / "manifest.json").write_text("{")
+    elif change == "no manifest":
+        (aside / "manifest.json").unlink()
+    goes = change in {"no manifest", "none"}
+    assert leftovers(gallery, manifest) == ([aside] if goes else [])
+    clear_leftovers(gallery, manifest)
+    assert aside.exists() is not goes
+
+
+def test_bytes_are_those_of_the_files_themselves(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a").write_bytes(bytes(10))
+    (folder / "deep" / "b").write_bytes(bytes(5))
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "link").symlink_to(folder / "a")
+    found = [bytes_of(tmp_path / name) for name in ("folder", "folder/a", "link", "none")]
+    assert found == [15, 10, 0, 0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege")
+def test_thumbnails_behind_links_stay(tmp_path):
+    path, mine = tmp_path / "g.imgret", tmp_path / "mine"
+    names = ["0" * 38 + ".jpg", ".abc.part", "0" * 37 + ".jpg", "abc.part"]
+    folder = thumbnails_of(path)
+    for each in (mine / "ab", folder / "ab"):
+        each.mkdir(parents=True)
+        for name in names:
+            (each / name).touch()
+    (folder / "cd").symlink_to(mine / "ab")
+    drop_thumbnails(path)
+    assert {file.name for file in (folder / "ab").iterdir()} == set(names[2:])
+    shutil.rmtree(folder)
+    folder.symlink_to(mine)
+    drop_thumbnails(path)
+    assert {file.name for file in (mine / "ab").iterdir()} == set(names)
 
 
 def test_a_projection_that_waits_for_its_place_gets_it(gallery):

@@ -1,6 +1,7 @@
 """The manifest, and the note beside a stored index."""
 
 import json
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -125,6 +126,20 @@ def test_every_field_is_needed(tmp_path, content):
         ("embedder", {"name": "colors", "config": []}),
         ("cropper", {"name": "onnx", "config": "model.onnx"}),
         ("cropper_fingerprint", 5),
+        ("dim", True),
+        ("dim", 2**24 + 1),
+        ("fingerprint", None),
+        ("projection", 5),
+        ("version", None),
+        ("tuned", {"index": 5, "settings": {}}),
+        ("tuned", {"index": "hnsw", "settings": {"ef_search": 0}}),
+        ("tuned", {"index": "hnsw", "settings": {"ef_search": 1.5}}),
+        ("tuned", {"index": "hnsw"}),
+        ("calibration", []),
+        ("text_calibration", 5),
+        ("dropped", -1),
+        ("dropped", True),
+        ("dropped", 2**62),
         ("files", []),
         ("files", {"/a.onnx": 5}),
     ],
@@ -133,6 +148,76 @@ def test_bad_values(tmp_path, content, name, value):
     put(tmp_path, {**content, name: value})
     with pytest.raises(StoreCorruptError, match=r"manifest\.json"):
         Manifest.read(tmp_path)
+
+
+def test_the_largest_values(tmp_path, content):
+    most = {"dim": 2**24, "dropped": 2**62 - 1, "tuned": {"index": "x", "settings": {"n": 1}}}
+    put(tmp_path, {**content, **most, "calibration": {}, "text_calibration": {"a": 1}})
+    found = Manifest.read(tmp_path)
+    assert {name: getattr(found, name) for name in most} == most
+    assert (found.calibration, found.text_calibration) == ({}, {"a": 1})
+
+
+def test_the_file_is_read_by_people_and_summed_in_one_way(tmp_path, manifest):
+    """The sum is of the fields without it, sorted by their names."""
+    manifest.with_(created="2026-01-02", created_with="0.1", dropped=3).write(tmp_path)
+    text = (tmp_path / "manifest.json").read_text()
+    content = json.loads(text)
+    assert text == json.dumps(content, indent=2) + "\n"
+    assert list(content)[-2:] == ["dropped", "crc32"]
+    stored = content.pop("crc32")
+    assert stored == zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def test_an_old_manifest_has_no_checksum_and_is_written_again(tmp_path, content, manifest):
+    old = {**content, "version": 1}
+    del old["crc32"]
+    (tmp_path / "manifest.json").write_text(json.dumps(old))
+    found = Manifest.read(tmp_path)
+    assert found.with_(created="", created_with="") == manifest
+    assert Manifest.is_older(tmp_path)
+    found.upgrade(tmp_path)
+    assert not Manifest.is_older(tmp_path)
+    assert json.loads((tmp_path / "manifest.json").read_text()) == content
+    (tmp_path / "manifest.copy.json").unlink()
+    found.upgrade(tmp_path)  # nothing is left to do
+    assert not (tmp_path / "manifest.copy.json").exists()
+
+
+def test_what_is_there_in_place_of_a_gallery(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.jpg").touch()
+    for name, found in (
+        ("file", "a file; choose another path"),
+        ("empty", f"nothing; `imgret index FOLDER -o {tmp_path}/empty` makes one"),
+        ("none", f"nothing; `imgret index FOLDER -o {tmp_path}/none` makes one"),
+        (
+            "images",
+            (
+                f"a folder of other files; if they are images, `imgret index {tmp_path}/images -o "
+                f"images.imgret` makes a gallery of them"
+            ),
+        ),
+    ):
+        with pytest.raises(StoreNotFoundError) as caught:
+            Manifest.read(tmp_path / name)
+        assert str(caught.value) == (
+            f"{tmp_path}/{name}: expected a gallery (a directory with a manifest.json), found "
+            f"{found}"
+        )
+    (tmp_path / "images.imgret").mkdir()
+    (tmp_path / "images.imgret" / "manifest.json").touch()
+    (tmp_path / "image").touch()
+    for name, found in (
+        ("image", "a file"),
+        ("images", "a folder of other files"),
+        ("imagess", "nothing"),
+    ):
+        with pytest.raises(StoreNotFoundError) as caught:
+            Manifest.read(tmp_path / name)
+        assert str(caught.value).endswith(f"found {found}; did you mean {tmp_path}/images.imgret?")
 
 
 def test_files_are_absolute_here_and_relative_there(tmp_path, manifest):
@@ -206,6 +291,16 @@ def test_index_round_trip(tmp_path):
     drop_index(tmp_path)
     drop_index(tmp_path)
     assert read_checkpoint(tmp_path) is None
+
+
+def test_the_note_is_read_by_people_and_summed_in_one_way(tmp_path):
+    keep(tmp_path)
+    text = (tmp_path / "index" / "checkpoint.json").read_text()
+    content = json.loads(text)
+    assert text == json.dumps(content, indent=2) + "\n"
+    stored = content.pop("crc32")
+    assert stored == zlib.crc32(json.dumps(content, sort_keys=True).encode())
+    assert list(content) != sorted(content)
 
 
 def test_what_a_killed_writer_left_of_an_index_goes(tmp_path):

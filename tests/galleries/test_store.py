@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import zlib
 from contextlib import closing
 from dataclasses import replace
@@ -15,12 +16,14 @@ from imgret.errors import (
     InvalidInputError,
     StoreClosedError,
     StoreCorruptError,
+    StoreError,
     StoreExistsError,
     StoreForkedError,
     StoreNotFoundError,
     StoreReadOnlyError,
     StoreVersionError,
 )
+from imgret.galleries.local import store as module
 from imgret.galleries.local.checkpoint import Checkpoint
 from imgret.galleries.local.store import Store
 from imgret.projections import IdentityProjection, LinearProjection
@@ -105,6 +108,44 @@ def test_interrupt_around_the_commit(store, kit, monkeypatch, after_commit):
         store.close()
         with closing(Store.open(store.path, writable=False)) as again:
             assert len(kit.content_of(again)) == (4 if after_commit else 2)
+
+
+def test_two_interrupts_around_a_commit(store, kit, monkeypatch):
+    """Vectors that the second one keeps from being dropped are dropped by the next `add`."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    kit.add(store, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.catalog, "add", interrupted)
+        patch.setattr(
+            store.catalog,
+            "reload_counts",
+            lambda: patch.setattr(store.catalog, "reload_counts", interrupted),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            kit.add(store, 2, 3)
+    kit.add(store, 4)
+    assert kit.content_of(store) == kit.expected_of(1, 4)
+
+
+def test_vectors_are_on_the_disk_before_their_items_are_committed(store, kit, monkeypatch):
+    steps = []
+    for owner, name in (
+        (store._vectors, "append"),
+        (store._vectors, "sync"),
+        (store.catalog, "add"),
+    ):
+        step = getattr(owner, name)
+
+        def noted(*args, name=name, step=step, **options):
+            steps.append(name)
+            return step(*args, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+    kit.add(store, 1)
+    assert steps == ["append", "sync", "add"]
 
 
 def test_closed(store, kit):
@@ -302,6 +343,100 @@ def test_a_flipped_bit_names_the_item(saved, kit, bit):
             list(store.blocks(store.catalog.live_ids()))
 
 
+def test_the_first_three_of_many_damaged_vectors_are_named(saved):
+    (saved / "vectors.f16").write_bytes(b"\1" * 60)
+    where = {Store.load: f"{saved}: "}
+    for make in (Store.load, lambda path: Store.open(path, writable=False)):
+        with pytest.raises(StoreCorruptError) as caught, closing(make(saved)) as store:
+            list(store.blocks(store.catalog.live_ids()))
+        assert str(caught.value) == (
+            f"{where.get(make, f'{saved}/vectors.f16: ')}4 stored vectors are damaged, the first "
+            f"of 'k0', 'k1', 'k2'; restore the file from a copy, or see what `imgret check "
+            f"{saved}` can save"
+        )
+
+
+def test_what_was_read_is_compared_once(saved, monkeypatch):
+    def fail(*_):
+        raise AssertionError("the catalog was asked for checksums")
+
+    ids = np.array([0, 1, 2, 4])
+    for first in (
+        lambda store: list(store.blocks(ids)),
+        lambda store: store.read(np.array([4, 0, 2, 1, 0])),
+        lambda store: [store.read(ids[n : n + 1]) for n in range(4)],
+    ):
+        with closing(Store.open(saved, writable=True)) as store:
+            first(store)
+            with monkeypatch.context() as patch:
+                patch.setattr(type(store.catalog), "checksums_of", fail)
+                store.read(ids)
+                with pytest.raises(AssertionError):
+                    store.read(np.array([3]))
+            (new,) = store.add(store.read(ids[:1]) + 1, [Item(f"new {store.catalog.rows}")])
+            store.remove([new])
+            with monkeypatch.context() as patch:
+                patch.setattr(type(store.catalog), "checksums_of", fail)
+                store.read(ids)
+                with pytest.raises(AssertionError):
+                    store.read(np.array([new]))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_vectors_are_compared_in_pieces(saved, path, kit, monkeypatch, at_once):
+    monkeypatch.setattr(module, "_CHECKED_AT_ONCE", at_once)
+    checkpoint = Checkpoint(5, 3, Part("hnsw"), None, 4)
+    with closing(Store.open(saved, writable=True)) as store:
+        store.write_index(checkpoint, lambda _: None)
+        sums = np.fromfile(saved / "index" / "checksums.u32", "<u4").tolist()
+        assert sums == store.catalog.checksums(np.arange(5))
+        assert not store.has_wrong_checksums(5)
+        assert not store.has_wrong_checksums(4)  # there are none of so many
+    stored = (saved / "vectors.f16").read_bytes()
+    for damaged in range(5):
+        data = bytearray(stored)
+        data[12 * damaged] ^= 1
+        (saved / "vectors.f16").write_bytes(data)
+        for copied in (False, True):
+            with closing(Store.open(saved, writable=False)) as store:
+                if copied:
+                    store.take_checksums(saved, 5)
+                with pytest.raises(StoreCorruptError, match=f"1 stored vectors.*'k{damaged}'"):
+                    store.read(np.array([4, 2, 0, 1, 3]))
+                store.read(np.array([n for n in range(5) if n != damaged]))
+    (saved / "index" / "checksums.u32").write_bytes(bytes(20))
+    with closing(Store.open(saved, writable=False)) as store:
+        assert store.has_wrong_checksums(5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
+@pytest.mark.parametrize(("full", "limit"), [("vectors", 20_000), ("catalog", 100_000)])
+def test_a_full_disk_adds_nothing(path, manifest, kit, full, limit):
+    import resource  # not on Windows
+
+    count, text = (3000, "") if full == "vectors" else (20, "x" * 20_000)
+    rows = np.repeat(kit.vectors_of(5), count, axis=0)
+    many = [Item(f"{n}", metadata={"text": text}) for n in range(count)]
+    with closing(Store.create(path, manifest)) as store:
+        kit.add(store, 1)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(StoreError) as caught:
+                store.add(rows, many)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        if full == "vectors":
+            assert str(caught.value) == (
+                f"{path}: cannot be written: [Errno 27] File too large; none of these 3000 items "
+                f"was added"
+            )
+        assert kit.content_of(store) == kit.expected_of(1)
+        kit.add(store, 2)
+        assert kit.content_of(store) == kit.expected_of(1, 2)
+    assert (path / "vectors.f16").stat().st_size == 24
+
+
 def test_damage_of_removed_items_does_not_matter(saved, kit):
     data = bytearray((saved / "vectors.f16").read_bytes())
     data[3 * 12 : 4 * 12] = b"\xff" * 12
@@ -367,6 +502,29 @@ def test_projection_in_and_out(saved, monkeypatch):
         assert store.manifest.projection is None
         store.set_projection(two)
         assert store.manifest.projection == two.fingerprint
+
+
+def test_what_is_of_no_use_is_counted(saved, path, manifest, kit):
+    catalog = (saved / "catalog.sqlite").stat().st_size
+    with closing(Store.open(saved, writable=False)) as store:
+        assert store.waste() == (1, 12 + catalog // 5, [], 0)
+        with (saved / "vectors.f16").open("ab") as file:
+            file.write(bytes(7))
+        (saved / "index.tmp" / "state").mkdir(parents=True)
+        (saved / "index.tmp" / "state" / "graph").write_bytes(bytes(100))
+        (saved / "index.tmp" / "link").symlink_to(saved / "catalog.sqlite")
+        assert store.waste() == (1, 12 + catalog // 5, [saved / "index.tmp"], 107)
+        (saved / "vectors.f16").write_bytes(b"")  # of another gallery, which replaced this one
+        assert store.waste().left_over_bytes == 100
+    empty = path.with_name("empty.imgret")
+    with closing(Store.create(empty, manifest)) as store:
+        assert store.waste() == (0, 0, [], 0)
+
+
+def test_a_gallery_in_memory_has_no_index_beside_it(manifest):
+    with closing(Store.in_memory(manifest)) as store:
+        store.write_index(Checkpoint(0, 0, Part("x"), None, 0), None)
+        store.drop_index()
 
 
 def test_index_beside_it(saved):

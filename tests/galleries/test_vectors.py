@@ -1,5 +1,7 @@
 """The table of vectors: the same in memory and in a file."""
 
+import os
+import sys
 import zlib
 from contextlib import closing
 from pathlib import Path
@@ -268,3 +270,119 @@ def test_memory_and_file_agree(steps, dim, dtype, mapped_bytes):
             assert np.array_equal(log.read(np.arange(len(model))), model)
             log.close()
         assert np.array_equal(np.fromfile(path, dtype).reshape(-1, dim), model.astype(dtype))
+
+
+# -- files that others have changed, disks that are full -----------------------------------------
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_file_that_was_truncated_while_it_is_open(tmp_path, monkeypatch, mapped, dtype):
+    """Reading past the end of a mapped file would kill the process."""
+    if not mapped:
+        monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+    path = tmp_path / "v"
+    with closing(VectorLog(3, dtype, path=path)) as log:
+        log.append(rows(5))
+        assert np.array_equal(log.read(np.arange(5)), rows(5).astype(dtype))
+        os.truncate(path, path.stat().st_size - 1)
+        for use in (
+            lambda: log.read(np.array([4])),
+            lambda: list(log.blocks(np.arange(5))),
+            lambda: list(log.blocks(np.array([0, 4]))),
+            lambda: log.to_memory(5),
+            lambda: log.table() if dtype == "float32" else log.read(np.array([0])),
+        ):
+            with pytest.raises(StoreCorruptError, match=f"expected 5 rows of 3 {dtype}"):
+                use()
+        log.truncate(4)
+        assert np.array_equal(log.read(np.arange(4)), rows(4).astype(dtype))
+
+
+def test_what_is_synced_is_the_file(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    with closing(VectorLog(3, path=tmp_path / "v")) as log, closing(VectorLog(3)) as memory:
+        memory.sync()
+        log.append(rows(2))
+        assert synced == []
+        log.sync()
+    assert synced == [(tmp_path / "v").stat().st_ino]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
+def test_a_full_disk_takes_no_part_of_an_append(tmp_path):
+    import resource  # not on Windows
+
+    path = tmp_path / "v"
+    with closing(VectorLog(3, path=path)) as log:
+        log.append(rows(2))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                log.append(rows(5))
+            assert path.stat().st_size == 12
+            log.append(rows(1, seed=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert len(log) == 3
+        log.append(rows(4, seed=2))
+        expected = np.concatenate([rows(2), rows(1, seed=1), rows(4, seed=2)])
+        assert np.array_equal(log.read(np.arange(7)), stored(expected))
+
+
+def test_a_file_that_cannot_be_truncated(tmp_path):
+    path = tmp_path / "v"
+    with closing(VectorLog(3, path=path)) as log:
+        log.append(rows(3))
+        file, refuse = log._file, mock.Mock(side_effect=OSError(5, "Input/output error"))
+        log._file = mock.Mock(truncate=refuse)
+        with pytest.raises(StoreError) as caught:
+            log.truncate(1)
+        log._file = file
+    assert str(caught.value) == f"{path}: cannot be written: Input/output error"
+
+
+@pytest.mark.parametrize("call", ["pread", "preadv"])
+def test_a_file_that_cannot_be_read(tmp_path, monkeypatch, call):
+    monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+    path = tmp_path / "v"
+    with closing(VectorLog(3, path=path)) as log:
+        log.append(rows(3))
+
+        def read():
+            return log.read(np.arange(3)) if call == "pread" else list(log.blocks(np.arange(3)))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, call, mock.Mock(side_effect=OSError(5, "Input/output error")))
+            with pytest.raises(StoreError) as caught:
+                read()
+        assert str(caught.value) == f"{path}: cannot be read: Input/output error"
+
+        def truncated(*_):
+            os.truncate(path, 17)  # after its length was checked
+            return b"" if call == "pread" else 0
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, call, truncated)
+            with pytest.raises(StoreCorruptError, match="expected 3 rows.* found 17 bytes"):
+                read()
+
+
+@pytest.mark.parametrize(("size", "pieces"), [(None, [7]), (24, [2, 2, 2, 1]), (1, [1] * 7)])
+def test_the_size_of_a_piece_is_that_of_float32(log, size, pieces):
+    log.append(rows(7))
+    assert [len(block) for block, _ in log.blocks(np.arange(7), size=size)] == pieces
+
+
+def test_there_is_a_table_of_float32_alone(tmp_path):
+    for path in (None, tmp_path / "v"):
+        with closing(VectorLog(3, "float32", path=path)) as log:
+            log.append(rows(4))
+            assert np.array_equal(log.table(), rows(4))
+            log.append(rows(2, seed=1))
+            assert np.array_equal(log.table()[4:], rows(2, seed=1))
+    with closing(VectorLog(3)) as log:
+        log.append(rows(4))
+        assert log.table() is None

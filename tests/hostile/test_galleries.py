@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgret import Retriever, images
+from imgret import HNSWIndex, Retriever, images
 from imgret.abc import GallerySpec
 from imgret.errors import ImageNotFoundError, InvalidInputError, StoreCorruptError
 from imgret.files import ItemFile, read_bytes, state_of
@@ -144,6 +144,9 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT"
         (["CREATE TABLE more (x)"], "table 'more'"),
         (["CREATE INDEX i ON items (hex(zeroblob(10)))"], "index 'i'"),
         (['CREATE INDEX "filter:label" ON items (key)'], "index 'filter:label'"),
+        (['CREATE INDEX "filter:a..b" ON items (key)'], "index 'filter:a..b'"),
+        (['CREATE INDEX "label" ON items (label) WHERE removed_at IS NULL'], "index 'label'"),
+        (["CREATE TABLE sqlite (tbl, idx, stat)"], "table 'sqlite'"),
         (["DROP TABLE counts"], "table 'counts'"),
     ],
 )
@@ -232,19 +235,35 @@ def test_a_stored_index_with_new_checksums_is_rebuilt_or_usable(tmp_path, mean_c
         assert {hit.key for hit in hits} <= {str(n) for n in range(400)}
 
 
-@pytest.mark.parametrize("error", [MemoryError(), IndexError("x"), TypeError("x"), OverflowError()])
-def test_whatever_reading_an_index_raises_it_is_rebuilt(tmp_path, mean_color, monkeypatch, error):
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), IndexError("x"), TypeError("x"), OverflowError(), StoreCorruptError("theirs")],
+)
+@pytest.mark.parametrize("step", ["_load", "_search"])
+def test_whatever_reading_an_index_raises_it_is_rebuilt(
+    tmp_path, mean_color, monkeypatch, error, step
+):
     path = tmp_path / "g.imgret"
     with Retriever.open(path, "a", embedder=mean_color) as retriever:
         retriever.add_vectors(np.eye(48), keys=[str(n) for n in range(48)])
         retriever.reindex("hnsw")
 
-    def fail(*_):
+    works = getattr(HNSWIndex, step)
+
+    def fail(*_, **__):
+        monkeypatch.setattr(HNSWIndex, step, works)
         raise error
 
-    monkeypatch.setattr("imgret.indexes.faiss.hnsw.HNSWIndex._load", fail)
+    monkeypatch.setattr(HNSWIndex, step, fail)
+    ours = isinstance(error, StoreCorruptError)
+    if step == "_load":
+        said = (
+            f"{path}/index/state: .*{'theirs' if ours else type(error).__name__}.*rebuild the index"
+        )
+    else:
+        said = "theirs" if ours else re.escape(repr(error))
     with Retriever.open(path, "r", embedder=mean_color) as retriever:
-        with pytest.warns(UserWarning, match=f"unusable and is rebuilt: .*{type(error).__name__}"):
+        with pytest.warns(UserWarning, match=f"^{path}: .* unusable and is rebuilt: {said}$"):
             (hits,) = retriever.search_vectors(np.eye(48)[5:6], 1)
         assert hits[0].key == "5"
 

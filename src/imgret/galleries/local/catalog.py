@@ -237,7 +237,7 @@ class Catalog:
                 tuple(chunk),
             )
             found.update(zip([row[0] for row in rows], self._items_of(rows), strict=True))
-        if len(found) < len(wanted) and (lost := set(wanted) - found.keys()):
+        if lost := set(wanted) - found.keys():
             raise self._damaged(f"the row of item {min(lost)}, and found none")
         return found
 
@@ -740,7 +740,6 @@ class Catalog:
             assert self._connection is not None  # noqa: S101  # of a catalog that is open
             self._connection.close()
             self._connection, self._for_writing = reader, False
-            self._reopened += 1
 
     def to_memory(self) -> Catalog:
         """Return a consistent copy in memory, with everything committed so far."""

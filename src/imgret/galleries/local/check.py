@@ -271,7 +271,7 @@ def _difference(
     held = held[held < checkpoint.rows]
     if not np.array_equal(np.sort(index.ids), held):
         return f"it holds {len(index):,} vectors, not those of the {len(held):,} items it is for"
-    if store.differing_checksums(checkpoint.rows):
+    if store.has_wrong_checksums(checkpoint.rows):
         return "the checksums stored with it are not those of the catalog"
     sample: Ids = np.intersect1d(live, held)
     if len(sample) > _SAMPLE:

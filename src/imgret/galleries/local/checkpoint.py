@@ -117,12 +117,11 @@ def read_checksums(directory: Path, rows: int) -> NDArray[np.uint32] | None:
     """
     path = directory / _INDEX / _CHECKSUMS
     try:
-        if not path.is_file() or path.stat().st_size != 4 * rows:
-            return None
-        found = np.fromfile(path, dtype="<u4")
+        if path.is_file() and path.stat().st_size == 4 * rows:
+            return np.fromfile(path, dtype="<u4")
     except OSError:
-        return None
-    return found if len(found) == rows else None
+        pass
+    return None
 
 
 def _crc(checkpoint: Checkpoint) -> int:

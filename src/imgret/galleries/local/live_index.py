@@ -286,8 +286,7 @@ class LiveIndex:
             if listed is not None:
                 places = np.minimum(np.searchsorted(listed, ids), len(listed) - 1)
                 return np.equal(listed[places], ids)
-            held = np.unique(ids)
-            held = held[(held >= 0) & (held < rows)]
+            held = np.unique(ids[ids < rows])
             passing = np.array(sorted(catalog.passing(where, held.tolist())), dtype=np.int64)
             return np.isin(ids, passing)
 
@@ -424,8 +423,6 @@ class LiveIndex:
     def checkpoint(self) -> None:
         """Write the index beside the gallery, unless the copy there is current."""
         with self._syncing:
-            if self._index is not None and not len(self._store.catalog):
-                return
             kept = self.to_checkpoint()
             if kept is not None and self._stored != (kept[0].rows, kept[0].changes):
                 self._store.write_index(*kept)
@@ -560,8 +557,12 @@ class LiveIndex:
             self._rows, self._seen, self._trained_on = rows, changes, len(ids)
             self._half, self._beside = False, None
         if len(ids):
-            seconds = time.perf_counter() - started
-            _log.info("built index %s of %d vectors in %.2f s", index.name, len(ids), seconds)
+            _log.info(
+                "built index %s of %d vectors in %.2f s",
+                index.name,
+                len(ids),
+                time.perf_counter() - started,
+            )
         return index
 
     def _new(self, projection: Projection, n: int, make: IndexMaker | None = None) -> VectorIndex:

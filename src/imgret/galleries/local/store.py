@@ -208,8 +208,9 @@ class Store:
                 writable=writable,
             )
             undo.pop_all()
-        access = "writing" if writable else "reading"
-        _log.info("opened %s for %s: %d items", path, access, len(catalog))
+        _log.info(
+            "opened %s for %s: %d items", path, "writing" if writable else "reading", len(catalog)
+        )
         return cls(manifest, catalog, vectors, path=path, lock=lock, writable=writable)
 
     @classmethod
@@ -401,8 +402,10 @@ class Store:
         and these rows are compared again.
         """
         flags, rows = self._sound, self.catalog.rows
-        if len(flags) < rows:
-            self._sound = flags = np.concatenate([flags, np.zeros(rows - len(flags), np.bool_)])
+        if len(flags) != rows:
+            longer = np.zeros(rows, dtype=np.bool_)
+            longer[: len(flags)] = flags
+            self._sound = flags = longer
         return flags
 
     def _all_sound(self, ids: Ids) -> bool:
@@ -499,16 +502,15 @@ class Store:
 
     def take_checksums(self, path: Path, rows: int) -> None:
         """Read the checksums that are stored with the index of so many rows, if they are there."""
-        if self.path is not None and rows <= self.catalog.rows:
+        if self.path is not None:
             copied = read_checksums(path, rows)
             self._copied = self._copied if copied is None else copied
 
-    def differing_checksums(self, rows: int) -> int:
-        """Return how many of the checksums stored with the index of so many rows are wrong."""
+    def has_wrong_checksums(self, rows: int) -> bool:
+        """Whether any of the checksums stored with the index of so many rows is wrong."""
         assert self.path is not None  # noqa: S101  # only asked of a directory
-        copied = read_checksums(self.path, rows)
-        expected = None if copied is None else self._checksums_of(np.arange(rows))
-        return 0 if expected is None else int(np.count_nonzero(copied != expected))
+        copied, expected = read_checksums(self.path, rows), self._checksums_of(np.arange(rows))
+        return copied is not None and expected is not None and not np.array_equal(copied, expected)
 
     def drop_index(self) -> None:
         """Delete the stored copy of the index."""
@@ -518,7 +520,7 @@ class Store:
 
     def is_at(self, path: Path) -> bool:
         """Whether the gallery at a path is the one that was opened, not one that replaced it."""
-        return self._source is not None and self._source == file_id(path / CATALOG)
+        return self._source == file_id(path / CATALOG)
 
     @staticmethod
     def read_checkpoint(path: Path) -> tuple[Checkpoint, Path] | None:

@@ -208,7 +208,6 @@ class VectorLog:
             self._closed = True
             self._view = None
             self._table = self._empty(0)
-            self._rows = 0
             if self._file is not None:
                 self._file.close()
                 self._file = None
@@ -320,13 +319,12 @@ class VectorLog:
         return rows * self.dim * self._stored.itemsize
 
     def _check_length(self, rows: int) -> None:
-        assert self._file is not None  # noqa: S101  # only called where it is
+        assert self._file is not None and self._path is not None  # noqa: S101, PT018  # only called where they are
         size = os.fstat(self._file.fileno()).st_size
         if size < self._bytes(rows):
             raise StoreCorruptError(
                 f"{self._path}: expected {rows} rows of {self.dim} {self.dtype} "
-                f"({self._bytes(rows)} bytes), found {size} bytes; "
-                f"{'restore it from a copy' if self._path is None else remedy(self._path.parent)}"
+                f"({self._bytes(rows)} bytes), found {size} bytes; {remedy(self._path.parent)}"
             )
 
     def _unreadable(self, error: OSError) -> StoreError:

@@ -1,0 +1,218 @@
+"""Files: what is written, in which order it reaches the disk, and what a system error becomes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from imgret.errors import (
+    StoreError,
+    StoreExistsError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+)
+from imgret.galleries.local import files
+from imgret.galleries.local.own import discard_tree, open_file
+from imgret.galleries.local.writer_lock import WriterLock
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "said"),
+    [
+        (errno.EACCES, StoreReadOnlyError, "a directory that can be written, found: Permission"),
+        (errno.EPERM, StoreReadOnlyError, "found: Operation not permitted"),
+        (errno.EROFS, StoreReadOnlyError, "found: Read-only file system"),
+        (errno.ENOENT, StoreNotFoundError, "cannot be written: .*No such file"),
+        (errno.ENOTDIR, StoreNotFoundError, "cannot be written: .*Not a directory"),
+        (errno.EEXIST, StoreExistsError, "another process has just created"),
+        (errno.ENOTEMPTY, StoreExistsError, "another process has just created"),
+        (errno.ENOSPC, StoreError, "cannot be written: No space left.*before is untouched"),
+        (None, StoreError, "cannot be written: no number; what was saved"),
+    ],
+)
+def test_a_system_error_says_what_to_do(code, kind, said):
+    error = OSError("no number") if code is None else OSError(code, os.strerror(code))
+    with pytest.raises(kind, match=f"^x: .*{said}") as caught, files.writing(Path("x")):
+        raise error
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is error
+    with pytest.raises(StoreLockedError, match="^ours$"), files.writing(Path("x")):
+        raise StoreLockedError("ours")
+
+
+def test_a_text_is_on_the_disk_before_it_takes_the_place_of_another(tmp_path, monkeypatch):
+    path, steps = tmp_path / "m.json", []
+    path.write_text("old")
+
+    def fsync(descriptor):
+        synced = os.fstat(descriptor).st_ino
+        steps.append((path.read_text(), synced))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_text(path, "new ä")
+    of_file, of_folder = path.stat().st_ino, tmp_path.stat().st_ino
+    expected = [("old", of_file), ("new ä", of_folder)]
+    assert steps == (expected[:1] if sys.platform == "win32" else expected)
+    assert path.read_bytes() == "new ä".encode()
+
+
+def test_every_part_of_a_new_directory_is_on_the_disk_before_it_is_in_place(tmp_path, monkeypatch):
+    path, steps, sync = tmp_path / "g", [], files.sync
+
+    def noted(each):
+        steps.append((path.exists(), each.relative_to(tmp_path).parts[1:]))
+        sync(each)
+
+    monkeypatch.setattr(files, "sync", noted)
+    with files.replacement(path, mark="mark") as new:
+        (new / "deep").mkdir()
+        (new / "deep" / "file").touch()
+        (new / "mark").touch()
+    before = sorted(names for is_there, names in steps if not is_there)
+    assert before == [(), ("deep",), ("deep", "file"), ("lock",), ("mark",)]
+    assert steps[-1] == (True, ())
+    assert len(steps) == 6
+
+
+def test_a_replacement_that_fails_lets_the_locks_go(tmp_path):
+    path, held = tmp_path / "g", []
+    path.mkdir()
+    (path / "mark").touch()
+    with pytest.raises(KeyError) as caught, files.replacement(path, mark="mark") as new:  # noqa: PT012  # what fails
+        for each in (path, new):
+            with pytest.raises(StoreLockedError):
+                WriterLock(each / "lock")
+        held.append(new)
+        raise KeyError
+    WriterLock(path / "lock").release()
+    assert not held[0].exists()
+    assert caught.value.args == ()  # whose traceback refers to the locks
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_what_comes_in_between_is_not_replaced(tmp_path, replaces):
+    path = tmp_path / "g"
+    with (  # noqa: PT012  # what comes in between
+        pytest.raises(OSError, match="not empty|exists"),
+        files.replacement(path, mark="mark", replaces=replaces) as new,
+    ):
+        (new / "mark").write_text("new")
+        path.mkdir()
+        (path / "mark").write_text("there")
+    assert (path / "mark").read_text() == "there"
+    assert [each.name for each in tmp_path.iterdir()] == ["g"]
+
+
+def test_a_directory_is_discarded_where_nobody_writes_and_it_is_expendable(tmp_path):
+    path = tmp_path / "g"
+    assert not files.discard(path, expendable=lambda _: True)
+    path.mkdir()
+    (path / "file").touch()
+    lock = WriterLock(path / "lock")
+    assert not files.discard(path, expendable=lambda _: True)
+    lock.release()
+    assert not files.discard(path, expendable=lambda _: False)
+    assert (path / "file").exists()
+    WriterLock(path / "lock").release()
+    assert files.discard(path, expendable=lambda each: each == path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stands_aside_is_put_back_once_nobody_holds_it(tmp_path, monkeypatch):
+    path, aside = tmp_path / "g", files.aside_of(tmp_path / "g")
+    aside.mkdir()
+    files.settle(path, mark="mark")
+    assert not path.exists()  # half of one that was being deleted
+    (aside / "mark").touch()
+    lock, waits = WriterLock(aside / "lock"), []
+    monkeypatch.setattr(
+        files.time,
+        "sleep",
+        lambda seconds: waits.append(seconds) or len(waits) < 3 or lock.release(),
+    )
+    files.settle(path, mark="mark")
+    assert (path / "mark").exists()
+    assert len(waits) == 3
+    assert max(waits) < 0.1
+    assert not aside.exists()
+    WriterLock(path / "lock").release()
+
+
+def test_what_stands_aside_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    aside = files.aside_of(tmp_path / "g")
+    aside.mkdir()
+    (aside / "mark").touch()
+    lock = WriterLock(aside / "lock")
+    monkeypatch.setattr(files, "_WAIT_SECONDS", 0.05)
+    files.settle(tmp_path / "g", mark="mark")
+    assert aside.exists()
+    lock.release()
+
+
+def test_a_lock_names_its_holder_and_nobody_before(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("99999999999999 and more")
+    lock = WriterLock(path)
+    assert path.read_text() == str(os.getpid())
+    path.write_text("")
+    with pytest.raises(
+        StoreLockedError, match=f"^{tmp_path}: open for writing by process unknown;"
+    ):
+        WriterLock(path)
+    path.write_text("7" * 70)
+    with pytest.raises(StoreLockedError, match=f"by process {'7' * 64};"):
+        WriterLock(path)
+    lock.release()
+    WriterLock(path).release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
+def test_a_lock_that_cannot_be_written_is_not_held(tmp_path):
+    import resource  # not on Windows
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            WriterLock(tmp_path / "lock")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    WriterLock(tmp_path / "lock").release()
+    assert caught.value.errno == errno.EFBIG
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege")
+def test_a_link_that_is_made_just_now_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    monkeypatch.setattr("imgret.galleries.local.own.check_no_link", lambda _: None)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_file(tmp_path / "link", creates=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other permissions")
+def test_a_file_is_for_whom_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        os.close(open_file(tmp_path / "file", creates=True))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    with pytest.raises(FileNotFoundError):
+        open_file(tmp_path / "none")
+
+
+def test_a_tree_is_discarded_and_of_a_link_the_link_alone(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    discard_tree(tmp_path / "link")
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+    discard_tree(folder)
+    discard_tree(folder)
+    assert list(tmp_path.iterdir()) == []
