@@ -1,12 +1,14 @@
 """Headers of files that are put together part by part, so that each part says what is known."""
 
 import zlib
+from dataclasses import replace
 from struct import pack
 
 import pytest
 
 from imgret.errors import ImageCorruptError
 from imgret.images import header
+from imgret.images.headers import Header, preview_orientation
 from imgret.images.icc import SRGB, coded_profile, make_profile
 
 EXIF = b"II*\0\x08\0\0\0\x01\0" + pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
@@ -347,8 +349,8 @@ def ispe(width, height):
     return box(b"ispe", bytes(4), pack(">II", width, height))
 
 
-def heif(items, *, brand=b"avif", primary=1, references=()):
-    """Return a file of items, each an id, a kind and its properties."""
+def heif(items, *, brand=b"avif", primary=1, references=(), extents=(), data=b""):
+    """Return a file of items, each an id, a kind and its properties; extents are from its start."""
     infos = [
         box(b"infe", b"\2\0\0\0", pack(">HH4s", number, 0, kind), b"\0")
         for number, kind, _ in items
@@ -368,7 +370,11 @@ def heif(items, *, brand=b"avif", primary=1, references=()):
             box(b"ipma", bytes(4), pack(">I", len(items)), owned),
         ),
     ]
-    return box(b"ftyp", brand, bytes(4), brand) + box(b"meta", bytes(4), *meta)
+    if extents:
+        places = [pack(">HHHII", item, 0, 1, *extent) for item, extent in extents]
+        meta.append(box(b"iloc", bytes(4), b"\x44\0", pack(">H", len(places)), *places))
+    start = box(b"ftyp", brand, bytes(4), brand) + box(b"mdat", data)
+    return start + box(b"meta", bytes(4), *meta)
 
 
 @pytest.mark.parametrize(("brand", "kind"), [(b"avif", b"av01"), (b"heic", b"hvc1")])
@@ -458,3 +464,79 @@ def test_kinds_of_items(brand, usual):
         assert (found.size, found.unsupported) == ((400, 300), what)
     old = heif([(1, b"av01", [ispe(400, 300)])], brand=brand, primary=7)  # its kind is not told
     assert header(old).unsupported == ""
+
+
+SIX_BY_SEVEN = b"\x0a\x03" + int("000010000000100010101110", 2).to_bytes(3, "big")
+
+
+def test_frames_in_an_avif_that_are_larger_than_it_says():
+    for side, coded in ((6, (6, 7)), (7, (0, 0)), (8, (0, 0))):
+        items = [(1, b"av01", [ispe(6, side)]), (2, b"av01", [])]
+        for item in (1, 2):
+            data = heif(items, extents=[(item, (28, 5))], data=SIX_BY_SEVEN)
+            assert header(data).coded == coded
+    other = heif([(1, b"grid", [ispe(6, 6)])], extents=[(1, (28, 5))], data=SIX_BY_SEVEN)
+    assert header(other).coded == (0, 0)
+
+
+def test_items_may_share_no_more_data_than_two_files_hold():
+    for count, coded in ((2, (0, 0)), (3, (65536, 65536))):
+        items = [(n, b"av01", [ispe(6, 7)] if n == 1 else []) for n in range(1, count + 1)]
+        extents = [(n, (0, 1 << 20)) for n in range(1, count + 1)]
+        assert header(heif(items, extents=extents)).coded == coded
+
+
+# -- all formats -----------------------------------------------------------------------------------
+
+
+def tiff(**tags):
+    """Return a TIFF of short numbers: ``t262=2``."""
+    entries = sorted((int(name[1:]), value) for name, value in tags.items())
+    table = b"".join(pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    return b"II*\0" + pack("<IH", 8, len(entries)) + table + bytes(4)
+
+
+def test_what_a_header_does_not_say_is_usual():
+    for data in (
+        jpeg(frame(), scan()),
+        png(),
+        webp(vp8(400, 300)),
+        gif(drawn()),
+        tiff(t256=400, t257=300, t258=8),
+        b"BM" + bytes(8) + pack("<IIHHHH", 26, 12, 400, 300, 1, 24),
+        b"BM" + bytes(8) + pack("<IIiiHHI", 54, 40, 400, 300, 1, 24, 0) + bytes(20),
+        heif([(1, b"av01", [ispe(400, 300)])]),
+    ):
+        found = header(data)
+        assert (found.width, found.height, found.orientation) == (400, 300, 1)
+        assert (found.bits, found.alpha, found.transparent, found.profile) == (8, None, None, b"")
+        assert (found.channels, found.buffered, found.scans) == (3, False, 1)
+        assert (found.coded, found.unsupported, found.end) == ((0, 0), "", len(data))
+
+
+@pytest.mark.parametrize("orientation", range(11))
+def test_a_tiff_says_its_orientation_and_colours(orientation):
+    found = header(tiff(t256=400, t257=300, t274=orientation))
+    assert (found.width, found.bits) == (400, 1)
+    assert found.orientation == (orientation if 1 <= orientation <= 8 else 1)
+    assert found.size == ((300, 400) if 5 <= orientation <= 8 else (400, 300))
+    colours = {0: 1, 1: 1, 5: 4}
+    assert header(tiff(t256=4, t257=3, t262=orientation)).channels == colours.get(orientation, 3)
+
+
+def test_a_side_has_a_pixel_at_least():
+    assert header(png(width=1, height=1)).size == (1, 1)
+    for made in (png(width=0), png(height=0), jpeg(frame(width=0, height=0), scan())):
+        with pytest.raises(ImageCorruptError, match="header gives a size of"):
+            header(made)
+
+
+def test_a_preview_without_an_orientation_is_turned_like_its_photograph():
+    wide, high, square = (Header("JPEG", *size) for size in ((4, 3), (3, 4), (3, 3)))
+    for otherwise in range(1, 9):
+        for preview in (wide, square):
+            assert preview_orientation(preview, otherwise) == otherwise
+        assert preview_orientation(high, otherwise) == (otherwise if otherwise <= 4 else 1)
+        for exif in (EXIF, b"Exif\0\0" + EXIF):
+            own = replace(high, orientation=6, exif=exif)
+            assert preview_orientation(own, otherwise) == 6
