@@ -105,7 +105,14 @@ def test_metadata_of_a_jpeg():
     for exif in ((EXIF,), (EXIF, OTHER_EXIF), (EXIF[:20], EXIF[20:])):
         found = header(jpeg(*parts, *(segment(0xE1, app1 + e) for e in exif), frame(), scan()))
         assert (found.exif, found.orientation, found.size) == (EXIF, 6, (300, 400))
-    assert header(jpeg(segment(0xE2, app1 + EXIF), frame(), scan())).exif == b""
+    for other in (
+        segment(0xE2, app1 + EXIF),
+        segment(0xE1, b"Other\0" + EXIF),
+        segment(0xE2, xmp + XMP),
+        segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + XMP),
+    ):
+        found = header(jpeg(other, frame(), scan()))
+        assert (found.exif, found.orientation) == (b"", 1)
 
 
 def test_a_profile_of_a_jpeg_may_have_parts():

@@ -724,9 +724,18 @@ def test_an_image_is_decoded_in_bands(variant, most, monkeypatch):
     for top, samples in tiff._bands(data, page):
         assert top == below
         rows = len(samples) // variant.blocks[1]
+        assert len(samples) > 0
         assert rows <= max(1, least, most // (page.rows.width * page.rows.samples))
         below += len(samples)
     assert below == HEIGHT
+
+
+def test_strips_of_a_row_are_decoded_together(monkeypatch):
+    data = write(Variant(strip=1))
+    for rows in (1, 7, HEIGHT):
+        monkeypatch.setattr(tiff, "_BAND_NUMBERS", rows * WIDTH * 3)
+        tops = [top for top, _ in tiff._bands(data, read_page(data))]
+        assert tops == list(range(0, HEIGHT, rows))
 
 
 @pytest.mark.parametrize(("most", "shown"), [(255, 255), (256, 1), (0xFFFF, 255)])
