@@ -325,21 +325,22 @@ def test_a_view_without_some_items_is_a_view(adapted):
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize("projected", [False, True])
 @pytest.mark.parametrize(("k", "alpha"), [(1, 1.0), (2, 0.0), (4, 2.0), (30, 1.0)])
-def test_augmented_embeddings_are_weighted_means(metric, projected, k, alpha):
+@pytest.mark.parametrize("first", [0, 5])
+def test_augmented_embeddings_are_weighted_means(first, metric, projected, k, alpha):
     rows = np.random.default_rng(2).normal(size=(12, 4)).astype(np.float32)
     rows[5:9] = rows[4]  # so that the nearest two are not the item itself
     rows[:3] *= np.float32(0.01)
     if metric != "cosine" and not projected:
         rows[9] = 0
     projection = fit_pca([rows], 3) if projected else None
-    plain = Plain(rows, metric=metric, projection=projection)
+    plain = Plain(rows, [n + first for n in range(12)], metric=metric, projection=projection)
     vectors = (rows - projection.mean) @ projection.matrix if projected else rows
     ids, found = numbers(augmented_embeddings(plain, k, alpha))
-    assert ids == list(range(12))
-    near = plain.search(plain.project(rows), k).ids.tolist()
+    assert ids == plain.known
+    near = plain.search(plain.project(rows), k).ids - first
     lengths = [float(np.linalg.norm(vector)) for vector in vectors]
     for n in range(12):
-        members = [n, *(m for m in near[n] if m not in {n, -1})][:k]
+        members = [n, *(m for m in near[n].tolist() if m != n)][:k]
         weights = [1.0]
         for m in members[1:]:
             both = lengths[n] * lengths[m]
