@@ -87,6 +87,7 @@ PARTS = {
             "tests/retriever/test_searching.py",
             "tests/retriever/test_small_values.py",
             "tests/retriever/test_text.py",
+            "tests/search",
         ),
     ),
     "headers": Part(

@@ -76,6 +76,8 @@ def catalog():
         ({"": 1}, "the name of a field"),
         ({"exif..make": 1}, "the name of a field"),
         ({'a"b': 1}, "without quotes"),
+        ({"a\n": 1}, "control characters"),
+        ({"\ud800": 1}, "the name of a field"),
         ({"a\\": 1}, "backslashes"),
         ({INJECTION: 1}, "expected a field that some item has"),
     ],
@@ -122,13 +124,36 @@ def test_nesting_and_length_have_limits_that_sqlite_can_take(catalog, form):
         catalog.matching(itself)
 
 
-def test_filters_are_nested_in_sixteen_levels_at_most(catalog):
-    where = {"year": {"$gte": 1}}
-    for _ in range(15):
-        where = {"$and": [where]}
-    catalog.matching(where)
+@pytest.mark.parametrize("form", ["$and", "$or", "$not", "inner $not"])
+def test_filters_are_nested_in_sixteen_levels_at_most(catalog, form):
+    def nested(depth):
+        inner = {"$gte": 1}
+        for _ in range(depth if form == "inner $not" else 0):
+            inner = {"$not": inner}
+        where = {"year": inner}
+        for _ in range(0 if form == "inner $not" else depth):
+            where = {form: where if form == "$not" else [where]}
+        return where
+
+    assert catalog.matching(nested(15)).tolist() == ([] if "not" in form else [0, 1])
     with pytest.raises(InvalidInputError, match="at most 16 levels of nesting"):
-        catalog.matching({"$and": [where]})
+        catalog.matching(nested(16))
+
+
+@pytest.mark.parametrize("value", ["x" * 500, b"x" * 500, 10**500])
+def test_a_message_shows_200_characters_of_a_value(value):
+    with pytest.raises(InvalidInputError) as told:
+        parse_filter({"year": {"$exists": value}})
+    shown = str(told.value).partition("found ")[2]
+    assert (len(shown), shown[:5], shown[-5:]) == (200, repr(value)[:5], repr(value)[-5:])
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, dict.fromkeys])
+def test_a_message_shows_20_elements_of_a_value(kind):
+    with pytest.raises(InvalidInputError) as told:
+        parse_filter({"year": {"$exists": kind(range(50))}})
+    shown = str(told.value).partition("found ")[2]
+    assert (shown.count(","), "19" in shown, "20" in shown) == (20, True, False)
 
 
 def test_number_of_conditions_has_a_limit(catalog):

@@ -129,7 +129,7 @@ def test_the_gallery_as_a_whole(retriever, photos):
     assert retriever.clusters(3).sizes.tolist() == [12, 12, 12]
     assert retriever.outliers(k=3)
     assert retriever.mislabelled(k=3) == []
-    assert len(retriever.augmented(3)) == 36
+    assert len(retriever.augmented(3)) == len(retriever.augmented(99)) == 36
 
 
 def test_what_it_cannot_do_is_refused(retriever, tmp_path):

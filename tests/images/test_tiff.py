@@ -20,8 +20,9 @@ from PIL import ImageFile, features
 
 from imgret import images
 from imgret.errors import ImageCorruptError, ImageTooLargeError, ImageUnsupportedError
-from imgret.images import tiff_data
+from imgret.images import tiff, tiff_data
 from imgret.images.tiff import decode_tiff
+from imgret.images.tiff_page import read_page
 
 HEIGHT, WIDTH = 37, 43  # no multiple of a strip or tile
 NUMBERS = np.random.default_rng(0)
@@ -696,6 +697,53 @@ def test_tiles_are_turned_as_a_whole(bits, photometric, extra):
         upright = images.decode(write(replace(variant, orientation=1))).image
         found = images.decode(write(variant)).image
         np.testing.assert_array_equal(found, turned(upright, orientation))
+
+
+BANDS_OF = [
+    Variant(strip=1),
+    Variant(strip=7, planar=True, extra=(2,)),
+    Variant(bits=4, photometric=BLACK, strip=100),
+    Variant(bits=16, tile=(16, 16), extra=(1,)),
+    Variant(tile=(48, 32), planar=True),
+    Variant(photometric=YCBCR, blocks=(2, 2), strip=8),
+    Variant(photometric=YCBCR, blocks=(4, 4), strip=20),
+    Variant(photometric=YCBCR, blocks=(2, 2), tile=(16, 16)),
+]
+
+
+@pytest.mark.parametrize("most", [1, 300, 1000, 4000])
+@pytest.mark.parametrize("variant", BANDS_OF)
+def test_an_image_is_decoded_in_bands(variant, most, monkeypatch):
+    data = write(variant)
+    rgb, alpha = decode_tiff(data)
+    monkeypatch.setattr(tiff, "_BAND_NUMBERS", most)
+    for found, whole in zip(decode_tiff(data), (rgb, alpha), strict=True):
+        np.testing.assert_array_equal(found, whole)
+    page, below = read_page(data), 0
+    least = 1 if variant.tile is None else variant.tile[1]  # a row of tiles is decoded at once
+    for top, samples in tiff._bands(data, page):
+        assert top == below
+        rows = len(samples) // variant.blocks[1]
+        assert len(samples) > 0
+        assert rows <= max(1, least, most // (page.rows.width * page.rows.samples))
+        below += len(samples)
+    assert below == HEIGHT
+
+
+def test_strips_of_a_row_are_decoded_together(monkeypatch):
+    data = write(Variant(strip=1))
+    for rows in (1, 7, HEIGHT):
+        monkeypatch.setattr(tiff, "_BAND_NUMBERS", rows * WIDTH * 3)
+        tops = [top for top, _ in tiff._bands(data, read_page(data))]
+        assert tops == list(range(0, HEIGHT, rows))
+
+
+@pytest.mark.parametrize(("most", "shown"), [(255, 255), (256, 1), (0xFFFF, 255)])
+def test_a_palette_is_of_eight_bits_if_all_its_colours_are(most, shown):
+    colors = [0, most] * 3
+    variant = Variant(bits=1, photometric=PALETTE, tags={320: ("H", colors)})
+    rgb, _ = decode_tiff(write(variant))
+    assert np.unique(rgb).tolist() == [0, shown]
 
 
 def test_the_first_page_counts():

@@ -59,3 +59,12 @@ def test_values_are_listed_unless_nearly_every_item_has_its_own():
     assert (half.values, half.distinct) == (tuple((value, 2) for value in range(4)), 6)
     assert few.values == ((0, 4), (1, 4), (2, 4))
     assert facets([None] * 4, measured[:4], most=4)[2].values == tuple((m, 1) for m in range(4))
+
+
+def test_a_field_lists_a_hundred_values_or_those_that_occur_twice():
+    few, many = (facets([None] * n, [{"n": m} for m in range(n)])[0] for n in (100, 101))
+    assert (len(few.values), few.distinct) == (100, 100)
+    assert (many.values, many.distinct) == ((), 101)
+    for n, listed in ((12, 4), (11, 0)):  # twice as many items as values
+        (found,) = facets([None] * n, [{"n": m % 6} for m in range(n)], most=4)
+        assert (len(found.values), found.distinct) == (listed, 6)

@@ -103,8 +103,7 @@ class _Parser:
                 f"where: expected {name} below a field, as in {{'year': {{{name!r}: ...}}}}, "
                 f"found it in place of a field"
             )
-        field = Field(name)
-        return self._tests(field if field.is_column else metadata_field(name), given, depth)
+        return self._tests(metadata_field(name), given, depth)
 
     def _tests(self, field: Field, given: Any, depth: int) -> Filter:
         _check_depth(depth)

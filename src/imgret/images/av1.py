@@ -35,7 +35,7 @@ def largest_frame(data: bytes) -> tuple[int, int]:
             return max(sizes, key=lambda size: size[0] * size[1])
         head = data[start]
         start += 2 if head & 4 else 1
-        size = len(data) - start
+        size = len(data)
         if head & 2:  # otherwise it runs to the end
             size, start = _leb128(data, start)
         kind, unit = head >> 3 & 15, data[start : start + min(size, _UNIT_BYTES)]
@@ -74,9 +74,9 @@ class _Sequence:
     """
 
     is_short: bool
-    size: tuple[int, int] = (0, 0)
-    bound: tuple[int, int] = (0, 0)
-    time_bits: int = 0
+    size: tuple[int, int]
+    bound: tuple[int, int]
+    time_bits: int
     id_bits: int = 0
     screen: int = _CHOOSE
     whole: int = _CHOOSE
@@ -114,15 +114,14 @@ class _Bits:
 
 def _read_sequence(bits: _Bits) -> _Sequence:
     bits.read(4)  # profile, still image
-    sequence = _Sequence(is_short=bool(bits.read(1)))
-    if sequence.is_short:
+    is_short, time_bits = bool(bits.read(1)), 0
+    if is_short:
         bits.read(5)
     else:
-        sequence.time_bits = _skip_operating_points(bits)
+        time_bits = _skip_operating_points(bits)
     across, down = bits.read(4) + 1, bits.read(4) + 1
-    sequence.bound = 1 << across, 1 << down
-    sequence.size = bits.read(across) + 1, bits.read(down) + 1
-    return sequence
+    size = bits.read(across) + 1, bits.read(down) + 1
+    return _Sequence(is_short, size, (1 << across, 1 << down), time_bits)
 
 
 def _skip_operating_points(bits: _Bits) -> int:

@@ -38,7 +38,9 @@ def _moved(ids: Ids, embeddings: Embeddings, view: View, k: int, alpha: float) -
     others = np.where(near == ids[:, None], -1, near)
     order = np.argsort(others < 0, axis=1, kind="stable")[:, : k - 1]
     members = np.concatenate([ids[:, None], np.take_along_axis(others, order, axis=1)], axis=1)
-    held, places = np.unique(np.maximum(members, 0), return_inverse=True)
+    # Where there are fewer than k, the item stands in, with a weight of 0.
+    standing = np.where(members < 0, ids[:, None], members)
+    held, places = np.unique(standing, return_inverse=True)
     places = places.reshape(members.shape)
     kept = view.embeddings(held)
     vectors = view.projection.apply(kept)

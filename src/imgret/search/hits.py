@@ -226,7 +226,7 @@ class Hits(Tabular, Sequence[Hit]):
     def label(self) -> str | None:
         """The most common label of the hits, the best-ranked one on a tie; None without labels."""
         votes = Counter(hit.label for hit in self._hits() if hit.label is not None)
-        return votes.most_common(1)[0][0] if votes else None
+        return max(votes, key=votes.__getitem__, default=None)
 
     @property
     def threshold(self) -> float | None:

@@ -83,7 +83,7 @@ def check_weights(weights: Any, n: int) -> NDArray[np.float32]:
         found = np.asarray(weights)
         found = found.astype(np.float64, casting="same_kind") if found.size else np.empty(0)
     except (TypeError, ValueError):
-        found = np.empty((0, 0))
+        found = np.empty(())
     if found.shape != (n,):
         raise InvalidInputError(f"weights: expected {n}, one for each image, found {weights!r}")
     if not (np.isfinite(found) & (found >= 0)).all() or not found.any():

@@ -176,7 +176,7 @@ class View(ABC):
             for id_, item in zip(self.ids.tolist(), self.items(), strict=True)
             if item.label is not None
         ]
-        ids, codes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T.copy()
+        ids, codes = np.array(pairs, dtype=np.int64).reshape(len(pairs), 2).T.copy()
         return Labels(ids, codes, list(places))
 
     @abstractmethod
@@ -451,7 +451,7 @@ class View(ABC):
         folds = fold_of(self.labels.codes, _FOLDS)
         for fold in range(_FOLDS):
             held_out = self.labels.ids[folds == fold]
-            asked = np.intersect1d(ids, held_out, assume_unique=True)
+            asked = np.intersect1d(ids, held_out)
             if not len(asked):
                 continue
             rest = self.held_out(held_out)
