@@ -360,6 +360,8 @@ def outcome(mutant: Mutant, covering: Covering, source: Path) -> str:
         file.write_text(original, encoding="utf-8")
     if ended.returncode == 0:
         return f"survived: {len(tests)} tests"
+    if "while loading conftest" in ended.stdout:  # the mutant cannot be imported
+        return "caught: conftest"
     if ended.returncode in {4, 5}:
         sys.exit(f"{mutant}: expected tests that are there, found\n{ended.stdout[-3000:]}")
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.MULTILINE)

@@ -391,6 +391,8 @@ def test_an_image_of_items_has_the_size_and_turn_of_its_primary_one(brand, kind)
         return header(heif(items, brand=brand, references=references))
 
     plain = made()
+    assert made(others=[(3, kind, [ispe(10, 301)])]).size == (400, 300)  # the largest one counts
+    assert made(others=[(3, kind, [ispe(401, 200)])]).size == (400, 300)
     assert (plain.format, plain.size, plain.orientation) == (
         brand[:4].decode().upper(),
         (400, 300),
@@ -482,6 +484,10 @@ def test_frames_in_an_avif_that_are_larger_than_it_says():
         for item in (1, 2):
             data = heif(items, extents=[(item, (28, 5))], data=SIX_BY_SEVEN)
             assert header(data).coded == coded
+    wide = b"\x0a\x03" + int("000010000000100010111101", 2).to_bytes(3, "big")  # 8 x 6
+    for data in (wide + SIX_BY_SEVEN, SIX_BY_SEVEN + wide):  # the larger one counts
+        both = heif(items, extents=[(1, (28, 5)), (2, (33, 5))], data=data)
+        assert header(both.replace(ispe(6, 8), ispe(6, 6))).coded == (8, 6)
     other = heif([(1, b"grid", [ispe(6, 6)])], extents=[(1, (28, 5))], data=SIX_BY_SEVEN)
     assert header(other).coded == (0, 0)
 
