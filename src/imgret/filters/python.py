@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -99,6 +100,9 @@ def _kind(stored: Any) -> Kind | None:
 
 def _number(value: Any) -> Any:
     """Convert a whole number beyond 64 bits to float64, as SQLite does; infinite if too large."""
-    if isinstance(value, int) and value.bit_length() > 63:
-        return float(str(value))  # of a number, float() raises OverflowError
-    return value
+    if not isinstance(value, int) or value.bit_length() <= 63:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
