@@ -70,6 +70,8 @@ def test_workflows_run_sessions_that_are_there_on_the_pythons_that_are_declared(
     declared = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
     (matrix,) = re.findall(r"python: \[(.+)\]", texts["ci"])
     assert re.findall(r"3\.\d+", matrix) == declared
+    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (3\.\d+) \|", page, re.MULTILINE) == declared
 
 
 @pytest.mark.slow
