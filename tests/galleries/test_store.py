@@ -206,6 +206,9 @@ def test_open_for_reading_changes_nothing(saved, kit):
             lambda: store.remove([0]),
             lambda: store.change_manifest(metric="l2"),
             lambda: store.set_projection(IdentityProjection(store.dim)),
+            lambda: store.set_projection(
+                LinearProjection(np.ones((store.dim, 1)), np.zeros(store.dim), kind="pca")
+            ),
             lambda: store.write_index(Checkpoint(0, 0, Part("x"), None, 0), lambda _: None),
             store.drop_index,
         ):
