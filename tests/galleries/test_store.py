@@ -219,6 +219,15 @@ def test_open_for_reading_changes_nothing(saved, kit):
         assert (saved / name).stat().st_mtime_ns == status.st_mtime_ns
 
 
+def test_an_empty_journal_is_for_a_writer_to_delete(saved, kit):
+    journal = saved / "catalog.sqlite-journal"
+    journal.write_bytes(bytes(512))
+    for writable in (False, True):
+        with closing(Store.open(saved, writable=writable)) as store:
+            assert journal.exists() is not writable
+            assert kit.content_of(store) == kit.expected_of(0, 1, 2, 4)
+
+
 def test_a_writer_in_a_forked_child_is_for_reading(saved, kit, monkeypatch):
     with closing(Store.open(saved, writable=True)) as store:
         parent = os.getpid()
