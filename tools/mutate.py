@@ -359,6 +359,8 @@ def outcome(mutant: Mutant, covering: Covering, source: Path) -> str:
         file.write_text(original, encoding="utf-8")
     if ended.returncode == 0:
         return f"survived: {len(tests)} tests"
+    if "ImportError while loading conftest" in ended.stdout:  # it cannot even be imported
+        return "caught: no test can be loaded"
     if ended.returncode in {4, 5}:
         sys.exit(f"{mutant}: expected tests that are there, found\n{ended.stdout[-3000:]}")
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.MULTILINE)
