@@ -575,6 +575,20 @@ def test_an_index_of_other_vectors_is_found(tmp_path, index):
     assert check_directory(path).ok
 
 
+@pytest.mark.parametrize(("scale", "ok"), [(1.005, True), (1.05, False)])
+def test_an_index_of_vectors_that_are_a_little_off_is_found(tmp_path, scale, ok):
+    path, other = tmp_path / "g.imgret", tmp_path / "other.imgret"
+    for place, factor in ((path, 1), (other, scale)):
+        with Retriever.open(
+            place, "a", embedder=Given(DIM), index="hnsw", metric="ip", dtype="float32"
+        ) as retriever:
+            retriever.add_vectors(vectors() * factor, keys=[str(n) for n in range(N)])
+    shutil.rmtree(path / "index")
+    shutil.copytree(other / "index", path / "index")
+    (path / "index" / "checksums.u32").unlink()
+    assert check_directory(path).ok is ok
+
+
 def test_a_newer_catalog_is_no_damage(gallery):
     with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db:
         db.execute("PRAGMA user_version = 99")

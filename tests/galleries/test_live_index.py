@@ -168,6 +168,11 @@ def test_a_copy_has_the_index_of_its_items(tmp_path, removed, index):
     retriever.add_vectors(rows(20), keys=[str(k) for k in range(20)])
     retriever.remove(removed)
     (hits,) = retriever.search_vectors(rows(20)[7:8], k=5)
+    live = retriever._gallery.live
+    found = live.to_copy(retriever._gallery.store.catalog.live_ids())
+    if index != "flat":  # written as it is where the ids stay, which needs no second copy
+        assert (found[1] == live._index.save_state) is (removed != ["3"])
+        assert found[0].rows == 20 - len(removed)
     retriever.save(path)
     assert (path / "index").exists() == (index != "flat")
     with Retriever.open(path, embedder=Given(DIM)) as copy:
