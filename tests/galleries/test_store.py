@@ -25,6 +25,7 @@ from imgret.errors import (
 )
 from imgret.galleries.local import store as module
 from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.projections import IdentityProjection, LinearProjection
 from imgret.types import Item, Part
@@ -514,6 +515,24 @@ def test_projection_in_and_out(saved, monkeypatch):
         assert store.manifest.projection is None
         store.set_projection(two)
         assert store.manifest.projection == two.fingerprint
+
+
+def test_a_projection_is_on_the_disk_before_the_manifest_names_it(saved, monkeypatch):
+    current, waiting = Store.projection_files(saved)
+    steps, sync, write = [], module.sync, Manifest.write
+    monkeypatch.setattr(
+        module, "sync", lambda path: steps.append((path, current.exists())) or sync(path)
+    )
+    monkeypatch.setattr(
+        Manifest,
+        "write",
+        lambda self, path: steps.append((path, waiting.exists())) or write(self, path),
+    )
+    with closing(Store.open(saved, writable=True)) as store:
+        one = LinearProjection(np.ones((store.dim, 1)), np.zeros(store.dim), kind="pca")
+        store.set_projection(one)
+    assert steps == [(waiting, False), (saved, True)]
+    assert (current.exists(), waiting.exists()) == (True, False)
 
 
 def test_what_is_of_no_use_is_counted(saved, path, manifest, kit):
