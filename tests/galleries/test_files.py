@@ -195,6 +195,26 @@ def test_a_link_that_is_made_just_now_is_not_followed(tmp_path, monkeypatch):
         open_file(tmp_path / "link", creates=True)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="cannot delete a file that is open")
+def test_what_is_being_deleted_is_locked(tmp_path, monkeypatch):
+    new, discard, refused = tmp_path / ".g.saving-0123abcd", files._discard, []
+    new.mkdir()
+
+    def noted(directory, mark):
+        with pytest.raises(StoreLockedError):
+            WriterLock(directory / "lock")
+        refused.append(directory)
+        discard(directory, mark)
+
+    monkeypatch.setattr(files, "_discard", noted)
+    lock = WriterLock(new / "lock")
+    assert not files.discard_unlocked(new, "mark")
+    lock.release()
+    assert files.discard_unlocked(new, "mark")
+    assert refused == [new]
+    assert not new.exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="other permissions")
 def test_a_file_is_for_whom_the_umask_says(tmp_path):
     before = os.umask(0o027)
