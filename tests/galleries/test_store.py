@@ -535,6 +535,20 @@ def test_a_projection_is_on_the_disk_before_the_manifest_names_it(saved, monkeyp
     assert (current.exists(), waiting.exists()) == (True, False)
 
 
+def test_a_catalog_that_was_replaced_is_only_read_from_then_on(saved, kit):
+    """A journal of it would be taken for one of the catalog that is in its place."""
+    with closing(Store.open(saved, writable=True)) as before:
+        after, ids = before.without_removed(None)
+        with closing(after):
+            assert ids.tolist() == [0, 1, 2, 4]
+            assert before.catalog._db.execute("PRAGMA query_only").fetchone() == (1,)
+            with pytest.raises(StoreReadOnlyError):
+                before.catalog.replace(0, Item("x"))
+            kit.add(after, 9)
+            assert kit.content_of(before) == kit.expected_of(0, 1, 2, 4)
+            assert kit.content_of(after) == kit.expected_of(0, 1, 2, 4, 9)
+
+
 def test_what_is_of_no_use_is_counted(saved, path, manifest, kit):
     catalog = (saved / "catalog.sqlite").stat().st_size
     with closing(Store.open(saved, writable=False)) as store:
