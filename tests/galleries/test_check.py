@@ -371,6 +371,16 @@ def test_a_repair_keeps_every_sound_item(gallery, what):
         assert len(retriever.search_vectors(vectors()[:1], k=99)[0]) == N - 2 - len(lost)
 
 
+def test_a_repair_keeps_what_the_gallery_is_made_of(gallery):
+    before = Manifest.read(gallery)
+    ruin(gallery, "vector")
+    assert check_directory(gallery, repair=True).repaired
+    assert Manifest.read(gallery) == before.with_(dropped=before.dropped + 3)
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        assert retriever.projection.dim_out == 6
+        assert retriever._gallery.store.catalog.filter_fields() == ["number"]
+
+
 def test_what_is_read_of_a_damaged_item_is_reported(gallery):
     with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
         db.execute("UPDATE items SET path = '/photos/4.jpg' WHERE id = 4")
@@ -466,7 +476,9 @@ def test_items_of_an_old_gallery_are_checked_as_far_as_they_can_be(tmp_path, nam
     path = Path(
         shutil.copytree(Path(__file__).parents[1] / "data/galleries" / name, tmp_path / name)
     )
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     assert check_directory(path).ok
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     with closing(sqlite3.connect(path / "catalog.sqlite")) as db, db:
         db.execute("UPDATE items SET metadata = '[1]' WHERE id = 2")
     (damage,) = check_directory(path).damages
@@ -573,6 +585,20 @@ def test_an_index_of_other_vectors_is_found(tmp_path, index):
     assert (damage.part, damage.what) == ("index", "its vectors are not those of the items")
     assert check_directory(path, repair=True).repaired
     assert check_directory(path).ok
+
+
+@pytest.mark.parametrize(("scale", "ok"), [(1.005, True), (1.05, False)])
+def test_an_index_of_vectors_that_are_a_little_off_is_found(tmp_path, scale, ok):
+    path, other = tmp_path / "g.imgret", tmp_path / "other.imgret"
+    for place, factor in ((path, 1), (other, scale)):
+        with Retriever.open(
+            place, "a", embedder=Given(DIM), index="hnsw", metric="ip", dtype="float32"
+        ) as retriever:
+            retriever.add_vectors(vectors() * factor, keys=[str(n) for n in range(N)])
+    shutil.rmtree(path / "index")
+    shutil.copytree(other / "index", path / "index")
+    (path / "index" / "checksums.u32").unlink()
+    assert check_directory(path).ok is ok
 
 
 def test_a_newer_catalog_is_no_damage(gallery):

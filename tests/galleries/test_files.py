@@ -17,7 +17,7 @@ from imgret.errors import (
     StoreReadOnlyError,
 )
 from imgret.galleries.local import files
-from imgret.galleries.local.own import discard_tree, open_file
+from imgret.galleries.local.own import create_file, discard_tree, open_file
 from imgret.galleries.local.writer_lock import WriterLock
 
 
@@ -193,6 +193,31 @@ def test_a_link_that_is_made_just_now_is_not_followed(tmp_path, monkeypatch):
     monkeypatch.setattr("imgret.galleries.local.own.check_no_link", lambda _: None)
     with pytest.raises(OSError, match="symbolic links"):
         open_file(tmp_path / "link", creates=True)
+    for content in (b"first", b"second"):  # in place of the link, and of what was half written
+        with create_file(tmp_path / "link") as file:
+            file.write(content)
+        assert (tmp_path / "link").read_bytes() == content
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="cannot delete a file that is open")
+def test_what_is_being_deleted_is_locked(tmp_path, monkeypatch):
+    new, discard, refused = tmp_path / ".g.saving-0123abcd", files._discard, []
+    new.mkdir()
+
+    def noted(directory, mark):
+        with pytest.raises(StoreLockedError):
+            WriterLock(directory / "lock")
+        refused.append(directory)
+        discard(directory, mark)
+
+    monkeypatch.setattr(files, "_discard", noted)
+    lock = WriterLock(new / "lock")
+    assert not files.discard_unlocked(new, "mark")
+    lock.release()
+    assert files.discard_unlocked(new, "mark")
+    assert refused == [new]
+    assert not new.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="other permissions")

@@ -168,6 +168,11 @@ def test_a_copy_has_the_index_of_its_items(tmp_path, removed, index):
     retriever.add_vectors(rows(20), keys=[str(k) for k in range(20)])
     retriever.remove(removed)
     (hits,) = retriever.search_vectors(rows(20)[7:8], k=5)
+    live = retriever._gallery.live
+    found = live.to_copy(retriever._gallery.store.catalog.live_ids())
+    if index != "flat":  # written as it is where the ids stay, which needs no second copy
+        assert (found[1] == live._index.save_state) is (removed != ["3"])
+        assert found[0].rows == 20 - len(removed)
     retriever.save(path)
     assert (path / "index").exists() == (index != "flat")
     with Retriever.open(path, embedder=Given(DIM)) as copy:
@@ -175,6 +180,29 @@ def test_a_copy_has_the_index_of_its_items(tmp_path, removed, index):
         (again,) = copy.search_vectors(rows(20)[7:8], k=5)
         assert [(hit.key, hit.score) for hit in again] == [(hit.key, hit.score) for hit in hits]
         assert len(copy.index) == 20 - len(removed)
+
+
+@pytest.mark.parametrize("why", ["numbered", "not numbered", "other items", "not in use"])
+def test_an_index_is_taken_along_where_it_can_be_numbered_again(tmp_path, monkeypatch, why):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM), index="hnsw") as retriever:
+        retriever.add_vectors(rows(20), keys=[str(k) for k in range(20)])
+        retriever.remove(["3", "4"])
+    with Retriever.open(path, "r+", embedder=Given(DIM)) as retriever:
+        live = retriever._gallery.live
+        before = live.sync()
+        if why == "not numbered":
+            monkeypatch.setattr(HNSWIndex, "supports_renumber", False)
+        elif why == "other items":
+            before.remove(np.array([9]))
+        elif why == "not in use":
+            live._index = None
+        assert retriever.compact() == 2
+        assert (retriever.index is before) is (why == "numbered")
+        assert len(retriever.index) == 18
+        for key in (0, 9, 19):
+            (hits,) = retriever.search_vectors(rows(20)[key : key + 1], k=1)
+            assert hits[0].key == str(key)
 
 
 def test_the_best_of_two_answers_without_what_is_in_both():

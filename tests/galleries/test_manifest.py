@@ -156,6 +156,8 @@ def test_the_largest_values(tmp_path, content):
     found = Manifest.read(tmp_path)
     assert {name: getattr(found, name) for name in most} == most
     assert (found.calibration, found.text_calibration) == ({}, {"a": 1})
+    put(tmp_path, {**content, "dim": 1, "dropped": 0})
+    assert Manifest.read(tmp_path).dim == 1
 
 
 def test_the_file_is_read_by_people_and_summed_in_one_way(tmp_path, manifest):

@@ -25,6 +25,7 @@ from imgret.errors import (
 )
 from imgret.galleries.local import store as module
 from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.projections import IdentityProjection, LinearProjection
 from imgret.types import Item, Part
@@ -206,6 +207,9 @@ def test_open_for_reading_changes_nothing(saved, kit):
             lambda: store.remove([0]),
             lambda: store.change_manifest(metric="l2"),
             lambda: store.set_projection(IdentityProjection(store.dim)),
+            lambda: store.set_projection(
+                LinearProjection(np.ones((store.dim, 1)), np.zeros(store.dim), kind="pca")
+            ),
             lambda: store.write_index(Checkpoint(0, 0, Part("x"), None, 0), lambda _: None),
             store.drop_index,
         ):
@@ -214,6 +218,15 @@ def test_open_for_reading_changes_nothing(saved, kit):
     assert {name: (saved / name).stat() for name in kit.names(saved)}.keys() == before.keys()
     for name, status in before.items():
         assert (saved / name).stat().st_mtime_ns == status.st_mtime_ns
+
+
+def test_an_empty_journal_is_for_a_writer_to_delete(saved, kit):
+    journal = saved / "catalog.sqlite-journal"
+    journal.write_bytes(bytes(512))
+    for writable in (False, True):
+        with closing(Store.open(saved, writable=writable)) as store:
+            assert journal.exists() is not writable
+            assert kit.content_of(store) == kit.expected_of(0, 1, 2, 4)
 
 
 def test_a_writer_in_a_forked_child_is_for_reading(saved, kit, monkeypatch):
@@ -502,6 +515,38 @@ def test_projection_in_and_out(saved, monkeypatch):
         assert store.manifest.projection is None
         store.set_projection(two)
         assert store.manifest.projection == two.fingerprint
+
+
+def test_a_projection_is_on_the_disk_before_the_manifest_names_it(saved, monkeypatch):
+    current, waiting = Store.projection_files(saved)
+    steps, sync, write = [], module.sync, Manifest.write
+    monkeypatch.setattr(
+        module, "sync", lambda path: steps.append((path, current.exists())) or sync(path)
+    )
+    monkeypatch.setattr(
+        Manifest,
+        "write",
+        lambda self, path: steps.append((path, waiting.exists())) or write(self, path),
+    )
+    with closing(Store.open(saved, writable=True)) as store:
+        one = LinearProjection(np.ones((store.dim, 1)), np.zeros(store.dim), kind="pca")
+        store.set_projection(one)
+    assert steps == [(waiting, False), (saved, True)]
+    assert (current.exists(), waiting.exists()) == (True, False)
+
+
+def test_a_catalog_that_was_replaced_is_only_read_from_then_on(saved, kit):
+    """A journal of it would be taken for one of the catalog that is in its place."""
+    with closing(Store.open(saved, writable=True)) as before:
+        after, ids = before.without_removed(None)
+        with closing(after):
+            assert ids.tolist() == [0, 1, 2, 4]
+            assert before.catalog._db.execute("PRAGMA query_only").fetchone() == (1,)
+            with pytest.raises(StoreReadOnlyError):
+                before.catalog.replace(0, Item("x"))
+            kit.add(after, 9)
+            assert kit.content_of(before) == kit.expected_of(0, 1, 2, 4)
+            assert kit.content_of(after) == kit.expected_of(0, 1, 2, 4, 9)
 
 
 def test_what_is_of_no_use_is_counted(saved, path, manifest, kit):

@@ -72,7 +72,6 @@ class LiveIndex:
         # Shared by searches, and held exclusively while what they see changes.
         self._seeing = ReadWriteLock()
         self._make = index_maker(store.manifest.index, store.manifest.metric, prepared)
-        self._is_prepared = prepared is not None
         self._index: VectorIndex | None = None
         # The gallery whose stored index is still to be read, or was read and is not up to date.
         self._beside: Path | None = None
@@ -198,7 +197,7 @@ class LiveIndex:
         with self._syncing:
             self._take_up()
             self._asked = True
-            if self._index is not None or self._is_prepared:
+            if self._index is not None:
                 return None
             index = self._new(self.projection, len(self._store.catalog))
             return index if index.is_exact and index.cheap_to_build else None
@@ -489,7 +488,6 @@ class LiveIndex:
         """
         new = LiveIndex(store)
         new._make, new._piece, new.projection = self._make, self._piece, self.projection
-        new._is_prepared = self._is_prepared
         new.generation = self.generation + 1
         with self._syncing, self._seeing.write():
             self._left = True

@@ -402,10 +402,8 @@ class Store:
         and these rows are compared again.
         """
         flags, rows = self._sound, self.catalog.rows
-        if len(flags) != rows:
-            longer = np.zeros(rows, dtype=np.bool_)
-            longer[: len(flags)] = flags
-            self._sound = flags = longer
+        if len(flags) < rows:
+            self._sound = flags = np.concatenate([flags, np.zeros(rows - len(flags), np.bool_)])
         return flags
 
     def _all_sound(self, ids: Ids) -> bool:
