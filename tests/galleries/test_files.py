@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -16,7 +18,7 @@ from imgret.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
-from imgret.galleries.local import files
+from imgret.galleries.local import files, writer_lock
 from imgret.galleries.local.own import create_file, discard_tree, open_file
 from imgret.galleries.local.writer_lock import WriterLock
 
@@ -92,6 +94,39 @@ def test_a_replacement_that_fails_lets_the_locks_go(tmp_path):
     WriterLock(path / "lock").release()
     assert not held[0].exists()
     assert caught.value.args == ()  # whose traceback refers to the locks
+
+
+def test_a_writer_waits_for_who_only_tidies_up(tmp_path, monkeypatch):
+    """A reader that rolls a commit back, or undoes a save that was killed, is no other writer."""
+    path = tmp_path / "lock"
+    brief = WriterLock(path, brief=True)
+    Timer(0.2, brief.release).start()
+    lock = WriterLock(path)
+    assert brief._file.closed
+    began = time.monotonic()
+    with pytest.raises(StoreLockedError, match=f"writing by process {os.getpid()}; expected no"):
+        WriterLock(path)
+    assert time.monotonic() - began < 1
+    lock.release()
+    monkeypatch.setattr(writer_lock, "_BRIEF_SECONDS", 0.05)
+    brief = WriterLock(path, brief=True)
+    with pytest.raises(StoreLockedError, match=f"writing by process {os.getpid()}; expected no"):
+        WriterLock(path)
+    brief.release()
+
+
+def test_who_has_just_locked_has_not_said_so_yet(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    path.write_text("7")  # of a writer that is gone
+    brief = WriterLock(path, brief=True)
+    path.write_text("7")
+
+    def sleep(seconds):
+        path.write_text(f"8 {writer_lock._BRIEF}")
+        brief.release()
+
+    monkeypatch.setattr(writer_lock.time, "sleep", sleep)
+    WriterLock(path).release()
 
 
 @pytest.mark.parametrize("replaces", [True, False])

@@ -294,7 +294,7 @@ def _roll_back(path: Path) -> None:
         The gallery cannot be written.
     """
     try:
-        lock = WriterLock(path.parent / LOCK)
+        lock = WriterLock(path.parent / LOCK, brief=True)
     except StoreLockedError:
         return
     except OSError:

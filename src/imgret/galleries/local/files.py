@@ -214,7 +214,7 @@ def settle(path: Path, *, mark: str) -> None:
     deadline = time.monotonic() + _WAIT_SECONDS
     while is_aside(path, mark=mark) and time.monotonic() < deadline:
         try:
-            lock = WriterLock(aside / LOCK)
+            lock = WriterLock(aside / LOCK, brief=True)
         except StoreLockedError:
             time.sleep(0.01)
             continue

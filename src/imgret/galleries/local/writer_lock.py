@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from io import FileIO
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from imgret.support.locks import renew_in_child
 __all__ = ["LOCK", "WriterLock", "forked"]
 
 LOCK = "lock"
+# What a lock says that is held for a moment, how long others wait for it, and how often they look.
+_BRIEF = "for a moment"
+_BRIEF_SECONDS, _WAIT_SECONDS = 5.0, 0.01
 
 
 def forked(path: Path | None, process: int) -> StoreForkedError:
@@ -32,6 +36,8 @@ class WriterLock:
     ----------
     path : Path
         Lock file; it is created if missing, and not deleted.
+    brief : bool
+        Whether it is held for a moment, to tidy up. Who is refused meanwhile waits for its end.
 
     Raises
     ------
@@ -39,13 +45,13 @@ class WriterLock:
         Another process, or another gallery of this one, holds it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, brief: bool = False) -> None:
         self._file = _open_locked(path)
         self.process = os.getpid()
         try:
             self._file.truncate(0)
             self._file.seek(0)
-            self._file.write(str(self.process).encode())
+            self._file.write(f"{self.process} {_BRIEF if brief else ''}".rstrip().encode())
         except BaseException:
             self._file.close()
             raise
@@ -79,6 +85,7 @@ class WriterLock:
 
 
 def _open_locked(path: Path) -> FileIO:
+    started, refused = time.monotonic(), 0
     while True:
         file = FileIO(open_file(path, creates=True), "r+")
         try:
@@ -88,12 +95,17 @@ def _open_locked(path: Path) -> FileIO:
                 return file
         except (BlockingIOError, PermissionError):  # the latter on Windows
             file.seek(0)
-            holder = file.read(64).decode("ascii", "replace").strip()
-            file.close()
-            raise StoreLockedError(
-                f"{path.parent}: open for writing by process {holder or 'unknown'}; expected no "
-                f"other writer. Close it there, or open this one with mode='r'"
-            ) from None
+            holder, _, held = file.read(64).decode("ascii", "replace").strip().partition(" ")
+            refused += 1
+            waited = time.monotonic() - started
+            # Once in any case: who has just locked it has not said so yet.
+            if refused > 1 and (held != _BRIEF or waited > _BRIEF_SECONDS):
+                file.close()
+                raise StoreLockedError(
+                    f"{path.parent}: open for writing by process {holder or 'unknown'}; expected "
+                    f"no other writer. Close it there, or open this one with mode='r'"
+                ) from None
+            time.sleep(_WAIT_SECONDS)
         except BaseException:
             file.close()
             raise
