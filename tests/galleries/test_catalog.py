@@ -706,7 +706,8 @@ def test_a_copy_has_the_vectors_checksums_and_the_changes_of_its_items(catalog):
         catalog.items([9, 0, 8])
 
 
-def refuse(path):
+def refuse(path, *, brief):
+    assert brief
     raise PermissionError(13, "Permission denied", str(path))
 
 
