@@ -9,6 +9,7 @@ moment.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
@@ -30,6 +31,8 @@ SENTENCE = "interrupted; committed work is kept"
 _SECONDS = 1.5
 # Until the thread that looks on has seen what was raised in the main one.
 _NOTICED_SECONDS = 0.01
+# From an interrupt that Python could not raise until it is raised again.
+_AGAIN_SECONDS = 0.02
 
 # What the command has to say when it is interrupted, such as how to continue.
 last_words: list[Callable[[], str | None]] = []
@@ -67,8 +70,8 @@ class CtrlC:
             if hasattr(os, "register_at_fork"):  # an interrupt of a child is its own
                 os.register_at_fork(after_in_child=self._forget)
             threading.Thread(target=self._look_on, args=(near,), daemon=True).start()
-        if not isinstance(sys.unraisablehook, _NoInterrupts):
-            sys.unraisablehook = _NoInterrupts(sys.unraisablehook)
+        if not isinstance(sys.unraisablehook, _RaisedAgain):
+            sys.unraisablehook = _RaisedAgain(sys.unraisablehook)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def came(self) -> bool:
@@ -114,34 +117,43 @@ class CtrlC:
             self._ends = None
 
     def _look_on(self, near: socket.socket) -> None:
-        with near:
+        with near:  # until the end: Python complains if it cannot pass on another interrupt
             while received := near.recv(64):
                 if signal.SIGINT in received:
                     break
             else:
                 return
-        self._came = True
-        time.sleep(_SECONDS)
-        if self._is_over:
-            return
-        if not self._is_said:
-            _write("\n" if sys.stderr.isatty() else "")  # below a progress bar
-            _write(_text())
-        _end()
+            self._came = True
+            time.sleep(_SECONDS)
+            if self._is_over:
+                return
+            if not self._is_said:
+                _write("\n" if sys.stderr.isatty() else "")  # below a progress bar
+                _write(_text())
+            _end()
 
 
-class _NoInterrupts:
-    """Print all that Python cannot raise but interrupts, which end in callbacks of weak references.
-
-    What the command still has to do is then cut off; as the process ends, there is nothing to say.
-    """
+class _RaisedAgain:
+    """Raise interrupts again that Python cannot raise, as in a callback of a weak reference."""
 
     def __init__(self, hook: Callable[[sys.UnraisableHookArgs], object]) -> None:
         self._hook = hook
 
     def __call__(self, unraisable: sys.UnraisableHookArgs, /) -> None:
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            again = threading.Timer(_AGAIN_SECONDS, _interrupt)  # not in here again
+            again.daemon = True
+            again.start()
+        else:
             self._hook(unraisable)
+
+
+def _interrupt() -> None:
+    """Interrupt the main thread, also where it waits in a native call, except on Windows."""
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def to_resume(model: Path) -> str | None:
