@@ -216,22 +216,27 @@ def test_what_goes_during_a_search_makes_it_no_shorter(mean_color, monkeypatch):
 
 
 @pytest.mark.parametrize("index", ["flat", "hnsw"])
-def test_a_plan_of_what_has_changed_since_is_made_again(mean_color, monkeypatch, index):
+def test_an_item_that_is_replaced_after_a_search_was_planned_is_found(
+    mean_color, monkeypatch, index
+):
+    """As it was or as it is: the plan is made again, as it lists the one that is gone."""
     retriever = fill(Retriever(embedder=mean_color, index=index))
-    where, live = {"n": {"$lt": 40}}, retriever._gallery.live
+    where, live = {"n": {"$lt": 20}}, retriever._gallery.live
     (before,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
-    choose, gone = live._choice, []
+    first, choose, gone = before[0].key, live._choice, []
 
     def late(*given):
         plan = choose(*given)
         if not gone:
-            gone.append(keys(before)[0])
-            retriever.remove(gone[0])
+            gone.append(first)
+            retriever._gallery.add([retriever[first]], QUERIES[:1], replacing=gone)
+            live.sync()
         return plan
 
     monkeypatch.setattr(live, "_choice", late)
     (hits,) = retriever.search_vectors(QUERIES[:1], 40, where=where)
-    assert keys(hits) == keys(before)[1:]
+    assert keys(hits) == keys(before)
+    assert hits[0].score == pytest.approx(1, abs=1e-3)
 
 
 def test_only_some_answers_are_remembered(monkeypatch):
