@@ -160,10 +160,11 @@ def checking(options: argparse.Namespace, vectors: Embeddings, queries: Embeddin
             with Retriever.open(path, mode="r", embedder=embedder) as retriever:
                 retriever.search_vectors(queries, options.k)
                 store: Any = retriever._gallery.store  # type: ignore[attr-defined]  # noqa: SLF001
-                compare = store._check_new  # noqa: SLF001
+                checks = store.row_checks
+                compare = checks.compare_new
                 for size in (1, 10, 100, 1000):
                     seconds, more = differences(
-                        _checked_or_not(retriever, store, compare, queries[:size], options.k),
+                        _checked_or_not(retriever, checks, compare, queries[:size], options.k),
                         options.rounds * max(4, 100 // size),
                     )
                     rows.append(
@@ -181,19 +182,19 @@ def checking(options: argparse.Namespace, vectors: Embeddings, queries: Embeddin
 
 
 def _checked_or_not(
-    retriever: Retriever, store: Any, compare: Any, queries: Embeddings, k: int
+    retriever: Retriever, checks: Any, compare: Any, queries: Embeddings, k: int
 ) -> dict[str, Callable[[], object]]:
     def unchecked() -> None:
-        store._check_new = _take_as_sound  # noqa: SLF001
+        checks.compare_new = _take_as_sound
         retriever.search_vectors(queries, k)
 
     def known() -> None:
-        store._check_new = compare  # noqa: SLF001
+        checks.compare_new = compare
         retriever.search_vectors(queries, k)
 
     def new() -> None:
-        store._check_new = compare  # noqa: SLF001
-        store._sound[:] = False  # noqa: SLF001  # 2 us for 100,000 rows
+        checks.compare_new = compare
+        checks.forget()  # 2 us for 100,000 rows
         retriever.search_vectors(queries, k)
 
     return {"unchecked": unchecked, "known": known, "new": new}

@@ -23,8 +23,9 @@ from imgret.errors import (
     StoreReadOnlyError,
     StoreVersionError,
 )
+from imgret.galleries.local import row_checks
 from imgret.galleries.local import store as module
-from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.checkpoint import Checkpoint, read_checksums
 from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.projections import IdentityProjection, LinearProjection
@@ -397,14 +398,14 @@ def test_what_was_read_is_compared_once(saved, monkeypatch):
 
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_vectors_are_compared_in_pieces(saved, path, kit, monkeypatch, at_once):
-    monkeypatch.setattr(module, "_CHECKED_AT_ONCE", at_once)
+    monkeypatch.setattr(row_checks, "_AT_ONCE", at_once)
     checkpoint = Checkpoint(5, 3, Part("hnsw"), None, 4)
     with closing(Store.open(saved, writable=True)) as store:
         store.write_index(checkpoint, lambda _: None)
         sums = np.fromfile(saved / "index" / "checksums.u32", "<u4").tolist()
         assert sums == store.catalog.checksums(np.arange(5))
-        assert not store.has_wrong_checksums(5)
-        assert not store.has_wrong_checksums(4)  # there are none of so many
+        assert not store.row_checks.differ(read_checksums(saved, 5))
+        assert read_checksums(saved, 4) is None  # there are none of so many
     stored = (saved / "vectors.f16").read_bytes()
     for damaged in range(5):
         data = bytearray(stored)
@@ -413,13 +414,13 @@ def test_vectors_are_compared_in_pieces(saved, path, kit, monkeypatch, at_once):
         for copied in (False, True):
             with closing(Store.open(saved, writable=False)) as store:
                 if copied:
-                    store.take_checksums(saved, 5)
+                    store.row_checks.use_copy(read_checksums(saved, 5))
                 with pytest.raises(StoreCorruptError, match=f"1 stored vectors.*'k{damaged}'"):
                     store.read(np.array([4, 2, 0, 1, 3]))
                 store.read(np.array([n for n in range(5) if n != damaged]))
     (saved / "index" / "checksums.u32").write_bytes(bytes(20))
     with closing(Store.open(saved, writable=False)) as store:
-        assert store.has_wrong_checksums(5)
+        assert store.row_checks.differ(read_checksums(saved, 5))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret import images
 from imgret.abc import VectorIndex
@@ -24,7 +25,13 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.checkpoint import Checkpoint, drop_index, has_index, read_checkpoint
+from imgret.galleries.local.checkpoint import (
+    Checkpoint,
+    drop_index,
+    has_index,
+    read_checkpoint,
+    read_checksums,
+)
 from imgret.galleries.local.files import replacement, settle, thumbnails_of, writing
 from imgret.galleries.local.manifest import COPY, FILE, Manifest
 from imgret.galleries.local.salvage import rewrite, salvage_of
@@ -240,7 +247,8 @@ class _Check:
             if read_checkpoint(self._path) is None:
                 problem = "its checkpoint cannot be read"
             elif (found := read_index(store, self._path, projection)) is not None:
-                problem = _difference(store, *found, projection)
+                copied = read_checksums(self._path, found[1].rows)
+                problem = _difference(store, *found, projection, copied)
             elif said:
                 problem = str(said[0].message).rpartition("rebuilt: ")[2].partition(";")[0]
         if problem is not None:
@@ -260,7 +268,11 @@ class _Check:
 
 
 def _difference(
-    store: Store, index: VectorIndex, checkpoint: Checkpoint, projection: Projection
+    store: Store,
+    index: VectorIndex,
+    checkpoint: Checkpoint,
+    projection: Projection,
+    copied: NDArray[np.uint32] | None,
 ) -> str | None:
     """Return how a stored index differs from the vectors it was made of; None if it does not."""
     catalog = store.catalog
@@ -271,7 +283,7 @@ def _difference(
     held = held[held < checkpoint.rows]
     if not np.array_equal(np.sort(index.ids), held):
         return f"it holds {len(index):,} vectors, not those of the {len(held):,} items it is for"
-    if store.has_wrong_checksums(checkpoint.rows):
+    if copied is not None and store.row_checks.differ(copied):
         return "the checksums stored with it are not those of the catalog"
     sample: Ids = np.intersect1d(live, held)
     if len(sample) > _SAMPLE:

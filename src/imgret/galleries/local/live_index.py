@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from imgret.abc import VectorIndex
 from imgret.errors import InvalidInputError, UnknownNameError
 from imgret.galleries.local import planner as planning
-from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.checkpoint import Checkpoint, read_checksums
 from imgret.galleries.local.planner import FilterPlan, SearchPlan
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits, read_index, read_projection
@@ -509,7 +509,8 @@ class LiveIndex:
             self._beside = None
             return
         index, checkpoint = found
-        self._store.take_checksums(self._beside, checkpoint.rows)
+        if self._store.path is not None:
+            self._store.row_checks.use_copy(read_checksums(self._beside, checkpoint.rows))
         self._prepare(index, self.projection, self._store.manifest.tuned)
         catalog = self._store.catalog
         self._index = index

@@ -28,7 +28,6 @@ from imgret.galleries.local.checkpoint import (
     Checkpoint,
     drop_index,
     read_checkpoint,
-    read_checksums,
     write_index,
 )
 from imgret.galleries.local.files import (
@@ -48,7 +47,8 @@ from imgret.galleries.local.leftovers import (
 )
 from imgret.galleries.local.manifest import FILE, Manifest, is_gallery
 from imgret.galleries.local.own import check_no_link
-from imgret.galleries.local.vectors import SUFFIXES, VectorLog, checksums, widened
+from imgret.galleries.local.row_checks import RowChecks
+from imgret.galleries.local.vectors import SUFFIXES, VectorLog, widened
 from imgret.galleries.local.writer_lock import LOCK, WriterLock, forked
 from imgret.projections import Projection
 from imgret.support.interrupts import held, let_through
@@ -60,8 +60,6 @@ __all__ = ["CATALOG", "PROJECTION", "Store", "discard_if_empty", "vectors_path"]
 _log = logging.getLogger(__name__)
 CATALOG = "catalog.sqlite"
 PROJECTION = "projection.npz"
-# Vectors whose checksums are asked for by one statement.
-_CHECKED_AT_ONCE = 10_000
 # Maximum time for which a gallery may be aside while another takes its place.
 _MOVING_SECONDS = 5.0
 
@@ -100,6 +98,8 @@ class Store:
         Absolute path of the directory; None in memory.
     manifest : Manifest
     catalog : Catalog
+    row_checks : RowChecks
+        Which stored vectors were compared with their checksums since this was made.
     closed : bool
     """
 
@@ -112,6 +112,7 @@ class Store:
         path: Path | None = None,
         lock: WriterLock | None = None,
         writable: bool = True,
+        loaded_from: Path | None = None,
     ) -> None:
         self.path = path
         self.manifest = manifest
@@ -121,11 +122,10 @@ class Store:
         self._vectors = vectors
         self._lock = lock
         self.closed = False
-        self._loaded_from: Path | None = None
+        self._loaded_from = loaded_from
         self._source = None if path is None else file_id(path / CATALOG)
-        # Rows of the vectors file that were compared with their checksums since it was opened.
-        self._sound: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        self._copied: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)  # see `read_checksums`
+        file = self.name if path is None else str(vectors_path(path, manifest))
+        self.row_checks = RowChecks(catalog, gallery=self.name, file=file)
 
     @classmethod
     def in_memory(cls, manifest: Manifest) -> Store:
@@ -223,9 +223,8 @@ class Store:
             catalog = source.catalog.to_memory()
             undo.callback(catalog.close)
             vectors = source._vectors.to_memory(catalog.rows)  # noqa: SLF001  # of the same class
-            store = cls(source.manifest, catalog, vectors)
+            store = cls(source.manifest, catalog, vectors, loaded_from=source.path)
             store._source = source._source  # noqa: SLF001
-            store._loaded_from = source.path
             for _ in store.blocks(catalog.live_ids()):
                 pass
             undo.pop_all()
@@ -347,7 +346,7 @@ class Store:
         """
         rows = self._vectors.stored(ids)
         if self.path is not None:
-            self._check_new(ids, rows)
+            self.row_checks.compare_new(ids, rows)
         return widened(rows)
 
     def table(self, ids: Ids) -> Embeddings | None:
@@ -361,9 +360,9 @@ class Store:
         table = self._vectors.table()
         if table is not None and self.path is not None:
             flat = ids.ravel()
-            if not self._all_sound(flat):
+            if not self.row_checks.all_sound(flat):
                 flat = np.unique(flat)
-                self._check_new(flat, table.take(flat, axis=0))
+                self.row_checks.compare_new(flat, table.take(flat, axis=0))
         return table
 
     def blocks(self, ids: Ids, size: int | None = None) -> Iterator[tuple[Ids, Embeddings]]:
@@ -377,56 +376,10 @@ class Store:
             A vector is not what was committed; the message names its item.
         """
         for block, rows in self._vectors.blocks(ids, size=size):
-            self._check(block, self.catalog.checksums(block), rows)
+            self.row_checks.compare(block, self.catalog.checksums(block), rows)
             if self.path is not None:
-                self._flags()[block] = True
+                self.row_checks.mark_sound(block)
             yield block, widened(rows)
-
-    def _check(self, ids: Ids, expected: list[int], rows: NDArray[Any]) -> None:
-        """Raise if stored rows have other checksums than expected."""
-        found = checksums(rows)
-        if expected == found:
-            return
-        bad = [int(id_) for id_, a, b in zip(ids, expected, found, strict=True) if a != b]
-        names = ", ".join(repr(item.key) for item in self.catalog.items(bad[:3]).values())
-        where = self.name if self.path is None else vectors_path(self.path, self.manifest)
-        raise StoreCorruptError(
-            f"{where}: {len(bad)} stored vectors are damaged, the first of {names}; restore the "
-            f"file from a copy, or see what `imgret check {self.name}` can save"
-        )
-
-    def _flags(self) -> NDArray[np.bool_]:
-        """Return by id whether a row was compared with its checksum.
-
-        Threads may lengthen the array at once. Flags that one of them sets meanwhile may be lost,
-        and these rows are compared again.
-        """
-        flags, rows = self._sound, self.catalog.rows
-        if len(flags) < rows:
-            self._sound = flags = np.concatenate([flags, np.zeros(rows - len(flags), np.bool_)])
-        return flags
-
-    def _all_sound(self, ids: Ids) -> bool:
-        """Whether the rows of these ids were all compared with their checksums."""
-        return 0 not in self._flags().take(ids).tobytes()  # in half the time of all()
-
-    def _check_new(self, ids: Ids, rows: NDArray[Any]) -> None:
-        """Raise if rows are damaged that were not compared with their checksums yet."""
-        if self._all_sound(ids):
-            return
-        flags = self._flags()
-        places = np.flatnonzero(~flags.take(ids))
-        new, first = np.unique(ids[places], return_index=True)
-        places, copied = places[first], self._copied
-        found = np.array(checksums(rows[places]), dtype=np.uint32)
-        differs = new >= len(copied)
-        if len(copied):
-            differs |= copied.take(new, mode="clip") != found
-        places = places[differs]
-        for start in range(0, len(places), _CHECKED_AT_ONCE):
-            part = places[start : start + _CHECKED_AT_ONCE]
-            self._check(ids[part], self.catalog.checksums_of(ids[part]), rows[part])
-        flags[new] = True
 
     # -- what it is made of --------------------------------------------------------------
 
@@ -483,35 +436,9 @@ class Store:
             return
         self.check_writable()
         with writing(self.path):
-            checksums = self._checksums_of(np.arange(checkpoint.rows))
+            checksums = self.row_checks.of(np.arange(checkpoint.rows))
             write_index(self.path, checkpoint, write, checksums)
-            self._copied = checksums if checksums is not None else self._copied
-
-    def _checksums_of(self, ids: Ids) -> NDArray[np.uint32] | None:
-        """Return the checksums of the vectors of increasing ids; None if the catalog is damaged."""
-        found: NDArray[np.uint32] = np.empty(len(ids), dtype=np.uint32)
-        try:
-            for start in range(0, len(ids), _CHECKED_AT_ONCE):
-                part = slice(start, start + _CHECKED_AT_ONCE)
-                found[part] = self.catalog.checksums(ids[part])
-        except (ImgretError, ValueError, TypeError, OverflowError):
-            return None
-        return found
-
-    def take_checksums(self, path: Path, rows: int) -> None:
-        """Read the checksums that are stored with the index of so many rows, if they are there."""
-        if self.path is not None:
-            copied = read_checksums(path, rows)
-            self._copied = self._copied if copied is None else copied
-
-    def has_wrong_checksums(self, rows: int) -> bool:
-        """Whether any of the checksums stored with the index of so many rows is wrong."""
-        assert self.path is not None  # noqa: S101  # only asked of a directory
-        copied = read_checksums(self.path, rows)
-        if copied is None:  # the number may be wrong, too
-            return False
-        expected = self._checksums_of(np.arange(rows))
-        return expected is not None and not np.array_equal(copied, expected)
+            self.row_checks.use_copy(checksums)
 
     def drop_index(self) -> None:
         """Delete the stored copy of the index."""
@@ -577,7 +504,7 @@ class Store:
             kept = self._copy_to(new, projection)
             found = None if index is None else index(kept)
             if found is not None:
-                write_index(new, *found, self._checksums_of(kept[: found[0].rows]))
+                write_index(new, *found, self.row_checks.of(kept[: found[0].rows]))
 
     def _copy_to(self, new: Path, projection: Callable[[Path], None] | None) -> Ids:
         """Write the live items into a new directory; what is damaged is not copied, but raised.
@@ -603,7 +530,7 @@ class Store:
         bound, first = int(ids[-1]) + 1 if len(ids) else 0, 0
         for block, rows in self._vectors.blocks(ids, rows=bound):
             places = np.arange(first, first + len(block))
-            self._check(block, copied.checksums(places), rows)
+            self.row_checks.compare(block, copied.checksums(places), rows)
             yield rows
             first += len(block)
 
@@ -664,9 +591,7 @@ class Store:
         for rows in self._live_rows(catalog, ids):
             vectors.append(rows)
         self._for_writing = False
-        store = Store(manifest, catalog, vectors)
-        store._loaded_from = self._loaded_from
-        return store, ids
+        return Store(manifest, catalog, vectors, loaded_from=self._loaded_from), ids
 
     def waste(self) -> Waste:
         """Return what takes room in the directory and is of no use."""
