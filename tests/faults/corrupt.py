@@ -28,7 +28,7 @@ import numpy as np
 
 from imgret import Retriever, images
 from imgret.errors import ImgretError
-from imgret.galleries.local import store
+from imgret.galleries.local import row_checks, store
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.files import thumbnails_of
@@ -192,7 +192,7 @@ def leave_out(check: str) -> None:
         Catalog._check_new = nothing  # type: ignore[method-assign]
         Catalog._check_from = nothing  # type: ignore[method-assign]
     if check == "vectors":
-        store.Store._check = nothing  # type: ignore[method-assign]
+        row_checks.RowChecks.compare = nothing  # type: ignore[method-assign]
 
 
 def main(kind: str, first: int, last: int, left_out: str = "") -> None:
