@@ -28,7 +28,7 @@ import numpy as np
 
 from imgret import Retriever, images
 from imgret.errors import ImgretError
-from imgret.galleries.local import row_checks, store
+from imgret.galleries.local import row_checks
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.files import thumbnails_of

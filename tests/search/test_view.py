@@ -350,3 +350,12 @@ def test_augmented_embeddings_are_weighted_means(first, metric, projected, k, al
             weights = [w / lengths[m] for w, m in zip(weights, members, strict=True)]
         expected = sum(w * rows[m] for w, m in zip(weights, members, strict=True)) / sum(weights)
         np.testing.assert_allclose(found[n], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize("wrong", [[[np.nan, 0, 0, 0]], [[1.0, 2.0]], [1.0, 2.0, 3.0, 4.0]])
+def test_what_cannot_be_searched_is_called_by_its_name(projected, wrong):
+    rows = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    view = Plain(rows, projection=fit_pca([rows], 2) if projected else None)
+    with pytest.raises(InvalidInputError, match="^queries: expected "):
+        view.project(wrong, "queries")

@@ -12,7 +12,7 @@ import numpy.ma  # np.unique imports it on first use: a fork must not happen mea
 from imgret.abc import Tunable
 from imgret.errors import KeyNotFoundError
 from imgret.projections import Discriminant, IdentityProjection, LinearProjection
-from imgret.support.checks import check_count, check_scorable
+from imgret.support.checks import check_count, check_scorable, check_vectors
 from imgret.support.exact import exact_search, first_of
 from imgret.support.lazy import cached_property
 from imgret.support.metric import DistanceMetric
@@ -305,7 +305,8 @@ class View(ABC):
             calls the embeddings ``name``.
         """
         if self.projection.kind != "identity":
-            kept = as_kept(embeddings, metric=self.metric, dtype=self.dtype)
+            given = check_vectors(embeddings, self.projection.dim_in, name)
+            kept = as_kept(given, metric=self.metric, dtype=self.dtype)
             embeddings = self.projection.apply(kept)
         return check_scorable(embeddings, self.dim, self.metric, name)
 
