@@ -139,6 +139,12 @@ def test_a_child_forgets_an_index_that_was_being_changed(tmp_path):
             seeing = live._seeing
 
 
+def test_a_child_has_nothing_to_forget_of_a_gallery_that_was_not_searched():
+    live = Retriever(embedder=Given(DIM))._gallery.live
+    live.renew()
+    assert not live.is_there
+
+
 def test_the_index_beside_a_gallery_is_written_when_it_has_changed(tmp_path, monkeypatch):
     path, written, write = tmp_path / "g.imgret", [], Store.write_index
     monkeypatch.setattr(
@@ -198,6 +204,7 @@ def test_an_index_is_taken_along_where_it_can_be_numbered_again(tmp_path, monkey
         elif why == "not in use":
             live._index = None
         assert retriever.compact() == 2
+        assert (path / "index").exists()
         assert (retriever.index is before) is (why == "numbered")
         assert len(retriever.index) == 18
         for key in (0, 9, 19):
@@ -218,12 +225,14 @@ def test_the_best_of_two_answers_without_what_is_in_both():
 
 @pytest.mark.parametrize("make", [FlatIndex, HNSWIndex])
 @pytest.mark.parametrize("below", [0, 1, 5, 60])
-def test_what_is_not_yet_seen_is_not_found(make, below):
-    index = make(DIM, metric="ip")
-    index.add(rows(60), np.arange(60) + 100)
-    scores = rows(60) @ rows(1, seed=1)[0]
-    best = (np.argsort(-scores[:below], kind="stable") + 100)[:3].tolist()
-    found = live_index._search_below(100 + below, index, rows(1, seed=1), 3)
+@pytest.mark.parametrize("first", [0, 100])
+def test_what_is_not_yet_seen_is_not_found(make, below, first):
+    index = make(DIM, metric="cosine")
+    index.add(rows(60), np.arange(60) + first)
+    query = rows(61)[below : below + 1]  # the nearest one is the first that is not seen
+    scores = rows(60) @ query[0] / np.linalg.norm(rows(60), axis=1)
+    best = (np.argsort(-scores[:below], kind="stable") + first)[:3].tolist()
+    found = live_index._search_below(first + below, index, query, 3)
     assert found.ids[0].tolist() == (best + [-1] * 3)[: found.ids.shape[1]]
     assert found.ids.shape[1] >= min(below, 3)
 
@@ -275,11 +284,11 @@ def test_a_view_is_of_its_items_alone(index, where, without):
     assert len(view) == len(ids)
     assert view.ids.tolist() == ids
     assert [item.key for item in view.items()] == [f"k{k}" for k in ids]
+    assert view.keys() == tuple(f"k{k}" for k in ids)
     assert list(view.require([f"k{k}" for k in ids[::-1]])) == ids[::-1]
-    for key in [*without, "k7"]:
-        if where is None or int(key[1:]) % 2:
-            with pytest.raises(KeyError):
-                view.require([key])
+    for key in [*without, "k7", *([] if where is None else ["k2"])]:
+        with pytest.raises(KeyError):
+            view.require([key])
     labelled = [k for k in ids if k % 5]
     labels = view.labels
     assert labels.ids.tolist() == labelled

@@ -307,5 +307,5 @@ def _saving_of(path: Path) -> str:
 
 def _discard(directory: Path, mark: str) -> None:
     with suppress(OSError):
-        (directory / mark).unlink(missing_ok=True)  # first: no half of it is restored
+        (directory / mark).unlink()  # first: no half of it is restored
     shutil.rmtree(directory, ignore_errors=True)
