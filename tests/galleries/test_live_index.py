@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -19,9 +20,10 @@ from imgret.errors import (
     StoreReadOnlyError,
 )
 from imgret.galleries.local import LocalGallery, database, live_index, planner
-from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.checkpoint import Checkpoint, read_checkpoint
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits
+from imgret.galleries.local.writer_lock import WriterLock
 from imgret.indexes import FlatIndex, HNSWIndex
 from imgret.indexes.faiss import IVFIndex
 from imgret.support.plan import Plan
@@ -430,6 +432,83 @@ def test_a_place_is_a_path_or_an_address(tmp_path):
     }
     assert taken == {"file": True, "empty": False, "full": True}
     assert not LocalGallery.is_taken(str(tmp_path / "none"))
+
+
+def test_a_version_changes_with_every_commit_and_with_the_index():
+    retriever = filled("hnsw")
+    gallery, seen = retriever._gallery, []
+    for change in (
+        lambda: None,
+        lambda: retriever.update("k1", label="x"),
+        lambda: retriever.remove("k2"),
+        lambda: retriever.add_vectors(rows(1), keys=["new"]),
+        lambda: retriever.reindex("hnsw"),
+        retriever.compact,
+    ):
+        change()
+        seen.append(gallery.version)
+        assert gallery.version == seen[-1]
+    assert len(set(seen)) == len(seen)
+
+
+def test_who_asks_while_a_gallery_is_compacted_gets_the_answer_of_after():
+    retriever = filled("hnsw")
+    gallery, before = retriever._gallery, retriever._gallery.live
+    retriever.remove("k2")
+    retriever.compact()
+    after, gallery.live = gallery.live, before
+    explain = before.explain
+
+    def meanwhile(*given):
+        gallery.live = after  # by another thread
+        return explain(*given)
+
+    before.explain = meanwhile
+    assert retriever.explain(k=3).items == 39
+
+
+def test_a_gallery_shows_where_it_is_and_its_index(tmp_path):
+    assert "of 40 items in memory: " in repr(filled("hnsw")._gallery)
+    assert ", index 'hnsw', " in repr(filled("hnsw")._gallery)
+    with Retriever.open(tmp_path / "g.imgret", "a", embedder=Given(DIM)) as retriever:
+        assert f"of 0 items at '{tmp_path}/g.imgret': " in repr(retriever._gallery)
+
+
+def test_a_gallery_that_cannot_be_opened_is_not_locked(tmp_path):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM)) as retriever:
+        retriever.add_vectors(rows(20), keys=[str(k) for k in range(20)])
+        retriever.project("pca", dim=2)
+    (path / "projection.npz").unlink()
+    with pytest.raises(StoreCorruptError, match="projection") as caught:
+        Retriever.open(path, "r+", embedder=Given(DIM))
+    WriterLock(path / "lock").release()
+    assert caught.value.__traceback__ is not None  # which refers to what was opened
+
+
+def test_what_was_loaded_needs_no_files(tmp_path, monkeypatch):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM), index="hnsw") as retriever:
+        retriever.add_vectors(rows(20), keys=[str(k) for k in range(20)])
+    monkeypatch.setattr(HNSWIndex, "_add", None)  # its index is read
+    loaded = Retriever.load(path, embedder=Given(DIM))
+    shutil.rmtree(path)
+    assert loaded.search_vectors(rows(20)[7:8], k=1)[0][0].key == "7"
+
+
+def test_saving_in_place_is_for_the_writer_and_has_all_items(tmp_path):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM)) as retriever:
+        retriever.add_vectors(rows(50), keys=[str(k) for k in range(50)])
+        retriever.reindex("ivf", nlist=1)
+        retriever._gallery.add([Item("new")], rows(1, seed=1))
+        retriever.save(path)
+        assert read_checkpoint(path)[0].rows == 51
+        with (
+            Retriever.open(path, embedder=Given(DIM)) as reader,
+            pytest.raises(StoreReadOnlyError),
+        ):
+            reader.save(path)
 
 
 def test_a_damaged_index_of_sqlite_names_no_other_item(tmp_path, monkeypatch):

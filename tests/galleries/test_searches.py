@@ -415,3 +415,21 @@ def test_an_index_says_what_it_is_and_why(tmp_path, monkeypatch):
         retriever._gallery.store.change_manifest(index=Part("ivf"))
     with Retriever.open(path, embedder=Given(DIM)) as retriever:
         assert told(retriever) == ("'ivf'", None)
+
+
+def test_a_log_says_when_an_index_was_built_and_when_it_has_changed(caplog):
+    caplog.set_level("DEBUG", logger="imgret.galleries.local.live_index")
+
+    def said():
+        found = [record.getMessage().partition(" vectors")[0] for record in caplog.records]
+        caplog.clear()
+        return found
+
+    retriever = fill(Retriever(embedder=Given(DIM), index="hnsw"))
+    assert said() == ["brought index hnsw up to date: 60"]  # an empty one is not worth a word
+    retriever.remove("k5")
+    assert said() == ["brought index hnsw up to date: 59"]
+    retriever.index  # noqa: B018  # it is up to date
+    assert said() == []
+    retriever.reindex("flat")
+    assert said() == ["built index flat of 59"]
