@@ -470,8 +470,9 @@ def test_who_asks_while_a_gallery_is_compacted_gets_the_answer_of_after():
 def test_a_gallery_shows_where_it_is_and_its_index(tmp_path):
     assert "of 40 items in memory: " in repr(filled("hnsw")._gallery)
     assert ", index 'hnsw', " in repr(filled("hnsw")._gallery)
-    with Retriever.open(tmp_path / "g.imgret", "a", embedder=Given(DIM)) as retriever:
-        assert f"of 0 items at '{tmp_path}/g.imgret': " in repr(retriever._gallery)
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM)) as retriever:
+        assert f"of 0 items at {str(path)!r}: " in repr(retriever._gallery)
 
 
 def test_a_gallery_that_cannot_be_opened_is_not_locked(tmp_path):

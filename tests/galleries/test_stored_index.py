@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -67,7 +69,9 @@ def test_an_index_that_is_read_but_cannot_be_searched_is_built_again(
     monkeypatch.setattr(HNSWIndex, "find", failing)
     with (
         Retriever.open(path, embedder=Given(DIM)) as retriever,
-        pytest.warns(UserWarning, match=f"{path}: the stored index .* is rebuilt: {said}$"),
+        pytest.warns(
+            UserWarning, match=f"^{re.escape(str(path))}: the stored index .* is rebuilt: {said}$"
+        ),
     ):
         assert nearest(retriever) == KEYS
 
@@ -86,6 +90,7 @@ def test_an_index_newer_than_the_items_of_a_writer_is_not_used(path, tmp_path, l
     assert loads == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="cannot move a file that is open")
 def test_the_index_of_another_gallery_at_the_path_is_not_used(path, tmp_path):
     other = fill(tmp_path / "other.imgret", seed=1)
     with Retriever.open(path, embedder=Given(DIM)) as retriever:

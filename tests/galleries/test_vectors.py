@@ -389,6 +389,22 @@ def test_the_size_of_a_piece_is_that_of_float32(log, size, pieces):
     assert [len(block) for block, _ in log.blocks(np.arange(7), size=size)] == pieces
 
 
+def test_a_piece_is_32_megabytes_if_nothing_else_is_said():
+    log = VectorLog(2**18)  # a megabyte a row
+    log.append(np.zeros((33, 2**18), np.float32))
+    assert [len(block) for block, _ in log.blocks(np.arange(33))] == [32, 1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="writes what the file does not hold")
+@pytest.mark.parametrize(("megabytes", "is_mapped"), [(512, True), (513, False)])
+def test_a_file_of_more_than_512_megabytes_does_not_stay_mapped(tmp_path, megabytes, is_mapped):
+    path = tmp_path / "v"
+    path.touch()
+    os.truncate(path, megabytes * 2**20)  # of which the disk holds nothing
+    with closing(VectorLog(2**18, "float32", path=path, rows=megabytes, writable=False)) as log:
+        assert (log.table() is not None) is is_mapped
+
+
 def test_there_is_a_table_of_float32_alone(tmp_path):
     for path in (None, tmp_path / "v"):
         with closing(VectorLog(3, "float32", path=path)) as log:
