@@ -315,6 +315,8 @@ def ruin(path: Path, what: str) -> set[str]:  # noqa: C901, PLR0912  # one case 
             return {"image-058", "image-059"}
         case "manifest":
             flip(path / "manifest.json", 30, 0)
+        case "manifest gone":
+            (path / "manifest.json").unlink()
         case "manifest copy":
             (path / "manifest.copy.json").unlink()
         case "index":
@@ -463,6 +465,46 @@ def test_rows_that_cannot_be_read_cost_no_others(gallery, monkeypatch):
     assert [damage.what for damage in salvage.damages] == ["1 rows are missing or cannot be read"]
 
 
+@pytest.mark.parametrize("at_a_time", [1, 7, 1000])
+@pytest.mark.parametrize("gone", [None, 0, 20, N - 1])
+def test_rows_are_read_some_at_a_time(gallery, monkeypatch, at_a_time, gone):
+    monkeypatch.setattr(salvaging, "_CHUNK", at_a_time)
+    tries, read = [], salvaging.patiently
+    monkeypatch.setattr(
+        salvaging, "patiently", lambda query, path: tries.append(1) or read(query, path)
+    )
+    if gone is not None:
+        with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
+            db.execute("DELETE FROM items WHERE id = ?", (gone,))
+    salvage = salvage_of(gallery, Manifest.read(gallery))
+    there = [n for n in range(N) if n not in (7, 31, gone)]
+    found = list(salvage.good())
+    assert [item.key for good in found for item in good.items] == [f"image-{n:03d}" for n in there]
+    kept = np.concatenate([good.vectors for good in found])
+    assert np.array_equal(kept, vectors()[there].astype(np.float16))
+    if gone is None:
+        assert salvage.damages == []
+        assert len(tries) == -(-N // at_a_time)
+    else:
+        assert [one.what for one in salvage.damages] == ["1 rows are missing or cannot be read"]
+
+
+def test_a_key_of_another_item_is_found(gallery):
+    with closing(sqlite3.connect(gallery / "catalog.sqlite")) as db, db:
+        db.execute("DROP INDEX items_key")
+        db.execute("UPDATE items SET key = 'image-008' WHERE id = 9")
+        row = db.execute(f"SELECT id, {COLUMNS} FROM items WHERE id = 9").fetchone()  # noqa: S608  # constants
+        db.execute("UPDATE items SET row_crc = ? WHERE id = 9", (row_checksum(row),))
+    salvage = salvage_of(gallery, Manifest.read(gallery))
+    assert sum(len(good.items) for good in salvage.good()) == N - 3
+    (damage,) = salvage.damages
+    assert (damage.part, damage.what, damage.key) == (
+        "catalog",
+        "row 9 has the key of another item",
+        "image-008",
+    )
+
+
 def test_what_is_no_database_has_no_items_and_no_fields(gallery):
     (gallery / "catalog.sqlite").write_bytes(b"no database" * 999)
     salvage = salvage_of(gallery, Manifest.read(gallery))
@@ -507,6 +549,8 @@ def test_a_projection_that_is_lost_is_set_aside(gallery):
     (gallery / "projection.npz").write_bytes(b"no")
     report = check_directory(gallery, repair=True)
     assert [damage.part for damage in report.damages] == ["projection"]
+    assert not (gallery / "projection.npz").exists()
+    assert not (gallery / "index").exists()
     with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
         assert retriever.projection is None
         assert len(retriever) == N - 2
@@ -566,18 +610,19 @@ def test_who_may_check_and_repair(gallery, tmp_path):
         assert hits[0].key == "image-009"
         assert retriever.check().ok
         assert "image-004" not in retriever
+        assert retriever.projection.dim_out == 6
         retriever.add_vectors(vectors()[4:5], keys=["image-004"])
         assert retriever.search_vectors(vectors()[4:5], k=1)[0][0].key == "image-004"
     with pytest.raises(UnsupportedError, match="in memory"):
         Retriever(embedder=Given(DIM)).check()
 
 
-@pytest.mark.parametrize("index", ["hnsw", "hnsw-sq8"])
-def test_an_index_of_other_vectors_is_found(tmp_path, index):
+@pytest.mark.parametrize(("index", "n"), [("hnsw", 2), ("hnsw", N), ("hnsw-sq8", N)])
+def test_an_index_of_other_vectors_is_found(tmp_path, index, n):
     path, other = tmp_path / "g.imgret", tmp_path / "other.imgret"
-    for place, rows in ((path, vectors()), (other, vectors()[::-1])):
+    for place, rows in ((path, vectors()[:n]), (other, vectors()[:n][::-1])):
         with Retriever.open(place, "a", embedder=Given(DIM), index=index) as retriever:
-            retriever.add_vectors(rows, keys=[str(n) for n in range(N)])
+            retriever.add_vectors(rows, keys=[str(number) for number in range(n)])
     shutil.rmtree(path / "index")
     shutil.copytree(other / "index", path / "index")
     (path / "index" / "checksums.u32").unlink()  # which an older imgret does not write
@@ -599,6 +644,146 @@ def test_an_index_of_vectors_that_are_a_little_off_is_found(tmp_path, scale, ok)
     shutil.copytree(other / "index", path / "index")
     (path / "index" / "checksums.u32").unlink()
     assert check_directory(path).ok is ok
+
+
+@pytest.mark.parametrize(
+    ("index", "metric", "rows"),
+    [
+        ("hnsw", "cosine", vectors()[:1]),  # there is no other to compare it with
+        ("hnsw-sq8", "cosine", np.ones((N, DIM))),  # which are all the same
+        ("hnsw", "l2", np.concatenate([np.zeros((1, DIM)), vectors()])),  # as near as can be
+    ],
+)
+def test_a_sound_index_of_unusual_vectors_is_sound(tmp_path, index, metric, rows):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM), index=index, metric=metric) as retriever:
+        retriever.add_vectors(rows, keys=[str(n) for n in range(len(rows))])
+    assert (path / "index").exists()
+    assert check_directory(path).damages == []
+
+
+def test_an_index_that_was_stored_before_the_last_changes_is_sound(gallery, tmp_path):
+    kept = shutil.copytree(gallery / "index", tmp_path / "kept")
+    with Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever:
+        retriever.add_vectors(vectors()[:2] + 1, keys=["new", "newer"])
+        retriever.remove(["image-009", "new"])
+    shutil.rmtree(gallery / "index")
+    shutil.copytree(kept, gallery / "index")  # as if it had been killed
+    assert check_directory(gallery).damages == []
+
+
+def test_a_gallery_without_items_is_sound(tmp_path):
+    Retriever.open(tmp_path / "g.imgret", "a", embedder=Given(DIM)).close()
+    (tmp_path / "g.imgret" / "vectors.f16").unlink(missing_ok=True)
+    report = check_directory(tmp_path / "g.imgret")
+    assert (report.damages, report.items) == ([], 0)
+
+
+def test_a_gallery_whose_replacement_was_killed_is_checked(gallery):
+    gallery.rename(gallery.with_name(".g.imgret.old"))  # killed between the two renames
+    assert check_directory(gallery).ok
+
+
+@pytest.mark.parametrize("times", [0, 1, 9])
+def test_a_writer_beside_a_check_is_no_damage(gallery, monkeypatch, times):
+    """What changes while it is read is read again, though not for ever."""
+    looks, salvage = [], checking.salvage_of
+    writer = Retriever.open(gallery, "r+", embedder=Given(DIM))
+
+    def changed(path, manifest):
+        looks.append(1)
+        if len(looks) <= times:
+            writer.remove(f"image-{len(looks):03d}")
+        return salvage(path, manifest)
+
+    monkeypatch.setattr(checking, "salvage_of", changed)
+    report = check_directory(gallery)
+    writer.close()
+    assert len(looks) == min(times + 1, 3)
+    if times < 3:
+        assert (report.damages, report.items) == ([], N - 2 - times)
+
+
+def test_a_newer_manifest_is_no_damage(gallery):
+    file = gallery / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "version": 99}))
+    with pytest.raises(StoreVersionError, match="found 99"):
+        check_directory(gallery)
+
+
+def test_a_repair_that_does_not_help_says_so(gallery, monkeypatch):
+    ruin(gallery, "vector")
+    monkeypatch.setattr(checking, "_repair", lambda *_: [])
+    with pytest.raises(
+        StoreCorruptError, match="still damaged after a repair: vectors: the vector in row 4"
+    ):
+        check_directory(gallery, repair=True)
+
+
+MADE_AGAIN = "a repair deletes it, and the next search builds it again"
+
+
+@pytest.mark.parametrize(
+    ("what", "damage"),
+    [
+        (
+            "manifest gone",
+            (
+                "manifest",
+                "expected a gallery (a directory with a manifest.json), found a folder of other",
+                "a repair restores it from manifest.copy.json, which is sound",
+            ),
+        ),
+        (
+            "manifest copy",
+            (
+                "manifest",
+                "its copy, manifest.copy.json, is missing or differs",
+                "a repair writes it again",
+            ),
+        ),
+        (
+            "index",
+            (
+                "index",
+                "with the checksums in state.json, found different ones for index.faiss",
+                MADE_AGAIN,
+            ),
+        ),
+        ("index of others", ("index", "its checkpoint cannot be read", MADE_AGAIN)),
+        (
+            "checksums of the index",
+            (
+                "index",
+                "the checksums stored with it are not those of the catalog",
+                MADE_AGAIN,
+            ),
+        ),
+    ],
+)
+def test_what_can_be_made_again_is_named_and_the_items_stay_where_they_are(gallery, what, damage):
+    ruin(gallery, what)
+    before = (gallery / "catalog.sqlite").stat().st_ino
+    report = check_directory(gallery, repair=True)
+    (found,) = report.damages
+    assert (found.part, found.remedy, found.key) == (damage[0], damage[2], None)
+    assert damage[1] in found.what
+    assert ";" not in found.what  # what to do is said elsewhere
+    assert (report.items, report.repaired) == (N - 2, True)
+    assert (gallery / "catalog.sqlite").stat().st_ino == before
+    assert (gallery / "index").exists() is (damage[0] != "index")
+
+
+def test_what_a_repair_has_lost_is_reported_once(gallery):
+    size = (N - 2) * DIM * 2 + 5
+    ruin(gallery, "short")
+    report = check_directory(gallery, repair=True)
+    assert [(one.what, one.key) for one in report.damages] == [
+        (f"it has {size} of {N * DIM * 2} bytes", None),
+        ("the vector in row 58 is missing", "image-058"),
+        ("the vector in row 59 is missing", "image-059"),
+    ]
+    assert report.items == N - 4
 
 
 def test_a_newer_catalog_is_no_damage(gallery):

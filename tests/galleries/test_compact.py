@@ -17,8 +17,10 @@ from imgret.errors import StoreCorruptError, StoreLockedError, StoreReadOnlyErro
 from imgret.galleries.local import gallery as gallery_module
 from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.store import Store, discard_if_empty
+from imgret.indexes import HNSWIndex
 from imgret.search import StaleViewError
 from imgret.testing.data import Given
+from imgret.types import Item
 
 N, DIM = 40, 4
 
@@ -222,6 +224,30 @@ def test_removing_one_by_one_writes_few_times(tmp_path, monkeypatch):
         retriever.add_vectors(many(1, n), keys=[f"n{n}"])
     assert len(times) <= 4 + 10
     assert retriever._gallery.store.catalog.rows <= 2 * 10 + 2
+
+
+def test_rows_of_replaced_items_go_by_themselves(monkeypatch):
+    monkeypatch.setattr(gallery_module, "_FEW", 5)
+    gallery = Retriever(embedder=Given(8))._gallery
+    gallery.add([Item("a")], many(1))
+    for n in range(30):
+        gallery.add([Item("a")], many(1, n), replacing=["a"])
+    assert gallery.store.catalog.rows <= 6
+    assert np.array_equal(gallery.embeddings(["a"]), many(1, 29))
+
+
+@pytest.mark.parametrize("searched", [True, False])
+def test_the_stored_index_is_taken_along(tmp_path, monkeypatch, searched):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(8), index="hnsw") as retriever:
+        retriever.add_vectors(many(30), keys=[f"k{n}" for n in range(30)])
+        retriever.remove("k3")
+    monkeypatch.setattr(HNSWIndex, "_add", None)  # none is built
+    with Retriever.open(path, "r+", embedder=Given(8)) as retriever:
+        if searched:
+            retriever.search_vectors(many(1), k=1)
+        assert retriever.compact() == 1
+        assert retriever.search_vectors(many(30)[9:10], k=1)[0][0].key == "k9"
 
 
 def test_a_failed_try_leaves_the_change(tmp_path, monkeypatch, caplog):

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
@@ -129,6 +130,23 @@ def test_who_has_just_locked_has_not_said_so_yet(tmp_path, monkeypatch):
     WriterLock(path).release()
 
 
+def test_a_text_that_cannot_be_put_in_place_leaves_nothing(tmp_path):
+    (tmp_path / "m.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        files.write_text(tmp_path / "m.json", "new")
+    assert [each.name for each in tmp_path.iterdir()] == ["m.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+def test_what_was_synced_is_closed(tmp_path):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    (tmp_path / "file").touch()
+    for _ in range(9):
+        files.sync(tmp_path)
+        files.sync(tmp_path / "file")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.parametrize("replaces", [True, False])
 def test_what_comes_in_between_is_not_replaced(tmp_path, replaces):
     path = tmp_path / "g"
@@ -141,6 +159,83 @@ def test_what_comes_in_between_is_not_replaced(tmp_path, replaces):
         (path / "mark").write_text("there")
     assert (path / "mark").read_text() == "there"
     assert [each.name for each in tmp_path.iterdir()] == ["g"]
+
+
+def marked(path, text):
+    path.mkdir(parents=True)
+    (path / "mark").write_text(text)
+    return path
+
+
+def replace(path, text, **how):
+    with files.replacement(path, mark="mark", **how) as new:
+        (new / "mark").write_text(text)
+
+
+def test_a_replacement_makes_the_folders_above(tmp_path):
+    replace(tmp_path / "a" / "b" / "g", "new")
+    replace(tmp_path / "a" / "b" / "g", "newer")
+    assert (tmp_path / "a" / "b" / "g" / "mark").read_text() == "newer"
+
+
+def test_a_replacement_tidies_up_after_those_that_were_killed(tmp_path):
+    path = tmp_path / "g"
+    (tmp_path / ".g.saving-0123abcd").mkdir()
+    marked(files.aside_of(path), "old")  # killed between the two renames
+    with pytest.raises(OSError, match="not empty|exists"):
+        replace(path, "new", replaces=False)
+    assert (path / "mark").read_text() == "old"
+    files.aside_of(path).mkdir()
+    (files.aside_of(path) / "half").touch()  # killed while it was deleted
+    replace(path, "new")
+    assert (path / "mark").read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["g"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="cannot delete a file that is open")
+def test_what_cannot_be_replaced_is_put_back(tmp_path, monkeypatch):
+    path, sync = marked(tmp_path / "g", "old"), files.sync
+
+    def lose(part):
+        sync(part)
+        if part.name.startswith(".g.saving-"):
+            (part / "mark").unlink()
+            (part / "lock").unlink()
+            part.rmdir()
+
+    monkeypatch.setattr(files, "sync", lose)
+    with pytest.raises(FileNotFoundError):
+        replace(path, "new")
+    assert (path / "mark").read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["g"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are taken otherwise")
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_lock_that_is_held_is_that_of_the_directory_at_the_path(tmp_path, fails):
+    path = marked(tmp_path / "g", "old")
+    held = WriterLock(path / "lock")
+    with (
+        suppress(TypeError),  # of a text that is none
+        files.replacement(path, mark="mark", held=held) as new,
+    ):
+        (new / "mark").write_text(None if fails else "new")
+    assert (path / "mark").read_text() == ("old" if fails else "new")
+    with pytest.raises(StoreLockedError):
+        WriterLock(path / "lock")
+    held.release()
+    WriterLock(path / "lock").release()
+
+
+def test_half_of_what_is_deleted_is_never_put_back(tmp_path, monkeypatch):
+    path = marked(tmp_path / "g", "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "rmtree", lambda *_, **how: None)  # as if it was killed
+        replace(path, "new")
+    assert files.aside_of(path).exists()
+    path.rename(tmp_path / "elsewhere")
+    files.settle(path, mark="mark")
+    assert not path.exists()
 
 
 def test_a_directory_is_discarded_where_nobody_writes_and_it_is_expendable(tmp_path):

@@ -75,7 +75,7 @@ def test_the_next_writer_clears_up(gallery, tmp_path, capsys):
     assert (found["left_over"], found["left_over_bytes"]) == ([], 0)
 
 
-@pytest.mark.parametrize("kind", ["waits", "is another", "is a link", "is none"])
+@pytest.mark.parametrize("kind", ["waits", "is another", "is a link", "is none", "is damaged"])
 def test_a_projection_beside_its_place_is_kept_where_it_is_the_one_named(gallery, kind):
     current, waiting = Store.projection_files(gallery)
     named = current.read_bytes()
@@ -89,7 +89,7 @@ def test_a_projection_beside_its_place_is_kept_where_it_is_the_one_named(gallery
         current.rename(gallery.with_name("elsewhere"))
         waiting.symlink_to(gallery.with_name("elsewhere"))
     else:
-        waiting.write_bytes(named)
+        waiting.write_bytes(named if kind == "is none" else b"half")
         manifest = manifest.with_(projection=None)
     assert leftovers(gallery, manifest) == ([] if kind == "waits" else [waiting])
     clear_leftovers(gallery, manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -19,9 +20,10 @@ from imgret.errors import (
     StoreReadOnlyError,
 )
 from imgret.galleries.local import LocalGallery, database, live_index, planner
-from imgret.galleries.local.checkpoint import Checkpoint
+from imgret.galleries.local.checkpoint import Checkpoint, read_checkpoint
 from imgret.galleries.local.store import Store
 from imgret.galleries.local.stored_index import fits
+from imgret.galleries.local.writer_lock import WriterLock
 from imgret.indexes import FlatIndex, HNSWIndex
 from imgret.indexes.faiss import IVFIndex
 from imgret.support.plan import Plan
@@ -139,6 +141,12 @@ def test_a_child_forgets_an_index_that_was_being_changed(tmp_path):
             seeing = live._seeing
 
 
+def test_a_child_has_nothing_to_forget_of_a_gallery_that_was_not_searched():
+    live = Retriever(embedder=Given(DIM))._gallery.live
+    live.renew()
+    assert not live.is_there
+
+
 def test_the_index_beside_a_gallery_is_written_when_it_has_changed(tmp_path, monkeypatch):
     path, written, write = tmp_path / "g.imgret", [], Store.write_index
     monkeypatch.setattr(
@@ -198,6 +206,7 @@ def test_an_index_is_taken_along_where_it_can_be_numbered_again(tmp_path, monkey
         elif why == "not in use":
             live._index = None
         assert retriever.compact() == 2
+        assert (path / "index").exists()
         assert (retriever.index is before) is (why == "numbered")
         assert len(retriever.index) == 18
         for key in (0, 9, 19):
@@ -218,12 +227,14 @@ def test_the_best_of_two_answers_without_what_is_in_both():
 
 @pytest.mark.parametrize("make", [FlatIndex, HNSWIndex])
 @pytest.mark.parametrize("below", [0, 1, 5, 60])
-def test_what_is_not_yet_seen_is_not_found(make, below):
-    index = make(DIM, metric="ip")
-    index.add(rows(60), np.arange(60) + 100)
-    scores = rows(60) @ rows(1, seed=1)[0]
-    best = (np.argsort(-scores[:below], kind="stable") + 100)[:3].tolist()
-    found = live_index._search_below(100 + below, index, rows(1, seed=1), 3)
+@pytest.mark.parametrize("first", [0, 100])
+def test_what_is_not_yet_seen_is_not_found(make, below, first):
+    index = make(DIM, metric="cosine")
+    index.add(rows(60), np.arange(60) + first)
+    query = rows(61)[below : below + 1]  # the nearest one is the first that is not seen
+    scores = rows(60) @ query[0] / np.linalg.norm(rows(60), axis=1)
+    best = (np.argsort(-scores[:below], kind="stable") + first)[:3].tolist()
+    found = live_index._search_below(first + below, index, query, 3)
     assert found.ids[0].tolist() == (best + [-1] * 3)[: found.ids.shape[1]]
     assert found.ids.shape[1] >= min(below, 3)
 
@@ -275,11 +286,11 @@ def test_a_view_is_of_its_items_alone(index, where, without):
     assert len(view) == len(ids)
     assert view.ids.tolist() == ids
     assert [item.key for item in view.items()] == [f"k{k}" for k in ids]
+    assert view.keys() == tuple(f"k{k}" for k in ids)
     assert list(view.require([f"k{k}" for k in ids[::-1]])) == ids[::-1]
-    for key in [*without, "k7"]:
-        if where is None or int(key[1:]) % 2:
-            with pytest.raises(KeyError):
-                view.require([key])
+    for key in [*without, "k7", *([] if where is None else ["k2"])]:
+        with pytest.raises(KeyError):
+            view.require([key])
     labelled = [k for k in ids if k % 5]
     labels = view.labels
     assert labels.ids.tolist() == labelled
@@ -421,6 +432,84 @@ def test_a_place_is_a_path_or_an_address(tmp_path):
     }
     assert taken == {"file": True, "empty": False, "full": True}
     assert not LocalGallery.is_taken(str(tmp_path / "none"))
+
+
+def test_a_version_changes_with_every_commit_and_with_the_index():
+    retriever = filled("hnsw")
+    gallery, seen = retriever._gallery, []
+    for change in (
+        lambda: None,
+        lambda: retriever.update("k1", label="x"),
+        lambda: retriever.remove("k2"),
+        lambda: retriever.add_vectors(rows(1), keys=["new"]),
+        lambda: retriever.reindex("hnsw"),
+        retriever.compact,
+    ):
+        change()
+        seen.append(gallery.version)
+        assert gallery.version == seen[-1]
+    assert len(set(seen)) == len(seen)
+
+
+def test_who_asks_while_a_gallery_is_compacted_gets_the_answer_of_after():
+    retriever = filled("hnsw")
+    gallery, before = retriever._gallery, retriever._gallery.live
+    retriever.remove("k2")
+    retriever.compact()
+    after, gallery.live = gallery.live, before
+    explain = before.explain
+
+    def meanwhile(*given):
+        gallery.live = after  # by another thread
+        return explain(*given)
+
+    before.explain = meanwhile
+    assert retriever.explain(k=3).items == 39
+
+
+def test_a_gallery_shows_where_it_is_and_its_index(tmp_path):
+    assert "of 40 items in memory: " in repr(filled("hnsw")._gallery)
+    assert ", index 'hnsw', " in repr(filled("hnsw")._gallery)
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM)) as retriever:
+        assert f"of 0 items at {str(path)!r}: " in repr(retriever._gallery)
+
+
+def test_a_gallery_that_cannot_be_opened_is_not_locked(tmp_path):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM)) as retriever:
+        retriever.add_vectors(rows(20), keys=[str(k) for k in range(20)])
+        retriever.project("pca", dim=2)
+    (path / "projection.npz").unlink()
+    with pytest.raises(StoreCorruptError, match="projection") as caught:
+        Retriever.open(path, "r+", embedder=Given(DIM))
+    WriterLock(path / "lock").release()
+    assert caught.value.__traceback__ is not None  # which refers to what was opened
+
+
+def test_what_was_loaded_needs_no_files(tmp_path, monkeypatch):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM), index="hnsw") as retriever:
+        retriever.add_vectors(rows(20), keys=[str(k) for k in range(20)])
+    monkeypatch.setattr(HNSWIndex, "_add", None)  # its index is read
+    loaded = Retriever.load(path, embedder=Given(DIM))
+    shutil.rmtree(path)
+    assert loaded.search_vectors(rows(20)[7:8], k=1)[0][0].key == "7"
+
+
+def test_saving_in_place_is_for_the_writer_and_has_all_items(tmp_path):
+    path = tmp_path / "g.imgret"
+    with Retriever.open(path, "a", embedder=Given(DIM)) as retriever:
+        retriever.add_vectors(rows(50), keys=[str(k) for k in range(50)])
+        retriever.reindex("ivf", nlist=1)
+        retriever._gallery.add([Item("new")], rows(1, seed=1))
+        retriever.save(path)
+        assert read_checkpoint(path)[0].rows == 51
+        with (
+            Retriever.open(path, embedder=Given(DIM)) as reader,
+            pytest.raises(StoreReadOnlyError),
+        ):
+            reader.save(path)
 
 
 def test_a_damaged_index_of_sqlite_names_no_other_item(tmp_path, monkeypatch):

@@ -244,6 +244,33 @@ def test_files_are_absolute_here_and_relative_there(tmp_path, manifest):
     }
 
 
+def test_a_file_that_is_no_longer_beside_the_gallery_is_looked_for_where_it_was(tmp_path, manifest):
+    """Of a tree that was copied as a whole; a file of the copy goes first."""
+    here, there = tmp_path / "a" / "m.onnx", tmp_path / "b" / "m.onnx"
+    for file in (here, there):
+        file.parent.mkdir()
+        file.touch()
+    manifest = manifest.with_(
+        embedder=Part("one", {"model": str(here)}), files={str(here): str(there)}
+    )
+
+    def written():
+        manifest.write(tmp_path / "b")
+        return json.loads((tmp_path / "b" / "manifest.json").read_text())["files"]
+
+    assert written() == {str(here): "./m.onnx"}
+    there.unlink()
+    assert written() == {str(here): "../a/m.onnx"}
+    here.unlink()
+    assert written() == {str(here): "./m.onnx"}
+
+
+def test_a_checksum_is_compared_in_an_old_manifest_that_has_one(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(json.dumps({**content, "version": 1}))
+    with pytest.raises(StoreCorruptError, match="checksum"):
+        Manifest.read(tmp_path)
+
+
 def test_a_change_by_hand_says_so(tmp_path, content):
     changed = {**content, "metric": "l2"}
     (tmp_path / "manifest.json").write_text(json.dumps(changed))

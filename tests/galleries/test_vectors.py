@@ -1,11 +1,16 @@
 """The table of vectors: the same in memory and in a file."""
 
+import gc
+import itertools
 import os
 import sys
+import warnings
 import zlib
 from contextlib import closing
+from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -19,6 +24,7 @@ from imgret.errors import (
     StoreClosedError,
     StoreCorruptError,
     StoreError,
+    StoreReadOnlyError,
 )
 from imgret.galleries.local import vectors as module
 from imgret.galleries.local.vectors import VectorLog
@@ -177,9 +183,11 @@ def test_file_too_short(tmp_path):
     path.mkdir()
     with pytest.raises(StoreError, match="cannot be read"):
         VectorLog(3, path=path, writable=False)
+    with pytest.raises(StoreReadOnlyError, match="cannot be written: Is a directory"):
+        VectorLog(3, path=path)
 
 
-def test_what_was_not_committed(tmp_path):
+def test_what_was_not_committed(tmp_path, caplog):
     path = tmp_path / "v.f16"
     with closing(VectorLog(3, path=path)) as log:
         log.append(rows(4))
@@ -190,8 +198,13 @@ def test_what_was_not_committed(tmp_path):
         with pytest.raises(IndexError):
             reader.read(np.array([3]))
     assert path.read_bytes() == whole + b"garbage"
+    assert caplog.text == ""
     VectorLog(3, path=path, rows=3).close()
     assert path.read_bytes() == whole[: 3 * 6]
+    assert "dropped vectors that were never committed" in caplog.text
+    caplog.clear()
+    VectorLog(3, path=path, rows=3).close()
+    assert caplog.text == ""
 
 
 def test_a_reader_keeps_its_file(tmp_path):
@@ -376,13 +389,86 @@ def test_the_size_of_a_piece_is_that_of_float32(log, size, pieces):
     assert [len(block) for block, _ in log.blocks(np.arange(7), size=size)] == pieces
 
 
+def test_a_piece_is_32_megabytes_if_nothing_else_is_said():
+    log = VectorLog(2**18)  # a megabyte a row
+    log.append(np.zeros((33, 2**18), np.float32))
+    assert [len(block) for block, _ in log.blocks(np.arange(33))] == [32, 1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="writes what the file does not hold")
+@pytest.mark.parametrize(("megabytes", "is_mapped"), [(512, True), (513, False)])
+def test_a_file_of_more_than_512_megabytes_does_not_stay_mapped(tmp_path, megabytes, is_mapped):
+    path = tmp_path / "v"
+    path.touch()
+    os.truncate(path, megabytes * 2**20)  # of which the disk holds nothing
+    with closing(VectorLog(2**18, "float32", path=path, rows=megabytes, writable=False)) as log:
+        assert (log.table() is not None) is is_mapped
+
+
 def test_there_is_a_table_of_float32_alone(tmp_path):
     for path in (None, tmp_path / "v"):
         with closing(VectorLog(3, "float32", path=path)) as log:
             log.append(rows(4))
             assert np.array_equal(log.table(), rows(4))
+            assert path is None or log.table() is log.table()  # mapped once
             log.append(rows(2, seed=1))
             assert np.array_equal(log.table()[4:], rows(2, seed=1))
     with closing(VectorLog(3)) as log:
         log.append(rows(4))
         assert log.table() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rows are read by other means there")
+def test_rows_that_come_in_parts_are_whole(tmp_path, monkeypatch):
+    with closing(VectorLog(3, path=tmp_path / "v")) as log:
+        log.append(rows(7))
+        read = os.preadv
+        monkeypatch.setattr(
+            module.os, "preadv", lambda file, parts, place: read(file, [parts[0][:5]], place)
+        )
+        ((ids, found),) = log.blocks(np.arange(2, 6))
+    assert ids.tolist() == [2, 3, 4, 5]
+    assert np.array_equal(found, rows(7)[2:6].astype(np.float16))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system cannot be asked")
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_disk_that_is_waited_for_is_asked_for_all_rows_at_once(tmp_path, monkeypatch, slow):
+    asked, ticks = [], itertools.count(step=1e-3 if slow else 1e-5)
+    monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *what: asked.append(what[:2]))
+    with closing(VectorLog(3, path=tmp_path / "v")) as log:
+        log.append(rows(7))
+        for _ in range(2):  # of the first one it is not known
+            assert asked == []
+            log.read(np.array([5, 1]))
+    monkeypatch.undo()
+    assert asked == ([(30, 6), (6, 6)] if slow else [])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(OSError(5, "Input/output error"), StoreError), (KeyError(), KeyError)]
+)
+def test_a_file_that_cannot_be_opened_as_it_should_be(tmp_path, monkeypatch, error, kind):
+    class Refuses(FileIO):
+        def truncate(self, size=None):
+            raise error
+
+    path = tmp_path / "v"
+    path.write_bytes(bytes(20))
+    monkeypatch.setattr(module, "FileIO", Refuses)
+    with pytest.raises(kind) as caught:
+        VectorLog(3, path=path, rows=3)
+    if kind is StoreError:
+        assert str(caught.value) == f"{path}: cannot be written: Input/output error"
+
+
+def test_vectors_that_are_dropped_close_their_file(tmp_path):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        VectorLog(3, path=tmp_path / "v").append(rows(2))
+        VectorLog(3).append(rows(2))
+        gc.collect()
+    assert said == []
+    assert (tmp_path / "v").stat().st_size == 12

@@ -53,6 +53,14 @@ def test_a_view_says_of_which_gallery_it_is(path):
         assert retriever.view().facts()["gallery"] == str(path)
     loaded = Retriever.load(path, embedder=Given(4))
     assert loaded.view().facts()["gallery"] is None
+    assert loaded.view().facts()["projection"] is None
+    loaded.project("pca", dim=2)
+    mapped = loaded.view().facts()["projection"]
+    assert mapped == {
+        "kind": "pca",
+        "dim": 2,
+        "fingerprint": loaded.projection.fingerprint,
+    }
     names = (str(path), str(path), "gallery")
     made = Retriever(embedder=Given(4))
     for one, name in zip((retriever, loaded, made), names, strict=True):

@@ -244,8 +244,9 @@ def _new_beside(path: Path) -> tuple[Path, WriterLock]:
 
 
 def _put_in_place(new: Path, path: Path, *, replaces: bool) -> None:
-    if sys.platform == "win32" and path.is_dir() and not any(path.iterdir()):
-        path.rmdir()  # other systems rename a directory over an empty one, but over no other
+    if sys.platform == "win32":  # other systems rename a directory over an empty one
+        with suppress(OSError):  # it is not empty, or there is none
+            path.rmdir()
     if not replaces:  # nothing was there, and what is there now is not ours to move
         new.rename(path)
     else:
@@ -307,5 +308,5 @@ def _saving_of(path: Path) -> str:
 
 def _discard(directory: Path, mark: str) -> None:
     with suppress(OSError):
-        (directory / mark).unlink(missing_ok=True)  # first: no half of it is restored
+        (directory / mark).unlink()  # first: no half of it is restored
     shutil.rmtree(directory, ignore_errors=True)

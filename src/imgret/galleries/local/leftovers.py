@@ -63,7 +63,7 @@ def clear_leftovers(path: Path, manifest: Manifest) -> None:
             if left.is_dir() or left.is_symlink():
                 discard_tree(left)
             else:
-                left.unlink(missing_ok=True)
+                left.unlink()
             _log.info("deleted %s, left by a writer that was killed", left)
     waiting = path / f"{_PROJECTION}.tmp"
     if waiting.exists():  # the one that the manifest names

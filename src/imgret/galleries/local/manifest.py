@@ -182,14 +182,11 @@ class Manifest(GallerySpec):
             raise StoreCorruptError(
                 f"{path}: expected the fields of format {version}, found {error!r}"
             ) from error
-        if (
-            manifest.dtype not in tuple(SUFFIXES)
-            or type(manifest.dim) is not int  # nor a bool
-            or not 1 <= manifest.dim <= MAX_DIM
-        ):
+        dtype, dim = manifest.dtype, manifest.dim  # a bool is an int, but no dim
+        if dtype not in tuple(SUFFIXES) or type(dim) is not int or not 1 <= dim <= MAX_DIM:
             raise StoreCorruptError(
                 f"{path}: expected a dtype of {', '.join(SUFFIXES)} and a dim of 1 to "
-                f"{MAX_DIM:,}, found {manifest.dtype!r} and {manifest.dim!r}"
+                f"{MAX_DIM:,}, found {dtype!r} and {dim!r}"
             )
         return manifest
 

@@ -81,7 +81,6 @@ class Salvage:
 
     def good(self) -> Iterator[Good]:
         """Yield the live items that are sound, by id."""
-        self._keys.clear()
         with ExitStack() as open_:
             try:
                 db = open_.enter_context(self._connected())

@@ -109,9 +109,7 @@ def read_index(
 def _try(index: VectorIndex) -> None:
     """Search once, if that is quick: what was read without an error may still not be searchable."""
     if len(index) and index.plan(1, n_queries=1).compared <= _QUICK:
-        probe = np.zeros((1, index.dim), dtype=np.float32)
-        probe[0, 0] = 1
-        index.find(probe, 1)
+        index.find(np.eye(1, index.dim, dtype=np.float32), 1)
 
 
 def _turn_back(
