@@ -1,12 +1,15 @@
 """The table of items: what is committed, what is refused, what another process sees."""
 
+import gc
 import json
+import os
 import re
 import sqlite3
 import sys
 import threading
+import warnings
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -619,6 +622,86 @@ def test_in_a_forked_child_the_next_query_connects_again(tmp_path, monkeypatch):
                 list(catalog)
         assert parent.execute("SELECT key FROM items").fetchall() == [("a",)]
         parent.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
+@pytest.mark.parametrize(
+    "damage", ["CREATE TABLE more (x)", "DELETE FROM counts", "UPDATE counts SET live = 9"]
+)
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_file_that_is_refused_is_closed(tmp_path, damage, writable):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    plain(path, damage)
+    with pytest.raises(StoreCorruptError) as caught:  # keeps what was local
+        Catalog(path, writable=writable)
+    assert opened_below(tmp_path) == []
+    assert path.name in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
+@pytest.mark.parametrize("removed", [[], [0]])
+def test_a_copy_that_fails_is_closed(tmp_path, removed):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a", "b"), [0, 0])
+        catalog.remove(removed)
+        plain(path, "UPDATE items SET label = 'z' WHERE key = 'b'")
+        with pytest.raises(StoreCorruptError) as caught:
+            catalog.without_removed(tmp_path / "copy.sqlite")
+        assert opened_below(tmp_path) == ["c.sqlite"]
+    assert "the row of item 1" in str(caught.value)
+
+
+def opened_below(folder):
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that of the listing itself
+            links.append(link.readlink())
+    return sorted(link.name for link in links if link.is_relative_to(folder))
+
+
+def in_child(work):
+    """Run it in a forked child, which must end well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: a fork beside threads
+        process = os.fork()
+    if not process:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001  # that the parent is told of
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(process, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_reads_what_its_parent_does(catalog):
+    def read():
+        assert list(catalog) == ["a", "b"]
+        assert catalog.items([1]) == {1: Item("b")}
+
+    catalog.add(items("a", "b"), [0, 0])
+    in_child(read)
+    in_child(lambda: in_child(read))
+    catalog.replace(0, Item("c"))
+    assert list(catalog) == ["c", "b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_leaves_a_transaction_of_its_parent_alone(tmp_path):
+    """SQLite rolls back what is open on a connection that is closed, also where it was copied."""
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item(f"{n}", label="x" * 200) for n in range(300)], [0] * 300)
+        with catalog._change():
+            catalog._db.execute("PRAGMA cache_size = 1")  # so that pages go to the file early
+            catalog._db.execute("UPDATE items SET crc = 7")
+            in_child(lambda: (catalog.close(), gc.collect()))
+    with closing(Catalog(path, writable=False)) as catalog:
+        assert catalog.checksums(np.arange(300)) == [7] * 300
+        assert catalog.check_structure() == []
 
 
 def test_a_closed_catalog_says_so(catalog):
