@@ -35,7 +35,8 @@ from imgret.errors import (
 from imgret.galleries.local import catalog as module
 from imgret.galleries.local import database
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.known_schema import filter_index
+from imgret.galleries.local.known_schema import filter_index, trust_nothing
+from imgret.galleries.local.writer_lock import WriterLock
 from imgret.types import Box, Item
 
 DATA = Path(__file__).parents[1] / "data"
@@ -342,6 +343,41 @@ def test_nul_that_an_older_imgret_stored_reads_as_filters_see_it(tmp_path, writa
         assert path.read_bytes() == before
 
 
+def test_an_upgrade_writes_metadata_as_they_are_written_today(tmp_path):
+    path = tmp_path / "c.sqlite"
+    old_with_nul(path)
+    with closing(Catalog(path)) as catalog:
+        ((old,),) = plain(path, "SELECT metadata FROM items WHERE id = 8")
+        catalog.replace(8, catalog.items([8])[8])
+    assert plain(path, "SELECT metadata FROM items WHERE id = 8") == [(old,)]
+
+
+def test_a_reader_of_an_old_catalog_with_nul_cannot_write_either(tmp_path):
+    path = tmp_path / "c.sqlite"
+    old_with_nul(path)
+    with closing(Catalog(path, writable=False)) as catalog:
+        assert catalog._db.execute("PRAGMA query_only").fetchone() == (1,)
+
+
+def test_an_upgrade_that_another_process_was_quicker_with(tmp_path, monkeypatch):
+    path = tmp_path / "c.sqlite"
+    path.write_bytes((DATA / "galleries" / "v1.imgret" / "catalog.sqlite").read_bytes())
+    looks, look = [], database.version_of
+
+    def version_of(db):
+        version = look(db)
+        looks.append(version)
+        if looks == [1, 1]:  # it was read, and is about to be upgraded
+            Catalog(path).close()
+        return version
+
+    monkeypatch.setattr(database, "version_of", version_of)
+    with closing(Catalog(path)) as catalog:
+        assert catalog.check_structure() == []
+        assert len(list(catalog)) == len(catalog) > 0
+    assert looks[-1] == 4
+
+
 def test_old_metadata_that_cannot_be_read_stay_as_they_are(tmp_path):
     path = tmp_path / "c.sqlite"
     old_with_nul(path)
@@ -409,6 +445,62 @@ def test_the_limit_of_a_look_at_the_schema_is_none_of_queries(monkeypatch):
             "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers "
             "LIMIT 100000) SELECT max(n) FROM numbers"
         ) == [(100_000,)]
+
+
+def test_the_limit_of_a_look_is_one_of_time():
+    with closing(sqlite3.connect(":memory:")) as db, database._limited(db):
+        assert db.execute(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers "
+            "LIMIT 100000) SELECT max(n) FROM numbers"
+        ).fetchone() == (100_000,)
+
+
+def test_a_schema_whose_names_are_no_text_is_malformed(tmp_path):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    data = path.read_bytes().replace(b"items_label", b"items_l\xffbel")
+    path.write_bytes(data.replace(b"ON items (label)", b"ON itemz (label)"))
+    with pytest.raises(StoreCorruptError, match=r"c\.sqlite: .*the schema is malformed"):
+        Catalog(path)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_connection_trusts_no_schema_and_keeps_what_it_commits(tmp_path, writable):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    trusted = 1  # where SQLite refuses the indexes of filters otherwise
+    with closing(sqlite3.connect(":memory:")) as db, suppress(sqlite3.OperationalError):
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("CREATE TABLE items (metadata TEXT, removed_at INTEGER)")
+        db.execute(filter_index("year"))
+        trusted = 0
+    with closing(Catalog(path, writable=writable)) as catalog:
+        for name, value in (
+            ("trusted_schema", trusted),
+            ("cell_size_check", 1),
+            (
+                "synchronous",
+                3,
+            ),  # EXTRA: a commit outlives a power loss
+            ("query_only", int(not writable)),
+        ):
+            assert catalog._db.execute(f"PRAGMA {name}").fetchone() == (value,), name
+
+
+def test_a_newer_python_lets_no_trigger_and_no_view_run(monkeypatch):
+    """``setconfig`` came with Python 3.12."""
+    names = ("DEFENSIVE", "ENABLE_TRIGGER", "ENABLE_VIEW")
+    for name in names:
+        monkeypatch.setattr(sqlite3, f"SQLITE_DBCONFIG_{name}", name, raising=False)
+    told = {}
+
+    class Newer(sqlite3.Connection):
+        def setconfig(self, name, value):
+            told[name] = value
+
+    with closing(sqlite3.connect(":memory:", factory=Newer)) as db:
+        trust_nothing(db)
+    assert told == {"DEFENSIVE": True, "ENABLE_TRIGGER": False, "ENABLE_VIEW": False}
 
 
 def test_counts_are_lost(tmp_path):
@@ -816,6 +908,70 @@ def test_writer_killed_in_a_commit(tmp_path, kit, monkeypatch):
     with closing(Catalog(path, writable=False)) as reader:  # a reader can mend that
         assert len(reader) == 500
         assert {item.label for item in reader.items(range(500)).values()} == {None}
+
+
+def filled(path):
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item("k" * 200 + str(n)) for n in range(300)], [0] * 300)
+    return path
+
+
+def leave_a_journal(path):
+    """Leave a commit half done, as a writer does that is killed."""
+
+    def change():
+        catalog = Catalog(path)
+        db = catalog._db
+        db.execute("PRAGMA cache_size = 1")  # so that pages go to the file early
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("UPDATE items SET label = 'half'")
+        os._exit(0)
+
+    in_child(change)
+    journal = path.with_name(f"{path.name}-journal")
+    assert journal.stat().st_size > 0
+    return journal
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_reader_waits_for_who_rolls_back_already(tmp_path, monkeypatch):
+    leave_a_journal(filled(tmp_path / "c.sqlite"))
+    lock, waits = WriterLock(tmp_path / "lock"), []
+    monkeypatch.setattr(
+        database.time, "sleep", lambda seconds: waits.append(seconds) or lock.release()
+    )
+    with closing(Catalog(tmp_path / "c.sqlite", writable=False)) as reader:
+        assert reader.label_count() == 0
+        assert len(reader) == 300
+    assert 0 < max(waits) < 0.1
+    WriterLock(tmp_path / "lock").release()  # nobody holds it
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_catalog_behind_a_link_is_not_rolled_back(tmp_path):
+    (tmp_path / "mine").mkdir()
+    file = tmp_path / "mine" / "c.sqlite"
+    leave_a_journal(filled(file))
+    half = file.read_bytes()
+    (tmp_path / "c.sqlite").symlink_to(file)
+    with pytest.raises(StoreCorruptError, match="found a link to"):
+        Catalog(tmp_path / "c.sqlite", writable=False)
+    assert file.read_bytes() == half
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_journal_that_names_another_one_is_not_rolled_back_later_either(tmp_path):
+    path, mine = filled(tmp_path / "c.sqlite"), tmp_path / "mine-journal"
+    with closing(Catalog(path, writable=False)) as reader:
+        journal = leave_a_journal(path)
+        mine.write_text("mine")
+        name = str(mine).encode()
+        end = len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big")
+        with journal.open("ab") as file:
+            file.write(b"\0\0\0\1" + name + end + bytes.fromhex("d9d505f920a163d7"))
+        with pytest.raises(StoreCorruptError, match="names another file"):
+            list(reader)
+    assert mine.read_text() == "mine"
 
 
 def test_every_error_is_ours(catalog):

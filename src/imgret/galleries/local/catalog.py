@@ -472,8 +472,9 @@ class Catalog:
         StoreCorruptError
             A row is missing, or is not what was committed.
         """
-        if not self._checked or self._sound_below >= (rows := self.rows):
+        if not self._checked:
             return
+        rows = self.rows
         if not self._sound_below:
             self.live_ids()  # are all there?
         self._check_from(self._sound_below)

@@ -50,7 +50,6 @@ class WriterLock:
         self.process = os.getpid()
         try:
             self._file.truncate(0)
-            self._file.seek(0)
             self._file.write(f"{self.process} {_BRIEF if brief else ''}".rstrip().encode())
         except BaseException:
             self._file.close()
@@ -94,7 +93,6 @@ def _open_locked(path: Path) -> FileIO:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except (BlockingIOError, PermissionError):  # the latter on Windows
-            file.seek(0)
             holder, _, held = file.read(64).decode("ascii", "replace").strip().partition(" ")
             refused += 1
             waited = time.monotonic() - started
@@ -117,7 +115,10 @@ if sys.platform == "win32":
 
     def _lock(descriptor: int) -> None:
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # far from the text, which stays readable
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
 
     def _unlock(descriptor: int) -> None:
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)
