@@ -7,11 +7,13 @@ import re
 import sqlite3
 import sys
 import threading
+import time
 import warnings
 import zlib
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local import catalog as module
-from imgret.galleries.local import database
+from imgret.galleries.local import database, known_schema
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.known_schema import filter_index, trust_nothing
 from imgret.galleries.local.writer_lock import WriterLock
@@ -474,6 +476,7 @@ def test_a_connection_trusts_no_schema_and_keeps_what_it_commits(tmp_path, writa
         db.execute("CREATE TABLE items (metadata TEXT, removed_at INTEGER)")
         db.execute(filter_index("year"))
         trusted = 0
+    known_schema._json_is_safe.cache_clear()  # asked again
     with closing(Catalog(path, writable=writable)) as catalog:
         for name, value in (
             ("trusted_schema", trusted),
@@ -937,14 +940,46 @@ def leave_a_journal(path):
 def test_a_reader_waits_for_who_rolls_back_already(tmp_path, monkeypatch):
     leave_a_journal(filled(tmp_path / "c.sqlite"))
     lock, waits = WriterLock(tmp_path / "lock"), []
-    monkeypatch.setattr(
-        database.time, "sleep", lambda seconds: waits.append(seconds) or lock.release()
+    clock = SimpleNamespace(
+        monotonic=time.monotonic, sleep=lambda seconds: waits.append(seconds) or lock.release()
     )
+    monkeypatch.setattr(database, "time", clock)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 3.0)
     with closing(Catalog(tmp_path / "c.sqlite", writable=False)) as reader:
         assert reader.label_count() == 0
         assert len(reader) == 300
-    assert 0 < max(waits) < 0.1
+    assert waits
     WriterLock(tmp_path / "lock").release()  # nobody holds it
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_commit_is_rolled_back_before_what_may_be_damaged_is_read(tmp_path):
+    path = filled(tmp_path / "c.sqlite")
+    leave_a_journal(path)
+    with closing(database.at_any_rate(path)) as db:
+        assert db.execute("SELECT count(label), count(*) FROM items").fetchone() == (0, 300)
+
+
+def test_what_is_no_database_is_read_at_no_rate(tmp_path):
+    (tmp_path / "c.sqlite").write_bytes(b"no database" * 99)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database") as caught:
+        database.at_any_rate(tmp_path / "c.sqlite")
+    if Path("/proc/self/fd").is_dir():
+        assert opened_below(tmp_path) == []
+    assert caught.value.sqlite_errorcode == sqlite3.SQLITE_NOTADB
+
+
+@pytest.mark.parametrize("path", [None, Path("c.sqlite")])
+def test_only_a_journal_is_a_reason_to_read_again(path):
+    tried = []
+
+    def read():
+        tried.append(1)
+        raise sqlite3.OperationalError("no such table")
+
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        database.patiently(read, path)
+    assert tried == [1]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
