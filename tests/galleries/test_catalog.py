@@ -960,6 +960,19 @@ def test_a_commit_is_rolled_back_before_what_may_be_damaged_is_read(tmp_path):
         assert db.execute("SELECT count(label), count(*) FROM items").fetchone() == (0, 300)
 
 
+def test_only_tables_that_are_described_wrongly_are_described_again(tmp_path):
+    path, copy = tmp_path / "c.sqlite", tmp_path / "copy.sqlite"
+    Catalog(path).close()
+    assert database.legible(path, copy) == path
+    path.write_bytes(path.read_bytes().replace(b"TABLE counts (rows", b"TABLE counts (rowz"))
+    before = path.read_bytes()
+    assert database.legible(path, copy) == copy
+    assert plain(copy, "SELECT rows FROM counts") == [(0,)]
+    assert path.read_bytes() == before
+    path.write_bytes(b"no database" * 99)
+    assert database.legible(path, copy) == path
+
+
 def test_what_is_no_database_is_read_at_no_rate(tmp_path):
     (tmp_path / "c.sqlite").write_bytes(b"no database" * 99)
     with pytest.raises(sqlite3.DatabaseError, match="not a database") as caught:
