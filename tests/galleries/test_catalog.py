@@ -345,6 +345,22 @@ def test_nul_that_an_older_imgret_stored_reads_as_filters_see_it(tmp_path, writa
         assert path.read_bytes() == before
 
 
+def test_a_label_with_nul_that_an_older_imgret_stored_is_no_damage(tmp_path):
+    """SQLite ends at it the text of which it makes a checksum."""
+    path = tmp_path / "c.sqlite"
+    path.write_bytes((DATA / "galleries" / "v2.imgret" / "catalog.sqlite").read_bytes())
+    plain(path, "UPDATE items SET label = 'a' || char(0) || 'b' WHERE id = 8")
+    with closing(Catalog(path)) as catalog:
+        assert len(list(catalog)) == len(catalog)
+        assert catalog.items([8])[8].label == "a\0b"
+        plain(path, "UPDATE items SET label = 'a' || char(0) || 'c' WHERE id = 8")
+    with (
+        closing(Catalog(path)) as catalog,
+        pytest.raises(StoreCorruptError, match="the row of item 8"),
+    ):
+        list(catalog)
+
+
 def test_an_upgrade_writes_metadata_as_they_are_written_today(tmp_path):
     path = tmp_path / "c.sqlite"
     old_with_nul(path)
@@ -681,6 +697,28 @@ def test_damage_in_any_piece_is_found_also_later(tmp_path, monkeypatch, id_):
         pytest.raises(StoreCorruptError, match=f"the row of item {id_}"),
     ):
         list(catalog)
+
+
+def test_a_row_is_compared_once_unless_another_process_has_added_it(tmp_path, monkeypatch):
+    path, compared, is_sound = tmp_path / "c.sqlite", [], module.is_sound
+    monkeypatch.setattr(module, "is_sound", lambda row: compared.append(row[0]) or is_sound(row))
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a", "b", "c"), [0] * 3)
+        for _ in range(2):
+            catalog.items([1])
+            assert compared == [1]
+        catalog.items([0, 1])
+        assert compared == [1, 0]
+        assert list(catalog) == ["a", "b", "c"]  # SQLite compares what it reads here
+        catalog.add(items("d"), [0])
+        for _ in range(2):
+            catalog.items([0, 1, 2, 3])
+            assert compared == [1, 0, 3]
+        with closing(Catalog(path)) as other:
+            other.add([Item("e", sha256=b"e")], [0])
+        for _ in range(2):
+            assert catalog.by_sha256(b"e") == (4, Item("e", sha256=b"e"))
+        assert compared == [1, 0, 3, 4, 4]
 
 
 def test_two_rows_with_one_key_are_not_copied(tmp_path):

@@ -482,22 +482,22 @@ class Catalog:
 
     def _check_from(self, first: int) -> None:
         """Raise for a row from this id on that is not what was committed."""
-        last = first - 1
         while rows := self._query(
             f"SELECT id, {SUMMED_TEXT}, row_crc - ifnull(removed_at + 1, 0) FROM items "  # noqa: S608  # constants
-            "WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-            (last, self.rows, _CHUNK),
+            "WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (first, self.rows, _CHUNK),
         ):
             for id_ in [id_ for id_, text, stored in rows if crc32(text) != stored]:
                 (row,) = self._query(
                     f"SELECT {self._selected} FROM items WHERE id = ?",  # noqa: S608  # the same
                     (id_,),
                 ) or [(id_, "unknown")]
-                if len(row) == 2 or not is_sound(row):
+                if not is_sound(row):
                     raise self._row_damaged(row)
-            if rows[-1][0] <= last:
-                raise self._damaged(f"increasing ids of rows, found {rows[-1][0]} after {last}")
             last = rows[-1][0]
+            if last < first:
+                raise self._damaged(f"increasing ids of rows, found {last} after {first - 1}")
+            first = last + 1
 
     def verify(self, source: Catalog) -> None:
         """Check this copy of a catalog, so that damage is not copied on; errors name the source.
