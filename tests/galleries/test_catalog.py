@@ -206,6 +206,16 @@ def test_unknown_key(catalog):
         catalog.require([5])
 
 
+def test_an_ascii_key_is_looked_up_and_compared_with_no_other(catalog):
+    asked = []
+    catalog.add(items("a", "é"), [0, 0])
+    catalog._db.set_trace_callback(asked.append)
+    assert "zz" not in catalog
+    assert len(asked) == 1
+    assert "e\u0301" in catalog
+    assert len(asked) > 2
+
+
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
@@ -300,6 +310,13 @@ def test_a_backslash_before_u0000_is_no_nul(catalog):
     catalog.add([item], [0])
     assert catalog.items([0])[0] == item
     assert catalog.matching({"t": {"$contains": "u0000"}}).tolist() == [0]
+
+
+def test_nul_is_looked_for_in_old_catalogs_alone(tmp_path):
+    with closing(Catalog(tmp_path / "c.sqlite")) as catalog:
+        catalog.add([Item("k", metadata={"t": r"\u0000"})], [0])
+    with closing(Catalog(tmp_path / "c.sqlite", writable=False)) as reader:
+        assert reader._db.execute("SELECT name FROM sqlite_temp_schema").fetchall() == []
 
 
 def old_with_nul(path):
@@ -719,6 +736,10 @@ def test_a_row_is_compared_once_unless_another_process_has_added_it(tmp_path, mo
         for _ in range(2):
             assert catalog.by_sha256(b"e") == (4, Item("e", sha256=b"e"))
         assert compared == [1, 0, 3, 4, 4]
+    with closing(Catalog()) as catalog:  # nothing else writes to memory
+        catalog.add(items("a"), [0])
+        assert catalog.items(catalog.require(["a"])) == {0: Item("a")}
+    assert compared == [1, 0, 3, 4, 4]
 
 
 def test_two_rows_with_one_key_are_not_copied(tmp_path):

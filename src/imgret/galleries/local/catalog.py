@@ -537,7 +537,7 @@ class Catalog:
             if not is_sound(row):
                 raise self._row_damaged(row)
             if row[0] < known:  # else another process has added it since
-                sound[row[0]] = 1
+                sound[row[0]] = True
 
     def _row_damaged(self, row: tuple[Any, ...]) -> StoreCorruptError:
         return self._damaged(
