@@ -793,6 +793,21 @@ def test_a_file_that_is_refused_is_closed(tmp_path, damage, writable):
     assert path.name in str(caught.value)
 
 
+def test_who_only_reads_from_now_on_has_closed_what_was_for_writing(tmp_path, monkeypatch):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a"), [0])
+        catalog.retire(catalog.reader())
+        if Path("/proc/self/fd").is_dir():
+            assert opened_below(tmp_path) == ["c.sqlite"]
+        for process in (os.getpid(), -1):  # a child is told the same
+            monkeypatch.setattr(module.os, "getpid", lambda process=process: process)
+            with pytest.raises(StoreReadOnlyError):
+                catalog.add(items("b"), [0])
+        monkeypatch.undo()
+        assert list(catalog) == ["a"]
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
 @pytest.mark.parametrize("removed", [[], [0]])
 def test_a_copy_that_fails_is_closed(tmp_path, removed):

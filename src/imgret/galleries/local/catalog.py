@@ -157,17 +157,14 @@ class Catalog:
     def __iter__(self) -> Iterator[str]:
         """Yield keys in the order they were added."""
         self.check_rows()
-        last = -1
-        while True:
-            rows = self._query(
-                "SELECT id, key FROM items WHERE id > ? AND id < ? "
-                "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
-                (last, self.rows, self.changes, _CHUNK),
-            )
-            if not rows:
-                return
-            last = rows[-1][0]
+        start = 0
+        while rows := self._query(
+            "SELECT id, key FROM items WHERE id >= ? AND id < ? "
+            "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
+            (start, self.rows, self.changes, _CHUNK),
+        ):
             yield from (key for _, key in rows)
+            start = rows[-1][0] + 1
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the ids of the keys that exist."""
@@ -253,14 +250,14 @@ class Catalog:
     def files(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield id, key and path of every live item, by id."""
         self.check_rows()
-        last = -1
+        start = 0
         while rows := self._query(
-            "SELECT id, key, path FROM items WHERE id > ? AND removed_at IS NULL "
+            "SELECT id, key, path FROM items WHERE id >= ? AND removed_at IS NULL "
             "ORDER BY id LIMIT ?",
-            (last, _CHUNK),
+            (start, _CHUNK),
         ):
             yield from rows
-            last = rows[-1][0]
+            start = rows[-1][0] + 1
 
     def common_folder(self) -> str | None:
         """Return the folder that all paths are in; None without any, or if they share none."""
@@ -348,14 +345,14 @@ class Catalog:
     def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
         """Yield id, path, sha256 and label of every live item, by id."""
         self.check_rows()
-        last = -1
+        start = 0
         while rows := self._query(
-            "SELECT id, path, sha256, label FROM items WHERE id > ? AND id < ? "
+            "SELECT id, path, sha256, label FROM items WHERE id >= ? AND id < ? "
             "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
-            (last, self.rows, self.changes, _CHUNK),
+            (start, self.rows, self.changes, _CHUNK),
         ):
             yield from rows
-            last = rows[-1][0]
+            start = rows[-1][0] + 1
 
     def compile(self, where: Filter) -> SqliteCondition:
         """Compile a filter; methods that take a filter also take the result."""
@@ -685,15 +682,15 @@ class Catalog:
 
     def _copy_rows(self, copy: Catalog) -> Iterator[Ids]:
         """Add the live rows to a new catalog, in a transaction of it; yield their ids here."""
-        first, last = 0, -1
+        first, start = 0, 0
         while rows := self._query(
             f"SELECT crc, {self._selected} FROM items "  # noqa: S608  # a constant
-            "WHERE id > ? AND removed_at IS NULL ORDER BY id LIMIT ?",
-            (last, _CHUNK),
+            "WHERE id >= ? AND removed_at IS NULL ORDER BY id LIMIT ?",
+            (start, _CHUNK),
         ):
             copy._insert(self._sound_rows(rows), first)
             ids: Ids = np.array([row[1] for row in rows], dtype=np.int64)
-            first, last = first + len(ids), rows[-1][1]
+            first, start = first + len(ids), rows[-1][1] + 1
             yield ids
 
     @contextmanager
