@@ -774,6 +774,8 @@ def test_in_a_forked_child_the_next_query_connects_again(tmp_path, monkeypatch):
             Catalog(path).close()
             with pytest.raises(StoreNotFoundError, match="another gallery has replaced"):
                 list(catalog)
+            if Path("/proc/self/fd").is_dir():
+                assert opened_below(tmp_path) == ["aside"]  # by the parent
         assert parent.execute("SELECT key FROM items").fetchall() == [("a",)]
         parent.close()
 
@@ -806,6 +808,21 @@ def test_who_only_reads_from_now_on_has_closed_what_was_for_writing(tmp_path, mo
                 catalog.add(items("b"), [0])
         monkeypatch.undo()
         assert list(catalog) == ["a"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
+def test_what_is_closed_or_dropped_has_no_file_open(tmp_path):
+    gc.disable()
+    try:
+        catalog = Catalog(tmp_path / "c.sqlite")
+        assert opened_below(tmp_path) == ["c.sqlite"]
+        catalog.close()
+        assert opened_below(tmp_path) == []
+        catalog = Catalog(tmp_path / "c.sqlite")
+        del catalog
+        assert opened_below(tmp_path) == []
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
@@ -856,6 +873,21 @@ def test_a_forked_child_reads_what_its_parent_does(catalog):
     in_child(lambda: in_child(read))
     catalog.replace(0, Item("c"))
     assert list(catalog) == ["c", "b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_of_a_reader_cannot_write_either(tmp_path):
+    def write():
+        with pytest.raises(StoreReadOnlyError):
+            reader.add(items("b"), [0])
+        assert list(reader) == ["a"]
+        assert reader.version != seen  # nothing tells whether it changed in between
+
+    with closing(Catalog(tmp_path / "c.sqlite")) as catalog:
+        catalog.add(items("a"), [0])
+    with closing(Catalog(tmp_path / "c.sqlite", writable=False)) as reader:
+        seen = reader.version
+        in_child(write)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")

@@ -809,7 +809,7 @@ class Catalog:
         """
         rows, live, changes, ids, removed, last = counts
         if not (
-            all(isinstance(count, int) for count in counts[:3])
+            all(isinstance(count, int) for count in (rows, live, changes))
             and rows == ids
             and (rows - removed == live if removed is not None else 0 <= live <= rows)
             and last <= changes < _MOST_CHANGES
