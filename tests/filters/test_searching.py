@@ -313,6 +313,7 @@ def test_a_share_is_that_of_the_sample_with_two_more_that_fail():
         for where, share in (({"n": {"$lt": 5}}, 5 / 12), ({"n": {"$gte": 0}}, 10 / 12)):
             assert catalog.share_matching(where, np.arange(10)) == share
             assert catalog.share_matching(where, np.arange(3)) == share  # as before
+        assert catalog.share_matching({"n": {"$lt": 5}}, np.arange(3)) == 5 / 12  # still
         catalog.remove([0])
         assert catalog.share_matching({"n": {"$lt": 5}}, np.arange(10)) == 4 / 12
 

@@ -426,6 +426,16 @@ def test_old_metadata_that_cannot_be_read_stay_as_they_are(tmp_path):
             catalog.items([8])
 
 
+def test_an_upgrade_leaves_metadata_that_are_no_unicode(tmp_path):
+    path = tmp_path / "c.sqlite"
+    old_with_nul(path)
+    stored = r'{"u": "\ud800\u0000"}'
+    plain(path, f"UPDATE items SET metadata = '{stored}' WHERE id = 7")  # noqa: S608  # from above
+    with closing(Catalog(path)) as catalog:
+        assert catalog.matching({"t": "ab"}).tolist() == [8, 9]
+    assert plain(path, "SELECT metadata FROM items WHERE id = 7") == [(stored,)]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

@@ -232,10 +232,13 @@ def test_a_lock_is_not_for_the_children_of_its_holder(tmp_path):
         os.close(each)
 
 
-def test_a_lock_is_released_though_another_process_has_its_file(tmp_path):
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_lock_is_released_though_another_process_has_its_file(tmp_path, dropped):
     lock = WriterLock(tmp_path / "lock")
     left = os.dup(lock._file.fileno())  # as a program that was started has it for a moment
-    lock.release()
+    if not dropped:
+        lock.release()
+    del lock
     WriterLock(tmp_path / "lock").release()
     os.close(left)
 
