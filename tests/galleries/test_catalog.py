@@ -535,16 +535,18 @@ def test_a_connection_trusts_no_schema_and_keeps_what_it_commits(tmp_path, writa
 
 def test_a_newer_python_lets_no_trigger_and_no_view_run(monkeypatch):
     """``setconfig`` came with Python 3.12."""
-    names = ("DEFENSIVE", "ENABLE_TRIGGER", "ENABLE_VIEW")
-    for name in names:
-        monkeypatch.setattr(sqlite3, f"SQLITE_DBCONFIG_{name}", name, raising=False)
     told = {}
 
     class Newer(sqlite3.Connection):
         def setconfig(self, name, value):
             told[name] = value
 
-    with closing(sqlite3.connect(":memory:", factory=Newer)) as db:
+    with (
+        closing(sqlite3.connect(":memory:", factory=Newer)) as db,
+        monkeypatch.context() as patch,
+    ):
+        for name in ("DEFENSIVE", "ENABLE_TRIGGER", "ENABLE_VIEW"):
+            patch.setattr(sqlite3, f"SQLITE_DBCONFIG_{name}", name, raising=False)
         trust_nothing(db)
     assert told == {"DEFENSIVE": True, "ENABLE_TRIGGER": False, "ENABLE_VIEW": False}
 
