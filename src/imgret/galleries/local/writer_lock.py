@@ -84,7 +84,7 @@ class WriterLock:
 
 
 def _open_locked(path: Path) -> FileIO:
-    started, refused = time.monotonic(), 0
+    started, refused = time.monotonic(), False
     while True:
         file = FileIO(open_file(path, creates=True), "r+")
         try:
@@ -94,15 +94,15 @@ def _open_locked(path: Path) -> FileIO:
                 return file
         except (BlockingIOError, PermissionError):  # the latter on Windows
             holder, _, held = file.read(64).decode("ascii", "replace").strip().partition(" ")
-            refused += 1
             waited = time.monotonic() - started
             # Once in any case: who has just locked it has not said so yet.
-            if refused > 1 and (held != _BRIEF or waited > _BRIEF_SECONDS):
+            if refused and (held != _BRIEF or waited > _BRIEF_SECONDS):
                 file.close()
                 raise StoreLockedError(
                     f"{path.parent}: open for writing by process {holder or 'unknown'}; expected "
                     f"no other writer. Close it there, or open this one with mode='r'"
                 ) from None
+            refused = True
             time.sleep(_WAIT_SECONDS)
         except BaseException:
             file.close()
