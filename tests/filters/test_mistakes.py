@@ -70,6 +70,9 @@ def catalog():
         ({"yaer": 1}, "found 'yaer'; did you mean 'year'[?] Known fields: key, label, path, exif,"),
         ({"exif.mak": 1}, "did you mean 'exif.make'[?] Known fields: exif.make"),
         ({"year.month": 1}, "none below year"),
+        ({"zz.make": 1}, "found 'zz.make'; known fields: key, label, path, exif,"),
+        ({"zz.make.model": 1}, "found 'zz.make.model'; known fields: key, label, path, exif,"),
+        ({"exif.zz.model": 1}, "did you mean 'exif.make'[?] Known fields: exif.make$"),
         ({"$or": [{"year": 2020}, {"nothing": {"$exists": False}}]}, "found 'nothing'"),
         ({"year": {"$gt": "2019"}}, "'year' to be compared with a number.*found text"),
         ({"name": {"$gt": 2019}}, "'name' to be compared with text.*found a number"),
@@ -83,7 +86,11 @@ def catalog():
     ],
 )
 def test_a_mistake_is_told(catalog, where, message):
-    for ask in (catalog.check_where, catalog.matching):
+    for ask in (
+        catalog.check_where,
+        catalog.matching,
+        lambda where: catalog.share_matching(where, np.arange(2)),
+    ):
         with pytest.raises(InvalidInputError, match=message):
             ask(where)
 

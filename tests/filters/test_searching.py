@@ -273,6 +273,11 @@ def test_the_answer_that_was_used_last_is_kept_longest(monkeypatch):
         for n in range(2):
             assert catalog.matching({"key": f"k{n}"}) is catalog.matching({"key": f"k{n}"})
         assert len(catalog._matcher._kept) == 1
+        monkeypatch.setattr(matching, "_KEPT_BYTES", 16)  # what two take
+        for n in (2, 3, 4):
+            catalog.matching({"key": f"k{n}"})
+        listed = [n for n in range(5) if catalog.is_listed({"key": f"k{n}"}, asked=0)]
+        assert listed == [3, 4]
 
 
 @pytest.mark.parametrize(("items", "expected"), [(250, True), (251, False)])
@@ -287,12 +292,28 @@ def test_what_passes_is_listed_once_it_pays(items, expected):
         assert not catalog.is_listed(where, asked=0)  # they are counted again
 
 
+def test_queries_are_counted_for_some_filters_at_once(monkeypatch):
+    from imgret.galleries.local import matching
+
+    monkeypatch.setattr(matching, "_KEPT", 2)
+    with closing(Catalog()) as catalog:
+        catalog.add([Item(f"k{n}") for n in range(500)], [0] * 500)
+        one, two, three = ({"key": f"k{n}"} for n in range(3))
+        assert not catalog.is_listed(one, asked=1)
+        assert not catalog.is_listed(two, asked=1)
+        assert catalog.is_listed(one, asked=1)
+        assert catalog.is_listed(two, asked=1)
+        assert not catalog.is_listed(three, asked=1)  # they are counted again
+        assert not catalog.is_listed(one, asked=1)
+
+
 def test_a_share_is_that_of_the_sample_with_two_more_that_fail():
     with closing(Catalog()) as catalog:
         catalog.add([Item(f"k{n}", metadata={"n": n}) for n in range(20)], [0] * 20)
         for where, share in (({"n": {"$lt": 5}}, 5 / 12), ({"n": {"$gte": 0}}, 10 / 12)):
             assert catalog.share_matching(where, np.arange(10)) == share
             assert catalog.share_matching(where, np.arange(3)) == share  # as before
+        assert catalog.share_matching({"n": {"$lt": 5}}, np.arange(3)) == 5 / 12  # still
         catalog.remove([0])
         assert catalog.share_matching({"n": {"$lt": 5}}, np.arange(10)) == 4 / 12
 

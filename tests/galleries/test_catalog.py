@@ -1,14 +1,19 @@
 """The table of items: what is committed, what is refused, what another process sees."""
 
+import gc
 import json
+import os
 import re
 import sqlite3
 import sys
 import threading
+import time
+import warnings
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,9 +35,10 @@ from imgret.errors import (
     StoreVersionError,
 )
 from imgret.galleries.local import catalog as module
-from imgret.galleries.local import database
+from imgret.galleries.local import database, known_schema
 from imgret.galleries.local.catalog import Catalog
-from imgret.galleries.local.known_schema import filter_index
+from imgret.galleries.local.known_schema import filter_index, trust_nothing
+from imgret.galleries.local.writer_lock import WriterLock
 from imgret.types import Box, Item
 
 DATA = Path(__file__).parents[1] / "data"
@@ -200,6 +206,16 @@ def test_unknown_key(catalog):
         catalog.require([5])
 
 
+def test_an_ascii_key_is_looked_up_and_compared_with_no_other(catalog):
+    asked = []
+    catalog.add(items("a", "é"), [0, 0])
+    catalog._db.set_trace_callback(asked.append)
+    assert "zz" not in catalog
+    assert len(asked) == 1
+    assert "e\u0301" in catalog
+    assert len(asked) > 2
+
+
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
@@ -296,6 +312,13 @@ def test_a_backslash_before_u0000_is_no_nul(catalog):
     assert catalog.matching({"t": {"$contains": "u0000"}}).tolist() == [0]
 
 
+def test_nul_is_looked_for_in_old_catalogs_alone(tmp_path):
+    with closing(Catalog(tmp_path / "c.sqlite")) as catalog:
+        catalog.add([Item("k", metadata={"t": r"\u0000"})], [0])
+    with closing(Catalog(tmp_path / "c.sqlite", writable=False)) as reader:
+        assert reader._db.execute("SELECT name FROM sqlite_temp_schema").fetchall() == []
+
+
 def old_with_nul(path):
     """Make a catalog of version 2 as an imgret that let NUL in left it under another SQLite."""
     path.write_bytes((DATA / "galleries" / "v2.imgret" / "catalog.sqlite").read_bytes())
@@ -339,6 +362,57 @@ def test_nul_that_an_older_imgret_stored_reads_as_filters_see_it(tmp_path, writa
         assert path.read_bytes() == before
 
 
+def test_a_label_with_nul_that_an_older_imgret_stored_is_no_damage(tmp_path):
+    """SQLite ends at it the text of which it makes a checksum."""
+    path = tmp_path / "c.sqlite"
+    path.write_bytes((DATA / "galleries" / "v2.imgret" / "catalog.sqlite").read_bytes())
+    plain(path, "UPDATE items SET label = 'a' || char(0) || 'b' WHERE id = 8")
+    with closing(Catalog(path)) as catalog:
+        assert len(list(catalog)) == len(catalog)
+        assert catalog.items([8])[8].label == "a\0b"
+        plain(path, "UPDATE items SET label = 'a' || char(0) || 'c' WHERE id = 8")
+    with (
+        closing(Catalog(path)) as catalog,
+        pytest.raises(StoreCorruptError, match="the row of item 8"),
+    ):
+        list(catalog)
+
+
+def test_an_upgrade_writes_metadata_as_they_are_written_today(tmp_path):
+    path = tmp_path / "c.sqlite"
+    old_with_nul(path)
+    with closing(Catalog(path)) as catalog:
+        ((old,),) = plain(path, "SELECT metadata FROM items WHERE id = 8")
+        catalog.replace(8, catalog.items([8])[8])
+    assert plain(path, "SELECT metadata FROM items WHERE id = 8") == [(old,)]
+
+
+def test_a_reader_of_an_old_catalog_with_nul_cannot_write_either(tmp_path):
+    path = tmp_path / "c.sqlite"
+    old_with_nul(path)
+    with closing(Catalog(path, writable=False)) as catalog:
+        assert catalog._db.execute("PRAGMA query_only").fetchone() == (1,)
+
+
+def test_an_upgrade_that_another_process_was_quicker_with(tmp_path, monkeypatch):
+    path = tmp_path / "c.sqlite"
+    path.write_bytes((DATA / "galleries" / "v1.imgret" / "catalog.sqlite").read_bytes())
+    looks, look = [], database.version_of
+
+    def version_of(db):
+        version = look(db)
+        looks.append(version)
+        if looks == [1, 1]:  # it was read, and is about to be upgraded
+            Catalog(path).close()
+        return version
+
+    monkeypatch.setattr(database, "version_of", version_of)
+    with closing(Catalog(path)) as catalog:
+        assert catalog.check_structure() == []
+        assert len(list(catalog)) == len(catalog) > 0
+    assert looks[-1] == 4
+
+
 def test_old_metadata_that_cannot_be_read_stay_as_they_are(tmp_path):
     path = tmp_path / "c.sqlite"
     old_with_nul(path)
@@ -350,6 +424,16 @@ def test_old_metadata_that_cannot_be_read_stay_as_they_are(tmp_path):
         assert catalog.items([9])[9].metadata == {"t": "ab"}
         with pytest.raises(StoreCorruptError, match="the row of item 8 as it was committed"):
             catalog.items([8])
+
+
+def test_an_upgrade_leaves_metadata_that_are_no_unicode(tmp_path):
+    path = tmp_path / "c.sqlite"
+    old_with_nul(path)
+    stored = r'{"u": "\ud800\u0000"}'
+    plain(path, f"UPDATE items SET metadata = '{stored}' WHERE id = 7")  # noqa: S608  # from above
+    with closing(Catalog(path)) as catalog:
+        assert catalog.matching({"t": "ab"}).tolist() == [8, 9]
+    assert plain(path, "SELECT metadata FROM items WHERE id = 7") == [(stored,)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -406,6 +490,65 @@ def test_the_limit_of_a_look_at_the_schema_is_none_of_queries(monkeypatch):
             "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers "
             "LIMIT 100000) SELECT max(n) FROM numbers"
         ) == [(100_000,)]
+
+
+def test_the_limit_of_a_look_is_one_of_time():
+    with closing(sqlite3.connect(":memory:")) as db, database._limited(db):
+        assert db.execute(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers "
+            "LIMIT 100000) SELECT max(n) FROM numbers"
+        ).fetchone() == (100_000,)
+
+
+def test_a_schema_whose_names_are_no_text_is_malformed(tmp_path):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    data = path.read_bytes().replace(b"items_label", b"items_l\xffbel")
+    path.write_bytes(data.replace(b"ON items (label)", b"ON itemz (label)"))
+    with pytest.raises(StoreCorruptError, match=r"c\.sqlite: .*malformed"):
+        Catalog(path)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_connection_trusts_no_schema_and_keeps_what_it_commits(tmp_path, writable):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    trusted = 1  # where SQLite refuses the indexes of filters otherwise
+    with closing(sqlite3.connect(":memory:")) as db, suppress(sqlite3.OperationalError):
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("CREATE TABLE items (metadata TEXT, removed_at INTEGER)")
+        db.execute(filter_index("year"))
+        trusted = 0
+    known_schema._json_is_safe.cache_clear()  # asked again
+    with closing(Catalog(path, writable=writable)) as catalog:
+        for name, value in (
+            ("trusted_schema", trusted),
+            ("cell_size_check", 1),
+            (
+                "synchronous",
+                3,
+            ),  # EXTRA: a commit outlives a power loss
+            ("query_only", int(not writable)),
+        ):
+            assert catalog._db.execute(f"PRAGMA {name}").fetchone() == (value,), name
+
+
+def test_a_newer_python_lets_no_trigger_and_no_view_run(monkeypatch):
+    """``setconfig`` came with Python 3.12."""
+    told = {}
+
+    class Newer(sqlite3.Connection):
+        def setconfig(self, name, value):
+            told[name] = value
+
+    with (
+        closing(sqlite3.connect(":memory:", factory=Newer)) as db,
+        monkeypatch.context() as patch,
+    ):
+        for name in ("DEFENSIVE", "ENABLE_TRIGGER", "ENABLE_VIEW"):
+            patch.setattr(sqlite3, f"SQLITE_DBCONFIG_{name}", name, raising=False)
+        trust_nothing(db)
+    assert told == {"DEFENSIVE": True, "ENABLE_TRIGGER": False, "ENABLE_VIEW": False}
 
 
 def test_counts_are_lost(tmp_path):
@@ -585,6 +728,32 @@ def test_damage_in_any_piece_is_found_also_later(tmp_path, monkeypatch, id_):
         list(catalog)
 
 
+def test_a_row_is_compared_once_unless_another_process_has_added_it(tmp_path, monkeypatch):
+    path, compared, is_sound = tmp_path / "c.sqlite", [], module.is_sound
+    monkeypatch.setattr(module, "is_sound", lambda row: compared.append(row[0]) or is_sound(row))
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a", "b", "c"), [0] * 3)
+        for _ in range(2):
+            catalog.items([1])
+            assert compared == [1]
+        catalog.items([0, 1])
+        assert compared == [1, 0]
+        assert list(catalog) == ["a", "b", "c"]  # SQLite compares what it reads here
+        catalog.add(items("d"), [0])
+        for _ in range(2):
+            catalog.items([0, 1, 2, 3])
+            assert compared == [1, 0, 3]
+        with closing(Catalog(path)) as other:
+            other.add([Item("e", sha256=b"e")], [0])
+        for _ in range(2):
+            assert catalog.by_sha256(b"e") == (4, Item("e", sha256=b"e"))
+        assert compared == [1, 0, 3, 4, 4]
+    with closing(Catalog()) as catalog:  # nothing else writes to memory
+        catalog.add(items("a"), [0])
+        assert catalog.items(catalog.require(["a"])) == {0: Item("a")}
+    assert compared == [1, 0, 3, 4, 4]
+
+
 def test_two_rows_with_one_key_are_not_copied(tmp_path):
     path = tmp_path / "c.sqlite"
     with closing(Catalog(path)) as catalog:
@@ -617,8 +786,135 @@ def test_in_a_forked_child_the_next_query_connects_again(tmp_path, monkeypatch):
             Catalog(path).close()
             with pytest.raises(StoreNotFoundError, match="another gallery has replaced"):
                 list(catalog)
+            if Path("/proc/self/fd").is_dir():
+                assert opened_below(tmp_path) == ["aside"]  # by the parent
         assert parent.execute("SELECT key FROM items").fetchall() == [("a",)]
         parent.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
+@pytest.mark.parametrize(
+    "damage", ["CREATE TABLE more (x)", "DELETE FROM counts", "UPDATE counts SET live = 9"]
+)
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_file_that_is_refused_is_closed(tmp_path, damage, writable):
+    path = tmp_path / "c.sqlite"
+    Catalog(path).close()
+    plain(path, damage)
+    with pytest.raises(StoreCorruptError) as caught:  # keeps what was local
+        Catalog(path, writable=writable)
+    assert opened_below(tmp_path) == []
+    assert path.name in str(caught.value)
+
+
+def test_who_only_reads_from_now_on_has_closed_what_was_for_writing(tmp_path, monkeypatch):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a"), [0])
+        catalog.retire(catalog.reader())
+        if Path("/proc/self/fd").is_dir():
+            assert opened_below(tmp_path) == ["c.sqlite"]
+        for process in (os.getpid(), -1):  # a child is told the same
+            monkeypatch.setattr(module.os, "getpid", lambda process=process: process)
+            with pytest.raises(StoreReadOnlyError):
+                catalog.add(items("b"), [0])
+        monkeypatch.undo()
+        assert list(catalog) == ["a"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
+def test_what_is_closed_or_dropped_has_no_file_open(tmp_path):
+    gc.disable()
+    try:
+        catalog = Catalog(tmp_path / "c.sqlite")
+        assert opened_below(tmp_path) == ["c.sqlite"]
+        catalog.close()
+        assert opened_below(tmp_path) == []
+        catalog = Catalog(tmp_path / "c.sqlite")
+        del catalog
+        assert opened_below(tmp_path) == []
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
+@pytest.mark.parametrize("removed", [[], [0]])
+def test_a_copy_that_fails_is_closed(tmp_path, removed):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add(items("a", "b"), [0, 0])
+        catalog.remove(removed)
+        plain(path, "UPDATE items SET label = 'z' WHERE key = 'b'")
+        with pytest.raises(StoreCorruptError) as caught:
+            catalog.without_removed(tmp_path / "copy.sqlite")
+        assert opened_below(tmp_path) == ["c.sqlite"]
+    assert "the row of item 1" in str(caught.value)
+
+
+def opened_below(folder):
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that of the listing itself
+            links.append(link.readlink())
+    return sorted(link.name for link in links if link.is_relative_to(folder))
+
+
+def in_child(work):
+    """Run it in a forked child, which must end well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: a fork beside threads
+        process = os.fork()
+    if not process:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001  # that the parent is told of
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(process, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_reads_what_its_parent_does(catalog):
+    def read():
+        assert list(catalog) == ["a", "b"]
+        assert catalog.items([1]) == {1: Item("b")}
+
+    catalog.add(items("a", "b"), [0, 0])
+    in_child(read)
+    in_child(lambda: in_child(read))
+    catalog.replace(0, Item("c"))
+    assert list(catalog) == ["c", "b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_of_a_reader_cannot_write_either(tmp_path):
+    def write():
+        with pytest.raises(StoreReadOnlyError):
+            reader.add(items("b"), [0])
+        assert list(reader) == ["a"]
+        assert reader.version != seen  # nothing tells whether it changed in between
+
+    with closing(Catalog(tmp_path / "c.sqlite")) as catalog:
+        catalog.add(items("a"), [0])
+    with closing(Catalog(tmp_path / "c.sqlite", writable=False)) as reader:
+        seen = reader.version
+        in_child(write)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_leaves_a_transaction_of_its_parent_alone(tmp_path):
+    """SQLite rolls back what is open on a connection that is closed, also where it was copied."""
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item(f"{n}", label="x" * 200) for n in range(300)], [0] * 300)
+        with catalog._change():
+            catalog._db.execute("PRAGMA cache_size = 1")  # so that pages go to the file early
+            catalog._db.execute("UPDATE items SET crc = 7")
+            in_child(lambda: (catalog.close(), gc.collect()))
+    with closing(Catalog(path, writable=False)) as catalog:
+        assert catalog.checksums(np.arange(300)) == [7] * 300
+        assert catalog.check_structure() == []
 
 
 def test_a_closed_catalog_says_so(catalog):
@@ -733,6 +1029,115 @@ def test_writer_killed_in_a_commit(tmp_path, kit, monkeypatch):
     with closing(Catalog(path, writable=False)) as reader:  # a reader can mend that
         assert len(reader) == 500
         assert {item.label for item in reader.items(range(500)).values()} == {None}
+
+
+def filled(path):
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item("k" * 200 + str(n)) for n in range(300)], [0] * 300)
+    return path
+
+
+def leave_a_journal(path):
+    """Leave a commit half done, as a writer does that is killed."""
+
+    def change():
+        catalog = Catalog(path)
+        db = catalog._db
+        db.execute("PRAGMA cache_size = 1")  # so that pages go to the file early
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("UPDATE items SET label = 'half'")
+        os._exit(0)
+
+    in_child(change)
+    journal = path.with_name(f"{path.name}-journal")
+    assert journal.stat().st_size > 0
+    return journal
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_reader_waits_for_who_rolls_back_already(tmp_path, monkeypatch):
+    leave_a_journal(filled(tmp_path / "c.sqlite"))
+    lock, waits = WriterLock(tmp_path / "lock"), []
+    clock = SimpleNamespace(
+        monotonic=time.monotonic, sleep=lambda seconds: waits.append(seconds) or lock.release()
+    )
+    monkeypatch.setattr(database, "time", clock)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 3.0)
+    with closing(Catalog(tmp_path / "c.sqlite", writable=False)) as reader:
+        assert reader.label_count() == 0
+        assert len(reader) == 300
+    assert waits
+    WriterLock(tmp_path / "lock").release()  # nobody holds it
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_commit_is_rolled_back_before_what_may_be_damaged_is_read(tmp_path):
+    path = filled(tmp_path / "c.sqlite")
+    leave_a_journal(path)
+    with closing(database.at_any_rate(path)) as db:
+        assert db.execute("SELECT count(label), count(*) FROM items").fetchone() == (0, 300)
+
+
+def test_only_tables_that_are_described_wrongly_are_described_again(tmp_path):
+    path, copy = tmp_path / "c.sqlite", tmp_path / "copy.sqlite"
+    Catalog(path).close()
+    assert database.legible(path, copy) == path
+    path.write_bytes(path.read_bytes().replace(b"TABLE counts (rows", b"TABLE counts (rowz"))
+    before = path.read_bytes()
+    assert database.legible(path, copy) == copy
+    assert plain(copy, "SELECT rows FROM counts") == [(0,)]
+    assert path.read_bytes() == before
+    path.write_bytes(b"no database" * 99)
+    assert database.legible(path, copy) == path
+
+
+def test_what_is_no_database_is_read_at_no_rate(tmp_path):
+    (tmp_path / "c.sqlite").write_bytes(b"no database" * 99)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database") as caught:
+        database.at_any_rate(tmp_path / "c.sqlite")
+    if Path("/proc/self/fd").is_dir():
+        assert opened_below(tmp_path) == []
+    assert caught.value.sqlite_errorcode == sqlite3.SQLITE_NOTADB
+
+
+@pytest.mark.parametrize("path", [None, Path("c.sqlite")])
+def test_only_a_journal_is_a_reason_to_read_again(path):
+    tried = []
+
+    def read():
+        tried.append(1)
+        raise sqlite3.OperationalError("no such table")
+
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        database.patiently(read, path)
+    assert tried == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_catalog_behind_a_link_is_not_rolled_back(tmp_path):
+    (tmp_path / "mine").mkdir()
+    file = tmp_path / "mine" / "c.sqlite"
+    leave_a_journal(filled(file))
+    half = file.read_bytes()
+    (tmp_path / "c.sqlite").symlink_to(file)
+    with pytest.raises(StoreCorruptError, match="found a link to"):
+        Catalog(tmp_path / "c.sqlite", writable=False)
+    assert file.read_bytes() == half
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_journal_that_names_another_one_is_not_rolled_back_later_either(tmp_path):
+    path, mine = filled(tmp_path / "c.sqlite"), tmp_path / "mine-journal"
+    with closing(Catalog(path, writable=False)) as reader:
+        journal = leave_a_journal(path)
+        mine.write_text("mine")
+        name = str(mine).encode()
+        end = len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big")
+        with journal.open("ab") as file:
+            file.write(b"\0\0\0\1" + name + end + bytes.fromhex("d9d505f920a163d7"))
+        with pytest.raises(StoreCorruptError, match="names another file"):
+            list(reader)
+    assert mine.read_text() == "mine"
 
 
 def test_every_error_is_ours(catalog):

@@ -29,7 +29,7 @@ from imgret.galleries.local import salvage as salvaging
 from imgret.galleries.local.catalog import Catalog
 from imgret.galleries.local.check import check_directory
 from imgret.galleries.local.manifest import Manifest
-from imgret.galleries.local.rows import COLUMNS, SUMMED_TEXT, row_checksum
+from imgret.galleries.local.rows import COLUMNS, SUMMED_TEXT, is_sound, row_checksum, to_row
 from imgret.galleries.local.salvage import salvage_of
 from imgret.galleries.local.writer_lock import LOCK, WriterLock
 from imgret.galleries.report import Damage
@@ -838,6 +838,31 @@ def test_sqlite_and_python_sum_the_same(item, removed):
         ((text, *row),) = catalog._query(f"SELECT {SUMMED_TEXT}, id, {COLUMNS} FROM items")  # noqa: S608  # constants
         ((stored,),) = catalog._query("SELECT row_crc FROM items")
         assert crc32(text) == row_checksum(tuple(row)) == stored - (3 if removed else 0)
+
+
+@pytest.mark.parametrize("removed_at", [None, 5])
+def test_a_row_is_sound_as_it_was_committed_alone(removed_at):
+    *columns, total = to_row(3, Item("a", sha256=b"s" * 32))
+    total += 0 if removed_at is None else removed_at + 1
+    assert is_sound((*columns, removed_at, total))
+    for other in (None, 4, 6, 0, "5"):
+        assert is_sound((*columns, other, total)) == (other == removed_at)
+    assert not is_sound((*columns[:3], "s" * 32, *columns[4:], removed_at, total))  # no bytes
+    assert not is_sound((*columns, removed_at, None))
+    assert not is_sound((3, "unknown"))
+
+
+def test_rows_of_removed_items_are_compared_too(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with closing(Catalog(path)) as catalog:
+        catalog.add([Item("a"), Item("b")], [0, 0])
+        catalog.remove([0])
+    with closing(Catalog(path)) as catalog:
+        assert catalog.items([0]) == {0: Item("a")}
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE items SET removed_at = 1 WHERE id = 0")
+    with closing(Catalog(path)) as catalog, pytest.raises(StoreCorruptError, match="item 0"):
+        catalog.items([0])
 
 
 def test_a_damaged_catalog_says_how_it_is_repaired(gallery):

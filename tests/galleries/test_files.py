@@ -301,6 +301,57 @@ def test_a_lock_names_its_holder_and_nobody_before(tmp_path):
     WriterLock(path).release()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_lock_is_not_for_the_children_of_its_holder(tmp_path):
+    """Who is forked neither releases it, nor holds it when the holder is gone."""
+    path = tmp_path / "lock"
+    lock = WriterLock(path)
+    if not (child := os.fork()):
+        lock.release()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(StoreLockedError):
+        WriterLock(path)
+    lock.release()
+    lasts, end = os.pipe()
+    if not (holder := os.fork()):
+        held = WriterLock(path)
+        if not os.fork():  # it lives on
+            os.close(end)
+            os.read(lasts, 1)
+        os._exit(0 if held else 1)
+    assert os.waitpid(holder, 0)[1] == 0
+    WriterLock(path).release()
+    for each in (lasts, end):
+        os.close(each)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_lock_is_released_though_another_process_has_its_file(tmp_path, dropped):
+    lock = WriterLock(tmp_path / "lock")
+    left = os.dup(lock._file.fileno())  # as a program that was started has it for a moment
+    if not dropped:
+        lock.release()
+    del lock
+    WriterLock(tmp_path / "lock").release()
+    os.close(left)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells no open files")
+def test_who_is_refused_has_no_file_left_open(tmp_path):
+    def opened():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    lock, before = WriterLock(tmp_path / "lock"), opened()
+    with pytest.raises(StoreLockedError) as caught:  # keeps what was local
+        WriterLock(tmp_path / "lock")
+    assert opened() == before
+    assert str(tmp_path) in str(caught.value)
+    lock.release()
+    assert opened() == before - 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
 def test_a_lock_that_cannot_be_written_is_not_held(tmp_path):
     import resource  # not on Windows

@@ -408,6 +408,19 @@ def test_a_plan_is_of_what_is_seen_alone():
     assert choice[:3] == ("index", 1.0, None)
 
 
+@pytest.mark.parametrize(
+    ("n", "k", "asked"), [(0, 3, 1), (1, 1, 1), (1, 3, 1), (9, 1, 1), (9, 99, 9)]
+)
+def test_an_index_is_asked_for_one_neighbour_at_least_and_no_more_than_it_has(n, k, asked):
+    for where, passing in ((None, None), ({}, n))[: 1 + n]:  # nothing is filtered where nothing is
+        index = Indexed(np.arange(n))
+        choice = planner.choose_way(
+            index, listing(0.1, range(n)), rows=n, k=k, where=where, n_queries=1
+        )
+        assert index.asked == [(asked, passing, 1)]
+        assert choice.share == 1
+
+
 # -- what a gallery tells --------------------------------------------------------------------------
 
 

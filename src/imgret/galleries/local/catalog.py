@@ -157,17 +157,14 @@ class Catalog:
     def __iter__(self) -> Iterator[str]:
         """Yield keys in the order they were added."""
         self.check_rows()
-        last = -1
-        while True:
-            rows = self._query(
-                "SELECT id, key FROM items WHERE id > ? AND id < ? "
-                "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
-                (last, self.rows, self.changes, _CHUNK),
-            )
-            if not rows:
-                return
-            last = rows[-1][0]
+        start = 0
+        while rows := self._query(
+            "SELECT id, key FROM items WHERE id >= ? AND id < ? "
+            "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
+            (start, self.rows, self.changes, _CHUNK),
+        ):
             yield from (key for _, key in rows)
+            start = rows[-1][0] + 1
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the ids of the keys that exist."""
@@ -253,14 +250,14 @@ class Catalog:
     def files(self) -> Iterator[tuple[int, str, str | None]]:
         """Yield id, key and path of every live item, by id."""
         self.check_rows()
-        last = -1
+        start = 0
         while rows := self._query(
-            "SELECT id, key, path FROM items WHERE id > ? AND removed_at IS NULL "
+            "SELECT id, key, path FROM items WHERE id >= ? AND removed_at IS NULL "
             "ORDER BY id LIMIT ?",
-            (last, _CHUNK),
+            (start, _CHUNK),
         ):
             yield from rows
-            last = rows[-1][0]
+            start = rows[-1][0] + 1
 
     def common_folder(self) -> str | None:
         """Return the folder that all paths are in; None without any, or if they share none."""
@@ -348,14 +345,14 @@ class Catalog:
     def origins(self) -> Iterator[tuple[int, str | None, bytes | None, str | None]]:
         """Yield id, path, sha256 and label of every live item, by id."""
         self.check_rows()
-        last = -1
+        start = 0
         while rows := self._query(
-            "SELECT id, path, sha256, label FROM items WHERE id > ? AND id < ? "
+            "SELECT id, path, sha256, label FROM items WHERE id >= ? AND id < ? "
             "AND (removed_at IS NULL OR removed_at > ?) ORDER BY id LIMIT ?",
-            (last, self.rows, self.changes, _CHUNK),
+            (start, self.rows, self.changes, _CHUNK),
         ):
             yield from rows
-            last = rows[-1][0]
+            start = rows[-1][0] + 1
 
     def compile(self, where: Filter) -> SqliteCondition:
         """Compile a filter; methods that take a filter also take the result."""
@@ -472,8 +469,9 @@ class Catalog:
         StoreCorruptError
             A row is missing, or is not what was committed.
         """
-        if not self._checked or self._sound_below >= (rows := self.rows):
+        if not self._checked:
             return
+        rows = self.rows
         if not self._sound_below:
             self.live_ids()  # are all there?
         self._check_from(self._sound_below)
@@ -481,22 +479,22 @@ class Catalog:
 
     def _check_from(self, first: int) -> None:
         """Raise for a row from this id on that is not what was committed."""
-        last = first - 1
         while rows := self._query(
             f"SELECT id, {SUMMED_TEXT}, row_crc - ifnull(removed_at + 1, 0) FROM items "  # noqa: S608  # constants
-            "WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-            (last, self.rows, _CHUNK),
+            "WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (first, self.rows, _CHUNK),
         ):
             for id_ in [id_ for id_, text, stored in rows if crc32(text) != stored]:
                 (row,) = self._query(
                     f"SELECT {self._selected} FROM items WHERE id = ?",  # noqa: S608  # the same
                     (id_,),
                 ) or [(id_, "unknown")]
-                if len(row) == 2 or not is_sound(row):
+                if not is_sound(row):
                     raise self._row_damaged(row)
-            if rows[-1][0] <= last:
-                raise self._damaged(f"increasing ids of rows, found {rows[-1][0]} after {last}")
             last = rows[-1][0]
+            if last < first:
+                raise self._damaged(f"increasing ids of rows, found {last} after {first - 1}")
+            first = last + 1
 
     def verify(self, source: Catalog) -> None:
         """Check this copy of a catalog, so that damage is not copied on; errors name the source.
@@ -536,7 +534,7 @@ class Catalog:
             if not is_sound(row):
                 raise self._row_damaged(row)
             if row[0] < known:  # else another process has added it since
-                sound[row[0]] = 1
+                sound[row[0]] = True
 
     def _row_damaged(self, row: tuple[Any, ...]) -> StoreCorruptError:
         return self._damaged(
@@ -684,15 +682,15 @@ class Catalog:
 
     def _copy_rows(self, copy: Catalog) -> Iterator[Ids]:
         """Add the live rows to a new catalog, in a transaction of it; yield their ids here."""
-        first, last = 0, -1
+        first, start = 0, 0
         while rows := self._query(
             f"SELECT crc, {self._selected} FROM items "  # noqa: S608  # a constant
-            "WHERE id > ? AND removed_at IS NULL ORDER BY id LIMIT ?",
-            (last, _CHUNK),
+            "WHERE id >= ? AND removed_at IS NULL ORDER BY id LIMIT ?",
+            (start, _CHUNK),
         ):
             copy._insert(self._sound_rows(rows), first)
             ids: Ids = np.array([row[1] for row in rows], dtype=np.int64)
-            first, last = first + len(ids), rows[-1][1]
+            first, start = first + len(ids), rows[-1][1] + 1
             yield ids
 
     @contextmanager
@@ -811,7 +809,7 @@ class Catalog:
         """
         rows, live, changes, ids, removed, last = counts
         if not (
-            all(isinstance(count, int) for count in counts[:3])
+            all(isinstance(count, int) for count in (rows, live, changes))
             and rows == ids
             and (rows - removed == live if removed is not None else 0 <= live <= rows)
             and last <= changes < _MOST_CHANGES

@@ -157,27 +157,25 @@ def _limited(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def upgrade(db: sqlite3.Connection) -> None:
-    """Bring a catalog of an earlier version to the current one, without NUL in metadata."""
+    """Bring a catalog of an earlier version to the current one, without NUL in metadata.
+
+    After an error, the caller closes the connection, which rolls back what was done.
+    """
     if version_of(db) == _SCHEMA_VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
-    try:
-        version = version_of(db)  # again, now that no other process can change it
-        if version < HASHED:
-            db.execute("ALTER TABLE items ADD COLUMN phash BLOB")
-        if version < SUMMED:
-            if _has_nul(db):
-                # An index for filters may hold what another version of SQLite makes of a NUL.
-                db.execute("REINDEX")
-                db.execute(f"UPDATE items SET metadata = without_nul(metadata) WHERE {_WITH_NUL}")  # noqa: S608  # a constant
-            db.execute("ALTER TABLE items ADD COLUMN row_crc INTEGER")
-            sum_rows(db, "TRUE")
-            db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
+    version = version_of(db)  # again, now that no other process can change it
+    if version < HASHED:
+        db.execute("ALTER TABLE items ADD COLUMN phash BLOB")
+    if version < SUMMED:
+        if _has_nul(db):
+            # An index for filters may hold what another version of SQLite makes of a NUL.
+            db.execute("REINDEX")
+            db.execute(f"UPDATE items SET metadata = without_nul(metadata) WHERE {_WITH_NUL}")  # noqa: S608  # a constant
+        db.execute("ALTER TABLE items ADD COLUMN row_crc INTEGER")
+        sum_rows(db, "TRUE")
+        db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    db.execute("COMMIT")
 
 
 def _hide_nul(db: sqlite3.Connection) -> None:
@@ -192,13 +190,13 @@ def _hide_nul(db: sqlite3.Connection) -> None:
 
 def _has_nul(db: sqlite3.Connection) -> bool:
     """Whether metadata may hold a NUL, at which some versions of SQLite end a text."""
-    db.create_function("without_nul", 1, without_nul, deterministic=True)
+    db.create_function("without_nul", 1, without_nul)
     return bool(db.execute(f"SELECT 1 FROM items WHERE {_WITH_NUL} LIMIT 1").fetchone())  # noqa: S608  # a constant
 
 
 def sum_rows(db: sqlite3.Connection, condition: str) -> None:
     """Store the checksums of rows as they are, in a transaction of the caller."""
-    db.create_function("row_checksum", 14, _row_checksum, deterministic=True)
+    db.create_function("row_checksum", 14, _row_checksum)
     db.execute(
         f"UPDATE items SET row_crc = row_checksum(id, {COLUMNS}) + ifnull(removed_at + 1, 0) "  # noqa: S608  # constants
         f"WHERE {condition}"

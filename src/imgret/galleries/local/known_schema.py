@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -49,15 +50,13 @@ def _json_is_safe() -> bool:
 
     Where it does not, `check_schema` alone keeps out what is not known.
     """
-    db = sqlite3.connect(":memory:")
-    try:
+    with closing(sqlite3.connect(":memory:")) as db:
         db.execute("PRAGMA trusted_schema = OFF")
         db.execute("CREATE TABLE t (x TEXT)")
-        db.execute("CREATE INDEX i ON t (json_extract(x, '$.a'))")
-    except sqlite3.OperationalError:
-        return False
-    finally:
-        db.close()
+        try:
+            db.execute("CREATE INDEX i ON t (json_extract(x, '$.a'))")
+        except sqlite3.OperationalError:
+            return False
     return True
 
 
@@ -116,12 +115,9 @@ def check_schema(
 
 @cache
 def _known(schema: str, added: tuple[str, ...]) -> dict[tuple[str, str], str]:
-    db = sqlite3.connect(":memory:")
-    try:
+    with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(schema)
         found = db.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
-    finally:
-        db.close()
     known = {(kind, name): _bare(sql) for kind, name, sql in found}
     for column in added:
         table = known["table", "items"]
@@ -147,12 +143,9 @@ def misread_tables(db: sqlite3.Connection, schema: str) -> list[tuple[int, str, 
     list of (place, name, description)
         As they should be.
     """
-    known = sqlite3.connect(":memory:")
-    try:
+    with closing(sqlite3.connect(":memory:")) as known:
         known.executescript(schema)
         tables = known.execute(f"{_DESCRIBED} WHERE type = 'table'").fetchall()
-    finally:
-        known.close()
     found = {row[0]: row for row in db.execute(_DESCRIBED)}
     return [
         (place, name, sql)

@@ -159,10 +159,10 @@ class Matcher:
     def _is_there(self, condition: str, rows: int, changes: int) -> bool:
         witness = self._witnesses.get(condition)
         if witness is not None and self._live(
-            f"items.id = {witness} AND {condition}", (), rows, changes, limit=1
+            f"items.id = {witness} AND {condition}", (), rows, changes
         ):
             return True
-        found = self._live(condition, (), rows, changes, limit=1)
+        found = self._live(condition, (), rows, changes, "LIMIT 1")
         if found:
             self._witnesses[condition] = found[0][0]
         return bool(found)
@@ -173,15 +173,14 @@ class Matcher:
         parameters: Sequence[str],
         rows: int,
         changes: int,
-        *,
-        limit: int = -1,
+        limit: str = "",
     ) -> list[tuple[int]]:
         # Two statements, as each has its indexes; the second finds items that were removed since
         # a reader opened.
         start = "SELECT id FROM items WHERE id < ? AND"
         return self._query(
             f"{start} removed_at IS NULL AND {condition} UNION ALL "
-            f"{start} removed_at > ? AND {condition} LIMIT {limit}",
+            f"{start} removed_at > ? AND {condition} {limit}",
             (rows, *parameters, rows, changes, *parameters),
         )
 
@@ -208,7 +207,7 @@ class Matcher:
             )
         ]
         names = [*([] if above else COLUMNS), *names]
-        near = difflib.get_close_matches(".".join(parts[:depth]), names, n=1)
+        near = difflib.get_close_matches(".".join(parts[:depth]), names)
         known = f"did you mean {near[0]!r}? Known fields" if near else "known fields"
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         return InvalidInputError(

@@ -50,7 +50,6 @@ class WriterLock:
         self.process = os.getpid()
         try:
             self._file.truncate(0)
-            self._file.seek(0)
             self._file.write(f"{self.process} {_BRIEF if brief else ''}".rstrip().encode())
         except BaseException:
             self._file.close()
@@ -85,7 +84,7 @@ class WriterLock:
 
 
 def _open_locked(path: Path) -> FileIO:
-    started, refused = time.monotonic(), 0
+    started, refused = time.monotonic(), False
     while True:
         file = FileIO(open_file(path, creates=True), "r+")
         try:
@@ -94,17 +93,16 @@ def _open_locked(path: Path) -> FileIO:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except (BlockingIOError, PermissionError):  # the latter on Windows
-            file.seek(0)
             holder, _, held = file.read(64).decode("ascii", "replace").strip().partition(" ")
-            refused += 1
             waited = time.monotonic() - started
             # Once in any case: who has just locked it has not said so yet.
-            if refused > 1 and (held != _BRIEF or waited > _BRIEF_SECONDS):
+            if refused and (held != _BRIEF or waited > _BRIEF_SECONDS):
                 file.close()
                 raise StoreLockedError(
                     f"{path.parent}: open for writing by process {holder or 'unknown'}; expected "
                     f"no other writer. Close it there, or open this one with mode='r'"
                 ) from None
+            refused = True
             time.sleep(_WAIT_SECONDS)
         except BaseException:
             file.close()
@@ -117,7 +115,10 @@ if sys.platform == "win32":
 
     def _lock(descriptor: int) -> None:
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # far from the text, which stays readable
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
 
     def _unlock(descriptor: int) -> None:
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)
