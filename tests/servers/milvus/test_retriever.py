@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -282,6 +283,31 @@ def test_the_command_line(lite, photos, tmp_path):
     found = json.loads(run("search", uri, photos / "red" / "03.png", "-k", "3", "--json"))
     assert "red/03.png" in str(found)
     assert uri in run("info", uri)
+
+
+def test_many_open_a_file_at_once(tmp_path, photos, mean_color, monkeypatch):
+    database = pytest.importorskip("milvus_lite.db", reason="Milvus Lite")
+    uri = f"milvus://{tmp_path}/shared.db"
+    with Retriever.open(uri, "a", embedder=mean_color) as retriever:
+        retriever.add_folder(photos)
+    read, opened = database.load_schema, []
+
+    def slow(path):
+        opened.append(path)
+        time.sleep(0.05)  # in which Milvus Lite opens a collection again for who asks for it
+        return read(path)
+
+    monkeypatch.setattr(database, "load_schema", slow)
+
+    def count(_):
+        with Retriever.open(uri, embedder=mean_color) as retriever:
+            return len(retriever)
+
+    with Retriever.open(uri.replace("shared.db", "shared.db?collection=other"), "a"):
+        opened.clear()
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(count, range(4))) == [36] * 4
+    assert len(opened) == len(set(opened)) == 2  # the items, and what the gallery is made of
 
 
 def test_two_add_the_same_folder_at_once(uri, photos, mean_color):

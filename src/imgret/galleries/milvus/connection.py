@@ -57,7 +57,7 @@ class _Engine:
 
     def __init__(self) -> None:
         self.users = 0
-        self.writing = RLock()  # it does not order writers by itself
+        self.writing = RLock()  # it orders neither writers nor those that open a collection
 
 
 # When this process last removed or replaced rows of a gallery.
@@ -137,7 +137,7 @@ class MilvusConnection:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep other writers of this process from a file of Milvus Lite in the block."""
+        """Keep others of this process from changing or opening a file of Milvus Lite."""
         if self._engine is None:
             yield
         else:

@@ -98,9 +98,10 @@ class MilvusGallery(ServerGallery):
             raise schema.nothing(address)
         connection = MilvusConnection(address)
         try:
-            schema.need(connection)
-            gallery = cls(connection, writable=writable)
-            schema.prepare(connection, gallery._layout)
+            with connection.writing():  # Milvus Lite opens a collection twice if two ask at once
+                schema.need(connection)
+                gallery = cls(connection, writable=writable)
+                schema.prepare(connection, gallery._layout)
         except BaseException:
             connection.close()
             raise
