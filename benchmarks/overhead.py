@@ -19,6 +19,7 @@ stored vectors: what it costs that these are compared with their checksums, once
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -80,12 +81,13 @@ def differences(
     taken: dict[str, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()
-    for number in range(rounds):
-        # In both orders, as a task finds in the cache what the one before it has left there.
-        for name, task in list(tasks.items())[:: 1 if number % 2 else -1]:
+    # In all orders, as a task finds in the cache what the one before it has left there.
+    orders = itertools.cycle(itertools.permutations(tasks))
+    for order in itertools.islice(orders, rounds):
+        for name in order:
             time.sleep(pause)
             started = time.perf_counter()
-            task()
+            tasks[name]()
             taken[name].append(time.perf_counter() - started)
     first = np.array(next(iter(taken.values())))
     return (
