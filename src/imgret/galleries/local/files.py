@@ -245,7 +245,7 @@ def _new_beside(path: Path) -> tuple[Path, WriterLock]:
 
 def _put_in_place(new: Path, path: Path, *, replaces: bool) -> None:
     if sys.platform == "win32":  # other systems rename a directory over an empty one
-        with suppress(OSError):  # it is not empty, or there is none
+        with suppress(OSError):  # there may be none, or one with files in it
             path.rmdir()
     if not replaces:  # nothing was there, and what is there now is not ours to move
         new.rename(path)
