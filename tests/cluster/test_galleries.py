@@ -17,7 +17,7 @@ from imgret import Retriever  # after the check
 def uri(request, tmp_path):
     """Where no gallery is yet."""
     if request.param == "postgres":
-        return request.getfixturevalue("own_postgres").get_uri()
+        return request.getfixturevalue("own_postgres").uri
     pytest.importorskip("milvus_lite", reason="Milvus Lite: pip install 'imgret[milvus-lite]'")
     return f"milvus://{tmp_path}/all.db?collection=photos"
 

@@ -273,6 +273,33 @@ def test_what_stands_aside_is_put_back_once_nobody_holds_it(tmp_path, monkeypatc
     WriterLock(path / "lock").release()
 
 
+def test_what_stands_aside_gets_no_lock_while_its_save_deletes_it(tmp_path, monkeypatch):
+    path, aside = tmp_path / "g", files.aside_of(tmp_path / "g")
+    aside.mkdir()
+    (aside / "mark").touch()
+    is_aside = files.is_aside
+
+    def ended_just_then(path, *, mark):
+        found = is_aside(path, mark=mark)
+        if found:
+            path.mkdir()  # the save puts the new one there,
+            (aside / "mark").unlink()  # and has deleted the files of the old one, not yet itself
+        return found
+
+    monkeypatch.setattr(files, "is_aside", ended_just_then)
+    files.settle(path, mark="mark")
+    aside.rmdir()  # nothing came into it
+
+
+def test_what_stands_aside_without_a_lock_is_put_back(tmp_path):
+    path, aside = tmp_path / "g", files.aside_of(tmp_path / "g")
+    aside.mkdir()
+    (aside / "mark").touch()
+    files.settle(path, mark="mark")
+    assert (path / "mark").exists()
+    assert not aside.exists()
+
+
 def test_what_stands_aside_is_not_waited_for_for_ever(tmp_path, monkeypatch):
     aside = files.aside_of(tmp_path / "g")
     aside.mkdir()

@@ -10,4 +10,4 @@ _numbers = itertools.count()
 @pytest.fixture
 def pg_uri(postgres):
     """URI of a gallery that does not exist yet."""
-    return f"{postgres.get_uri()}&schema=g{next(_numbers)}"
+    return f"{postgres.uri}&schema=g{next(_numbers)}"

@@ -127,7 +127,7 @@ def test_other_items_are_refused(source, pg_uri):
 
 
 def test_mistakes_leave_nothing(source, own_postgres, tmp_path):
-    pg_uri = own_postgres.get_uri()
+    pg_uri = own_postgres.uri
     for given, target, options, error in (
         (tmp_path / "no", pg_uri, {}, StoreError),
         (source, pg_uri, {"index": "ivf-pq"}, NotImplementedError),

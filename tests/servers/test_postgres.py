@@ -21,7 +21,7 @@ _server = []
 
 @pytest.fixture(autouse=True, scope="module")
 def _started(postgres):
-    _server[:] = [postgres.get_uri()]
+    _server[:] = [postgres.uri]
 
 
 def _new_uri():

@@ -58,7 +58,7 @@ _ITEMS = [
 
 @pytest.fixture(scope="module")
 def gallery(postgres):
-    made = PostgresGallery.create(f"{postgres.get_uri()}&schema=filters", new_spec(dim=2))
+    made = PostgresGallery.create(f"{postgres.uri}&schema=filters", new_spec(dim=2))
     made.add(_ITEMS, np.ones((len(_ITEMS), 2), np.float32))
     yield made
     made.close()

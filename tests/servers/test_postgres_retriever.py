@@ -415,7 +415,7 @@ def test_a_client_that_is_killed_leaves_whole_batches(pg_uri):
 
 def test_a_server_that_is_killed_and_started_again(own_postgres):
     """What was reported as stored is there; what goes on is repeated, once."""
-    gallery = PostgresGallery.create(own_postgres.get_uri(), new_spec(dim=2))
+    gallery = PostgresGallery.create(own_postgres.uri, new_spec(dim=2))
     stored, stop, errors = [], threading.Event(), []
 
     def write():
@@ -439,13 +439,7 @@ def test_a_server_that_is_killed_and_started_again(own_postgres):
     for thread in threads:
         thread.start()
     time.sleep(0.5)
-    stop_at_once = ("-D", str(own_postgres.pgdata), "stop", "-m", "immediate")
-    subprocess.run(
-        [own_postgres.bin_path / "pg_ctl", *stop_at_once],
-        check=True,
-        user=own_postgres.system_user,
-        stdout=subprocess.DEVNULL,
-    )
+    own_postgres.stop(signal.SIGQUIT)
     time.sleep(0.5)
     own_postgres.start()
     before = len(stored)
@@ -596,9 +590,9 @@ def test_any_uri_of_libpq(uri, expected):
 
 
 def test_a_wrong_password_is_not_shown(own_postgres):
-    uri = own_postgres.get_uri()
+    uri = own_postgres.uri
     _run(f"{uri}&schema=public", "CREATE ROLE ann LOGIN PASSWORD 'right'")
-    rules = own_postgres.pgdata / "pg_hba.conf"
+    rules = own_postgres.rules
     rules.write_text("local all ann scram-sha-256\n" + rules.read_text())
     _run(f"{uri}&schema=public", "SELECT pg_reload_conf()")
     wrong = uri.replace("postgresql://postgres:@", "postgresql://ann:secret@")

@@ -14,7 +14,7 @@ from imgret.types import Item
 @pytest.fixture(params=["postgres", "milvus-lite"])
 def uri(request, tmp_path):
     if request.param == "postgres":
-        return f"{request.getfixturevalue('own_postgres').get_uri()}&schema=a"
+        return f"{request.getfixturevalue('own_postgres').uri}&schema=a"
     pytest.importorskip("milvus_lite", reason="Milvus Lite: pip install 'imgret[milvus-lite]'")
     return f"milvus://{tmp_path}/a.db"
 
@@ -48,7 +48,7 @@ gallery.close()
 
 
 def test_a_gallery_that_another_process_has_opened_stays(own_postgres):
-    pg_uri = own_postgres.get_uri()
+    pg_uri = own_postgres.uri
     kind = registry.gallery(pg_uri)
     gallery = kind.create(pg_uri, new_spec(dim=2))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -212,10 +212,15 @@ def settle(path: Path, *, mark: str) -> None:
     """Wait for a replacement in progress, and undo one that was killed halfway."""
     aside = aside_of(path)
     deadline = time.monotonic() + _WAIT_SECONDS
+    stays = False  # found without a lock, and still there: nobody is deleting it
     while is_aside(path, mark=mark) and time.monotonic() < deadline:
         try:
-            lock = WriterLock(aside / LOCK, brief=True)
+            lock = WriterLock(aside / LOCK, brief=True, creates=stays)
         except StoreLockedError:
+            time.sleep(0.01)
+            continue
+        except FileNotFoundError:  # its save may have just ended
+            stays = True
             time.sleep(0.01)
             continue
         except OSError:  # what cannot be written cannot be renamed either

@@ -35,18 +35,22 @@ class WriterLock:
     Parameters
     ----------
     path : Path
-        Lock file; it is created if missing, and not deleted.
+        Lock file, which is not deleted.
     brief : bool
         Whether it is held for a moment, to tidy up. Who is refused meanwhile waits for its end.
+    creates : bool
+        Whether a missing file is created.
 
     Raises
     ------
+    FileNotFoundError
+        There is no such file and none is created, or no such directory.
     StoreLockedError
         Another process, or another gallery of this one, holds it.
     """
 
-    def __init__(self, path: Path, *, brief: bool = False) -> None:
-        self._file = _open_locked(path)
+    def __init__(self, path: Path, *, brief: bool = False, creates: bool = True) -> None:
+        self._file = _open_locked(path, creates=creates)
         self.process = os.getpid()
         try:
             self._file.truncate(0)
@@ -83,10 +87,10 @@ class WriterLock:
         self._file.close()
 
 
-def _open_locked(path: Path) -> FileIO:
+def _open_locked(path: Path, *, creates: bool = True) -> FileIO:
     started, refused = time.monotonic(), False
     while True:
-        file = FileIO(open_file(path, creates=True), "r+")
+        file = FileIO(open_file(path, creates=creates), "r+")
         try:
             _lock(file.fileno())
             # A save may have put another directory in place of this one in between.
