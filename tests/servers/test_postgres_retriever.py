@@ -343,22 +343,33 @@ def test_processes_that_create_at_once(pg_uri, mean_color):
     assert sorted(results) == ["made", "taken", "taken", "taken"]
 
 
+_FORKS = """
+import os, sys
+import numpy as np
+from imgret.galleries.postgres import PostgresGallery
+from imgret.testing.galleries import new_spec
+from imgret.types import Item
+gallery = PostgresGallery.create(sys.argv[1], new_spec(dim=2))
+gallery.add([Item("a")], np.ones((1, 2), np.float32))
+child = os.fork()
+if not child:
+    code = 1
+    try:
+        gallery.add([Item("b")], np.ones((1, 2), np.float32))
+        gallery.close()
+        code = 0
+    finally:
+        os._exit(code)
+assert os.waitpid(child, 0)[1] == 0
+assert list(gallery) == ["a", "b"]
+gallery.close()
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_has_connections_of_its_own(pg_uri, mean_color):
-    gallery = PostgresGallery.create(pg_uri, new_spec(dim=2))
-    gallery.add([Item("a")], np.ones((1, 2), np.float32))
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            gallery.add([Item("b")], np.ones((1, 2), np.float32))
-            gallery.close()
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-    assert list(gallery) == ["a", "b"]
-    gallery.close()
+def test_a_forked_child_has_connections_of_its_own(pg_uri):
+    """In a process without the threads of gRPC, beside which no child can be relied on."""
+    subprocess.run([sys.executable, "-c", _FORKS, pg_uri], check=True)
 
 
 # -- what goes wrong -------------------------------------------------------------------------------
