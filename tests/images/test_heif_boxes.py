@@ -20,9 +20,9 @@ def test_properties_are_those_of_their_items(version, width, item, large):
         numbers = [pack(">H", 0x8000 | at) if large else pack("B", 0x80 | at) for at in places]
         return pack(width, number) + bytes([len(places)]) + b"".join(numbers)
 
-    head = bytes([version, 0, 0, large])
+    head, uncounted = bytes([version, 0, 0, large]), owns(9, 2)
     properties = box(b"ipco", box(b"ispe", bytes(12)), box(b"irot", b"\1"), box(b"imir", b"\0"))
-    owned = box(b"ipma", head, pack(">I", 2), owns(3, 1), owns(item, 1, 3))
+    owned = box(b"ipma", head, pack(">I", 2), owns(3, 1), owns(item, 1, 3), uncounted)
     meta = box(
         b"meta",
         bytes(4),
@@ -71,7 +71,8 @@ def located(rng, items, stored):
         body += wide(len(parts), 2) + extents
         if None not in parts:
             contents[item] = b"" if method == 2 else b"".join(parts)
-    return box(b"iloc", body), contents
+    uncounted = wide(items[0], number) + bytes(40)
+    return box(b"iloc", body, uncounted), contents
 
 
 def test_items_have_the_kinds_contents_and_references_that_the_boxes_say():
