@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from imgret import Retriever
 from imgret.abc import Gallery
+from imgret.errors import InvalidInputError
 from imgret.galleries.local import LocalGallery
 from imgret.testing.galleries import new_spec
 from imgret.transfer import GalleryHeader, all_items, export_items, import_items, load_items
@@ -288,6 +289,10 @@ def test_an_import_that_fails_is_undone(photos_gallery, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", sorted(EXPORTS.glob("version-*")), ids=lambda path: path.name)
 def test_exports_of_every_version_are_read(path, mean_color):
+    if path.name == "version-1.parquet" and int(pa.__version__.split(".")[0]) < 26:
+        with pytest.raises(InvalidInputError, match="PyArrow 26 does: pip install -U pyarrow"):
+            Retriever.from_parquet(path, embedder=mean_color)
+        pytest.skip("it is read from PyArrow 26 on")
     found = Retriever.from_parquet(path, embedder=mean_color)
     assert list(found) == ["a.jpg", "b é", "c", "d"]
     assert [found[key].label for key in found] == ["x", None, "y", "x"]
