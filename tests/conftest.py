@@ -223,6 +223,7 @@ class _Postgres:
         until = time.monotonic() + 60
         while running.exists() and time.monotonic() < until:
             time.sleep(0.02)
+        assert not running.exists(), "PostgreSQL did not stop within a minute"
 
     @property
     def rules(self):
