@@ -236,6 +236,30 @@ def test_many_queries_with_a_filter_are_several_requests(uri, mean_color, monkey
     assert all(count * ef <= 2**13 for count, ef in widths)
 
 
+def test_lite_reads_what_passes_a_filter_once(lite, monkeypatch):
+    """It goes through the metadata of all items at each request, and these take it seconds."""
+    rows = np.random.default_rng(0).normal(size=(6000, 8)).astype(np.float32)
+    spec = new_spec("ip", dim=8).with_(index=Part("hnsw", {"ef_search": 400}))
+    made = MilvusGallery.create(lite.new_uri(), spec)
+    made.add([Item(str(n), metadata={"n": n}) for n in range(6000)], rows)
+    some = made.view(parse_filter({"n": {"$lt": 1200}}))
+    some.search(rows[:1], 3)  # counts
+    asked, ask = [], MilvusConnection.ask
+
+    def noting(self, method, *args, **kwargs):
+        asked.append(method)
+        return ask(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(MilvusConnection, "ask", noting)
+    monkeypatch.setattr(gallery, "_FRESH", 3600.0)
+    found = some.search(rows[:300], 3)
+    assert asked == ["query"]
+    best = np.argsort(-rows[:300] @ rows[:1200].T, axis=1)[:, :3]
+    keys = [int(item.key) for item in some.items(found.ids.ravel())]
+    assert np.array_equal(np.reshape(keys, best.shape), best)
+    made.close()
+
+
 def test_a_search_is_one_request(retriever, monkeypatch):
     monkeypatch.setattr(gallery, "_FRESH", 3600.0)  # seconds until items are counted again
     vector = retriever.embeddings(["blue/01.png"])

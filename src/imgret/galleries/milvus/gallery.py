@@ -407,7 +407,7 @@ class MilvusGallery(ServerGallery):
         self, expression: str, fields: Sequence[str], *, level: str = "Strong"
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows that match an expression, in the order of their keys."""
-        page = self.page(fields, PAGE)
+        page = self.page(fields)
         first = self.query(expression or "id >= 0", fields, limit=page, level=level)
         if len(first) < page:
             yield from first
@@ -453,7 +453,7 @@ class MilvusGallery(ServerGallery):
             rows = self.query(in_list("id", ids[start : start + step].tolist()), fields)
             yield from sorted(rows, key=lambda row: row["id"])
 
-    def page(self, fields: Iterable[str], most: int) -> int:
+    def page(self, fields: Iterable[str], most: int = PAGE) -> int:
         """Return how many rows with these fields are asked for at once."""
         size = 4 * self._spec.dim if "embedding" in fields else 0
         size += 2048 if "metadata" in fields else 0

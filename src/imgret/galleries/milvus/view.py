@@ -27,7 +27,8 @@ _BLOCK = 2**24
 # What the queries of one request may cost together, so that it ends long before its timeout: see
 # `MilvusLayout.cost`. With a filter that few items pass, each costs thousands.
 _COST = 2**18
-# Number of items that pass a filter up to which they may be compared here, which reads them.
+# Number of items that pass a filter up to which those of a server may be compared here, which reads
+# them.
 _FEW = 1024
 # The most neighbours that Milvus finds, and hits of all queries of a request.
 _NEAREST, _HITS = 16_384, 2**16
@@ -143,13 +144,17 @@ class MilvusView(ServerView):
 
         An index meets items that do not pass on its way to those that do. If it would meet most
         items, the few that pass are compared here: Milvus Lite never does that by itself, and a
-        server only where it has built the index.
+        server only where it has built the index. Milvus Lite goes through the metadata of all items
+        at each request, so that more are few: as many as one request reads.
         """
         if self._filter is None or self.is_exact:
             return self.value
         passing = self._gallery.passing(self._expression.text)
         width = self._layout.wide(self.value, passing, self._gallery.passing(""))
-        return None if passing <= _FEW and self._layout.sees_all(width, passing) else width
+        few = _FEW
+        if self._gallery.connection.is_lite:
+            few = self._gallery.page(["id", "embedding"]) - 1
+        return None if passing <= few and self._layout.sees_all(width, passing) else width
 
     def _compared(self, vectors: Embeddings, k: int) -> Neighbors:
         """Search by comparing all items here."""
