@@ -1,6 +1,6 @@
 """``python -m imgret`` is the ``imgret`` command."""
 
-from imgret.cli import main
+from imgret.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -33,7 +33,17 @@ from imgret.errors import (
 if TYPE_CHECKING:
     from imgret.abc import Gallery
 
-__all__ = ["Kind", "create", "factory", "gallery", "is_model_path", "made", "names", "refresh"]
+__all__ = [
+    "Kind",
+    "create",
+    "factory",
+    "gallery",
+    "is_model_path",
+    "is_registered",
+    "made",
+    "names",
+    "refresh",
+]
 
 Kind: TypeAlias = Literal["embedders", "croppers", "indexes", "rerankers", "galleries"]
 
@@ -89,6 +99,11 @@ def names(kind: Kind) -> dict[str, str]:
         name: "; ".join(f"{_package(entry)}: {entry.value}" for entry in entries)
         for name, entries in _found(kind).items()
     }
+
+
+def is_registered(kind: Kind, name: str) -> bool:
+    """Whether a part has this name; unlike `names`, it does not ask which packages have it."""
+    return name in _found(kind)
 
 
 def factory(kind: Kind, name: str) -> Callable[..., Any]:
@@ -229,7 +244,7 @@ def made(kind: Kind, given: Any, contract: type[_Part]) -> _Part:
 
 def _named(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
     """Make the part of a registered name or of a model file."""
-    if name not in names(kind) and is_model_path(name):
+    if not is_registered(kind, name) and is_model_path(name):
         return create(kind, "onnx", **{"model": name, **config})
     return create(kind, name, **config)
 

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,41 @@ def test_help_is_quick_because_it_loads_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert ended.stdout.splitlines()[-1] == ""
+
+
+def test_it_ends_as_python_would():
+    """Threads are waited for, what is to be done at the end is done, and nothing is cut off."""
+    code = (
+        "import atexit, sys, tempfile, threading, time\n"
+        "import imgret.cli\n"
+        "folder = tempfile.TemporaryDirectory()\n"
+        "atexit.register(lambda: print('at the end', end=''))\n"
+        "def main():\n"
+        "    print(folder.name)\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.3), print('slow'))).start()\n"
+        "    sys.exit(3)\n"
+        "imgret.cli.main = main\n"
+        "imgret.cli.run()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 3
+    assert ended.stderr == ""
+    folder, *rest = ended.stdout.split("\n")
+    assert rest == ["slow", "at the end"]
+    assert not Path(folder).exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_what_cannot_be_written_is_an_error_at_the_end_too(work):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "imgret", "search", "photos.imgret", "query.jpg"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode != 0
+    assert "No space left on device" in ended.stderr

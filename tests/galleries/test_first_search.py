@@ -8,6 +8,7 @@ import pytest
 from imgret import Retriever
 from imgret.errors import StoreCorruptError
 from imgret.galleries.local import LocalGallery, live_index
+from imgret.galleries.local.row_checks import RowChecks
 from imgret.indexes import FlatIndex, HNSWIndex
 from imgret.testing.data import Given
 from imgret.testing.galleries import new_spec
@@ -106,3 +107,64 @@ def test_damage_is_found_by_the_first_search(gallery):
         pytest.raises(StoreCorruptError, match="1234"),
     ):
         retriever.search_vectors(np.ones((1, DIM)))
+
+
+@pytest.mark.parametrize("where", [None, {"part": 1}])
+def test_what_was_prepared_is_as_the_gallery_is_at_the_search(gallery, where):
+    """Items come, go and get other facts between the two."""
+    query = np.ones((1, DIM))
+    count = N - 2 if where is None else N // 3
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        ((best,),) = retriever.search_vectors(query, k=1, where=where)
+    with Retriever.open(gallery, "r+", embedder=Given(DIM)) as retriever:
+        retriever.view(where).prepare()
+        assert retriever._gallery.live._index is None  # so that the next search is the first one
+        retriever.remove([best.key])
+        retriever.update("0000", metadata={"part": 1})
+        retriever.update("0001", metadata={"part": 2})
+        retriever.add_vectors(query, keys=["new"], metadata=[{"part": 1}])
+        (hits,) = retriever.search_vectors(query, k=5000, where=where)
+    found = [hit.key for hit in hits]
+    assert best.key not in found
+    assert len(found) == count
+    assert found[0] == "new"
+    assert {"0000", "0001"} & {*found} == ({"0000", "0001"} if where is None else {"0000"})
+
+
+def test_what_was_prepared_is_compared_with_its_checksums_once(gallery, monkeypatch):
+    compared = []
+    compare = RowChecks.compare
+    monkeypatch.setattr(
+        RowChecks,
+        "compare",
+        lambda self, ids, *rest: (compared.extend(ids), compare(self, ids, *rest))[1],
+    )
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        retriever.view().prepare()
+        assert len(compared) == N - 2
+        retriever.search_vectors(np.ones((1, DIM)))
+    assert len(compared) == N - 2
+
+
+def test_damage_is_found_when_a_search_is_prepared(gallery):
+    file = gallery / "vectors.f16"
+    data = bytearray(file.read_bytes())
+    data[2 * DIM * 1234] ^= 64
+    file.write_bytes(data)
+    with Retriever.open(gallery, embedder=Given(DIM)) as retriever:
+        for _ in range(2):
+            with pytest.raises(StoreCorruptError, match="1234"):
+                retriever.view().prepare()
+        with pytest.raises(StoreCorruptError, match="1234"):
+            retriever.search_vectors(np.ones((1, DIM)))
+
+
+def test_an_index_that_is_stored_is_read_when_a_search_is_prepared(tmp_path):
+    path = tmp_path / "g.imgret"
+    rows = np.random.default_rng(0).standard_normal((300, DIM))
+    with Retriever.open(path, "a", embedder=Given(DIM), index="hnsw") as retriever:
+        retriever.add_vectors(rows, keys=[str(n) for n in range(300)])
+        assert len(retriever.index) == 300
+    with Retriever.open(path, embedder=Given(DIM)) as retriever:
+        retriever.view().prepare()
+        assert len(retriever._gallery.live._index) == 300

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self
 
-__all__ = ["INTERRUPTED", "CtrlC", "last_words", "to_resume"]
+__all__ = ["INTERRUPTED", "CtrlC", "last_words", "leave", "to_resume"]
 
 INTERRUPTED = 130
 SENTENCE = "interrupted; committed work is kept"
@@ -154,6 +154,24 @@ def _interrupt() -> None:
         _thread.interrupt_main()
     else:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def leave(ended: SystemExit) -> NoReturn:
+    """End the process as `SystemExit` would, without taking its modules apart.
+
+    Raises
+    ------
+    SystemExit
+        What was printed cannot be written: Python says so.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  # as multiprocessing does
+    atexit._run_exitfuncs()  # noqa: SLF001  # such as that of temporary directories
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        raise ended from None
+    os._exit(ended.code if isinstance(ended.code, int) else 1)
 
 
 def to_resume(model: Path) -> str | None:

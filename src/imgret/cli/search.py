@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,7 @@ from imgret.support.terminal import shown
 if TYPE_CHECKING:
     from imgret.errors import ImageError
     from imgret.files import Place
+    from imgret.pages.hits import Row
     from imgret.retriever import Retriever
     from imgret.search.hits import Hits
 
@@ -92,7 +94,6 @@ def search(
     Exits with 3 if some of the queries could not be read, and with 1 if none could.
     """
     from imgret.errors import ImageError  # noqa: PLC0415
-    from imgret.pages import hits as hit_pages  # noqa: PLC0415
     from imgret.retriever import Retriever  # noqa: PLC0415
 
     check_writable(html, "--html")
@@ -104,8 +105,8 @@ def search(
     condition = filter_of(where)
     images = Queries(queries)
     unmatched = False
-    rows: list[hit_pages.Row] = []
-    with Retriever.open(gallery, **opening) as retriever:
+    rows: list[Row] = []
+    with Retriever.open(gallery, **opening) as retriever, _loading(retriever, condition):
         for query, hits in _answers(
             retriever,
             images if queries else (None,),
@@ -132,6 +133,8 @@ def search(
                 f"imgret: warning: no image fits --where{_near(retriever, condition)}", err=True
             )
         if rows and html is not None:
+            from imgret.pages import hits as hit_pages  # noqa: PLC0415
+
             title = f"Search in {gallery.name}"
             note = repr(retriever)[1:-1]
             page = hit_pages.page(rows, title=title, note=note, max_pixels=opening["max_pixels"])
@@ -140,6 +143,24 @@ def search(
     if printer is not None:
         printer.close()
     images.exit()
+
+
+@contextmanager
+def _loading(retriever: Retriever, where: Any) -> Iterator[None]:
+    """Load the model in a thread while this one reads the index; neither needs much of Python."""
+
+    def load() -> None:
+        with suppress(Exception):  # the query that needs it says why
+            retriever.embedder  # noqa: B018  # is loaded when it is asked for
+
+    thread = Thread(target=load)
+    thread.start()
+    try:
+        if retriever.path is not None and len(retriever):
+            retriever.view(where).prepare()
+        yield
+    finally:
+        thread.join()
 
 
 def _answers(

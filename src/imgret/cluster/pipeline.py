@@ -220,7 +220,7 @@ class _Actors:
 
 def _shipped(part: Embedder | Cropper, kind: registry.Kind) -> Part | bytes:
     """Return a part as its name and options, which every machine can make, or pickled."""
-    if part.name and part.name in registry.names(kind):
+    if part.name and registry.is_registered(kind, part.name):
         return part_of(part)
     try:
         pickled: bytes = cloudpickle.dumps(part)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
@@ -162,6 +161,8 @@ def _time(info: Mapping[str, Any]) -> int | None:
             try:
                 value = datetime.fromisoformat(value)
             except ValueError:
+                from email.utils import parsedate_to_datetime  # noqa: PLC0415  # rare, and 3 ms
+
                 try:
                     value = parsedate_to_datetime(str(value))
                 except ValueError:

@@ -81,7 +81,9 @@ class PartLocations:
         kinds = (("embedder", "embedders"), ("cropper", "croppers"))
         for kind, group in kinds:
             stored, found = getattr(gallery.spec, kind), self.found.get(kind)
-            if stored.name not in registry.names(group):  # an object that nothing else can make
+            if not registry.is_registered(
+                group, stored.name
+            ):  # an object that nothing else can make
                 arguments[kind] = getattr(pipeline, kind)
             elif found is not None and found != stored:
                 arguments[kind] = asdict(found)

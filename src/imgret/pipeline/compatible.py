@@ -195,7 +195,7 @@ def check_files(spec: GallerySpec, home: str, *, without: Container[str] = ()) -
     for kind, argument, part, fingerprint, same in looked_at:
         if argument in without:
             continue
-        if part.name not in registry.names(kind):
+        if not registry.is_registered(kind, part.name):
             try:
                 registry.factory(kind, part.name)  # raises
             except UnknownNameError as error:
@@ -278,7 +278,7 @@ def _place(given: Any) -> str | None:
     if isinstance(given, os.PathLike):
         return str(Path(given).absolute())
     kinds: tuple[registry.Kind, ...] = ("embedders", "croppers")
-    known = isinstance(given, str) and any(given in registry.names(kind) for kind in kinds)
+    known = isinstance(given, str) and any(registry.is_registered(kind, given) for kind in kinds)
     if isinstance(given, str) and not known and registry.is_model_path(given):
         return str(Path(given).absolute())
     return None

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
-import numpy.ma  # np.unique imports it on first use: a fork must not happen meanwhile
 
 from imgret.abc import Tunable
 from imgret.errors import KeyNotFoundError
@@ -193,6 +192,13 @@ class View(ABC):
     def index(self) -> Tunable | None:
         """The index that answers searches, if it can be measured and tuned; else None."""
         return None
+
+    def prepare(self) -> None:
+        """Do what the first search does before it looks at its query, such as read the index.
+
+        By default, that is nothing.
+        """
+        return
 
     @property
     def is_exact(self) -> bool:

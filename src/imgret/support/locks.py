@@ -9,6 +9,7 @@ error. See ``docs/decisions/0024-what-may-cross-a-fork.md``.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -255,6 +256,10 @@ def _alive(table: _Table) -> Iterator[Any]:
 
 
 def _before_fork() -> None:
+    if "numpy" in sys.modules:
+        # np.unique imports it on first use. A child forked meanwhile would wait for the import for
+        # ever; here, the fork waits for it.
+        import numpy.ma  # noqa: F401, PLC0415
     _forking.acquire()
     _held.append(ExitStack())
     for lock in _alive(_locks):

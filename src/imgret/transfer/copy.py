@@ -165,7 +165,7 @@ def _index(given: Gallery, kind: type[Gallery], index: str | None) -> Part:
         exact = (index or spec.index.name) in _EXACT
         return Part(index if index is not None else "flat" if exact else "hnsw")
     name = index or spec.index.name
-    if index is None and name not in registry.names("indexes"):
+    if index is None and not registry.is_registered("indexes", name):
         name = "auto"
     return index_part(name, {}, spec.dim, spec.metric)[0]
 

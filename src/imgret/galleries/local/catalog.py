@@ -439,10 +439,18 @@ class Catalog:
 
     def checksums(self, ids: Ids) -> list[int]:
         """Return the CRC-32 of the stored vectors of increasing ids."""
-        rows = self._query(
-            "SELECT id, crc FROM items WHERE id BETWEEN ? AND ? ORDER BY id",
-            (int(ids[0]), int(ids[-1])),
-        )
+        ends = int(ids[0]), int(ids[-1])
+        if ends[1] - ends[0] + 1 == len(ids):
+            # As one text, which takes half as long as a tuple for each row.
+            [(joined,)] = self._query(
+                "SELECT json_group_array(crc) FROM "
+                "(SELECT crc FROM items WHERE id BETWEEN ? AND ? ORDER BY id)",
+                ends,
+            )
+            found: list[int] = json.loads(joined)
+            if len(found) == len(ids):
+                return found
+        rows = self._query("SELECT id, crc FROM items WHERE id BETWEEN ? AND ? ORDER BY id", ends)
         return self._of_each(ids, dict(rows))
 
     def checksums_of(self, ids: Ids) -> list[int]:

@@ -7,7 +7,6 @@ import glob
 import logging
 import os
 import re
-import secrets
 import shutil
 import sys
 import time
@@ -200,7 +199,7 @@ def discard(path: Path, *, expendable: Callable[[Path], bool]) -> bool:
         if sys.platform == "win32":  # cannot rename a directory in which a file is open
             lock.release()
         # In one step, so that nobody opens half of it; if killed now, `replacement` clears it away.
-        left = path.with_name(f"{_saving_of(path)}{secrets.token_hex(4)}")
+        left = path.with_name(f"{_saving_of(path)}{os.urandom(4).hex()}")
         path.rename(left)
     finally:
         lock.release()
@@ -241,7 +240,7 @@ def is_aside(path: Path, *, mark: str) -> bool:
 def _new_beside(path: Path) -> tuple[Path, WriterLock]:
     """Make a directory that will replace ``path``, and lock it."""
     while True:
-        new = path.with_name(f"{_saving_of(path)}{secrets.token_hex(4)}")
+        new = path.with_name(f"{_saving_of(path)}{os.urandom(4).hex()}")
         new.mkdir()
         # Until it is locked, another process may take it for an abandoned one and delete it.
         with suppress(FileNotFoundError, StoreLockedError):

@@ -54,6 +54,7 @@ _SCANNED_BYTES = 2**20
 # Candidates in addition to the best, as the last bits of their scores may differ.
 _SPARE = 8
 _AS_KEPT: Any = object()
+_NOTHING: tuple[Any, Ids] = (None, np.zeros(0, dtype=np.int64))
 
 
 class LiveIndex:
@@ -80,6 +81,7 @@ class LiveIndex:
         self._half = False  # whether it may hold items that searches must not see yet
         self._piece = 256  # items added at a time, adapted to the time they take
         self._trained_on = 0  # number of items when the index was built
+        self._prepared = _NOTHING  # what the next scan is of, and the ids it goes through
         self._asked = False  # whether something was searched for
         self._stored: tuple[int, int] | None = None  # rows and changes of the copy on disk
         self._left = False  # whether the index is in use by the LiveIndex of another store by now
@@ -160,6 +162,7 @@ class LiveIndex:
             The gallery no longer uses ``projection``.
         """
         if (empty := self._empty()) is not None:
+            self._asked = True
             return self._scanned(empty, vectors, k, where, projection)
         self._catch_up()
         if where is None:
@@ -196,7 +199,6 @@ class LiveIndex:
             return None
         with self._syncing:
             self._take_up()
-            self._asked = True
             if self._index is not None:
                 return None
             index = self._new(self.projection, len(self._store.catalog))
@@ -211,21 +213,38 @@ class LiveIndex:
         projection: Projection,
     ) -> Neighbors:
         self._check_projection(projection)
-        catalog = self._store.catalog
-        ids = catalog.live_ids() if where is None else catalog.matching(where)
+        ids = self._scanned_ids(where)
         dim, metric = self.dim, self._store.manifest.metric
         blocks = (
             (block, check_scorable(projection.apply(embeddings), dim, metric, "vectors"))
-            for block, embeddings in self._store.blocks(ids, _SCANNED_BYTES)
+            for block, embeddings in self._store.blocks(ids, _SCANNED_BYTES, once=True)
         )
         k = _clipped(k, len(ids))
         found = exact_search(vectors, blocks, k + _SPARE, metric)
-        best = np.unique(found.ids[found.ids >= 0])
+        best = np.array(sorted({*found.ids.ravel().tolist()} - {-1}), dtype=np.int64)
         if not len(best):
             return Neighbors(found.ids[:, :k], found.scores[:, :k])
         # The index scores them, so that a score is the same in every search.
         empty.add(projection.apply(self._store.read(best)), best)
         return empty.find(vectors, k)
+
+    def _scanned_ids(self, where: Any) -> Ids:
+        catalog = self._store.catalog
+        state = catalog.version, where
+        (prepared, ids), self._prepared = self._prepared, _NOTHING
+        if prepared == state:
+            return ids
+        return catalog.live_ids() if where is None else catalog.matching(where)
+
+    def prepare(self, where: Any) -> None:
+        """Do what `find` does first, before it looks at the vectors."""
+        if self._empty() is None:
+            self._catch_up()
+            return
+        state, ids = (self._store.catalog.version, where), self._scanned_ids(where)
+        for _ in self._store.blocks(ids, _SCANNED_BYTES, once=True):
+            pass
+        self._prepared = state, ids
 
     def _check_projection(self, projection: Projection) -> None:
         self._check_not_left()

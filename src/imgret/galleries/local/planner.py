@@ -17,9 +17,11 @@ that passes. As this depends on the query, `explain` mentions it without a figur
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgret.abc import VectorIndex
 from imgret.galleries.local.catalog import Catalog
@@ -29,8 +31,6 @@ from imgret.types import Ids
 
 __all__ = ["FilterPlan", "SearchPlan", "Way", "choose_way", "explain"]
 
-# Relative positions in the index of the ids by which a filter is judged.
-_SAMPLE = np.random.default_rng(0).random(100)
 # From this share on, a search without the filter finds enough items that pass it.
 _MOST = 0.5
 
@@ -53,6 +53,12 @@ class FilterPlan(NamedTuple):
     share: float
     allowed: Ids | None
     plan: Plan
+
+
+@cache
+def _sample() -> NDArray[np.float64]:
+    """Return the relative positions in the index of the ids by which a filter is judged."""
+    return np.random.default_rng(0).random(100)
 
 
 def choose_way(
@@ -79,7 +85,7 @@ def choose_way(
     if where is None:
         return FilterPlan("index", 1.0, None, index.plan(k, n_queries=n_queries))
     ids = index.ids
-    share = catalog.share_matching(where, ids[(_SAMPLE * len(ids)).astype(np.int64)])
+    share = catalog.share_matching(where, ids[(_sample() * len(ids)).astype(np.int64)])
     # Listing what passes reads every item once, and then makes each search cheaper. An exact index
     # is faster without the list.
     listed = not index.is_exact and catalog.is_listed(where, asked=n_queries)

@@ -88,6 +88,14 @@ class LocalView(View):
         """The index that answers searches; it holds all items, whatever the filter."""
         return self._searcher.sync()
 
+    def prepare(self) -> None:
+        """Do what the first search does before it looks at its query.
+
+        It reads the index and brings it up to date; or, where it would compare all vectors as they
+        are stored, it checks them.
+        """
+        self._searcher.prepare(self._where)
+
     def _origins(self) -> Iterator[Origin]:
         if self._where is None and not len(self._removed):
             return map(Origin._make, self._store.catalog.origins())
