@@ -219,3 +219,19 @@ def test_a_list_that_comes_again_is_looked_through_anew_after_a_change():
     assert (index.search(QUERIES[:1], 50, allowed=allowed).ids >= 0).sum() == 30
     index.add(VECTORS[:1], [int(allowed[0])])
     assert (index.search(QUERIES[:1], 50, allowed=allowed).ids >= 0).sum() == 31
+
+
+def test_another_vector_under_an_old_id_is_ranked_by_its_own_length():
+    """Lengths of the rows of a table are kept, until the index changes."""
+    table = TABLE.copy()
+    index = filled(MAKERS["ivf-pq"], "cosine")
+    index.refine_by(lambda ids: table[ids], lambda _ids: table)
+    index.search(QUERIES, 10)
+    some = IDS[:50]
+    index.remove(some)
+    table[some] = 7 * VECTORS[-50:]
+    index.add(table[some], some)
+    exact = ExactIndex(16)
+    exact.add(table[IDS], IDS)
+    found, truth = index.search(QUERIES, 10), exact.search(QUERIES, 10)
+    np.testing.assert_allclose(found.scores, truth.scores, rtol=1e-4, atol=1e-4)

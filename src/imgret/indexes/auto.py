@@ -15,9 +15,8 @@ _FLAT_VECTORS = 50_000
 _FLAT_VALUES = 2**25
 
 # Lists in "ivf-pq", as a multiple of the square root of the number of vectors. Codes are compared
-# so quickly that twice as many lists, half as long, are no faster to search but take twice as long
-# to train.
-PQ_LISTS = 2.0
+# so quickly that more lists, which are shorter, are no faster to search but take longer to train.
+PQ_LISTS = 3.0
 
 # Training vectors needed per k-means centroid.
 _POINTS_PER_CENTROID = 39

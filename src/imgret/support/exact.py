@@ -163,7 +163,7 @@ def best_of(ids: Ids, scores: Embeddings, k: int) -> Neighbors:
     k : int
         Number of neighbours, at most ``m``.
     """
-    order = np.argsort(-scores, axis=1, kind="stable")
+    order = np.argsort(-scores, axis=1)  # twice as fast as a stable one
     rows = np.arange(len(ids))[:, None]  # for one query far faster than take_along_axis
     found = by_id(ids[rows, order], scores[rows, order])
     return Neighbors(found.ids[:, :k], found.scores[:, :k])

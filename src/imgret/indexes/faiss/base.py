@@ -209,6 +209,8 @@ class FaissIndex(VectorIndex):
         self._selectors: list[tuple[Ids, int, Any]] = []
         self._huge_pages = HugePages()
         self._longest: tuple[int, float] | None = None  # changes, length
+        # Of the rows of the table that were compared: changes, 1 / length or 0 if unknown.
+        self._scales: tuple[int, Embeddings] = (-1, np.empty(0, dtype=np.float32))
 
     def _arrays(self) -> list[tuple[int, int]]:
         """Return address and bytes of the arrays that benefit from huge pages."""
@@ -288,11 +290,27 @@ class FaissIndex(VectorIndex):
             return super()._true_scores(queries, ids, vectors_of)
         scores = _of_pairs(queries, table, ids, self._faiss_metric)
         if self.metric.on_sphere:
-            # |v|^2 = |q - v|^2 - 1 + 2 q.v, as queries have length 1.
-            squares = _of_pairs(queries, table, ids, faiss.METRIC_L2)
-            squares = 2 * scores - squares - 1
-            scores /= np.sqrt(np.maximum(squares, np.float32(1e-24)))
+            scores *= self._scales_of(table, ids)
         return scores
+
+    @final
+    def _scales_of(self, table: Embeddings, ids: Ids) -> Embeddings:
+        """Return 1 / length of some rows of a table; each is computed once."""
+        changes, scales = self._scales
+        if changes != self._changes or len(scales) < len(table):
+            scales = np.zeros(len(table), dtype=np.float32)
+            self._scales = self._changes, scales
+        found = scales.take(ids)
+        if not found.all():
+            new = np.unique(ids[found == 0])
+            step = max(1, _CACHED_VALUES // table.shape[1])
+            for start in range(0, len(new), step):
+                some = new[start : start + step]
+                rows = table.take(some, axis=0)
+                squares = np.maximum(np.vecdot(rows, rows), np.float32(1e-24))
+                scales[some] = 1 / np.sqrt(squares)
+            scales.take(ids, out=found)
+        return found
 
     @final
     def _pair_scores(self, queries: Embeddings, vectors: Embeddings, rows: Ids) -> Embeddings:

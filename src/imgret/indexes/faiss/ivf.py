@@ -34,13 +34,14 @@ from imgret.types import Embeddings, Ids, Json, Metric
 __all__ = ["IVFIndex", "IVFPQIndex", "Lists"]
 
 # Numbers of visited lists to try.
-_NPROBES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+_NPROBES = [1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
 
 # Training vectors per list for lists of codes; more gain little.
 _POINTS_FOR_CODES = 64
 
-# Faiss's implementation that searches query by query, list by list: the fastest on one core.
-_LIST_BY_LIST = 10
+# Faiss's implementation that searches query by query, list by list, and keeps more candidates than
+# asked for until there are too many. With 40 candidates it is 8 % faster than one with a heap (10).
+_LIST_BY_LIST = 11
 
 # Training vectors used as queries to measure how many vectors the visited lists hold.
 _POINTS_ASKED = 256
@@ -419,7 +420,7 @@ class IVFPQIndex(_InvertedFile):
     dim, metric
         As for `IVFIndex`.
     nlist : int, optional
-        Number of lists; by default ``2 * sqrt(n)`` for ``n`` expected vectors.
+        Number of lists; by default ``3 * sqrt(n)`` for ``n`` expected vectors.
     nprobe : int, optional
         Number of lists visited per query; by default ``0.5 * sqrt(nlist)``, and at least 8. For
         metric ``"ip"`` it is more, as in `IVFIndex`.
