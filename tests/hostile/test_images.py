@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -47,6 +48,20 @@ def test_an_end_in_a_comment_hides_no_scans():
     data = with_scans(2000, 5000, between=b"\xff\xfe\0\x04\xff\xd9")
     with pytest.raises(ImageTooLargeError, match="found 5006"):
         images.decode(data)
+
+
+def test_scans_that_no_decoder_reads_cost_nothing():
+    """A sequential JPEG ends with the scan of all its channels, whatever follows."""
+    plain = saved("JPEG", Pil.effect_noise((1000, 1000), 50).convert("RGB"))
+    first = plain.index(b"\xff\xda")
+    many = plain[:-2] + plain[first:-2] * 100 + b"\xff\xd9"
+    times = []
+    for data in (plain, many):
+        started = time.process_time()
+        decoded = images.decode(data).image
+        times.append(time.process_time() - started)
+        assert decoded.shape == (1000, 1000, 3)
+    assert times[1] < 10 * times[0] + 0.1
 
 
 def test_bytes_after_the_image_are_not_scans():

@@ -93,9 +93,15 @@ def test_scans_of_a_jpeg_are_counted_well_if_they_seem_many():
         assert header(jpeg(frame(), *[scan(1, b"\xff\0\xff\xd3d")] * real)).scans == real
     for seeming, scans in ((29, 30), (30, 1)):
         comment = segment(0xFE, b"\xff\xda" * seeming)
-        assert header(jpeg(frame(), scan(), comment)).scans == scans
-    behind = jpeg(frame(), scan(), comment, scan()) + b"\xff\xda" * 40
+        assert header(jpeg(frame(0xC2), scan(), comment)).scans == scans
+    behind = jpeg(frame(0xC2), scan(), comment, scan()) + b"\xff\xda" * 40
     assert header(behind).scans == 2
+
+
+@pytest.mark.parametrize("kind", [0xC0, 0xC1])
+def test_a_scan_of_all_channels_is_the_last_one_that_is_read(kind):
+    assert header(jpeg(frame(kind), *[scan()] * 40)).scans == 1
+    assert header(jpeg(frame(kind), *[scan(2)] * 40)).scans == 40
 
 
 def test_metadata_of_a_jpeg():

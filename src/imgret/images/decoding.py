@@ -370,19 +370,21 @@ def _to_decode(data: bytes, head: Header, path: Path | str | None) -> bytes:
         return data
     # Colour profiles make libpng print warnings, and animation chunks change what is decoded.
     # Checksums are verified here because libpng would print those errors, too.
-    parts = [data[:8]]
+    view, kept = memoryview(data), [(0, 8)]  # runs of bytes: first and behind the last
     for kind, start, length in png_chunks(data):
         if kind in _PNG_PIXEL_CHUNKS:
             stop = start + length
-            chunk = memoryview(data)[start - 4 : stop]
-            if zlib.crc32(chunk) != int.from_bytes(data[stop : stop + 4], "big"):
+            if zlib.crc32(view[start - 4 : stop]) != int.from_bytes(data[stop : stop + 4], "big"):
                 raise ImageCorruptError(
                     f"damaged PNG data: wrong checksum of the {kind.decode()} chunk at byte "
                     f"{start - 8}",
                     path,
                 )
-            parts.append(data[start - 8 : stop + 4])
-    return b"".join(parts)
+            before = kept.pop() if kept[-1][1] == start - 8 else (start - 8, 0)
+            kept.append((before[0], stop + 4))
+    if kept == [(0, len(data))]:  # without a copy of tens of megabytes
+        return data
+    return b"".join(view[first:behind] for first, behind in kept)
 
 
 class _Silence:

@@ -79,7 +79,7 @@ class Header:
         Whether a decoder must hold all of a JPEG at any scale, as for progressive JPEGs and those
         with several scans.
     scans : int
-        Number of scans of a JPEG, each of which goes over the whole image.
+        Number of scans of a JPEG that a decoder reads, each of which goes over the whole image.
     coded : tuple of int
         Width and height in pixels of the largest frame in an AVIF, if it is larger than the
         container says: a decoder allocates it before it notices. Otherwise ``(0, 0)``.
@@ -222,7 +222,7 @@ def _jpeg(data: bytes) -> Header:
         exif=found.exif,
         profile=found.profile,
         channels=channels,
-        buffered=found.kind in {0xC2, 0xC6, 0xCA, 0xCE} or found.first_scan < channels,
+        buffered=found.is_buffered,
         scans=found.scans,
         unsupported=unsupported,
     )

@@ -11,6 +11,7 @@ from imgret.images.exif import is_tiff
 __all__ = ["Segments", "read_segments"]
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, less DHT, JPG, DAC
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC = b"ICC_PROFILE\0"
 _FEW_SCANS = 30
@@ -31,7 +32,7 @@ class Segments:
     first_scan : int
         Number of channels in the first scan.
     scans : int
-        Number of scans.
+        Number of scans that a decoder reads.
     complete : bool
         Whether the data contain the end of the image.
     exif : bytes
@@ -49,6 +50,11 @@ class Segments:
     _profile: dict[int, bytes] = field(default_factory=dict)
     _parts: int = 0
     _continues: bool = True
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether a decoder reads several scans, and holds the whole image meanwhile."""
+        return self.kind in _PROGRESSIVE or self.first_scan < self.frame[3]
 
     @property
     def profile(self) -> bytes:
@@ -106,10 +112,11 @@ def read_segments(data: bytes) -> Segments:
     if not found.kind:
         raise ValueError
     found.first_scan = data[start + 2]
-    # More scans than in any usual file may be bytes of something else: then they are counted well.
-    if (scans := 1 + data.count(b"\xff\xda", start)) > _FEW_SCANS:
-        scans = _count_scans(data, start + length)
-    found.scans = scans
+    if found.is_buffered:  # otherwise libjpeg ends after the first scan
+        # More than in any usual file may be bytes of something else: then they are counted well.
+        if (scans := 1 + data.count(b"\xff\xda", start)) > _FEW_SCANS:
+            scans = _count_scans(data, start + length)
+        found.scans = scans
     # Scans escape 0xFF, so this marker can only be at the end.
     found.complete = data.rfind(b"\xff\xd9", start) >= 0
     return found
