@@ -57,7 +57,8 @@ def rate(work: Callable[[Any], object], given: Sequence[Any]) -> float:
     """Return how many a second all cores work off."""
     started = time.perf_counter()
     with ThreadPoolExecutor(worker_count()) as pool:
-        list(pool.map(work, given))
+        for _ in pool.map(work, given):  # none is kept: decoded photos take 72 MB each
+            pass
     return len(given) / (time.perf_counter() - started)
 
 
