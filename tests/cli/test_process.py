@@ -140,3 +140,18 @@ def test_what_cannot_be_written_is_an_error_at_the_end_too(work):
         )
     assert ended.returncode != 0
     assert "No space left on device" in ended.stderr
+
+
+def test_a_misspelt_image_is_told_before_the_index_is_read(work):
+    code = (
+        "from imgret.cli import main\n"
+        "from imgret.galleries.local.view import LocalView\n"
+        "LocalView.prepare = lambda self: print('reads the index')\n"
+        "for name in ('qurey.jpg', 'query.jpg'):\n"
+        "    try: main(['search', 'photos.imgret', name, '-k1'])\n"
+        "    except SystemExit as ended: print(ended.code)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "qurey.jpg: there is no such file" in ended.stderr
+    first, second, *_, last = ended.stdout.splitlines()
+    assert (first, second, last) == ("1", "reads the index", "0")

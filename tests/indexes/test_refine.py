@@ -221,6 +221,16 @@ def test_a_list_that_comes_again_is_looked_through_anew_after_a_change():
     assert (index.search(QUERIES[:1], 50, allowed=allowed).ids >= 0).sum() == 31
 
 
+def test_another_table_is_ranked_by_its_own_lengths():
+    index = filled(MAKERS["ivf-pq"], "cosine")
+    viewed(index)
+    before = index.search(QUERIES, 10)
+    other = TABLE * np.random.default_rng(2).uniform(0.5, 3, (len(TABLE), 1)).astype(np.float32)
+    index.refine_by(lambda ids: other[ids], lambda _ids: other)
+    after = index.search(QUERIES, 10)
+    np.testing.assert_allclose(after.scores, before.scores, rtol=1e-4, atol=1e-4)
+
+
 def test_another_vector_under_an_old_id_is_ranked_by_its_own_length():
     """Lengths of the rows of a table are kept, until the index changes."""
     table = TABLE.copy()

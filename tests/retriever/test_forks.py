@@ -562,3 +562,15 @@ def test_no_lock_is_made_elsewhere():
                 made.append((file.name, node.attr))
     # Made again in a child, by `renew_in_child`.
     assert sorted(made) == [("isolation.py", "Condition"), ("limits.py", "Condition")]
+
+
+def test_a_fork_waits_for_what_numpy_imports_on_first_use():
+    code = (
+        "import os, sys\n"
+        "from imgret import Retriever\n"
+        "assert 'numpy.ma' not in sys.modules\n"
+        "child = os.fork()\n"
+        "if not child: os._exit('numpy.ma' not in sys.modules)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from threading import Thread
@@ -106,7 +106,12 @@ def search(
     images = Queries(queries)
     unmatched = False
     rows: list[Row] = []
-    with Retriever.open(gallery, **opening) as retriever, _loading(retriever, condition):
+    # What is misspelt is told at once: reading a large index takes a while.
+    is_there = bool(text) or any(isinstance(query, str) or query.exists() for query in queries)
+    with (
+        Retriever.open(gallery, **opening) as retriever,
+        _loading(retriever, condition) if is_there else nullcontext(),
+    ):
         for query, hits in _answers(
             retriever,
             images if queries else (None,),

@@ -81,9 +81,7 @@ class PartLocations:
         kinds = (("embedder", "embedders"), ("cropper", "croppers"))
         for kind, group in kinds:
             stored, found = getattr(gallery.spec, kind), self.found.get(kind)
-            if not registry.is_registered(
-                group, stored.name
-            ):  # an object that nothing else can make
+            if not registry.is_registered(group, stored.name):  # an object: nothing else makes it
                 arguments[kind] = getattr(pipeline, kind)
             elif found is not None and found != stored:
                 arguments[kind] = asdict(found)

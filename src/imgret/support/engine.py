@@ -72,7 +72,7 @@ class IndexEngine(ABC):
         self._true_vectors: Callable[[Ids], Embeddings] | None = None
         self._true_table: Callable[[Ids], Embeddings | None] | None = None
         self._expected = 0  # number of vectors, given for training
-        self._changes = 0  # number of changes to the set of ids
+        self._changes = 0  # number of changes to the set of ids, or of what they stand for
         self._lists_seen: list[tuple[Any, int, Ids]] = []
 
     @abstractmethod
@@ -368,6 +368,7 @@ class IndexEngine(ABC):
             will be read, of any shape.
         """
         self._true_vectors, self._true_table = vectors_of, table
+        self._changes += 1  # what is known of rows was of others
 
     @final
     def sweep(self) -> dict[str, list[int]]:
