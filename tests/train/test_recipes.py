@@ -33,6 +33,7 @@ def test_an_unknown_name_gets_the_known_ones():
         ({"lr": 0}, "lr"),
         ({"lr": float("nan")}, "lr"),
         ({"margin": 91}, "margin"),
+        ({"optimizer": "sgd"}, "optimizer: expected one of 'adamw', 'muon', found 'sgd'"),
         ({"head": "cosface"}, "head: expected one of 'arcface'"),
         ({"dropout": 1.0}, "dropout"),
         ({"sides": ()}, "sides"),

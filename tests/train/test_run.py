@@ -109,8 +109,10 @@ def weights(out):
     return checkpoint.read(out.with_suffix(".training") / "last.pt")["average"]
 
 
-def test_an_interrupted_run_comes_to_the_same_end(flowers, small, tmp_path, monkeypatch):
-    recipe = replace(small, epochs=3, augmentation=replace(small.augmentation, mix=0.5))
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_interrupted_run_comes_to_the_same_end(optimizer, flowers, small, tmp_path, monkeypatch):
+    augmentation = replace(small.augmentation, mix=0.5)
+    recipe = replace(small, epochs=3, optimizer=optimizer, augmentation=augmentation)
     options = {"valid": None, "name": "either", **QUIET}
     train(flowers, tmp_path / "whole.onnx", recipe=recipe, **options)
 
@@ -235,7 +237,7 @@ def test_a_teacher_is_asked_once_and_followed(no_export, flowers, small, tmp_pat
 
 
 def test_a_teacher_of_crops_is_followed(no_export, flowers, small, tmp_path):
-    """It embeds what the network is shown, at a side of its own."""
+    """It embeds what the network is shown, at a side of its own, if it takes that side."""
     out = tmp_path / "model.onnx"
     recipe = replace(small, epochs=4, distill=20.0, teach_side=96)
     train(flowers, out, recipe=recipe, valid=None, teacher="flowers102", epochs=2, **QUIET)
@@ -316,6 +318,20 @@ def test_a_run_is_resumed_as_it_was_begun(no_export, flowers, small, tmp_path, c
             resume=last,
             **QUIET,
         )
+
+
+def test_a_run_of_a_version_with_fewer_settings_is_resumed(no_export, flowers, small, tmp_path):
+    out = tmp_path / "m.onnx"
+    train(flowers, out, recipe=small, valid=None, **QUIET)
+    last = tmp_path / "m.training" / "last.pt"
+    state = checkpoint.read(last)
+    del state["recipe"]["optimizer"], state["recipe"]["teach_side"]
+    checkpoint.write(last, {name: v for name, v in state.items() if name != "format"})
+    report = train(flowers, out, recipe=small, valid=None, resume=last, **QUIET)
+    assert len(report.history) == small.epochs
+    changed = replace(small, optimizer="muon")
+    with pytest.raises(TrainingError, match=r"same recipe, found optimizer 'adamw' \(now 'muon'"):
+        train(flowers, out, recipe=changed, valid=None, resume=last, **QUIET)
 
 
 def test_another_teacher_or_other_pictures_are_no_way_to_go_on(no_export, flowers, small, tmp_path):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from imgret.errors import UnknownNameError
 from imgret.train.course import running_mean, scaled
 from imgret.train.heads import make_head, set_margin
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 def test_the_mean_of_few_steps_is_not_where_they_began():
@@ -65,3 +70,23 @@ def test_pixels_are_scaled_as_a_model_file_scales_them(flowers):
         torch.testing.assert_close(
             found, torch.from_numpy(preprocess.prepare([picture])), atol=1e-4, rtol=0
         )
+
+
+def test_teachers_embed_at_the_side_they_are_shown_if_they_can(tmp_path):
+    from imgret.embedders import OnnxEmbedder
+    from imgret.models import write_bundle
+    from imgret.train.teacher import Teachers
+
+    fixed = tmp_path / "fixed.onnx"  # takes 8 x 8 pixels only
+    plain = {"size": 8, "resize": "squash", "scaling": None}
+    write_bundle(DATA / "fixed.onnx", fixed, preprocess=plain, licence="MIT")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
+    teachers = Teachers(["flowers102", fixed], side=96)
+    found = teachers.embed(pixels)
+    parts = [OnnxEmbedder("flowers102", size=96), OnnxEmbedder(fixed)]
+    expected = [part.embed(list(pixels)) for part in parts]
+    expected = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in expected]
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-6)
+    assert teachers.fingerprint != Teachers(["flowers102", fixed]).fingerprint
+    with pytest.raises(UnknownNameError, match="flowers201"):
+        Teachers(["flowers201"], side=96)

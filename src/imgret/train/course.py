@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from imgret.errors import TrainingError
 from imgret.models import Scaling
 from imgret.train.data import batch_starts
+from imgret.train.muon import Muon, is_dense_convolution
 from imgret.train.schedule import Schedule
 
 __all__ = ["Course", "Epoch", "running_mean", "scaled"]
@@ -98,9 +99,9 @@ class Course(ABC, Generic[_Schedule]):
         self.average = AveragedModel(
             network, multi_avg_fn=running_mean(schedule.ema), use_buffers=True
         )
-        self.optimizer = torch.optim.AdamW(_parameters(groups), weight_decay=schedule.weight_decay)
+        self._optimizers = _optimizers(groups, schedule)
         self.history: list[Epoch] = []
-        self._highest = [group["lr"] for group in self.optimizer.param_groups]
+        self._highest = [group["lr"] for group in self._groups]
         self._n_images = n_images
         self._steps_per_epoch = len(batch_starts(n_images, schedule.batch_size))
 
@@ -137,7 +138,7 @@ class Course(ABC, Generic[_Schedule]):
     @property
     def lr(self) -> float:
         """Learning rate of the new (not pretrained) weights in the last step."""
-        return float(self.optimizer.param_groups[-1]["lr"])
+        return float(self._groups[-1]["lr"])
 
     def run_epoch(self, on_batch: Callable[[int, float], None] | None = None) -> Epoch:
         """Train on all images once.
@@ -202,16 +203,22 @@ class Course(ABC, Generic[_Schedule]):
                 f"epoch {self.epochs_done + 1}: expected a finite loss, found {value}; try a lower "
                 f"lr (it was {self.lr:.2e}) or a smaller scale or margin"
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # as of torch 2.13
         nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
-        self.optimizer.step()
+        for optimizer in self._optimizers.values():
+            optimizer.step()
         self.average.update_parameters(self.network)
         return value
 
     def _set_lr(self, factor: float) -> None:
-        for group, highest in zip(self.optimizer.param_groups, self._highest, strict=True):
+        for group, highest in zip(self._groups, self._highest, strict=True):
             group["lr"] = highest * factor
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return [g for optimizer in self._optimizers.values() for g in optimizer.param_groups]
 
     def _factor(self, step: int) -> float:
         """Return the factor of the learning rate at a step: warm-up, then half a cosine."""
@@ -232,7 +239,7 @@ class Course(ABC, Generic[_Schedule]):
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             **{name: part.state_dict() for name, part in self._parts().items()},
-            "optimizer": self.optimizer.state_dict(),
+            **{name: made.state_dict() for name, made in self._optimizers.items()},
             "history": [asdict(epoch) for epoch in self.history],
         }
 
@@ -245,6 +252,8 @@ class Course(ABC, Generic[_Schedule]):
             The checkpoint has a different recipe, seed, teacher or set of images.
         """
         mine = {"recipe": self.schedule.to_json(), **self._identity(), "seed": self.seed}
+        if isinstance(state.get("recipe"), dict):  # older versions had fewer settings
+            state = state | {"recipe": _defaults(self.schedule) | state["recipe"]}
         for name, value in mine.items():
             if name not in state or _plain(state[name]) != _plain(value):
                 what = "images" if name == "pictures" else name  # the name in older files
@@ -257,7 +266,8 @@ class Course(ABC, Generic[_Schedule]):
         self.average.load_state_dict(state["average"])
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state[name])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
 
 
@@ -292,14 +302,40 @@ def scaled(pixels: Tensor, scaling: Scaling | str) -> Tensor:
     return (pixels - mean) / std.clamp_min(1e-6)
 
 
-def _parameters(groups: Sequence[tuple[Sequence[nn.Module], float]]) -> list[dict[str, Any]]:
-    """Return the optimiser's groups, each split into weights with decay and biases without."""
-    made = []
+def _optimizers(
+    groups: Sequence[tuple[Sequence[nn.Module], float]], schedule: Schedule
+) -> dict[str, torch.optim.Optimizer]:
+    """Return the optimisers by the names they have in a checkpoint.
+
+    Each group is split into the weights that Muon takes, if the schedule names it, and, for AdamW,
+    weights with decay and biases without.
+    """
+    by_muon: list[dict[str, Any]] = []
+    by_adamw: list[dict[str, Any]] = []
     for modules, lr in groups:
         given = [p for module in modules for p in module.parameters() if p.requires_grad]
-        made.append({"params": [p for p in given if p.ndim > 1], "lr": lr})
-        made.append({"params": [p for p in given if p.ndim <= 1], "lr": lr, "weight_decay": 0})
-    return [group for group in made if group["params"]]
+        dense: list[nn.Parameter] = []
+        if schedule.optimizer == "muon":
+            dense = [p for p in given if is_dense_convolution(p)]
+            given = [p for p in given if not is_dense_convolution(p)]
+        by_muon.append({"params": dense, "lr": lr})
+        by_adamw.append({"params": [p for p in given if p.ndim > 1], "lr": lr})
+        by_adamw.append({"params": [p for p in given if p.ndim <= 1], "lr": lr, "weight_decay": 0})
+    by_muon, by_adamw = ([g for g in each if g["params"]] for each in (by_muon, by_adamw))
+    made: dict[str, torch.optim.Optimizer] = {}
+    if by_muon:
+        made["muon"] = Muon(by_muon, weight_decay=schedule.weight_decay)
+    made["optimizer"] = torch.optim.AdamW(by_adamw, weight_decay=schedule.weight_decay)
+    return made
+
+
+def _defaults(schedule: Schedule) -> dict[str, Any]:
+    """Return what settings were before they could be set."""
+    return {
+        f.name: f.metadata.get("earlier", f.default)
+        for f in fields(schedule)
+        if f.default is not MISSING
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
-from imgret.errors import InvalidInputError, UnknownNameError
-from imgret.train.schedule import LEAST_SIDE, Augmentation, Schedule, check_between, check_whole
+from imgret.errors import UnknownNameError
+from imgret.train.schedule import (
+    LEAST_SIDE,
+    Augmentation,
+    Schedule,
+    check_between,
+    check_one_of,
+    check_whole,
+)
 
 __all__ = ["RECIPES", "Augmentation", "Head", "Recipe", "find_recipe", "on_network"]
 
@@ -79,9 +86,7 @@ class Recipe(Schedule):
         for name in ("dropout", "head_dropout"):
             check_between(name, getattr(self, name), 0, 0.9999)
         check_between("margin", self.margin, 0, 90)
-        if self.head not in get_args(Head):
-            expected = ", ".join(map(repr, get_args(Head)))
-            raise InvalidInputError(f"head: expected one of {expected}, found {self.head!r}")
+        check_one_of("head", self.head, Head)
 
     def margin_at(self, epoch: int) -> float:
         """Return the margin in an epoch, counted from 0, in degrees."""

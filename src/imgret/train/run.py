@@ -156,7 +156,7 @@ def train(
         recipe,
         dataset,
         kind=kind,
-        teachers=Teachers(teachers) if teachers else None,
+        teachers=Teachers(teachers, side=recipe.teach_side) if teachers else None,
         folder=work.folder,
         device=on,
         seed=seed,

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 from imgret.errors import InvalidInputError
 from imgret.types import Json
 
-__all__ = ["LEAST_SIDE", "Augmentation", "Schedule", "check_between", "check_whole"]
+__all__ = [
+    "LEAST_SIDE",
+    "Augmentation",
+    "OptimizerName",
+    "Schedule",
+    "check_between",
+    "check_one_of",
+    "check_whole",
+]
 
 LEAST_SIDE = 64  # the reference network halves the side six times
+
+OptimizerName: TypeAlias = Literal["adamw", "muon"]
 
 
 def check_whole(name: str, value: Any, least: int) -> None:
@@ -28,6 +38,13 @@ def check_between(name: str, value: Any, least: float, most: float) -> None:
         raise InvalidInputError(
             f"{name}: expected a number from {least:g} to {most:g}, found {value!r}"
         )
+
+
+def check_one_of(name: str, value: Any, kind: Any) -> None:
+    """Raise unless a value is one of those of a ``Literal``."""
+    if value not in get_args(kind):
+        expected = ", ".join(map(repr, get_args(kind)))
+        raise InvalidInputError(f"{name}: expected one of {expected}, found {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +102,11 @@ class Schedule:
         Number of first blocks that keep their pretrained weights.
     epochs : int
     batch_size : int
+    optimizer : {"adamw", "muon"}
+        AdamW (I. Loshchilov and F. Hutter, 2019), or Muon for the weights of dense convolutions
+        and AdamW for all others. From random weights, Muon needs fewer epochs.
     lr : float
-        Learning rate of AdamW (I. Loshchilov and F. Hutter, 2019) after the warm-up; from there
-        it follows half a cosine to 0.
+        Learning rate after the warm-up; from there it follows half a cosine to 0.
     backbone_lr : float
         Factor of ``lr`` for pretrained weights.
     weight_decay : float
@@ -105,6 +124,7 @@ class Schedule:
     freeze: int = 0
     epochs: int = 30
     batch_size: int = 64
+    optimizer: OptimizerName = "adamw"
     lr: float = 1e-3
     backbone_lr: float = 1.0
     weight_decay: float = 0.05
@@ -118,6 +138,7 @@ class Schedule:
         check_whole("epochs", self.epochs, 1)
         check_whole("batch_size", self.batch_size, 2)
         check_whole("freeze", self.freeze, 0)
+        check_one_of("optimizer", self.optimizer, OptimizerName)
         for name in ("lr", "backbone_lr", "clip"):
             check_between(name, getattr(self, name), 1e-9, math.inf)
         for name in ("weight_decay", "warmup_epochs"):

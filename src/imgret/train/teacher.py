@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret.embedders import OnnxEmbedder
-from imgret.errors import TrainingError
+from imgret.errors import ModelError, TrainingError
 from imgret.retriever import Retriever
 from imgret.train.data import Dataset
 from imgret.types import Embeddings
@@ -28,6 +29,9 @@ class Teachers:
     ----------
     models : sequence of str or path
         Names of built-in models, or paths of bundles.
+    side : int, optional
+        Side of the images in pixels that `embed` is shown. Teachers that take only images of
+        another size scale them; so do all teachers by default.
 
     Raises
     ------
@@ -35,8 +39,10 @@ class Teachers:
         A teacher cannot be used.
     """
 
-    def __init__(self, models: Sequence[str | os.PathLike[str]]) -> None:
-        self._embedders = [OnnxEmbedder(os.fspath(model)) for model in models]
+    def __init__(
+        self, models: Sequence[str | os.PathLike[str]], *, side: int | None = None
+    ) -> None:
+        self._embedders = [_embedder(os.fspath(model), side) for model in models]
 
     @property
     def dim(self) -> int:
@@ -70,6 +76,13 @@ class Teachers:
         """
         parts = [_stored(embedder, dataset, folder, threads) for embedder in self._embedders]
         return np.concatenate(parts, axis=1)
+
+
+def _embedder(model: str, side: int | None) -> OnnxEmbedder:
+    if side is not None:
+        with suppress(ModelError):  # it takes one size, or something else is wrong with it
+            return OnnxEmbedder(model, size=side)
+    return OnnxEmbedder(model)
 
 
 def _stored(embedder: OnnxEmbedder, dataset: Dataset, folder: Path, threads: int) -> Embeddings:
