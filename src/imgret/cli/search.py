@@ -106,7 +106,7 @@ def search(
     images = Queries(queries)
     unmatched = False
     rows: list[Row] = []
-    # What is misspelt is told at once: reading a large index takes a while.
+    # If no image is there, the error need not wait until a large index is read.
     is_there = bool(text) or any(isinstance(query, str) or query.exists() for query in queries)
     with (
         Retriever.open(gallery, **opening) as retriever,

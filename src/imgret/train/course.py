@@ -330,12 +330,8 @@ def _optimizers(
 
 
 def _defaults(schedule: Schedule) -> dict[str, Any]:
-    """Return what settings were before they could be set."""
-    return {
-        f.name: f.metadata.get("earlier", f.default)
-        for f in fields(schedule)
-        if f.default is not MISSING
-    }
+    """Return the settings that have a default, with it."""
+    return {f.name: f.default for f in fields(schedule) if f.default is not MISSING}
 
 
 def _plain(value: Any) -> Any:

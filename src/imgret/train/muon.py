@@ -24,8 +24,9 @@ class Muon(Optimizer):
     A gradient has few directions that are much larger than the others. Muon replaces its running
     mean by the nearest matrix with all singular values equal (K. Jordan et al., "Muon: An
     optimizer for hidden layers in neural networks", 2024), so that the rare directions are
-    learned too. Steps have the size of those of AdamW at the same learning rate, and weights
-    decay as there (J. Liu et al., "Muon is Scalable for LLM Training", 2025).
+    learned too. Steps have the size of those of AdamW at the same learning rate, and weights decay
+    as there (J. Liu et al., "Muon is Scalable for LLM Training", 2025). ``torch.optim.Muon`` takes
+    matrices only, no convolutions.
 
     Parameters
     ----------
