@@ -1,11 +1,11 @@
 """Comparison of embedders on one core: size, images per second and retrieval quality.
 
-    python benchmarks/embedders.py flowers102 flowers102-large general reference
+    python benchmarks/embedders.py flowers102 flowers102-large general flowers102-resnet
+    python benchmarks/embedders.py flowers102 flowers102-resnet@384
     python benchmarks/embedders.py flowers102 general --gallery TRAIN --queries VALID
 
-Models are names of built-in models or paths. ``reference`` stands for the reference network of
-`imgret.train` with random weights, which is as fast as a trained one (this needs the extra
-``train``). Each model runs on prepared pixels of its own size, one image per run, on one thread.
+Models are names of built-in models or paths. Each runs on prepared pixels of its own size, or of
+the one after ``@``, one image per run, on one thread.
 All models take turns, so that other work on the machine affects each alike, and the ratio to the
 last named model is the median over the rounds. With ``--gallery`` and ``--queries``, two folders of
 class subfolders, each model also indexes the first and is evaluated with the second.
@@ -16,30 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imgret import Retriever
+from imgret import OnnxEmbedder, Retriever
 from imgret.models.model import Model
-
-
-def reference(folder: Path) -> Path:
-    """Write the reference network, untrained."""
-    import onnx  # noqa: PLC0415  # of the extra
-
-    from imgret.models import Preprocess, write_bundle  # noqa: PLC0415
-    from imgret.train import RECIPES, onnx_graph  # noqa: PLC0415
-    from imgret.train.networks import build  # noqa: PLC0415
-
-    recipe, path = RECIPES["reference"], folder / "reference.onnx"
-    network = onnx_graph.finished(build(recipe.network, dim=recipe.dim), normalize=True)
-    onnx.save(onnx_graph.to_onnx(network), path)
-    write_bundle(path, preprocess=Preprocess(size=recipe.size, scaling="per-image"))
-    return path
 
 
 def images_per_second(model: Model, batch: Any, seconds: float) -> float:
@@ -52,9 +36,9 @@ def images_per_second(model: Model, batch: Any, seconds: float) -> float:
     return runs / (time.perf_counter() - started)
 
 
-def accuracy(path: str | Path, gallery: Path, queries: Path) -> dict[str, float]:
+def accuracy(embedder: OnnxEmbedder, gallery: Path, queries: Path) -> dict[str, float]:
     """Index the gallery, evaluate with the queries."""
-    retriever = Retriever(embedder=str(path))
+    retriever = Retriever(embedder=embedder)
     retriever.add_folder(gallery, labels="parent", progress=False)
     found = retriever.evaluate(queries).metrics
     return {
@@ -77,31 +61,34 @@ def main() -> None:
     parser.add_argument("--queries", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [reference(Path(folder)) if m == "reference" else m for m in options.models]
-        models = [Model(path, kind="embedder") for path in paths]
-        batches = []
-        for model in models:
-            size = model.preprocess.size
-            picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-            batches.append(model.preprocess.prepare([picture]))
-        rates: list[list[float]] = [[] for _ in models]
-        for _ in range(options.rounds):
-            for seen, model, batch in zip(rates, models, batches, strict=True):
-                seen.append(images_per_second(model, batch, options.seconds))
-        rows: list[dict[str, Any]] = []
-        for name, path, model, found in zip(options.models, paths, models, rates, strict=True):
-            ratios = [rate / last for rate, last in zip(found, rates[-1], strict=True)]
-            row: dict[str, Any] = {
-                "model": Path(name).stem,
-                "mb": model.path.stat().st_size / 1e6,
-                "size": model.preprocess.size,
-                "images_per_second": statistics.median(found),
-                "ratio": statistics.median(ratios),
-            }
-            if options.gallery and options.queries and name != "reference":
-                row |= accuracy(path, options.gallery, options.queries)
-            rows.append(row)
+    chosen = [name.partition("@")[::2] for name in options.models]
+    options_of = [{"size": int(size)} if size else {} for _, size in chosen]
+    models = [
+        Model(name, kind="embedder", **given)
+        for (name, _), given in zip(chosen, options_of, strict=True)
+    ]
+    batches = []
+    for model in models:
+        size = model.preprocess.size
+        picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        batches.append(model.preprocess.prepare([picture]))
+    rates: list[list[float]] = [[] for _ in models]
+    for _ in range(options.rounds):
+        for seen, model, batch in zip(rates, models, batches, strict=True):
+            seen.append(images_per_second(model, batch, options.seconds))
+    rows: list[dict[str, Any]] = []
+    for (name, _), given, model, found in zip(chosen, options_of, models, rates, strict=True):
+        ratios = [rate / last for rate, last in zip(found, rates[-1], strict=True)]
+        row: dict[str, Any] = {
+            "model": Path(name).stem,
+            "mb": model.path.stat().st_size / 1e6,
+            "size": model.preprocess.size,
+            "images_per_second": statistics.median(found),
+            "ratio": statistics.median(ratios),
+        }
+        if options.gallery and options.queries:
+            row |= accuracy(OnnxEmbedder(name, **given), options.gallery, options.queries)
+        rows.append(row)
     if options.json:
         print(json.dumps(rows, indent=2))
         return

@@ -32,7 +32,7 @@ def test_the_contributions_are_the_embedding(seed, species, size):
     np.testing.assert_allclose(places.sum(axis=(0, 1)) + rest, whole, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["flowers102", "flowers102-large"])
+@pytest.mark.parametrize("name", ["flowers102", "flowers102-large", "flowers102-resnet"])
 def test_constants_are_apart(name):
     """These add constants after the pooling, which belong to no place."""
     embedder = OnnxEmbedder(name)

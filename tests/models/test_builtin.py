@@ -46,6 +46,16 @@ def test_flower_models_say_where_they_come_from_and_stay_small(name, megabytes):
     assert resolve(name).stat().st_size < megabytes * 1e6
 
 
+def test_the_reference_network_starts_from_no_other_and_stays_small():
+    bundle = available()["flowers102-resnet"]
+    assert "starting from" not in bundle.source
+    assert "taught by flowers102" in bundle.source
+    assert (bundle.kind, bundle.dim, bundle.precision) == ("embedder", 128, "int8")
+    assert bundle.input.size >= 224
+    assert "Oxford 102 Flowers" in bundle.training_data
+    assert resolve("flowers102-resnet").stat().st_size < 3e6
+
+
 def test_a_changed_answer_fails_the_check(tmp_path):
     path = tmp_path / "general.onnx"
     path.write_bytes(resolve("general").read_bytes())

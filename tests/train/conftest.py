@@ -91,5 +91,8 @@ def small():
         epochs=2,
         batch_size=8,
         lr=1e-3,
+        optimizer="adamw",
+        distill=1.0,
+        teach_side=None,
         margin_warmup=0.0,  # so that losses of different epochs compare
     )

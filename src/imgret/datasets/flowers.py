@@ -156,8 +156,9 @@ def flowers102(
 
     Notes
     -----
-    The models ``flowers102`` and ``flowers102-large`` were trained on the 6,552 images of the
-    folders, so only with ``split="folders"`` have they not seen the images to test with.
+    The models ``flowers102``, ``flowers102-large`` and ``flowers102-resnet`` were trained on the
+    6,552 images of the folders, so only with ``split="folders"`` have they not seen the images to
+    test with.
 
     The images belong to their photographers; the data set is meant for research.
     """

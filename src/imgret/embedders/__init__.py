@@ -7,7 +7,14 @@ from typing import Any
 from imgret.embedders.onnx import OnnxEmbedder
 from imgret.embedders.views import TwoViewEmbedder
 
-__all__ = ["OnnxEmbedder", "TwoViewEmbedder", "flowers102", "flowers102_large", "general"]
+__all__ = [
+    "OnnxEmbedder",
+    "TwoViewEmbedder",
+    "flowers102",
+    "flowers102_large",
+    "flowers102_resnet",
+    "general",
+]
 
 
 def general(**options: Any) -> OnnxEmbedder:
@@ -23,3 +30,8 @@ def flowers102(**options: Any) -> OnnxEmbedder:
 def flowers102_large(**options: Any) -> OnnxEmbedder:
     """Make the better embedder for flowers: ``OnnxEmbedder("flowers102-large", **options)``."""
     return OnnxEmbedder("flowers102-large", **options)
+
+
+def flowers102_resnet(**options: Any) -> OnnxEmbedder:
+    """Make the reference network for flowers: ``OnnxEmbedder("flowers102-resnet", **options)``."""
+    return OnnxEmbedder("flowers102-resnet", **options)
