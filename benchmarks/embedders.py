@@ -61,23 +61,22 @@ def main() -> None:
     parser.add_argument("--queries", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    chosen = [name.partition("@")[::2] for name in options.models]
-    options_of = [{"size": int(size)} if size else {} for _, size in chosen]
+    names, _, given = zip(*(name.partition("@") for name in options.models), strict=True)
+    sizes = [int(size) if size else None for size in given]
     models = [
-        Model(name, kind="embedder", **given)
-        for (name, _), given in zip(chosen, options_of, strict=True)
+        Model(name, kind="embedder", size=size) for name, size in zip(names, sizes, strict=True)
     ]
     batches = []
     for model in models:
-        size = model.preprocess.size
-        picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        side = model.preprocess.size
+        picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
         batches.append(model.preprocess.prepare([picture]))
     rates: list[list[float]] = [[] for _ in models]
     for _ in range(options.rounds):
         for seen, model, batch in zip(rates, models, batches, strict=True):
             seen.append(images_per_second(model, batch, options.seconds))
     rows: list[dict[str, Any]] = []
-    for (name, _), given, model, found in zip(chosen, options_of, models, rates, strict=True):
+    for name, size, model, found in zip(names, sizes, models, rates, strict=True):
         ratios = [rate / last for rate, last in zip(found, rates[-1], strict=True)]
         row: dict[str, Any] = {
             "model": Path(name).stem,
@@ -87,7 +86,7 @@ def main() -> None:
             "ratio": statistics.median(ratios),
         }
         if options.gallery and options.queries:
-            row |= accuracy(OnnxEmbedder(name, **given), options.gallery, options.queries)
+            row |= accuracy(OnnxEmbedder(name, size=size), options.gallery, options.queries)
         rows.append(row)
     if options.json:
         print(json.dumps(rows, indent=2))
