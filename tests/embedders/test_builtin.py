@@ -7,6 +7,7 @@ import pytest
 import skimage.data
 
 from imgret import Retriever, images, registry
+from imgret.support.unit import unit_length
 from imgret.testing import EmbedderTests
 
 
@@ -47,9 +48,5 @@ def test_the_same_thing_seen_otherwise_is_found(name):
     parts = [photo[y : y + 256, x : x + 256] for y in (0, 128, 256) for x in (0, 128, 256)]
     embedder = registry.create("embedders", name)
     mirrored = [np.ascontiguousarray(images.resize(p[:, ::-1], 300, 300)) for p in parts]
-    found = _units(embedder.embed(parts)) @ _units(embedder.embed(mirrored)).T
+    found = unit_length(embedder.embed(parts)) @ unit_length(embedder.embed(mirrored)).T
     assert (found.argmax(axis=1) == np.arange(len(parts))).mean() > 0.7
-
-
-def _units(vectors):
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
