@@ -272,9 +272,10 @@ def test_other_weights_to_start_from(no_export, flowers, small, tmp_path):
 
 @pytest.mark.parametrize("head", ["arcface", "subcenter", "softmax"])
 def test_every_head_learns(no_export, head, flowers, small, tmp_path):
-    recipe = replace(small, head=head, epochs=5)
+    recipe = replace(small, head=head, epochs=10)  # in five, the loss may still rise by chance
     report = train(flowers, tmp_path / "m.onnx", recipe=recipe, valid=None, **QUIET)
-    assert report.history[-1].loss < report.history[0].loss
+    losses = [epoch.loss for epoch in report.history]
+    assert sum(losses[-3:]) < 0.95 * sum(losses[:3])
 
 
 def test_pictures_that_cannot_be_read_are_reported(no_export, flowers, small, tmp_path):
