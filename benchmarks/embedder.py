@@ -2,12 +2,14 @@
 
     python benchmarks/embedder.py speed general general-fp32.onnx
     python benchmarks/embedder.py retrieval general --gallery TRAIN --queries VALID
+    python benchmarks/embedder.py retrieval general --gallery FOLDER
 
 ``speed`` runs networks that take pixels, such as ``general``, on random pixels of 224 x 224. It
 prints images per second for different ways to use the cores: threads inside a run, concurrent
 callers, and sessions. All ways take turns, so that other work on the machine affects each alike;
 the best turn of each is shown. ``retrieval`` takes folders of JPEGs with a subfolder per class, and
-counts the queries whose nearest image (or one of whose five nearest) is of their class.
+counts the queries whose nearest image (or one of whose five nearest) is of their class; mAP is the
+mean average precision over the whole ranking. Without ``--queries`` each image searches the others.
 """
 
 from __future__ import annotations
@@ -99,19 +101,30 @@ def images_a_second(
 
 
 def retrieval(options: argparse.Namespace) -> None:
-    """Print top-1 and top-5 accuracy."""
-    print(f"{'model':20} {'size':>5} {'top-1':>8} {'top-5':>8}")
+    """Print top-1 and top-5 accuracy, and mAP."""
+    print(f"{'model':20} {'size':>5} {'top-1':>8} {'top-5':>8} {'mAP':>8}")
     for model, size in product(options.models, options.sizes):
         embedder = OnnxEmbedder(model, size=size)
         gallery, gallery_labels = embed_folder(embedder, options.gallery, options.cores)
-        queries, labels = embed_folder(embedder, options.queries, options.cores)
-        nearest = np.argsort(-(queries @ gallery.T), axis=1)[:, :5]
+        if options.queries:
+            queries, labels = embed_folder(embedder, options.queries, options.cores)
+            likeness = queries @ gallery.T
+        else:
+            labels, likeness = gallery_labels, gallery @ gallery.T
+            np.fill_diagonal(likeness, -np.inf)
+        nearest = np.argsort(-likeness, axis=1)[:, : len(gallery) - (not options.queries)]
         right = gallery_labels[nearest] == labels[:, None]
         print(
             f"{Path(model).stem:20} {size or 'own':>5} {right[:, 0].mean():8.4f} "
-            f"{right.any(axis=1).mean():8.4f}",
+            f"{right[:, :5].any(axis=1).mean():8.4f} {mean_average_precision(right):8.4f}",
             flush=True,
         )
+
+
+def mean_average_precision(right: NDArray[np.bool_]) -> float:
+    """Return the mean over the rows of the mean precision at the places of what is right."""
+    precision = np.cumsum(right, axis=1) / np.arange(1, right.shape[1] + 1)
+    return float(((precision * right).sum(axis=1) / np.maximum(right.sum(axis=1), 1)).mean())
 
 
 def embed_folder(
@@ -146,7 +159,7 @@ def main() -> None:
     command = commands.add_parser("retrieval")
     command.add_argument("models", nargs="*", default=["general"])
     command.add_argument("--gallery", type=Path, required=True)
-    command.add_argument("--queries", type=Path, required=True)
+    command.add_argument("--queries", type=Path)
     command.add_argument("--sizes", type=int, nargs="+", default=[None])
     command.set_defaults(run=retrieval)
     options = parser.parse_args()
