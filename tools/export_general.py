@@ -5,10 +5,19 @@
 
 The network is that of M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for
 Convolutional Neural Networks" (2019), in its "Lite0" form: no squeeze-and-excitation, and
-ReLU6 instead of swish. The classifier is left out; the 1280 channels before it are averaged
-over the image, raised to a power below 1 (F. Perronnin et al., "Improving the Fisher Kernel
-for Large-Scale Image Classification", 2010) and scaled to length 1. Batch normalisation is
-folded into the convolutions. Measurements: docs/decisions/0002-general-is-int8.md.
+ReLU6 instead of swish. Batch normalisation is folded into the convolutions. What follows the last
+convolution is ours:
+
+- The 1280 channels are averaged over the image by a generalised mean (F. Radenovic et al.,
+  "Fine-tuning CNN Image Retrieval with No Human Annotation", 2019), whose power is just above 1,
+  and raised to a power just below 1 (F. Perronnin et al., "Improving the Fisher Kernel for
+  Large-Scale Image Classification", 2010).
+- A share of their mean is subtracted from all channels. It is alike in all images, and so says
+  little of any.
+- The result is scaled to length 1.
+
+Measurements: docs/decisions/0002-general-is-int8.md and
+0059-general-without-the-mean-of-channels.md.
 """
 
 from __future__ import annotations
@@ -60,12 +69,17 @@ INPUT = Preprocess(
 )
 # The weights were trained on (pixel - 127) / 128.
 MEAN, STD = 127, 128
+# Of the generalised mean.
+MEAN_POWER = 1.25
 # Prevents a few strong channels from dominating the embedding.
-POWER = 0.7
+POWER = 0.85
+# Of the mean over the channels, which is taken from each.
+SHARE = 0.2
 CHANGES = """\
 Changes: the network was rebuilt as an ONNX graph with these weights; the classifier was left
-out, batch normalisation folded into the convolutions, the pooled channels raised to the power
-of 0.7 and scaled to length 1, and the scaling of pixels put into the graph."""
+out, batch normalisation folded into the convolutions, and the scaling of pixels put into the
+graph. The channels are averaged by a generalised mean, raised to a power, lowered by a share of
+their mean, and scaled to length 1."""
 QUANTISED = " Weights and\nactivations were quantised to 8 bits."
 
 
@@ -123,13 +137,16 @@ class Graph:
         return self.node("Clip", [x, "zero", "six"]) if relu else x
 
 
-def build() -> onnx.ModelProto:
+def build(
+    mean_power: float = MEAN_POWER, power: float = POWER, share: float = SHARE
+) -> onnx.ModelProto:
     """Build the network: float32 (N, 3, H, W), scaled, to unit vectors (N, 1280)."""
     graph = Graph(load_weights())
     graph.constant("zero", np.array(0, np.float32))
     graph.constant("six", np.array(6, np.float32))
     graph.constant("tiny", np.array(1e-6, np.float32))
-    graph.constant("power", np.array(POWER, np.float32))
+    graph.constant("share", np.array(share, np.float32))
+    graph.constant("power", np.array(power / mean_power, np.float32))
     x = graph.conv("pixels", "_conv_stem", "_bn0", stride=2)
     number = 0
     for repeats, _, first_stride, expansion, _ in STAGES:
@@ -145,8 +162,14 @@ def build() -> onnx.ModelProto:
     x = graph.conv(x, "_conv_head", "_bn1")
     if set(graph.weights) != {"_fc.weight", "_fc.bias"}:
         raise SystemExit(f"unexpected weights: {sorted(graph.weights)}")
+    if mean_power == 1.25:  # x times the root of the root of x, quicker than a power
+        x = graph.node("Mul", [x, graph.node("Sqrt", [graph.node("Sqrt", [x])])])
+    elif mean_power != 1:
+        x = graph.node("Pow", [x, graph.constant("mean_power", np.array(mean_power, np.float32))])
     x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x])])
     x = graph.node("Pow", [x, "power"])
+    mean = graph.node("ReduceMean", [x], axes=[1], keepdims=1)
+    x = graph.node("Sub", [x, graph.node("Mul", [mean, "share"])])
     length = graph.node("ReduceL2", [x], axes=[1], keepdims=1)
     length = graph.node("Max", [length, "tiny"])
     graph.nodes.append(helper.make_node("Div", [x, length], ["embedding"], "embedding"))
@@ -267,7 +290,7 @@ def describe(path: Path, precision: str, calibrated_on: str | None) -> None:
     facts = Bundle(
         kind="embedder",
         name="general" if precision == "int8" else f"general-{precision}",
-        version="1",
+        version="2",
         input=INPUT,
         output="embedding",
         dim=DIM,
@@ -294,8 +317,11 @@ def main() -> None:
         "--calibration", type=Path, nargs="+", default=[], help="folders of JPEGs, with subfolders"
     )
     parser.add_argument("--photos", type=int, default=32, help="number of photos from each folder")
+    parser.add_argument("--mean-power", type=float, default=MEAN_POWER)
+    parser.add_argument("--power", type=float, default=POWER)
+    parser.add_argument("--share", type=float, default=SHARE)
     options = parser.parse_args()
-    model, calibrated_on = build(), None
+    model, calibrated_on = build(options.mean_power, options.power, options.share), None
     if options.precision == "fp32":
         model = with_pixels(model)
     else:

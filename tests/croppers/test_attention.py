@@ -29,6 +29,8 @@ def test_places_add_up_to_the_embedding(name):
             vector = vector @ step.weight
         elif hasattr(step, "by"):
             vector = vector + step.by
+        elif hasattr(step, "share"):
+            vector = vector - step.share * vector.mean()
         else:
             vector = vector ** np.float32(step.exponent)
     (whole,) = model.run([picture])

@@ -89,7 +89,14 @@ class _Power:
     exponent: float
 
 
-_Step: TypeAlias = _Linear | _Shift | _Power
+@dataclass(frozen=True, slots=True)
+class _LessMean:
+    """Subtraction of a share of the mean of a vector from each of its numbers."""
+
+    share: float
+
+
+_Step: TypeAlias = _Linear | _Shift | _Power | _LessMean
 
 
 # Largest difference between an embedding and the sum of its parts, as a share of its length.
@@ -265,6 +272,8 @@ def _applied(parts: _Array, steps: list[_Step]) -> _Array:
         elif isinstance(step, _Shift):
             parts = parts.copy()
             parts[-1] += step.by
+        elif isinstance(step, _LessMean):
+            parts = _less_mean(parts, step.share)
         else:
             whole = parts.sum(axis=0)
             magnitude = np.maximum(np.abs(whole), np.float32(1e-12))
@@ -281,17 +290,25 @@ def _gain(pooled: _Array, steps: list[_Step]) -> _Array:
             x = x @ step.weight
         elif isinstance(step, _Shift):
             x = x + step.by
+        elif isinstance(step, _LessMean):
+            x = _less_mean(x, step.share)
         else:
             x = np.sign(x) * np.abs(x) ** np.float32(step.exponent)
     slope = x
     for step, before in zip(reversed(steps), reversed(befores), strict=True):
         if isinstance(step, _Linear):
             slope = step.weight @ slope
+        elif isinstance(step, _LessMean):
+            slope = _less_mean(slope, step.share)
         elif isinstance(step, _Power):
             # A channel that is zero everywhere has no share, whatever the slope.
             magnitude = np.maximum(np.abs(before), np.float32(1e-6))
             slope = slope * (step.exponent * magnitude ** (step.exponent - 1)).astype(np.float32)
     return slope
+
+
+def _less_mean(x: _Array, share: float) -> _Array:
+    return x - np.float32(share) * x.mean(axis=-1, keepdims=True)
 
 
 def _follow(path: Path, output: str) -> tuple[str, list[_Step]]:
@@ -309,24 +326,46 @@ def _follow(path: Path, output: str) -> tuple[str, list[_Step]]:
         node = makers[name]
         if node.op in _POOLING:
             return node.inputs[0], steps[::-1]
-        if node.op in {"Gemm", "MatMul"}:
-            weight = constants.get(node.inputs[1])
-            if weight is None or weight.ndim != 2:
-                raise ValueError(f"expected constant weights in {node.op} before {name!r}")
-            if node.op == "Gemm" and len(node.inputs) > 2 and node.inputs[2] in constants:
-                steps.append(_Shift(constants[node.inputs[2]]))
-            steps.append(_Linear(weight.T if node.integers.get("transB") else weight))
-        elif node.op in {"Add", "Sub"} and node.inputs[1] in constants:
-            by = constants[node.inputs[1]].ravel()
-            steps.append(_Shift(by if node.op == "Add" else -by))
-        elif node.op == "Pow" and node.inputs[1] in constants:
-            steps.append(_Power(float(constants[node.inputs[1]].ravel()[0])))
-        elif node.op not in _PASSED:
-            raise ValueError(
-                f"expected an embedding that is a linear map of a pooled feature map, found "
-                f"{node.op} between {name!r} and the pooling"
-            )
+        steps += _steps(node, makers, constants)
         name = node.inputs[0]
+
+
+def _steps(node: _Node, makers: dict[str, _Node], constants: dict[str, _Array]) -> list[_Step]:
+    """Return what a node after the pooling does to its first input, the last step first."""
+    if node.op in {"Gemm", "MatMul"}:
+        weight = constants.get(node.inputs[1])
+        if weight is None or weight.ndim != 2:
+            raise ValueError(f"expected constant weights in {node.op} before {node.outputs[0]!r}")
+        steps: list[_Step] = [_Linear(weight.T if node.integers.get("transB") else weight)]
+        if node.op == "Gemm" and len(node.inputs) > 2 and node.inputs[2] in constants:
+            steps.insert(0, _Shift(constants[node.inputs[2]]))
+        return steps
+    if node.op in {"Add", "Sub"} and node.inputs[1] in constants:
+        by = constants[node.inputs[1]].ravel()
+        return [_Shift(by if node.op == "Add" else -by)]
+    if node.op == "Pow" and node.inputs[1] in constants:
+        return [_Power(float(constants[node.inputs[1]].ravel()[0]))]
+    if share := _share_of_mean(node, makers, constants):
+        return [_LessMean(share)]
+    if node.op in _PASSED:
+        return []
+    raise ValueError(
+        f"expected an embedding that is a linear map of a pooled feature map, found {node.op} "
+        f"between {node.outputs[0]!r} and the pooling"
+    )
+
+
+def _share_of_mean(
+    node: _Node, makers: dict[str, _Node], constants: dict[str, _Array]
+) -> float | None:
+    """Return the share if the node computes ``x - share * mean(x)``, as `general` does."""
+    product = makers.get(node.inputs[1]) if node.op == "Sub" else None
+    if product is None or product.op != "Mul" or product.inputs[1] not in constants:
+        return None
+    mean = makers.get(product.inputs[0])
+    if mean is None or mean.op != "ReduceMean" or mean.inputs[0] != node.inputs[0]:
+        return None
+    return float(constants[product.inputs[1]].ravel()[0])
 
 
 def _parts(path: Path) -> tuple[list[_Node], dict[str, _Array]]:
