@@ -308,7 +308,8 @@ def _gain(pooled: _Array, steps: list[_Step]) -> _Array:
 
 
 def _less_mean(x: _Array, share: float) -> _Array:
-    return x - np.float32(share) * x.mean(axis=-1, keepdims=True)
+    less: _Array = x - np.float32(share) * x.mean(axis=-1, keepdims=True)
+    return less
 
 
 def _follow(path: Path, output: str) -> tuple[str, list[_Step]]:
