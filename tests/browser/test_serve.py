@@ -696,16 +696,16 @@ def test_a_view_that_is_left_does_not_come_back(page, url):
 
 def test_wrong_labels(page, serve, gallery, shot):
     with Retriever.open(gallery, "r+") as retriever:
-        retriever.update("tulip/3.jpg", label="daisy")
+        retriever.update("tulip/4.jpg", label="daisy")
     page.goto(f"{serve(gallery, write=True).url}?view=mislabelled")
     wait_for_results(page, "Wrong labels")
-    wrong = cards(page).filter(has=page.locator("[title='tulip/3.jpg']"))
+    wrong = cards(page).filter(has=page.locator("[title='tulip/4.jpg']"))
     expect(wrong).to_contain_text("Looks like tulip")
     shot(page)
     wrong.get_by_role("button", name="Relabel as tulip").click()
     expect(wrong).to_contain_text("Was daisy")
     with Retriever.open(gallery) as retriever:
-        assert retriever["tulip/3.jpg"].label == "tulip"
+        assert retriever["tulip/4.jpg"].label == "tulip"
 
 
 def test_map(page, url, shot):
@@ -1125,7 +1125,7 @@ STATES = {
 @pytest.mark.parametrize("state", STATES)
 def test_screen_readers(open_page, serve, gallery, flowers, check_schemes, state, look):
     with Retriever.open(gallery, "r+") as retriever:
-        retriever.update("tulip/3.jpg", label="daisy")
+        retriever.update("tulip/4.jpg", label="daisy")
     page = open_page(phone=look == "phone", expect=[REFUSED])
     url = serve(gallery, write=True).url
     STATES[state](page, url, flowers)
