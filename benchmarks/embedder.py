@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from imgret import Retriever, images
 from imgret.embedders import OnnxEmbedder
+from imgret.evaluation.metrics import average_precision_at_k, top_k_accuracy
 from imgret.models import resolve
 from imgret.types import Embeddings
 
@@ -109,30 +110,27 @@ def retrieval(options: argparse.Namespace) -> None:
         gallery, gallery_labels = embed_folder(embedder, options.gallery, options.cores)
         if options.queries:
             queries, labels = embed_folder(embedder, options.queries, options.cores)
-            likeness = queries @ gallery.T
+            ranked = np.argsort(-(queries @ gallery.T), axis=1)
         else:
-            labels, likeness = gallery_labels, gallery @ gallery.T
-            np.fill_diagonal(likeness, -np.inf)
-        nearest = np.argsort(-likeness, axis=1)[:, : len(gallery) - (not options.queries)]
-        right = gallery_labels[nearest] == labels[:, None]
+            queries, labels = gallery, gallery_labels
+            scores = gallery @ gallery.T
+            np.fill_diagonal(scores, -np.inf)
+            ranked = np.argsort(-scores, axis=1)[:, :-1]
+        right = gallery_labels[ranked] == labels[:, None]
+        depth = right.shape[1]
+        precise = average_precision_at_k(right, right.sum(axis=1), depth, denominator="r")
         print(
-            f"{Path(model).stem:20} {size or 'own':>5} {right[:, 0].mean():8.4f} "
-            f"{right[:, :5].any(axis=1).mean():8.4f} {mean_average_precision(right):8.4f}",
+            f"{Path(model).stem:20} {size or 'own':>5} {top_k_accuracy(right, 1).mean():8.4f} "
+            f"{top_k_accuracy(right, 5).mean():8.4f} {precise.mean():8.4f}",
             flush=True,
         )
-        if options.adapt and options.queries:
+        if options.adapt:
             retriever = Retriever(embedder=embedder)
             keys = map(str, range(len(gallery)))
             retriever.add_vectors(gallery, keys=keys, labels=gallery_labels.tolist())
             retriever.adapt()
             first = [hits[0].label for hits in retriever.search_vectors(queries, 1)]
             print(f"{'  after adapt':26} {np.mean(np.array(first) == labels):8.4f}", flush=True)
-
-
-def mean_average_precision(right: NDArray[np.bool_]) -> float:
-    """Return the mean over the rows of the mean precision at the places of what is right."""
-    precision = np.cumsum(right, axis=1) / np.arange(1, right.shape[1] + 1)
-    return float(((precision * right).sum(axis=1) / np.maximum(right.sum(axis=1), 1)).mean())
 
 
 def embed_folder(
@@ -172,6 +170,8 @@ def main() -> None:
     command.add_argument("--sizes", type=int, nargs="+", default=[None])
     command.set_defaults(run=retrieval)
     options = parser.parse_args()
+    if options.run is retrieval and options.adapt and not options.queries:
+        parser.error("--adapt: expected --queries as well")
     options.run(options)
 
 

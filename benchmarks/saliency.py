@@ -63,13 +63,13 @@ def _line(cropper: Cropper, photos: list[np.ndarray], masks: list[np.ndarray]) -
     started = time.perf_counter()
     boxes = [cropper.boxes([photo])[0] for photo in photos]
     spent = 1000 * (time.perf_counter() - started) / len(photos)
-    ious: list[float] = []
+    found = []
     for box, mask in zip(boxes, masks, strict=True):
         whole = Box(0, 0, mask.shape[1], mask.shape[0])
         true = subject_box((mask / 255).astype(np.float32), whole, 0.5)
-        ious.append(box.iou(true or whole))
-    reached = np.array(ious)
-    line = f"{np.mean(reached):>9.4f}{np.mean(reached >= 0.9):>8.2f}{np.mean(reached < 0.7):>8.2f}"
+        found.append(box.iou(true or whole))
+    ious = np.array(found)
+    line = f"{ious.mean():>9.4f}{(ious >= 0.9).mean():>8.2f}{(ious < 0.7).mean():>8.2f}"
     if not isinstance(cropper, MapCropper):
         return f"{line}{'':>24}{spent:>8.2f}"
     mae, measure, structure = MAE(), Fmeasure(), Smeasure()

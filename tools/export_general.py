@@ -69,11 +69,11 @@ INPUT = Preprocess(
 )
 # The weights were trained on (pixel - 127) / 128.
 MEAN, STD = 127, 128
-# Of the generalised mean.
+# Of the generalised mean over the image; 1 is the plain mean.
 MEAN_POWER = 1.25
 # Prevents a few strong channels from dominating the embedding.
 POWER = 0.85
-# Of the mean over the channels, which is taken from each.
+# Part of the mean over the channels that is subtracted from each.
 SHARE = 0.2
 CHANGES = """\
 Changes: the network was rebuilt as an ONNX graph with these weights; the classifier was left

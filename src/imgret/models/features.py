@@ -346,7 +346,8 @@ def _steps(node: _Node, makers: dict[str, _Node], constants: dict[str, _Array]) 
         return [_Shift(by if node.op == "Add" else -by)]
     if node.op == "Pow" and node.inputs[1] in constants:
         return [_Power(float(constants[node.inputs[1]].ravel()[0]))]
-    if share := _share_of_mean(node, makers, constants):
+    share = _share_of_mean(node, makers, constants)
+    if share is not None:
         return [_LessMean(share)]
     if node.op in _PASSED:
         return []
