@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from imgret import images
 from imgret.errors import ImageNotFoundError
 from imgret.ingest.exclude import Exclusion
+from imgret.support.warning import warn
 
 __all__ = ["RAW_SUFFIXES", "SUFFIXES", "Walk", "find_images", "walk_folder"]
 
@@ -82,17 +82,15 @@ def find_images(folder: Path) -> tuple[list[Path], int]:
     """
     walk = walk_folder(folder)
     for place, reason in walk.failed.items():
-        warnings.warn(f"{folder / place}: passed over, as it {reason}", stacklevel=3)
+        warn(f"{folder / place}: passed over, as it {reason}")
     root = os.path.realpath(folder)
     for place, other in walk.repeated.items():
         round_in_a_circle = f"{place}/".startswith(f"{other}/")
         if not round_in_a_circle and not is_below(os.path.realpath(folder / place), root):
-            warnings.warn(
-                f"{folder / place}: passed over, as {other} leads there too", stacklevel=3
-            )
+            warn(f"{folder / place}: passed over, as {other} leads there too")
     for place in walk.above:
         reason = "it is a link to a folder above"
-        warnings.warn(f"{folder / place}: passed over, as {reason}", stacklevel=3)
+        warn(f"{folder / place}: passed over, as {reason}")
     return [folder / name for name in walk.images], sum(walk.ignored.values())
 
 

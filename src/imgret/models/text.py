@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-import warnings
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -14,6 +13,7 @@ from imgret.errors import MissingExtraError, ModelError
 from imgret.models.folder import TextFacts
 from imgret.models.session import Session, Tensor
 from imgret.models.subgraph import cut_out
+from imgret.support.warning import warn
 from imgret.types import Embeddings
 
 __all__ = ["TextModel"]
@@ -109,11 +109,10 @@ class TextModel:
                 for text, each in zip(texts, encodings, strict=True)
                 if len(each.ids) > self.length
             ]
-            warnings.warn(
+            warn(
                 f"text: expected at most {self.length} tokens, found {longest} in "
                 f"{cut[0][:40]!r}{f' and {len(cut) - 1} more' if len(cut) > 1 else ''}; the end "
-                f"is not read",
-                stacklevel=6,
+                f"is not read"
             )
             self._truncating.no_padding()
             encodings = self._truncating.encode_batch(given)

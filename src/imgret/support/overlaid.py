@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from imgret.errors import InstallationError
+from imgret.support.warning import warn
 
 __all__ = ["one_owner"]
 
@@ -48,11 +48,10 @@ def one_owner(module: str, *, package: str) -> Iterator[None]:
         raise InstallationError(_broken(module, package, "it has no files"))
     owners = _owners(module, package)
     if len(owners) > 1:
-        warnings.warn(
+        warn(
             f"{' and '.join(owners)} have each installed the module {module}, and the last one has "
             f"overwritten files of the others; uninstall them, then install the one you need: pip "
-            f"uninstall --yes {' '.join(owners)}",
-            stacklevel=3,
+            f"uninstall --yes {' '.join(owners)}"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from imgret import images
 from imgret.errors import ImageError, InvalidInputError
 from imgret.ingest.folder import find_images
 from imgret.models import Preprocess
+from imgret.support.warning import warn
 from imgret.train.schedule import Augmentation
 from imgret.types import Box, Image
 
@@ -115,9 +115,7 @@ def find_classes(
                 f"found {what}"
             )
         if loose := len(found) - len(paths):
-            warnings.warn(
-                f"{folder}: {loose} images lie in no subfolder and are left out", stacklevel=3
-            )
+            warn(f"{folder}: {loose} images lie in no subfolder and are left out")
         classes = there
     elif unknown := sorted(set(there) - set(classes)):
         raise InvalidInputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from imgret.indexes.make import index_part
 from imgret.projections import IdentityProjection, LinearProjection
 from imgret.search import SearchPlan, StaleViewError
 from imgret.support.interrupts import held
+from imgret.support.warning import warn
 from imgret.types import Embeddings, Ids, Item, Json, Part
 
 __all__ = ["LocalGallery"]
@@ -252,9 +252,7 @@ class LocalGallery(Gallery):
         try:
             self.live.sync()
         except ImgretError as error:
-            warnings.warn(
-                f"the items are stored, but cannot be searched yet: {error}", stacklevel=4
-            )
+            warn(f"the items are stored, but cannot be searched yet: {error}")
 
     @property
     def projection(self) -> LinearProjection | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from imgret.galleries.local.manifest import Manifest
 from imgret.galleries.local.store import Store
 from imgret.indexes.make import make_index
 from imgret.projections import LinearProjection, Projection
+from imgret.support.warning import warn
 
 __all__ = ["fits", "read_index", "read_projection"]
 
@@ -98,9 +98,7 @@ def read_index(
         if Store.read_checkpoint(path) != found:
             continue  # what was read may be of both
         if problem is not None:
-            warnings.warn(
-                f"{path}: the stored index is unusable and is rebuilt: {problem}", stacklevel=2
-            )
+            warn(f"{path}: the stored index is unusable and is rebuilt: {problem}")
             return None
         return (index, checkpoint) if _turn_back(store, index, checkpoint, projection) else None
     return None

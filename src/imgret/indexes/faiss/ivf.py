@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from imgret.indexes.faiss.directions import directions
 from imgret.support.checks import check_count
 from imgret.support.interrupts import aside
 from imgret.support.locks import RLock
+from imgret.support.warning import warn
 from imgret.types import Embeddings, Ids, Json, Metric
 
 __all__ = ["IVFIndex", "IVFPQIndex", "Lists"]
@@ -317,11 +317,9 @@ class _InvertedFile(FaissIndex):
         wanted = self._asked_nlist or round(self._default_lists * math.sqrt(self._expected))
         nlist = max(1, min(wanted, count // _POINTS_PER_LIST))
         if self._asked_nlist is not None and nlist < wanted:
-            warnings.warn(
+            warn(
                 f"nlist={wanted} needs at least {wanted * _POINTS_PER_LIST} training vectors, "
-                f"found {count}; the index gets {nlist} lists",
-                UserWarning,
-                stacklevel=3,
+                f"found {count}; the index gets {nlist} lists"
             )
         if count < self._least_training:  # some vectors become several centroids
             vectors = np.resize(vectors, (self._least_training, self.dim))
