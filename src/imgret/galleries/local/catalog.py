@@ -322,8 +322,11 @@ class Catalog:
                 "AND (removed_at IS NULL OR removed_at > ?)",
                 (start, rows, changes),
             ).fetchone()
+            # The removed items of a whole table are found by their index; with a bare `id`, SQLite
+            # would rather read the table again, 10 ms for 100,000 items.
+            id_ = "id" if start else "+id"
             removed = self._execute(
-                "SELECT id FROM items WHERE id >= ? AND id < ? AND removed_at <= ?",
+                f"SELECT id FROM items WHERE {id_} >= ? AND {id_} < ? AND removed_at <= ?",  # noqa: S608
                 (start, rows, changes),
             ).fetchall()
         # Far quicker than to fetch the ids one by one.
