@@ -323,6 +323,36 @@ assert len(memory) == N and found(memory) == expected
     )
 
 
+def test_a_fork_while_faiss_looks_for_ctrl_c(tmp_path):
+    """It locks a mutex for that, and then waits for this thread, which keeps the interpreter."""
+    run(
+        tmp_path,
+        """
+from imgret.indexes.faiss import HNSWIndex
+
+sys.setswitchinterval(60)
+stop, some = threading.Event(), V[:9] / np.linalg.norm(V[:9], axis=1, keepdims=True)
+
+def build():
+    while not stop.is_set():
+        HNSWIndex(32).add(some, np.arange(9))
+
+thread = threading.Thread(target=build, daemon=True)
+thread.start()
+for _ in range(8):
+    time.sleep(0.02)
+    until = time.monotonic() + 0.05
+    while time.monotonic() < until:
+        pass
+    assert thread.is_alive()
+    assert child(lambda: found(fill(Retriever(embedder=Given(), index="hnsw")), 3), 20) == 0
+stop.set()
+thread.join()
+""",
+        OMP_NUM_THREADS="1",
+    )
+
+
 def test_forks_while_threads_search_and_add(tmp_path):
     """Whatever lock a thread holds at that moment, nobody waits for it in the child."""
     run(

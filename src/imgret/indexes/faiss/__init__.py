@@ -37,10 +37,21 @@ __all__ = [
 # For the other modules of this package. Typed as Any, as Faiss's own types are incomplete.
 faiss: Any = _faiss
 
-# In a forked child, GNU's OpenMP waits for threads that no longer exist, unless it is set to use
-# only one. This concerns the thread that forked; threads started in the child have their own pool.
+
+def _after_fork() -> None:
+    """Let Faiss wait for nothing in a forked child that only a thread of the parent would end.
+
+    GNU's OpenMP waits for threads that no longer exist, unless it is set to use only one. This
+    concerns the thread that forked; threads started in the child have their own pool. And while
+    Faiss builds, it looks for Ctrl-C with a mutex locked, and a thread that did so at the fork has
+    left it locked in the child. Without its callback, Faiss locks nothing.
+    """
+    faiss.omp_set_num_threads(1)
+    faiss.InterruptCallback.clear_instance()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
+    os.register_at_fork(after_in_child=_after_fork)
 
 _HOMES = {
     "FactoryIndex": "factory",
